@@ -1,0 +1,240 @@
+//! How the bytes of a blob fall into segments, stripes, cells and shards. Pure arithmetic.
+//!
+//! A blob of `len` ciphertext bytes is cut into cells of [`CELL_LEN`]; only its last cell is
+//! shorter. A **coded** blob fills segments of up to [`segment_len`] bytes; within a segment cell
+//! `i` belongs to stripe `i / k`, column `i % k`. Parity cells are as long as the longest cell of
+//! their stripe (its first), the others being padded with zeros for the computation only. A shard
+//! holds one column's cells in stripe order; a column without cells has no shard at all.
+//! A **copied** blob has one segment, kept whole on m+1 members that rotate with the blob id.
+//! An **inline** blob lives in a metadata row and on no volume.
+
+use crate::ids::BlobId;
+use crate::profile::Profile;
+use serde::{Deserialize, Serialize};
+
+/// The unit of encryption, coding, checksum and range read, in ciphertext bytes.
+pub const CELL_LEN: u64 = 64 * 1024;
+/// The most cells of one segment (64 MiB of ciphertext).
+pub const SEGMENT_CELLS_MAX: u64 = 1024;
+/// Blobs of at most this many ciphertext bytes live in metadata, unless the cluster says otherwise.
+pub const INLINE_LEN_MAX: u64 = 4 * 1024 + 64;
+/// Blobs of at most this many ciphertext bytes are kept as whole copies.
+pub const COPIES_LEN_MAX: u64 = 128 * 1024 + 128;
+
+/// How a blob is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Shape {
+    /// Sealed, in a row of its own in the metadata group.
+    Inline,
+    /// m+1 whole copies on rotating members of one volume.
+    Copies,
+    /// k data and m parity shards per segment.
+    Coded,
+}
+
+impl Shape {
+    /// The shape for a blob of `len` ciphertext bytes.
+    #[must_use]
+    pub fn for_len(len: u64) -> Self {
+        if len <= INLINE_LEN_MAX {
+            Self::Inline
+        } else if len <= COPIES_LEN_MAX {
+            Self::Copies
+        } else {
+            Self::Coded
+        }
+    }
+}
+
+/// The ciphertext bytes a full segment of `profile` holds: whole stripes, at most 64 MiB.
+#[must_use]
+pub fn segment_len(profile: Profile) -> u64 {
+    let k = profile.data() as u64;
+    SEGMENT_CELLS_MAX / k * k * CELL_LEN
+}
+
+/// The lengths of the segments of a blob of `len` bytes, in order. Empty for an empty blob.
+pub fn segments(len: u64, profile: Profile) -> impl Iterator<Item = u64> {
+    let full = segment_len(profile);
+    (0..len.div_ceil(full)).map(move |i| full.min(len - i * full))
+}
+
+/// One segment's layout over the members of a volume. Cheap to make and copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentLayout {
+    shape: Shape,
+    profile: Profile,
+    first_copy: usize,
+    len: u64,
+}
+
+impl SegmentLayout {
+    /// Describes a segment of `len` ciphertext bytes (at least one) of `blob`.
+    #[must_use]
+    pub fn new(shape: Shape, profile: Profile, blob: BlobId, len: u64) -> Self {
+        let first_copy = (blob.0 % profile.shards() as u64) as usize;
+        Self { shape, profile, first_copy, len }
+    }
+
+    /// Ciphertext bytes of the segment.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// True for a segment of no bytes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The profile of the volume that holds the segment.
+    #[must_use]
+    pub fn profile(&self) -> Profile {
+        self.profile
+    }
+
+    /// The data cells of the segment.
+    #[must_use]
+    pub fn cells(&self) -> u64 {
+        self.len.div_ceil(CELL_LEN)
+    }
+
+    /// The stripes of the segment (for copies: its cells).
+    #[must_use]
+    pub fn stripes(&self) -> u64 {
+        self.cells().div_ceil(self.columns() as u64)
+    }
+
+    /// Data cells per stripe: k for coded, 1 for copies.
+    #[must_use]
+    pub fn columns(&self) -> usize {
+        match self.shape {
+            Shape::Coded => self.profile.data(),
+            Shape::Copies | Shape::Inline => 1,
+        }
+    }
+
+    /// The members (by number) that hold a shard of this segment.
+    pub fn members(&self) -> impl Iterator<Item = usize> + use<> {
+        let this = *self;
+        (0..this.profile.shards()).filter(move |&member| this.shard_cells(member) > 0)
+    }
+
+    /// True where `member` holds a whole copy.
+    fn is_copy(&self, member: usize) -> bool {
+        let n = self.profile.shards();
+        (member + n - self.first_copy) % n <= self.profile.parity()
+    }
+
+    /// The cells that `member`'s shard has; 0 where it has no shard.
+    #[must_use]
+    pub fn shard_cells(&self, member: usize) -> u64 {
+        match self.shape {
+            Shape::Inline => 0,
+            Shape::Copies if self.is_copy(member) => self.cells(),
+            Shape::Copies => 0,
+            Shape::Coded if member >= self.profile.data() => self.stripes(),
+            Shape::Coded => {
+                let k = self.profile.data() as u64;
+                (self.cells() + k - 1 - member as u64) / k
+            }
+        }
+    }
+
+    /// The length of cell number `cell` (counted within the shard) of `member`'s shard, in bytes.
+    #[must_use]
+    pub fn shard_cell_len(&self, member: usize, cell: u64) -> u64 {
+        match self.shape {
+            Shape::Copies | Shape::Inline => self.cell_len(cell),
+            Shape::Coded => {
+                let k = self.profile.data() as u64;
+                let column = if member < self.profile.data() { member as u64 } else { 0 };
+                self.cell_len(cell * k + column)
+            }
+        }
+    }
+
+    /// The length of `member`'s shard in bytes, without checksums.
+    #[must_use]
+    pub fn shard_len(&self, member: usize) -> u64 {
+        match self.shard_cells(member) {
+            0 => 0,
+            cells => (cells - 1) * CELL_LEN + self.shard_cell_len(member, cells - 1),
+        }
+    }
+
+    /// The length of data cell `cell` of the segment, in bytes; 0 past its end.
+    #[must_use]
+    pub fn cell_len(&self, cell: u64) -> u64 {
+        self.len.saturating_sub(cell * CELL_LEN).min(CELL_LEN)
+    }
+
+    /// The fewest shards from which the segment can be read.
+    #[must_use]
+    pub fn shards_needed(&self) -> usize {
+        match self.shape {
+            Shape::Coded => self.profile.data(),
+            Shape::Copies | Shape::Inline => 1,
+        }
+    }
+
+    /// The fewest receipts with which this segment counts as written: all that it has but one
+    /// where m ≥ 2, else all.
+    #[must_use]
+    pub fn write_quorum(&self) -> usize {
+        let holders = self.members().count();
+        if self.profile.parity() >= 2 { holders - 1 } else { holders }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout(shape: Shape, k: u8, m: u8, len: u64) -> SegmentLayout {
+        SegmentLayout::new(shape, Profile::new(k, m).expect("valid"), BlobId(4), len)
+    }
+
+    #[test]
+    fn data_shards_add_up_to_the_segment() {
+        for cells in [1, 2, 3, 4, 5, 7, 8, 9, 1024] {
+            for tail in [1, 100, CELL_LEN] {
+                let len = (cells - 1) * CELL_LEN + tail;
+                let l = layout(Shape::Coded, 4, 2, len);
+                assert_eq!((0..4).map(|j| l.shard_len(j)).sum::<u64>(), len);
+                let parity = l.shard_len(4);
+                assert!((0..4).all(|j| l.shard_len(j) <= parity), "{cells} {tail}");
+                assert_eq!(parity, l.shard_len(0));
+            }
+        }
+    }
+
+    #[test]
+    fn short_segment_has_no_shard_in_empty_columns() {
+        let l = layout(Shape::Coded, 4, 2, 2 * CELL_LEN + 5);
+        assert_eq!(l.members().collect::<Vec<_>>(), [0, 1, 2, 4, 5]);
+        assert_eq!(l.shard_len(2), 5);
+        assert_eq!(l.shard_len(3), 0);
+        assert_eq!(l.shard_len(4), CELL_LEN);
+        assert_eq!(l.write_quorum(), 4);
+    }
+
+    #[test]
+    fn copies_rotate_with_the_blob_id() {
+        let l = layout(Shape::Copies, 4, 2, 70_000);
+        assert_eq!(l.members().collect::<Vec<_>>(), [0, 4, 5]);
+        assert_eq!(l.shard_len(4), 70_000);
+        assert_eq!(l.write_quorum(), 2);
+        assert_eq!(l.shards_needed(), 1);
+    }
+
+    #[test]
+    fn segments_hold_whole_stripes() {
+        let p = Profile::new(3, 2).expect("valid");
+        assert_eq!(segment_len(p), 1023 * CELL_LEN);
+        let lens: Vec<u64> = segments(1023 * CELL_LEN + 9, p).collect();
+        assert_eq!(lens, [1023 * CELL_LEN, 9]);
+        assert_eq!(segments(0, p).count(), 0);
+    }
+}
