@@ -52,7 +52,11 @@ impl Profile {
     /// The fewest receipts with which a write is acknowledged: n−1 where m ≥ 2, else n.
     #[must_use]
     pub fn write_quorum(self) -> usize {
-        if self.parity() >= 2 { self.shards() - 1 } else { self.shards() }
+        if self.parity() >= 2 {
+            self.shards() - 1
+        } else {
+            self.shards()
+        }
     }
 
     /// The profile for new volumes of this class while only `domains` failure domains live:
@@ -121,10 +125,22 @@ mod tests {
     fn defaults_follow_the_number_of_domains() {
         let shown: Vec<String> = [1, 2, 3, 4, 5, 6, 11, 12, 40]
             .into_iter()
-            .map(|n| Profile::default_for(n, 1).expect("at least one domain").to_string())
+            .map(|n| {
+                Profile::default_for(n, 1)
+                    .expect("at least one domain")
+                    .to_string()
+            })
             .collect();
-        assert_eq!(shown, ["1+0", "1+1", "1+2", "2+2", "3+2", "4+2", "4+2", "8+3", "8+3"]);
-        assert_eq!(Profile::default_for(12, 3).map(|p| p.to_string()), Some("8+4".into()));
+        assert_eq!(
+            shown,
+            [
+                "1+0", "1+1", "1+2", "2+2", "3+2", "4+2", "4+2", "8+3", "8+3"
+            ]
+        );
+        assert_eq!(
+            Profile::default_for(12, 3).map(|p| p.to_string()),
+            Some("8+4".into())
+        );
         assert_eq!(Profile::default_for(0, 0), None);
     }
 

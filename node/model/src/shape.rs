@@ -73,7 +73,12 @@ impl SegmentLayout {
     #[must_use]
     pub fn new(shape: Shape, profile: Profile, blob: BlobId, len: u64) -> Self {
         let first_copy = (blob.0 % profile.shards() as u64) as usize;
-        Self { shape, profile, first_copy, len }
+        Self {
+            shape,
+            profile,
+            first_copy,
+            len,
+        }
     }
 
     /// Ciphertext bytes of the segment.
@@ -149,7 +154,11 @@ impl SegmentLayout {
             Shape::Copies | Shape::Inline => self.cell_len(cell),
             Shape::Coded => {
                 let k = self.profile.data() as u64;
-                let column = if member < self.profile.data() { member as u64 } else { 0 };
+                let column = if member < self.profile.data() {
+                    member as u64
+                } else {
+                    0
+                };
                 self.cell_len(cell * k + column)
             }
         }
@@ -184,7 +193,11 @@ impl SegmentLayout {
     #[must_use]
     pub fn write_quorum(&self) -> usize {
         let holders = self.members().count();
-        if self.profile.parity() >= 2 { holders - 1 } else { holders }
+        if self.profile.parity() >= 2 {
+            holders - 1
+        } else {
+            holders
+        }
     }
 }
 

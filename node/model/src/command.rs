@@ -1,0 +1,404 @@
+//! Commands: the entries of the Raft log, and their answers.
+//!
+//! A command is judged when it is applied: conditions, leases, epochs and counters are looked at
+//! there and nowhere else. Applying is deterministic: time enters as [`Envelope::time_ms`].
+//! Variants are never reordered or removed: their numbers are stored (postcard).
+
+use crate::ids::{
+    AccountId, BlobId, BucketId, ClusterId, DiskId, Epoch, GatewayId, LeaseId, NodeId, Token,
+    UploadId, VersionId, VolumeId,
+};
+use crate::profile::Profile;
+use crate::rows::{AccountRow, BucketRow, Digest, ShardPlace};
+use crate::shape::Shape;
+use crate::topology::{Domain, Lease, Member, Node, Volume};
+use serde::{Deserialize, Serialize};
+
+/// A command on its way into the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// The proposer's clock; apply never reads one.
+    pub time_ms: u64,
+    /// Applied once, however often it is proposed; the answer is remembered for 15 minutes.
+    pub token: Option<Token>,
+    /// What to do.
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// Names the cluster; the first command of all. Repeating it is harmless.
+    InitCluster {
+        /// The cluster.
+        cluster: ClusterId,
+    },
+    /// Adds a node or replaces what is known of it.
+    RegisterNode(Node),
+    /// Adds an open volume; its id and epoch are given by apply.
+    CreateVolume {
+        /// k+m.
+        profile: Profile,
+        /// What the members are spread over.
+        domain: Domain,
+        /// n distinct disks.
+        members: Vec<Member>,
+        /// Made with fewer data shards than wished.
+        shrunk: bool,
+    },
+    /// Closes a volume to new blobs and raises its epoch.
+    SealVolume {
+        /// The volume.
+        volume: VolumeId,
+        /// Its present epoch; another one refuses the command.
+        epoch: Epoch,
+    },
+    /// Adds a key-encryption key, if that version isn't there.
+    PutKek {
+        /// Version, from 1.
+        version: u32,
+        /// Sealed under the root key.
+        sealed_kek: Vec<u8>,
+    },
+    /// Hands a range of blob ids to a gateway.
+    OpenLease {
+        /// Who asks.
+        gateway: GatewayId,
+        /// How many ids.
+        count: u64,
+    },
+    /// Closes a lease: no row will ever name an id of it that none names now.
+    CloseLease(LeaseId),
+    /// Adds an account.
+    CreateAccount {
+        /// Its unique name.
+        name: String,
+    },
+    /// Enables or disables an account.
+    SetAccountEnabled {
+        /// The account.
+        account: AccountId,
+        /// Whether its keys work.
+        enabled: bool,
+    },
+    /// Adds or replaces an access key.
+    PutAccessKey {
+        /// Public half.
+        access_key: String,
+        /// Owner.
+        account: AccountId,
+        /// Whether it works.
+        enabled: bool,
+        /// Secret, owner and flag, sealed.
+        sealed_credential: Vec<u8>,
+    },
+    /// Adds a bucket.
+    CreateBucket {
+        /// Its unique name.
+        name: String,
+        /// Its owner.
+        account: AccountId,
+    },
+    /// Removes an empty bucket.
+    DeleteBucket(BucketId),
+    /// Makes a version of an object current.
+    PutObject(Box<PutObject>),
+    /// Deletes an object's current version (absent is fine).
+    DeleteObject {
+        /// The bucket.
+        bucket: BucketId,
+        /// The key, ≤ 1,024 bytes of UTF-8.
+        key: Vec<u8>,
+        /// Judged at apply.
+        condition: Condition,
+    },
+    /// Begins a multipart upload.
+    CreateUpload {
+        /// The bucket.
+        bucket: BucketId,
+        /// The key.
+        key: Vec<u8>,
+        /// The upload.
+        upload: UploadId,
+        /// Data key, wrapped with the upload as context.
+        wrapped_key: Vec<u8>,
+        /// Headers and user metadata.
+        sealed_manifest: Vec<u8>,
+    },
+    /// Adds or replaces a part.
+    PutPart {
+        /// The bucket.
+        bucket: BucketId,
+        /// The key.
+        key: Vec<u8>,
+        /// The upload.
+        upload: UploadId,
+        /// 1–10,000.
+        part: u32,
+        /// Plaintext bytes.
+        size: u64,
+        /// Length, header, ETag, checksums.
+        sealed_part: Vec<u8>,
+        /// The part's blob.
+        blob: NewBlob,
+    },
+    /// Links an upload's parts into an object; parts not named are deleted.
+    CompleteUpload {
+        /// The upload.
+        upload: UploadId,
+        /// (part number, its blob as the gateway read it), in order.
+        parts: Vec<(u32, BlobId)>,
+        /// The object to be; its `blobs` is [`Blobs::Parts`].
+        object: Box<PutObject>,
+    },
+    /// Drops an upload and its parts.
+    AbortUpload {
+        /// The bucket.
+        bucket: BucketId,
+        /// The key.
+        key: Vec<u8>,
+        /// The upload.
+        upload: UploadId,
+    },
+    /// Notes that shards are missing or damaged.
+    MarkOwed {
+        /// Which.
+        places: Vec<ShardPlace>,
+        /// True where the shard was there and is bad.
+        damaged: bool,
+    },
+    /// Takes deletes off a disk's queue.
+    AckDeletes {
+        /// The disk.
+        disk: DiskId,
+        /// The last sequence number that it has done, all before it included.
+        through: u64,
+    },
+    /// Does nothing; proves that a leader can commit.
+    Nothing,
+}
+
+/// An object's new current version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PutObject {
+    /// The bucket.
+    pub bucket: BucketId,
+    /// The key, 1–1,024 bytes of UTF-8.
+    pub key: Vec<u8>,
+    /// Its new version.
+    pub version: VersionId,
+    /// Plaintext bytes.
+    pub size: u64,
+    /// Judged at apply.
+    pub condition: Condition,
+    /// Data key, wrapped with its context.
+    pub wrapped_key: Vec<u8>,
+    /// Parts, headers, ETag, checksums, user metadata.
+    pub sealed_manifest: Vec<u8>,
+    /// What listings show.
+    pub sealed_listing: Vec<u8>,
+    /// Where the bytes are.
+    pub blobs: Blobs,
+}
+
+/// Where an object's bytes are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Blobs {
+    /// One blob that this command brings.
+    New(NewBlob),
+    /// Blobs of another version, which is still there: a copy without bytes.
+    Shared {
+        /// The source's bucket.
+        bucket: BucketId,
+        /// The source's key.
+        key: Vec<u8>,
+        /// The source's version.
+        version: VersionId,
+    },
+    /// The named parts of the upload that is being completed.
+    Parts,
+}
+
+/// A blob that a gateway has just written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewBlob {
+    /// Its id, from an open lease.
+    pub blob: BlobId,
+    /// The lease.
+    pub lease: LeaseId,
+    /// Ciphertext bytes.
+    pub len: u64,
+    /// How it is kept.
+    pub shape: Shape,
+    /// Its segments, in order.
+    pub segments: Vec<NewSegment>,
+    /// The ciphertext itself where inline, else empty.
+    pub inline: Vec<u8>,
+}
+
+/// A segment that a gateway has just written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewSegment {
+    /// The volume.
+    pub volume: VolumeId,
+    /// The volume's epoch in which the shards were written.
+    pub epoch: Epoch,
+    /// Ciphertext bytes.
+    pub len: u64,
+    /// As in [`crate::rows::SegmentRow`].
+    pub digests: Vec<Digest>,
+    /// Bit i: member i gave no receipt.
+    pub owed: u32,
+}
+
+/// A condition on the current version, judged at apply.
+///
+/// ETags are sealed, so that a gateway turns `If-Match` into the version it has seen carry that
+/// ETag, and asks anew when that version is no longer current.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Condition {
+    /// Always holds.
+    None,
+    /// Nothing is there (a delete marker counts as nothing).
+    Absent,
+    /// This very version is current.
+    Version(VersionId),
+}
+
+/// What a command did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// Done, nothing more to say.
+    Done,
+    /// The volume as created or sealed.
+    Volume(Volume),
+    /// The lease.
+    Lease(Lease),
+    /// The account.
+    Account(AccountRow),
+    /// The bucket.
+    Bucket(BucketRow),
+    /// An object was written, deleted or found absent.
+    Object {
+        /// The version that this one replaced.
+        replaced: Option<VersionId>,
+    },
+    /// The node's register is unchanged or changed.
+    Registered {
+        /// The node.
+        node: NodeId,
+    },
+}
+
+/// Why a command did nothing. Nothing at all has changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Refusal {
+    /// Another cluster's command.
+    #[error("the metadata belongs to another cluster")]
+    OtherCluster,
+    /// No such bucket.
+    #[error("no such bucket")]
+    NoSuchBucket,
+    /// No such key, or its current version is a delete marker.
+    #[error("no such key")]
+    NoSuchKey,
+    /// No such upload.
+    #[error("no such upload")]
+    NoSuchUpload,
+    /// A part named in a completion isn't there, or was replaced meanwhile.
+    #[error("part {0} is not there or was replaced")]
+    NoSuchPart(u32),
+    /// The condition doesn't hold.
+    #[error("the condition does not hold; current version: {current:?}")]
+    Condition {
+        /// What is current now.
+        current: Option<VersionId>,
+    },
+    /// The bucket's name is taken, by `owner`.
+    #[error("bucket name taken")]
+    BucketExists {
+        /// Whose it is.
+        owner: AccountId,
+    },
+    /// The bucket has versions or uploads in it.
+    #[error("bucket not empty")]
+    BucketNotEmpty,
+    /// The account's name or the access key is taken by another.
+    #[error("name taken")]
+    NameTaken,
+    /// No such account.
+    #[error("no such account")]
+    NoSuchAccount,
+    /// The lease is closed, another gateway's, or doesn't hold the blob id.
+    #[error("{blob} is not in an open lease")]
+    LeaseClosed {
+        /// The blob id.
+        blob: BlobId,
+    },
+    /// The blob id has a row already.
+    #[error("{blob} exists already")]
+    BlobExists {
+        /// The blob id.
+        blob: BlobId,
+    },
+    /// The volume has moved on: write elsewhere.
+    #[error("{volume} is not in {epoch} any more")]
+    StaleVolume {
+        /// The volume.
+        volume: VolumeId,
+        /// The epoch that was given.
+        epoch: Epoch,
+    },
+    /// Too few receipts, a digest too many: a gateway's mistake.
+    #[error("malformed command: {0}")]
+    Malformed(String),
+    /// The source of a copy is gone.
+    #[error("the source of the copy is gone")]
+    SourceGone,
+}
+
+/// A command's answer, as it is kept and sent.
+pub type Answer = Result<Outcome, Refusal>;
+
+/// Which certificate role may propose a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proposer {
+    /// Gateways and operators.
+    Gateway,
+    /// Storage nodes.
+    Storage,
+    /// Operators only.
+    Operator,
+    /// The metadata leader itself.
+    Leader,
+}
+
+impl Command {
+    /// Says who may propose this command (an operator may propose what a gateway may).
+    #[must_use]
+    pub fn proposers(&self) -> &'static [Proposer] {
+        use Proposer::{Gateway, Leader, Operator, Storage};
+        match self {
+            Self::InitCluster { .. }
+            | Self::CreateVolume { .. }
+            | Self::SealVolume { .. }
+            | Self::Nothing => &[Leader],
+            Self::RegisterNode(_) | Self::AckDeletes { .. } => &[Storage],
+            Self::PutKek { .. } => &[Gateway, Operator],
+            Self::OpenLease { .. }
+            | Self::CloseLease(_)
+            | Self::CreateBucket { .. }
+            | Self::DeleteBucket(_)
+            | Self::PutObject(_)
+            | Self::DeleteObject { .. }
+            | Self::CreateUpload { .. }
+            | Self::PutPart { .. }
+            | Self::CompleteUpload { .. }
+            | Self::AbortUpload { .. } => &[Gateway],
+            Self::CreateAccount { .. }
+            | Self::SetAccountEnabled { .. }
+            | Self::PutAccessKey { .. } => &[Operator],
+            Self::MarkOwed { .. } => &[Gateway, Storage],
+        }
+    }
+}

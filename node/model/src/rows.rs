@@ -1,0 +1,249 @@
+//! What the metadata group stores: one type per kind of row. `keys` says under which key.
+//!
+//! Sealed fields (`Vec<u8>` named `sealed_…` or `wrapped_…`) are opaque here: only a gateway can
+//! open them. Every row is stored by [`crate::codec`], a version byte first.
+
+use crate::ids::{AccountId, BlobId, BucketId, DiskId, UploadId, VersionId, VolumeId};
+use crate::profile::Profile;
+use crate::shape::Shape;
+use serde::{Deserialize, Serialize};
+
+/// The digest of a whole shard: blake3 of its cells without checksums.
+pub type Digest = [u8; 32];
+
+/// The current version of a key: all that a listing needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NameRow {
+    /// The current version.
+    pub version: VersionId,
+    /// Plaintext bytes.
+    pub size: u64,
+    /// When it was written, by the gateway's clock.
+    pub modified_ms: u64,
+    /// ETag and other things shown in listings.
+    pub sealed_listing: Vec<u8>,
+    /// True for a delete marker (versioned buckets only).
+    pub delete_marker: bool,
+}
+
+/// One version of an object: how to open it and which blobs hold it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionRow {
+    /// Plaintext bytes.
+    pub size: u64,
+    /// When it was written.
+    pub modified_ms: u64,
+    /// The data key, wrapped with its context.
+    pub wrapped_key: Vec<u8>,
+    /// Parts, lengths, headers, ETag, checksums, user metadata.
+    pub sealed_manifest: Vec<u8>,
+    /// As in [`NameRow`].
+    pub sealed_listing: Vec<u8>,
+    /// The parts' blobs, in order.
+    pub blobs: Vec<BlobId>,
+    /// True for a delete marker.
+    pub delete_marker: bool,
+}
+
+/// Where a blob is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlobRow {
+    /// How many version and part rows name it.
+    pub references: u32,
+    /// Ciphertext bytes.
+    pub len: u64,
+    /// How it is kept.
+    pub shape: Shape,
+    /// Its segments, in order; none for an inline blob.
+    pub segments: Vec<SegmentRow>,
+}
+
+/// Where one segment of a blob is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentRow {
+    /// The volume whose members hold its shards.
+    pub volume: VolumeId,
+    /// The volume's profile, which never changes.
+    pub profile: Profile,
+    /// Ciphertext bytes.
+    pub len: u64,
+    /// blake3 of each member's shard; for copies one digest, for coded one per member.
+    pub digests: Vec<Digest>,
+    /// Bit i: member i should hold a shard and doesn't.
+    pub owed: u32,
+}
+
+impl SegmentRow {
+    /// The digest that `member`'s shard must have.
+    #[must_use]
+    pub fn digest(&self, shape: Shape, member: usize) -> Option<&Digest> {
+        match shape {
+            Shape::Coded => self.digests.get(member),
+            Shape::Copies => self.digests.first(),
+            Shape::Inline => None,
+        }
+    }
+}
+
+/// A bucket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BucketRow {
+    /// Its id.
+    pub id: BucketId,
+    /// Its name.
+    pub name: String,
+    /// Its owner.
+    pub account: AccountId,
+    /// When it was created.
+    pub created_ms: u64,
+}
+
+/// Exact counts of a bucket or account, changed by the entry that changes the objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Counters {
+    /// Keys with a current version that isn't a delete marker.
+    pub objects: u64,
+    /// Versions, delete markers included.
+    pub versions: u64,
+    /// Plaintext bytes of all versions.
+    pub bytes: u64,
+    /// Multipart uploads in progress.
+    pub uploads: u64,
+}
+
+/// A multipart upload in progress.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UploadRow {
+    /// When it was begun.
+    pub created_ms: u64,
+    /// Its data key, wrapped with the upload as context.
+    pub wrapped_key: Vec<u8>,
+    /// Headers and user metadata for the object to be.
+    pub sealed_manifest: Vec<u8>,
+}
+
+/// One uploaded part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartRow {
+    /// Plaintext bytes.
+    pub size: u64,
+    /// When it was written.
+    pub modified_ms: u64,
+    /// Length, stream header, ETag, checksums.
+    pub sealed_part: Vec<u8>,
+    /// Its blob.
+    pub blob: BlobId,
+}
+
+/// An owner of buckets and keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountRow {
+    /// Its id.
+    pub id: AccountId,
+    /// Its name, unique.
+    pub name: String,
+    /// False: its keys open nothing.
+    pub enabled: bool,
+    /// When it was created.
+    pub created_ms: u64,
+}
+
+/// An access key. The secret, the owner and the enabled flag are sealed: a writer of metadata
+/// who lacks the root key can't forge one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessKeyRow {
+    /// The public half, unique.
+    pub access_key: String,
+    /// Whose it is (the sealed copy decides).
+    pub account: AccountId,
+    /// Shown in lists (the sealed copy decides).
+    pub enabled: bool,
+    /// When it was created.
+    pub created_ms: u64,
+    /// Secret, account, enabled.
+    pub sealed_credential: Vec<u8>,
+}
+
+/// A key-encryption key, sealed under the root key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KekRow {
+    /// Its version, from 1.
+    pub version: u32,
+    /// Opaque.
+    pub sealed_kek: Vec<u8>,
+}
+
+/// A shard that a disk is to remove; the key holds disk and sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeleteRow {
+    /// The volume.
+    pub volume: VolumeId,
+    /// The blob, which no row names any more.
+    pub blob: BlobId,
+    /// The segment.
+    pub segment: u32,
+    /// The member.
+    pub member: u8,
+}
+
+/// How many blobs of a volume are kept how, so that objects by margin are counted without a scan.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct VolumeCounts {
+    /// Coded segments without an owed shard.
+    pub coded: u64,
+    /// Copied segments without an owed shard, by their first member (blob id modulo n).
+    pub copies: Vec<u64>,
+    /// Segments with owed shards; each has an owed row of its own.
+    pub owed: u64,
+}
+
+/// Named by an owed row's key: a segment that lacks shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwedRow {
+    /// How the blob is kept.
+    pub shape: Shape,
+    /// Bit i: member i lacks its shard.
+    pub owed: u32,
+    /// Bit i: member i's shard was found damaged (a subset of `owed`).
+    pub damaged: u32,
+    /// When the first bit was set.
+    pub since_ms: u64,
+}
+
+/// A place a shard was found missing or damaged in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardPlace {
+    /// The blob.
+    pub blob: BlobId,
+    /// Its segment.
+    pub segment: u32,
+    /// The member.
+    pub member: u8,
+}
+
+/// A disk's standing, kept by the command that registered it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskRow {
+    /// The disk.
+    pub id: DiskId,
+    /// Number of the last delete queued for it.
+    pub last_delete: u64,
+}
+
+/// Remembered answer of a command with a token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenRow {
+    /// When the command was applied.
+    pub applied_ms: u64,
+    /// Its answer, as encoded.
+    pub answer: Vec<u8>,
+}
+
+/// A listing's or upload's place: key, then upload id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UploadPlace {
+    /// The object's key.
+    pub key: Vec<u8>,
+    /// The upload.
+    pub upload: UploadId,
+}

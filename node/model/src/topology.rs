@@ -1,0 +1,142 @@
+//! Nodes, disks and volumes as the metadata group knows them, and the map pushed to everybody.
+
+use crate::ids::{BlobId, DiskId, Epoch, GatewayId, LeaseId, NodeId, VolumeId};
+use crate::profile::Profile;
+use serde::{Deserialize, Serialize};
+
+/// A storage node as it registered itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// The node's number, as in its certificate.
+    pub id: NodeId,
+    /// `host:port` of its gRPC listener.
+    pub rpc_address: String,
+    /// `host:port` of its shard data listener.
+    pub data_address: String,
+    /// Failure domain above the node; empty where none is given.
+    pub zone: String,
+    /// The disks it serves.
+    pub disks: Vec<Disk>,
+}
+
+/// A formatted disk of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// From the disk's superblock.
+    pub id: DiskId,
+    /// Usable bytes.
+    pub capacity: u64,
+}
+
+/// Which failures a volume's members are spread over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Domain {
+    /// One member per node.
+    Node,
+    /// One member per disk; several may share a node, whose loss isn't covered.
+    Disk,
+}
+
+/// Whether a volume takes new blobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum VolumeState {
+    /// Takes new blobs while all its members live.
+    Open,
+    /// Takes none any more.
+    Sealed,
+}
+
+/// One of a volume's n members: shard number `i` of its blobs is on `members[i]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Member {
+    /// The node that serves the disk.
+    pub node: NodeId,
+    /// The disk.
+    pub disk: DiskId,
+}
+
+/// A placement unit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// Its number; never reused.
+    pub id: VolumeId,
+    /// k+m of every blob in it.
+    pub profile: Profile,
+    /// Raised by sealing and by every change of members.
+    pub epoch: Epoch,
+    /// Open or sealed.
+    pub state: VolumeState,
+    /// What its members are spread over.
+    pub domain: Domain,
+    /// n = k+m members.
+    pub members: Vec<Member>,
+    /// Ciphertext bytes of the blobs in it, parity not counted.
+    pub bytes: u64,
+    /// Set where it was made with fewer data shards than the cluster's profile, for want of
+    /// living domains; to be encoded again when they return.
+    pub shrunk: bool,
+}
+
+/// A range of blob ids handed to a gateway. Closed leases are kept out of the map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// Its number.
+    pub id: LeaseId,
+    /// Who may use it.
+    pub gateway: GatewayId,
+    /// The first blob id.
+    pub first: BlobId,
+    /// How many ids follow, the first counted.
+    pub count: u64,
+}
+
+impl Lease {
+    /// True where `blob` is one of the lease's ids.
+    #[must_use]
+    pub fn contains(&self, blob: BlobId) -> bool {
+        blob >= self.first && blob.0 - self.first.0 < self.count
+    }
+}
+
+/// What gateways and nodes need to know of the cluster at any time; pushed on every change.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ClusterMap {
+    /// Rises with every push of one leader; `(term, version)` orders maps.
+    pub term: u64,
+    /// See `term`.
+    pub version: u64,
+    /// Every registered node.
+    pub nodes: Vec<Node>,
+    /// The nodes that are heard from; a node silent for 2 s is not among them.
+    pub alive: Vec<NodeId>,
+    /// Disks that take no new shards (full, failing, read-only).
+    pub closed_disks: Vec<DiskId>,
+    /// Open volumes all of whose members live and take shards, best first.
+    pub writable: Vec<Volume>,
+    /// Open volumes with a member missing: used only where no writable one is left.
+    pub degraded: Vec<Volume>,
+    /// Leases not yet closed.
+    pub leases: Vec<Lease>,
+    /// Why no volume can be made at present, in words for the operator.
+    pub refusal: Option<String>,
+}
+
+impl ClusterMap {
+    /// The node of that number.
+    #[must_use]
+    pub fn node(&self, id: NodeId) -> Option<&Node> {
+        self.nodes.iter().find(|node| node.id == id)
+    }
+
+    /// True where the node is heard from.
+    #[must_use]
+    pub fn is_alive(&self, id: NodeId) -> bool {
+        self.alive.contains(&id)
+    }
+
+    /// True where this map is to replace `other`.
+    #[must_use]
+    pub fn is_newer_than(&self, other: &Self) -> bool {
+        (self.term, self.version) > (other.term, other.version)
+    }
+}
