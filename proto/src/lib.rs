@@ -1,1 +1,16 @@
-//! megalith-proto.
+//! The wire between Megalith's processes: gRPC services and messages, generated from
+//! `megalith/v1/*.proto`.
+//!
+//! Wire types stop at the edge of a process: whoever receives one turns it into a type of
+//! `megalith-model` at once and never stores it. Shard bytes don't travel here.
+
+#![expect(
+    missing_docs,
+    reason = "generated code; the .proto files carry the documentation"
+)]
+
+/// Version 1 of the wire.
+pub mod v1 {
+    #![expect(clippy::all, reason = "generated code is judged by its generator")]
+    tonic::include_proto!("megalith.v1");
+}
