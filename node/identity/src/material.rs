@@ -1,0 +1,317 @@
+//! A member's certificate, key and trusted authorities, as loaded from its directory.
+//!
+//! Configurations are made once and look up what is current at each handshake, so a renewed
+//! certificate serves new connections without a restart; open connections keep what they had.
+//! Sessions are never resumed: each connection proves both identities anew, and a peer whose
+//! certificate has expired or is no longer trusted can't come back by an old ticket.
+
+use crate::bundle::{Bundle, BundlePaths};
+use crate::error::{IdentityError, Refusal};
+use crate::peer::{PeerIdentity, Role};
+use crate::verify::{self, ClientVerifier, OwnCertificate, ServerVerifier};
+use crate::watch;
+use rustls::client::Resumption;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::time_provider::{DefaultTimeProvider, TimeProvider};
+use rustls::version::TLS13;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
+use tokio::task::JoinHandle;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+/// Tells the time by which certificates are judged.
+pub type Clock = Arc<dyn TimeProvider>;
+
+/// What one member is and whom it trusts. Shared by all its connections; see the module's words.
+pub struct TlsMaterial {
+    dir: PathBuf,
+    live: Arc<Live>,
+    server: Arc<ServerConfig>,
+}
+
+/// What is current. Configurations hold it and ask at each handshake.
+pub(crate) struct Live {
+    current: RwLock<Arc<Loaded>>,
+}
+
+/// One reading of the files, checked.
+pub(crate) struct Loaded {
+    pub(crate) identity: Arc<PeerIdentity>,
+    pub(crate) key: Arc<CertifiedKey>,
+    pub(crate) roots: Arc<RootCertStore>,
+    pub(crate) clients: Arc<dyn ClientCertVerifier>,
+    expires: SystemTime,
+}
+
+impl Live {
+    pub(crate) fn current(&self) -> Arc<Loaded> {
+        self.current
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+impl fmt::Debug for Live {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Live")
+            .field(&self.current().identity)
+            .finish()
+    }
+}
+
+impl fmt::Debug for TlsMaterial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let identity = self.identity();
+        f.debug_struct("TlsMaterial")
+            .field("dir", &self.dir)
+            .field("identity", &identity)
+            .finish_non_exhaustive()
+    }
+}
+
+impl TlsMaterial {
+    /// Loads the bundle in `dir`. Fails if a peer would refuse it: expired, of another authority,
+    /// without identity, or with a key that isn't its own.
+    pub fn load(dir: &Path) -> Result<Arc<Self>, IdentityError> {
+        Self::load_with_clock(dir, Arc::new(DefaultTimeProvider))
+    }
+
+    /// Does what [`TlsMaterial::load`] does, judging certificates by a given clock.
+    pub fn load_with_clock(dir: &Path, clock: Clock) -> Result<Arc<Self>, IdentityError> {
+        let loaded = Loaded::read(dir, &clock)?;
+        let live = Arc::new(Live {
+            current: RwLock::new(Arc::new(loaded)),
+        });
+        let server = server_config(&live, clock)?;
+        Ok(Arc::new(Self {
+            dir: dir.to_owned(),
+            live,
+            server,
+        }))
+    }
+
+    /// Returns who we are.
+    #[must_use]
+    pub fn identity(&self) -> Arc<PeerIdentity> {
+        self.live.current().identity.clone()
+    }
+
+    /// Returns when our own certificate expires.
+    #[must_use]
+    pub fn expires(&self) -> SystemTime {
+        self.live.current().expires
+    }
+
+    /// Returns the configuration for listeners inside the cluster. It follows reloads. Prefer
+    /// [`accept`](crate::accept), which also sets a deadline and names the peer.
+    #[must_use]
+    pub fn server_config(&self) -> Arc<ServerConfig> {
+        self.server.clone()
+    }
+
+    /// Returns a configuration for calling one peer, or with None any member of the cluster. It
+    /// follows reloads. Prefer [`connect`](crate::connect).
+    pub fn client_config(
+        &self,
+        expected: Option<(Role, u32)>,
+    ) -> Result<Arc<ClientConfig>, IdentityError> {
+        let clock = self.server.time_provider.clone();
+        let live = self.live.clone();
+        let mut config = ClientConfig::builder_with_details(crate::provider(), clock)
+            .with_protocol_versions(&[&TLS13])
+            .map_err(IdentityError::Configuration)?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(ServerVerifier { live, expected }))
+            .with_client_cert_resolver(Arc::new(OwnCertificate {
+                live: self.live.clone(),
+            }));
+        config.resumption = Resumption::disabled();
+        // Names mean nothing inside the cluster; none is sent in clear.
+        config.enable_sni = false;
+        Ok(Arc::new(config))
+    }
+
+    /// Reads the files again and uses them for new handshakes. Returns whether they differ from
+    /// what was in use. On an error everything stays as it was; an identity never changes.
+    pub fn reload(&self) -> Result<bool, IdentityError> {
+        let loaded = Loaded::read(&self.dir, &self.server.time_provider)?;
+        let mut current = self
+            .live
+            .current
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        if !same_member(&current.identity, &loaded.identity) {
+            return Err(IdentityError::IdentityChanged {
+                path: BundlePaths::in_dir(&self.dir).cert,
+                own: Box::new(PeerIdentity::clone(&current.identity)),
+                found: Box::new(PeerIdentity::clone(&loaded.identity)),
+            });
+        }
+        let changed =
+            current.key.cert != loaded.key.cert || current.roots.roots != loaded.roots.roots;
+        *current = Arc::new(loaded);
+        Ok(changed)
+    }
+
+    /// Watches the files, looking each `interval`, and reloads when they change. Failures are
+    /// logged and tried again; the task ends when `stop` does, as a token's `cancelled_owned()`.
+    pub fn spawn_reload(
+        self: &Arc<Self>,
+        interval: Duration,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> JoinHandle<()> {
+        let this = self.clone();
+        let paths = BundlePaths::in_dir(&self.dir).to_vec();
+        tokio::spawn(watch::run(
+            paths,
+            interval,
+            stop,
+            Arc::new(move || this.reload()),
+        ))
+    }
+
+    /// Reads the identity of a peer whose handshake has succeeded.
+    pub(crate) fn peer_of(
+        &self,
+        certificates: Option<&[CertificateDer<'_>]>,
+    ) -> Result<PeerIdentity, Refusal> {
+        let certificate = certificates
+            .and_then(<[_]>::first)
+            .ok_or(Refusal::Missing)?;
+        verify::member(certificate, &self.live.current().identity)
+    }
+}
+
+impl Loaded {
+    fn read(dir: &Path, clock: &Clock) -> Result<Self, IdentityError> {
+        let paths = BundlePaths::in_dir(dir);
+        let bundle = Bundle::load(dir)?;
+        let mut roots = RootCertStore::empty();
+        for authority in parse_certificates(&bundle.ca_pem, &paths.ca)? {
+            roots
+                .add(authority)
+                .map_err(|error| IdentityError::Content {
+                    path: paths.ca.clone(),
+                    expected: "the certificate of an authority",
+                    found: error.to_string(),
+                })?;
+        }
+        let roots = Arc::new(roots);
+        let chain = parse_certificates(&bundle.cert_pem, &paths.cert)?;
+        let key = certified_key(chain, bundle.key_pem.expose(), &paths.cert, &paths.key)?;
+        let clients = WebPkiClientVerifier::builder_with_provider(roots.clone(), crate::provider())
+            .build()
+            .map_err(|error| IdentityError::Content {
+                path: paths.ca.clone(),
+                expected: "the certificate of an authority",
+                found: error.to_string(),
+            })?;
+        let own = |reason| IdentityError::OwnCertificate {
+            path: paths.cert.clone(),
+            reason,
+        };
+        let (identity, expires) = check_own(&key.cert, &roots, &*clients, clock).map_err(own)?;
+        Ok(Self {
+            identity: Arc::new(identity),
+            key: Arc::new(key),
+            roots,
+            clients,
+            expires,
+        })
+    }
+}
+
+/// Judges our own chain as a peer would, in both directions.
+fn check_own(
+    chain: &[CertificateDer<'static>],
+    roots: &RootCertStore,
+    clients: &dyn ClientCertVerifier,
+    clock: &Clock,
+) -> Result<(PeerIdentity, SystemTime), Refusal> {
+    let (first, rest) = chain.split_first().ok_or(Refusal::Missing)?;
+    let now = clock.current_time().unwrap_or_else(UnixTime::now);
+    verify::verify_server_chain(first, rest, roots, now)
+        .and_then(|()| clients.verify_client_cert(first, rest, now).map(|_| ()))
+        .map_err(|error| {
+            Refusal::found_in(&error).unwrap_or_else(|| Refusal::Malformed(error.to_string()))
+        })?;
+    Ok((PeerIdentity::of_certificate(first)?, end_of(first)?))
+}
+
+/// Returns when a certificate expires.
+pub(crate) fn end_of(certificate: &CertificateDer<'_>) -> Result<SystemTime, Refusal> {
+    let (_, parsed) = X509Certificate::from_der(certificate)
+        .map_err(|error| Refusal::Malformed(error.to_string()))?;
+    let seconds = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
+    Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
+}
+
+/// Reads all certificates of a PEM text; at least one.
+pub(crate) fn parse_certificates(
+    pem: &str,
+    path: &Path,
+) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+    let wrong = |found| IdentityError::Content {
+        path: path.to_owned(),
+        expected: "certificates in PEM",
+        found,
+    };
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    let found = found.map_err(|error| wrong(error.to_string()))?;
+    if found.is_empty() {
+        Err(wrong("none".into()))
+    } else {
+        Ok(found)
+    }
+}
+
+/// Joins a chain with its key, which must be the key of its first certificate.
+pub(crate) fn certified_key(
+    chain: Vec<CertificateDer<'static>>,
+    key_pem: &str,
+    cert_path: &Path,
+    key_path: &Path,
+) -> Result<CertifiedKey, IdentityError> {
+    let wrong = |found| IdentityError::Content {
+        path: key_path.to_owned(),
+        expected: "a private key in PEM",
+        found,
+    };
+    let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())
+        .map_err(|error| wrong(error.to_string()))?;
+    CertifiedKey::from_der(chain, key, &crate::provider()).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => IdentityError::KeyMismatch {
+            key: key_path.to_owned(),
+            certificate: cert_path.to_owned(),
+        },
+        error => wrong(error.to_string()),
+    })
+}
+
+fn server_config(live: &Arc<Live>, clock: Clock) -> Result<Arc<ServerConfig>, IdentityError> {
+    let mut config = ServerConfig::builder_with_details(crate::provider(), clock)
+        .with_protocol_versions(&[&TLS13])
+        .map_err(IdentityError::Configuration)?
+        .with_client_cert_verifier(Arc::new(ClientVerifier { live: live.clone() }))
+        .with_cert_resolver(Arc::new(OwnCertificate { live: live.clone() }));
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(Arc::new(config))
+}
+
+/// True where a renewed certificate still names the same member. Roles may come and go.
+fn same_member(own: &PeerIdentity, found: &PeerIdentity) -> bool {
+    fn differ<T: PartialEq>(own: Option<T>, found: Option<T>) -> bool {
+        own.is_some() && found.is_some() && own != found
+    }
+    own.cluster() == found.cluster()
+        && !differ(own.node_id(), found.node_id())
+        && !differ(own.gateway_id(), found.gateway_id())
+}

@@ -1,0 +1,303 @@
+//! The identity in a certificate: cluster, roles and ids, as URIs in its alternative names.
+//!
+//! `megalith://<cluster, 32 hex digits>/<role>/<id>`, one for each role. The text is canonical:
+//! lower case, no leading zeros, nothing after the id. Names under other schemes are ignored, and
+//! grant nothing. What a role may do is decided elsewhere.
+
+use crate::error::Refusal;
+use megalith_model::ids::{ClusterId, GatewayId, NodeId};
+use std::fmt;
+use std::str::FromStr;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+/// What every identity URI begins with.
+const SCHEME: &str = "megalith://";
+
+/// What a member of the cluster does.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Role {
+    /// Keeps shards; its id is a [`NodeId`].
+    Storage,
+    /// Votes in metadata groups; its id is a [`NodeId`].
+    Metadata,
+    /// Serves S3; its id is a [`GatewayId`].
+    Gateway,
+    /// A person or a script with the command line; its id is 0 unless chosen otherwise.
+    Operator,
+}
+
+impl Role {
+    /// All roles.
+    pub const ALL: [Self; 4] = [Self::Storage, Self::Metadata, Self::Gateway, Self::Operator];
+
+    /// Returns the role's name as it stands in certificates.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Storage => "storage",
+            Self::Metadata => "metadata",
+            Self::Gateway => "gateway",
+            Self::Operator => "operator",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Roles that can't be in one certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum GrantsError {
+    /// None at all.
+    #[error("at least one role is needed")]
+    Empty,
+    /// A role twice.
+    #[error("the role {0} is given twice")]
+    Repeated(Role),
+    /// Storage and metadata are roles of one node, so they share its id.
+    #[error("storage {storage} and metadata {metadata} must be one and the same node id")]
+    TwoNodes {
+        /// The id given for storage.
+        storage: u32,
+        /// The id given for metadata.
+        metadata: u32,
+    },
+}
+
+/// Who a peer is: its cluster, and its roles with their ids. Never without a role.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct PeerIdentity {
+    cluster: ClusterId,
+    grants: Vec<(Role, u32)>,
+}
+
+impl PeerIdentity {
+    /// Builds an identity; each role at most once, storage and metadata with the same node id.
+    pub fn new(cluster: ClusterId, grants: &[(Role, u32)]) -> Result<Self, GrantsError> {
+        let mut grants = grants.to_vec();
+        grants.sort_unstable();
+        if grants.is_empty() {
+            return Err(GrantsError::Empty);
+        }
+        if let Some(pair) = grants.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            return Err(GrantsError::Repeated(pair[0].0));
+        }
+        let identity = Self { cluster, grants };
+        match (
+            identity.id_of(Role::Storage),
+            identity.id_of(Role::Metadata),
+        ) {
+            (Some(storage), Some(metadata)) if storage != metadata => {
+                Err(GrantsError::TwoNodes { storage, metadata })
+            }
+            _ => Ok(identity),
+        }
+    }
+
+    /// Reads the identity of a certificate in DER. Verifies nothing else about it.
+    pub fn of_certificate(der: &[u8]) -> Result<Self, Refusal> {
+        let mut cluster = None;
+        let mut grants = Vec::new();
+        for uri in identity_uris(der)? {
+            let malformed = || Refusal::Malformed(format!("identity {uri:?}"));
+            let (found, role, id) = parse_uri(&uri).ok_or_else(malformed)?;
+            if *cluster.get_or_insert(found) != found {
+                return Err(Refusal::Malformed("identities in two clusters".into()));
+            }
+            grants.push((role, id));
+        }
+        let cluster = cluster.ok_or(Refusal::NoIdentity)?;
+        Self::new(cluster, &grants).map_err(|error| Refusal::Malformed(error.to_string()))
+    }
+
+    /// Returns the cluster the peer belongs to.
+    #[must_use]
+    pub fn cluster(&self) -> ClusterId {
+        self.cluster
+    }
+
+    /// Returns the roles with their ids, sorted by role.
+    #[must_use]
+    pub fn grants(&self) -> &[(Role, u32)] {
+        &self.grants
+    }
+
+    /// True where the peer has the role, whatever its id.
+    #[must_use]
+    pub fn has(&self, role: Role) -> bool {
+        self.id_of(role).is_some()
+    }
+
+    /// True where the peer has the role under exactly this id.
+    #[must_use]
+    pub fn is(&self, role: Role, id: u32) -> bool {
+        self.id_of(role) == Some(id)
+    }
+
+    /// Returns the id the peer has in a role.
+    #[must_use]
+    pub fn id_of(&self, role: Role) -> Option<u32> {
+        self.grants
+            .iter()
+            .find(|grant| grant.0 == role)
+            .map(|grant| grant.1)
+    }
+
+    /// Returns the node's id, for a storage or metadata peer.
+    #[must_use]
+    pub fn node_id(&self) -> Option<NodeId> {
+        self.id_of(Role::Storage)
+            .or_else(|| self.id_of(Role::Metadata))
+            .map(NodeId)
+    }
+
+    /// Returns the gateway's id, for a gateway.
+    #[must_use]
+    pub fn gateway_id(&self) -> Option<GatewayId> {
+        self.id_of(Role::Gateway).map(GatewayId)
+    }
+
+    /// Returns the URIs that carry this identity.
+    pub(crate) fn uris(&self) -> impl Iterator<Item = String> {
+        self.grants
+            .iter()
+            .map(|&(role, id)| grant_uri(self.cluster, role, id))
+    }
+}
+
+impl fmt::Display for PeerIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (role, id) in &self.grants {
+            write!(f, "{role} {id}, ")?;
+        }
+        write!(f, "cluster {}", self.cluster)
+    }
+}
+
+/// The URI by which an authority's own certificate names its cluster. It has no role, so that it
+/// can never be read as an identity.
+pub(crate) fn authority_uri(cluster: ClusterId) -> String {
+    format!("{SCHEME}{cluster}")
+}
+
+/// Reads the cluster of an authority's certificate.
+pub(crate) fn authority_cluster(der: &[u8]) -> Result<ClusterId, Refusal> {
+    let uris = identity_uris(der)?;
+    let [uri] = uris.as_slice() else {
+        return Err(Refusal::Malformed(
+            "an authority names exactly one cluster".into(),
+        ));
+    };
+    uri.strip_prefix(SCHEME)
+        .and_then(|text| ClusterId::from_str(text).ok())
+        .filter(|&cluster| authority_uri(cluster) == *uri)
+        .ok_or_else(|| Refusal::Malformed(format!("authority {uri:?}")))
+}
+
+fn grant_uri(cluster: ClusterId, role: Role, id: u32) -> String {
+    format!("{SCHEME}{cluster}/{role}/{id}")
+}
+
+/// Reads one identity URI. Only the exact text that [`grant_uri`] writes is accepted.
+fn parse_uri(uri: &str) -> Option<(ClusterId, Role, u32)> {
+    let mut fields = uri.strip_prefix(SCHEME)?.splitn(3, '/');
+    let cluster = ClusterId::from_str(fields.next()?).ok()?;
+    let name = fields.next()?;
+    let role = Role::ALL.into_iter().find(|role| role.name() == name)?;
+    let id = fields.next()?.parse().ok()?;
+    (grant_uri(cluster, role, id) == uri).then_some((cluster, role, id))
+}
+
+/// Returns the names under our scheme, unread.
+fn identity_uris(der: &[u8]) -> Result<Vec<String>, Refusal> {
+    let malformed = |error: &dyn fmt::Display| Refusal::Malformed(error.to_string());
+    let (rest, certificate) = X509Certificate::from_der(der).map_err(|error| malformed(&error))?;
+    if !rest.is_empty() {
+        return Err(Refusal::Malformed("bytes after its end".into()));
+    }
+    let names = certificate
+        .subject_alternative_name()
+        .map_err(|error| malformed(&error))?;
+    let names = names.map_or(&[][..], |names| &names.value.general_names);
+    Ok(names
+        .iter()
+        .filter_map(|name| match name {
+            GeneralName::URI(uri) if uri.starts_with(SCHEME) => Some((*uri).to_owned()),
+            _ => None,
+        })
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const CLUSTER: ClusterId = ClusterId([0xab; 16]);
+
+    #[test]
+    fn only_the_canonical_text_is_an_identity() {
+        let hex = CLUSTER.to_string();
+        assert_eq!(
+            parse_uri(&format!("megalith://{hex}/storage/7")),
+            Some((CLUSTER, Role::Storage, 7))
+        );
+        for bad in [
+            format!("megalith://{}/storage/7", hex.to_uppercase()),
+            format!("megalith://{hex}/Storage/7"),
+            format!("megalith://{hex}/storage/07"),
+            format!("megalith://{hex}/storage/+7"),
+            format!("megalith://{hex}/storage/-1"),
+            format!("megalith://{hex}/storage/4294967296"),
+            format!("megalith://{hex}/storage/7/"),
+            format!("megalith://{hex}/storage/7 "),
+            format!("megalith://{hex}/storage/"),
+            format!("megalith://{hex}//7"),
+            format!("megalith://{hex}/root/7"),
+            format!("megalith://{}/storage/7", &hex[2..]),
+            format!("megalith://{hex}"),
+            format!("megalith:/{hex}/storage/7"),
+            format!("spiffe://{hex}/storage/7"),
+        ] {
+            assert_eq!(parse_uri(&bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn grants_follow_their_rules() {
+        let make = |grants: &[(Role, u32)]| PeerIdentity::new(CLUSTER, grants);
+        assert_eq!(make(&[]), Err(GrantsError::Empty));
+        assert_eq!(
+            make(&[(Role::Gateway, 1), (Role::Gateway, 2)]),
+            Err(GrantsError::Repeated(Role::Gateway))
+        );
+        assert_eq!(
+            make(&[(Role::Storage, 1), (Role::Metadata, 2)]),
+            Err(GrantsError::TwoNodes {
+                storage: 1,
+                metadata: 2
+            })
+        );
+        let both = make(&[(Role::Metadata, 4), (Role::Storage, 4)]).expect("one node");
+        assert_eq!(both.node_id(), Some(NodeId(4)));
+        assert_eq!(both.gateway_id(), None);
+        assert!(both.is(Role::Metadata, 4) && !both.is(Role::Metadata, 5));
+        assert!(!both.has(Role::Operator));
+    }
+
+    proptest! {
+        #[test]
+        fn uris_round_trip(bytes: [u8; 16], role in 0..4_usize, id: u32) {
+            let (cluster, role) = (ClusterId(bytes), Role::ALL[role]);
+            prop_assert_eq!(parse_uri(&grant_uri(cluster, role, id)), Some((cluster, role, id)));
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_panic(der: Vec<u8>) {
+            prop_assert!(PeerIdentity::of_certificate(&der).is_err());
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Connections whose peer is known. There is no way to get one without an identity.
+//!
+//! With TLS 1.3 a client has finished before the server has judged its certificate. So
+//! [`connect`] proves who the server is; that the server refuses **us** shows at the first read,
+//! as an error that wraps [`IdentityError::RefusedByPeer`].
+
+use crate::error::IdentityError;
+use crate::material::TlsMaterial;
+use crate::peer::{PeerIdentity, Role};
+use rustls::pki_types::ServerName;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+/// How long a peer has for its handshake, and a callee for connecting and its handshake together.
+pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// An encrypted connection with the identity of its peer.
+#[derive(Debug)]
+pub struct Identified<S> {
+    tls: S,
+    peer: Arc<PeerIdentity>,
+    address: SocketAddr,
+}
+
+/// A connection that a peer has opened to us.
+pub type IdentifiedStream = Identified<tokio_rustls::server::TlsStream<TcpStream>>;
+/// A connection that we have opened to a peer.
+pub type ClientStream = Identified<tokio_rustls::client::TlsStream<TcpStream>>;
+
+impl<S> Identified<S> {
+    /// Returns who the peer is; cheap to clone and keep.
+    #[must_use]
+    pub fn peer(&self) -> &Arc<PeerIdentity> {
+        &self.peer
+    }
+
+    /// Returns the peer's address.
+    #[must_use]
+    pub fn peer_address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// Takes the handshake of a new connection, within [`HANDSHAKE_DEADLINE`]. Run it on a task of
+/// its own: a slow stranger must not hold up the listener.
+pub async fn accept(
+    tcp: TcpStream,
+    material: &TlsMaterial,
+) -> Result<IdentifiedStream, IdentityError> {
+    accept_within(tcp, material, HANDSHAKE_DEADLINE).await
+}
+
+/// Does what [`accept`] does, within a given time.
+pub async fn accept_within(
+    tcp: TcpStream,
+    material: &TlsMaterial,
+    deadline: Duration,
+) -> Result<IdentifiedStream, IdentityError> {
+    let lost = |source| IdentityError::Handshake {
+        peer: "a lost connection".into(),
+        source,
+    };
+    let address = tcp.peer_addr().map_err(lost)?;
+    let peer = address.to_string();
+    let failed = |source| IdentityError::of_connection(peer.clone(), source);
+    tcp.set_nodelay(true).map_err(failed)?;
+    let handshake = TlsAcceptor::from(material.server_config()).accept(tcp);
+    let tls = tokio::time::timeout(deadline, handshake)
+        .await
+        .map_err(|_| IdentityError::Timeout {
+            peer: peer.clone(),
+            deadline,
+        })?
+        .map_err(failed)?;
+    let identity = material
+        .peer_of(tls.get_ref().1.peer_certificates())
+        .map_err(|reason| IdentityError::Refused {
+            peer: peer.clone(),
+            reason,
+        })?;
+    Ok(Identified {
+        tls,
+        peer: Arc::new(identity),
+        address,
+    })
+}
+
+/// Connects to `address` (`host:port`) and verifies that it is the `expected` peer, or with None
+/// any member of the cluster, within [`HANDSHAKE_DEADLINE`]. May be cancelled at any point.
+pub async fn connect(
+    address: &str,
+    material: &TlsMaterial,
+    expected: Option<(Role, u32)>,
+) -> Result<ClientStream, IdentityError> {
+    connect_within(address, material, expected, HANDSHAKE_DEADLINE).await
+}
+
+/// Does what [`connect`] does, within a given time.
+pub async fn connect_within(
+    address: &str,
+    material: &TlsMaterial,
+    expected: Option<(Role, u32)>,
+    deadline: Duration,
+) -> Result<ClientStream, IdentityError> {
+    let config = material.client_config(expected)?;
+    let peer = || address.to_owned();
+    let work = async {
+        let tcp = TcpStream::connect(address)
+            .await
+            .map_err(|source| IdentityError::Connect {
+                peer: peer(),
+                source,
+            })?;
+        let failed = |source| IdentityError::of_connection(peer(), source);
+        tcp.set_nodelay(true).map_err(failed)?;
+        let peer_address = tcp.peer_addr().map_err(failed)?;
+        let tls = TlsConnector::from(config)
+            .connect(any_name(), tcp)
+            .await
+            .map_err(failed)?;
+        let identity = material
+            .peer_of(tls.get_ref().1.peer_certificates())
+            .map_err(|reason| IdentityError::Refused {
+                peer: peer(),
+                reason,
+            })?;
+        Ok(Identified {
+            tls,
+            peer: Arc::new(identity),
+            address: peer_address,
+        })
+    };
+    tokio::time::timeout(deadline, work)
+        .await
+        .map_err(|_| IdentityError::Timeout {
+            peer: peer(),
+            deadline,
+        })?
+}
+
+/// The name rustls wants for a connection. It is neither sent nor compared; identities are.
+fn any_name() -> ServerName<'static> {
+    ServerName::try_from("megalith").expect("a constant host name")
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Identified<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = ready!(Pin::new(&mut self.tls).poll_read(cx, buffer));
+        Poll::Ready(read.map_err(|error| self.explain(error)))
+    }
+}
+
+impl<S> Identified<S> {
+    /// Puts a peer's refusal into words; leaves other errors as they are.
+    fn explain(&self, error: io::Error) -> io::Error {
+        let kind = error.kind();
+        match IdentityError::of_connection(self.address.to_string(), error) {
+            IdentityError::Handshake { source, .. } => source,
+            refused => io::Error::new(kind, refused),
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Identified<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tls).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tls).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tls.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tls).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tls).poll_shutdown(cx)
+    }
+}

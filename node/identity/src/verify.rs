@@ -1,0 +1,185 @@
+//! The verification of peers during the handshake.
+//!
+//! A peer is accepted if its certificate leads to our authority, is within its time and made for
+//! its use (all judged by webpki), and carries an identity of our cluster; a client may also
+//! demand one exact identity. Host names are **not** compared. That is safe here, and nowhere
+//! else, because the authority signs for this cluster only, and a certificate's identity says
+//! more than its name could: which member it is, rather than where it was last seen. Members move
+//! between addresses; whoever takes over an address has another identity and is refused. A caller
+//! that expects nobody in particular (`expected: None`) accepts any member of the cluster, which
+//! is right only for asking who is there.
+//!
+//! Everything is read from [`Live`] at each handshake, so that a reload counts at once.
+
+use crate::error::Refusal;
+use crate::material::Live;
+use crate::peer::{PeerIdentity, Role};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ResolvesClientCert, verify_server_cert_signed_by_trust_anchor};
+use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
+use std::sync::Arc;
+
+/// Verifies the server that a client of ours has called.
+#[derive(Debug)]
+pub(crate) struct ServerVerifier {
+    pub(crate) live: Arc<Live>,
+    pub(crate) expected: Option<(Role, u32)>,
+}
+
+/// Verifies the clients that call a server of ours. No client goes without a certificate.
+#[derive(Debug)]
+pub(crate) struct ClientVerifier {
+    pub(crate) live: Arc<Live>,
+}
+
+/// Shows our own certificate, whatever the peer hints at: there is only one.
+#[derive(Debug)]
+pub(crate) struct OwnCertificate {
+    pub(crate) live: Arc<Live>,
+}
+
+/// Verifies chain, time and use of a server's certificate, and nothing about its names.
+pub(crate) fn verify_server_chain(
+    end_entity: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+    roots: &RootCertStore,
+    now: UnixTime,
+) -> Result<(), Error> {
+    let parsed = ParsedCertificate::try_from(end_entity)?;
+    let algorithms = algorithms().all;
+    verify_server_cert_signed_by_trust_anchor(&parsed, roots, intermediates, now, algorithms)
+}
+
+impl ServerCertVerifier for ServerVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let current = self.live.current();
+        verify_server_chain(end_entity, intermediates, &current.roots, now)?;
+        let peer = member(end_entity, &current.identity).map_err(Refusal::into_rustls)?;
+        match self.expected {
+            Some((role, id)) if !peer.is(role, id) => {
+                let found = Box::new(peer);
+                Err(Refusal::OtherIdentity { role, id, found }.into_rustls())
+            }
+            _ => Ok(ServerCertVerified::assertion()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(tls12_refused())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, &algorithms())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        algorithms().supported_schemes()
+    }
+}
+
+impl ClientCertVerifier for ClientVerifier {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let current = self.live.current();
+        let verified = current
+            .clients
+            .verify_client_cert(end_entity, intermediates, now)?;
+        member(end_entity, &current.identity).map_err(Refusal::into_rustls)?;
+        Ok(verified)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _certificate: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(tls12_refused())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, &algorithms())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        algorithms().supported_schemes()
+    }
+}
+
+impl ResolvesServerCert for OwnCertificate {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.live.current().key.clone())
+    }
+}
+
+impl ResolvesClientCert for OwnCertificate {
+    fn resolve(
+        &self,
+        _root_hints: &[&[u8]],
+        _schemes: &[SignatureScheme],
+    ) -> Option<Arc<CertifiedKey>> {
+        Some(self.live.current().key.clone())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+/// Reads the identity of a verified certificate and refuses other clusters.
+pub(crate) fn member(
+    certificate: &CertificateDer<'_>,
+    own: &PeerIdentity,
+) -> Result<PeerIdentity, Refusal> {
+    let peer = PeerIdentity::of_certificate(certificate)?;
+    if peer.cluster() != own.cluster() {
+        return Err(Refusal::OtherCluster {
+            found: peer.cluster(),
+            own: own.cluster(),
+        });
+    }
+    Ok(peer)
+}
+
+fn algorithms() -> WebPkiSupportedAlgorithms {
+    crate::provider().signature_verification_algorithms
+}
+
+fn tls12_refused() -> Error {
+    Error::General("inside the cluster only TLS 1.3 is spoken".into())
+}

@@ -1,0 +1,75 @@
+//! Notices that certificate files have changed, by looking at them now and then.
+//!
+//! Polling rather than a kernel's notice: it works on every file system and with the symbolic
+//! links by which Kubernetes swaps a mounted secret, and a renewal may take a minute to be seen.
+
+use crate::error::IdentityError;
+use std::error::Error;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::MissedTickBehavior;
+
+/// Reads the files again; true where they differ from those in use.
+pub(crate) type Reload = Arc<dyn Fn() -> Result<bool, IdentityError> + Send + Sync>;
+
+/// What tells two states of the files apart: inode, length and time of change of each.
+type Stamp = Vec<Option<(u64, u64, i64, i64)>>;
+
+/// Looks at `paths` each `interval` and reloads when they have changed since the last good
+/// reload, until `stop` ends. The first look always reloads, because a change may lie between
+/// the first reading of the files and the start of the watch.
+pub(crate) async fn run(
+    paths: Vec<PathBuf>,
+    interval: Duration,
+    stop: impl Future<Output = ()> + Send,
+    reload: Reload,
+) {
+    let mut stop = pin!(stop);
+    let mut ticks = tokio::time::interval(interval.max(Duration::from_millis(1)));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut good: Option<Stamp> = None;
+    let mut reported: Option<Stamp> = None;
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut stop => return,
+            _ = ticks.tick() => {}
+        }
+        let (paths, reload, last) = (paths.clone(), reload.clone(), good.clone());
+        let look = tokio::task::spawn_blocking(move || {
+            // Taken before reading: a change during the reload is seen at the next look.
+            let stamp = stamp(&paths);
+            (last.as_ref() != Some(&stamp)).then(|| (reload(), stamp))
+        });
+        match look.await {
+            Ok(None) => {}
+            Ok(Some((Ok(changed), stamp))) => {
+                if changed {
+                    tracing::info!("new certificate in use");
+                }
+                good = Some(stamp);
+            }
+            Ok(Some((Err(error), stamp))) => {
+                // Tried again at each look, told once for each state of the files.
+                if reported.as_ref() != Some(&stamp) {
+                    let error: &dyn Error = &error;
+                    tracing::error!(error, "certificate not reloaded, the old one stays in use");
+                    reported = Some(stamp);
+                }
+            }
+            Err(error) => tracing::error!(%error, "reload of certificates broke off"),
+        }
+    }
+}
+
+fn stamp(paths: &[PathBuf]) -> Stamp {
+    let one = |path: &PathBuf| {
+        let found = fs::metadata(path).ok()?;
+        Some((found.ino(), found.len(), found.mtime(), found.mtime_nsec()))
+    };
+    paths.iter().map(one).collect()
+}
