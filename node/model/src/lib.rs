@@ -1,3 +1,14 @@
-//! megalith-model.
+//! Megalith's words as types, and the logic that decides: no input or output, no clock, no
+//! randomness, no tokio, tonic or sled.
+//!
+//! `ids`, `profile`, `shape` and `topology` are the vocabulary; `rows` is what the metadata group
+//! stores, `keys` where; `command` and `query` are what is asked of it.
 
+pub mod codec;
+pub mod command;
 pub mod ids;
+pub mod profile;
+pub mod query;
+pub mod rows;
+pub mod shape;
+pub mod topology;
