@@ -374,6 +374,35 @@ pub enum Proposer {
 }
 
 impl Command {
+    /// True where applying it may change what [`crate::answer::topology`] returns (volumes' bytes
+    /// aside).
+    #[must_use]
+    pub fn changes_topology(&self) -> bool {
+        match self {
+            Self::InitCluster { .. }
+            | Self::RegisterNode(_)
+            | Self::CreateVolume { .. }
+            | Self::SealVolume { .. }
+            | Self::OpenLease { .. }
+            | Self::CloseLease(_) => true,
+            Self::PutKek { .. }
+            | Self::CreateAccount { .. }
+            | Self::SetAccountEnabled { .. }
+            | Self::PutAccessKey { .. }
+            | Self::CreateBucket { .. }
+            | Self::DeleteBucket(_)
+            | Self::PutObject(_)
+            | Self::DeleteObject { .. }
+            | Self::CreateUpload { .. }
+            | Self::PutPart { .. }
+            | Self::CompleteUpload { .. }
+            | Self::AbortUpload { .. }
+            | Self::MarkOwed { .. }
+            | Self::AckDeletes { .. }
+            | Self::Nothing => false,
+        }
+    }
+
     /// Says who may propose this command (an operator may propose what a gateway may).
     #[must_use]
     pub fn proposers(&self) -> &'static [Proposer] {

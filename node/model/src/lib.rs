@@ -2,13 +2,20 @@
 //! randomness, no tokio, tonic or sled.
 //!
 //! `ids`, `profile`, `shape` and `topology` are the vocabulary; `rows` is what the metadata group
-//! stores, `keys` where; `command` and `query` are what is asked of it.
+//! stores, `keys` where; `command` and `query` are what is asked of it. `machine` applies commands,
+//! `answer` answers queries, both over `table`; `driver` decides which volumes there are; `margin`
+//! says how safe the data is.
 
+pub mod answer;
 pub mod codec;
 pub mod command;
+pub mod driver;
 pub mod ids;
+pub mod keys;
+pub mod machine;
 pub mod profile;
 pub mod query;
 pub mod rows;
 pub mod shape;
+pub mod table;
 pub mod topology;

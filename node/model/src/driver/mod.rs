@@ -1,0 +1,124 @@
+//! The placement driver: which volumes are to be, and the map that everybody gets.
+//!
+//! Runs beside the metadata leader. `step(now, event) → actions`; reads no clock. Its memory is
+//! soft: a new leader's driver finds everything again in the topology and the heartbeats.
+
+use crate::answer::Topology;
+use crate::command::{Answer, Command};
+use crate::ids::{DiskId, NodeId};
+use crate::profile::Profile;
+use crate::topology::ClusterMap;
+
+/// What the driver is to keep to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The profile of new volumes; None: the default for the domains there are.
+    pub profile: Option<Profile>,
+    /// How many writable volumes of the best profile are kept open.
+    pub open_target: usize,
+    /// A node not heard from for so long is taken for dead.
+    pub silent_ms: u64,
+    /// How many storage nodes the operator announced: volumes are made as soon as just as many
+    /// are registered. None, or another number: once no new node came for `settle_ms`.
+    pub expected_nodes: Option<usize>,
+    /// See `expected_nodes`.
+    pub settle_ms: u64,
+    /// A volume with so many ciphertext bytes is sealed.
+    pub volume_bytes: u64,
+    /// Shrunk volumes stay open for so long after full ones are writable again, so that a node
+    /// that comes and goes doesn't leave a trail of small volumes.
+    pub shrunk_linger_ms: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            profile: None,
+            open_target: 2,
+            silent_ms: 2_000,
+            expected_nodes: None,
+            settle_ms: 3_000,
+            volume_bytes: 32 << 30,
+            shrunk_linger_ms: 60_000,
+        }
+    }
+}
+
+/// A disk as its node reports it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DiskReport {
+    /// The disk.
+    pub disk: DiskId,
+    /// Bytes that new shards may take.
+    pub free: u64,
+    /// Bytes taken.
+    pub used: u64,
+    /// Takes no new shards: full, failing or read-only.
+    pub closed: bool,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// This replica leads in `term`; followed by a [`Event::TopologyChanged`].
+    BecameLeader {
+        /// The Raft term.
+        term: u64,
+    },
+    /// This replica leads no more.
+    LostLeader,
+    /// The topology as it is now: after every command for which [`Command::changes_topology`]
+    /// holds, and about once a second for the volumes' bytes.
+    TopologyChanged(Topology),
+    /// A node is there, with all its disks.
+    Heartbeat {
+        /// The node.
+        node: NodeId,
+        /// All its disks.
+        disks: Vec<DiskReport>,
+    },
+    /// What became of a proposed command; None where that isn't known.
+    Proposed {
+        /// As it was proposed.
+        command: Command,
+        /// Its answer.
+        answer: Option<Answer>,
+    },
+    /// Time passed; wanted every 100–500 ms.
+    Tick,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Propose this (without a token) and report by [`Event::Proposed`].
+    Propose(Command),
+    /// Push this map to everybody.
+    PublishMap(ClusterMap),
+}
+
+/// The driver's state.
+#[derive(Debug)]
+pub struct Driver {
+    settings: Settings,
+}
+
+impl Driver {
+    /// Makes a driver that doesn't lead.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self { settings }
+    }
+
+    /// Takes in an event at `now_ms` (any clock that only goes forward) and says what to do.
+    pub fn step(&mut self, now_ms: u64, event: Event) -> Vec<Action> {
+        let _ = (now_ms, event, &self.settings);
+        Vec::new()
+    }
+
+    /// The map last published by this leader.
+    #[must_use]
+    pub fn map(&self) -> Option<&ClusterMap> {
+        None
+    }
+}

@@ -1,0 +1,201 @@
+//! Keys taken apart again. Nothing is trusted: every byte must be accounted for.
+
+use super::{Meta, RowKey, Table, escape};
+use crate::ids::{
+    AccountId, BlobId, BucketId, DiskId, LeaseId, NodeId, Token, UploadId, VersionId, VolumeId,
+};
+use std::borrow::Cow;
+
+/// Bytes that are no row's key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("malformed row key")]
+pub struct KeyError;
+
+struct Cursor<'a>(&'a [u8]);
+
+impl<'a> Cursor<'a> {
+    fn fixed<const N: usize>(&mut self) -> Result<[u8; N], KeyError> {
+        let (head, rest) = self.0.split_first_chunk::<N>().ok_or(KeyError)?;
+        self.0 = rest;
+        Ok(*head)
+    }
+
+    fn u32(&mut self) -> Result<u32, KeyError> {
+        self.fixed().map(u32::from_be_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, KeyError> {
+        self.fixed().map(u64::from_be_bytes)
+    }
+
+    fn escaped(&mut self) -> Result<Cow<'a, [u8]>, KeyError> {
+        let (text, rest) = escape::take(self.0).ok_or(KeyError)?;
+        self.0 = rest;
+        Ok(text)
+    }
+
+    fn rest(&mut self) -> Cow<'a, [u8]> {
+        Cow::Borrowed(std::mem::take(&mut self.0))
+    }
+}
+
+impl Table {
+    /// The table of that number.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        use Table as T;
+        const ALL: [Table; 29] = [
+            T::Meta,
+            T::Names,
+            T::Versions,
+            T::Blobs,
+            T::Inline,
+            T::VolumeBlobs,
+            T::Owed,
+            T::Volumes,
+            T::VolumeCounts,
+            T::OpenVolumes,
+            T::Nodes,
+            T::Disks,
+            T::Deletes,
+            T::Uploads,
+            T::UploadHomes,
+            T::Parts,
+            T::Buckets,
+            T::BucketNames,
+            T::AccountBuckets,
+            T::Accounts,
+            T::AccountNames,
+            T::AccessKeys,
+            T::AccountAccessKeys,
+            T::Keks,
+            T::Leases,
+            T::Tokens,
+            T::TokenTimes,
+            T::BucketCounters,
+            T::AccountCounters,
+        ];
+        ALL.into_iter().find(|table| *table as u8 == number)
+    }
+}
+
+impl Meta {
+    fn from_number(number: u8) -> Option<Self> {
+        const ALL: [Meta; 8] = [
+            Meta::Cluster,
+            Meta::Clock,
+            Meta::NextVolume,
+            Meta::NextBlob,
+            Meta::NextLease,
+            Meta::NextBucket,
+            Meta::NextAccount,
+            Meta::Totals,
+        ];
+        ALL.into_iter().find(|item| *item as u8 == number)
+    }
+}
+
+impl<'a> RowKey<'a> {
+    /// Reads what [`RowKey::encode`] made.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, KeyError> {
+        let (&number, rest) = bytes.split_first().ok_or(KeyError)?;
+        let table = Table::from_number(number).ok_or(KeyError)?;
+        let mut cursor = Cursor(rest);
+        let key = Self::fields(table, &mut cursor)?;
+        if cursor.0.is_empty() {
+            Ok(key)
+        } else {
+            Err(KeyError)
+        }
+    }
+
+    fn fields(table: Table, c: &mut Cursor<'a>) -> Result<Self, KeyError> {
+        Ok(match table {
+            Table::Meta => {
+                let [number] = c.fixed()?;
+                Self::Meta(Meta::from_number(number).ok_or(KeyError)?)
+            }
+            Table::Names => Self::Name {
+                bucket: BucketId(c.u64()?),
+                key: c.rest(),
+            },
+            Table::Versions => Self::Version {
+                bucket: BucketId(c.u64()?),
+                key: c.escaped()?,
+                version: VersionId(c.fixed::<16>()?.map(|byte| !byte)),
+            },
+            Table::Blobs => Self::Blob(BlobId(c.u64()?)),
+            Table::Inline => Self::Inline(BlobId(c.u64()?)),
+            Table::VolumeBlobs => Self::VolumeBlob {
+                volume: VolumeId(c.u32()?),
+                blob: BlobId(c.u64()?),
+                segment: c.u32()?,
+            },
+            Table::Owed => Self::Owed {
+                volume: VolumeId(c.u32()?),
+                blob: BlobId(c.u64()?),
+                segment: c.u32()?,
+            },
+            Table::Volumes => Self::Volume(VolumeId(c.u32()?)),
+            Table::VolumeCounts => Self::VolumeCounts(VolumeId(c.u32()?)),
+            Table::OpenVolumes => Self::OpenVolume(VolumeId(c.u32()?)),
+            Table::Nodes => Self::Node(NodeId(c.u32()?)),
+            Table::Disks => Self::Disk(DiskId(c.fixed()?)),
+            Table::Deletes => Self::Delete {
+                disk: DiskId(c.fixed()?),
+                sequence: c.u64()?,
+            },
+            Table::Uploads => Self::Upload {
+                bucket: BucketId(c.u64()?),
+                key: c.escaped()?,
+                upload: UploadId(c.fixed()?),
+            },
+            Table::UploadHomes => Self::UploadHome(UploadId(c.fixed()?)),
+            Table::Parts => Self::Part {
+                upload: UploadId(c.fixed()?),
+                part: c.u32()?,
+            },
+            Table::Buckets
+            | Table::BucketNames
+            | Table::AccountBuckets
+            | Table::Accounts
+            | Table::AccountNames
+            | Table::AccessKeys
+            | Table::AccountAccessKeys
+            | Table::Keks
+            | Table::Leases
+            | Table::Tokens
+            | Table::TokenTimes
+            | Table::BucketCounters
+            | Table::AccountCounters => Self::owner_fields(table, c)?,
+        })
+    }
+
+    fn owner_fields(table: Table, c: &mut Cursor<'a>) -> Result<Self, KeyError> {
+        Ok(match table {
+            Table::Buckets => Self::Bucket(BucketId(c.u64()?)),
+            Table::BucketNames => Self::BucketName(c.rest()),
+            Table::AccountBuckets => Self::AccountBucket {
+                account: AccountId(c.u64()?),
+                name: c.rest(),
+            },
+            Table::Accounts => Self::Account(AccountId(c.u64()?)),
+            Table::AccountNames => Self::AccountName(c.rest()),
+            Table::AccessKeys => Self::AccessKey(c.rest()),
+            Table::AccountAccessKeys => Self::AccountAccessKey {
+                account: AccountId(c.u64()?),
+                access_key: c.rest(),
+            },
+            Table::Keks => Self::Kek(c.u32()?),
+            Table::Leases => Self::Lease(LeaseId(c.u64()?)),
+            Table::Tokens => Self::Token(Token(c.fixed()?)),
+            Table::TokenTimes => Self::TokenTime {
+                time_ms: c.u64()?,
+                token: Token(c.fixed()?),
+            },
+            Table::BucketCounters => Self::BucketCounters(BucketId(c.u64()?)),
+            Table::AccountCounters => Self::AccountCounters(AccountId(c.u64()?)),
+            _ => return Err(KeyError),
+        })
+    }
+}

@@ -1,0 +1,293 @@
+//! Ordered rows as the deciding code sees them: something to read, and a batch of changes on top.
+//!
+//! Owns read-your-writes and taking back. Knows nothing of the engine that keeps the rows, nor of
+//! what they mean.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map;
+use std::ops::Bound;
+
+/// An engine that couldn't be read. Its cause is in `source`.
+#[derive(Debug, thiserror::Error)]
+#[error("read metadata rows")]
+pub struct RowsError {
+    source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl RowsError {
+    /// Wraps an engine's own error.
+    pub fn new(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self {
+            source: source.into(),
+        }
+    }
+}
+
+/// An ordered key-value view that doesn't change while it is held.
+pub trait Rows {
+    /// Reads one row.
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, RowsError>;
+
+    /// Visits rows from `from` (inclusive) to `to` (exclusive) in key order until `visit` returns
+    /// false. Visits nothing where `from >= to`.
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), RowsError>;
+}
+
+/// Changes to be written together: the last one of each key, in key order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    changes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    bytes: usize,
+}
+
+/// What a change of one key costs in memory, values and keys only.
+fn change_bytes(key: &[u8], value: Option<&Vec<u8>>) -> usize {
+    key.len() + value.map_or(0, Vec::len)
+}
+
+impl Batch {
+    /// The changes in key order: `Some` puts, `None` deletes.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        self.changes
+            .iter()
+            .map(|(key, value)| (key.as_slice(), value.as_deref()))
+    }
+
+    /// How many keys change.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.changes.len()
+    }
+
+    /// True where nothing changes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// Bytes of all keys and values.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Sets the change of one key and returns the one it had (outer None: none).
+    fn set(&mut self, key: Vec<u8>, value: Option<Vec<u8>>) -> Option<Option<Vec<u8>>> {
+        self.bytes += change_bytes(&key, value.as_ref());
+        let key_len = key.len();
+        let old = self.changes.insert(key, value);
+        if let Some(old) = &old {
+            self.bytes -= key_len + old.as_ref().map_or(0, Vec::len);
+        }
+        old
+    }
+
+    /// Takes the change of one key away.
+    fn forget(&mut self, key: &[u8]) {
+        if let Some(old) = self.changes.remove(key) {
+            self.bytes -= change_bytes(key, old.as_ref());
+        }
+    }
+}
+
+impl IntoIterator for Batch {
+    type Item = (Vec<u8>, Option<Vec<u8>>);
+    type IntoIter = btree_map::IntoIter<Vec<u8>, Option<Vec<u8>>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.changes.into_iter()
+    }
+}
+
+/// A point that [`Overlay::rollback`] returns to.
+#[derive(Debug)]
+#[must_use = "a savepoint is given back by rollback or release"]
+pub struct Savepoint(usize);
+
+/// A key and the change it had before (outer None: none).
+type Undo = (Vec<u8>, Option<Option<Vec<u8>>>);
+
+/// Rows with a batch of changes on top; reads see the changes.
+pub struct Overlay<'a> {
+    base: &'a dyn Rows,
+    batch: Batch,
+    undo: Vec<Undo>,
+    savepoints: usize,
+}
+
+impl<'a> Overlay<'a> {
+    /// Lays an empty batch over `base`.
+    #[must_use]
+    pub fn new(base: &'a dyn Rows) -> Self {
+        Self {
+            base,
+            batch: Batch::default(),
+            undo: Vec::new(),
+            savepoints: 0,
+        }
+    }
+
+    /// Puts a row.
+    pub fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        self.set(key, Some(value));
+    }
+
+    /// Deletes a row; one that isn't there is fine.
+    pub fn delete(&mut self, key: Vec<u8>) {
+        self.set(key, None);
+    }
+
+    fn set(&mut self, key: Vec<u8>, value: Option<Vec<u8>>) {
+        if self.savepoints == 0 {
+            self.batch.set(key, value);
+        } else {
+            let old = self.batch.set(key.clone(), value);
+            self.undo.push((key, old));
+        }
+    }
+
+    /// Marks a point to return to. Savepoints nest; each is rolled back or released.
+    pub fn savepoint(&mut self) -> Savepoint {
+        self.savepoints += 1;
+        Savepoint(self.undo.len())
+    }
+
+    /// Takes back every change since the savepoint.
+    pub fn rollback(&mut self, savepoint: Savepoint) {
+        while self.undo.len() > savepoint.0 {
+            let (key, old) = self.undo.pop().expect("longer than the savepoint");
+            match old {
+                Some(change) => {
+                    self.batch.set(key, change);
+                }
+                None => self.batch.forget(&key),
+            }
+        }
+        self.close();
+    }
+
+    /// Keeps every change since the savepoint.
+    pub fn release(&mut self, _savepoint: Savepoint) {
+        self.close();
+    }
+
+    fn close(&mut self) {
+        self.savepoints -= 1;
+        if self.savepoints == 0 {
+            self.undo.clear();
+        }
+    }
+
+    /// The changes so far.
+    #[must_use]
+    pub fn batch(&self) -> &Batch {
+        &self.batch
+    }
+
+    /// The changes, to be written.
+    #[must_use]
+    pub fn into_batch(self) -> Batch {
+        self.batch
+    }
+}
+
+impl Rows for Overlay<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, RowsError> {
+        match self.batch.changes.get(key) {
+            Some(change) => Ok(change.clone()),
+            None => self.base.get(key),
+        }
+    }
+
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), RowsError> {
+        if from >= to {
+            return Ok(());
+        }
+        let bounds = (Bound::Included(from), Bound::Excluded(to));
+        let mut changes = self.batch.changes.range::<[u8], _>(bounds).peekable();
+        let mut going = true;
+        self.base.scan(from, to, &mut |key, value| {
+            while let Some((changed, change)) =
+                changes.next_if(|(changed, _)| changed.as_slice() < key)
+            {
+                if let Some(put) = change {
+                    going = visit(changed, put);
+                    if !going {
+                        return false;
+                    }
+                }
+            }
+            going = match changes.next_if(|(changed, _)| changed.as_slice() == key) {
+                Some((_, Some(put))) => visit(key, put),
+                Some((_, None)) => true,
+                None => visit(key, value),
+            };
+            going
+        })?;
+        for (changed, change) in changes {
+            if !going {
+                break;
+            }
+            if let Some(put) = change {
+                going = visit(changed, put);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Rows in memory: for tests, and for whoever wants an engine without a disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemRows(BTreeMap<Vec<u8>, Vec<u8>>);
+
+impl MemRows {
+    /// Writes a batch.
+    pub fn write(&mut self, batch: Batch) {
+        for (key, change) in batch {
+            match change {
+                Some(value) => self.0.insert(key, value),
+                None => self.0.remove(&key),
+            };
+        }
+    }
+
+    /// All rows in key order.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.0
+            .iter()
+            .map(|(key, value)| (key.as_slice(), value.as_slice()))
+    }
+}
+
+impl Rows for MemRows {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, RowsError> {
+        Ok(self.0.get(key).cloned())
+    }
+
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), RowsError> {
+        if from < to {
+            let bounds = (Bound::Included(from), Bound::Excluded(to));
+            for (key, value) in self.0.range::<[u8], _>(bounds) {
+                if !visit(key, value) {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+}
