@@ -1,0 +1,75 @@
+//! The file of `megalith gateway`.
+
+use super::node::LogSection;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// A gateway.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GatewayFile {
+    /// The process.
+    pub gateway: GatewaySection,
+    /// Where the metadata members are.
+    pub metadata: MembersSection,
+    /// Logging.
+    #[serde(default)]
+    pub log: LogSection,
+}
+
+/// The process.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GatewaySection {
+    /// The gateway's number, from 1; must be the certificate's. Required.
+    pub id: u32,
+    /// Directory with `ca.crt`, `node.crt`, `node.key`. Required.
+    pub tls_dir: PathBuf,
+    /// File with the root key (64 hexadecimal digits). Required; the same for every gateway.
+    pub root_key_file: PathBuf,
+    /// `host:port` of the S3 listener without TLS. Default `0.0.0.0:9000`; empty: none.
+    #[serde(default = "listen")]
+    pub listen: String,
+    /// `host:port` of the S3 listener with TLS. Default: none.
+    #[serde(default)]
+    pub https_listen: String,
+    /// Certificate chain of the TLS listener, PEM. Read again when it changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub https_cert: Option<PathBuf>,
+    /// Private key of the TLS listener, PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub https_key: Option<PathBuf>,
+    /// `host:port` of `/health/live`, `/health/ready` and `/metrics`. Default: none.
+    #[serde(default)]
+    pub admin_listen: String,
+    /// Domains under which `bucket.domain` names a bucket. Default: none (path style only).
+    #[serde(default)]
+    pub domains: Vec<String>,
+    /// The region that signatures must name. Default `us-east-1`.
+    #[serde(default = "region")]
+    pub region: String,
+    /// Bytes of memory for bodies in flight; past it requests are answered 503 SlowDown.
+    /// Default 1 GiB.
+    #[serde(default = "memory_bytes")]
+    pub memory_bytes: u64,
+}
+
+/// The metadata group, as others see it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MembersSection {
+    /// Every member as `id=host:port` (gRPC). Required.
+    pub members: Vec<String>,
+}
+
+fn listen() -> String {
+    "0.0.0.0:9000".to_owned()
+}
+
+fn region() -> String {
+    "us-east-1".to_owned()
+}
+
+fn memory_bytes() -> u64 {
+    1 << 30
+}

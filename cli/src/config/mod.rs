@@ -1,0 +1,198 @@
+//! Settings of one process: file < environment < flags, checked once.
+//!
+//! A raw struct per process mirrors the TOML file; unknown keys are refused with the nearest known
+//! name. Environment variables are `MEGALITH_<SECTION>__<KEY>` (two underscores; variables with
+//! only one, such as those that Kubernetes makes for a service, are left alone). What all nodes
+//! must share is cluster state and not to be found here.
+
+mod gateway;
+mod node;
+mod operator;
+
+pub use gateway::GatewayFile;
+pub use node::{LogFormat, LogSection, NodeFile};
+pub use operator::OperatorFile;
+
+use figment::Figment;
+use figment::error::Kind;
+use figment::providers::{Env, Format, Serialized, Toml};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::path::{Path, PathBuf};
+
+/// Settings that can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file can't be read.
+    #[error("read the configuration file {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A key that no setting has.
+    #[error("{origin}: unknown key `{key}`{hint}")]
+    UnknownKey {
+        /// File or variable.
+        origin: String,
+        /// The key as written.
+        key: String,
+        /// The nearest known one.
+        hint: String,
+    },
+    /// A value of the wrong kind, or a key that must be there and isn't.
+    #[error("{origin}: {message}")]
+    Invalid {
+        /// File or variable.
+        origin: String,
+        /// What is wrong.
+        message: String,
+    },
+}
+
+impl ConfigError {
+    /// A value that was read and makes no sense.
+    pub fn invalid(origin: &str, message: impl Into<String>) -> Self {
+        Self::Invalid { origin: origin.to_owned(), message: message.into() }
+    }
+}
+
+/// Reads a process's settings: `file` (where given), environment, then `flags` (only what was
+/// given on the command line is serialised).
+pub fn load<T, F>(file: Option<&Path>, flags: F) -> Result<T, ConfigError>
+where
+    T: DeserializeOwned,
+    F: Serialize,
+{
+    let mut figment = Figment::new();
+    if let Some(path) = file {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        figment = figment.merge(Toml::string(&text));
+    }
+    figment = figment
+        .merge(Env::prefixed("MEGALITH_").filter(|key| key.as_str().contains("__")).split("__"))
+        .merge(Serialized::defaults(flags));
+    let origin = file.map_or_else(|| "settings".to_owned(), |path| path.display().to_string());
+    figment.extract().map_err(|error| describe(error, &origin))
+}
+
+fn describe(error: figment::Error, file: &str) -> ConfigError {
+    let from_environment =
+        error.metadata.as_ref().is_some_and(|metadata| metadata.name.contains("environment"));
+    let origin = if from_environment { "environment".to_owned() } else { file.to_owned() };
+    let section = error.path.join(".");
+    let at = |key: &str| {
+        if section.is_empty() || section.ends_with(key) {
+            if section.is_empty() { key.to_owned() } else { section.clone() }
+        } else {
+            format!("{section}.{key}")
+        }
+    };
+    match &error.kind {
+        Kind::UnknownField(key, known) => {
+            ConfigError::UnknownKey { origin, key: at(key), hint: nearest(key, known) }
+        }
+        Kind::MissingField(key) => {
+            ConfigError::Invalid { origin, message: format!("`{}` is required", at(key)) }
+        }
+        _ => ConfigError::Invalid {
+            origin,
+            message: if section.is_empty() {
+                error.kind.to_string()
+            } else {
+                format!("`{section}`: {}", error.kind)
+            },
+        },
+    }
+}
+
+/// ` (did you mean …?)` for the known name that is nearest, or the list where none is near.
+fn nearest(key: &str, known: &[&str]) -> String {
+    let best = known
+        .iter()
+        .map(|name| (strsim::damerau_levenshtein(key, name), *name))
+        .min()
+        .filter(|(distance, name)| *distance <= 1 + name.len() / 3);
+    match best {
+        Some((_, name)) => format!(" (did you mean `{name}`?)"),
+        None => format!(" (known: {})", known.join(", ")),
+    }
+}
+
+/// Reads `id=host:port` pairs.
+pub fn parse_members(origin: &str, texts: &[String]) -> Result<Vec<(u32, String)>, ConfigError> {
+    let parse = |text: &String| {
+        let (id, address) = text.split_once('=')?;
+        let id = id.trim().parse().ok().filter(|&id: &u32| id > 0)?;
+        let (host, port) = address.trim().rsplit_once(':')?;
+        let named = !host.is_empty() && port.parse::<u16>().is_ok();
+        named.then(|| (id, address.trim().to_owned()))
+    };
+    let members: Vec<(u32, String)> = texts
+        .iter()
+        .map(|text| {
+            parse(text).ok_or_else(|| {
+                let message = format!("`{text}` is not `id=host:port` with an id from 1");
+                ConfigError::invalid(origin, message)
+            })
+        })
+        .collect::<Result<_, _>>()?;
+    if members.is_empty() {
+        return Err(ConfigError::invalid(origin, "no metadata member is named"));
+    }
+    for (i, (id, _)) in members.iter().enumerate() {
+        if members[..i].iter().any(|(other, _)| other == id) {
+            return Err(ConfigError::invalid(origin, format!("metadata member {id} is there twice")));
+        }
+    }
+    Ok(members)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(serde::Serialize)]
+    struct NoFlags {}
+
+    fn load_node(text: &str) -> Result<NodeFile, String> {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let path = dir.path().join("node.toml");
+        std::fs::write(&path, text).expect("write");
+        load(Some(&path), NoFlags {}).map_err(|error: ConfigError| {
+            error.to_string().replace(&path.display().to_string(), "node.toml")
+        })
+    }
+
+    #[test]
+    fn unknown_key_is_refused_with_the_nearest_name() {
+        let error = load_node("[node]\nid = 1\ntls_dir = \"t\"\nrpc_lisen = \"x:1\"").unwrap_err();
+        assert_eq!(
+            error,
+            "node.toml: unknown key `node.rpc_lisen` (did you mean `rpc_listen`?)"
+        );
+        let error = load_node("[sotrage]\ndisks = []").unwrap_err();
+        assert_eq!(error, "node.toml: unknown key `sotrage` (did you mean `storage`?)");
+    }
+
+    #[test]
+    fn missing_and_mistyped_keys_are_named() {
+        let error = load_node("[node]\nid = 1").unwrap_err();
+        assert!(error.contains("tls_dir"), "{error}");
+        let error = load_node("[node]\nid = \"one\"\ntls_dir = \"t\"").unwrap_err();
+        assert!(error.contains("node.id"), "{error}");
+    }
+
+    #[test]
+    fn members_are_id_and_address() {
+        let parse = |texts: &[&str]| {
+            parse_members("f", &texts.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(parse(&["1=a:7001"]).expect("valid"), [(1, "a:7001".to_owned())]);
+        for bad in [&["a:7001"][..], &["0=a:1"], &["1=a"], &["1=:7"], &["1=a:1", "1=b:1"], &[]] {
+            assert!(parse(bad).is_err(), "{bad:?}");
+        }
+    }
+}

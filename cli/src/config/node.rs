@@ -1,0 +1,122 @@
+//! The file of `megalith node`.
+
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// A storage and/or metadata node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeFile {
+    /// The process.
+    pub node: NodeSection,
+    /// Present on nodes that keep shards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<StorageSection>,
+    /// Where the metadata members are; on members also where they keep it.
+    pub metadata: MetadataSection,
+    /// Logging.
+    #[serde(default)]
+    pub log: LogSection,
+}
+
+/// The process.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeSection {
+    /// The node's number, from 1; must be the certificate's. Required.
+    pub id: u32,
+    /// Directory with `ca.crt`, `node.crt`, `node.key`. Required.
+    pub tls_dir: PathBuf,
+    /// `host:port` of the gRPC listener. Default `0.0.0.0:7001`.
+    #[serde(default = "rpc_listen")]
+    pub rpc_listen: String,
+    /// `host:port` of the shard data listener. Default `0.0.0.0:7002`.
+    #[serde(default = "data_listen")]
+    pub data_listen: String,
+    /// `host:port` under which others reach `rpc_listen`. Default: the listener's address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rpc_advertise: Option<String>,
+    /// `host:port` under which others reach `data_listen`. Default: the listener's address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_advertise: Option<String>,
+    /// Failure domain above the node (rack, room, availability zone). Default: none.
+    #[serde(default)]
+    pub zone: String,
+}
+
+/// The storage role.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StorageSection {
+    /// Directories, one per disk, each formatted by `megalith node init`. Required.
+    pub disks: Vec<PathBuf>,
+    /// Bytes kept free on each disk, so that deletes work on a full one. Default 1 GiB, or a
+    /// twentieth of a disk of less than 20 GiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserve_bytes: Option<u64>,
+}
+
+/// The metadata group.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetadataSection {
+    /// Every member as `id=host:port` (gRPC). Required.
+    pub members: Vec<String>,
+    /// Where this node keeps metadata, if it is a member. Default: it is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dir: Option<PathBuf>,
+    /// Storage nodes to wait for before the first volume is made, so that a cluster that is
+    /// being started doesn't begin with too weak a profile. Default 0: until none has joined
+    /// for three seconds.
+    #[serde(default)]
+    pub expected_nodes: u32,
+    /// Bytes of memory for the state machine's cache. Default 256 MiB.
+    #[serde(default = "cache_bytes")]
+    pub cache_bytes: u64,
+}
+
+/// Logging.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogSection {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or per module (`info,megalith_node=debug`).
+    /// Default `info`.
+    #[serde(default = "level")]
+    pub level: String,
+    /// `text` or `json`. Default `text`.
+    #[serde(default)]
+    pub format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Default for LogSection {
+    fn default() -> Self {
+        Self { level: level(), format: LogFormat::Text }
+    }
+}
+
+fn rpc_listen() -> String {
+    "0.0.0.0:7001".to_owned()
+}
+
+fn data_listen() -> String {
+    "0.0.0.0:7002".to_owned()
+}
+
+fn cache_bytes() -> u64 {
+    256 << 20
+}
+
+fn level() -> String {
+    "info".to_owned()
+}

@@ -1,0 +1,26 @@
+//! The file that the operator's verbs (`status`, `account`, `key`) read.
+
+use super::gateway::MembersSection;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// What an operator's commands need to reach a cluster.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OperatorFile {
+    /// Who is asking.
+    pub operator: OperatorSection,
+    /// Where the metadata members are.
+    pub metadata: MembersSection,
+}
+
+/// Who is asking.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OperatorSection {
+    /// Directory with `ca.crt`, `node.crt`, `node.key` of an operator. Required.
+    pub tls_dir: PathBuf,
+    /// File with the root key; only `account` and `key` need it. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_key_file: Option<PathBuf>,
+}
