@@ -1,1 +1,52 @@
-//! megalith-crypto.
+//! Keys and ciphers of Megalith: everything that turns plaintext into what the cluster may store.
+//!
+//! Owns the key hierarchy ([`keys`]), the cells an object's bytes are sealed in ([`cell`]) and the
+//! sealed records around them ([`manifest`], [`listing`], [`credential`]). The byte layout of each
+//! stored kind is drawn in its module.
+//!
+//! Must never: write plaintext or keys anywhere, let bytes out that were not authenticated, say
+//! why something did not open, or use one key for two purposes. Knows nothing of S3, of placement,
+//! of clocks, files and sockets. Randomness comes in through [`Entropy`].
+//!
+//! ```text
+//! RootKey ──seals──▶ KEK v1, v2, …            (KeyRing)
+//!   KEK ──HKDF label──▶ object wrap ──wraps──▶ DataKey, one per object version
+//!       ├─────────────▶ upload wrap ──wraps──▶ DataKey of a multipart upload
+//!       ├─────────────▶ listing ──bucket──▶ ListingSealer ──▶ list rows
+//!       ├─────────────▶ credentials ──▶ CredentialSealer
+//!       └─────────────▶ records ──▶ RecordSealer
+//!   DataKey ──HKDF label──▶ stream ──IV──▶ FLOE cells
+//!       ├─────────────────▶ manifest
+//!       └─────────────────▶ part manifest
+//! ```
+//!
+//! What it does not protect against: replay of an old, whole, valid record (freshness comes from
+//! linearizable metadata reads) and the theft of a gateway's memory.
+
+mod context;
+mod derive;
+mod encode;
+mod entropy;
+mod error;
+mod floe;
+mod sealed;
+
+pub mod cell;
+pub mod credential;
+pub mod keys;
+pub mod listing;
+pub mod manifest;
+
+pub use cell::{BlobLayout, CellOpener, CellSealer, CellSpan, StreamContext, StreamHeader};
+pub use context::{ObjectContext, PartContext, UploadContext};
+pub use credential::{AccessSecret, Credential, CredentialSealer, RecordKind, RecordSealer};
+pub use entropy::{Entropy, EntropyError, SystemEntropy};
+pub use error::CryptoError;
+pub use keys::{DataKey, KeyRing, RootKey};
+pub use listing::{ListingEntry, ListingSealer};
+pub use manifest::{Manifest, ManifestPart, PartManifest};
+
+#[cfg(test)]
+mod collision_tests;
+#[cfg(test)]
+mod entropy_tests;

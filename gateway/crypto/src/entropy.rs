@@ -1,0 +1,55 @@
+//! Where randomness comes in, and the checks it passes before any of it is used.
+//!
+//! A draw that fails, or that shows the marks of a stuck source, makes sealing fail: a repeated
+//! nonce under one key would give both plaintexts away.
+
+use crate::error::CryptoError;
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use zeroize::Zeroizing;
+
+/// A source of cryptographically strong random bytes.
+///
+/// Tests and simulations bring their own; everything else uses [`SystemEntropy`].
+pub trait Entropy: Send + Sync {
+    /// Fills `target` completely.
+    ///
+    /// # Errors
+    /// When the source can't deliver; the content of `target` is then not used.
+    fn fill(&self, target: &mut [u8]) -> Result<(), EntropyError>;
+}
+
+/// The random source could not deliver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("random source unavailable")]
+pub struct EntropyError;
+
+/// The operating system's source, through aws-lc's generator.
+///
+/// Every draw mixes in fresh system randomness, so a forked or cloned process diverges at once.
+/// No draw is buffered here for the same reason.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemEntropy;
+
+impl Entropy for SystemEntropy {
+    fn fill(&self, target: &mut [u8]) -> Result<(), EntropyError> {
+        SystemRandom::new().fill(target).map_err(|_| EntropyError)
+    }
+}
+
+/// The source used when none is handed in.
+pub(crate) static SYSTEM: SystemEntropy = SystemEntropy;
+
+/// Draws `N` (≥ 12) random bytes.
+///
+/// A draw of one repeated byte is a stuck source: its chance in a good one is 2^-88.
+pub(crate) fn draw<const N: usize>(
+    entropy: &dyn Entropy,
+) -> Result<Zeroizing<[u8; N]>, CryptoError> {
+    const { assert!(N >= 12) };
+    let mut bytes = Zeroizing::new([0; N]);
+    entropy.fill(bytes.as_mut_slice()).map_err(|EntropyError| CryptoError::Random)?;
+    if bytes.iter().all(|byte| *byte == bytes[0]) {
+        return Err(CryptoError::Random);
+    }
+    Ok(bytes)
+}
