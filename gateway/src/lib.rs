@@ -1,1 +1,3 @@
-//! megalith-gateway.
+//! The gateway: S3 in front, sealed and coded shards behind.
+
+pub mod pipeline;

@@ -1,0 +1,146 @@
+//! The compute pool: hashing, sealing and coding run here and nowhere else.
+//!
+//! A job takes its state along and brings it back, so that whoever awaits one job before handing
+//! in the next keeps the order. The queue is bounded: who finds it full waits.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use tokio::sync::{Semaphore, oneshot};
+
+/// Jobs that may wait or run, per thread.
+const JOBS_PER_THREAD: usize = 8;
+
+/// The job was lost: it panicked, or the pool has been closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("compute job lost")]
+pub struct JobLost;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+struct Queue {
+    jobs: Mutex<(VecDeque<Job>, bool)>,
+    wake: Condvar,
+}
+
+/// Threads of our own, ended when the last handle is dropped.
+#[derive(Clone)]
+pub struct Compute {
+    queue: Arc<Queue>,
+    room: Arc<Semaphore>,
+    _closer: Arc<Closer>,
+}
+
+struct Closer(Arc<Queue>);
+
+impl Drop for Closer {
+    fn drop(&mut self) {
+        let mut jobs = self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        jobs.1 = true;
+        drop(jobs);
+        self.0.wake.notify_all();
+    }
+}
+
+impl Compute {
+    /// Starts `threads` (at least one) threads.
+    #[must_use]
+    pub fn start(threads: usize) -> Self {
+        let threads = threads.max(1);
+        let queue = Arc::new(Queue {
+            jobs: Mutex::default(),
+            wake: Condvar::new(),
+        });
+        for number in 0..threads {
+            let queue = Arc::clone(&queue);
+            thread::Builder::new()
+                .name(format!("compute-{number}"))
+                .spawn(move || work(&queue))
+                .expect("a process that can't start a thread can't serve");
+        }
+        Self {
+            room: Arc::new(Semaphore::new(threads * JOBS_PER_THREAD)),
+            _closer: Arc::new(Closer(Arc::clone(&queue))),
+            queue,
+        }
+    }
+
+    /// Runs `job` on the pool.
+    ///
+    /// # Errors
+    /// [`JobLost`] where the job panicked.
+    pub async fn run<T, F>(&self, job: F) -> Result<T, JobLost>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        let room = Arc::clone(&self.room);
+        let permit = room.acquire_owned().await.map_err(|_| JobLost)?;
+        let (reply, answer) = oneshot::channel();
+        let job: Job = Box::new(move || {
+            let result = job();
+            drop(permit);
+            // Nobody waiting any more is fine: the request was given up.
+            let _ = reply.send(result);
+        });
+        {
+            let mut jobs = self.queue.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+            jobs.0.push_back(job);
+        }
+        self.queue.wake.notify_one();
+        answer.await.map_err(|_| JobLost)
+    }
+}
+
+fn work(queue: &Queue) {
+    loop {
+        let mut jobs = queue.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let job = loop {
+            match jobs.0.pop_front() {
+                Some(job) => break job,
+                None if jobs.1 => return,
+                None => {
+                    jobs = queue
+                        .wake
+                        .wait(jobs)
+                        .unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+        };
+        drop(jobs);
+        if catch_unwind(AssertUnwindSafe(job)).is_err() {
+            tracing::error!("compute job panicked");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn results_come_back_and_a_panic_is_only_its_own_jobs_end() {
+        let pool = Compute::start(2);
+        let many = (0..100_u64).map(|i| pool.run(move || i * i));
+        let squares: Vec<u64> = futures::future::try_join_all(many).await.expect("all run");
+        assert_eq!(squares.iter().sum::<u64>(), (0..100).map(|i| i * i).sum());
+        for _ in 0..4 {
+            let lost = pool.run(|| -> u8 { panic!("on purpose") }).await;
+            assert_eq!(lost, Err(JobLost));
+        }
+        assert_eq!(pool.run(|| 7).await, Ok(7));
+    }
+
+    #[tokio::test]
+    async fn threads_end_with_the_last_handle() {
+        let pool = Compute::start(1);
+        let queue = Arc::downgrade(&pool.queue);
+        drop(pool);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while queue.strong_count() > 0 {
+            assert!(std::time::Instant::now() < deadline, "thread lives on");
+            tokio::task::yield_now().await;
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! The two seams of the pipeline: shards on storage nodes, and the few metadata calls it makes.
+//!
+//! Owns no connection. The real parts are adapters over `megalith-client`; tests put a data plane
+//! in memory here which can delay, fail, flip bytes and lie.
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use megalith_model::ids::{BlobId, Epoch, LeaseId, VolumeId};
+use megalith_model::rows::{Digest, ShardPlace};
+use megalith_model::topology::{Lease, Member};
+use tokio::sync::mpsc;
+
+/// Which shard of which segment, and where it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ShardTarget {
+    /// The node and the disk.
+    pub at: Member,
+    /// The volume.
+    pub volume: VolumeId,
+    /// The blob.
+    pub blob: BlobId,
+    /// Number of the segment in the blob.
+    pub segment: u32,
+    /// Number of the member in the volume.
+    pub member: u8,
+}
+
+/// What is needed to write a shard besides its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardWrite {
+    /// Which shard.
+    pub target: ShardTarget,
+    /// The volume's epoch as the gateway knows it.
+    pub epoch: Epoch,
+    /// The shard's length in bytes, without checksums.
+    pub len: u64,
+}
+
+/// One step of a shard's body.
+#[derive(Clone, Debug)]
+pub enum ShardFrame {
+    /// The next cell and its crc32c.
+    Cell {
+        /// At most 64 KiB.
+        bytes: Bytes,
+        /// crc32c (Castagnoli) of `bytes`.
+        crc: u32,
+    },
+    /// The end: blake3 of all cells. A body that ends without it was given up.
+    End(Digest),
+}
+
+/// A node's word that it holds a shard durably.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardReceipt {
+    /// The shard's length in bytes.
+    pub len: u64,
+    /// blake3 as the node computed it.
+    pub digest: Digest,
+    /// The epoch in which it was written.
+    pub epoch: Epoch,
+}
+
+/// Why a shard could not be written or read: what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ShardError {
+    /// The shard isn't there.
+    #[error("shard not found")]
+    NotFound,
+    /// The shard is there and bad, or its cells don't match their checksums.
+    #[error("shard damaged")]
+    Damaged,
+    /// The volume has moved on.
+    #[error("volume is in another epoch")]
+    StaleEpoch,
+    /// The blob id is in no open lease.
+    #[error("lease closed")]
+    LeaseClosed,
+    /// The disk is full.
+    #[error("disk full")]
+    Full,
+    /// The node has no room in its queue.
+    #[error("node busy")]
+    Busy,
+    /// No connection, no answer in time, a broken answer, a failing disk.
+    #[error("node failed: {0}")]
+    Node(String),
+    /// The node refuses for a reason that repeating won't change.
+    #[error("node refused: {0}")]
+    Refused(String),
+}
+
+/// Shards on storage nodes.
+pub trait ShardIo: Send + Sync + 'static {
+    /// Writes a shard whose cells arrive one by one; done when the node has made it durable.
+    fn put(
+        &self,
+        write: ShardWrite,
+        body: mpsc::Receiver<ShardFrame>,
+    ) -> BoxFuture<'static, Result<ShardReceipt, ShardError>>;
+
+    /// Reads `count` cells from `first` on; each was checked against its crc32c.
+    fn get(
+        &self,
+        target: ShardTarget,
+        len: u64,
+        first: u64,
+        count: u64,
+    ) -> BoxFuture<'static, Result<Vec<Bytes>, ShardError>>;
+}
+
+/// A metadata call that did not succeed; it may have been done all the same.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("metadata: {0}")]
+pub struct MetaIoError(pub String);
+
+/// The metadata calls of the pipeline.
+pub trait MetaIo: Send + Sync + 'static {
+    /// Opens a lease of `count` blob ids for this gateway.
+    fn open_lease(&self, count: u64) -> BoxFuture<'static, Result<Lease, MetaIoError>>;
+
+    /// Closes a lease.
+    fn close_lease(&self, lease: LeaseId) -> BoxFuture<'static, Result<(), MetaIoError>>;
+
+    /// Notes shards as missing or damaged.
+    fn mark_owed(
+        &self,
+        places: Vec<ShardPlace>,
+        damaged: bool,
+    ) -> BoxFuture<'static, Result<(), MetaIoError>>;
+}

@@ -1,0 +1,85 @@
+//! What one gateway may choose about its pipeline.
+
+use megalith_model::shape::{COPIES_LEN_MAX, INLINE_LEN_MAX, SEGMENT_CELLS_MAX, Shape};
+use std::time::Duration;
+
+/// Settings of the pipeline; [`Settings::default`] suits a server with a few GiB of memory.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Most bytes that all reads and writes together hold at a time. Default 1 GiB.
+    pub memory_bytes_max: u64,
+    /// Ciphertext bytes up to which a blob lives in metadata.
+    pub inline_len_max: u64,
+    /// Ciphertext bytes up to which a blob is kept as whole copies.
+    pub copies_len_max: u64,
+    /// Cells of a full segment. Smaller only in tests.
+    pub segment_cells_max: u64,
+    /// Ciphertext bytes of an unfinished segment that are always kept, so that it can be begun
+    /// anew on another volume. Default 2 MiB.
+    pub restart_bytes: u64,
+    /// Volumes that are tried for one segment. Default 3.
+    pub volumes_tried_max: usize,
+    /// How long one member may hold up a write before it is left out. Default 3 s.
+    pub member_stall: Duration,
+    /// How long a write waits for enough receipts after its last byte. Default 10 s.
+    pub receipts_timeout: Duration,
+    /// How long it waits for the others after that. Default 500 ms.
+    pub straggler_wait: Duration,
+    /// How long a node that failed is avoided when a volume is chosen. Default 2 s.
+    pub penalty: Duration,
+    /// Stripes of the first window of a read. Default 2.
+    pub window_stripes_first: u64,
+    /// Stripes (cells per member) of the largest window. Default 16, which is 1 MiB per member.
+    pub window_stripes_max: u64,
+    /// How long one request for cells may take. Default 5 s.
+    pub read_timeout: Duration,
+    /// Hedged requests per hundred requests. Default 5.
+    pub hedge_percent: u32,
+    /// A request is never hedged before this. Default 10 ms.
+    pub hedge_after_min: Duration,
+    /// A request is hedged at the latest after this. Default 1 s.
+    pub hedge_after_max: Duration,
+    /// Blob ids of a lease. Default 65,536.
+    pub lease_ids: u64,
+    /// Threads for hashing, sealing and coding. Default: one per core.
+    pub compute_threads: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            memory_bytes_max: 1 << 30,
+            inline_len_max: INLINE_LEN_MAX,
+            copies_len_max: COPIES_LEN_MAX,
+            segment_cells_max: SEGMENT_CELLS_MAX,
+            restart_bytes: 2 << 20,
+            volumes_tried_max: 3,
+            member_stall: Duration::from_secs(3),
+            receipts_timeout: Duration::from_secs(10),
+            straggler_wait: Duration::from_millis(500),
+            penalty: Duration::from_secs(2),
+            window_stripes_first: 2,
+            window_stripes_max: 16,
+            read_timeout: Duration::from_secs(5),
+            hedge_percent: 5,
+            hedge_after_min: Duration::from_millis(10),
+            hedge_after_max: Duration::from_secs(1),
+            lease_ids: 65_536,
+            compute_threads: std::thread::available_parallelism().map_or(2, usize::from),
+        }
+    }
+}
+
+impl Settings {
+    /// The shape for a blob of `len` ciphertext bytes.
+    #[must_use]
+    pub fn shape_for_len(&self, len: u64) -> Shape {
+        if len <= self.inline_len_max {
+            Shape::Inline
+        } else if len <= self.copies_len_max {
+            Shape::Copies
+        } else {
+            Shape::Coded
+        }
+    }
+}
