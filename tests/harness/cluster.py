@@ -1,0 +1,208 @@
+"""A cluster of separate processes: metadata members, storage nodes, gateways."""
+
+import json
+import threading
+from pathlib import Path
+
+from . import s3
+from .process import Process, free_ports, run, wait_until
+
+
+class Cluster:
+    """Sets up, starts, kills and starts again. Node numbers: metadata 1…, storage 11…"""
+
+    def __init__(self, directory, metadata=3, storage=6, gateways=2, log="info"):
+        self.directory = Path(directory)
+        self.log = log
+        ports = iter(free_ports(2 * metadata + 2 * storage + 2 * gateways))
+        self.members = {i: next(ports) for i in range(1, metadata + 1)}
+        self.ca = self.directory / "ca"
+        self.root_key = self.directory / "root.key"
+        self.processes = {}
+        self.disks = {}
+        self.gateway_ports = {}
+        self.admin_ports = {}
+        member_args = [
+            arg for i, port in self.members.items()
+            for arg in ("--metadata-member", f"{i}=127.0.0.1:{port}")
+        ]
+        for i, port in self.members.items():
+            self._node(f"meta-{i}", i, port, next(ports), member_args + ["--metadata"], storage)
+        for i in range(11, 11 + storage):
+            disk = self.directory / f"store-{i}" / "disk"
+            self.disks[f"store-{i}"] = disk
+            args = member_args + ["--disk", disk]
+            self._node(f"store-{i}", i, next(ports), next(ports), args, storage)
+        for i in range(1, gateways + 1):
+            self._gateway(i, next(ports), next(ports), member_args)
+        run("operator", "init", "--dir", self.directory / "operator", "--ca-dir", self.ca,
+            "--root-key-file", self.root_key, *member_args)
+        self.operator = self.directory / "operator" / "operator.toml"
+        self.keys = None
+
+    def _node(self, name, number, rpc, data, args, expected):
+        directory = self.directory / name
+        run("node", "init", "--id", number, "--dir", directory, "--ca-dir", self.ca,
+            "--host", "127.0.0.1", "--rpc-listen", f"127.0.0.1:{rpc}",
+            "--data-listen", f"127.0.0.1:{data}", "--expected-nodes", expected, *args)
+        self.processes[name] = Process(
+            name, ["node", "--config", directory / "node.toml"], directory / "log",
+            env={"MEGALITH_LOG__LEVEL": self.log},
+        )
+        self.processes[name].ports = (rpc, data)
+
+    def _gateway(self, number, port, admin, member_args):
+        name = f"gateway-{number}"
+        directory = self.directory / name
+        run("gateway", "init", "--id", number, "--dir", directory, "--ca-dir", self.ca,
+            "--host", "127.0.0.1", "--root-key-file", self.root_key,
+            "--listen", f"127.0.0.1:{port}", "--admin-listen", f"127.0.0.1:{admin}", *member_args)
+        self.gateway_ports[name] = port
+        self.admin_ports[name] = admin
+        self.processes[name] = Process(
+            name, ["gateway", "--config", directory / "gateway.toml"], directory / "log",
+            env={"MEGALITH_LOG__LEVEL": self.log},
+        )
+
+    def names(self, kind):
+        return [name for name in self.processes if name.startswith(kind + "-")]
+
+    def start(self, names=None):
+        for name in names or self.processes:
+            self.processes[name].start()
+        return self
+
+    def kill(self, *names):
+        """kill -9, all at once."""
+        names = names or [name for name, p in self.processes.items() if p.running()]
+        for name in names:
+            self.processes[name].process.kill()
+        for name in names:
+            self.processes[name].process.wait(timeout=30)
+
+    def __enter__(self):
+        self.start()
+        self.ready()
+        return self
+
+    def __exit__(self, *_):
+        for process in self.processes.values():
+            process.kill()
+
+    def check_running(self):
+        for name, process in self.processes.items():
+            if process.process is not None:
+                assert process.running(), f"{name} ended:\n{process.tail()}"
+
+    def status(self):
+        done = run("status", "--config", self.operator, "-o", "json", check=False)
+        return done.returncode, json.loads(done.stdout)
+
+    def ready(self, deadline_s=60):
+        """Waits until writes are possible, and makes the first access key."""
+        wait_until("status answers", lambda: self.check_running() or self.status()[0] == 0,
+                   deadline_s, every_s=0.2)
+        if self.keys is None:
+            run("account", "create", "tests", "--config", self.operator)
+            made = run("key", "create", "--account", "tests", "-o", "json",
+                       "--config", self.operator)
+            key = json.loads(made.stdout)
+            self.keys = key["access_key"], key["secret_key"]
+        for name in self.names("gateway"):
+            if self.processes[name].running():
+                wait_until(f"{name} answers", lambda n=name: self.client(n).list_buckets(),
+                           deadline_s)
+
+    def client(self, gateway="gateway-1", **config):
+        return s3.client(f"http://127.0.0.1:{self.gateway_ports[gateway]}", *self.keys, **config)
+
+    def bare(self, gateway="gateway-1", timeout=60):
+        return s3.Bare("127.0.0.1", self.gateway_ports[gateway], *self.keys, timeout=timeout)
+
+
+class Writers:
+    """Threads that write objects until told to stop, and remember what was acknowledged."""
+
+    def __init__(self, cluster, bucket, threads=8, sizes=(100, 5_000, 70_000, 300_000)):
+        self.cluster = cluster
+        self.bucket = bucket
+        self.sizes = sizes
+        self.acknowledged = {}
+        self.maybe = {}
+        self.lock = threading.Lock()
+        self.stopping = threading.Event()
+        self.last_ack = 0.0
+        gateways = cluster.names("gateway")
+        self.threads = [
+            threading.Thread(target=self._work, args=(i, gateways), daemon=True)
+            for i in range(threads)
+        ]
+
+    @staticmethod
+    def body(key, size):
+        """Bytes that can be told from any other key's."""
+        import random
+        return random.Random(key).randbytes(size)
+
+    def _work(self, number, gateways):
+        import time
+        count = 0
+        turn = number
+        while not self.stopping.is_set():
+            key = f"w{number}/{time.time_ns()}-{count}"
+            size = self.sizes[count % len(self.sizes)]
+            count += 1
+            gateway = gateways[turn % len(gateways)]
+            try:
+                bare = self.cluster.bare(gateway, timeout=20)
+                while not self.stopping.is_set():
+                    status, _, _ = bare.put(self.bucket, key, self.body(key, size))
+                    with self.lock:
+                        if status == 200:
+                            self.acknowledged[key] = size
+                            self.last_ack = time.monotonic()
+                        else:
+                            self.maybe[key] = size
+                    if status != 200:
+                        turn += 1
+                        self.stopping.wait(0.05)
+                        break
+                    key = f"w{number}/{time.time_ns()}-{count}"
+                    size = self.sizes[count % len(self.sizes)]
+                    count += 1
+                bare.connection.close()
+            except Exception:  # a dead gateway: unknown outcome, try the next one
+                with self.lock:
+                    self.maybe[key] = size
+                turn += 1
+                self.stopping.wait(0.05)
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def stop(self):
+        self.stopping.set()
+        for thread in self.threads:
+            thread.join(timeout=60)
+            assert not thread.is_alive()
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def verify(self, gateway=None, keys=None):
+        """Every acknowledged object reads back right; one that may be there is right or absent."""
+        gateway = gateway or next(
+            name for name in self.cluster.names("gateway")
+            if self.cluster.processes[name].running()
+        )
+        bare = self.cluster.bare(gateway)
+        for key, size in list(self.acknowledged.items()) if keys is None else keys:
+            status, _, body = bare.get(self.bucket, key)
+            assert status == 200, f"acknowledged {key} ({size} B): {status} {body[:300]}"
+            assert body == self.body(key, size), f"{key} has other bytes"
+        for key, size in list(self.maybe.items()):
+            status, _, body = bare.get(self.bucket, key)
+            assert status in (200, 404), f"{key}: {status} {body[:300]}"
+            assert status == 404 or body == self.body(key, size), f"{key} is torn"
