@@ -152,3 +152,12 @@ impl VersionId {
         Self(bytes)
     }
 }
+
+impl UploadId {
+    /// Builds an upload id from the time it begins and 8 random bytes, so that a key's uploads are
+    /// listed by age.
+    #[must_use]
+    pub fn new(time_ms: u64, random: [u8; 8]) -> Self {
+        Self(VersionId::new(time_ms, random).0)
+    }
+}

@@ -251,6 +251,7 @@ pub struct VolumeStatus {
     pub volume: Volume,
     /// Its counts.
     pub counts: crate::rows::VolumeCounts,
-    /// For owed segments: (shape, first copy member, owed mask) → how many.
+    /// For owed segments: (shape, first copy's member or, where coded, how many data columns have
+    /// cells, owed mask) → how many.
     pub owed: Vec<(crate::shape::Shape, u8, u32, u64)>,
 }

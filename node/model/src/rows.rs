@@ -3,7 +3,7 @@
 //! Sealed fields (`Vec<u8>` named `sealed_…` or `wrapped_…`) are opaque here: only a gateway can
 //! open them. Every row is stored by [`crate::codec`], a version byte first.
 
-use crate::ids::{AccountId, BlobId, BucketId, DiskId, UploadId, VersionId, VolumeId};
+use crate::ids::{AccountId, BlobId, BucketId, DiskId, NodeId, UploadId, VersionId, VolumeId};
 use crate::profile::Profile;
 use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
@@ -191,6 +191,9 @@ pub struct DeleteRow {
 pub struct VolumeCounts {
     /// Coded segments without an owed shard.
     pub coded: u64,
+    /// How many of `coded` fill only the first i+1 data columns (k−1 numbers): their other data
+    /// members hold no shard and can't lose one.
+    pub short: Vec<u64>,
     /// Copied segments without an owed shard, by their first member (blob id modulo n).
     pub copies: Vec<u64>,
     /// Segments with owed shards; each has an owed row of its own.
@@ -202,6 +205,8 @@ pub struct VolumeCounts {
 pub struct OwedRow {
     /// How the blob is kept.
     pub shape: Shape,
+    /// For coded segments: how many data columns have cells; for copies 1.
+    pub columns: u8,
     /// Bit i: member i lacks its shard.
     pub owed: u32,
     /// Bit i: member i's shard was found damaged (a subset of `owed`).
@@ -226,6 +231,8 @@ pub struct ShardPlace {
 pub struct DiskRow {
     /// The disk.
     pub id: DiskId,
+    /// The node that lists it; None once that node registered without it.
+    pub node: Option<NodeId>,
     /// Number of the last delete queued for it.
     pub last_delete: u64,
 }
@@ -237,6 +244,31 @@ pub struct TokenRow {
     pub applied_ms: u64,
     /// Its answer, as encoded.
     pub answer: Vec<u8>,
+    /// For a refusal: blake3 of the command, as encoded. A refusal answers that very command
+    /// again; another one with the same token is judged anew.
+    pub refused: Option<Digest>,
+}
+
+/// Counts of everything, changed by the entry that changes the things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Totals {
+    /// All buckets' counters together.
+    pub counters: Counters,
+    /// Buckets.
+    pub buckets: u64,
+    /// Blobs of the shape inline.
+    pub inline_blobs: u64,
+    /// Rows in the disks' delete queues.
+    pub deletes_pending: u64,
+}
+
+/// Which object an upload is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UploadHome {
+    /// The bucket.
+    pub bucket: BucketId,
+    /// The object's key.
+    pub key: Vec<u8>,
 }
 
 /// A listing's or upload's place: key, then upload id.

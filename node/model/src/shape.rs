@@ -126,6 +126,19 @@ impl SegmentLayout {
         (0..this.profile.shards()).filter(move |&member| this.shard_cells(member) > 0)
     }
 
+    /// The members that hold a shard of this segment, as bits.
+    #[must_use]
+    pub fn members_mask(&self) -> u32 {
+        self.members().fold(0, |mask, member| mask | 1 << member)
+    }
+
+    /// How many data columns have cells: at most k for coded, 1 for copies.
+    #[must_use]
+    pub fn filled_columns(&self) -> usize {
+        let columns = self.columns() as u64;
+        self.cells().min(columns) as usize
+    }
+
     /// True where `member` holds a whole copy.
     fn is_copy(&self, member: usize) -> bool {
         let n = self.profile.shards();

@@ -1,0 +1,104 @@
+//! Shards found missing or damaged, and delete queues worked off.
+
+use super::context::{Machine, Step, malformed};
+use super::counters::{below_zero, down, up};
+use super::segments::count_clean;
+use super::{MachineError, PLACES_MAX};
+use crate::command::Outcome;
+use crate::ids::DiskId;
+use crate::keys::{self, RowKey};
+use crate::rows::{BlobRow, OwedRow, ShardPlace, VolumeCounts};
+use crate::shape::SegmentLayout;
+use crate::table::Rows;
+
+impl Machine<'_, '_> {
+    /// Notes missing shards. A blob that is gone meanwhile is passed over; a place that can't
+    /// hold a shard refuses the command.
+    pub(super) fn mark_owed(&mut self, places: &[ShardPlace], damaged: bool) -> Step<Outcome> {
+        if places.len() > PLACES_MAX {
+            return malformed(format!("{} places at once", places.len()));
+        }
+        for place in places {
+            if let Some(row) = self.read::<BlobRow>(&RowKey::Blob(place.blob))? {
+                self.mark_place(row, place, damaged)?;
+            }
+        }
+        Ok(Outcome::Done)
+    }
+
+    fn mark_place(&mut self, mut row: BlobRow, place: &ShardPlace, damaged: bool) -> Step<()> {
+        let shape = row.shape;
+        let Some(segment) = row.segments.get_mut(place.segment as usize) else {
+            return malformed(format!("{} has no segment {}", place.blob, place.segment));
+        };
+        let layout = SegmentLayout::new(shape, segment.profile, place.blob, segment.len);
+        let bit = 1_u32.checked_shl(place.member.into()).unwrap_or(0);
+        if bit & layout.members_mask() == 0 {
+            return malformed(format!(
+                "member {} holds no shard of {}",
+                place.member, place.blob
+            ));
+        }
+        let volume = segment.volume;
+        let owed_key = RowKey::Owed {
+            volume,
+            blob: place.blob,
+            segment: place.segment,
+        };
+        let mut owed = match self.read::<OwedRow>(&owed_key)? {
+            Some(owed) => owed,
+            None => {
+                let counts_key = RowKey::VolumeCounts(volume);
+                let mut counts: VolumeCounts = self.require(&counts_key)?;
+                count_clean(&mut counts, shape, &layout, place.blob, down)
+                    .and_then(|()| up(&mut counts.owed))
+                    .ok_or_else(|| below_zero("a volume's counts"))?;
+                self.write(&counts_key, &counts);
+                OwedRow {
+                    shape,
+                    columns: layout.filled_columns() as u8,
+                    owed: 0,
+                    damaged: 0,
+                    since_ms: self.now_ms,
+                }
+            }
+        };
+        owed.owed |= bit;
+        if damaged {
+            owed.damaged |= bit;
+        }
+        self.write(&owed_key, &owed);
+        if segment.owed != owed.owed {
+            segment.owed = owed.owed;
+            self.write(&RowKey::Blob(place.blob), &row);
+        }
+        Ok(())
+    }
+
+    /// Takes done deletes off a disk's queue; those done before are passed over.
+    pub(super) fn ack_deletes(&mut self, disk: DiskId, through: u64) -> Step<Outcome> {
+        let mut range = keys::deletes(disk);
+        if let Some(next) = through.checked_add(1) {
+            let sequence = next;
+            range.to = RowKey::Delete { disk, sequence }.encode();
+        }
+        let mut done = Vec::new();
+        self.rows
+            .scan(&range.from, &range.to, &mut |key, _| {
+                done.push(key.to_vec());
+                true
+            })
+            .map_err(MachineError::from)?;
+        let count = done.len() as u64;
+        for key in done {
+            self.rows.delete(key);
+        }
+        if count > 0 {
+            self.change_totals(|totals| {
+                totals.deletes_pending = totals.deletes_pending.checked_sub(count)?;
+                Some(())
+            })?;
+        }
+        Ok(Outcome::Done)
+    }
+}

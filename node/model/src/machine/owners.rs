@@ -1,0 +1,162 @@
+//! Accounts, their keys and buckets, and the cluster's key-encryption keys.
+
+use super::NAME_LEN_MAX;
+use super::context::{Machine, Step, malformed};
+use super::counters::{down, up};
+use crate::command::{Outcome, Refusal};
+use crate::ids::{AccountId, BucketId};
+use crate::keys::{self, Meta, RowKey};
+use crate::rows::{AccessKeyRow, AccountRow, BucketRow, Counters, KekRow};
+use std::borrow::Cow;
+
+fn check_name(name: &str) -> Step<()> {
+    if name.is_empty() || name.len() > NAME_LEN_MAX {
+        return malformed(format!("a name of {} bytes", name.len()));
+    }
+    Ok(())
+}
+
+fn bytes(name: &str) -> Cow<'_, [u8]> {
+    Cow::Borrowed(name.as_bytes())
+}
+
+impl Machine<'_, '_> {
+    pub(super) fn put_kek(&mut self, version: u32, sealed_kek: &[u8]) -> Step<Outcome> {
+        if version == 0 {
+            return malformed("key-encryption keys are numbered from 1");
+        }
+        let key = RowKey::Kek(version);
+        match self.read::<KekRow>(&key)? {
+            Some(known) if known.sealed_kek != sealed_kek => Err(Refusal::NameTaken.into()),
+            Some(_) => Ok(Outcome::Done),
+            None => {
+                let row = KekRow {
+                    version,
+                    sealed_kek: sealed_kek.to_vec(),
+                };
+                self.write(&key, &row);
+                Ok(Outcome::Done)
+            }
+        }
+    }
+
+    pub(super) fn create_account(&mut self, name: &str) -> Step<Outcome> {
+        check_name(name)?;
+        let name_key = RowKey::AccountName(bytes(name));
+        if self.exists(&name_key)? {
+            return Err(Refusal::NameTaken.into());
+        }
+        let next_key = RowKey::Meta(Meta::NextAccount);
+        let id = self.read::<AccountId>(&next_key)?.unwrap_or(AccountId(1));
+        let row = AccountRow {
+            id,
+            name: name.to_owned(),
+            enabled: true,
+            created_ms: self.now_ms,
+        };
+        self.write(&next_key, &id.next());
+        self.write(&name_key, &id);
+        self.write(&RowKey::Account(id), &row);
+        Ok(Outcome::Account(row))
+    }
+
+    fn account(&self, account: AccountId) -> Step<AccountRow> {
+        let row: Option<AccountRow> = self.read(&RowKey::Account(account))?;
+        row.ok_or_else(|| Refusal::NoSuchAccount.into())
+    }
+
+    pub(super) fn set_account_enabled(
+        &mut self,
+        account: AccountId,
+        enabled: bool,
+    ) -> Step<Outcome> {
+        let mut row = self.account(account)?;
+        row.enabled = enabled;
+        self.write(&RowKey::Account(account), &row);
+        Ok(Outcome::Account(row))
+    }
+
+    pub(super) fn put_access_key(
+        &mut self,
+        access_key: &str,
+        account: AccountId,
+        enabled: bool,
+        sealed_credential: &[u8],
+    ) -> Step<Outcome> {
+        check_name(access_key)?;
+        self.account(account)?;
+        let key = RowKey::AccessKey(bytes(access_key));
+        let known: Option<AccessKeyRow> = self.read(&key)?;
+        let created_ms = match &known {
+            Some(row) if row.account != account => return Err(Refusal::NameTaken.into()),
+            Some(row) => row.created_ms,
+            None => self.now_ms,
+        };
+        let row = AccessKeyRow {
+            access_key: access_key.to_owned(),
+            account,
+            enabled,
+            created_ms,
+            sealed_credential: sealed_credential.to_vec(),
+        };
+        self.write(&key, &row);
+        let owned_key = RowKey::AccountAccessKey {
+            account,
+            access_key: bytes(access_key),
+        };
+        self.write(&owned_key, &());
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn create_bucket(&mut self, name: &str, account: AccountId) -> Step<Outcome> {
+        check_name(name)?;
+        self.account(account)?;
+        let name_key = RowKey::BucketName(bytes(name));
+        if let Some(id) = self.read::<BucketId>(&name_key)? {
+            let owner = self.require::<BucketRow>(&RowKey::Bucket(id))?.account;
+            return Err(Refusal::BucketExists { owner }.into());
+        }
+        let next_key = RowKey::Meta(Meta::NextBucket);
+        let id = self.read::<BucketId>(&next_key)?.unwrap_or(BucketId(1));
+        let row = BucketRow {
+            id,
+            name: name.to_owned(),
+            account,
+            created_ms: self.now_ms,
+        };
+        self.write(&next_key, &id.next());
+        self.write(&name_key, &id);
+        let owned_key = RowKey::AccountBucket {
+            account,
+            name: bytes(name),
+        };
+        self.write(&owned_key, &id);
+        self.write(&RowKey::Bucket(id), &row);
+        self.write(&RowKey::BucketCounters(id), &Counters::default());
+        self.change_totals(|totals| up(&mut totals.buckets))?;
+        Ok(Outcome::Bucket(row))
+    }
+
+    pub(super) fn delete_bucket(&mut self, bucket: BucketId) -> Step<Outcome> {
+        let row = self.bucket(bucket)?;
+        let contents = [
+            keys::names(bucket, b""),
+            keys::versions(bucket),
+            keys::uploads(bucket, b""),
+        ];
+        for range in &contents {
+            if !self.is_empty(range)? {
+                return Err(Refusal::BucketNotEmpty.into());
+            }
+        }
+        self.delete(&RowKey::BucketName(bytes(&row.name)));
+        self.delete(&RowKey::AccountBucket {
+            account: row.account,
+            name: bytes(&row.name),
+        });
+        self.delete(&RowKey::Bucket(bucket));
+        self.delete(&RowKey::BucketCounters(bucket));
+        self.change_totals(|totals| down(&mut totals.buckets))?;
+        Ok(Outcome::Done)
+    }
+}

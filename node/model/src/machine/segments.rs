@@ -1,0 +1,219 @@
+//! Segments: on which members, counted how, owed where.
+
+use super::MachineError;
+use super::context::{Machine, Step, malformed};
+use super::counters::{below_zero, down, up};
+use crate::command::{NewBlob, NewSegment, Refusal};
+use crate::ids::{BlobId, DiskId};
+use crate::keys::RowKey;
+use crate::profile::Profile;
+use crate::rows::{DeleteRow, DiskRow, OwedRow, SegmentRow, VolumeCounts};
+use crate::shape::{CELL_LEN, SegmentLayout, Shape, segment_len};
+use crate::topology::{Volume, VolumeState};
+
+/// The counts of a volume with nothing in it.
+pub(super) fn empty_counts(profile: Profile) -> VolumeCounts {
+    VolumeCounts {
+        coded: 0,
+        short: vec![0; profile.data() - 1],
+        copies: vec![0; profile.shards()],
+        owed: 0,
+    }
+}
+
+/// Counts a segment without owed shards up or down; None where the counts can't be right.
+pub(super) fn count_clean(
+    counts: &mut VolumeCounts,
+    shape: Shape,
+    layout: &SegmentLayout,
+    blob: BlobId,
+    step: fn(&mut u64) -> Option<()>,
+) -> Option<()> {
+    match shape {
+        Shape::Inline => None,
+        Shape::Copies => {
+            let first = blob.0 % layout.profile().shards() as u64;
+            step(counts.copies.get_mut(usize::try_from(first).ok()?)?)
+        }
+        Shape::Coded => {
+            step(&mut counts.coded)?;
+            let columns = layout.filled_columns();
+            if columns < layout.profile().data() {
+                step(counts.short.get_mut(columns.checked_sub(1)?)?)?;
+            }
+            Some(())
+        }
+    }
+}
+
+impl Machine<'_, '_> {
+    /// Checks one segment of a new blob against its volume and takes it in.
+    pub(super) fn add_segment(
+        &mut self,
+        new: &NewBlob,
+        number: u32,
+        segment: &NewSegment,
+        last: bool,
+    ) -> Step<SegmentRow> {
+        let volume_key = RowKey::Volume(segment.volume);
+        let stale = Refusal::StaleVolume {
+            volume: segment.volume,
+            epoch: segment.epoch,
+        };
+        let mut volume: Volume = match self.read::<Volume>(&volume_key)? {
+            Some(volume) if volume.epoch == segment.epoch && volume.state == VolumeState::Open => {
+                volume
+            }
+            Some(_) | None => return Err(stale.into()),
+        };
+        check_segment(new.shape, volume.profile, segment, last)?;
+        let layout = SegmentLayout::new(new.shape, volume.profile, new.blob, segment.len);
+        check_receipts(&layout, segment.owed)?;
+
+        let Some(bytes) = volume.bytes.checked_add(segment.len) else {
+            return malformed("the volume's bytes would overflow");
+        };
+        volume.bytes = bytes;
+        self.write(&volume_key, &volume);
+        self.write(
+            &RowKey::VolumeBlob {
+                volume: volume.id,
+                blob: new.blob,
+                segment: number,
+            },
+            &(),
+        );
+        let counts_key = RowKey::VolumeCounts(volume.id);
+        let mut counts: VolumeCounts = self.require(&counts_key)?;
+        if segment.owed == 0 {
+            count_clean(&mut counts, new.shape, &layout, new.blob, up)
+        } else {
+            self.write(
+                &RowKey::Owed {
+                    volume: volume.id,
+                    blob: new.blob,
+                    segment: number,
+                },
+                &OwedRow {
+                    shape: new.shape,
+                    columns: layout.filled_columns() as u8,
+                    owed: segment.owed,
+                    damaged: 0,
+                    since_ms: self.now_ms,
+                },
+            );
+            up(&mut counts.owed)
+        }
+        .ok_or_else(|| below_zero("a volume's counts"))?;
+        self.write(&counts_key, &counts);
+        Ok(SegmentRow {
+            volume: volume.id,
+            profile: volume.profile,
+            len: segment.len,
+            digests: segment.digests.clone(),
+            owed: segment.owed,
+        })
+    }
+
+    /// Takes a segment off its volume and queues the deletes of its shards, owed ones too: a
+    /// shard that came late may lie there without a receipt.
+    pub(super) fn drop_segment(
+        &mut self,
+        blob: BlobId,
+        shape: Shape,
+        number: u32,
+        segment: &SegmentRow,
+    ) -> Result<(), MachineError> {
+        let volume_key = RowKey::Volume(segment.volume);
+        let mut volume: Volume = self.require(&volume_key)?;
+        volume.bytes = volume
+            .bytes
+            .checked_sub(segment.len)
+            .ok_or_else(|| below_zero("a volume's bytes"))?;
+        self.write(&volume_key, &volume);
+        self.delete(&RowKey::VolumeBlob {
+            volume: volume.id,
+            blob,
+            segment: number,
+        });
+        let layout = SegmentLayout::new(shape, segment.profile, blob, segment.len);
+        let counts_key = RowKey::VolumeCounts(volume.id);
+        let mut counts: VolumeCounts = self.require(&counts_key)?;
+        if segment.owed == 0 {
+            count_clean(&mut counts, shape, &layout, blob, down)
+        } else {
+            self.delete(&RowKey::Owed {
+                volume: volume.id,
+                blob,
+                segment: number,
+            });
+            down(&mut counts.owed)
+        }
+        .ok_or_else(|| below_zero("a volume's counts"))?;
+        self.write(&counts_key, &counts);
+        for member in layout.members() {
+            let place = volume.members.get(member).ok_or_else(|| {
+                MachineError::Contradiction(format!("{} has no member {member}", volume.id))
+            })?;
+            let row = DeleteRow {
+                volume: volume.id,
+                blob,
+                segment: number,
+                member: member as u8,
+            };
+            self.queue_delete(place.disk, &row)?;
+        }
+        Ok(())
+    }
+
+    fn queue_delete(&mut self, disk: DiskId, delete: &DeleteRow) -> Result<(), MachineError> {
+        let key = RowKey::Disk(disk);
+        let mut row: DiskRow = self.require(&key)?;
+        row.last_delete += 1;
+        self.write(&key, &row);
+        let sequence = row.last_delete;
+        self.write(&RowKey::Delete { disk, sequence }, delete);
+        self.change_totals(|totals| up(&mut totals.deletes_pending))
+    }
+}
+
+/// Checks a segment's length and digests.
+///
+/// Every segment but the last ends with a whole stripe; it may be shorter than a full one, since a
+/// gateway that loses a volume in the middle of a blob ends the segment and goes on elsewhere.
+fn check_segment(shape: Shape, profile: Profile, segment: &NewSegment, last: bool) -> Step<()> {
+    let stripe_len = profile.data() as u64 * CELL_LEN;
+    if segment.len == 0 || segment.len > segment_len(profile) {
+        return malformed("a segment is empty or longer than its volume's profile allows");
+    }
+    if !last && !segment.len.is_multiple_of(stripe_len) {
+        return malformed("a segment before the last doesn't end with a whole stripe");
+    }
+    let digests = match shape {
+        Shape::Inline => 0,
+        Shape::Copies => 1,
+        Shape::Coded => profile.shards(),
+    };
+    if segment.digests.len() != digests {
+        return malformed(format!(
+            "{} digests where {digests} belong",
+            segment.digests.len()
+        ));
+    }
+    Ok(())
+}
+
+fn check_receipts(layout: &SegmentLayout, owed: u32) -> Step<()> {
+    let holders = layout.members_mask();
+    if owed & !holders != 0 {
+        return malformed("a shard is owed by a member that holds none");
+    }
+    let receipts = (holders & !owed).count_ones() as usize;
+    if receipts < layout.write_quorum() {
+        return malformed(format!(
+            "{receipts} receipts where {} are needed",
+            layout.write_quorum()
+        ));
+    }
+    Ok(())
+}

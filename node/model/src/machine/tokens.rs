@@ -1,0 +1,109 @@
+//! Commands that are proposed twice and applied once.
+//!
+//! Refusals are remembered too, by token *and* command: a copy of a refused command that lingers
+//! somewhere must not succeed after its proposer was told no. The same token with other contents
+//! (written again to another volume, say) is judged anew. A success answers its token whatever
+//! the contents.
+
+use super::MachineError;
+use super::context::{Machine, damaged, read};
+use crate::codec;
+use crate::command::{Answer, Command, Envelope};
+use crate::ids::Token;
+use crate::keys::{self, KeyError, RowKey, Table};
+use crate::rows::{Digest, TokenRow};
+use crate::table::{Overlay, Rows};
+
+/// For how long an answer is remembered, by the time of commands.
+pub const TOKEN_KEPT_MS: u64 = 15 * 60 * 1_000;
+/// How many old tokens one command removes at most.
+const REMOVED_MAX: usize = 8;
+
+/// The answer to an envelope that was applied before.
+pub(super) fn remembered(
+    rows: &Overlay<'_>,
+    envelope: &Envelope,
+) -> Result<Option<Answer>, MachineError> {
+    let Some(token) = envelope.token else {
+        return Ok(None);
+    };
+    let key = RowKey::Token(token);
+    let Some(row) = read::<TokenRow>(rows, &key)? else {
+        return Ok(None);
+    };
+    if let Some(refused) = row.refused
+        && refused != command_digest(&envelope.command)
+    {
+        return Ok(None);
+    }
+    codec::decode(&row.answer)
+        .map(Some)
+        .map_err(|source| damaged(&key.encode(), source))
+}
+
+fn command_digest(command: &Command) -> Digest {
+    *blake3::hash(&codec::encode(command)).as_bytes()
+}
+
+impl Machine<'_, '_> {
+    /// Keeps the answer of a command that has a token.
+    pub(super) fn remember(
+        &mut self,
+        envelope: &Envelope,
+        answer: &Answer,
+    ) -> Result<(), MachineError> {
+        let Some(token) = envelope.token else {
+            return Ok(());
+        };
+        let key = RowKey::Token(token);
+        // A refusal of other contents may be there: its place in time goes with it.
+        if let Some(old) = self.read::<TokenRow>(&key)? {
+            self.delete(&RowKey::TokenTime {
+                time_ms: old.applied_ms,
+                token,
+            });
+        }
+        let row = TokenRow {
+            applied_ms: self.now_ms,
+            answer: codec::encode(answer),
+            refused: answer.is_err().then(|| command_digest(&envelope.command)),
+        };
+        self.write(&key, &row);
+        self.write(
+            &RowKey::TokenTime {
+                time_ms: self.now_ms,
+                token,
+            },
+            &(),
+        );
+        Ok(())
+    }
+
+    /// Removes the oldest tokens, those past their time, a few at once.
+    pub(super) fn forget_old_tokens(&mut self) -> Result<(), MachineError> {
+        let Some(before_ms) = self.now_ms.checked_sub(TOKEN_KEPT_MS) else {
+            return Ok(());
+        };
+        let from = keys::table(Table::TokenTimes).from;
+        let to = RowKey::TokenTime {
+            time_ms: before_ms,
+            token: Token::default(),
+        };
+        let mut old: Vec<Result<(u64, Token), KeyError>> = Vec::new();
+        self.rows.scan(&from, &to.encode(), &mut |key, _| {
+            old.push(match RowKey::decode(key) {
+                Ok(RowKey::TokenTime { time_ms, token }) => Ok((time_ms, token)),
+                Ok(_) | Err(_) => Err(KeyError),
+            });
+            old.len() < REMOVED_MAX
+        })?;
+        for place in old {
+            let (time_ms, token) = place.map_err(|KeyError| {
+                MachineError::Contradiction("a token's place in time is malformed".into())
+            })?;
+            self.delete(&RowKey::TokenTime { time_ms, token });
+            self.delete(&RowKey::Token(token));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,238 @@
+//! Multipart uploads. A part's blob has one reference from its part row; completion moves that
+//! reference to the version, no byte is copied.
+
+use super::context::{Machine, Step, malformed};
+use super::counters::Change;
+use super::objects::check_key;
+use super::{MachineError, PART_MAX};
+use crate::command::{Blobs, Command, NewBlob, Outcome, PutObject, Refusal};
+use crate::ids::{BlobId, BucketId, UploadId};
+use crate::keys::{self, RowKey};
+use crate::rows::{BucketRow, Counters, PartRow, UploadHome, UploadRow};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+/// Where an upload's row is: its object and itself.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    bucket: BucketId,
+    key: &'a [u8],
+    upload: UploadId,
+}
+
+impl<'a> Place<'a> {
+    fn row(&self) -> RowKey<'a> {
+        RowKey::Upload {
+            bucket: self.bucket,
+            key: Cow::Borrowed(self.key),
+            upload: self.upload,
+        }
+    }
+}
+
+/// One upload more or less in a bucket's counters.
+fn one_upload() -> Counters {
+    Counters {
+        uploads: 1,
+        ..Counters::default()
+    }
+}
+
+impl Machine<'_, '_> {
+    /// Executes the commands of uploads.
+    pub(super) fn execute_upload(&mut self, command: &Command) -> Step<Outcome> {
+        match command {
+            Command::CreateUpload {
+                bucket,
+                key,
+                upload,
+                wrapped_key,
+                sealed_manifest,
+            } => {
+                let (bucket, upload) = (*bucket, *upload);
+                let row = UploadRow {
+                    created_ms: self.now_ms,
+                    wrapped_key: wrapped_key.clone(),
+                    sealed_manifest: sealed_manifest.clone(),
+                };
+                let place = Place {
+                    bucket,
+                    key,
+                    upload,
+                };
+                self.create_upload(place, &row)
+            }
+            Command::PutPart {
+                bucket,
+                key,
+                upload,
+                part,
+                size,
+                sealed_part,
+                blob,
+            } => {
+                let (bucket, upload) = (*bucket, *upload);
+                let row = PartRow {
+                    size: *size,
+                    modified_ms: self.now_ms,
+                    sealed_part: sealed_part.clone(),
+                    blob: blob.blob,
+                };
+                let place = Place {
+                    bucket,
+                    key,
+                    upload,
+                };
+                self.put_part(place, *part, &row, blob)
+            }
+            Command::CompleteUpload {
+                upload,
+                parts,
+                object,
+            } => self.complete_upload(*upload, parts, object),
+            Command::AbortUpload {
+                bucket,
+                key,
+                upload,
+            } => {
+                let (bucket, upload) = (*bucket, *upload);
+                self.abort_upload(Place {
+                    bucket,
+                    key,
+                    upload,
+                })
+            }
+            _ => malformed("not a command of uploads"),
+        }
+    }
+
+    fn create_upload(&mut self, place: Place<'_>, row: &UploadRow) -> Step<Outcome> {
+        let bucket = self.bucket(place.bucket)?;
+        check_key(place.key)?;
+        let home_key = RowKey::UploadHome(place.upload);
+        if self.exists(&home_key)? {
+            return malformed("this upload exists already");
+        }
+        self.write(&place.row(), row);
+        let home = UploadHome {
+            bucket: place.bucket,
+            key: place.key.to_vec(),
+        };
+        self.write(&home_key, &home);
+        let change = Change {
+            plus: one_upload(),
+            minus: Counters::default(),
+        };
+        self.count(&bucket, change)?;
+        Ok(Outcome::Done)
+    }
+
+    /// The bucket of an upload that is in progress, or the refusal.
+    fn upload_bucket(&self, place: Place<'_>) -> Step<BucketRow> {
+        let bucket = self.bucket(place.bucket)?;
+        if self.exists(&place.row())? {
+            Ok(bucket)
+        } else {
+            Err(Refusal::NoSuchUpload.into())
+        }
+    }
+
+    fn put_part(
+        &mut self,
+        place: Place<'_>,
+        part: u32,
+        row: &PartRow,
+        blob: &NewBlob,
+    ) -> Step<Outcome> {
+        self.upload_bucket(place)?;
+        if part == 0 || part > PART_MAX {
+            return malformed(format!("part number {part}"));
+        }
+        self.add_blob(blob)?;
+        let key = RowKey::Part {
+            upload: place.upload,
+            part,
+        };
+        if let Some(old) = self.read::<PartRow>(&key)? {
+            self.dereference(old.blob)?;
+        }
+        self.write(&key, row);
+        Ok(Outcome::Done)
+    }
+
+    fn complete_upload(
+        &mut self,
+        upload: UploadId,
+        named: &[(u32, BlobId)],
+        object: &PutObject,
+    ) -> Step<Outcome> {
+        let place = Place {
+            bucket: object.bucket,
+            key: &object.key,
+            upload,
+        };
+        let bucket = self.upload_bucket(place)?;
+        if object.blobs != Blobs::Parts {
+            return malformed("the blobs of a completed upload are its parts");
+        }
+        if named.is_empty() || !named.is_sorted_by(|(a, _), (b, _)| a < b) {
+            return malformed("part numbers ascend, and there is at least one");
+        }
+        let current = self.may_put(object)?;
+        let mut parts = self.parts(upload)?;
+        let mut blobs = Vec::with_capacity(named.len());
+        for (number, blob) in named {
+            match parts.remove(number) {
+                Some(part) if part.blob == *blob => blobs.push(*blob),
+                Some(_) | None => return Err(Refusal::NoSuchPart(*number).into()),
+            }
+            let part = *number;
+            self.delete(&RowKey::Part { upload, part });
+        }
+        self.drop_parts(upload, parts)?;
+        self.drop_upload(place, &bucket)?;
+        self.link(&bucket, object, current, blobs)
+    }
+
+    fn abort_upload(&mut self, place: Place<'_>) -> Step<Outcome> {
+        let bucket = self.upload_bucket(place)?;
+        let parts = self.parts(place.upload)?;
+        self.drop_parts(place.upload, parts)?;
+        self.drop_upload(place, &bucket)?;
+        Ok(Outcome::Done)
+    }
+
+    fn parts(&self, upload: UploadId) -> Result<BTreeMap<u32, PartRow>, MachineError> {
+        let rows = self.page::<PartRow>(&keys::parts(upload), PART_MAX as usize)?;
+        rows.into_iter()
+            .map(|(key, row)| match RowKey::decode(&key) {
+                Ok(RowKey::Part { part, .. }) => Ok((part, row)),
+                Ok(_) | Err(_) => Err(MachineError::Contradiction(
+                    "a part's key is malformed".into(),
+                )),
+            })
+            .collect()
+    }
+
+    fn drop_parts(
+        &mut self,
+        upload: UploadId,
+        parts: BTreeMap<u32, PartRow>,
+    ) -> Result<(), MachineError> {
+        for (part, row) in parts {
+            self.delete(&RowKey::Part { upload, part });
+            self.dereference(row.blob)?;
+        }
+        Ok(())
+    }
+
+    fn drop_upload(&mut self, place: Place<'_>, bucket: &BucketRow) -> Step<()> {
+        self.delete(&place.row());
+        self.delete(&RowKey::UploadHome(place.upload));
+        let change = Change {
+            plus: Counters::default(),
+            minus: one_upload(),
+        };
+        self.count(bucket, change)
+    }
+}
