@@ -1,1 +1,2 @@
-//! megalith-tests.
+//! What no single crate can test. The rules of the tree are in `tests/tidy.rs`; the tests of the
+//! running product are in Python, beside this crate.
