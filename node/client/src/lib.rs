@@ -1,1 +1,62 @@
-//! megalith-client.
+//! How processes of a cluster call storage nodes and metadata members.
+//!
+//! Owns: connections (mutual TLS, the peer known by role and id), retries, redirects to the
+//! leader, deadlines, and both ends' framing of shard bytes (`node/docs/data-plane.md`).
+//! Must never: call a lost answer a failure, hand out a cell whose checksum it has not checked,
+//! speak to a peer whose certificate names another member, or mix shard bytes, control and Raft on
+//! one connection. Knows nothing of S3, of encryption and of what the bytes mean.
+//!
+//! - [`MetaClient`] proposes commands and asks questions.
+//! - [`ClusterClient`] joins, says that a node lives, and reads the cluster's standing;
+//!   [`MapWatch`] keeps the newest cluster map at hand.
+//! - [`DataClient`] writes and reads shards; [`ShardClient`] does the small things about them.
+
+mod backoff;
+mod body;
+mod cluster;
+mod connect;
+mod data;
+mod error;
+mod exchange;
+pub mod framing;
+mod group;
+mod map;
+mod meta;
+mod pool;
+mod shards;
+pub mod wire;
+
+pub use cluster::{
+    ClusterClient, ClusterStatus, DiskReport, HealthReport, HeartbeatAnswer, MemberStatus,
+    NodeStatus,
+};
+pub use connect::{ChannelSettings, MESSAGE_LEN_MAX, channel};
+pub use data::{DataClient, DataSettings, Receipt, ShardTarget};
+pub use error::{ClientError, DataError, DataFault};
+pub use group::{CallSettings, Endpoint};
+pub use map::MapWatch;
+pub use meta::{MetaClient, new_token};
+pub use shards::{ShardAddress, ShardClient, ShardPage, ShardStat};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Callers spawn these.
+    fn is_send<T: Send>(_: T) {}
+
+    #[expect(dead_code, reason = "compiling it is the test")]
+    fn futures_are_send(meta: &MetaClient, cluster: &ClusterClient, maps: &MapWatch) {
+        let nothing = megalith_model::command::Envelope {
+            time_ms: 0,
+            token: None,
+            command: megalith_model::command::Command::Nothing,
+        };
+        is_send(meta.propose(nothing));
+        is_send(meta.query(megalith_model::query::Query::Keks));
+        is_send(cluster.heartbeat(megalith_model::ids::NodeId(1), &[]));
+        is_send(cluster.status());
+        is_send(maps.refresh());
+        is_send(maps.wait_for(|map| map.term > 0));
+    }
+}

@@ -1,0 +1,252 @@
+//! Writing and reading shards: `node/docs/data-plane.md`.
+//!
+//! Every wait has a deadline, so that a dead, frozen or crawling node costs a bounded time. A slow
+//! caller is not the node's fault: while a write waits for its caller no deadline runs here.
+
+use crate::body::{Progress, ShardBody};
+use crate::error::{DataError, DataFault};
+use crate::exchange::{Get, Put, Unsent};
+use crate::framing::{self, READ_CELLS_MAX};
+use crate::pool::{Connection, Pool};
+use crate::wire::{DIGEST_HEADER, ShardPath, digest_text};
+use bytes::Bytes;
+use http::{HeaderName, header};
+use megalith_identity::TlsMaterial;
+use megalith_model::ids::{BlobId, DiskId, Epoch, NodeId, VolumeId};
+use megalith_model::rows::Digest;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// How long the data plane waits, and what it keeps.
+#[derive(Clone, Debug)]
+pub struct DataSettings {
+    /// For a connection and its handshake together.
+    pub connect_deadline: Duration,
+    /// From a read's request to its answer's head.
+    pub first_byte_deadline: Duration,
+    /// Between pieces of a read, and for a node to take the next piece of a write.
+    pub idle_deadline: Duration,
+    /// From a write's last byte to its receipt.
+    pub receipt_deadline: Duration,
+    /// Idle connections kept for each node.
+    pub idle_connections_max: usize,
+    /// An idle connection is closed after this time. Shorter than the node's own.
+    pub idle_max: Duration,
+}
+
+impl Default for DataSettings {
+    fn default() -> Self {
+        Self {
+            connect_deadline: Duration::from_secs(1),
+            first_byte_deadline: Duration::from_secs(5),
+            idle_deadline: Duration::from_secs(5),
+            receipt_deadline: Duration::from_secs(10),
+            idle_connections_max: 64,
+            idle_max: Duration::from_secs(20),
+        }
+    }
+}
+
+/// A shard and where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardTarget {
+    /// The node; its certificate must say so.
+    pub node: NodeId,
+    /// `host:port` of its data listener.
+    pub address: String,
+    /// The disk.
+    pub disk: DiskId,
+    /// The volume.
+    pub volume: VolumeId,
+    /// The blob.
+    pub blob: BlobId,
+    /// The segment.
+    pub segment: u32,
+    /// The member.
+    pub member: u8,
+    /// The volume's epoch, for writes; reads don't look at it.
+    pub epoch: Epoch,
+}
+
+impl ShardTarget {
+    /// Returns the shard's name on the wire.
+    #[must_use]
+    pub fn path(&self) -> ShardPath {
+        ShardPath {
+            disk: self.disk,
+            volume: self.volume,
+            blob: self.blob,
+            segment: self.segment,
+            member: self.member,
+        }
+    }
+}
+
+/// A node's word that a shard is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// Bytes of the shard.
+    pub length: u64,
+    /// Its blake3, computed by the node and equal to the one sent.
+    pub digest: Digest,
+    /// The epoch it was written in.
+    pub epoch: Epoch,
+}
+
+/// Writes and reads shards on any node. Cheap to clone; clones share connections.
+#[derive(Clone)]
+pub struct DataClient {
+    shared: Arc<Shared>,
+}
+
+pub(crate) struct Shared {
+    pub(crate) pool: Pool,
+    pub(crate) settings: DataSettings,
+}
+
+impl DataClient {
+    /// Builds a client that shows this certificate.
+    #[must_use]
+    pub fn new(material: Arc<TlsMaterial>, settings: DataSettings) -> Self {
+        let pool = Pool::new(material, settings.clone());
+        Self {
+            shared: Arc::new(Shared { pool, settings }),
+        }
+    }
+
+    /// Writes a shard of `length` bytes whose framed cells (`framing`: each cell with its crc32c
+    /// behind it, in pieces of any size, best 64 KiB and more) come through `body` and whose
+    /// digest comes last. Returns when it is durable.
+    ///
+    /// When this ends early `body` is closed. Fails with [`DataFault::Abandoned`] when `body` ends
+    /// before its length or the digest's sender is dropped; then the node has kept nothing.
+    pub async fn put_shard(
+        &self,
+        target: &ShardTarget,
+        length: u64,
+        body: mpsc::Receiver<Bytes>,
+        digest: oneshot::Receiver<Digest>,
+    ) -> Result<Receipt, DataError> {
+        let progress = Progress::new();
+        let body = ShardBody::Stream {
+            pieces: body,
+            left: framing::body_len(length, 0, framing::cells(length)),
+            digest: Some(digest),
+            progress: progress.clone(),
+        };
+        let put = Put {
+            target,
+            length,
+            progress,
+        };
+        let mut connection = self.shared.take(target).await?;
+        let mut request = put.request((header::TRAILER, DIGEST_HEADER), body)?;
+        loop {
+            let reused = connection.reused;
+            let (error, unsent) = match put.send(&self.shared, connection, request).await {
+                Ok(receipt) => return Ok(receipt),
+                Err(Unsent { error, request }) => (error, request),
+            };
+            // The connection was closed before a byte of the request was taken.
+            match unsent {
+                Some(unsent) if reused => request = *unsent,
+                Some(_) | None => return Err(error),
+            }
+            connection = self.shared.connect(target).await?;
+        }
+    }
+
+    /// Writes a shard of `length` bytes whose framed cells and digest are known. Returns when it
+    /// is durable.
+    pub async fn put_small(
+        &self,
+        target: &ShardTarget,
+        length: u64,
+        pieces: Vec<Bytes>,
+        digest: Digest,
+    ) -> Result<Receipt, DataError> {
+        let total: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
+        if total != framing::body_len(length, 0, framing::cells(length)) {
+            let message = format!("{total} framed bytes don't make a shard of {length}");
+            return Err(target.error(DataFault::Malformed, message));
+        }
+        let mut connection = self.shared.take(target).await?;
+        loop {
+            let reused = connection.reused;
+            let progress = Progress::new();
+            progress.sent(digest);
+            let body = ShardBody::Whole {
+                pieces: pieces.iter().cloned().collect(),
+                left: total,
+                progress: progress.clone(),
+            };
+            let put = Put {
+                target,
+                length,
+                progress,
+            };
+            let name = HeaderName::from_static(DIGEST_HEADER);
+            let request = put.request((name, &digest_text(&digest)), body)?;
+            match put.send(&self.shared, connection, request).await {
+                // Writing the same shard twice is harmless.
+                Err(Unsent { error, .. }) if reused && error.fault == DataFault::Unreachable => {
+                    connection = self.shared.connect(target).await?;
+                }
+                Err(Unsent { error, .. }) => return Err(error),
+                Ok(receipt) => return Ok(receipt),
+            }
+        }
+    }
+
+    /// Reads `count` cells (1–64) from cell `first` on, of a shard of `shard_len` bytes. Every
+    /// cell returned has its right length and checksum; [`DataFault::Damaged`] where one hasn't.
+    pub async fn get_cells(
+        &self,
+        target: &ShardTarget,
+        shard_len: u64,
+        first: u64,
+        count: u64,
+    ) -> Result<Vec<Bytes>, DataError> {
+        let cells = framing::cells(shard_len);
+        if count == 0 || count > READ_CELLS_MAX || first.saturating_add(count) > cells {
+            let message = format!("cells {first}+{count} of {cells} can't be read at once");
+            return Err(target.error(DataFault::Malformed, message));
+        }
+        let get = Get {
+            target,
+            shard_len,
+            first,
+            count,
+        };
+        let connection = self.shared.take(target).await?;
+        let reused = connection.reused;
+        match get.send(&self.shared, connection).await {
+            Err(error) if reused && error.fault == DataFault::Unreachable => {
+                let connection = self.shared.connect(target).await?;
+                get.send(&self.shared, connection).await
+            }
+            answer => answer,
+        }
+    }
+}
+
+impl Shared {
+    async fn take(&self, target: &ShardTarget) -> Result<Connection, DataError> {
+        self.pool.take(target.node, &target.address).await
+    }
+
+    async fn connect(&self, target: &ShardTarget) -> Result<Connection, DataError> {
+        self.pool.connect(target.node, &target.address).await
+    }
+}
+
+impl ShardTarget {
+    pub(crate) fn error(&self, fault: DataFault, message: impl Into<String>) -> DataError {
+        DataError {
+            node: self.node,
+            fault,
+            message: message.into(),
+        }
+    }
+}

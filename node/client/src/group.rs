@@ -1,0 +1,330 @@
+//! The members of the metadata group as a caller sees them: who leads, who failed, whom to ask.
+
+use crate::backoff::Backoff;
+use crate::connect::{ChannelSettings, channel};
+use crate::error::chain;
+use megalith_identity::{IdentityError, Role, TlsMaterial};
+use megalith_model::ids::NodeId;
+use megalith_proto::v1 as proto;
+use std::error::Error;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+use tokio::time::{Instant, timeout};
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+/// Where a member of the metadata group listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The node, as in its certificate.
+    pub node: NodeId,
+    /// `host:port` of its gRPC listener; the name is resolved at each connect.
+    pub address: String,
+}
+
+/// How long callers wait.
+#[derive(Clone, Debug)]
+pub struct CallSettings {
+    /// For a command with all its retries.
+    pub propose_deadline: Duration,
+    /// For a question with all its retries.
+    pub query_deadline: Duration,
+    /// For one attempt; then another member is asked.
+    pub attempt_deadline: Duration,
+    /// A question that takes longer is put to another member as well.
+    pub hedge_after: Duration,
+    /// For the connections.
+    pub channel: ChannelSettings,
+}
+
+impl Default for CallSettings {
+    fn default() -> Self {
+        Self {
+            propose_deadline: Duration::from_secs(15),
+            query_deadline: Duration::from_secs(15),
+            attempt_deadline: Duration::from_secs(3),
+            hedge_after: Duration::from_secs(1),
+            channel: ChannelSettings::default(),
+        }
+    }
+}
+
+/// One member with its connection.
+pub(crate) struct Member {
+    pub(crate) node: NodeId,
+    address: String,
+    channel: OnceLock<Channel>,
+}
+
+/// The members, shared by the clones of a client.
+pub(crate) struct Group {
+    material: Arc<TlsMaterial>,
+    pub(crate) settings: CallSettings,
+    state: Mutex<State>,
+}
+
+struct State {
+    members: Vec<Arc<Member>>,
+    /// Who answered last as a leader, or was named as one.
+    leader: Option<NodeId>,
+    /// Who answered a question last.
+    reader: Option<NodeId>,
+    /// Who is asked next when no leader is known.
+    turn: usize,
+}
+
+/// Who may answer a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ask {
+    /// Only the leader.
+    Leader,
+    /// Every member.
+    Any,
+}
+
+/// What a member said to a call that only the leader may answer.
+pub(crate) enum Said<T> {
+    Answer(T),
+    NotLeader(proto::NotLeader),
+    /// The range map has moved on; the caller has taken the new epoch already.
+    Again(&'static str),
+}
+
+/// Why a call ended without an answer.
+pub(crate) struct NoAnswer {
+    /// True where a member may have acted on the call.
+    pub(crate) sent: bool,
+    /// Set where asking again is useless.
+    pub(crate) refused: bool,
+    pub(crate) last: String,
+}
+
+impl Group {
+    pub(crate) fn new(
+        endpoints: &[Endpoint],
+        material: Arc<TlsMaterial>,
+        settings: CallSettings,
+    ) -> Self {
+        let members = endpoints.iter().map(Member::new).collect();
+        let state = State {
+            members,
+            leader: None,
+            reader: None,
+            turn: 0,
+        };
+        Self {
+            material,
+            settings,
+            state: Mutex::new(state),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn channel(&self, member: &Member) -> Channel {
+        let make = || {
+            channel(
+                &member.address,
+                (Role::Metadata, member.node.0),
+                &self.material,
+                &self.settings.channel,
+            )
+        };
+        member.channel.get_or_init(make).clone()
+    }
+
+    /// Returns whom to ask: the preferred one, else one after the other. None where all are to be
+    /// avoided.
+    pub(crate) fn pick(&self, ask: Ask, avoid: &[NodeId]) -> Option<Arc<Member>> {
+        let mut state = self.state();
+        let usable = |member: &&Arc<Member>| !avoid.contains(&member.node);
+        let preferred = match ask {
+            Ask::Leader => state.leader,
+            Ask::Any => state.reader.or(state.leader),
+        };
+        let preferred =
+            preferred.and_then(|node| state.members.iter().find(|member| member.node == node));
+        if let Some(preferred) = preferred.filter(usable) {
+            return Some(preferred.clone());
+        }
+        let (count, turn) = (state.members.len(), state.turn);
+        let chosen = (0..count)
+            .map(|i| (turn + i) % count)
+            .find(|&i| usable(&&state.members[i]))?;
+        state.turn = chosen + 1;
+        Some(state.members[chosen].clone())
+    }
+
+    pub(crate) fn prefer(&self, ask: Ask, member: &Member) {
+        let mut state = self.state();
+        match ask {
+            Ask::Leader => state.leader = Some(member.node),
+            Ask::Any => state.reader = Some(member.node),
+        }
+    }
+
+    /// Stops preferring a member that failed.
+    pub(crate) fn demote(&self, member: &Member) {
+        let mut state = self.state();
+        let state = &mut *state;
+        for preferred in [&mut state.leader, &mut state.reader] {
+            if *preferred == Some(member.node) {
+                *preferred = None;
+            }
+        }
+    }
+
+    /// Takes a redirect from `from`; returns the leader it names, where it names another member.
+    pub(crate) fn follow(&self, from: &Member, hint: &proto::NotLeader) -> Option<NodeId> {
+        let named = NodeId(hint.leader);
+        let mut state = self.state();
+        if hint.leader == 0 || named == from.node {
+            if state.leader == Some(from.node) {
+                state.leader = None;
+            }
+            return None;
+        }
+        match state.members.iter().position(|member| member.node == named) {
+            Some(at) if hint.address.is_empty() || state.members[at].address == hint.address => {}
+            // It moved: its certificate, not its address, says that it is the same member.
+            Some(at) => {
+                state.members[at] = Member::new(&Endpoint {
+                    node: named,
+                    address: hint.address.clone(),
+                });
+            }
+            None if hint.address.is_empty() => return None,
+            None => {
+                let endpoint = Endpoint {
+                    node: named,
+                    address: hint.address.clone(),
+                };
+                state.members.push(Member::new(&endpoint));
+            }
+        }
+        state.leader = Some(named);
+        Some(named)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.state().members.len()
+    }
+
+    /// Puts a call to the leader, wherever it is, until it answers or `deadline` passes.
+    pub(crate) async fn call_leader<T, F>(
+        &self,
+        deadline: Instant,
+        call: impl Fn(Channel) -> F,
+    ) -> Result<T, NoAnswer>
+    where
+        F: Future<Output = Result<Said<T>, Status>>,
+    {
+        let mut end = NoAnswer {
+            sent: false,
+            refused: false,
+            last: "no member is known".into(),
+        };
+        let mut failed: Vec<NodeId> = Vec::new();
+        let mut backoff = Backoff::new();
+        let mut hops = 0;
+        while let Some(member) = self.pick(Ask::Leader, &failed) {
+            let limit = self.settings.attempt_deadline;
+            let limit = limit.min(deadline.saturating_duration_since(Instant::now()));
+            let answer = timeout(limit, call(self.channel(&member))).await;
+            let at_once = match answer {
+                Ok(Ok(Said::Answer(answer))) => {
+                    self.prefer(Ask::Leader, &member);
+                    return Ok(answer);
+                }
+                Ok(Ok(Said::NotLeader(hint))) => {
+                    end.sent = true;
+                    end.last = format!("{} does not lead", member.node);
+                    let leader = self.follow(&member, &hint);
+                    leader.is_some_and(|leader| !failed.contains(&leader))
+                }
+                Ok(Ok(Said::Again(why))) => {
+                    end.sent = true;
+                    end.last = format!("{}: {why}", member.node);
+                    false
+                }
+                Ok(Err(status)) => {
+                    end.last = format!("{}: {}", member.node, chain(&status));
+                    end.sent |= !is_unsent(&status);
+                    if is_final(&status) {
+                        end.refused = true;
+                        return Err(end);
+                    }
+                    self.demote(&member);
+                    failed.push(member.node);
+                    failed.len() < self.len()
+                }
+                Err(_) => {
+                    end.sent = true;
+                    end.last = format!("{} did not answer within {limit:?}", member.node);
+                    self.demote(&member);
+                    failed.push(member.node);
+                    failed.len() < self.len()
+                }
+            };
+            hops += 1;
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            // A few redirects are followed at once; a group that elects gets time to.
+            if !at_once || hops > self.len() + 1 {
+                tokio::time::sleep(backoff.step().min(left)).await;
+                failed.clear();
+                hops = 0;
+            }
+        }
+        Err(end)
+    }
+}
+
+impl Member {
+    fn new(endpoint: &Endpoint) -> Arc<Self> {
+        Arc::new(Self {
+            node: endpoint.node,
+            address: endpoint.address.clone(),
+            channel: OnceLock::new(),
+        })
+    }
+}
+
+/// True where no member would ever answer otherwise.
+pub(crate) fn is_final(status: &Status) -> bool {
+    match status.code() {
+        Code::InvalidArgument
+        | Code::PermissionDenied
+        | Code::Unauthenticated
+        | Code::Unimplemented
+        | Code::OutOfRange => true,
+        Code::Ok
+        | Code::Cancelled
+        | Code::Unknown
+        | Code::DeadlineExceeded
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::ResourceExhausted
+        | Code::FailedPrecondition
+        | Code::Aborted
+        | Code::Internal
+        | Code::Unavailable
+        | Code::DataLoss => false,
+    }
+}
+
+/// True where the call has certainly not reached the member: there was no connection.
+fn is_unsent(status: &Status) -> bool {
+    let mut source: Option<&(dyn Error + 'static)> = status.source();
+    while let Some(cause) = source {
+        if cause.is::<IdentityError>() {
+            return true;
+        }
+        source = cause.source();
+    }
+    false
+}

@@ -1,0 +1,223 @@
+//! Commands and questions to the metadata group.
+//!
+//! A command carries a token, so it may be proposed again until its answer is known. Deadlines end
+//! in [`ClientError::Unknown`], never in a failure that might be a lie.
+
+use crate::backoff::Backoff;
+use crate::backoff::random;
+use crate::connect::MESSAGE_LEN_MAX;
+use crate::error::{ClientError, chain};
+use crate::group::{Ask, CallSettings, Endpoint, Group, Member, NoAnswer, Said, is_final};
+use futures::stream::{FuturesUnordered, StreamExt};
+use megalith_identity::TlsMaterial;
+use megalith_model::codec;
+use megalith_model::command::{Answer, Envelope};
+use megalith_model::ids::{NodeId, Token};
+use megalith_model::query::{Query, Reply};
+use megalith_proto::v1 as proto;
+use proto::metadata_client::MetadataClient;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tonic::Status;
+use tonic::transport::Channel;
+
+/// Calls the metadata group. Cheap to clone; clones share connections and what they have learnt.
+#[derive(Clone)]
+pub struct MetaClient {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    group: Group,
+    /// Epoch of the range map. One group holds everything, until ranges split.
+    range_epoch: AtomicU32,
+}
+
+/// Makes a token that no other command has.
+#[must_use]
+pub fn new_token() -> Token {
+    Token(random())
+}
+
+impl MetaClient {
+    /// Builds a client of the group that `endpoints` are members of; more are learnt by redirects.
+    #[must_use]
+    pub fn new(endpoints: &[Endpoint], material: Arc<TlsMaterial>, settings: CallSettings) -> Self {
+        let shared = Shared {
+            group: Group::new(endpoints, material, settings),
+            range_epoch: AtomicU32::new(0),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// Puts a command through the log and returns its answer once it is applied. A command
+    /// without a token gets one; a caller who wants to ask again later brings its own.
+    ///
+    /// Fails with [`ClientError::Unknown`] when the deadline passes and some member may have taken
+    /// the command; with [`ClientError::Unavailable`] when certainly none has.
+    pub async fn propose(&self, mut envelope: Envelope) -> Result<Answer, ClientError> {
+        envelope.token.get_or_insert_with(new_token);
+        let bytes = bytes::Bytes::from(codec::encode(&envelope));
+        let shared = &*self.shared;
+        let deadline = Instant::now() + shared.group.settings.propose_deadline;
+        let call = |channel| shared.propose_once(channel, bytes.clone());
+        let answer = shared.group.call_leader(deadline, call).await;
+        let answer = answer.map_err(|end| match end {
+            NoAnswer { refused: true, .. } => ClientError::Rejected(end.last),
+            NoAnswer { sent: true, .. } => ClientError::Unknown(end.last),
+            NoAnswer { .. } => ClientError::Unavailable(end.last),
+        })?;
+        codec::decode(&answer).map_err(|error| ClientError::Malformed(error.to_string()))
+    }
+
+    /// Asks a question; the reply is linearizable, whoever gives it. Prefers the member that
+    /// answered last, asks another at once when one fails, and one more when one is slow.
+    pub async fn query(&self, query: Query) -> Result<Reply, ClientError> {
+        let shared = &*self.shared;
+        let bytes = bytes::Bytes::from(codec::encode(&query));
+        let deadline = Instant::now() + shared.group.settings.query_deadline;
+        let mut backoff = Backoff::new();
+        loop {
+            let last = match shared.query_round(&bytes, deadline).await {
+                Ok(reply) => {
+                    return codec::decode(&reply)
+                        .map_err(|error| ClientError::Malformed(error.to_string()));
+                }
+                Err(end) if end.refused => return Err(ClientError::Rejected(end.last)),
+                Err(end) => end.last,
+            };
+            let wait = backoff.step();
+            if Instant::now() + wait >= deadline {
+                return Err(ClientError::Unavailable(last));
+            }
+            sleep(wait).await;
+        }
+    }
+}
+
+/// What came of asking one member.
+struct Attempt {
+    member: Arc<Member>,
+    said: Result<Said<bytes::Bytes>, Status>,
+}
+
+impl Shared {
+    fn client(channel: Channel) -> MetadataClient<Channel> {
+        MetadataClient::new(channel)
+            .max_decoding_message_size(MESSAGE_LEN_MAX)
+            .max_encoding_message_size(MESSAGE_LEN_MAX)
+    }
+
+    fn moved(&self, wrong: &proto::WrongRange) -> &'static str {
+        self.range_epoch.store(wrong.range_epoch, Ordering::Relaxed);
+        "the range map was old"
+    }
+
+    async fn propose_once(
+        &self,
+        channel: Channel,
+        envelope: bytes::Bytes,
+    ) -> Result<Said<bytes::Bytes>, Status> {
+        use proto::propose_reply::Result as Told;
+        let range_epoch = self.range_epoch.load(Ordering::Relaxed);
+        let request = proto::ProposeRequest {
+            envelope,
+            range_epoch,
+        };
+        let reply = Self::client(channel).propose(request).await?;
+        Ok(match reply.into_inner().result {
+            Some(Told::Answer(answer)) => Said::Answer(answer),
+            Some(Told::NotLeader(hint)) => Said::NotLeader(hint),
+            Some(Told::WrongRange(wrong)) => Said::Again(self.moved(&wrong)),
+            None => return Err(Status::internal("an answer without content")),
+        })
+    }
+
+    async fn query_once(
+        &self,
+        channel: Channel,
+        query: bytes::Bytes,
+    ) -> Result<Said<bytes::Bytes>, Status> {
+        use proto::query_reply::Result as Told;
+        let range_epoch = self.range_epoch.load(Ordering::Relaxed);
+        let request = proto::QueryRequest { query, range_epoch };
+        let reply = Self::client(channel).query(request).await?;
+        Ok(match reply.into_inner().result {
+            Some(Told::Reply(reply)) => Said::Answer(reply),
+            Some(Told::NotLeader(hint)) => Said::NotLeader(hint),
+            Some(Told::WrongRange(wrong)) => Said::Again(self.moved(&wrong)),
+            None => return Err(Status::internal("a reply without content")),
+        })
+    }
+
+    async fn ask(&self, member: Arc<Member>, query: bytes::Bytes, deadline: Instant) -> Attempt {
+        let limit = deadline.saturating_duration_since(Instant::now());
+        let limit = limit.min(self.group.settings.attempt_deadline);
+        let call = self.query_once(self.group.channel(&member), query);
+        let said = timeout(limit, call)
+            .await
+            .unwrap_or_else(|_| Err(Status::deadline_exceeded(format!("silent for {limit:?}"))));
+        Attempt { member, said }
+    }
+
+    /// Asks each member at most once, one after the other and several where they are slow.
+    async fn query_round(
+        &self,
+        query: &bytes::Bytes,
+        deadline: Instant,
+    ) -> Result<bytes::Bytes, NoAnswer> {
+        let mut asked: Vec<NodeId> = Vec::new();
+        let mut running = FuturesUnordered::new();
+        let mut last = String::from("no member is known");
+        loop {
+            if let Some(member) = self.group.pick(Ask::Any, &asked) {
+                asked.push(member.node);
+                running.push(self.ask(member, query.clone(), deadline));
+            }
+            let hedge = Instant::now() + self.group.settings.hedge_after;
+            let attempt = tokio::select! {
+                attempt = running.next() => attempt,
+                () = sleep_until(hedge) => continue,
+            };
+            let Some(Attempt { member, said }) = attempt else {
+                return Err(NoAnswer {
+                    sent: true,
+                    refused: false,
+                    last,
+                });
+            };
+            match said {
+                Ok(Said::Answer(reply)) => {
+                    self.group.prefer(Ask::Any, &member);
+                    return Ok(reply);
+                }
+                Ok(Said::NotLeader(hint)) => {
+                    last = format!("{} can't answer now", member.node);
+                    self.group.follow(&member, &hint);
+                }
+                Ok(Said::Again(why)) => {
+                    last = format!("{}: {why}", member.node);
+                    return Err(NoAnswer {
+                        sent: true,
+                        refused: false,
+                        last,
+                    });
+                }
+                Err(status) => {
+                    last = format!("{}: {}", member.node, chain(&status));
+                    if is_final(&status) {
+                        return Err(NoAnswer {
+                            sent: true,
+                            refused: true,
+                            last,
+                        });
+                    }
+                    self.group.demote(&member);
+                }
+            }
+        }
+    }
+}

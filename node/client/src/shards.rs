@@ -1,0 +1,217 @@
+//! The small things about shards, by gRPC: what is there, what to remove.
+
+use crate::connect::{ChannelSettings, MESSAGE_LEN_MAX, channel};
+use crate::error::{ClientError, chain};
+use crate::group::is_final;
+use bytes::Bytes;
+use megalith_identity::{Role, TlsMaterial};
+use megalith_model::ids::{BlobId, DiskId, Epoch, NodeId, VolumeId};
+use megalith_model::rows::Digest;
+use megalith_proto::v1 as proto;
+use proto::shard_control_client::ShardControlClient;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tonic::transport::Channel;
+use tonic::{Response, Status};
+
+/// A shard on a given disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShardAddress {
+    /// The volume.
+    pub volume: VolumeId,
+    /// The blob.
+    pub blob: BlobId,
+    /// The segment.
+    pub segment: u32,
+    /// The member.
+    pub member: u8,
+}
+
+/// What a disk knows of a shard that it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShardStat {
+    /// Bytes.
+    pub length: u64,
+    /// blake3 of them.
+    pub digest: Digest,
+    /// The epoch it was written in.
+    pub epoch: Epoch,
+    /// It was found damaged.
+    pub damaged: bool,
+}
+
+/// A page of a volume's shards on a disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardPage {
+    /// Ascending.
+    pub shards: Vec<ShardAddress>,
+    /// More follow.
+    pub truncated: bool,
+}
+
+/// Calls the shard service of storage nodes. Cheap to clone; clones share connections.
+#[derive(Clone)]
+pub struct ShardClient {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    material: Arc<TlsMaterial>,
+    settings: ChannelSettings,
+    deadline: Duration,
+    /// The last address of each node, with its connection.
+    channels: Mutex<HashMap<NodeId, (String, Channel)>>,
+}
+
+impl ShardClient {
+    /// Builds a client; each call has `deadline`.
+    #[must_use]
+    pub fn new(material: Arc<TlsMaterial>, settings: ChannelSettings, deadline: Duration) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                material,
+                settings,
+                deadline,
+                channels: Mutex::new(HashMap::new()),
+            }),
+        }
+    }
+
+    /// Returns what a disk knows of up to 1,000 shards, in their order; None for those it hasn't.
+    /// `address` is the node's gRPC listener.
+    pub async fn stat(
+        &self,
+        node: NodeId,
+        address: &str,
+        disk: DiskId,
+        shards: &[ShardAddress],
+    ) -> Result<Vec<Option<ShardStat>>, ClientError> {
+        let request = proto::StatShardsRequest {
+            disk: Bytes::copy_from_slice(&disk.0),
+            shards: shards.iter().map(to_wire).collect(),
+        };
+        let mut client = self.client(node, address);
+        let reply = self.within(client.stat(request)).await?;
+        if reply.shards.len() != shards.len() {
+            let message = format!(
+                "{} answers to {} questions",
+                reply.shards.len(),
+                shards.len()
+            );
+            return Err(ClientError::Malformed(message));
+        }
+        reply.shards.iter().map(stat_from_wire).collect()
+    }
+
+    /// Removes up to 1,000 shards that no row names.
+    pub async fn delete(
+        &self,
+        node: NodeId,
+        address: &str,
+        disk: DiskId,
+        shards: &[ShardAddress],
+    ) -> Result<(), ClientError> {
+        let request = proto::DeleteShardsRequest {
+            disk: Bytes::copy_from_slice(&disk.0),
+            shards: shards.iter().map(to_wire).collect(),
+        };
+        let mut client = self.client(node, address);
+        self.within(client.delete(request)).await.map(drop)
+    }
+
+    /// Returns up to `max` (≤ 1,000) of a volume's shards on a disk, after a blob and segment.
+    pub async fn list(
+        &self,
+        node: NodeId,
+        address: &str,
+        disk: DiskId,
+        volume: VolumeId,
+        after: Option<(BlobId, u32)>,
+        max: u32,
+    ) -> Result<ShardPage, ClientError> {
+        let request = proto::ListShardsRequest {
+            disk: Bytes::copy_from_slice(&disk.0),
+            volume: volume.0,
+            after: after.map(|(blob, segment)| proto::ShardPosition {
+                blob: blob.0,
+                segment,
+            }),
+            max,
+        };
+        let mut client = self.client(node, address);
+        let reply = self.within(client.list(request)).await?;
+        let shards = reply.shards.iter().map(from_wire);
+        Ok(ShardPage {
+            shards: shards.collect::<Result<_, _>>()?,
+            truncated: reply.truncated,
+        })
+    }
+
+    fn client(&self, node: NodeId, address: &str) -> ShardControlClient<Channel> {
+        let shared = &*self.shared;
+        let mut channels = shared
+            .channels
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let make = || {
+            let expected = (Role::Storage, node.0);
+            let channel = channel(address, expected, &shared.material, &shared.settings);
+            (address.to_owned(), channel)
+        };
+        let held = channels.entry(node).or_insert_with(make);
+        if held.0 != address {
+            *held = make();
+        }
+        ShardControlClient::new(held.1.clone())
+            .max_decoding_message_size(MESSAGE_LEN_MAX)
+            .max_encoding_message_size(MESSAGE_LEN_MAX)
+    }
+
+    async fn within<T>(
+        &self,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, ClientError> {
+        let limit = self.shared.deadline;
+        match tokio::time::timeout(limit, call).await {
+            Ok(Ok(reply)) => Ok(reply.into_inner()),
+            Ok(Err(status)) if is_final(&status) => Err(ClientError::Rejected(chain(&status))),
+            Ok(Err(status)) => Err(ClientError::Unavailable(chain(&status))),
+            Err(_) => Err(ClientError::Unavailable(format!("silent for {limit:?}"))),
+        }
+    }
+}
+
+fn to_wire(shard: &ShardAddress) -> proto::ShardRef {
+    proto::ShardRef {
+        volume: shard.volume.0,
+        blob: shard.blob.0,
+        segment: shard.segment,
+        member: u32::from(shard.member),
+    }
+}
+
+fn from_wire(shard: &proto::ShardRef) -> Result<ShardAddress, ClientError> {
+    let member = u8::try_from(shard.member)
+        .map_err(|_| ClientError::Malformed(format!("member {}", shard.member)))?;
+    Ok(ShardAddress {
+        volume: VolumeId(shard.volume),
+        blob: BlobId(shard.blob),
+        segment: shard.segment,
+        member,
+    })
+}
+
+fn stat_from_wire(stat: &proto::ShardStat) -> Result<Option<ShardStat>, ClientError> {
+    if !stat.present {
+        return Ok(None);
+    }
+    let digest = stat.digest.as_ref().try_into();
+    let digest = digest.map_err(|_| ClientError::Malformed("a digest's length".into()))?;
+    Ok(Some(ShardStat {
+        length: stat.length,
+        digest,
+        epoch: Epoch(stat.epoch),
+        damaged: stat.damaged,
+    }))
+}

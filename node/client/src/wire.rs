@@ -1,0 +1,140 @@
+//! Names on the data plane, for both ends: `node/docs/data-plane.md`.
+
+use crate::error::DataFault;
+use megalith_model::ids::{BlobId, DiskId, VolumeId};
+use megalith_model::rows::Digest;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+/// Header or trailer with a shard's blake3, 64 hexadecimal digits.
+pub const DIGEST_HEADER: &str = "x-megalith-digest";
+
+const PREFIX: &str = "/v1/shards/";
+
+/// Which shard a request is about. Its text is the request's path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ShardPath {
+    /// The disk.
+    pub disk: DiskId,
+    /// The volume.
+    pub volume: VolumeId,
+    /// The blob.
+    pub blob: BlobId,
+    /// The segment.
+    pub segment: u32,
+    /// The member.
+    pub member: u8,
+}
+
+impl fmt::Display for ShardPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            disk,
+            volume,
+            blob,
+            segment,
+            member,
+        } = self;
+        write!(
+            f,
+            "{PREFIX}{disk}/{}/{}/{segment}/{member}",
+            volume.0, blob.0
+        )
+    }
+}
+
+/// A path that names no shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected {PREFIX}<disk>/<volume>/<blob>/<segment>/<member>")]
+pub struct ShardPathError;
+
+impl FromStr for ShardPath {
+    type Err = ShardPathError;
+
+    /// Reads exactly what the text form is; other spellings of the same numbers are refused.
+    fn from_str(path: &str) -> Result<Self, ShardPathError> {
+        let read = || {
+            let mut fields = path.strip_prefix(PREFIX)?.splitn(5, '/');
+            Some(Self {
+                disk: fields.next()?.parse().ok()?,
+                volume: VolumeId(fields.next()?.parse().ok()?),
+                blob: BlobId(fields.next()?.parse().ok()?),
+                segment: fields.next()?.parse().ok()?,
+                member: fields.next()?.parse().ok()?,
+            })
+        };
+        read()
+            .filter(|read| read.to_string() == path)
+            .ok_or(ShardPathError)
+    }
+}
+
+/// A write's answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ReceiptBody {
+    /// Bytes of the shard.
+    pub length: u64,
+    /// Its blake3.
+    pub digest: String,
+    /// The epoch it was written in.
+    pub epoch: u32,
+}
+
+/// An error's answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// See [`DataFault::name`].
+    pub kind: String,
+    /// For a person.
+    pub message: String,
+    /// The present epoch, with `stale_epoch`, where the volume is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u32>,
+}
+
+impl DataFault {
+    /// Returns the status that a node answers with; None for what only a client can find.
+    #[must_use]
+    pub fn status(self) -> Option<u16> {
+        Some(match self {
+            Self::Malformed => 400,
+            Self::Forbidden => 403,
+            Self::NotFound => 404,
+            Self::Timeout => 408,
+            Self::StaleEpoch { .. } | Self::Conflict => 409,
+            Self::LeaseClosed => 410,
+            Self::Checksum => 422,
+            Self::Damaged => 424,
+            Self::Io => 500,
+            Self::Busy => 503,
+            Self::Full => 507,
+            Self::Unreachable | Self::Abandoned | Self::Protocol => return None,
+        })
+    }
+}
+
+/// Returns a digest's text.
+#[must_use]
+pub fn digest_text(digest: &Digest) -> String {
+    use fmt::Write;
+    let mut text = String::with_capacity(64);
+    for byte in digest {
+        write!(text, "{byte:02x}").expect("a string takes every text");
+    }
+    text
+}
+
+/// Reads a digest's text: 64 hexadecimal digits.
+#[must_use]
+pub fn parse_digest(text: &str) -> Option<Digest> {
+    let digits = text.as_bytes();
+    if digits.len() != 64 || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    let mut digest = [0; 32];
+    for (byte, pair) in digest.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(digest)
+}
