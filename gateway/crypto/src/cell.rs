@@ -75,7 +75,11 @@ impl StreamHeader {
     /// Takes a header's bytes; they are checked when a [`CellOpener`] is made.
     #[must_use]
     pub fn from_bytes(bytes: &[u8; Self::LEN]) -> Self {
-        let mut header = Self { params: [0; 10], iv: [0; 32], tag: [0; 32] };
+        let mut header = Self {
+            params: [0; 10],
+            iv: [0; 32],
+            tag: [0; 32],
+        };
         header.params.copy_from_slice(&bytes[..10]);
         header.iv.copy_from_slice(&bytes[10..42]);
         header.tag.copy_from_slice(&bytes[42..]);
@@ -115,10 +119,7 @@ impl CellSealer {
     ///
     /// # Errors
     /// [`CryptoError::Random`] when the random source fails or repeats itself.
-    pub fn new(
-        key: &DataKey,
-        context: StreamContext,
-    ) -> Result<(Self, StreamHeader), CryptoError> {
+    pub fn new(key: &DataKey, context: StreamContext) -> Result<(Self, StreamHeader), CryptoError> {
         Self::with_entropy(key, context, &SYSTEM)
     }
 
@@ -143,7 +144,13 @@ impl CellSealer {
             context.binding().as_bytes(),
             &iv,
         )?;
-        let sealer = Self { stream, entropy, next: 0, state: SealerState::Open, nonce_before };
+        let sealer = Self {
+            stream,
+            entropy,
+            next: 0,
+            state: SealerState::Open,
+            nonce_before,
+        };
         Ok((sealer, StreamHeader::from_bytes(&header)))
     }
 
@@ -182,7 +189,9 @@ impl CellSealer {
         out: &mut [u8],
     ) -> Result<(), CryptoError> {
         if self.state != SealerState::Open {
-            return Err(CryptoError::Misuse("sealing after the last cell or after a failure"));
+            return Err(CryptoError::Misuse(
+                "sealing after the last cell or after a failure",
+            ));
         }
         self.state = SealerState::Failed;
         let nonce = draw::<{ floe::NONCE_LEN }>(self.entropy)?;
@@ -190,9 +199,14 @@ impl CellSealer {
             return Err(CryptoError::Random);
         }
         self.nonce_before = *nonce;
-        self.stream.seal_segment(self.next, last, &nonce, plaintext, out)?;
+        self.stream
+            .seal_segment(self.next, last, &nonce, plaintext, out)?;
         self.next += 1;
-        self.state = if last { SealerState::Finished } else { SealerState::Open };
+        self.state = if last {
+            SealerState::Finished
+        } else {
+            SealerState::Open
+        };
         Ok(())
     }
 
@@ -275,7 +289,9 @@ fn plain_cell_len(cell: &[u8]) -> Result<usize, CryptoError> {
     if cell.len() > SEALED_CELL_LEN {
         return Err(CryptoError::Unauthentic);
     }
-    cell.len().checked_sub(CELL_OVERHEAD).ok_or(CryptoError::Unauthentic)
+    cell.len()
+        .checked_sub(CELL_OVERHEAD)
+        .ok_or(CryptoError::Unauthentic)
 }
 
 fn stream_key(key: &DataKey) -> Result<Zeroizing<[u8; 32]>, CryptoError> {
@@ -358,7 +374,7 @@ impl BlobLayout {
     /// Returns whether the cell at `index` is the blob's last.
     #[must_use]
     pub fn is_last(&self, index: u64) -> bool {
-        index + 1 == self.cells()
+        index == self.cells() - 1
     }
 
     /// Returns where the sealed bytes of the cell at `index` lie in the blob.
@@ -383,7 +399,11 @@ impl BlobLayout {
         }
         let cell = PLAIN_CELL_LEN as u64;
         if plain.is_empty() {
-            return Ok(CellSpan { cells: 0..0, skip: 0, take: 0 });
+            return Ok(CellSpan {
+                cells: 0..0,
+                skip: 0,
+                take: 0,
+            });
         }
         Ok(CellSpan {
             cells: plain.start / cell..plain.end.div_ceil(cell),

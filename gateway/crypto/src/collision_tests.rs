@@ -1,1 +1,167 @@
-//! Tests.
+//! Attack 18: GCM does not commit to its key. One ciphertext can be built that opens under two
+//! keys; the commitments of envelope and stream header must stop it.
+
+use crate::cell::{CellOpener, CellSealer, StreamContext, StreamHeader};
+use crate::context::ObjectContext;
+use crate::derive::{ManifestSeal, Subkey};
+use crate::error::CryptoError;
+use crate::keys::DataKey;
+use crate::sealed::{self, NO_KEK, exposed};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::cipher::{AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey};
+
+const OBJECT: ObjectContext<'_> = ObjectContext {
+    cluster: [1; 16],
+    bucket: 1,
+    key: b"key",
+    version: [2; 16],
+};
+
+/// Multiplies in GCM's field: bit 0 is the highest, the polynomial is x^128+x^7+x^2+x+1.
+fn multiply(a: u128, b: u128) -> u128 {
+    let (mut product, mut shifted) = (0, b);
+    for bit in (0..128).rev() {
+        if a >> bit & 1 == 1 {
+            product ^= shifted;
+        }
+        let carry = shifted & 1;
+        shifted >>= 1;
+        if carry == 1 {
+            shifted ^= 0xE1 << 120;
+        }
+    }
+    product
+}
+
+/// a^(2^128 − 2), the inverse.
+fn invert(a: u128) -> u128 {
+    let one = 1 << 127;
+    let (mut result, mut square) = (one, a);
+    for _ in 1..128 {
+        square = multiply(square, square);
+        result = multiply(result, square);
+    }
+    assert_eq!(multiply(a, result), one);
+    result
+}
+
+fn encrypt_block(key: &[u8; 32], block: [u8; 16]) -> u128 {
+    let key = EncryptingKey::ctr(UnboundCipherKey::new(&AES_256, key).unwrap()).unwrap();
+    let mut out = [0; 16];
+    key.less_safe_encrypt(&mut out, EncryptionContext::Iv128((&block).into()))
+        .unwrap();
+    u128::from_be_bytes(out)
+}
+
+/// One key's view of the ciphertext: its hash key, its mask, and the associated data.
+struct View<'a> {
+    key: [u8; 32],
+    nonce: [u8; 12],
+    aad: &'a [u8],
+}
+
+impl View<'_> {
+    fn hash_key(&self) -> u128 {
+        encrypt_block(&self.key, [0; 16])
+    }
+
+    fn mask(&self) -> u128 {
+        let mut block = [0; 16];
+        block[..12].copy_from_slice(&self.nonce);
+        block[15] = 1;
+        encrypt_block(&self.key, block)
+    }
+
+    /// The tag of a one-block ciphertext.
+    fn tag(&self, block: u128) -> u128 {
+        let mut hash = 0;
+        for piece in self.aad.chunks(16) {
+            let mut padded = [0; 16];
+            padded[..piece.len()].copy_from_slice(piece);
+            hash = multiply(hash ^ u128::from_be_bytes(padded), self.hash_key());
+        }
+        hash = multiply(hash ^ block, self.hash_key());
+        let lengths = (self.aad.len() as u128 * 8) << 64 | 128;
+        multiply(hash ^ lengths, self.hash_key()) ^ self.mask()
+    }
+
+    fn opens(&self, ciphertext_and_tag: &[u8]) -> bool {
+        let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &self.key).unwrap());
+        let mut bytes = ciphertext_and_tag.to_vec();
+        let nonce = Nonce::assume_unique_for_key(self.nonce);
+        key.open_in_place(nonce, Aad::from(self.aad), &mut bytes)
+            .is_ok()
+    }
+}
+
+/// Builds one block and one tag that both views accept.
+fn collide(first: &View<'_>, second: &View<'_>) -> Vec<u8> {
+    // The tag is linear in the block: tag(x) = tag(0) + x·H².
+    let square = |view: &View<'_>| multiply(view.hash_key(), view.hash_key());
+    let apart = first.tag(0) ^ second.tag(0);
+    let block = multiply(apart, invert(square(first) ^ square(second)));
+    assert_eq!(first.tag(block), second.tag(block));
+    let mut out = block.to_be_bytes().to_vec();
+    out.extend_from_slice(&first.tag(block).to_be_bytes());
+    out
+}
+
+#[test]
+fn attack_18_two_key_record_is_stopped_by_its_commitment() {
+    let keys = [DataKey::generate().unwrap(), DataKey::generate().unwrap()];
+    let subkeys = keys
+        .each_ref()
+        .map(|key| Subkey::<ManifestSeal>::of_key(key.bytes()));
+    let binding = OBJECT.binding("manifest").unwrap();
+    let salt = core::array::from_fn(|at| at as u8);
+    let inside = subkeys
+        .each_ref()
+        .map(|key| exposed::expose(key, NO_KEK, &binding, salt));
+    let views = inside.each_ref().map(|record| View {
+        key: record.key,
+        nonce: record.nonce,
+        aad: &record.aad,
+    });
+    let body = collide(&views[0], &views[1]);
+    assert!(
+        views.iter().all(|view| view.opens(&body)),
+        "the collision must be a real one"
+    );
+
+    for committed_to in 0..2 {
+        let mut record = inside[committed_to].header.to_vec();
+        record.extend_from_slice(&inside[committed_to].commitment);
+        record.extend_from_slice(&body);
+        for opened_with in 0..2 {
+            let find = |_| Some(&subkeys[opened_with]);
+            let opened = sealed::open(find, &binding, &record, 1024);
+            match committed_to == opened_with {
+                true => assert_eq!(opened.unwrap().len(), 16),
+                false => assert_eq!(opened.unwrap_err(), CryptoError::Unauthentic),
+            }
+        }
+    }
+}
+
+#[test]
+fn attack_18_a_stream_header_opens_under_one_key_only() {
+    let context = StreamContext {
+        cluster: [1; 16],
+        blob: 1,
+        part: 0,
+    };
+    let (key, other) = (DataKey::generate().unwrap(), DataKey::generate().unwrap());
+    let (_, header) = CellSealer::new(&key, context).unwrap();
+    let (_, other_header) = CellSealer::new(&other, context).unwrap();
+    assert!(CellOpener::new(&key, context, &header).is_ok());
+    // Cells could be made to collide for these two keys, but no header names both of them,
+    // whichever IV and tag are put together.
+    let mut mixed = header.to_bytes();
+    mixed[42..].copy_from_slice(&other_header.to_bytes()[42..]);
+    for header in [header, other_header, StreamHeader::from_bytes(&mixed)] {
+        let opens = [&key, &other].map(|key| CellOpener::new(key, context, &header).is_ok());
+        assert_ne!(opens, [true, true]);
+    }
+    assert!(CellOpener::new(&other, context, &header).is_err());
+    assert!(CellOpener::new(&key, context, &StreamHeader::from_bytes(&mixed)).is_err());
+}

@@ -106,7 +106,10 @@ impl CredentialSealer {
     pub fn seal(&self, id: &str, credential: &Credential) -> Result<Vec<u8>, CryptoError> {
         let max = CREDENTIAL_TEXT_BYTES_MAX;
         if credential.secret.expose().len() > max || credential.name.len() > max {
-            return Err(CryptoError::TooLarge { what: "secret or name", max });
+            return Err(CryptoError::TooLarge {
+                what: "secret or name",
+                max,
+            });
         }
         let body = CredentialBody {
             secret: credential.secret.expose(),
@@ -114,7 +117,8 @@ impl CredentialSealer {
             enabled: credential.enabled,
             name: &credential.name,
         };
-        self.0.seal_credential(&credential_binding(id)?, &encode(CREDENTIAL_BODY, &body)?)
+        self.0
+            .seal_credential(&credential_binding(id)?, &encode(CREDENTIAL_BODY, &body)?)
     }
 
     /// Opens the credential of an access key id.
@@ -123,7 +127,9 @@ impl CredentialSealer {
     /// [`CryptoError::Unauthentic`].
     pub fn open(&self, id: &str, sealed: &[u8]) -> Result<Credential, CryptoError> {
         let binding = credential_binding(id).map_err(|_| CryptoError::Unauthentic)?;
-        let bytes = self.0.open_credential(&binding, sealed, SEALED_CREDENTIAL_MAX)?;
+        let bytes = self
+            .0
+            .open_credential(&binding, sealed, SEALED_CREDENTIAL_MAX)?;
         let body: CredentialBody<'_> = decode(CREDENTIAL_BODY, &bytes)?;
         Ok(Credential {
             secret: AccessSecret::new(body.secret.to_owned()),
@@ -145,7 +151,10 @@ impl RecordKind {
     /// For any other length; meant for constants, where it stops the build.
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
-        assert!(!name.is_empty() && name.len() <= 32, "a record kind has 1 to 32 bytes");
+        assert!(
+            !name.is_empty() && name.len() <= 32,
+            "a record kind has 1 to 32 bytes"
+        );
         Self(name)
     }
 }
@@ -169,7 +178,10 @@ impl RecordSealer {
         bytes: &[u8],
     ) -> Result<Vec<u8>, CryptoError> {
         if bytes.len() > RECORD_BYTES_MAX {
-            return Err(CryptoError::TooLarge { what: "record", max: RECORD_BYTES_MAX });
+            return Err(CryptoError::TooLarge {
+                what: "record",
+                max: RECORD_BYTES_MAX,
+            });
         }
         let mut body = Zeroizing::new(Vec::with_capacity(1 + bytes.len()));
         body.push(RECORD_BODY);
@@ -204,9 +216,7 @@ fn credential_binding(id: &str) -> Result<Binding, CryptoError> {
 }
 
 fn record_binding(kind: RecordKind, id: &[u8]) -> Result<Binding, CryptoError> {
-    Binding::new("record").variable("record kind", kind.0.as_bytes(), 32)?.variable(
-        "record id",
-        id,
-        RECORD_ID_BYTES_MAX,
-    )
+    Binding::new("record")
+        .variable("record kind", kind.0.as_bytes(), 32)?
+        .variable("record id", id, RECORD_ID_BYTES_MAX)
 }

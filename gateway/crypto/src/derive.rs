@@ -76,9 +76,16 @@ impl<P: Purpose> Subkey<P> {
     fn from_prk(parent: &Prk, context: &[u8]) -> Self {
         let label_len = [P::LABEL.len() as u8];
         let mut key = Zeroizing::new([0; SUBKEY_LEN]);
-        expand(parent, &[b"megalith/v1/", &label_len, P::LABEL, context], &mut key[..])
-            .expect("one SHA-512 block is within HKDF's output limit");
-        Self { prk: Prk::new_less_safe(HKDF_SHA512, &key[..]), purpose: PhantomData }
+        expand(
+            parent,
+            &[b"megalith/v1/", &label_len, P::LABEL, context],
+            &mut key[..],
+        )
+        .expect("one SHA-512 block is within HKDF's output limit");
+        Self {
+            prk: Prk::new_less_safe(HKDF_SHA512, &key[..]),
+            purpose: PhantomData,
+        }
     }
 
     /// Derives `out.len()` (≤ 64) bytes of key material for one use below this key.
@@ -93,7 +100,9 @@ pub(crate) struct ExpandError;
 
 /// HKDF-Expand of `parent` into `out`.
 pub(crate) fn expand(parent: &Prk, info: &[&[u8]], out: &mut [u8]) -> Result<(), ExpandError> {
-    let okm = parent.expand(info, OutputLen(out.len())).map_err(|_| ExpandError)?;
+    let okm = parent
+        .expand(info, OutputLen(out.len()))
+        .map_err(|_| ExpandError)?;
     okm.fill(out).map_err(|_| ExpandError)
 }
 
@@ -132,9 +141,16 @@ mod tests {
             fingerprint(&Subkey::<ManifestSeal>::of_key(&parent)),
             fingerprint(&Subkey::<PartSeal>::of_key(&parent)),
         ];
-        assert_eq!(all.len(), ALL_LABELS.len(), "a purpose is missing from this test");
+        assert_eq!(
+            all.len(),
+            ALL_LABELS.len(),
+            "a purpose is missing from this test"
+        );
         assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len());
-        assert_eq!(ALL_LABELS.iter().collect::<BTreeSet<_>>().len(), ALL_LABELS.len());
+        assert_eq!(
+            ALL_LABELS.iter().collect::<BTreeSet<_>>().len(),
+            ALL_LABELS.len()
+        );
     }
 
     #[test]

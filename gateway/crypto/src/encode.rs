@@ -33,8 +33,7 @@ pub(crate) fn decode<'a, T: Deserialize<'a>>(
     if *found != version {
         return Err(CryptoError::Unauthentic);
     }
-    let (value, rest) =
-        postcard::take_from_bytes(body).map_err(|_| CryptoError::Unauthentic)?;
+    let (value, rest) = postcard::take_from_bytes(body).map_err(|_| CryptoError::Unauthentic)?;
     if !rest.is_empty() {
         return Err(CryptoError::Unauthentic);
     }

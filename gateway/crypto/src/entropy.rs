@@ -47,7 +47,9 @@ pub(crate) fn draw<const N: usize>(
 ) -> Result<Zeroizing<[u8; N]>, CryptoError> {
     const { assert!(N >= 12) };
     let mut bytes = Zeroizing::new([0; N]);
-    entropy.fill(bytes.as_mut_slice()).map_err(|EntropyError| CryptoError::Random)?;
+    entropy
+        .fill(bytes.as_mut_slice())
+        .map_err(|EntropyError| CryptoError::Random)?;
     if bytes.iter().all(|byte| *byte == bytes[0]) {
         return Err(CryptoError::Random);
     }

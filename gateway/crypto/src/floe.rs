@@ -50,7 +50,10 @@ pub(crate) struct Params {
 
 impl Params {
     pub(crate) const fn new(segment_len: u32) -> Self {
-        Self { segment_len, rotation_bits: 20 }
+        Self {
+            segment_len,
+            rotation_bits: 20,
+        }
     }
 
     /// Plaintext bytes of a full segment.
@@ -124,7 +127,13 @@ impl Stream {
         expand(root, &[&prefix, b"MESSAGE_KEY:", context], &mut key[..]).map_err(derivation)?;
         let message_key = Prk::new_less_safe(HKDF_SHA384, &key[..]);
         let first_key = segment_key(&message_key, &prefix, context, 0)?;
-        Ok(Self { params, prefix, context: context.into(), message_key, first_key })
+        Ok(Self {
+            params,
+            prefix,
+            context: context.into(),
+            message_key,
+            first_key,
+        })
     }
 
     /// Seals one segment into `out`, which must have exactly the segment's length.
@@ -143,7 +152,9 @@ impl Stream {
             false => plaintext.len() == self.params.plain_len(),
         };
         if !fits || out.len() != plaintext.len() + SEGMENT_OVERHEAD || position >= SEGMENTS_MAX {
-            return Err(CryptoError::Misuse("segment does not have the length of its place"));
+            return Err(CryptoError::Misuse(
+                "segment does not have the length of its place",
+            ));
         }
         let length = length_field(last, out.len());
         out[..LENGTH_LEN].copy_from_slice(&length);
@@ -229,7 +240,12 @@ impl Stream {
         if masked == 0 {
             return work(&self.first_key);
         }
-        work(&segment_key(&self.message_key, &self.prefix, &self.context, masked)?)
+        work(&segment_key(
+            &self.message_key,
+            &self.prefix,
+            &self.context,
+            masked,
+        )?)
     }
 }
 
@@ -247,8 +263,12 @@ fn segment_key(
 ) -> Result<LessSafeKey, CryptoError> {
     let mut key = Zeroizing::new([0; 32]);
     let position = masked_position.to_be_bytes();
-    expand(message_key, &[prefix, b"DEK:", &position, context], &mut key[..])
-        .map_err(derivation)?;
+    expand(
+        message_key,
+        &[prefix, b"DEK:", &position, context],
+        &mut key[..],
+    )
+    .map_err(derivation)?;
     UnboundKey::new(&AES_256_GCM, &key[..])
         .map(LessSafeKey::new)
         .map_err(|_| CryptoError::Misuse("cipher refused its key"))
@@ -256,7 +276,11 @@ fn segment_key(
 
 fn length_field(last: bool, len: usize) -> [u8; LENGTH_LEN] {
     // A segment's length is at most `segment_len`, a u32.
-    if last { (len as u32).to_be_bytes() } else { NOT_LAST.to_be_bytes() }
+    if last {
+        (len as u32).to_be_bytes()
+    } else {
+        NOT_LAST.to_be_bytes()
+    }
 }
 
 fn segment_data(position: u64, last: bool) -> [u8; 9] {

@@ -1,1 +1,227 @@
-//! Tests.
+//! FLOE against vectors and against a second implementation.
+
+use super::*;
+use fast_floe::low_level::{start_decryption, start_encryption};
+use fast_floe::{Key, Parameters};
+use std::collections::HashMap;
+
+struct Vector<'a>(HashMap<&'a str, &'a str>);
+
+impl Vector<'_> {
+    fn bytes(&self, field: &str) -> Vec<u8> {
+        hex::decode(self.0[field]).unwrap()
+    }
+
+    fn number(&self, field: &str) -> u32 {
+        self.0[field].parse().unwrap()
+    }
+}
+
+fn vectors() -> Vec<Vector<'static>> {
+    let text = include_str!("../tests/vectors/floe.txt");
+    let fields = |block: &'static str| {
+        let lines = block.lines().filter(|line| !line.starts_with('#'));
+        lines
+            .map(|line| line.split_once(' ').unwrap())
+            .collect::<HashMap<_, _>>()
+    };
+    let vectors = text.split("\n\n").map(|block| Vector(fields(block)));
+    vectors.filter(|vector| !vector.0.is_empty()).collect()
+}
+
+fn plaintext(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i * 31 % 251) as u8).collect()
+}
+
+#[test]
+fn vectors_open_and_seal_to_the_same_bytes() {
+    let vectors = vectors();
+    assert_eq!(vectors.len(), 8);
+    for vector in vectors {
+        let name = vector.0["name"];
+        let key: [u8; 32] = vector.bytes("key").try_into().unwrap();
+        let context = vector.bytes("context");
+        let params = Params {
+            segment_len: vector.number("segment_len"),
+            rotation_bits: vector.number("rotation_bits"),
+        };
+        let sealed = vector.bytes("ciphertext");
+        let (header, body) = sealed.split_at(HEADER_LEN);
+        let header: [u8; HEADER_LEN] = header.try_into().unwrap();
+        let opener = Stream::start_opening(params, &key, &context, &header).unwrap();
+        let iv = header[PARAMS_LEN..PARAMS_LEN + IV_LEN].try_into().unwrap();
+        let (sealer, header_again) = Stream::start_sealing(params, &key, &context, &iv).unwrap();
+        assert_eq!(header_again, header, "{name}");
+
+        let segments: Vec<&[u8]> = body.chunks(params.segment_len as usize).collect();
+        let mut opened = Vec::new();
+        for (index, segment) in segments.iter().enumerate() {
+            let last = index + 1 == segments.len();
+            let mut plain = vec![0; segment.len() - SEGMENT_OVERHEAD];
+            opener
+                .open_segment(index as u64, last, segment, &mut plain)
+                .expect(name);
+            let nonce = segment[LENGTH_LEN..BODY_AT].try_into().unwrap();
+            let mut again = vec![0; segment.len()];
+            sealer
+                .seal_segment(index as u64, last, &nonce, &plain, &mut again)
+                .expect(name);
+            assert_eq!(&again, segment, "{name}");
+            opened.extend_from_slice(&plain);
+        }
+        assert_eq!(opened, vector.bytes("plaintext"), "{name}");
+    }
+}
+
+/// What the second implementation seals, ours opens, at every length around a segment's end.
+#[test]
+fn opens_what_fast_floe_seals() {
+    for segment_len in [64_u32, 4096, 65536] {
+        let params = Params::new(segment_len);
+        let full = params.plain_len();
+        for len in [0, 1, full - 1, full, full + 1, 3 * full, 3 * full + 7] {
+            let theirs = Parameters::with_segment_length(segment_len).unwrap();
+            let key = Key::from_bytes([9; 32]);
+            let plain = plaintext(len);
+            let sealed = fast_floe::encrypt(&key, b"context", theirs, &plain).unwrap();
+            let (header, body) = sealed.split_at(HEADER_LEN);
+            let stream =
+                Stream::start_opening(params, &[9; 32], b"context", header.try_into().unwrap())
+                    .unwrap();
+            let segments: Vec<&[u8]> = body.chunks(segment_len as usize).collect();
+            let mut opened = Vec::new();
+            for (index, segment) in segments.iter().enumerate() {
+                let mut out = vec![0; segment.len() - SEGMENT_OVERHEAD];
+                let last = index + 1 == segments.len();
+                stream
+                    .open_segment(index as u64, last, segment, &mut out)
+                    .unwrap();
+                opened.extend_from_slice(&out);
+            }
+            assert_eq!(opened, plain, "segments of {segment_len}, {len} bytes");
+        }
+    }
+}
+
+#[test]
+fn fast_floe_opens_what_we_seal() {
+    for segment_len in [64_u32, 4096, 65536] {
+        let params = Params::new(segment_len);
+        let full = params.plain_len();
+        for len in [1, full, 2 * full + 7] {
+            let plain = plaintext(len);
+            let (stream, header) =
+                Stream::start_sealing(params, &[9; 32], b"context", &[3; 32]).unwrap();
+            let mut sealed = header.to_vec();
+            let pieces: Vec<&[u8]> = plain.chunks(full).collect();
+            for (index, piece) in pieces.iter().enumerate() {
+                let mut out = vec![0; piece.len() + SEGMENT_OVERHEAD];
+                let nonce = [index as u8 + 1; NONCE_LEN];
+                let last = index + 1 == pieces.len();
+                stream
+                    .seal_segment(index as u64, last, &nonce, piece, &mut out)
+                    .unwrap();
+                sealed.extend_from_slice(&out);
+            }
+            let key = Key::from_bytes([9; 32]);
+            assert_eq!(
+                fast_floe::decrypt(&key, b"context", &sealed).unwrap(),
+                plain
+            );
+        }
+    }
+}
+
+/// Beyond 64 GiB the key changes; both implementations must change it at the same cell.
+#[test]
+fn key_rotation_agrees_with_fast_floe() {
+    const LEN: u32 = 65536;
+    let params = Params::new(LEN);
+    let theirs = Parameters::with_segment_length(LEN).unwrap();
+    let layout = theirs
+        .plaintext_layout((3 << 20) * params.plain_len() as u64)
+        .unwrap();
+    let key = Key::from_bytes([9; 32]);
+    let (mut sealing, header) = start_encryption(&key, b"context", theirs).unwrap();
+    let mut opening = start_decryption(&key, b"context", theirs, &header).unwrap();
+    let ours = Stream::start_opening(params, &[9; 32], b"context", header.as_bytes()).unwrap();
+    let plain = plaintext(params.plain_len());
+    for position in [
+        0,
+        (1 << 20) - 1,
+        1 << 20,
+        (1 << 20) + 1,
+        (2 << 20) - 1,
+        2 << 20,
+    ] {
+        let place = layout.segment_for_position(position).unwrap();
+        let sealed = sealing.encrypt_segment(&plain, place).unwrap();
+        let mut out = vec![0; plain.len()];
+        ours.open_segment(position, false, &sealed, &mut out)
+            .unwrap();
+        assert_eq!(out, plain);
+
+        let mut sealed = vec![0; LEN as usize];
+        ours.seal_segment(position, false, &[5; NONCE_LEN], &plain, &mut sealed)
+            .unwrap();
+        assert_eq!(opening.decrypt_segment(&sealed, place).unwrap(), plain);
+    }
+}
+
+#[test]
+fn attack_16_other_parameters_are_refused() {
+    let params = Params::new(64);
+    let (_, header) = Stream::start_sealing(params, &[9; 32], b"", &[3; 32]).unwrap();
+    assert!(Stream::start_opening(params, &[9; 32], b"", &header).is_ok());
+    assert!(Stream::start_opening(Params::new(65), &[9; 32], b"", &header).is_err());
+    for at in 0..PARAMS_LEN {
+        for bit in 0..8 {
+            let mut changed = header;
+            changed[at] ^= 1 << bit;
+            let offered = u32::from_be_bytes(changed[2..6].try_into().unwrap());
+            // Even an opener that would take the offered length finds the tag does not fit.
+            for params in [params, Params::new(offered)] {
+                assert!(Stream::start_opening(params, &[9; 32], b"", &changed).is_err());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_failed_segment_leaves_zeros() {
+    let params = Params::new(64);
+    let (stream, _) = Stream::start_sealing(params, &[9; 32], b"", &[3; 32]).unwrap();
+    let mut sealed = vec![0; 64];
+    stream
+        .seal_segment(0, true, &[1; NONCE_LEN], &[0x55; 32], &mut sealed)
+        .unwrap();
+    sealed[63] ^= 1;
+    let mut out = [0xAA; 32];
+    assert!(stream.open_segment(0, true, &sealed, &mut out).is_err());
+    assert_eq!(out, [0; 32]);
+}
+
+#[test]
+fn positions_beyond_the_limit_are_refused() {
+    let params = Params::new(64);
+    let (stream, _) = Stream::start_sealing(params, &[9; 32], b"", &[3; 32]).unwrap();
+    let mut sealed = vec![0; 64];
+    let nonce = [1; NONCE_LEN];
+    assert!(
+        stream
+            .seal_segment(SEGMENTS_MAX, true, &nonce, &[0; 32], &mut sealed)
+            .is_err()
+    );
+    stream
+        .seal_segment(SEGMENTS_MAX - 1, true, &nonce, &[0; 32], &mut sealed)
+        .unwrap();
+    let mut out = [0; 32];
+    assert!(
+        stream
+            .open_segment(SEGMENTS_MAX, true, &sealed, &mut out)
+            .is_err()
+    );
+    stream
+        .open_segment(SEGMENTS_MAX - 1, true, &sealed, &mut out)
+        .unwrap();
+}

@@ -56,7 +56,11 @@ impl ListingSealer {
         keys: Vec<(u32, Subkey<ListingBucket>)>,
         entropy: &'static dyn Entropy,
     ) -> Self {
-        Self { bucket, keys, entropy }
+        Self {
+            bucket,
+            keys,
+            entropy,
+        }
     }
 
     /// Seals the row of one object version.
@@ -71,10 +75,19 @@ impl ListingSealer {
     ) -> Result<Vec<u8>, CryptoError> {
         let body = encode(BODY, entry)?;
         if body.len() + sealed::SEALED_OVERHEAD > SEALED_LISTING_MAX {
-            return Err(CryptoError::TooLarge { what: "list row", max: SEALED_LISTING_MAX });
+            return Err(CryptoError::TooLarge {
+                what: "list row",
+                max: SEALED_LISTING_MAX,
+            });
         }
         let (kek_version, subkey) = self.keys.last().expect("a ring is never empty");
-        sealed::seal(subkey, *kek_version, &self.binding(key, version)?, &body, self.entropy)
+        sealed::seal(
+            subkey,
+            *kek_version,
+            &self.binding(key, version)?,
+            &body,
+            self.entropy,
+        )
     }
 
     /// Opens the row of one object version.
@@ -87,9 +100,14 @@ impl ListingSealer {
         version: [u8; 16],
         sealed: &[u8],
     ) -> Result<ListingEntry, CryptoError> {
-        let binding = self.binding(key, version).map_err(|_| CryptoError::Unauthentic)?;
+        let binding = self
+            .binding(key, version)
+            .map_err(|_| CryptoError::Unauthentic)?;
         let find = |wanted| {
-            let at = self.keys.binary_search_by_key(&wanted, |(version, _)| *version).ok()?;
+            let at = self
+                .keys
+                .binary_search_by_key(&wanted, |(version, _)| *version)
+                .ok()?;
             self.keys.get(at).map(|(_, subkey)| subkey)
         };
         let body = sealed::open(find, &binding, sealed, SEALED_LISTING_MAX)?;

@@ -117,7 +117,9 @@ impl Manifest {
     /// Returns the length of the object in bytes; none if the parts can't be one object.
     #[must_use]
     pub fn total_len(&self) -> Option<u64> {
-        self.parts.iter().try_fold(0_u64, |sum, part| sum.checked_add(part.plain_len))
+        self.parts
+            .iter()
+            .try_fold(0_u64, |sum, part| sum.checked_add(part.plain_len))
     }
 
     /// Seals the manifest for one object version.
@@ -143,10 +145,19 @@ impl Manifest {
         let total = self.total_len().ok_or(CryptoError::InvalidLength)?;
         let body = encode(MANIFEST_BODY, self)?;
         if body.len() + SEALED_OVERHEAD > SEALED_MANIFEST_MAX {
-            return Err(CryptoError::TooLarge { what: "manifest", max: SEALED_MANIFEST_MAX });
+            return Err(CryptoError::TooLarge {
+                what: "manifest",
+                max: SEALED_MANIFEST_MAX,
+            });
         }
         let seal_key = Subkey::<ManifestSeal>::of_key(key.bytes());
-        sealed::seal(&seal_key, NO_KEK, &manifest_binding(object, total)?, &body, entropy)
+        sealed::seal(
+            &seal_key,
+            NO_KEK,
+            &manifest_binding(object, total)?,
+            &body,
+            entropy,
+        )
     }
 
     /// Opens the manifest of one object version whose length the metadata says is `total_len`.
@@ -160,8 +171,7 @@ impl Manifest {
         sealed: &[u8],
     ) -> Result<Self, CryptoError> {
         let seal_key = Subkey::<ManifestSeal>::of_key(key.bytes());
-        let binding =
-            manifest_binding(object, total_len).map_err(|_| CryptoError::Unauthentic)?;
+        let binding = manifest_binding(object, total_len).map_err(|_| CryptoError::Unauthentic)?;
         let find = |version| (version == NO_KEK).then_some(&seal_key);
         let body = sealed::open(find, &binding, sealed, SEALED_MANIFEST_MAX)?;
         let manifest: Self = decode(MANIFEST_BODY, &body)?;
@@ -190,7 +200,10 @@ impl Manifest {
         for text in self.headers.texts() {
             check_text(text)?;
         }
-        if !self.parts.is_sorted_by(|before, after| before.number < after.number) {
+        if !self
+            .parts
+            .is_sorted_by(|before, after| before.number < after.number)
+        {
             return Err(CryptoError::Misuse("part numbers must rise"));
         }
         Ok(())
@@ -257,7 +270,10 @@ impl PartManifest {
         self.check()?;
         let body = encode(PART_BODY, self)?;
         if body.len() + SEALED_OVERHEAD > SEALED_PART_MAX {
-            return Err(CryptoError::TooLarge { what: "part manifest", max: SEALED_PART_MAX });
+            return Err(CryptoError::TooLarge {
+                what: "part manifest",
+                max: SEALED_PART_MAX,
+            });
         }
         let seal_key = Subkey::<PartSeal>::of_key(key.bytes());
         sealed::seal(&seal_key, NO_KEK, &part.binding("part")?, &body, entropy)
@@ -267,11 +283,7 @@ impl PartManifest {
     ///
     /// # Errors
     /// [`CryptoError::Unauthentic`].
-    pub fn open(
-        key: &DataKey,
-        part: &PartContext<'_>,
-        sealed: &[u8],
-    ) -> Result<Self, CryptoError> {
+    pub fn open(key: &DataKey, part: &PartContext<'_>, sealed: &[u8]) -> Result<Self, CryptoError> {
         let seal_key = Subkey::<PartSeal>::of_key(key.bytes());
         let binding = part.binding("part").map_err(|_| CryptoError::Unauthentic)?;
         let find = |version| (version == NO_KEK).then_some(&seal_key);
@@ -307,7 +319,11 @@ fn check_text(text: &str) -> Result<(), CryptoError> {
 }
 
 fn at_most(what: &'static str, len: usize, max: usize) -> Result<(), CryptoError> {
-    if len > max { Err(CryptoError::TooLarge { what, max }) } else { Ok(()) }
+    if len > max {
+        Err(CryptoError::TooLarge { what, max })
+    } else {
+        Ok(())
+    }
 }
 
 #[cfg(test)]

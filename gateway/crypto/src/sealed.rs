@@ -84,7 +84,9 @@ pub(crate) fn open<'k, P: Purpose + 'k>(
         return Err(CryptoError::Unauthentic);
     }
     let (header, body) = sealed.split_at(CIPHERTEXT_AT);
-    let key = key_version(sealed).and_then(keys).ok_or(CryptoError::Unauthentic)?;
+    let key = key_version(sealed)
+        .and_then(keys)
+        .ok_or(CryptoError::Unauthentic)?;
     let record = RecordKeys::derive(key, &header[..COMMITMENT_AT])?;
     verify_slices_are_equal(record.commitment(), &header[COMMITMENT_AT..])
         .map_err(|_| CryptoError::Unauthentic)?;
@@ -131,7 +133,8 @@ impl RecordKeys {
 
     fn cipher(&self) -> Result<LessSafeKey, CryptoError> {
         let key = UnboundKey::new(&AES_256_GCM, &self.0[..32]);
-        key.map(LessSafeKey::new).map_err(|_| CryptoError::Unauthentic)
+        key.map(LessSafeKey::new)
+            .map_err(|_| CryptoError::Unauthentic)
     }
 }
 

@@ -61,7 +61,9 @@ pub struct KeyRing {
 
 impl fmt::Debug for KeyRing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeyRing").field("newest", &self.newest_version()).finish_non_exhaustive()
+        f.debug_struct("KeyRing")
+            .field("newest", &self.newest_version())
+            .finish_non_exhaustive()
     }
 }
 
@@ -95,8 +97,13 @@ impl KeyRing {
         let mut body = Zeroizing::new([KEK_BODY; 1 + KEY_LEN]);
         body[1..].copy_from_slice(&kek[..]);
         let key = Subkey::<KekSeal>::of_key(&root.0);
-        let sealed =
-            sealed::seal(&key, NO_KEK, &kek_binding(cluster, version), &body[..], entropy)?;
+        let sealed = sealed::seal(
+            &key,
+            NO_KEK,
+            &kek_binding(cluster, version),
+            &body[..],
+            entropy,
+        )?;
         refuse_visible_key(&kek, &sealed)?;
         Ok(sealed)
     }
@@ -113,7 +120,9 @@ impl KeyRing {
         stored: &[(u32, &[u8])],
     ) -> Result<Self, CryptoError> {
         if stored.is_empty() || stored.len() > KEK_VERSIONS_MAX {
-            return Err(CryptoError::Misuse("a key ring needs 1 to 1024 KEK versions"));
+            return Err(CryptoError::Misuse(
+                "a key ring needs 1 to 1024 KEK versions",
+            ));
         }
         let key = Subkey::<KekSeal>::of_key(&root.0);
         let mut keks = Vec::with_capacity(stored.len());
@@ -124,10 +133,16 @@ impl KeyRing {
             keks.push(KekKeys::derive(*version, &*key_bytes(&body, &[KEK_BODY])?));
         }
         keks.sort_by_key(|kek| kek.version);
-        if keks.windows(2).any(|pair| pair[0].version == pair[1].version) {
+        if keks
+            .windows(2)
+            .any(|pair| pair[0].version == pair[1].version)
+        {
             return Err(CryptoError::Misuse("a KEK version is given twice"));
         }
-        Ok(Self { keks: keks.into(), entropy: &SYSTEM })
+        Ok(Self {
+            keks: keks.into(),
+            entropy: &SYSTEM,
+        })
     }
 
     /// Replaces the random source of this ring and of what it makes.
@@ -167,7 +182,9 @@ impl KeyRing {
         wrapped: &[u8],
         object: &ObjectContext<'_>,
     ) -> Result<DataKey, CryptoError> {
-        let binding = object.binding("object").map_err(|_| CryptoError::Unauthentic)?;
+        let binding = object
+            .binding("object")
+            .map_err(|_| CryptoError::Unauthentic)?;
         self.unwrap_bound(|kek| &kek.object_wrap, wrapped, &binding)
     }
 
@@ -192,17 +209,22 @@ impl KeyRing {
         wrapped: &[u8],
         upload: &UploadContext<'_>,
     ) -> Result<DataKey, CryptoError> {
-        let binding = upload.binding("upload").map_err(|_| CryptoError::Unauthentic)?;
+        let binding = upload
+            .binding("upload")
+            .map_err(|_| CryptoError::Unauthentic)?;
         self.unwrap_bound(|kek| &kek.upload_wrap, wrapped, &binding)
     }
 
     /// Derives the sealer of one bucket's list rows. Keep it: deriving costs more than a row.
     #[must_use]
     pub fn listing(&self, bucket: u64) -> ListingSealer {
-        let below = |kek: &KekKeys| {
-            Subkey::<ListingBucket>::below(&kek.listing, &bucket.to_be_bytes())
-        };
-        let keys = self.keks.iter().map(|kek| (kek.version, below(kek))).collect();
+        let below =
+            |kek: &KekKeys| Subkey::<ListingBucket>::below(&kek.listing, &bucket.to_be_bytes());
+        let keys = self
+            .keks
+            .iter()
+            .map(|kek| (kek.version, below(kek)))
+            .collect();
         ListingSealer::new(bucket, keys, self.entropy)
     }
 
@@ -233,7 +255,12 @@ impl KeyRing {
         sealed: &[u8],
         sealed_max: usize,
     ) -> Result<Zeroizing<Vec<u8>>, CryptoError> {
-        sealed::open(|version| Some(&self.find(version)?.credentials), binding, sealed, sealed_max)
+        sealed::open(
+            |version| Some(&self.find(version)?.credentials),
+            binding,
+            sealed,
+            sealed_max,
+        )
     }
 
     pub(crate) fn seal_record(
@@ -251,7 +278,12 @@ impl KeyRing {
         sealed: &[u8],
         sealed_max: usize,
     ) -> Result<Zeroizing<Vec<u8>>, CryptoError> {
-        sealed::open(|version| Some(&self.find(version)?.records), binding, sealed, sealed_max)
+        sealed::open(
+            |version| Some(&self.find(version)?.records),
+            binding,
+            sealed,
+            sealed_max,
+        )
     }
 
     fn wrap_bound<P: Purpose>(
@@ -264,8 +296,7 @@ impl KeyRing {
         let mut body = Zeroizing::new([WRAP_BODY; 1 + 4 + KEY_LEN]);
         body[1..5].copy_from_slice(&kek.version.to_be_bytes());
         body[5..].copy_from_slice(&key.bytes()[..]);
-        let wrapped =
-            sealed::seal(wrapper(kek), kek.version, binding, &body[..], self.entropy)?;
+        let wrapped = sealed::seal(wrapper(kek), kek.version, binding, &body[..], self.entropy)?;
         refuse_visible_key(key.bytes(), &wrapped)?;
         Ok(wrapped)
     }
@@ -292,13 +323,18 @@ impl KeyRing {
     }
 
     fn find(&self, version: u32) -> Option<&KekKeys> {
-        let at = self.keks.binary_search_by_key(&version, |kek| kek.version).ok()?;
+        let at = self
+            .keks
+            .binary_search_by_key(&version, |kek| kek.version)
+            .ok()?;
         self.keks.get(at)
     }
 }
 
 fn kek_binding(cluster: [u8; 16], version: u32) -> Binding {
-    Binding::new("kek").fixed(&cluster).fixed(&version.to_be_bytes())
+    Binding::new("kek")
+        .fixed(&cluster)
+        .fixed(&version.to_be_bytes())
 }
 
 /// Reads an opened body of `head` followed by a key.

@@ -1,0 +1,133 @@
+//! What the record tests share: a ring, and one example of every sealed kind.
+
+use megalith_crypto::manifest::{Checksum, ChecksumType, ContentHeaders};
+use megalith_crypto::{
+    AccessSecret, CellSealer, Credential, DataKey, Entropy, EntropyError, KeyRing, ListingEntry,
+    Manifest, ManifestPart, ObjectContext, PartContext, PartManifest, RecordKind, RootKey,
+    StreamContext, StreamHeader, UploadContext,
+};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub const CLUSTER: [u8; 16] = [0xC1; 16];
+pub const VERSION: [u8; 16] = [0x5E; 16];
+pub const BUCKET: u64 = 77;
+pub const KEY: &[u8] = b"photos/2026/canary.jpg";
+pub const OBJECT: ObjectContext<'static> = ObjectContext {
+    cluster: CLUSTER,
+    bucket: BUCKET,
+    key: KEY,
+    version: VERSION,
+};
+pub const UPLOAD: UploadContext<'static> = UploadContext {
+    cluster: CLUSTER,
+    bucket: BUCKET,
+    key: KEY,
+    upload: [0xAB; 16],
+};
+pub const PART: PartContext<'static> = PartContext {
+    upload: UPLOAD,
+    number: 2,
+};
+pub const POLICY: RecordKind = RecordKind::new("policy");
+
+/// A source that repeats the same sequence in every run; never for real keys.
+pub struct Sequence(AtomicU64);
+
+impl Sequence {
+    pub fn start(seed: u64) -> &'static Self {
+        Box::leak(Box::new(Self(AtomicU64::new(seed))))
+    }
+}
+
+impl Entropy for Sequence {
+    fn fill(&self, target: &mut [u8]) -> Result<(), EntropyError> {
+        for chunk in target.chunks_mut(8) {
+            // SplitMix64.
+            let step = 0x9E37_79B9_7F4A_7C15;
+            let mut z = self.0.fetch_add(step, Ordering::Relaxed).wrapping_add(step);
+            z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+            chunk.copy_from_slice(&(z ^ z >> 31).to_le_bytes()[..chunk.len()]);
+        }
+        Ok(())
+    }
+}
+
+pub fn root() -> RootKey {
+    RootKey::parse(&"0123456789abcdef".repeat(4)).unwrap()
+}
+
+pub fn ring(entropy: &'static dyn Entropy) -> KeyRing {
+    let kek = KeyRing::new_kek_with(&root(), CLUSTER, 1, entropy).unwrap();
+    KeyRing::open(&root(), CLUSTER, &[(1, &kek)])
+        .unwrap()
+        .with_entropy(entropy)
+}
+
+pub fn header(key: &DataKey, blob: u64, entropy: &'static dyn Entropy) -> StreamHeader {
+    let context = StreamContext {
+        cluster: CLUSTER,
+        blob,
+        part: 0,
+    };
+    CellSealer::with_entropy(key, context, entropy).unwrap().1
+}
+
+pub fn checksum(value: &str, covers: ChecksumType) -> Checksum {
+    Checksum {
+        algorithm: "CRC64NVME".into(),
+        value: value.into(),
+        covers,
+    }
+}
+
+pub fn manifest(headers: [StreamHeader; 2]) -> Manifest {
+    let part = |number, plain_len, header| ManifestPart {
+        number,
+        plain_len,
+        blob: 1000 + u64::from(number),
+        header,
+        checksums: vec![checksum("rosUhgp5mIg=", ChecksumType::FullObject)],
+    };
+    Manifest {
+        parts: vec![part(1, 5 << 20, headers[0]), part(2, 123_456, headers[1])],
+        etag: "9b2cf535f27731c974343645a3985328-2".into(),
+        checksums: vec![checksum("AAAAAAAAAAA=", ChecksumType::FullObject)],
+        headers: ContentHeaders {
+            content_type: Some("image/jpeg".into()),
+            cache_control: Some("max-age=60".into()),
+            ..ContentHeaders::default()
+        },
+        user_metadata: vec![("taken-at".into(), "Zürich".into())],
+        tags: vec![("album".into(), "summer".into())],
+    }
+}
+
+pub fn part_manifest(header: StreamHeader) -> PartManifest {
+    PartManifest {
+        plain_len: 123_456,
+        blob: 1002,
+        header,
+        md5: *b"0123456789abcdef",
+        checksums: vec![checksum("rosUhgp5mIg=", ChecksumType::FullObject)],
+    }
+}
+
+pub fn listing_entry() -> ListingEntry {
+    ListingEntry {
+        plain_len: (5 << 20) + 123_456,
+        etag: "9b2cf535f27731c974343645a3985328-2".into(),
+        checksum_algorithms: vec!["CRC64NVME".into()],
+        checksum_type: Some(ChecksumType::FullObject),
+        storage_class: "STANDARD".into(),
+    }
+}
+
+pub fn credential() -> Credential {
+    Credential {
+        secret: AccessSecret::new("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".into()),
+        account: 12,
+        enabled: true,
+        name: "backup job".into(),
+    }
+}

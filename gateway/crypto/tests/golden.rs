@@ -1,0 +1,131 @@
+//! One golden example of every stored kind: today's code seals to these bytes with the same
+//! randomness, and opens them. A change here is a change of the format on disk.
+
+mod common;
+
+use common::{
+    BUCKET, CLUSTER, KEY, OBJECT, PART, POLICY, Sequence, UPLOAD, VERSION, credential, header,
+    listing_entry, manifest, part_manifest, ring, root,
+};
+use expect_test::{ExpectFile, expect_file};
+use megalith_crypto::{
+    CellOpener, CellSealer, DataKey, KeyRing, Manifest, PartManifest, StreamContext, StreamHeader,
+};
+
+/// Compares with the golden file and returns the file's own bytes, to be opened.
+fn check(sealed: &[u8], golden: ExpectFile) -> Vec<u8> {
+    let lines: Vec<String> = sealed.chunks(32).map(hex::encode).collect();
+    golden.assert_eq(&format!("{}\n", lines.join("\n")));
+    hex::decode(golden.data().split_whitespace().collect::<String>()).unwrap()
+}
+
+fn data_key() -> DataKey {
+    DataKey::generate_with(Sequence::start(1)).unwrap()
+}
+
+#[test]
+fn golden_sealed_kek() {
+    let sealed = KeyRing::new_kek_with(&root(), CLUSTER, 1, Sequence::start(2)).unwrap();
+    let stored = check(&sealed, expect_file!["./golden/kek.hex"]);
+    assert_eq!(
+        KeyRing::open(&root(), CLUSTER, &[(1, &stored)])
+            .unwrap()
+            .newest_version(),
+        1
+    );
+}
+
+#[test]
+fn golden_wrapped_object_key() {
+    let ring = ring(Sequence::start(3));
+    let sealed = ring.wrap(&data_key(), &OBJECT).unwrap();
+    let stored = check(&sealed, expect_file!["./golden/object-key.hex"]);
+    assert_eq!(ring.unwrap(&stored, &OBJECT).unwrap(), data_key());
+}
+
+#[test]
+fn golden_wrapped_upload_key() {
+    let ring = ring(Sequence::start(4));
+    let sealed = ring.wrap_upload(&data_key(), &UPLOAD).unwrap();
+    let stored = check(&sealed, expect_file!["./golden/upload-key.hex"]);
+    assert_eq!(ring.unwrap_upload(&stored, &UPLOAD).unwrap(), data_key());
+}
+
+#[test]
+fn golden_cell() {
+    let context = StreamContext {
+        cluster: CLUSTER,
+        blob: 1001,
+        part: 1,
+    };
+    let (mut sealer, header) =
+        CellSealer::with_entropy(&data_key(), context, Sequence::start(5)).unwrap();
+    let mut sealed = header.to_bytes().to_vec();
+    sealer
+        .seal(b"the bytes of a small object", true, &mut sealed)
+        .unwrap();
+    let stored = check(&sealed, expect_file!["./golden/cell.hex"]);
+    let (header, cell) = stored.split_at(StreamHeader::LEN);
+    let header = StreamHeader::from_bytes(header.try_into().unwrap());
+    let mut opened = Vec::new();
+    let opener = CellOpener::new(&data_key(), context, &header).unwrap();
+    opener.open(0, true, cell, &mut opened).unwrap();
+    assert_eq!(opened, b"the bytes of a small object");
+}
+
+#[test]
+fn golden_manifest() {
+    let (key, entropy) = (data_key(), Sequence::start(6));
+    let manifest = manifest([header(&key, 1001, entropy), header(&key, 1002, entropy)]);
+    let sealed = manifest.seal_with(&key, &OBJECT, entropy).unwrap();
+    let stored = check(&sealed, expect_file!["./golden/manifest.hex"]);
+    let total = manifest.total_len().unwrap();
+    assert_eq!(
+        Manifest::open(&key, &OBJECT, total, &stored).unwrap(),
+        manifest
+    );
+}
+
+#[test]
+fn golden_part_manifest() {
+    let (key, entropy) = (data_key(), Sequence::start(7));
+    let part = part_manifest(header(&key, 1002, entropy));
+    let sealed = part.seal_with(&key, &PART, entropy).unwrap();
+    let stored = check(&sealed, expect_file!["./golden/part-manifest.hex"]);
+    assert_eq!(PartManifest::open(&key, &PART, &stored).unwrap(), part);
+}
+
+#[test]
+fn golden_listing_entry() {
+    let listing = ring(Sequence::start(8)).listing(BUCKET);
+    let sealed = listing.seal(KEY, VERSION, &listing_entry()).unwrap();
+    let stored = check(&sealed, expect_file!["./golden/listing.hex"]);
+    assert_eq!(
+        listing.open(KEY, VERSION, &stored).unwrap(),
+        listing_entry()
+    );
+}
+
+#[test]
+fn golden_credential() {
+    let credentials = ring(Sequence::start(9)).credentials();
+    let sealed = credentials
+        .seal("AKIAIOSFODNN7EXAMPLE", &credential())
+        .unwrap();
+    let stored = check(&sealed, expect_file!["./golden/credential.hex"]);
+    assert_eq!(
+        credentials.open("AKIAIOSFODNN7EXAMPLE", &stored).unwrap(),
+        credential()
+    );
+}
+
+#[test]
+fn golden_record() {
+    let records = ring(Sequence::start(10)).records();
+    let sealed = records
+        .seal_record(POLICY, b"account-12", b"{\"Effect\":\"Deny\"}")
+        .unwrap();
+    let stored = check(&sealed, expect_file!["./golden/record.hex"]);
+    let opened = records.open_record(POLICY, b"account-12", &stored).unwrap();
+    assert_eq!(&opened[..], b"{\"Effect\":\"Deny\"}");
+}
