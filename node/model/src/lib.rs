@@ -13,6 +13,7 @@ pub mod driver;
 pub mod ids;
 pub mod keys;
 pub mod machine;
+pub mod margin;
 pub mod profile;
 pub mod query;
 pub mod rows;

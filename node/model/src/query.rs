@@ -55,7 +55,8 @@ pub enum Query {
         /// The upload.
         upload: UploadId,
     },
-    /// A page of uploads in progress, by key, then age. → [`Reply::Uploads`]
+    /// A page of uploads in progress, by key, then upload id (which sorts by age where made by
+    /// [`UploadId::new`]). → [`Reply::Uploads`]
     Uploads {
         /// The bucket.
         bucket: BucketId,
@@ -63,7 +64,7 @@ pub enum Query {
         prefix: Vec<u8>,
         /// Folds keys at this text.
         delimiter: Vec<u8>,
-        /// After this place.
+        /// After this place; an upload id of all 0xff means: after all uploads of that key.
         after: Option<UploadPlace>,
         /// At most so many.
         max: u32,
@@ -154,7 +155,7 @@ pub enum Reply {
     Upload(Option<UploadRow>),
     /// To [`Query::Uploads`].
     Uploads(UploadListing),
-    /// To [`Query::Parts`]; None where there is no such upload.
+    /// To [`Query::Parts`]. Empty also where there is no such upload: [`Query::Upload`] tells.
     Parts {
         /// (number, row), ascending.
         parts: Vec<(u32, PartRow)>,

@@ -22,7 +22,7 @@ pub const INLINE_LEN_MAX: u64 = 4 * 1024 + 64;
 pub const COPIES_LEN_MAX: u64 = 128 * 1024 + 128;
 
 /// How a blob is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Shape {
     /// Sealed, in a row of its own in the metadata group.
     Inline,
