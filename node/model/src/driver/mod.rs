@@ -2,12 +2,26 @@
 //!
 //! Runs beside the metadata leader. `step(now, event) → actions`; reads no clock. Its memory is
 //! soft: a new leader's driver finds everything again in the topology and the heartbeats.
+//! `domains` says which profile is wished and which is possible, `placement` picks members,
+//! `plan` compares what is with what should be, `map` makes what is pushed.
+//!
+//! Failure domains: with three storage nodes or more, nodes; with one or two, disks, spread evenly
+//! over the nodes (then the loss of a node isn't covered, and `status` says so).
+
+mod domains;
+mod map;
+mod placement;
+mod plan;
+mod state;
+#[cfg(test)]
+mod tests;
 
 use crate::answer::Topology;
-use crate::command::{Answer, Command};
+use crate::command::{Answer, Command, Outcome};
 use crate::ids::{DiskId, NodeId};
 use crate::profile::Profile;
-use crate::topology::ClusterMap;
+use crate::topology::{ClusterMap, Volume, VolumeState};
+use state::Leading;
 
 /// What the driver is to keep to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,24 +115,81 @@ pub enum Action {
 #[derive(Debug)]
 pub struct Driver {
     settings: Settings,
+    leading: Option<Leading>,
 }
 
 impl Driver {
     /// Makes a driver that doesn't lead.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        Self { settings }
+        Self {
+            settings,
+            leading: None,
+        }
     }
 
     /// Takes in an event at `now_ms` (any clock that only goes forward) and says what to do.
+    /// Without leadership nothing is remembered and nothing is done.
     pub fn step(&mut self, now_ms: u64, event: Event) -> Vec<Action> {
-        let _ = (now_ms, event, &self.settings);
-        Vec::new()
+        let Some(leading) = &mut self.leading else {
+            if let Event::BecameLeader { term } = event {
+                self.leading = Some(Leading::new(term));
+            }
+            return Vec::new();
+        };
+        match event {
+            Event::BecameLeader { term } => {
+                *leading = Leading::new(term);
+                return Vec::new();
+            }
+            Event::LostLeader => {
+                self.leading = None;
+                return Vec::new();
+            }
+            Event::TopologyChanged(topology) => leading.learn(now_ms, topology),
+            Event::Heartbeat { node, disks } => {
+                if !leading.hear(now_ms, node, disks, self.settings.silent_ms) {
+                    return Vec::new();
+                }
+            }
+            Event::Proposed { command, answer } => {
+                leading.settle(now_ms, &command, answer);
+            }
+            Event::Tick => {}
+        }
+        leading.plan(now_ms, &self.settings)
     }
 
     /// The map last published by this leader.
     #[must_use]
     pub fn map(&self) -> Option<&ClusterMap> {
-        None
+        self.leading.as_ref()?.published.as_ref()
+    }
+}
+
+impl Leading {
+    /// Notes what became of a proposal.
+    fn settle(&mut self, now_ms: u64, command: &Command, answer: Option<Answer>) {
+        if let Some(at) = self.in_flight.iter().position(|(_, c)| c == command) {
+            self.in_flight.remove(at);
+        }
+        match answer {
+            Some(Ok(Outcome::Volume(volume))) => self.learn_volume(volume),
+            Some(Ok(_)) => {}
+            Some(Err(_)) | None => self.retry_at_ms = now_ms + state::RETRY_MS,
+        }
+    }
+
+    /// Takes a volume in that a proposal made or sealed, before the topology tells.
+    fn learn_volume(&mut self, volume: Volume) {
+        let Some(topology) = &mut self.topology else {
+            return;
+        };
+        topology.next_volume = topology.next_volume.max(volume.id.next());
+        topology.open_volumes.retain(|known| known.id != volume.id);
+        if volume.state == VolumeState::Open {
+            topology.open_volumes.push(volume);
+            topology.open_volumes.sort_by_key(|volume| volume.id);
+        }
     }
 }

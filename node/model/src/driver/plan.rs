@@ -1,0 +1,190 @@
+//! What is compared with what should be: volumes made and sealed.
+
+use super::domains::{Aim, Kind, aim};
+use super::state::{Leading, View};
+use super::{Action, Settings, map, placement};
+use crate::command::Command;
+use crate::ids::VolumeId;
+use crate::topology::Volume;
+
+fn kind_of(volume: &Volume) -> Kind {
+    Kind {
+        profile: volume.profile,
+        domain: volume.domain,
+    }
+}
+
+/// What a plan comes to.
+struct Plan {
+    commands: Vec<Command>,
+    whole: bool,
+    refusal: Option<String>,
+    wished: Option<Kind>,
+}
+
+impl View<'_> {
+    pub(super) fn writable(&self, volume: &Volume) -> bool {
+        volume.members.iter().all(|member| self.takes(member))
+    }
+
+    pub(super) fn full(&self, volume: &Volume) -> bool {
+        volume.bytes >= self.settings.volume_bytes
+    }
+
+    /// How many volumes of that kind take blobs and have room.
+    fn ready(&self, kind: Kind) -> usize {
+        self.topology
+            .open_volumes
+            .iter()
+            .filter(|v| kind_of(v) == kind && !self.full(v) && self.writable(v))
+            .count()
+    }
+}
+
+impl Leading {
+    /// Decides and notes what it has decided.
+    pub(super) fn plan(&mut self, now_ms: u64, settings: &Settings) -> Vec<Action> {
+        self.expire(now_ms);
+        let Some(topology) = self.topology.take() else {
+            return Vec::new();
+        };
+        let view = View::new(self, &topology, now_ms, settings);
+        let plan = self.decide(&view);
+        let map = map::make(&view, plan.wished, plan.refusal);
+
+        let mut actions = Vec::new();
+        if let Some(map) = map::next(self.published.as_ref(), self.term, map) {
+            self.published = Some(map.clone());
+            actions.push(Action::PublishMap(map));
+        }
+        self.whole_since_ms = match (plan.whole, self.whole_since_ms) {
+            (false, _) => None,
+            (true, Some(since_ms)) => Some(since_ms),
+            (true, None) => Some(now_ms),
+        };
+        for command in plan.commands {
+            self.in_flight.push((now_ms, command.clone()));
+            actions.push(Action::Propose(command));
+        }
+        self.topology = Some(topology);
+        actions
+    }
+
+    fn decide(&self, view: &View<'_>) -> Plan {
+        let mut plan = Plan {
+            commands: Vec::new(),
+            whole: false,
+            refusal: None,
+            wished: None,
+        };
+        let aim = match aim(view) {
+            Ok(aim) => aim,
+            Err(why) => {
+                plan.refusal = Some(why);
+                return plan;
+            }
+        };
+        plan.wished = Some(aim.wished);
+        plan.whole = view.ready(aim.wished) >= view.settings.open_target;
+        if let Some(why) = hold(view) {
+            let writable = view.topology.open_volumes.iter().any(|v| view.writable(v));
+            plan.refusal = (!writable).then_some(why);
+            return plan;
+        }
+        match &aim.target {
+            Ok(target) => {
+                if view.now_ms >= self.retry_at_ms {
+                    plan.commands = self.creations(view, &aim, *target);
+                    plan.commands
+                        .extend(self.seals(view, &aim, *target, plan.whole));
+                }
+            }
+            Err(why) => plan.refusal = Some(why.clone()),
+        }
+        plan
+    }
+
+    /// Volumes to be made, so that `open_target` of the best possible kind are writable.
+    fn creations(&self, view: &View<'_>, aim: &Aim, target: Kind) -> Vec<Command> {
+        let mut proposed: Vec<Command> = self
+            .in_flight
+            .iter()
+            .map(|(_, command)| command.clone())
+            .filter(|command| matches!(command, Command::CreateVolume { .. }))
+            .collect();
+        let on_their_way = proposed.len();
+        let same = proposed.iter().filter(|command| match command {
+            Command::CreateVolume {
+                profile, domain, ..
+            } => (*profile, *domain) == (target.profile, target.domain),
+            _ => false,
+        });
+        let mut count = view.ready(target) + same.count();
+        while count < view.settings.open_target {
+            let ahead = u32::try_from(proposed.len()).unwrap_or(0);
+            let number = VolumeId(view.topology.next_volume.0.saturating_add(ahead));
+            let Some(members) = placement::choose(view, aim, target, number, &proposed) else {
+                break;
+            };
+            proposed.push(Command::CreateVolume {
+                profile: target.profile,
+                domain: target.domain,
+                members,
+                shrunk: target != aim.wished,
+            });
+            count += 1;
+        }
+        proposed.split_off(on_their_way)
+    }
+
+    /// Volumes to be sealed: full ones once another takes over, others than the wished kind once
+    /// enough of that are writable.
+    fn seals(&self, view: &View<'_>, aim: &Aim, target: Kind, whole: bool) -> Vec<Command> {
+        let lingered = self.whole_since_ms.is_some_and(|since_ms| {
+            view.now_ms >= since_ms.saturating_add(view.settings.shrunk_linger_ms)
+        });
+        let mut seals = Vec::new();
+        for volume in &view.topology.open_volumes {
+            let replaced = if view.full(volume) {
+                view.ready(target) > 0
+            } else if kind_of(volume) == aim.wished {
+                false
+            } else {
+                whole && (!volume.shrunk || lingered)
+            };
+            let seal = Command::SealVolume {
+                volume: volume.id,
+                epoch: volume.epoch,
+            };
+            if replaced && !self.in_flight.iter().any(|(_, command)| *command == seal) {
+                seals.push(seal);
+            }
+        }
+        seals
+    }
+}
+
+/// Why it is better to wait a moment than to make or seal volumes.
+fn hold(view: &View<'_>) -> Option<String> {
+    let registered = view.storage_nodes().count();
+    if !view.awaited.is_empty() {
+        let names: Vec<String> = view.awaited.iter().map(ToString::to_string).collect();
+        return Some(format!(
+            "waiting for the first heartbeat of {}",
+            names.join(", ")
+        ));
+    }
+    let forming = view.topology.next_volume <= VolumeId(1);
+    let urgent = !forming && !view.topology.open_volumes.iter().any(|v| view.writable(v));
+    if view.settled || urgent {
+        return None;
+    }
+    Some(match view.settings.expected_nodes {
+        Some(expected) if registered < expected => {
+            format!("waiting for storage nodes: {registered} of {expected} are registered")
+        }
+        Some(_) | None => {
+            format!("waiting for further storage nodes: {registered} are registered so far")
+        }
+    })
+}

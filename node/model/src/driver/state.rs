@@ -1,0 +1,198 @@
+//! What a leader's driver remembers, and who is taken to be alive.
+
+use super::{DiskReport, Settings};
+use crate::answer::Topology;
+use crate::command::Command;
+use crate::ids::{DiskId, NodeId, VolumeId};
+use crate::topology::{ClusterMap, Member, Node};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// After a refused or lost proposal nothing is proposed for so long.
+pub(super) const RETRY_MS: u64 = 1_000;
+/// A proposal without an answer for so long counts as lost.
+const IN_FLIGHT_MS: u64 = 10_000;
+
+/// What a node last said.
+#[derive(Debug)]
+pub(super) struct Heard {
+    at_ms: u64,
+    pub(super) disks: BTreeMap<DiskId, DiskReport>,
+}
+
+/// The memory of one term of leadership.
+#[derive(Debug)]
+pub(super) struct Leading {
+    pub(super) term: u64,
+    pub(super) topology: Option<Topology>,
+    pub(super) heard: BTreeMap<NodeId, Heard>,
+    /// When this leader first saw each node registered: until `silent_ms` after it the node is
+    /// given the benefit of the doubt.
+    first_seen_ms: BTreeMap<NodeId, u64>,
+    /// When a node came that wasn't registered before.
+    newest_node_ms: u64,
+    /// Proposals without an answer yet, and since when.
+    pub(super) in_flight: Vec<(u64, Command)>,
+    pub(super) retry_at_ms: u64,
+    /// Since when enough volumes of the wished profile are writable.
+    pub(super) whole_since_ms: Option<u64>,
+    pub(super) published: Option<ClusterMap>,
+}
+
+impl Leading {
+    pub(super) fn new(term: u64) -> Self {
+        Self {
+            term,
+            topology: None,
+            heard: BTreeMap::new(),
+            first_seen_ms: BTreeMap::new(),
+            newest_node_ms: 0,
+            in_flight: Vec::new(),
+            retry_at_ms: 0,
+            whole_since_ms: None,
+            published: None,
+        }
+    }
+
+    /// Takes the topology in.
+    pub(super) fn learn(&mut self, now_ms: u64, topology: Topology) {
+        let forming = topology.next_volume <= VolumeId(1);
+        let first = self.topology.is_none();
+        for node in &topology.nodes {
+            let mut new = false;
+            self.first_seen_ms.entry(node.id).or_insert_with(|| {
+                new = true;
+                now_ms
+            });
+            // What a new leader finds is no news, except where nothing was made of it yet.
+            if new && (forming || !first) {
+                self.newest_node_ms = now_ms;
+            }
+        }
+        self.topology = Some(topology);
+    }
+
+    /// Takes a heartbeat in; true where it changes what is known beyond free space.
+    pub(super) fn hear(
+        &mut self,
+        now_ms: u64,
+        node: NodeId,
+        disks: Vec<DiskReport>,
+        silent_ms: u64,
+    ) -> bool {
+        let disks: BTreeMap<_, _> = disks.into_iter().map(|disk| (disk.disk, disk)).collect();
+        let news = match self.heard.get(&node) {
+            None => true,
+            Some(old) => {
+                let standing = |disks: &BTreeMap<DiskId, DiskReport>| -> Vec<(DiskId, bool)> {
+                    disks
+                        .values()
+                        .map(|disk| (disk.disk, disk.closed))
+                        .collect()
+                };
+                now_ms >= old.at_ms + silent_ms || standing(&old.disks) != standing(&disks)
+            }
+        };
+        let at_ms = now_ms;
+        self.heard.insert(node, Heard { at_ms, disks });
+        news
+    }
+
+    /// Forgets proposals that nobody will answer.
+    pub(super) fn expire(&mut self, now_ms: u64) {
+        self.in_flight
+            .retain(|(since_ms, _)| now_ms < since_ms + IN_FLIGHT_MS);
+    }
+}
+
+/// Everything a decision looks at, at one moment.
+pub(super) struct View<'a> {
+    pub(super) now_ms: u64,
+    pub(super) settings: &'a Settings,
+    pub(super) topology: &'a Topology,
+    heard: &'a BTreeMap<NodeId, Heard>,
+    pub(super) alive: BTreeSet<NodeId>,
+    /// Storage nodes registered a moment ago and not heard yet.
+    pub(super) awaited: Vec<NodeId>,
+    /// No new node came for a while, or all that were announced are there.
+    pub(super) settled: bool,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn new(
+        leading: &'a Leading,
+        topology: &'a Topology,
+        now_ms: u64,
+        settings: &'a Settings,
+    ) -> Self {
+        let lately = |at_ms: u64| now_ms < at_ms + settings.silent_ms;
+        let mut alive = BTreeSet::new();
+        let mut awaited = Vec::new();
+        for node in &topology.nodes {
+            let heard = leading.heard.get(&node.id);
+            let first_seen = leading.first_seen_ms.get(&node.id);
+            if heard.is_some_and(|heard| lately(heard.at_ms)) {
+                alive.insert(node.id);
+            } else if heard.is_none() && first_seen.is_some_and(|at_ms| lately(*at_ms)) {
+                alive.insert(node.id);
+                if !node.disks.is_empty() {
+                    awaited.push(node.id);
+                }
+            }
+        }
+        let storage = topology
+            .nodes
+            .iter()
+            .filter(|n| !n.disks.is_empty())
+            .count();
+        let settled = settings.expected_nodes == Some(storage)
+            || now_ms >= leading.newest_node_ms + settings.settle_ms;
+        Self {
+            now_ms,
+            settings,
+            topology,
+            heard: &leading.heard,
+            alive,
+            awaited,
+            settled,
+        }
+    }
+
+    /// Registered nodes with disks.
+    pub(super) fn storage_nodes(&self) -> impl Iterator<Item = &'a Node> + use<'a> {
+        self.topology
+            .nodes
+            .iter()
+            .filter(|node| !node.disks.is_empty())
+    }
+
+    pub(super) fn report(&self, node: NodeId, disk: DiskId) -> Option<&'a DiskReport> {
+        self.heard.get(&node)?.disks.get(&disk)
+    }
+
+    /// True where new shards may go: the node lives and the disk takes them. A node that isn't
+    /// heard yet, within its grace, is believed.
+    pub(super) fn takes(&self, member: &Member) -> bool {
+        let listed = self
+            .storage_nodes()
+            .find(|node| node.id == member.node)
+            .is_some_and(|node| node.disks.iter().any(|disk| disk.id == member.disk));
+        let open = match self.heard.get(&member.node) {
+            Some(heard) => heard.disks.get(&member.disk).is_some_and(|d| !d.closed),
+            None => true,
+        };
+        listed && open && self.alive.contains(&member.node)
+    }
+
+    /// Disks that say they are closed.
+    pub(super) fn closed_disks(&self) -> Vec<DiskId> {
+        let mut closed: Vec<DiskId> = self
+            .heard
+            .values()
+            .flat_map(|heard| heard.disks.values())
+            .filter(|disk| disk.closed)
+            .map(|disk| disk.disk)
+            .collect();
+        closed.sort_unstable();
+        closed
+    }
+}
