@@ -128,13 +128,12 @@ fn attack_18_two_key_record_is_stopped_by_its_commitment() {
         "the collision must be a real one"
     );
 
-    for committed_to in 0..2 {
-        let mut record = inside[committed_to].header.to_vec();
-        record.extend_from_slice(&inside[committed_to].commitment);
-        record.extend_from_slice(&body);
-        for opened_with in 0..2 {
-            let find = |_| Some(&subkeys[opened_with]);
-            let opened = sealed::open(find, &binding, &record, 1024);
+    for (committed_to, record) in inside.iter().enumerate() {
+        let mut sealed = record.header.to_vec();
+        sealed.extend_from_slice(&record.commitment);
+        sealed.extend_from_slice(&body);
+        for (opened_with, subkey) in subkeys.iter().enumerate() {
+            let opened = sealed::open(|_| Some(subkey), &binding, &sealed, 1024);
             match committed_to == opened_with {
                 true => assert_eq!(opened.unwrap().len(), 16),
                 false => assert_eq!(opened.unwrap_err(), CryptoError::Unauthentic),

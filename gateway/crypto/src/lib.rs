@@ -38,13 +38,13 @@ pub mod listing;
 pub mod manifest;
 
 pub use cell::{BlobLayout, CellOpener, CellSealer, CellSpan, StreamContext, StreamHeader};
-pub use context::{ObjectContext, PartContext, UploadContext};
+pub use context::{OBJECT_KEY_BYTES_MAX, ObjectContext, PartContext, UploadContext};
 pub use credential::{AccessSecret, Credential, CredentialSealer, RecordKind, RecordSealer};
 pub use entropy::{Entropy, EntropyError, SystemEntropy};
 pub use error::CryptoError;
 pub use keys::{DataKey, KeyRing, RootKey};
 pub use listing::{ListingEntry, ListingSealer};
-pub use manifest::{Manifest, ManifestPart, PartManifest};
+pub use manifest::{Checksum, ChecksumType, ContentHeaders, Manifest, ManifestPart, PartManifest};
 
 #[cfg(test)]
 mod collision_tests;

@@ -5,7 +5,7 @@
 //! before anything is decrypted, so no ciphertext opens under two keys.
 //!
 //! ```text
-//!  0  1   suite: 1 = HKDF-SHA-512, AES-256-GCM
+//!  0  1   suite: 1 = HKDF-SHA-256, AES-256-GCM
 //!  1  4   key version, big-endian (the KEK's; 0 when the parent is no KEK)
 //!  5  32  salt, random; its last 12 bytes are the GCM nonce
 //! 37  32  commitment

@@ -4,13 +4,38 @@
 mod common;
 
 use common::{
-    BUCKET, CLUSTER, KEY, OBJECT, PART, POLICY, Sequence, UPLOAD, VERSION, credential, header,
-    listing_entry, manifest, part_manifest, ring, root,
+    BUCKET, CLUSTER, KEY, OBJECT, PART, POLICY, UPLOAD, VERSION, credential, header, listing_entry,
+    manifest, part_manifest, ring, root,
 };
 use expect_test::{ExpectFile, expect_file};
 use megalith_crypto::{
-    CellOpener, CellSealer, DataKey, KeyRing, Manifest, PartManifest, StreamContext, StreamHeader,
+    CellOpener, CellSealer, DataKey, Entropy, EntropyError, KeyRing, Manifest, PartManifest,
+    StreamContext, StreamHeader,
 };
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A source that repeats the same sequence in every run; never for real keys.
+struct Sequence(AtomicU64);
+
+impl Sequence {
+    fn start(seed: u64) -> &'static Self {
+        Box::leak(Box::new(Self(AtomicU64::new(seed))))
+    }
+}
+
+impl Entropy for Sequence {
+    fn fill(&self, target: &mut [u8]) -> Result<(), EntropyError> {
+        for chunk in target.chunks_mut(8) {
+            // SplitMix64.
+            let step = 0x9E37_79B9_7F4A_7C15;
+            let mut z = self.0.fetch_add(step, Ordering::Relaxed).wrapping_add(step);
+            z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+            chunk.copy_from_slice(&(z ^ z >> 31).to_le_bytes()[..chunk.len()]);
+        }
+        Ok(())
+    }
+}
 
 /// Compares with the golden file and returns the file's own bytes, to be opened.
 fn check(sealed: &[u8], golden: ExpectFile) -> Vec<u8> {

@@ -2,11 +2,10 @@
 
 use megalith_crypto::manifest::{Checksum, ChecksumType, ContentHeaders};
 use megalith_crypto::{
-    AccessSecret, CellSealer, Credential, DataKey, Entropy, EntropyError, KeyRing, ListingEntry,
-    Manifest, ManifestPart, ObjectContext, PartContext, PartManifest, RecordKind, RootKey,
-    StreamContext, StreamHeader, UploadContext,
+    AccessSecret, CellSealer, Credential, DataKey, Entropy, KeyRing, ListingEntry, Manifest,
+    ManifestPart, ObjectContext, PartContext, PartManifest, RecordKind, RootKey, StreamContext,
+    StreamHeader, UploadContext,
 };
-use std::sync::atomic::{AtomicU64, Ordering};
 
 pub const CLUSTER: [u8; 16] = [0xC1; 16];
 pub const VERSION: [u8; 16] = [0x5E; 16];
@@ -29,29 +28,6 @@ pub const PART: PartContext<'static> = PartContext {
     number: 2,
 };
 pub const POLICY: RecordKind = RecordKind::new("policy");
-
-/// A source that repeats the same sequence in every run; never for real keys.
-pub struct Sequence(AtomicU64);
-
-impl Sequence {
-    pub fn start(seed: u64) -> &'static Self {
-        Box::leak(Box::new(Self(AtomicU64::new(seed))))
-    }
-}
-
-impl Entropy for Sequence {
-    fn fill(&self, target: &mut [u8]) -> Result<(), EntropyError> {
-        for chunk in target.chunks_mut(8) {
-            // SplitMix64.
-            let step = 0x9E37_79B9_7F4A_7C15;
-            let mut z = self.0.fetch_add(step, Ordering::Relaxed).wrapping_add(step);
-            z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-            z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-            chunk.copy_from_slice(&(z ^ z >> 31).to_le_bytes()[..chunk.len()]);
-        }
-        Ok(())
-    }
-}
 
 pub fn root() -> RootKey {
     RootKey::parse(&"0123456789abcdef".repeat(4)).unwrap()
