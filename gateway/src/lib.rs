@@ -1,3 +1,5 @@
 //! The gateway: S3 in front, sealed and coded shards behind.
 
+pub mod auth;
+pub mod ops;
 pub mod pipeline;

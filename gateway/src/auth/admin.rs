@@ -1,0 +1,269 @@
+//! The operator's verbs about accounts and access keys, for the command line.
+//!
+//! They need an operator's certificate and the root key: the secret and what a key may stand for
+//! are sealed before the metadata group sees them.
+
+use crate::ops::keys::{Keys, KeysError};
+use crate::ops::ports::{Metadata, MetadataError};
+use megalith_client::new_token;
+use megalith_crypto::{
+    AccessSecret, Credential, CryptoError, Entropy as _, RootKey, SystemEntropy,
+};
+use megalith_model::command::{Command, Envelope, Outcome, Refusal};
+use megalith_model::ids::{AccountId, ClusterId};
+use megalith_model::query::{PAGE_ROWS_MAX, Query, Reply};
+use megalith_model::rows::{AccessKeyRow, AccountRow};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+use zeroize::Zeroizing;
+
+const ID_PREFIX: &str = "MGL";
+const ID_RANDOM_LEN: usize = 17;
+const SECRET_LEN: usize = 40;
+const ID_LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+const SECRET_LETTERS: &[u8; 64] =
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+/// Longest name of an account in bytes.
+const NAME_BYTES_MAX: usize = 128;
+
+/// Why a verb failed.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// There is no account of that name.
+    #[error("there is no account {0:?}")]
+    NoSuchAccount(String),
+    /// There is no such access key.
+    #[error("there is no access key {0:?}")]
+    NoSuchKey(String),
+    /// The name is taken.
+    #[error("the name {0:?} is taken")]
+    NameTaken(String),
+    /// A name may not be that.
+    #[error("an account's name has 1 to 128 printable bytes without spaces at its ends")]
+    InvalidName,
+    /// The metadata group didn't answer, or not clearly.
+    #[error("ask the metadata group")]
+    Metadata(#[from] MetadataError),
+    /// The metadata group refused.
+    #[error("the metadata group refused")]
+    Refused(#[source] Refusal),
+    /// It answered something else.
+    #[error("the metadata group answered another question")]
+    Reply,
+    /// The keys could not be loaded.
+    #[error("load the keys")]
+    Keys(#[from] KeysError),
+    /// A key could not be made or a stored one not be opened.
+    #[error("seal or open the access key")]
+    Crypto(#[from] CryptoError),
+}
+
+/// An access key as it was made. The secret is shown this once.
+#[derive(Debug)]
+pub struct CreatedKey {
+    /// The public half.
+    pub access_key: String,
+    /// The secret half.
+    pub secret: AccessSecret,
+    /// Whose it is.
+    pub account: AccountRow,
+}
+
+/// The verbs.
+pub struct Admin {
+    meta: Arc<dyn Metadata>,
+    keys: Keys,
+}
+
+impl Admin {
+    /// Loads the keys under the root key; makes the first key-encryption key where there is none.
+    ///
+    /// # Errors
+    /// [`AdminError::Keys`], also where the root key is another cluster's.
+    pub async fn open(
+        meta: Arc<dyn Metadata>,
+        cluster: ClusterId,
+        root: RootKey,
+    ) -> Result<Self, AdminError> {
+        let keys = Keys::open(Arc::clone(&meta), cluster, root, now_ms()).await?;
+        Ok(Self { meta, keys })
+    }
+
+    /// Creates an account.
+    ///
+    /// # Errors
+    /// [`AdminError::NameTaken`], [`AdminError::InvalidName`].
+    pub async fn create_account(&self, name: &str) -> Result<AccountRow, AdminError> {
+        let printable = name.chars().all(|letter| !letter.is_control());
+        if name.is_empty() || name.len() > NAME_BYTES_MAX || !printable || name.trim() != name {
+            return Err(AdminError::InvalidName);
+        }
+        match self.propose(Command::CreateAccount { name: name.to_owned() }).await {
+            Ok(Outcome::Account(row)) => Ok(row),
+            Ok(_) => Err(AdminError::Reply),
+            Err(AdminError::Refused(Refusal::NameTaken)) => {
+                Err(AdminError::NameTaken(name.to_owned()))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Lists all accounts, by name.
+    ///
+    /// # Errors
+    /// [`AdminError::Metadata`].
+    pub async fn accounts(&self) -> Result<Vec<AccountRow>, AdminError> {
+        let mut accounts: Vec<AccountRow> = Vec::new();
+        loop {
+            let after = accounts.last().map(|row| row.name.clone()).unwrap_or_default();
+            let query = Query::Accounts { after, max: PAGE_ROWS_MAX };
+            let Reply::Accounts(page) = self.meta.query(query).await? else {
+                return Err(AdminError::Reply);
+            };
+            let full = page.len() >= PAGE_ROWS_MAX as usize;
+            accounts.extend(page);
+            if !full {
+                return Ok(accounts);
+            }
+        }
+    }
+
+    /// Finds an account by name.
+    ///
+    /// # Errors
+    /// [`AdminError::NoSuchAccount`].
+    pub async fn account(&self, name: &str) -> Result<AccountRow, AdminError> {
+        let found = self.accounts().await?.into_iter().find(|row| row.name == name);
+        found.ok_or_else(|| AdminError::NoSuchAccount(name.to_owned()))
+    }
+
+    /// Enables or disables an account with all its keys. Gateways follow within two seconds.
+    ///
+    /// # Errors
+    /// [`AdminError::NoSuchAccount`].
+    pub async fn set_account_enabled(&self, name: &str, enabled: bool) -> Result<(), AdminError> {
+        let account = self.account(name).await?.id;
+        self.propose(Command::SetAccountEnabled { account, enabled }).await.map(drop)
+    }
+
+    /// Creates an access key for an account.
+    ///
+    /// # Errors
+    /// [`AdminError::NoSuchAccount`].
+    pub async fn create_key(&self, account: &str) -> Result<CreatedKey, AdminError> {
+        let account = self.account(account).await?;
+        let (access_key, secret) = new_key()?;
+        let credential = Credential {
+            secret,
+            account: account.id.0,
+            enabled: true,
+            name: account.name.clone(),
+        };
+        self.put_key(&access_key, account.id, &credential).await?;
+        Ok(CreatedKey { access_key, secret: credential.secret, account })
+    }
+
+    /// Lists access keys by id: one account's, or all. Secrets stay sealed.
+    ///
+    /// # Errors
+    /// [`AdminError::NoSuchAccount`].
+    pub async fn list_keys(&self, account: Option<&str>) -> Result<Vec<AccessKeyRow>, AdminError> {
+        let account = match account {
+            Some(name) => Some(self.account(name).await?.id),
+            None => None,
+        };
+        self.keys_of(account).await
+    }
+
+    /// Enables or disables an access key. Gateways follow within two seconds.
+    ///
+    /// # Errors
+    /// [`AdminError::NoSuchKey`].
+    pub async fn set_key_enabled(
+        &self,
+        access_key: &str,
+        enabled: bool,
+    ) -> Result<(), AdminError> {
+        let query = Query::AccessKey { access_key: access_key.to_owned() };
+        let Reply::AccessKey(found) = self.meta.query(query).await? else {
+            return Err(AdminError::Reply);
+        };
+        let (row, _) = found.ok_or_else(|| AdminError::NoSuchKey(access_key.to_owned()))?;
+        let sealer = self.keys.ring().credentials();
+        let mut credential = sealer.open(access_key, &row.sealed_credential)?;
+        credential.enabled = enabled;
+        self.put_key(access_key, AccountId(credential.account), &credential).await
+    }
+
+    async fn put_key(
+        &self,
+        access_key: &str,
+        account: AccountId,
+        credential: &Credential,
+    ) -> Result<(), AdminError> {
+        let sealed_credential = self.keys.ring().credentials().seal(access_key, credential)?;
+        let command = Command::PutAccessKey {
+            access_key: access_key.to_owned(),
+            account,
+            enabled: credential.enabled,
+            sealed_credential,
+        };
+        self.propose(command).await.map(drop)
+    }
+
+    async fn keys_of(&self, account: Option<AccountId>) -> Result<Vec<AccessKeyRow>, AdminError> {
+        let mut keys: Vec<AccessKeyRow> = Vec::new();
+        loop {
+            let after = keys.last().map(|row| row.access_key.clone()).unwrap_or_default();
+            let query = Query::AccessKeys { account, after, max: PAGE_ROWS_MAX };
+            let Reply::AccessKeys(page) = self.meta.query(query).await? else {
+                return Err(AdminError::Reply);
+            };
+            let full = page.len() >= PAGE_ROWS_MAX as usize;
+            keys.extend(page);
+            if !full {
+                return Ok(keys);
+            }
+        }
+    }
+
+    async fn propose(&self, command: Command) -> Result<Outcome, AdminError> {
+        let envelope = Envelope { time_ms: now_ms(), token: Some(new_token()), command };
+        self.meta.propose(envelope).await?.map_err(AdminError::Refused)
+    }
+}
+
+/// Makes an access key: a public id and a secret, from the operating system's random source.
+fn new_key() -> Result<(String, AccessSecret), CryptoError> {
+    let mut bytes = Zeroizing::new([0_u8; ID_RANDOM_LEN + SECRET_LEN]);
+    SystemEntropy.fill(&mut bytes[..]).map_err(|_| CryptoError::Random)?;
+    let (id, secret) = bytes.split_at(ID_RANDOM_LEN);
+    // Both alphabets divide 256, so that every letter is as likely as any other.
+    let letter = |letters: &[u8], byte: u8| char::from(letters[usize::from(byte) % letters.len()]);
+    let id: String = id.iter().map(|byte| letter(ID_LETTERS, *byte)).collect();
+    let secret: String = secret.iter().map(|byte| letter(SECRET_LETTERS, *byte)).collect();
+    Ok((format!("{ID_PREFIX}{id}"), AccessSecret::new(secret)))
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_have_their_form_and_differ() {
+        let (id, secret) = new_key().unwrap();
+        assert_eq!((id.len(), secret.expose().len()), (20, SECRET_LEN));
+        assert!(id.starts_with("MGL"));
+        assert!(id.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit()));
+        assert!(secret.expose().bytes().all(|byte| SECRET_LETTERS.contains(&byte)));
+        let (other_id, other_secret) = new_key().unwrap();
+        assert_ne!(id, other_id);
+        assert_ne!(secret.expose(), other_secret.expose());
+        assert!(!format!("{secret:?}").contains(secret.expose()));
+    }
+}

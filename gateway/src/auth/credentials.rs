@@ -1,0 +1,123 @@
+//! Access keys as requests use them: asked for, opened, and kept for a moment.
+
+use crate::ops::Caller;
+use crate::ops::keys::Keys;
+use crate::ops::ports::Metadata;
+use megalith_crypto::AccessSecret;
+use megalith_model::ids::AccountId;
+use megalith_model::query::{Query, Reply};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long a credential is kept: a key that is disabled works no longer than this.
+pub const KEPT_FOR: Duration = Duration::from_secs(2);
+/// How long it is remembered that there is no such key.
+const MISSING_KEPT_FOR: Duration = Duration::from_secs(1);
+/// Most credentials kept.
+const KEPT_MAX: usize = 10_000;
+/// Longest access key that is looked up.
+const ACCESS_KEY_BYTES_MAX: usize = 128;
+
+/// An access key that works.
+pub struct Known {
+    /// What requests are signed with.
+    pub secret: AccessSecret,
+    /// Whom it acts for.
+    pub caller: Caller,
+}
+
+/// Why an access key doesn't work.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CredentialError {
+    /// There is none such, or it or its account is disabled: callers are told no more.
+    #[error("no such access key")]
+    Unknown,
+    /// The metadata group didn't answer.
+    #[error("credentials unavailable: {0}")]
+    Unavailable(String),
+}
+
+type Answer = Result<Arc<Known>, CredentialError>;
+
+/// The access keys.
+pub struct Credentials {
+    meta: Arc<dyn Metadata>,
+    keys: Arc<Keys>,
+    kept: Mutex<HashMap<String, (Instant, Option<Arc<Known>>)>>,
+}
+
+impl Credentials {
+    /// Builds the access keys over the metadata group and the key ring.
+    #[must_use]
+    pub fn new(meta: Arc<dyn Metadata>, keys: Arc<Keys>) -> Self {
+        Self { meta, keys, kept: Mutex::default() }
+    }
+
+    /// Finds an access key that works.
+    ///
+    /// # Errors
+    /// See [`CredentialError`].
+    pub async fn find(&self, access_key: &str) -> Answer {
+        if access_key.is_empty() || access_key.len() > ACCESS_KEY_BYTES_MAX {
+            return Err(CredentialError::Unknown);
+        }
+        if let Some(known) = self.recall(access_key) {
+            return known.ok_or(CredentialError::Unknown);
+        }
+        let asked = Instant::now();
+        let found = self.ask(access_key).await?;
+        self.keep(access_key, asked, found.clone());
+        found.ok_or(CredentialError::Unknown)
+    }
+
+    async fn ask(&self, access_key: &str) -> Result<Option<Arc<Known>>, CredentialError> {
+        let unavailable = |why: String| CredentialError::Unavailable(why);
+        let query = Query::AccessKey { access_key: access_key.to_owned() };
+        let reply =
+            self.meta.query(query).await.map_err(|error| unavailable(error.to_string()))?;
+        let Reply::AccessKey(found) = reply else {
+            return Err(unavailable("an answer to another question".to_owned()));
+        };
+        let Some((row, account)) = found else { return Ok(None) };
+        let open = |ring: &megalith_crypto::KeyRing| {
+            ring.credentials().open(access_key, &row.sealed_credential)
+        };
+        let Ok(credential) = self.keys.opened("access key", open).await else {
+            tracing::error!(access_key, "an access key's record does not open: it was altered");
+            return Ok(None);
+        };
+        if credential.account != account.id.0 || row.account != account.id {
+            tracing::error!(access_key, "an access key's record names another account");
+            return Ok(None);
+        }
+        if !credential.enabled || !account.enabled {
+            return Ok(None);
+        }
+        let caller = Caller { account: AccountId(credential.account) };
+        Ok(Some(Arc::new(Known { secret: credential.secret, caller })))
+    }
+
+    fn recall(&self, access_key: &str) -> Option<Option<Arc<Known>>> {
+        let kept = self.kept();
+        let (since, known) = kept.get(access_key)?;
+        let limit = if known.is_some() { KEPT_FOR } else { MISSING_KEPT_FOR };
+        (since.elapsed() < limit).then(|| known.clone())
+    }
+
+    fn keep(&self, access_key: &str, asked: Instant, known: Option<Arc<Known>>) {
+        let mut kept = self.kept();
+        if kept.len() >= KEPT_MAX {
+            kept.retain(|_, (since, _)| since.elapsed() < KEPT_FOR);
+            if kept.len() >= KEPT_MAX {
+                kept.clear();
+            }
+        }
+        // Counted from the question, not from the answer: the promise is about the key's state.
+        kept.insert(access_key.to_owned(), (asked, known));
+    }
+
+    fn kept(&self) -> MutexGuard<'_, HashMap<String, (Instant, Option<Arc<Known>>)>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,10 @@
+//! Who calls: access keys and the accounts behind them.
+//!
+//! Owns: finding and opening credentials, and the operator's verbs about accounts and keys
+//! ([`admin`]). Must never print a secret, trust an unsealed copy of an account or flag, or keep
+//! a credential longer than [`credentials::KEPT_FOR`].
+
+pub mod admin;
+pub mod credentials;
+
+pub use credentials::{CredentialError, Credentials, Known};

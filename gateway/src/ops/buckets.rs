@@ -1,0 +1,186 @@
+//! Buckets: create, find, list, delete; and whose they are.
+//!
+//! A bucket's row is kept for a moment, so that an object costs one trip to the metadata group.
+//! An id is never reused and never changes hands, so a kept row can only be of a bucket that is
+//! gone meanwhile: whoever finds nothing through a kept row must look again
+//! ([`Located::is_kept`]).
+
+use super::error::OpError;
+use super::names::check_bucket_name;
+use super::{Caller, Rejection, Store, internal_outcome, internal_reply};
+use megalith_model::command::{Command, Outcome, Refusal};
+use megalith_model::query::{Query, Reply};
+use megalith_model::rows::BucketRow;
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+const KEPT_FOR: Duration = Duration::from_secs(2);
+const KEPT_MAX: usize = 4096;
+
+/// Bucket rows by name.
+#[derive(Default)]
+pub(super) struct Cache {
+    rows: Mutex<HashMap<String, (Instant, BucketRow)>>,
+}
+
+impl Cache {
+    fn find(&self, name: &str) -> Option<BucketRow> {
+        let rows = self.rows();
+        let (since, row) = rows.get(name)?;
+        (since.elapsed() < KEPT_FOR).then(|| row.clone())
+    }
+
+    fn keep(&self, row: &BucketRow) {
+        let mut rows = self.rows();
+        if rows.len() >= KEPT_MAX {
+            rows.clear();
+        }
+        rows.insert(row.name.clone(), (Instant::now(), row.clone()));
+    }
+
+    fn forget(&self, name: &str) {
+        self.rows().remove(name);
+    }
+
+    fn rows(&self) -> MutexGuard<'_, HashMap<String, (Instant, BucketRow)>> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A bucket of the caller's.
+#[derive(Clone, Debug)]
+pub(super) struct Located {
+    pub(super) row: BucketRow,
+    kept: bool,
+}
+
+impl Located {
+    /// True where the row was kept from before, so that the bucket may be gone.
+    pub(super) fn is_kept(&self) -> bool {
+        self.kept
+    }
+
+    /// True where an error may only mean that the kept row is of a bucket that is gone.
+    pub(super) fn explains(&self, error: &OpError) -> bool {
+        let missing =
+            matches!(error, OpError::NoSuchBucket | OpError::NoSuchKey | OpError::NoSuchUpload);
+        self.kept && missing
+    }
+}
+
+/// A page of an account's buckets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BucketPage {
+    /// By name.
+    pub buckets: Vec<BucketRow>,
+    /// More follow after this name.
+    pub next: Option<String>,
+}
+
+impl Store {
+    /// Creates a bucket.
+    ///
+    /// # Errors
+    /// [`OpError::BucketAlreadyOwnedByYou`], [`OpError::BucketAlreadyExists`],
+    /// [`OpError::InvalidBucketName`].
+    pub async fn create_bucket(&self, caller: Caller, name: &str) -> Result<BucketRow, OpError> {
+        check_bucket_name(name)?;
+        let command =
+            Command::CreateBucket { name: name.to_owned(), account: caller.account };
+        match self.propose(self.now_ms(), command).await {
+            Ok(Outcome::Bucket(row)) => {
+                self.shared.buckets.keep(&row);
+                Ok(row)
+            }
+            Ok(_) => Err(internal_outcome()),
+            Err(Rejection::Refused(Refusal::BucketExists { owner })) if owner == caller.account => {
+                Err(OpError::BucketAlreadyOwnedByYou)
+            }
+            Err(rejection) => Err(rejection.into()),
+        }
+    }
+
+    /// Finds a bucket of the caller's, as it is now.
+    ///
+    /// # Errors
+    /// [`OpError::NoSuchBucket`], [`OpError::AccessDenied`].
+    pub async fn head_bucket(&self, caller: Caller, name: &str) -> Result<BucketRow, OpError> {
+        Ok(self.bucket_now(caller, name).await?.row)
+    }
+
+    /// Deletes an empty bucket of the caller's.
+    ///
+    /// # Errors
+    /// [`OpError::NoSuchBucket`], [`OpError::BucketNotEmpty`].
+    pub async fn delete_bucket(&self, caller: Caller, name: &str) -> Result<(), OpError> {
+        let located = self.bucket_now(caller, name).await?;
+        self.shared.buckets.forget(name);
+        match self.propose(self.now_ms(), Command::DeleteBucket(located.row.id)).await {
+            Ok(_) => Ok(()),
+            Err(rejection) => Err(rejection.into()),
+        }
+    }
+
+    /// Lists the caller's buckets that begin with `prefix`, after a name.
+    ///
+    /// # Errors
+    /// [`OpError::Unavailable`].
+    pub async fn list_buckets(
+        &self,
+        caller: Caller,
+        prefix: &str,
+        after: &str,
+        max: usize,
+    ) -> Result<BucketPage, OpError> {
+        const ASKED: u32 = 1000;
+        let mut page = BucketPage { buckets: Vec::new(), next: None };
+        let mut after = after.to_owned();
+        loop {
+            let query = Query::Buckets { account: caller.account, after, max: ASKED };
+            let Reply::Buckets(rows) = self.query(query).await? else {
+                return Err(internal_reply());
+            };
+            let asked_again = rows.len() >= ASKED as usize;
+            after = rows.last().map(|row| row.name.clone()).unwrap_or_default();
+            for row in rows {
+                if !row.name.starts_with(prefix) {
+                    continue;
+                }
+                if page.buckets.len() == max {
+                    page.next = page.buckets.last().map(|row: &BucketRow| row.name.clone());
+                    return Ok(page);
+                }
+                page.buckets.push(row);
+            }
+            if !asked_again {
+                return Ok(page);
+            }
+        }
+    }
+
+    /// Finds a bucket of the caller's, perhaps through a row kept for a moment.
+    pub(super) async fn bucket(&self, caller: Caller, name: &str) -> Result<Located, OpError> {
+        match self.shared.buckets.find(name) {
+            Some(row) if row.account == caller.account => Ok(Located { row, kept: true }),
+            Some(_) | None => self.bucket_now(caller, name).await,
+        }
+    }
+
+    /// Finds a bucket of the caller's, as it is now.
+    pub(super) async fn bucket_now(&self, caller: Caller, name: &str) -> Result<Located, OpError> {
+        let Reply::Bucket(found) = self.query(Query::Bucket { name: name.to_owned() }).await?
+        else {
+            return Err(internal_reply());
+        };
+        let Some(row) = found else {
+            self.shared.buckets.forget(name);
+            return Err(OpError::NoSuchBucket);
+        };
+        self.shared.buckets.keep(&row);
+        if row.account != caller.account {
+            return Err(OpError::AccessDenied);
+        }
+        Ok(Located { row, kept: false })
+    }
+}

@@ -1,0 +1,176 @@
+//! Preconditions: whether a read is answered, and what a write is judged by.
+//!
+//! Owns S3's precedence between the four headers. Reads nothing and writes nothing.
+
+use super::error::OpError;
+
+/// What an ETag header asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EtagMatch {
+    /// `*`: whatever is there.
+    Any,
+    /// This ETag, without quotes.
+    Etag(String),
+}
+
+impl EtagMatch {
+    /// Returns whether an object with this ETag is meant.
+    #[must_use]
+    pub fn matches(&self, etag: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Etag(wanted) => wanted == etag,
+        }
+    }
+}
+
+/// Preconditions of a read, or of the source of a copy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReadConditions {
+    /// `If-Match`
+    pub if_match: Option<EtagMatch>,
+    /// `If-None-Match`
+    pub if_none_match: Option<EtagMatch>,
+    /// `If-Modified-Since`, in seconds since 1970.
+    pub if_modified_since: Option<i64>,
+    /// `If-Unmodified-Since`, in seconds since 1970.
+    pub if_unmodified_since: Option<i64>,
+}
+
+/// What a read's preconditions come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadVerdict {
+    /// Answer it.
+    Proceed,
+    /// 304 for a read.
+    NotModified,
+    /// 412, naming the header.
+    Failed(&'static str),
+}
+
+impl ReadConditions {
+    /// Judges an object by its ETag and time of change (milliseconds since 1970).
+    ///
+    /// `If-Match` overrides `If-Unmodified-Since`, and `If-None-Match` overrides
+    /// `If-Modified-Since`, as RFC 9110 and S3 have it. Dates count in whole seconds.
+    #[must_use]
+    pub fn judge(&self, etag: &str, modified_ms: u64) -> ReadVerdict {
+        let modified = i64::try_from(modified_ms / 1000).unwrap_or(i64::MAX);
+        match (&self.if_match, self.if_unmodified_since) {
+            (Some(wanted), _) if !wanted.matches(etag) => {
+                return ReadVerdict::Failed("If-Match");
+            }
+            (None, Some(date)) if modified > date => {
+                return ReadVerdict::Failed("If-Unmodified-Since");
+            }
+            (Some(_) | None, _) => {}
+        }
+        match (&self.if_none_match, self.if_modified_since) {
+            (Some(known), _) if known.matches(etag) => ReadVerdict::NotModified,
+            (None, Some(date)) if modified <= date => ReadVerdict::NotModified,
+            (Some(_) | None, _) => ReadVerdict::Proceed,
+        }
+    }
+}
+
+/// Preconditions of a write.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WriteConditions {
+    /// `If-Match`
+    pub if_match: Option<EtagMatch>,
+    /// `If-None-Match`
+    pub if_none_match: Option<EtagMatch>,
+}
+
+/// A write's preconditions, checked for sense.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WriteWish {
+    /// Write whatever is there.
+    Always,
+    /// Only where nothing is.
+    Absent,
+    /// Only over an object with that ETag.
+    Matching(EtagMatch),
+}
+
+impl WriteConditions {
+    /// Reads the two headers together.
+    ///
+    /// # Errors
+    /// [`OpError::NotImplemented`] for both at once and for `If-None-Match` with an ETag, which
+    /// S3 has not for writes either.
+    pub fn wish(self) -> Result<WriteWish, OpError> {
+        match (self.if_match, self.if_none_match) {
+            (None, None) => Ok(WriteWish::Always),
+            (None, Some(EtagMatch::Any)) => Ok(WriteWish::Absent),
+            (Some(wanted), None) => Ok(WriteWish::Matching(wanted)),
+            (None | Some(_), Some(_)) => Err(OpError::NotImplemented("If-None-Match")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: i64 = 1_000_000;
+
+    fn check(conditions: ReadConditions, expected: ReadVerdict) {
+        assert_eq!(conditions.judge("aa", AT as u64 * 1000 + 999), expected, "{conditions:?}");
+    }
+
+    fn tag(text: &str) -> Option<EtagMatch> {
+        Some(EtagMatch::Etag(text.to_owned()))
+    }
+
+    #[test]
+    fn each_alone() {
+        use ReadVerdict::{Failed, NotModified, Proceed};
+        let none = ReadConditions::default;
+        check(none(), Proceed);
+        check(ReadConditions { if_match: tag("aa"), ..none() }, Proceed);
+        check(ReadConditions { if_match: Some(EtagMatch::Any), ..none() }, Proceed);
+        check(ReadConditions { if_match: tag("bb"), ..none() }, Failed("If-Match"));
+        check(ReadConditions { if_none_match: tag("aa"), ..none() }, NotModified);
+        check(ReadConditions { if_none_match: tag("bb"), ..none() }, Proceed);
+        check(ReadConditions { if_modified_since: Some(AT), ..none() }, NotModified);
+        check(ReadConditions { if_modified_since: Some(AT - 1), ..none() }, Proceed);
+        check(ReadConditions { if_unmodified_since: Some(AT), ..none() }, Proceed);
+        let early = ReadConditions { if_unmodified_since: Some(AT - 1), ..none() };
+        check(early, Failed("If-Unmodified-Since"));
+    }
+
+    #[test]
+    fn etags_override_dates() {
+        let none = ReadConditions::default;
+        let matching_but_changed = ReadConditions {
+            if_match: tag("aa"),
+            if_unmodified_since: Some(AT - 1),
+            ..none()
+        };
+        check(matching_but_changed, ReadVerdict::Proceed);
+        let same_but_changed = ReadConditions {
+            if_none_match: tag("aa"),
+            if_modified_since: Some(AT - 1),
+            ..none()
+        };
+        check(same_but_changed, ReadVerdict::NotModified);
+        let other_but_unchanged = ReadConditions {
+            if_none_match: tag("bb"),
+            if_modified_since: Some(AT),
+            ..none()
+        };
+        check(other_but_unchanged, ReadVerdict::Proceed);
+    }
+
+    #[test]
+    fn writes_take_one_header_and_only_the_star_for_absence() {
+        let wish = |if_match, if_none_match| WriteConditions { if_match, if_none_match }.wish();
+        assert_eq!(wish(None, None).unwrap(), WriteWish::Always);
+        assert_eq!(wish(None, Some(EtagMatch::Any)).unwrap(), WriteWish::Absent);
+        let matching = wish(tag("aa"), None).unwrap();
+        assert_eq!(matching, WriteWish::Matching(EtagMatch::Etag("aa".into())));
+        assert!(wish(None, tag("aa")).is_err());
+        assert!(wish(tag("aa"), Some(EtagMatch::Any)).is_err());
+    }
+}

@@ -1,0 +1,154 @@
+//! Copying objects within the cluster: the key is wrapped anew, no byte moves.
+
+use super::conditions::{ReadConditions, WriteConditions};
+use super::error::OpError;
+use super::get::{Found, GetRequest};
+use super::ids::new_version;
+use super::names::{check_key, check_user_metadata};
+use super::put::Place;
+use super::write::Description;
+use super::{Caller, Rejection, Store};
+use megalith_crypto::Manifest;
+use megalith_crypto::manifest::Checksum;
+use megalith_model::command::{Blobs, Command, PutObject, Refusal};
+
+/// How often a copy is tried where its source was replaced meanwhile.
+const TRIES_MAX: usize = 3;
+
+/// What to copy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopySource {
+    /// Its bucket's name.
+    pub bucket: String,
+    /// Its key.
+    pub key: String,
+    /// Its version, as it came.
+    pub version: Option<String>,
+    /// When to copy it.
+    pub conditions: ReadConditions,
+}
+
+/// Where headers and user metadata come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MetadataSource {
+    /// From the source.
+    Copied,
+    /// From the request.
+    Replaced(Description),
+}
+
+/// An object to copy.
+#[derive(Clone, Debug)]
+pub struct CopyRequest {
+    /// From where.
+    pub source: CopySource,
+    /// The bucket's name.
+    pub bucket: String,
+    /// The key.
+    pub key: String,
+    /// What is told about it.
+    pub metadata: MetadataSource,
+    /// When to write it.
+    pub conditions: WriteConditions,
+}
+
+/// A copy as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyOutput {
+    /// The ETag without quotes.
+    pub etag: String,
+    /// When it was written, in milliseconds since 1970.
+    pub modified_ms: u64,
+    /// Its checksums.
+    pub checksums: Vec<Checksum>,
+}
+
+impl CopySource {
+    /// Finds and opens what is to be copied. A precondition that doesn't hold is an error of the
+    /// request here, also where a read would say "not modified".
+    pub(super) async fn find(
+        &self,
+        store: &Store,
+        caller: Caller,
+        with_blobs: bool,
+    ) -> Result<Found, OpError> {
+        let request = GetRequest {
+            bucket: self.bucket.clone(),
+            key: self.key.clone(),
+            version: self.version.clone(),
+            conditions: self.conditions.clone(),
+            ..GetRequest::default()
+        };
+        match store.find(caller, &self.bucket, &request, with_blobs).await {
+            Err(OpError::NotModified { .. }) => {
+                Err(OpError::PreconditionFailed("x-amz-copy-source-If-None-Match"))
+            }
+            other => other,
+        }
+    }
+}
+
+impl Store {
+    /// Copies an object.
+    ///
+    /// # Errors
+    /// See [`OpError`]; [`OpError::InvalidRequest`] for a copy onto itself that changes nothing.
+    pub async fn copy(&self, caller: Caller, request: &CopyRequest) -> Result<CopyOutput, OpError> {
+        check_key(&request.key)?;
+        let onto_itself =
+            request.source.bucket == request.bucket && request.source.key == request.key;
+        if onto_itself && request.metadata == MetadataSource::Copied {
+            return Err(OpError::InvalidRequest(
+                "This copy request is illegal because it is trying to copy an object to itself \
+                 without changing the object's metadata, storage class, website redirect \
+                 location or encryption attributes."
+                    .to_owned(),
+            ));
+        }
+        if let MetadataSource::Replaced(description) = &request.metadata {
+            check_user_metadata(&description.user_metadata)?;
+        }
+        for _ in 0..TRIES_MAX {
+            match self.copy_once(caller, request).await {
+                Err(Rejection::Refused(Refusal::SourceGone)) => {}
+                other => return other.map_err(OpError::from),
+            }
+        }
+        Err(OpError::SlowDown("the source of the copy is replaced again and again"))
+    }
+
+    async fn copy_once(
+        &self,
+        caller: Caller,
+        request: &CopyRequest,
+    ) -> Result<CopyOutput, Rejection> {
+        let failed = Rejection::Failed;
+        let found = request.source.find(self, caller, false).await.map_err(failed)?;
+        let located = self.bucket_now(caller, &request.bucket).await.map_err(failed)?;
+        let wish = request.conditions.clone().wish().map_err(failed)?;
+        let (bucket, key) = (located.row.id, request.key.as_str());
+        let first = self.condition(bucket, key, &wish).await.map_err(failed)?;
+        let mut manifest = Manifest::clone(&found.manifest);
+        if let MetadataSource::Replaced(description) = &request.metadata {
+            manifest.headers = description.headers.clone();
+            manifest.user_metadata = description.user_metadata.clone();
+        }
+        let time_ms = self.now_ms();
+        let place = Place { bucket, key, version: new_version(time_ms).map_err(failed)? };
+        let blobs = Blobs::Shared {
+            bucket: found.bucket,
+            key: request.source.key.as_bytes().to_vec(),
+            version: found.version,
+        };
+        let object = self.seal(place, &found.key, &manifest, blobs).map_err(failed)?;
+        let command = |condition| {
+            Command::PutObject(Box::new(PutObject { condition, ..object.clone() }))
+        };
+        self.commit(time_ms, (bucket, key), &wish, first, command).await?;
+        Ok(CopyOutput {
+            etag: manifest.etag,
+            modified_ms: time_ms,
+            checksums: manifest.checksums,
+        })
+    }
+}

@@ -1,0 +1,61 @@
+//! Deleting objects.
+
+use super::conditions::{EtagMatch, WriteWish};
+use super::error::OpError;
+use super::ids::check_version;
+use super::names::check_key;
+use super::{Caller, Store};
+use megalith_model::command::Command;
+use megalith_model::ids::BucketId;
+
+/// One object to delete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeleteRequest {
+    /// Its key.
+    pub key: String,
+    /// `versionId`, as it came.
+    pub version: Option<String>,
+    /// `If-Match`
+    pub if_match: Option<EtagMatch>,
+}
+
+impl Store {
+    /// Deletes an object; one that isn't there is deleted already.
+    ///
+    /// # Errors
+    /// [`OpError::PreconditionFailed`] also where a condition names an object that isn't there.
+    pub async fn delete(
+        &self,
+        caller: Caller,
+        bucket: &str,
+        request: &DeleteRequest,
+    ) -> Result<(), OpError> {
+        let located = self.bucket(caller, bucket).await?;
+        match self.delete_in(located.row.id, request).await {
+            Err(error) if located.explains(&error) => {
+                let now = self.bucket_now(caller, bucket).await?;
+                self.delete_in(now.row.id, request).await
+            }
+            other => other,
+        }
+    }
+
+    async fn delete_in(&self, bucket: BucketId, request: &DeleteRequest) -> Result<(), OpError> {
+        let key = request.key.as_str();
+        check_key(key)?;
+        check_version(request.version.as_deref())?;
+        let wish = request.if_match.clone().map_or(WriteWish::Always, WriteWish::Matching);
+        let gone = |error| match error {
+            OpError::NoSuchKey => OpError::PreconditionFailed("If-Match"),
+            other => other,
+        };
+        let first = self.condition(bucket, key, &wish).await.map_err(gone)?;
+        let command = |condition| Command::DeleteObject {
+            bucket,
+            key: key.as_bytes().to_vec(),
+            condition,
+        };
+        let outcome = self.commit(self.now_ms(), (bucket, key), &wish, first, command).await;
+        outcome.map(drop).map_err(|rejection| gone(rejection.into()))
+    }
+}

@@ -1,0 +1,139 @@
+//! Why an operation was refused or failed. Knows nothing of HTTP.
+
+use megalith_crypto::CryptoError;
+
+/// Why an operation was refused or failed.
+#[derive(Debug, thiserror::Error)]
+pub enum OpError {
+    /// The caller isn't the bucket's owner.
+    #[error("access denied")]
+    AccessDenied,
+    /// No such bucket.
+    #[error("no such bucket")]
+    NoSuchBucket,
+    /// The caller has that bucket already.
+    #[error("bucket owned by the caller")]
+    BucketAlreadyOwnedByYou,
+    /// Somebody else has that bucket.
+    #[error("bucket name taken")]
+    BucketAlreadyExists,
+    /// The bucket holds objects or uploads.
+    #[error("bucket not empty")]
+    BucketNotEmpty,
+    /// A bucket may not be named so.
+    #[error("invalid bucket name")]
+    InvalidBucketName,
+    /// No such key.
+    #[error("no such key")]
+    NoSuchKey,
+    /// No such version.
+    #[error("no such version")]
+    NoSuchVersion,
+    /// No such upload.
+    #[error("no such upload")]
+    NoSuchUpload,
+    /// The key is over 1,024 bytes long.
+    #[error("key too long")]
+    KeyTooLong,
+    /// A precondition doesn't hold.
+    #[error("precondition failed: {0}")]
+    PreconditionFailed(&'static str),
+    /// The reader has the current version already.
+    #[error("not modified")]
+    NotModified {
+        /// The ETag without quotes.
+        etag: String,
+        /// When it was written, in milliseconds since 1970.
+        modified_ms: u64,
+    },
+    /// Other writers changed the object each time the condition was looked at.
+    #[error("conflicting conditional requests")]
+    ConditionalConflict,
+    /// Not one byte of the range is there.
+    #[error("range not satisfiable, {total} bytes")]
+    InvalidRange {
+        /// The object's length in bytes.
+        total: u64,
+    },
+    /// A named part isn't there or has another ETag.
+    #[error("invalid part")]
+    InvalidPart,
+    /// Parts were not named in ascending order.
+    #[error("invalid part order")]
+    InvalidPartOrder,
+    /// A part number that the object has not.
+    #[error("invalid part number")]
+    InvalidPartNumber,
+    /// A part that is not the last one is under 5 MiB long.
+    #[error("part {part} has only {size} bytes")]
+    EntityTooSmall {
+        /// Its number.
+        part: u32,
+        /// Its bytes.
+        size: u64,
+    },
+    /// More bytes than one request may bring.
+    #[error("entity too large")]
+    EntityTooLarge,
+    /// The length of the body isn't known.
+    #[error("missing content length")]
+    MissingContentLength,
+    /// The body ended early or went on too long.
+    #[error("incomplete body")]
+    IncompleteBody,
+    /// The body's sender was silent for too long.
+    #[error("body timed out")]
+    BodyTimeout,
+    /// A signature inside the body is false.
+    #[error("signature of a chunk does not match")]
+    BodySignature,
+    /// The body doesn't hash to `x-amz-content-sha256`.
+    #[error("body does not match its signed hash")]
+    BodySha256,
+    /// The body's chunks or trailers are malformed.
+    #[error("malformed chunked body")]
+    BodyMalformed,
+    /// The body doesn't hash to what was claimed.
+    #[error("{0} does not match")]
+    BadDigest(&'static str),
+    /// `Content-MD5` is no MD5.
+    #[error("invalid digest")]
+    InvalidDigest,
+    /// User metadata over 2 KiB.
+    #[error("metadata too large")]
+    MetadataTooLarge,
+    /// An argument makes no sense.
+    #[error("invalid argument: {0}")]
+    InvalidArgument(String),
+    /// A request makes no sense.
+    #[error("invalid request: {0}")]
+    InvalidRequest(String),
+    /// What the caller asks for isn't there yet.
+    #[error("not implemented: {0}")]
+    NotImplemented(&'static str),
+    /// Too busy, or the cluster changed under the write: try again.
+    #[error("slow down: {0}")]
+    SlowDown(&'static str),
+    /// The cluster gave no answer, or not a clear one: try again.
+    #[error("unavailable: {0}")]
+    Unavailable(String),
+    /// What is stored doesn't open or doesn't fit together. A person must look.
+    #[error("stored record is damaged: {0}")]
+    Damaged(&'static str),
+    /// A broken promise of our own.
+    #[error("internal: {0}")]
+    Internal(String),
+}
+
+impl OpError {
+    /// Turns a failure to seal into an error of ours: nothing was stored.
+    #[must_use]
+    pub fn sealing(error: CryptoError) -> Self {
+        match error {
+            CryptoError::TooLarge { what: "manifest" | "user metadata" | "text", .. } => {
+                Self::MetadataTooLarge
+            }
+            other => Self::Internal(format!("seal: {other}")),
+        }
+    }
+}

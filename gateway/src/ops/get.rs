@@ -1,0 +1,411 @@
+//! Reading objects: their description, their bytes, ranges and parts of them.
+//!
+//! Owns: opening the manifest and checking that it fits its row, preconditions, and which parts
+//! are asked for. Many parts are looked up a group at a time while the body streams.
+
+use super::conditions::{ReadConditions, ReadVerdict};
+use super::error::OpError;
+use super::ids::check_version;
+use super::names::check_key;
+use super::ports::Plaintext;
+use super::range::RangeWish;
+use super::write::get_error;
+use super::{Caller, Store, internal_reply};
+use crate::pipeline::{GetError, PartToRead, ReadPlan};
+use futures::{StreamExt, TryStreamExt, stream};
+use megalith_crypto::manifest::Checksum;
+use megalith_crypto::{DataKey, Manifest, ManifestPart, ObjectContext};
+use megalith_model::ids::{BlobId, BucketId, VersionId, VolumeId};
+use megalith_model::query::{BlobView, ObjectView, Query, Reply};
+use megalith_model::topology::Volume;
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Parts whose places are looked up at a time.
+const GROUP_PARTS: usize = 64;
+/// How often an object is looked up anew where it was replaced while it was opened.
+const LOOKS_MAX: usize = 3;
+
+/// An object to read.
+#[derive(Clone, Debug, Default)]
+pub struct GetRequest {
+    /// The bucket's name.
+    pub bucket: String,
+    /// The key.
+    pub key: String,
+    /// `versionId`, as it came.
+    pub version: Option<String>,
+    /// When to answer.
+    pub conditions: ReadConditions,
+    /// Which bytes.
+    pub range: Option<RangeWish>,
+    /// Which part.
+    pub part_number: Option<u32>,
+}
+
+/// An object's description, opened and checked.
+#[derive(Clone)]
+pub struct Found {
+    /// Which version it is.
+    pub version: VersionId,
+    /// Its bytes.
+    pub size: u64,
+    /// When it was written, in milliseconds since 1970.
+    pub modified_ms: u64,
+    /// All else that is told about it.
+    pub manifest: Arc<Manifest>,
+    pub(super) bucket: BucketId,
+    pub(super) key: Arc<DataKey>,
+    blobs: Vec<BlobView>,
+    volumes: Vec<Volume>,
+}
+
+/// A part of an object that was uploaded in parts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartInfo {
+    /// Its number.
+    pub number: u32,
+    /// Its bytes.
+    pub size: u64,
+    /// Its checksums.
+    pub checksums: Vec<Checksum>,
+}
+
+/// An answer to [`GetRequest`].
+pub struct GetOutput {
+    /// The object.
+    pub found: Found,
+    /// The bytes that are given out.
+    pub bytes: Range<u64>,
+    /// True where a range or part was asked for.
+    pub partial: bool,
+    /// The body; none for HEAD.
+    pub body: Option<Plaintext>,
+}
+
+impl Found {
+    /// The ETag without quotes.
+    #[must_use]
+    pub fn etag(&self) -> &str {
+        &self.manifest.etag
+    }
+
+    /// Its parts, where it was uploaded in parts.
+    #[must_use]
+    pub fn parts(&self) -> Option<Vec<PartInfo>> {
+        let uploaded = self.manifest.parts.first().is_some_and(|part| part.number != 0);
+        uploaded.then(|| {
+            let info = |part: &ManifestPart| PartInfo {
+                number: part.number,
+                size: part.plain_len,
+                checksums: part.checksums.clone(),
+            };
+            self.manifest.parts.iter().map(info).collect()
+        })
+    }
+
+    /// Finds a part's bytes.
+    fn part_bytes(&self, number: u32) -> Result<Range<u64>, OpError> {
+        let mut start = 0;
+        for part in &self.manifest.parts {
+            let end = start + part.plain_len;
+            if part.number == number || (part.number == 0 && number == 1) {
+                return Ok(start..end);
+            }
+            start = end;
+        }
+        Err(OpError::InvalidPartNumber)
+    }
+}
+
+impl Store {
+    /// Describes an object without reading its bytes.
+    ///
+    /// # Errors
+    /// See [`OpError`].
+    pub async fn head(&self, caller: Caller, request: &GetRequest) -> Result<GetOutput, OpError> {
+        let found = self.find(caller, &request.bucket, request, false).await?;
+        let (bytes, partial) = choose(&found, request)?;
+        Ok(GetOutput { found, bytes, partial, body: None })
+    }
+
+    /// Reads an object; done when the first bytes are there, so that what fails at once is still
+    /// an error. After that an error ends the body early.
+    ///
+    /// # Errors
+    /// See [`OpError`].
+    pub async fn get(&self, caller: Caller, request: &GetRequest) -> Result<GetOutput, OpError> {
+        let mut seen = None;
+        for _ in 0..LOOKS_MAX {
+            let found = self.find(caller, &request.bucket, request, true).await?;
+            let (bytes, partial) = choose(&found, request)?;
+            let version = found.version;
+            match self.read(&found, bytes.clone()).await {
+                Ok(body) => return Ok(GetOutput { found, bytes, partial, body: Some(body) }),
+                // Perhaps it was replaced while it was opened: then there is a newer one.
+                Err(error @ (GetError::Unavailable { .. } | GetError::Inconsistent { .. }))
+                    if seen != Some(version) =>
+                {
+                    tracing::debug!(%error, "look again for the object");
+                    seen = Some(version);
+                }
+                Err(error) => return Err(get_error(error)),
+            }
+        }
+        Err(OpError::Unavailable("the object is replaced again and again".to_owned()))
+    }
+
+    /// Finds and opens an object, and judges the preconditions.
+    pub(super) async fn find(
+        &self,
+        caller: Caller,
+        bucket: &str,
+        request: &GetRequest,
+        with_blobs: bool,
+    ) -> Result<Found, OpError> {
+        check_key(&request.key)?;
+        let located = self.bucket(caller, bucket).await?;
+        check_version(request.version.as_deref())?;
+        let found = match self.find_in(located.row.id, &request.key, with_blobs).await {
+            Err(error) if located.explains(&error) => {
+                let now = self.bucket_now(caller, bucket).await?;
+                self.find_in(now.row.id, &request.key, with_blobs).await?
+            }
+            other => other?,
+        };
+        match request.conditions.judge(found.etag(), found.modified_ms) {
+            ReadVerdict::Proceed => Ok(found),
+            ReadVerdict::Failed(header) => Err(OpError::PreconditionFailed(header)),
+            ReadVerdict::NotModified => Err(OpError::NotModified {
+                etag: found.etag().to_owned(),
+                modified_ms: found.modified_ms,
+            }),
+        }
+    }
+
+    async fn find_in(
+        &self,
+        bucket: BucketId,
+        key: &str,
+        with_blobs: bool,
+    ) -> Result<Found, OpError> {
+        let view = self.current(bucket, key, with_blobs).await?.ok_or(OpError::NoSuchKey)?;
+        self.open(bucket, key, *view).await
+    }
+
+    async fn open(
+        &self,
+        bucket: BucketId,
+        key: &str,
+        view: ObjectView,
+    ) -> Result<Found, OpError> {
+        let ObjectView { version, row, blobs, volumes } = view;
+        let context = ObjectContext {
+            cluster: self.keys().cluster().0,
+            bucket: bucket.0,
+            key: key.as_bytes(),
+            version: version.0,
+        };
+        let data_key = self.keys().unwrap(&row.wrapped_key, &context).await?;
+        let manifest = Manifest::open(&data_key, &context, row.size, &row.sealed_manifest)
+            .map_err(|_| damaged("manifest", bucket, version))?;
+        let named = manifest.parts.iter().map(|part| BlobId(part.blob));
+        if !named.eq(row.blobs.iter().copied()) {
+            return Err(damaged("list of blobs", bucket, version));
+        }
+        Ok(Found {
+            version,
+            size: row.size,
+            modified_ms: row.modified_ms,
+            manifest: Arc::new(manifest),
+            bucket,
+            key: Arc::new(data_key),
+            blobs,
+            volumes,
+        })
+    }
+
+    /// Reads bytes of an opened object.
+    pub(super) async fn read(
+        &self,
+        found: &Found,
+        bytes: Range<u64>,
+    ) -> Result<Plaintext, GetError> {
+        let mut groups = groups(&found.manifest, &bytes).into_iter();
+        let Some(first) = groups.next() else { return Ok(stream::empty().boxed()) };
+        let head = self.read_group(found, first).await?;
+        let rest: Vec<Group> = groups.collect();
+        if rest.is_empty() {
+            return Ok(head);
+        }
+        let (store, found) = (self.clone(), found.clone());
+        let tail = stream::iter(rest)
+            .then(move |group| {
+                let (store, found) = (store.clone(), found.clone());
+                async move { store.read_group(&found, group).await }
+            })
+            .try_flatten();
+        Ok(head.chain(tail).boxed())
+    }
+
+    async fn read_group(&self, found: &Found, group: Group) -> Result<Plaintext, GetError> {
+        let parts = &found.manifest.parts[group.parts];
+        let plan = self.plan(found, parts).await?;
+        self.blobs().read(plan, group.bytes).await
+    }
+
+    /// Finds where parts are: in what came with the object, or by asking.
+    async fn plan(&self, found: &Found, parts: &[ManifestPart]) -> Result<ReadPlan, GetError> {
+        let unavailable = |part: &ManifestPart| GetError::Unavailable {
+            blob: BlobId(part.blob),
+            segment: 0,
+            good: 0,
+            needed: 1,
+        };
+        let mut views: HashMap<BlobId, BlobView> =
+            found.blobs.iter().map(|view| (view.blob, view.clone())).collect();
+        let mut volumes = found.volumes.clone();
+        let missing: Vec<BlobId> = parts
+            .iter()
+            .map(|part| BlobId(part.blob))
+            .filter(|blob| !views.contains_key(blob))
+            .collect();
+        if let (Some(first), false) = (parts.first(), missing.is_empty()) {
+            let asked = self.look_up(missing, &volumes).await;
+            let (more, more_volumes) = asked.map_err(|_| unavailable(first))?;
+            views.extend(more.into_iter().map(|view| (view.blob, view)));
+            volumes.extend(more_volumes);
+        }
+        let part_to_read = |part: &ManifestPart| {
+            Ok(PartToRead {
+                view: views.remove(&BlobId(part.blob)).ok_or_else(|| unavailable(part))?,
+                header: part.header,
+                plain_len: part.plain_len,
+                part: part.number,
+            })
+        };
+        let parts = parts.iter().map(part_to_read).collect::<Result<_, GetError>>()?;
+        Ok(ReadPlan { parts, volumes, key: Arc::clone(&found.key) })
+    }
+
+    async fn look_up(
+        &self,
+        blobs: Vec<BlobId>,
+        known: &[Volume],
+    ) -> Result<(Vec<BlobView>, Vec<Volume>), OpError> {
+        let Reply::Blobs(views) = self.query(Query::Blobs { blobs }).await? else {
+            return Err(internal_reply());
+        };
+        let named = views.iter().flat_map(|view| &view.row.segments).map(|row| row.volume);
+        let volumes: BTreeSet<VolumeId> =
+            named.filter(|id| !known.iter().any(|volume| volume.id == *id)).collect();
+        if volumes.is_empty() {
+            return Ok((views, Vec::new()));
+        }
+        let volumes = volumes.into_iter().collect();
+        match self.query(Query::Volumes { volumes }).await? {
+            Reply::Volumes(volumes) => Ok((views, volumes)),
+            _ => Err(internal_reply()),
+        }
+    }
+}
+
+/// Parts that are read together, and which of their bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Group {
+    parts: Range<usize>,
+    bytes: Range<u64>,
+}
+
+/// Cuts a range of an object into groups of parts.
+fn groups(manifest: &Manifest, bytes: &Range<u64>) -> Vec<Group> {
+    let mut groups = Vec::new();
+    let mut start = 0;
+    let mut index = 0;
+    for parts in manifest.parts.chunks(GROUP_PARTS) {
+        let mut found: Option<Group> = None;
+        for part in parts {
+            let end = start + part.plain_len;
+            let from = bytes.start.max(start);
+            let to = bytes.end.min(end);
+            if from < to {
+                let group = found.get_or_insert(Group {
+                    parts: index..index,
+                    bytes: from - start..from - start,
+                });
+                group.parts.end = index + 1;
+                group.bytes.end += to - from;
+            }
+            (start, index) = (end, index + 1);
+        }
+        groups.extend(found);
+    }
+    groups
+}
+
+/// Finds the bytes that a request asks for, and whether they are a part of the object.
+fn choose(found: &Found, request: &GetRequest) -> Result<(Range<u64>, bool), OpError> {
+    match (request.range, request.part_number) {
+        (None, None) => Ok((0..found.size, false)),
+        (Some(range), None) => Ok((range.resolve(found.size)?, true)),
+        (None, Some(number)) => Ok((found.part_bytes(number)?, true)),
+        (Some(_), Some(_)) => Err(OpError::InvalidRequest(
+            "Cannot specify both Range header and partNumber query parameter".to_owned(),
+        )),
+    }
+}
+
+fn damaged(what: &'static str, bucket: BucketId, version: VersionId) -> OpError {
+    tracing::error!(%bucket, %version, what, "a stored record does not open");
+    OpError::Damaged(what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use megalith_crypto::StreamHeader;
+
+    fn manifest(lengths: &[u64]) -> Manifest {
+        let part = |(index, plain_len): (usize, &u64)| ManifestPart {
+            number: index as u32 + 1,
+            plain_len: *plain_len,
+            blob: index as u64,
+            header: StreamHeader::from_bytes(&[0; StreamHeader::LEN]),
+            checksums: Vec::new(),
+        };
+        Manifest { parts: lengths.iter().enumerate().map(part).collect(), ..Manifest::default() }
+    }
+
+    #[test]
+    fn a_range_takes_only_the_parts_it_touches() {
+        let three = manifest(&[10, 20, 30]);
+        let check = |bytes, parts, inner| {
+            assert_eq!(groups(&three, &bytes), [Group { parts, bytes: inner }]);
+        };
+        check(0..60, 0..3, 0..60);
+        check(9..11, 0..2, 9..11);
+        check(10..11, 1..2, 0..1);
+        check(15..60, 1..3, 5..50);
+        check(59..60, 2..3, 29..30);
+        assert!(groups(&three, &(0..0)).is_empty());
+        assert!(groups(&manifest(&[0]), &(0..0)).is_empty());
+    }
+
+    #[test]
+    fn groups_cover_a_range_once() {
+        let many = manifest(&[7; 200]);
+        for bytes in [0..1400, 5..1000, 447..449, 1399..1400] {
+            let groups = groups(&many, &bytes);
+            let mut next = bytes.start;
+            for group in &groups {
+                let base = group.parts.start as u64 * 7;
+                assert_eq!(base + group.bytes.start, next, "{bytes:?}");
+                assert!(group.parts.len() <= GROUP_PARTS);
+                next = base + group.bytes.end;
+                assert!(next <= group.parts.end as u64 * 7);
+            }
+            assert_eq!(next, bytes.end);
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The ring of key-encryption keys at work, and the list sealers below it.
+//!
+//! Owns: loading the KEKs, making the first one, noticing a newer one. Must never use a ring that
+//! the root key did not seal.
+
+use super::error::OpError;
+use super::ports::{Metadata, MetadataError};
+use super::{internal_reply, unavailable};
+use megalith_crypto::{
+    CryptoError, DataKey, KeyRing, ListingSealer, ObjectContext, RootKey, UploadContext,
+};
+use megalith_model::command::{Command, Envelope};
+use megalith_model::ids::{BucketId, ClusterId};
+use megalith_model::query::{Query, Reply};
+use megalith_model::rows::KekRow;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Sealers kept; beyond that all are derived anew.
+const SEALERS_MAX: usize = 4096;
+/// KEKs are asked for again at most this often, however many records don't open.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The keys of a gateway.
+pub struct Keys {
+    cluster: ClusterId,
+    root: RootKey,
+    meta: Arc<dyn Metadata>,
+    state: Mutex<State>,
+}
+
+struct State {
+    ring: KeyRing,
+    sealers: HashMap<BucketId, Arc<ListingSealer>>,
+    loaded: Instant,
+}
+
+/// Why the keys could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum KeysError {
+    /// The metadata group didn't answer.
+    #[error("read the key-encryption keys")]
+    Metadata(#[from] MetadataError),
+    /// The answer was none to the question.
+    #[error("the metadata group answered another question")]
+    Reply,
+    /// The root key is another cluster's, or a record was altered.
+    #[error("the root key does not open this cluster's key-encryption keys")]
+    Root(#[source] CryptoError),
+    /// A new key couldn't be made.
+    #[error("make a key-encryption key")]
+    Make(#[source] CryptoError),
+}
+
+impl Keys {
+    /// Loads the KEKs; makes version 1 where there is none. Of several gateways that do so at the
+    /// same time one wins, and all use what is there then.
+    ///
+    /// # Errors
+    /// See [`KeysError`].
+    pub async fn open(
+        meta: Arc<dyn Metadata>,
+        cluster: ClusterId,
+        root: RootKey,
+        time_ms: u64,
+    ) -> Result<Self, KeysError> {
+        let mut rows = load(&*meta).await?;
+        if rows.is_empty() {
+            let sealed_kek =
+                KeyRing::new_kek(&root, cluster.0, 1).map_err(KeysError::Make)?;
+            let command = Command::PutKek { version: 1, sealed_kek };
+            let proposed = meta.propose(Envelope { time_ms, token: None, command }).await;
+            rows = load(&*meta).await?;
+            if rows.is_empty() {
+                proposed?.map_err(|refusal| MetadataError::Rejected(refusal.to_string()))?;
+                return Err(KeysError::Reply);
+            }
+        }
+        let ring = open_ring(&root, cluster, &rows).map_err(KeysError::Root)?;
+        let state = State { ring, sealers: HashMap::new(), loaded: Instant::now() };
+        Ok(Self { cluster, root, meta, state: Mutex::new(state) })
+    }
+
+    /// The ring as it is known now.
+    #[must_use]
+    pub fn ring(&self) -> KeyRing {
+        self.state().ring.clone()
+    }
+
+    /// The cluster that the keys belong to.
+    #[must_use]
+    pub fn cluster(&self) -> ClusterId {
+        self.cluster
+    }
+
+    /// The sealer of a bucket's list rows.
+    #[must_use]
+    pub fn listing(&self, bucket: BucketId) -> Arc<ListingSealer> {
+        let mut state = self.state();
+        if let Some(sealer) = state.sealers.get(&bucket) {
+            return Arc::clone(sealer);
+        }
+        let sealer = Arc::new(state.ring.listing(bucket.0));
+        if state.sealers.len() >= SEALERS_MAX {
+            state.sealers.clear();
+        }
+        state.sealers.insert(bucket, Arc::clone(&sealer));
+        sealer
+    }
+
+    /// Unwraps an object's data key; asks for newer KEKs where it doesn't open.
+    ///
+    /// # Errors
+    /// [`OpError::Damaged`], [`OpError::Unavailable`].
+    pub async fn unwrap(
+        &self,
+        wrapped: &[u8],
+        object: &ObjectContext<'_>,
+    ) -> Result<DataKey, OpError> {
+        self.opened("data key", |ring| ring.unwrap(wrapped, object)).await
+    }
+
+    /// Unwraps an upload's data key likewise.
+    ///
+    /// # Errors
+    /// As [`Keys::unwrap`].
+    pub async fn unwrap_upload(
+        &self,
+        wrapped: &[u8],
+        upload: &UploadContext<'_>,
+    ) -> Result<DataKey, OpError> {
+        self.opened("upload key", |ring| ring.unwrap_upload(wrapped, upload)).await
+    }
+
+    /// Opens something with the ring, and once more with newer KEKs where it doesn't open.
+    ///
+    /// # Errors
+    /// [`OpError::Damaged`] naming `what`, [`OpError::Unavailable`].
+    pub async fn opened<T>(
+        &self,
+        what: &'static str,
+        open: impl Fn(&KeyRing) -> Result<T, CryptoError>,
+    ) -> Result<T, OpError> {
+        if let Ok(opened) = open(&self.ring()) {
+            return Ok(opened);
+        }
+        self.reload().await?;
+        open(&self.ring()).map_err(|_| OpError::Damaged(what))
+    }
+
+    async fn reload(&self) -> Result<(), OpError> {
+        {
+            let mut state = self.state();
+            if state.loaded.elapsed() < RELOAD_INTERVAL {
+                return Ok(());
+            }
+            state.loaded = Instant::now();
+        }
+        let rows = match self.meta.query(Query::Keks).await.map_err(unavailable)? {
+            Reply::Keks(rows) => rows,
+            _ => return Err(internal_reply()),
+        };
+        let ring = open_ring(&self.root, self.cluster, &rows)
+            .map_err(|_| OpError::Damaged("key-encryption key"))?;
+        let mut state = self.state();
+        state.ring = ring;
+        state.sealers.clear();
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn load(meta: &dyn Metadata) -> Result<Vec<KekRow>, KeysError> {
+    match meta.query(Query::Keks).await? {
+        Reply::Keks(rows) => Ok(rows),
+        _ => Err(KeysError::Reply),
+    }
+}
+
+fn open_ring(
+    root: &RootKey,
+    cluster: ClusterId,
+    rows: &[KekRow],
+) -> Result<KeyRing, CryptoError> {
+    let keks: Vec<(u32, &[u8])> =
+        rows.iter().map(|row| (row.version, row.sealed_kek.as_slice())).collect();
+    KeyRing::open(root, cluster.0, &keks)
+}

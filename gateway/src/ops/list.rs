@@ -1,0 +1,107 @@
+//! Listing a bucket's keys, a page at a time.
+
+use super::error::OpError;
+use super::{Caller, Store, internal_reply};
+use megalith_crypto::ListingEntry;
+use megalith_crypto::manifest::ChecksumType;
+use megalith_model::query::{ListQuery, PAGE_ROWS_MAX, Query, Reply};
+use megalith_model::rows::NameRow;
+
+/// Which page.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListRequest {
+    /// The bucket's name.
+    pub bucket: String,
+    /// Keys that begin so.
+    pub prefix: String,
+    /// Folds keys at this text, where not empty.
+    pub delimiter: String,
+    /// Keys strictly after this one.
+    pub after: String,
+    /// At most so many; more than 1,000 are 1,000.
+    pub max: u32,
+}
+
+/// An object as a listing shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedObject {
+    /// The key.
+    pub key: String,
+    /// Its bytes.
+    pub size: u64,
+    /// When it was written, in milliseconds since 1970.
+    pub modified_ms: u64,
+    /// The ETag without quotes.
+    pub etag: String,
+    /// Names of its checksum algorithms.
+    pub checksum_algorithms: Vec<String>,
+    /// What those cover.
+    pub checksum_type: Option<ChecksumType>,
+}
+
+/// A page.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListOutput {
+    /// Objects, ascending by the bytes of their keys.
+    pub objects: Vec<ListedObject>,
+    /// Common prefixes, ascending.
+    pub common_prefixes: Vec<String>,
+    /// Where the next page starts; none at the end.
+    pub next: Option<String>,
+}
+
+impl Store {
+    /// Lists a page of a bucket's keys.
+    ///
+    /// # Errors
+    /// [`OpError::NoSuchBucket`], [`OpError::AccessDenied`]; [`OpError::Damaged`] where a row
+    /// doesn't open: a listing never leaves out what it can't read.
+    pub async fn list(&self, caller: Caller, request: ListRequest) -> Result<ListOutput, OpError> {
+        let bucket = self.bucket_now(caller, &request.bucket).await?.row.id;
+        let max = request.max.min(PAGE_ROWS_MAX);
+        if max == 0 {
+            return Ok(ListOutput::default());
+        }
+        let query = Query::List(ListQuery {
+            bucket,
+            prefix: request.prefix.into_bytes(),
+            delimiter: request.delimiter.into_bytes(),
+            after: request.after.into_bytes(),
+            max,
+        });
+        let Reply::Listing(page) = self.query(query).await? else {
+            return Err(internal_reply());
+        };
+        let mut objects = Vec::with_capacity(page.entries.len());
+        for (key, row) in page.entries {
+            let NameRow { version, size, modified_ms, sealed_listing, delete_marker } = row;
+            if delete_marker {
+                continue;
+            }
+            let entry = self.open_listing(bucket, &key, version, &sealed_listing).await?;
+            let ListingEntry { plain_len, etag, checksum_algorithms, checksum_type, .. } = entry;
+            if plain_len != size {
+                return Err(OpError::Damaged("list row"));
+            }
+            objects.push(ListedObject {
+                key: text(key)?,
+                size,
+                modified_ms,
+                etag,
+                checksum_algorithms,
+                checksum_type,
+            });
+        }
+        Ok(ListOutput {
+            objects,
+            common_prefixes: page.common_prefixes.into_iter().map(text).collect::<Result<_, _>>()?,
+            next: page.next.map(text).transpose()?,
+        })
+    }
+}
+
+/// Reads a key, which was UTF-8 when it was written. A delimiter may cut a common prefix only
+/// between characters, because it is UTF-8 itself.
+pub(super) fn text(key: Vec<u8>) -> Result<String, OpError> {
+    String::from_utf8(key).map_err(|_| OpError::Damaged("key"))
+}

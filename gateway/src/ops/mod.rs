@@ -1,0 +1,166 @@
+//! S3's operations in our own words: buckets, objects, listings, uploads.
+//!
+//! Owns what each operation promises: conditions, checks before anything is proposed, sealing,
+//! and the mapping of refusals. Knows nothing of s3s, HTTP or XML ([`crate::s3`] does), nor of
+//! how bytes are coded ([`crate::pipeline`] does). Must never answer success for an outcome that
+//! is not known, or "no such key" for an object that could not be asked for.
+
+mod buckets;
+pub mod checksum;
+mod commit;
+pub mod conditions;
+mod copy;
+mod delete;
+pub mod error;
+mod get;
+mod ids;
+pub mod keys;
+mod list;
+mod multipart;
+pub mod names;
+pub mod ports;
+mod put;
+pub mod range;
+mod write;
+
+pub use buckets::BucketPage;
+pub use copy::{CopyOutput, CopyRequest, CopySource, MetadataSource};
+pub use delete::DeleteRequest;
+pub use error::OpError;
+pub use get::{Found, GetOutput, GetRequest, PartInfo};
+pub use list::{ListOutput, ListRequest, ListedObject};
+pub use multipart::{
+    CompleteOutput, CompleteRequest, CreateUploadRequest, CreatedUpload, ListPartsOutput,
+    ListUploadsOutput, ListUploadsRequest, ListedPart, ListedUpload, NamedPart, PartCopyRequest,
+    PartOutput, PartRequest, UploadName,
+};
+pub use put::{PutOutput, PutRequest};
+pub use write::{Body, BodyError, Description, Trailer};
+
+use keys::Keys;
+use megalith_client::new_token;
+use megalith_model::command::{Command, Envelope, Outcome, Refusal};
+use megalith_model::ids::AccountId;
+use megalith_model::query::{Query, Reply};
+use ports::{Blobs, Metadata, MetadataError};
+use std::sync::Arc;
+
+/// Tells the time in milliseconds since 1970.
+pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// Who asks: an account whose signature was checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// The account.
+    pub account: AccountId,
+}
+
+/// What the operations work with.
+pub struct Parts {
+    /// The metadata group.
+    pub meta: Arc<dyn Metadata>,
+    /// The blob pipeline.
+    pub blobs: Arc<dyn Blobs>,
+    /// The keys.
+    pub keys: Arc<Keys>,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// The operations. Cloned handles share everything.
+#[derive(Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    parts: Parts,
+    buckets: buckets::Cache,
+}
+
+/// Why a command was not applied.
+enum Rejection {
+    /// It was judged and refused; nothing has changed.
+    Refused(Refusal),
+    /// It was not judged, or nobody knows.
+    Failed(OpError),
+}
+
+impl Store {
+    /// Builds the operations over their parts.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self { shared: Arc::new(Shared { parts, buckets: buckets::Cache::default() }) }
+    }
+
+    fn keys(&self) -> &Keys {
+        &self.shared.parts.keys
+    }
+
+    fn blobs(&self) -> &dyn Blobs {
+        &*self.shared.parts.blobs
+    }
+
+    fn now_ms(&self) -> u64 {
+        (self.shared.parts.clock)()
+    }
+
+    async fn query(&self, query: Query) -> Result<Reply, OpError> {
+        self.shared.parts.meta.query(query).await.map_err(unavailable)
+    }
+
+    async fn propose(&self, time_ms: u64, command: Command) -> Result<Outcome, Rejection> {
+        let envelope = Envelope { time_ms, token: Some(new_token()), command };
+        match self.shared.parts.meta.propose(envelope).await {
+            Ok(Ok(outcome)) => Ok(outcome),
+            Ok(Err(refusal)) => Err(Rejection::Refused(refusal)),
+            Err(error) => Err(Rejection::Failed(unavailable(error))),
+        }
+    }
+}
+
+impl From<Rejection> for OpError {
+    fn from(rejection: Rejection) -> Self {
+        match rejection {
+            Rejection::Refused(refusal) => refusal.into(),
+            Rejection::Failed(error) => error,
+        }
+    }
+}
+
+impl From<Refusal> for OpError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NoSuchBucket => Self::NoSuchBucket,
+            Refusal::NoSuchKey | Refusal::SourceGone => Self::NoSuchKey,
+            Refusal::NoSuchUpload => Self::NoSuchUpload,
+            Refusal::NoSuchPart(_) => Self::InvalidPart,
+            Refusal::Condition { .. } => Self::PreconditionFailed("If-Match"),
+            Refusal::BucketExists { .. } => Self::BucketAlreadyExists,
+            Refusal::BucketNotEmpty => Self::BucketNotEmpty,
+            Refusal::LeaseClosed { .. } => Self::SlowDown("the lease of blob ids was closed"),
+            Refusal::StaleVolume { .. } => Self::SlowDown("a volume changed during the write"),
+            Refusal::NameTaken | Refusal::NoSuchAccount => Self::AccessDenied,
+            Refusal::OtherCluster | Refusal::BlobExists { .. } | Refusal::Malformed(_) => {
+                Self::Internal(refusal.to_string())
+            }
+        }
+    }
+}
+
+fn unavailable(error: MetadataError) -> OpError {
+    match error {
+        MetadataError::Unknown(_) | MetadataError::Unavailable(_) => {
+            OpError::Unavailable(error.to_string())
+        }
+        MetadataError::Rejected(_) => OpError::Internal(error.to_string()),
+    }
+}
+
+fn internal_reply() -> OpError {
+    OpError::Internal("the metadata group answered another question".to_owned())
+}
+
+fn internal_outcome() -> OpError {
+    OpError::Internal("the metadata group answered another command".to_owned())
+}

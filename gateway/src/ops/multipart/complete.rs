@@ -1,0 +1,286 @@
+//! Completing an upload: one command that links its parts. No byte is copied.
+
+use super::{Opened, PARTS_MAX, UploadName, parse_upload};
+use crate::ops::checksum::{Algorithm, Value, compose, multipart_etag};
+use crate::ops::conditions::WriteConditions;
+use crate::ops::error::OpError;
+use crate::ops::ids::{came_from, version_of_upload};
+use crate::ops::put::Place;
+use crate::ops::{Caller, Rejection, Store};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use megalith_crypto::manifest::{Checksum, ChecksumType};
+use megalith_crypto::{Manifest, ManifestPart, PartManifest};
+use megalith_model::command::{Blobs, Command, Condition, PutObject, Refusal};
+use megalith_model::ids::BlobId;
+use megalith_model::query::PAGE_ROWS_MAX;
+use std::collections::BTreeMap;
+
+/// Fewest bytes of a part that is not the last one: 5 MiB.
+pub const PART_BYTES_MIN: u64 = 5 * 1024 * 1024;
+/// Most bytes of an object: 5 TiB, as in S3.
+pub const OBJECT_BYTES_MAX: u64 = 5 * 1024 * 1024 * 1024 * 1024;
+/// How often parts are looked up anew where one was replaced meanwhile.
+const TRIES_MAX: usize = 2;
+
+/// A part as a completion names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedPart {
+    /// Its number, as it came.
+    pub number: i64,
+    /// The ETag without quotes.
+    pub etag: String,
+    /// Its checksums, as far as they are given.
+    pub checksums: Vec<Value>,
+}
+
+/// An upload to complete.
+#[derive(Clone, Debug)]
+pub struct CompleteRequest {
+    /// Which.
+    pub name: UploadName,
+    /// Its parts, in order.
+    pub parts: Vec<NamedPart>,
+    /// When to write the object.
+    pub conditions: WriteConditions,
+    /// The object's checksum, as S3 writes it, where the client tells it.
+    pub checksums: Vec<(Algorithm, String)>,
+    /// What the client says that checksum covers.
+    pub checksum_type: Option<ChecksumType>,
+    /// The object's bytes, where the client tells them.
+    pub size: Option<u64>,
+}
+
+/// An object as it was completed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompleteOutput {
+    /// The ETag without quotes.
+    pub etag: String,
+    /// Its checksums.
+    pub checksums: Vec<Checksum>,
+}
+
+impl Store {
+    /// Completes an upload. Repeating a completion that succeeded succeeds.
+    ///
+    /// # Errors
+    /// See [`OpError`].
+    pub async fn complete_upload(
+        &self,
+        caller: Caller,
+        request: &CompleteRequest,
+    ) -> Result<CompleteOutput, OpError> {
+        let numbers = check_order(&request.parts)?;
+        let wish = request.conditions.clone().wish()?;
+        for _ in 0..TRIES_MAX {
+            let opened = match self.open_upload(caller, &request.name).await {
+                Err(OpError::NoSuchUpload) => return self.completed(caller, request).await,
+                other => other?,
+            };
+            let (bucket, key) = (opened.bucket, opened.key.as_str());
+            let first = self.condition(bucket, key, &wish).await?;
+            let parts = self.named_parts(&opened, &numbers, &request.parts).await?;
+            let manifest = manifest(&opened, parts, request)?;
+            let time_ms = self.now_ms();
+            let version = version_of_upload(time_ms, opened.upload);
+            let place = Place { bucket, key, version };
+            let object = self.seal(place, &opened.data_key, &manifest, Blobs::Parts)?;
+            let linked: Vec<(u32, BlobId)> =
+                manifest.parts.iter().map(|part| (part.number, BlobId(part.blob))).collect();
+            let command = |condition: Condition| Command::CompleteUpload {
+                upload: opened.upload,
+                parts: linked.clone(),
+                object: Box::new(PutObject { condition, ..object.clone() }),
+            };
+            match self.commit(time_ms, (bucket, key), &wish, first, command).await {
+                Ok(_) => {
+                    let Manifest { etag, checksums, .. } = manifest;
+                    return Ok(CompleteOutput { etag, checksums });
+                }
+                // Replaced meanwhile, or completed by another request: look again.
+                Err(Rejection::Refused(Refusal::NoSuchPart(_) | Refusal::NoSuchUpload)) => {}
+                Err(rejection) => return Err(rejection.into()),
+            }
+        }
+        Err(OpError::InvalidPart)
+    }
+
+    /// Answers a completion whose upload is gone: it may be the one that completed it.
+    async fn completed(
+        &self,
+        caller: Caller,
+        request: &CompleteRequest,
+    ) -> Result<CompleteOutput, OpError> {
+        let upload = parse_upload(&request.name.upload)?;
+        let lookup = crate::ops::GetRequest {
+            bucket: request.name.bucket.clone(),
+            key: request.name.key.clone(),
+            ..Default::default()
+        };
+        let found = match self.find(caller, &request.name.bucket, &lookup, false).await {
+            Err(OpError::NoSuchKey) => return Err(OpError::NoSuchUpload),
+            other => other?,
+        };
+        let linked = found.manifest.parts.iter().map(|part| i64::from(part.number));
+        let named = request.parts.iter().map(|part| part.number);
+        if came_from(found.version, upload) && linked.eq(named) {
+            let Manifest { etag, checksums, .. } = Manifest::clone(&found.manifest);
+            return Ok(CompleteOutput { etag, checksums });
+        }
+        Err(OpError::NoSuchUpload)
+    }
+
+    /// Finds the parts that a completion names, and checks them against what it says of them.
+    async fn named_parts(
+        &self,
+        opened: &Opened,
+        numbers: &[u32],
+        named: &[NamedPart],
+    ) -> Result<Vec<(u32, PartManifest)>, OpError> {
+        let mut rows = BTreeMap::new();
+        let mut after = 0;
+        loop {
+            let (page, truncated) = self.part_rows(opened, after, PAGE_ROWS_MAX).await?;
+            after = page.last().map_or(after, |(number, _)| *number);
+            rows.extend(page);
+            if !truncated {
+                break;
+            }
+        }
+        let last = numbers.len() - 1;
+        let mut parts = Vec::with_capacity(numbers.len());
+        for (index, (number, named)) in numbers.iter().zip(named).enumerate() {
+            let row = rows.get(number).ok_or(OpError::InvalidPart)?;
+            let manifest = self.open_part(opened, *number, row)?;
+            if !named.etag.eq_ignore_ascii_case(&hex::encode(manifest.md5)) {
+                return Err(OpError::InvalidPart);
+            }
+            let known = |value: &Value| manifest.checksums.contains(&value.sealed());
+            if !named.checksums.iter().all(known) {
+                return Err(OpError::InvalidPart);
+            }
+            if index < last && manifest.plain_len < PART_BYTES_MIN {
+                return Err(OpError::EntityTooSmall { part: *number, size: manifest.plain_len });
+            }
+            parts.push((*number, manifest));
+        }
+        Ok(parts)
+    }
+}
+
+/// Checks that part numbers are valid and rise.
+fn check_order(parts: &[NamedPart]) -> Result<Vec<u32>, OpError> {
+    if parts.is_empty() {
+        return Err(OpError::InvalidRequest(
+            "You must specify at least one part".to_owned(),
+        ));
+    }
+    let valid = |part: &NamedPart| {
+        u32::try_from(part.number).ok().filter(|number| (1..=PARTS_MAX).contains(number))
+    };
+    let numbers: Vec<u32> =
+        parts.iter().map(valid).collect::<Option<_>>().ok_or(OpError::InvalidPart)?;
+    if numbers.is_sorted_by(|before, after| before < after) {
+        Ok(numbers)
+    } else {
+        Err(OpError::InvalidPartOrder)
+    }
+}
+
+/// Puts the object's manifest together and checks what the client says of the whole.
+fn manifest(
+    opened: &Opened,
+    parts: Vec<(u32, PartManifest)>,
+    request: &CompleteRequest,
+) -> Result<Manifest, OpError> {
+    let md5s: Vec<[u8; 16]> = parts.iter().map(|(_, part)| part.md5).collect();
+    let checksum =
+        opened.checksum.map(|(algorithm, covers)| whole(algorithm, covers, &parts)).transpose()?;
+    let link = |(number, part): (u32, PartManifest)| ManifestPart {
+        number,
+        plain_len: part.plain_len,
+        blob: part.blob,
+        header: part.header,
+        checksums: part.checksums,
+    };
+    let manifest = Manifest {
+        parts: parts.into_iter().map(link).collect(),
+        etag: multipart_etag(&md5s),
+        checksums: checksum.into_iter().collect(),
+        headers: opened.headers.clone(),
+        user_metadata: opened.user_metadata.clone(),
+        tags: Vec::new(),
+    };
+    let size = manifest.total_len().ok_or(OpError::EntityTooLarge)?;
+    if size > OBJECT_BYTES_MAX {
+        return Err(OpError::EntityTooLarge);
+    }
+    if request.size.is_some_and(|claimed| claimed != size) {
+        return Err(OpError::InvalidRequest(
+            "The provided 'x-amz-mp-object-size' header does not match the object's size."
+                .to_owned(),
+        ));
+    }
+    check_whole(&manifest.checksums, request)?;
+    Ok(manifest)
+}
+
+/// Makes the object's checksum from those of its parts.
+fn whole(
+    algorithm: Algorithm,
+    covers: ChecksumType,
+    parts: &[(u32, PartManifest)],
+) -> Result<Checksum, OpError> {
+    let value = |(_, part): &(u32, PartManifest)| {
+        let found = part.checksums.iter().find(|sum| sum.algorithm == algorithm.name())?;
+        Some((STANDARD.decode(&found.value).ok()?, part.plain_len))
+    };
+    let values: Vec<(Vec<u8>, u64)> =
+        parts.iter().map(value).collect::<Option<_>>().ok_or(OpError::Damaged("part"))?;
+    compose(algorithm, covers, &values)
+}
+
+fn check_whole(checksums: &[Checksum], request: &CompleteRequest) -> Result<(), OpError> {
+    let covers = checksums.first().map(|checksum| checksum.covers);
+    if request.checksum_type.is_some() && request.checksum_type != covers {
+        return Err(OpError::InvalidRequest(
+            "The upload was created with another checksum type.".to_owned(),
+        ));
+    }
+    for (algorithm, claimed) in &request.checksums {
+        // A composite value may be told with or without its count of parts.
+        let holds = checksums.iter().any(|checksum| {
+            let bare = checksum.value.split_once('-').map(|(value, _)| value);
+            checksum.algorithm == algorithm.name()
+                && (checksum.value == *claimed || bare == Some(claimed))
+        });
+        if !holds {
+            return Err(OpError::BadDigest(algorithm.name()));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(numbers: &[i64]) -> Vec<NamedPart> {
+        let part = |number: &i64| NamedPart {
+            number: *number,
+            etag: String::new(),
+            checksums: Vec::new(),
+        };
+        numbers.iter().map(part).collect()
+    }
+
+    #[test]
+    fn parts_must_rise() {
+        assert_eq!(check_order(&named(&[1, 3, 10_000])).unwrap(), [1, 3, 10_000]);
+        assert!(matches!(check_order(&named(&[2, 1])), Err(OpError::InvalidPartOrder)));
+        assert!(matches!(check_order(&named(&[1, 1])), Err(OpError::InvalidPartOrder)));
+        assert!(matches!(check_order(&named(&[0])), Err(OpError::InvalidPart)));
+        assert!(matches!(check_order(&named(&[10_001])), Err(OpError::InvalidPart)));
+        assert!(matches!(check_order(&named(&[])), Err(OpError::InvalidRequest(_))));
+    }
+}

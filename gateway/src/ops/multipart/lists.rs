@@ -1,0 +1,198 @@
+//! Listing an upload's parts, and a bucket's uploads.
+
+use super::{Opened, UploadName, parse_upload};
+use crate::ops::checksum::Algorithm;
+use crate::ops::error::OpError;
+use crate::ops::list::text;
+use crate::ops::{Caller, Store, internal_reply};
+use megalith_crypto::manifest::{Checksum, ChecksumType};
+use megalith_crypto::{PartContext, PartManifest};
+use megalith_model::ids::UploadId;
+use megalith_model::query::{PAGE_ROWS_MAX, Query, Reply};
+use megalith_model::rows::{PartRow, UploadPlace};
+
+/// A part as a listing shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedPart {
+    /// Its number.
+    pub number: u32,
+    /// Its bytes.
+    pub size: u64,
+    /// When it was written, in milliseconds since 1970.
+    pub modified_ms: u64,
+    /// The ETag without quotes.
+    pub etag: String,
+    /// Its checksums.
+    pub checksums: Vec<Checksum>,
+}
+
+/// A page of parts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListPartsOutput {
+    /// Ascending by number.
+    pub parts: Vec<ListedPart>,
+    /// More follow.
+    pub truncated: bool,
+    /// The checksum that the upload wishes.
+    pub checksum: Option<(Algorithm, ChecksumType)>,
+}
+
+/// Which page of uploads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListUploadsRequest {
+    /// The bucket's name.
+    pub bucket: String,
+    /// Keys that begin so.
+    pub prefix: String,
+    /// Folds keys at this text, where not empty.
+    pub delimiter: String,
+    /// Keys after this one.
+    pub key_marker: String,
+    /// With `key_marker`: uploads of that key after this one.
+    pub upload_marker: String,
+    /// At most so many; more than 1,000 are 1,000.
+    pub max: u32,
+}
+
+/// An upload as a listing shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedUpload {
+    /// The key.
+    pub key: String,
+    /// Its id, as it is shown.
+    pub upload: String,
+    /// When it was begun, in milliseconds since 1970.
+    pub created_ms: u64,
+}
+
+/// A page of uploads.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListUploadsOutput {
+    /// By key, then age.
+    pub uploads: Vec<ListedUpload>,
+    /// Common prefixes, ascending.
+    pub common_prefixes: Vec<String>,
+    /// (key, upload) after which the next page starts; none at the end.
+    pub next: Option<(String, String)>,
+}
+
+impl Store {
+    /// Lists a page of an upload's parts.
+    ///
+    /// # Errors
+    /// [`OpError::NoSuchUpload`].
+    pub async fn list_parts(
+        &self,
+        caller: Caller,
+        name: &UploadName,
+        after: u32,
+        max: u32,
+    ) -> Result<ListPartsOutput, OpError> {
+        let opened = self.open_upload(caller, name).await?;
+        let checksum = opened.checksum;
+        let max = max.min(PAGE_ROWS_MAX);
+        if max == 0 {
+            return Ok(ListPartsOutput { parts: Vec::new(), truncated: false, checksum });
+        }
+        let (rows, truncated) = self.part_rows(&opened, after, max).await?;
+        let mut parts = Vec::with_capacity(rows.len());
+        for (number, row) in rows {
+            let manifest = self.open_part(&opened, number, &row)?;
+            parts.push(ListedPart {
+                number,
+                size: row.size,
+                modified_ms: row.modified_ms,
+                etag: hex::encode(manifest.md5),
+                checksums: manifest.checksums,
+            });
+        }
+        Ok(ListPartsOutput { parts, truncated, checksum })
+    }
+
+    /// Lists a page of a bucket's uploads.
+    ///
+    /// # Errors
+    /// [`OpError::NoSuchBucket`], [`OpError::AccessDenied`].
+    pub async fn list_uploads(
+        &self,
+        caller: Caller,
+        request: ListUploadsRequest,
+    ) -> Result<ListUploadsOutput, OpError> {
+        let bucket = self.bucket_now(caller, &request.bucket).await?.row.id;
+        let max = request.max.min(PAGE_ROWS_MAX);
+        if max == 0 {
+            return Ok(ListUploadsOutput::default());
+        }
+        let after = match (request.key_marker.is_empty(), request.upload_marker.is_empty()) {
+            (true, _) => None,
+            // Without an upload, all uploads of the key itself are behind the marker.
+            (false, true) => Some(UploadId([0xff; 16])),
+            (false, false) => {
+                let marker = parse_upload(&request.upload_marker);
+                Some(marker.map_err(|_| {
+                    OpError::InvalidArgument("Invalid uploadId marker".to_owned())
+                })?)
+            }
+        };
+        let query = Query::Uploads {
+            bucket,
+            prefix: request.prefix.into_bytes(),
+            delimiter: request.delimiter.into_bytes(),
+            after: after
+                .map(|upload| UploadPlace { key: request.key_marker.into_bytes(), upload }),
+            max,
+        };
+        let Reply::Uploads(page) = self.query(query).await? else {
+            return Err(internal_reply());
+        };
+        let listed = |(place, created_ms): (UploadPlace, u64)| {
+            Ok(ListedUpload {
+                key: text(place.key)?,
+                upload: place.upload.to_string(),
+                created_ms,
+            })
+        };
+        let place = |place: UploadPlace| {
+            Ok::<_, OpError>((text(place.key)?, place.upload.to_string()))
+        };
+        let next = page.next.map(place).transpose()?;
+        Ok(ListUploadsOutput {
+            uploads: page.uploads.into_iter().map(listed).collect::<Result<_, OpError>>()?,
+            common_prefixes: page.common_prefixes.into_iter().map(text).collect::<Result<_, _>>()?,
+            next,
+        })
+    }
+
+    pub(super) async fn part_rows(
+        &self,
+        opened: &Opened,
+        after: u32,
+        max: u32,
+    ) -> Result<(Vec<(u32, PartRow)>, bool), OpError> {
+        let query = Query::Parts { upload: opened.upload, after, max };
+        match self.query(query).await? {
+            Reply::Parts { parts, truncated } => Ok((parts, truncated)),
+            _ => Err(internal_reply()),
+        }
+    }
+
+    /// Opens a part's manifest and checks that it fits its row.
+    pub(super) fn open_part(
+        &self,
+        opened: &Opened,
+        number: u32,
+        row: &PartRow,
+    ) -> Result<PartManifest, OpError> {
+        let context = PartContext {
+            upload: self.upload_context(opened.bucket, &opened.key, opened.upload),
+            number,
+        };
+        let manifest = PartManifest::open(&opened.data_key, &context, &row.sealed_part)
+            .map_err(|_| OpError::Damaged("part"))?;
+        if manifest.plain_len == row.size && manifest.blob == row.blob.0 {
+            Ok(manifest)
+        } else {
+            Err(OpError::Damaged("part"))
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Uploads in parts. Parts are blobs under the upload's data key; completing links them.
+
+mod complete;
+mod lists;
+mod parts;
+
+pub use complete::{CompleteOutput, CompleteRequest, NamedPart};
+pub use lists::{
+    ListPartsOutput, ListUploadsOutput, ListUploadsRequest, ListedPart, ListedUpload,
+};
+pub use parts::{PartCopyRequest, PartOutput, PartRequest};
+
+use super::checksum::Algorithm;
+use super::error::OpError;
+use super::ids::random;
+use super::names::{check_key, check_user_metadata};
+use super::write::Description;
+use super::{Caller, Store, internal_reply};
+use megalith_crypto::manifest::{Checksum, ChecksumType, ContentHeaders};
+use megalith_crypto::{DataKey, Manifest, ObjectContext, UploadContext};
+use megalith_model::command::Command;
+use megalith_model::ids::{BucketId, UploadId};
+use megalith_model::query::{Query, Reply};
+
+/// Most parts of an upload.
+pub const PARTS_MAX: u32 = 10_000;
+
+/// An upload as requests name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UploadName {
+    /// The bucket's name.
+    pub bucket: String,
+    /// The key.
+    pub key: String,
+    /// The upload's id, as it came.
+    pub upload: String,
+}
+
+/// An upload to begin.
+#[derive(Clone, Debug)]
+pub struct CreateUploadRequest {
+    /// The bucket's name.
+    pub bucket: String,
+    /// The key.
+    pub key: String,
+    /// What is told about the object to be.
+    pub description: Description,
+    /// The checksum its parts and the object are to have, and what that covers.
+    pub checksum: Option<(Algorithm, ChecksumType)>,
+}
+
+/// An upload as it was begun.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreatedUpload {
+    /// Its id, as it is shown.
+    pub upload: String,
+}
+
+/// An upload, found and opened.
+struct Opened {
+    bucket: BucketId,
+    key: String,
+    upload: UploadId,
+    data_key: DataKey,
+    headers: ContentHeaders,
+    user_metadata: Vec<(String, String)>,
+    checksum: Option<(Algorithm, ChecksumType)>,
+}
+
+impl Store {
+    /// Begins an upload.
+    ///
+    /// # Errors
+    /// See [`OpError`].
+    pub async fn create_upload(
+        &self,
+        caller: Caller,
+        request: CreateUploadRequest,
+    ) -> Result<CreatedUpload, OpError> {
+        let CreateUploadRequest { bucket, key, description, checksum } = request;
+        check_key(&key)?;
+        check_user_metadata(&description.user_metadata)?;
+        if let Some((algorithm, covers)) = checksum
+            && !algorithm.allows(covers)
+        {
+            return Err(OpError::InvalidRequest(format!(
+                "The checksum type is not supported by the {} algorithm.",
+                algorithm.name()
+            )));
+        }
+        let bucket = self.bucket_now(caller, &bucket).await?.row.id;
+        let upload = UploadId(random()?);
+        let context = self.upload_context(bucket, &key, upload);
+        let data_key = DataKey::generate().map_err(OpError::sealing)?;
+        let wished = checksum.map(|(algorithm, covers)| Checksum {
+            algorithm: algorithm.name().to_owned(),
+            value: String::new(),
+            covers,
+        });
+        let manifest = Manifest {
+            checksums: wished.into_iter().collect(),
+            headers: description.headers,
+            user_metadata: description.user_metadata,
+            ..Manifest::default()
+        };
+        let command = Command::CreateUpload {
+            bucket,
+            upload,
+            wrapped_key: self
+                .keys()
+                .ring()
+                .wrap_upload(&data_key, &context)
+                .map_err(OpError::sealing)?,
+            sealed_manifest: manifest
+                .seal(&data_key, &as_object(&context))
+                .map_err(OpError::sealing)?,
+            key: key.into_bytes(),
+        };
+        self.propose(self.now_ms(), command).await?;
+        Ok(CreatedUpload { upload: upload.to_string() })
+    }
+
+    /// Drops an upload and its parts.
+    ///
+    /// # Errors
+    /// [`OpError::NoSuchUpload`].
+    pub async fn abort_upload(&self, caller: Caller, name: &UploadName) -> Result<(), OpError> {
+        let bucket = self.bucket_now(caller, &name.bucket).await?.row.id;
+        let upload = parse_upload(&name.upload)?;
+        let key = name.key.as_bytes().to_vec();
+        self.propose(self.now_ms(), Command::AbortUpload { bucket, key, upload }).await?;
+        Ok(())
+    }
+
+    /// Finds an upload of the caller's and opens it.
+    async fn open_upload(&self, caller: Caller, name: &UploadName) -> Result<Opened, OpError> {
+        check_key(&name.key)?;
+        let located = self.bucket(caller, &name.bucket).await?;
+        let upload = parse_upload(&name.upload)?;
+        match self.open_upload_in(located.row.id, &name.key, upload).await {
+            Err(error) if located.explains(&error) => {
+                let now = self.bucket_now(caller, &name.bucket).await?;
+                self.open_upload_in(now.row.id, &name.key, upload).await
+            }
+            other => other,
+        }
+    }
+
+    async fn open_upload_in(
+        &self,
+        bucket: BucketId,
+        key: &str,
+        upload: UploadId,
+    ) -> Result<Opened, OpError> {
+        let query = Query::Upload { bucket, key: key.as_bytes().to_vec(), upload };
+        let Reply::Upload(row) = self.query(query).await? else {
+            return Err(internal_reply());
+        };
+        let row = row.ok_or(OpError::NoSuchUpload)?;
+        let context = self.upload_context(bucket, key, upload);
+        let data_key = self.keys().unwrap_upload(&row.wrapped_key, &context).await?;
+        let manifest = Manifest::open(&data_key, &as_object(&context), 0, &row.sealed_manifest)
+            .map_err(|_| OpError::Damaged("upload"))?;
+        let checksum = manifest.checksums.first().map(|wished| {
+            let algorithm =
+                Algorithm::parse(&wished.algorithm).ok_or(OpError::Damaged("upload"))?;
+            Ok::<_, OpError>((algorithm, wished.covers))
+        });
+        Ok(Opened {
+            bucket,
+            key: key.to_owned(),
+            upload,
+            data_key,
+            headers: manifest.headers,
+            user_metadata: manifest.user_metadata,
+            checksum: checksum.transpose()?,
+        })
+    }
+
+    fn upload_context<'a>(
+        &self,
+        bucket: BucketId,
+        key: &'a str,
+        upload: UploadId,
+    ) -> UploadContext<'a> {
+        UploadContext {
+            cluster: self.keys().cluster().0,
+            bucket: bucket.0,
+            key: key.as_bytes(),
+            upload: upload.0,
+        }
+    }
+}
+
+/// An upload's description is sealed under the upload's own data key as that of a version whose
+/// id is the upload's. Version ids begin with a time, upload ids are random, and no other key
+/// seals both, so that neither can stand for the other.
+fn as_object<'a>(upload: &UploadContext<'a>) -> ObjectContext<'a> {
+    ObjectContext {
+        cluster: upload.cluster,
+        bucket: upload.bucket,
+        key: upload.key,
+        version: upload.upload,
+    }
+}
+
+fn parse_upload(text: &str) -> Result<UploadId, OpError> {
+    text.parse().map_err(|_| OpError::NoSuchUpload)
+}
+
+/// Checks a part's number.
+fn check_part_number(number: i64) -> Result<u32, OpError> {
+    match u32::try_from(number) {
+        Ok(number) if (1..=PARTS_MAX).contains(&number) => Ok(number),
+        Ok(_) | Err(_) => Err(OpError::InvalidArgument(
+            "Part number must be an integer between 1 and 10000, inclusive".to_owned(),
+        )),
+    }
+}

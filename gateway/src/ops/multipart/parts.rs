@@ -1,0 +1,166 @@
+//! Uploading a part: from a body, or from bytes of another object.
+
+use super::{Opened, UploadName, check_part_number};
+use crate::ops::checksum::{Claims, Computed};
+use crate::ops::copy::CopySource;
+use crate::ops::error::OpError;
+use crate::ops::ports::Source;
+use crate::ops::put::{plain_len, sealed_checksums};
+use crate::ops::range::RangeWish;
+use crate::ops::write::{Body, BodyError, WRITES_MAX, Writing, Written, get_error};
+use crate::ops::{Caller, Rejection, Store};
+use crate::pipeline::SourceError;
+use futures::{StreamExt, TryStreamExt};
+use megalith_crypto::manifest::Checksum;
+use megalith_crypto::{PartContext, PartManifest};
+use megalith_model::command::{Command, Refusal};
+
+/// A part to upload.
+pub struct PartRequest {
+    /// Of which upload.
+    pub name: UploadName,
+    /// Its number, as it came.
+    pub number: i64,
+    /// What it holds.
+    pub body: Body,
+}
+
+/// A part to copy from another object.
+#[derive(Clone, Debug)]
+pub struct PartCopyRequest {
+    /// Of which upload.
+    pub name: UploadName,
+    /// Its number, as it came.
+    pub number: i64,
+    /// From which object.
+    pub source: CopySource,
+    /// `x-amz-copy-source-range`, as it came.
+    pub range: Option<String>,
+}
+
+/// A part as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartOutput {
+    /// The ETag without quotes.
+    pub etag: String,
+    /// The checksums that were computed.
+    pub checksums: Vec<Checksum>,
+    /// When it was written, in milliseconds since 1970.
+    pub modified_ms: u64,
+}
+
+impl Store {
+    /// Uploads a part; one of the same number is replaced.
+    ///
+    /// # Errors
+    /// See [`OpError`].
+    pub async fn put_part(
+        &self,
+        caller: Caller,
+        request: PartRequest,
+    ) -> Result<PartOutput, OpError> {
+        let number = check_part_number(request.number)?;
+        let opened = self.open_upload(caller, &request.name).await?;
+        self.write_part(&opened, number, request.body).await
+    }
+
+    /// Uploads a part with bytes of another object, which are sealed anew.
+    ///
+    /// # Errors
+    /// See [`OpError`].
+    pub async fn copy_part(
+        &self,
+        caller: Caller,
+        request: &PartCopyRequest,
+    ) -> Result<PartOutput, OpError> {
+        let number = check_part_number(request.number)?;
+        let opened = self.open_upload(caller, &request.name).await?;
+        let found = request.source.find(self, caller, true).await?;
+        let bytes = match &request.range {
+            Some(text) => RangeWish::parse_copy(text, found.size)?,
+            None => 0..found.size,
+        };
+        let len = bytes.end - bytes.start;
+        let plaintext = self.read(&found, bytes).await.map_err(get_error)?;
+        let source: Source = plaintext
+            .map_err(|error| {
+                tracing::warn!(%error, "the source of a copied part can't be read");
+                SourceError(Box::new(BodyError::SourceUnreadable))
+            })
+            .boxed();
+        let body =
+            Body { source, len, claims: Claims::default(), trailer: None, wanted: Vec::new() };
+        self.write_part(&opened, number, body).await
+    }
+
+    async fn write_part(
+        &self,
+        opened: &Opened,
+        number: u32,
+        mut body: Body,
+    ) -> Result<PartOutput, OpError> {
+        // The object's checksum is made from those of all parts, whatever their senders say.
+        body.wanted.extend(opened.checksum.map(|(algorithm, _)| algorithm));
+        let mut writing = self.take_body(body).await?;
+        let mut last = OpError::SlowDown("the cluster changed during the write");
+        for _ in 0..WRITES_MAX {
+            match self.write_part_once(opened, number, &mut writing).await {
+                Err(Rejection::Refused(
+                    refusal @ (Refusal::LeaseClosed { .. } | Refusal::StaleVolume { .. }),
+                )) => last = refusal.into(),
+                other => return other.map_err(OpError::from),
+            }
+            if !writing.is_held() {
+                break;
+            }
+        }
+        Err(last)
+    }
+
+    async fn write_part_once(
+        &self,
+        opened: &Opened,
+        number: u32,
+        writing: &mut Writing,
+    ) -> Result<PartOutput, Rejection> {
+        let written = self.write(writing, &opened.data_key, number).await;
+        let Written { blob, header, computed } = written.map_err(Rejection::Failed)?;
+        let Computed { md5, .. } = computed;
+        let checksums = sealed_checksums(&computed);
+        let size = plain_len(&blob).map_err(Rejection::Failed)?;
+        let manifest = PartManifest {
+            plain_len: size,
+            blob: blob.blob.0,
+            header,
+            md5,
+            checksums: checksums.clone(),
+        };
+        let context = PartContext {
+            upload: self.upload_context(opened.bucket, &opened.key, opened.upload),
+            number,
+        };
+        let sealed_part = manifest
+            .seal(&opened.data_key, &context)
+            .map_err(|error| Rejection::Failed(OpError::sealing(error)))?;
+        let lease = blob.lease;
+        let time_ms = self.now_ms();
+        let command = Command::PutPart {
+            bucket: opened.bucket,
+            key: opened.key.as_bytes().to_vec(),
+            upload: opened.upload,
+            part: number,
+            size,
+            sealed_part,
+            blob,
+        };
+        match self.propose(time_ms, command).await {
+            Ok(_) => Ok(PartOutput { etag: hex::encode(md5), checksums, modified_ms: time_ms }),
+            Err(rejection) => {
+                if matches!(rejection, Rejection::Refused(Refusal::LeaseClosed { .. })) {
+                    self.blobs().lease_refused(lease);
+                }
+                Err(rejection)
+            }
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Writing one object from one body.
+
+use super::checksum::Computed;
+use super::conditions::{WriteConditions, WriteWish};
+use super::error::OpError;
+use super::ids::new_version;
+use super::names::{check_key, check_user_metadata};
+use super::write::{Body, Description, WRITES_MAX, Writing, Written};
+use super::{Caller, Rejection, Store};
+use megalith_crypto::manifest::{Checksum, ChecksumType};
+use megalith_crypto::{DataKey, ListingEntry, Manifest, ManifestPart, ObjectContext};
+use megalith_model::command::{Blobs, Command, Condition, PutObject, Refusal};
+use megalith_model::ids::{BucketId, VersionId};
+
+/// An object to write.
+pub struct PutRequest {
+    /// The bucket's name.
+    pub bucket: String,
+    /// The key.
+    pub key: String,
+    /// What it holds.
+    pub body: Body,
+    /// What is told about it.
+    pub description: Description,
+    /// When to write it.
+    pub conditions: WriteConditions,
+}
+
+/// An object as it was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PutOutput {
+    /// The ETag without quotes.
+    pub etag: String,
+    /// The checksums that were computed.
+    pub checksums: Vec<Checksum>,
+}
+
+/// Where a version is to be.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) bucket: BucketId,
+    pub(super) key: &'a str,
+    pub(super) version: VersionId,
+}
+
+impl Store {
+    /// Writes an object. Done when it is durable and anyone can read it.
+    ///
+    /// # Errors
+    /// See [`OpError`]. After [`OpError::Unavailable`] the object may have been written.
+    pub async fn put(&self, caller: Caller, request: PutRequest) -> Result<PutOutput, OpError> {
+        let PutRequest { bucket, key, body, description, conditions } = request;
+        check_key(&key)?;
+        check_user_metadata(&description.user_metadata)?;
+        let wish = conditions.wish()?;
+        let mut located = self.bucket(caller, &bucket).await?;
+        let first = match self.condition(located.row.id, &key, &wish).await {
+            Err(error) if located.explains(&error) => {
+                located = self.bucket_now(caller, &bucket).await?;
+                self.condition(located.row.id, &key, &wish).await?
+            }
+            other => other?,
+        };
+        let mut writing = self.take_body(body).await?;
+        let mut last = OpError::SlowDown("the cluster changed during the write");
+        for _ in 0..WRITES_MAX {
+            let object = (located.row.id, key.as_str());
+            match self.put_once(object, &mut writing, &description, &wish, first).await {
+                Ok(output) => return Ok(output),
+                Err(Rejection::Refused(Refusal::NoSuchBucket)) if located.is_kept() => {
+                    // Gone, or made anew under the same name.
+                    located = self.bucket_now(caller, &bucket).await?;
+                }
+                Err(Rejection::Refused(
+                    refusal @ (Refusal::LeaseClosed { .. } | Refusal::StaleVolume { .. }),
+                )) => last = refusal.into(),
+                Err(rejection) => return Err(rejection.into()),
+            }
+            if !writing.is_held() {
+                break;
+            }
+        }
+        Err(last)
+    }
+
+    async fn put_once(
+        &self,
+        (bucket, key): (BucketId, &str),
+        writing: &mut Writing,
+        description: &Description,
+        wish: &WriteWish,
+        first: Condition,
+    ) -> Result<PutOutput, Rejection> {
+        let failed = Rejection::Failed;
+        let data_key = DataKey::generate().map_err(|error| failed(OpError::sealing(error)))?;
+        let written = self.write(writing, &data_key, 0).await.map_err(failed)?;
+        let time_ms = self.now_ms();
+        let place =
+            Place { bucket, key, version: new_version(time_ms).map_err(Rejection::Failed)? };
+        let Written { blob, header, computed } = written;
+        let manifest = Manifest {
+            parts: vec![ManifestPart {
+                number: 0,
+                plain_len: plain_len(&blob).map_err(Rejection::Failed)?,
+                blob: blob.blob.0,
+                header,
+                checksums: Vec::new(),
+            }],
+            etag: hex::encode(computed.md5),
+            checksums: sealed_checksums(&computed),
+            headers: description.headers.clone(),
+            user_metadata: description.user_metadata.clone(),
+            tags: Vec::new(),
+        };
+        let lease = blob.lease;
+        let object = self
+            .seal(place, &data_key, &manifest, Blobs::New(blob))
+            .map_err(Rejection::Failed)?;
+        let command = |condition| {
+            Command::PutObject(Box::new(PutObject { condition, ..object.clone() }))
+        };
+        match self.commit(time_ms, (bucket, key), wish, first, command).await {
+            Ok(_) => Ok(PutOutput { etag: manifest.etag, checksums: manifest.checksums }),
+            Err(rejection) => {
+                if matches!(rejection, Rejection::Refused(Refusal::LeaseClosed { .. })) {
+                    self.blobs().lease_refused(lease);
+                }
+                Err(rejection)
+            }
+        }
+    }
+
+    /// Seals all that is stored of a version beside its bytes. Its condition is still open.
+    pub(super) fn seal(
+        &self,
+        place: Place<'_>,
+        data_key: &DataKey,
+        manifest: &Manifest,
+        blobs: Blobs,
+    ) -> Result<PutObject, OpError> {
+        let Place { bucket, key, version } = place;
+        let context = ObjectContext {
+            cluster: self.keys().cluster().0,
+            bucket: bucket.0,
+            key: key.as_bytes(),
+            version: version.0,
+        };
+        let size = manifest
+            .total_len()
+            .ok_or_else(|| OpError::Internal("an object without a length".to_owned()))?;
+        let entry = ListingEntry {
+            plain_len: size,
+            etag: manifest.etag.clone(),
+            checksum_algorithms: manifest
+                .checksums
+                .iter()
+                .map(|checksum| checksum.algorithm.clone())
+                .collect(),
+            checksum_type: checksum_type(&manifest.checksums),
+            storage_class: "STANDARD".to_owned(),
+        };
+        let listing = self.keys().listing(bucket);
+        Ok(PutObject {
+            bucket,
+            key: key.as_bytes().to_vec(),
+            version,
+            size,
+            condition: Condition::None,
+            wrapped_key: self.keys().ring().wrap(data_key, &context).map_err(OpError::sealing)?,
+            sealed_manifest: manifest.seal(data_key, &context).map_err(OpError::sealing)?,
+            sealed_listing: listing
+                .seal(key.as_bytes(), version.0, &entry)
+                .map_err(OpError::sealing)?,
+            blobs,
+        })
+    }
+}
+
+/// What an object's checksums cover.
+pub(super) fn checksum_type(checksums: &[Checksum]) -> Option<ChecksumType> {
+    checksums.first().map(|checksum| checksum.covers)
+}
+
+pub(super) fn sealed_checksums(computed: &Computed) -> Vec<Checksum> {
+    computed.checksums.iter().map(super::checksum::Value::sealed).collect()
+}
+
+/// A new blob's plaintext length.
+pub(super) fn plain_len(blob: &megalith_model::command::NewBlob) -> Result<u64, OpError> {
+    megalith_crypto::cell::plain_len(blob.len)
+        .map_err(|_| OpError::Internal("a blob of a length that none has".to_owned()))
+}
