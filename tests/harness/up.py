@@ -8,6 +8,7 @@ from pathlib import Path
 
 from . import s3
 from .process import Process, free_ports, run, wait_until
+from .raw import Raw
 
 
 class Up:
@@ -70,11 +71,18 @@ class Up:
     def bare(self, keys=None):
         return s3.Bare("127.0.0.1", self.port, *(keys or self.credentials))
 
-    def new_account(self):
+    def command(self, *args):
+        """An operator's command for this cluster."""
+        return run(*args, "--data", self.data)
+
+    def raw(self, keys=None):
+        return Raw("127.0.0.1", self.port, *(keys or self.credentials))
+
+    def new_account(self, name=None):
         """Keys of an account of its own."""
-        name = f"account-{uuid.uuid4().hex[:8]}"
-        run("account", "create", name, "--data", self.data)
-        made = run("key", "create", "--account", name, "-o", "json", "--data", self.data)
+        name = name or f"account-{uuid.uuid4().hex[:8]}"
+        self.command("account", "create", name)
+        made = self.command("key", "create", "--account", name, "-o", "json")
         key = json.loads(made.stdout)
         return key["access_key"], key["secret_key"]
 
