@@ -1,0 +1,328 @@
+//! A file system in memory that forgets what was not synced and fails when told to.
+//!
+//! [`SimFs::crash`] is a power cut: synced bytes and names stay; of the others a seed decides
+//! sector by sector (512 bytes) and name by name, so that writes tear and arrive out of order.
+//! [`SimFs::inject`] adds faults. [`SimFs::stop_at`] ends the world at the nth change, so that a
+//! test can stop between any two durable steps. The same calls and seeds give the same history.
+//! For tests, of this crate and of those above it; it never touches a disk.
+
+mod disk;
+mod inode;
+
+use super::{DirEntry, DirLock, File, FileSystem, FsSpace};
+use disk::{Disk, Node};
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What a fault rule watches for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SimOp {
+    /// `read_at`.
+    Read,
+    /// `write_at`.
+    Write,
+    /// `sync_data`.
+    Sync,
+    /// `sync_dir`.
+    SyncDir,
+    /// `create` and `create_dir`.
+    Create,
+    /// `rename`.
+    Rename,
+    /// `remove` and `remove_dir`.
+    Remove,
+    /// `preallocate`.
+    Preallocate,
+    /// `punch`.
+    Punch,
+    /// `set_len`.
+    SetLen,
+}
+
+/// What happens then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SimFault {
+    /// The call fails with EIO. A write leaves its first half behind; a sync marks the unsynced
+    /// bytes clean and loses them at the next crash, as Linux does.
+    Io,
+    /// The call fails with ENOSPC and changes nothing.
+    Full,
+    /// A read or write goes through with one bit flipped in its middle byte.
+    Flip,
+    /// A write lands 4 KiB after where it should, and says that it went well.
+    Misdirect,
+}
+
+/// Makes matching calls fail.
+#[derive(Clone, Debug)]
+pub struct SimRule {
+    /// The call.
+    pub op: SimOp,
+    /// A part of the path; empty for any path.
+    pub path: String,
+    /// How many matching calls go well first.
+    pub skip: u64,
+    /// How many then fail; the rule is gone afterwards.
+    pub times: u64,
+    /// How.
+    pub fault: SimFault,
+}
+
+impl SimRule {
+    /// The next call of `op` on a path with `path` in it fails, once.
+    #[must_use]
+    pub fn once(op: SimOp, path: &str, fault: SimFault) -> Self {
+        Self { op, path: path.to_owned(), skip: 0, times: 1, fault }
+    }
+}
+
+/// The in-memory file system. Clones share it.
+#[derive(Clone)]
+pub struct SimFs {
+    disk: Arc<Mutex<Disk>>,
+}
+
+impl SimFs {
+    /// Makes an empty file system of `capacity` bytes with a synced root `/`.
+    #[must_use]
+    pub fn new(capacity: u64) -> Self {
+        Self { disk: Arc::new(Mutex::new(Disk::new(capacity))) }
+    }
+
+    /// Cuts the power and turns it on again: every handle and lock is void, unsynced changes
+    /// survive or not as `seed` says. Ends a stop asked for by [`SimFs::stop_at`]; fault rules stay.
+    pub fn crash(&self, seed: u64) {
+        self.guard().crash(seed);
+    }
+
+    /// Ends the process without cutting the power: handles and locks are void, all bytes stay.
+    pub fn kill(&self) {
+        self.guard().kill();
+    }
+
+    /// Fails every call from the `nth` change on (1 is the next), until [`SimFs::crash`].
+    pub fn stop_at(&self, nth: u64) {
+        let mut disk = self.guard();
+        disk.stop_at = Some(disk.changes + nth);
+    }
+
+    /// Returns how many changing calls were made so far.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.guard().changes
+    }
+
+    /// Returns how many calls of `sync_data` went well so far.
+    #[must_use]
+    pub fn syncs(&self) -> u64 {
+        self.guard().syncs
+    }
+
+    /// Adds a fault rule.
+    pub fn inject(&self, rule: SimRule) {
+        self.guard().rules.push(rule);
+    }
+
+    /// Drops all fault rules.
+    pub fn heal(&self) {
+        self.guard().rules.clear();
+    }
+
+    /// Flips bits of the byte at `offset`, on the platter and in the cache.
+    pub fn flip(&self, path: &Path, offset: u64, mask: u8) -> io::Result<()> {
+        self.guard().flip(path, offset, mask)
+    }
+
+    fn guard(&self) -> MutexGuard<'_, Disk> {
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn handle(&self, disk: &mut Disk, path: &Path, inode: u64) -> Arc<dyn File> {
+        disk.opened(inode);
+        Arc::new(SimFile {
+            fs: self.clone(),
+            path: path.to_path_buf(),
+            inode,
+            life: disk.life,
+        })
+    }
+}
+
+impl FileSystem for SimFs {
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        let mut disk = self.guard();
+        disk.alive()?;
+        let inode = disk.file_at(path)?;
+        Ok(self.handle(&mut disk, path, inode))
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn File>> {
+        let mut disk = self.guard();
+        disk.change(SimOp::Create, path)?;
+        let inode = disk.add_file(path)?;
+        Ok(self.handle(&mut disk, path, inode))
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        let mut disk = self.guard();
+        disk.change(SimOp::Create, path)?;
+        disk.add_name(path, Node::Dir)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
+        let disk = self.guard();
+        disk.alive()?;
+        disk.list(dir)
+    }
+
+    fn rename(&self, source: &Path, target: &Path) -> io::Result<()> {
+        let mut disk = self.guard();
+        disk.change(SimOp::Rename, target)?;
+        disk.rename(source, target)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let mut disk = self.guard();
+        disk.change(SimOp::Remove, path)?;
+        disk.file_at(path)?;
+        disk.remove_name(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        let mut disk = self.guard();
+        disk.change(SimOp::Remove, path)?;
+        if !disk.list(path)?.is_empty() {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
+        disk.remove_name(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut disk = self.guard();
+        disk.change(SimOp::SyncDir, dir)?;
+        disk.sync_dir(dir)
+    }
+
+    fn space(&self, _path: &Path) -> io::Result<FsSpace> {
+        let disk = self.guard();
+        disk.alive()?;
+        Ok(FsSpace { capacity: disk.capacity, free: disk.capacity.saturating_sub(disk.used()) })
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DirLock>> {
+        let mut disk = self.guard();
+        disk.alive()?;
+        disk.lock(path)?;
+        Ok(Box::new(SimLock { fs: self.clone(), path: path.to_path_buf(), life: disk.life }))
+    }
+}
+
+struct SimLock {
+    fs: SimFs,
+    path: PathBuf,
+    life: u64,
+}
+
+impl DirLock for SimLock {}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        let mut disk = self.fs.guard();
+        if disk.life == self.life {
+            disk.unlock(&self.path);
+        }
+    }
+}
+
+struct SimFile {
+    fs: SimFs,
+    path: PathBuf,
+    inode: u64,
+    life: u64,
+}
+
+impl SimFile {
+    /// The disk, if this handle was not voided by a crash.
+    fn disk(&self) -> io::Result<MutexGuard<'_, Disk>> {
+        let disk = self.fs.guard();
+        if disk.life != self.life {
+            return Err(io::Error::other("handle from before the crash"));
+        }
+        disk.alive()?;
+        Ok(disk)
+    }
+}
+
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        let mut disk = self.fs.guard();
+        if disk.life == self.life {
+            disk.closed(self.inode);
+        }
+    }
+}
+
+impl File for SimFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut disk = self.disk()?;
+        let fault = disk.fault(SimOp::Read, &self.path);
+        let read = disk.inode(self.inode)?.read(buf, offset);
+        match fault {
+            None | Some(SimFault::Misdirect) => {}
+            Some(SimFault::Io) => return Err(io::Error::from_raw_os_error(5)),
+            Some(SimFault::Full) => return Err(io::Error::from_raw_os_error(28)),
+            Some(SimFault::Flip) if read > 0 => buf[read / 2] ^= 1,
+            Some(SimFault::Flip) => {}
+        }
+        Ok(read)
+    }
+
+    fn write_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
+        let bytes = bufs.iter().flat_map(|buf| buf.iter().copied()).collect::<Vec<u8>>();
+        self.disk()?.write(&self.path, self.inode, bytes, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut disk = self.disk()?;
+        match disk.change(SimOp::Sync, &self.path) {
+            Ok(()) => {
+                disk.syncs += 1;
+                disk.inode(self.inode)?.sync();
+                Ok(())
+            }
+            Err(error) => {
+                if disk.alive().is_ok() {
+                    disk.inode(self.inode)?.forget_dirty();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn preallocate(&self, offset: u64, len: u64) -> io::Result<()> {
+        let mut disk = self.disk()?;
+        disk.change(SimOp::Preallocate, &self.path)?;
+        disk.make_room(self.inode, offset, len)?;
+        disk.inode(self.inode)?.preallocate(offset, len);
+        Ok(())
+    }
+
+    fn punch(&self, offset: u64, len: u64) -> io::Result<()> {
+        let mut disk = self.disk()?;
+        disk.change(SimOp::Punch, &self.path)?;
+        disk.inode(self.inode)?.punch(offset, len);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut disk = self.disk()?;
+        disk.change(SimOp::SetLen, &self.path)?;
+        disk.inode(self.inode)?.set_len(len);
+        Ok(())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.disk()?.inode(self.inode)?.len())
+    }
+}

@@ -1,0 +1,274 @@
+//! What is on the disk, as every thread may look it up: per volume the tables of open files and
+//! the indexes of sealed ones. Only the writer changes it, after the bytes are durable.
+//!
+//! A file's entry is its last word on a shard; over all files of the volume the entry with the
+//! highest record number holds. No lock is kept while a file is read.
+
+use super::error::StoreError;
+use super::files::{FileCache, Paths, failed};
+use super::health::Health;
+use super::index::{BadIndex, Index, SealedFacts};
+use super::scan::{FileId, Table, scan};
+use super::settings::StoreSettings;
+use super::shard::{Entry, Extent, ShardId, ShardKey};
+use super::superblock::Superblock;
+use crate::fs::{File, FileSystem};
+use megalith_model::ids::{Epoch, VolumeId};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// Everything that readers share with the writer.
+pub(super) struct Catalog {
+    pub(super) fs: Arc<dyn FileSystem>,
+    pub(super) paths: Paths,
+    pub(super) superblock: Superblock,
+    pub(super) settings: StoreSettings,
+    pub(super) health: Health,
+    pub(super) files: FileCache,
+    volumes: RwLock<BTreeMap<VolumeId, Arc<Volume>>>,
+    /// Sealed files whose index must be written anew.
+    pub(super) reindex: Mutex<Vec<(VolumeId, u32)>>,
+}
+
+/// One volume's member on this disk.
+pub(super) struct Volume {
+    pub(super) id: VolumeId,
+    state: RwLock<VolumeState>,
+}
+
+/// The files of a volume.
+#[derive(Default)]
+pub(super) struct VolumeState {
+    /// The highest epoch seen: older ones are refused.
+    pub(super) fence: Epoch,
+    pub(super) open: BTreeMap<u32, OpenView>,
+    pub(super) sealed: BTreeMap<u32, Arc<Sealed>>,
+}
+
+/// A file that still grows, as readers see it.
+pub(super) struct OpenView {
+    pub(super) file: Arc<dyn File>,
+    pub(super) table: Table,
+}
+
+/// A file that grows no more.
+pub(super) struct Sealed {
+    pub(super) id: FileId,
+    pub(super) facts: SealedFacts,
+    source: RwLock<Source>,
+}
+
+/// Where a sealed file's entries come from.
+#[derive(Clone)]
+pub(super) enum Source {
+    /// Its index file.
+    Disk(Arc<Index>),
+    /// Memory, where the index could not be written or was found bad.
+    Memory(Arc<Table>),
+}
+
+/// A live shard and where its bytes are.
+pub(super) struct Located {
+    pub(super) seq: u32,
+    pub(super) lsn: u64,
+    pub(super) epoch: Epoch,
+    pub(super) extent: Extent,
+    /// The open file; None for a sealed one.
+    pub(super) file: Option<Arc<dyn File>>,
+}
+
+impl Volume {
+    pub(super) fn new(id: VolumeId, state: VolumeState) -> Self {
+        Self { id, state: RwLock::new(state) }
+    }
+
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, VolumeState> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn write(&self) -> RwLockWriteGuard<'_, VolumeState> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sealed {
+    pub(super) fn new(id: FileId, facts: SealedFacts, source: Source) -> Self {
+        Self { id, facts, source: RwLock::new(source) }
+    }
+
+    pub(super) fn source(&self) -> Source {
+        self.source.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_source(&self, source: Source) {
+        *self.source.write().unwrap_or_else(PoisonError::into_inner) = source;
+    }
+
+    fn find(&self, catalog: &Catalog, key: ShardKey) -> Result<Option<Entry>, StoreError> {
+        if let Source::Disk(index) = self.source() {
+            let path = catalog.paths.index(self.id.volume, self.id.seq);
+            let found = match catalog.files.get(&path) {
+                Ok(file) => index.find(file.as_ref(), key),
+                Err(_) => Err(BadIndex),
+            };
+            match found {
+                Ok(entry) => return Ok(entry),
+                Err(BadIndex) => catalog.rebuild(self)?,
+            }
+        }
+        match self.source() {
+            Source::Memory(table) => Ok(table.get(&key).cloned()),
+            Source::Disk(_) => Ok(None),
+        }
+    }
+
+    /// Returns up to a block of entries from `from` on, in order; empty at the end.
+    pub(super) fn page(
+        &self,
+        catalog: &Catalog,
+        from: ShardKey,
+    ) -> Result<Vec<(ShardKey, Entry)>, StoreError> {
+        if let Source::Disk(index) = self.source() {
+            match self.index_page(catalog, &index, from) {
+                Ok(entries) => return Ok(entries),
+                Err(BadIndex) => catalog.rebuild(self)?,
+            }
+        }
+        match self.source() {
+            Source::Memory(table) => Ok(page_of(&table, from)),
+            Source::Disk(_) => Ok(Vec::new()),
+        }
+    }
+
+    fn index_page(
+        &self,
+        catalog: &Catalog,
+        index: &Index,
+        from: ShardKey,
+    ) -> Result<Vec<(ShardKey, Entry)>, BadIndex> {
+        let path = catalog.paths.index(self.id.volume, self.id.seq);
+        let file = catalog.files.get(&path).map_err(|_| BadIndex)?;
+        for number in index.block_of(from).unwrap_or(0)..index.blocks() {
+            let mut entries = index.block(file.as_ref(), number)?;
+            entries.retain(|(key, _)| *key >= from);
+            if !entries.is_empty() {
+                return Ok(entries);
+            }
+        }
+        Ok(Vec::new())
+    }
+}
+
+/// Up to 64 entries of a table from `from` on.
+pub(super) fn page_of(table: &Table, from: ShardKey) -> Vec<(ShardKey, Entry)> {
+    table.range(from..).take(64).map(|(key, entry)| (*key, entry.clone())).collect()
+}
+
+impl Catalog {
+    pub(super) fn new(
+        fs: Arc<dyn FileSystem>,
+        paths: Paths,
+        superblock: Superblock,
+        settings: StoreSettings,
+    ) -> Self {
+        Self {
+            files: FileCache::new(Arc::clone(&fs), settings.files_open_max),
+            fs,
+            paths,
+            superblock,
+            settings,
+            health: Health::default(),
+            volumes: RwLock::default(),
+            reindex: Mutex::default(),
+        }
+    }
+
+    pub(super) fn file_id(&self, volume: VolumeId, seq: u32) -> FileId {
+        FileId { disk: self.superblock.disk, volume, seq }
+    }
+
+    pub(super) fn volume(&self, volume: VolumeId) -> Option<Arc<Volume>> {
+        self.volumes.read().unwrap_or_else(PoisonError::into_inner).get(&volume).cloned()
+    }
+
+    pub(super) fn volumes(&self) -> Vec<Arc<Volume>> {
+        let volumes = self.volumes.read().unwrap_or_else(PoisonError::into_inner);
+        volumes.values().cloned().collect()
+    }
+
+    pub(super) fn add_volume(&self, volume: Volume) -> Arc<Volume> {
+        let volume = Arc::new(volume);
+        let mut volumes = self.volumes.write().unwrap_or_else(PoisonError::into_inner);
+        volumes.insert(volume.id, Arc::clone(&volume));
+        volume
+    }
+
+    /// The epoch a volume is at on this disk.
+    pub(super) fn fence(&self, volume: VolumeId) -> Epoch {
+        self.volume(volume).map_or(Epoch(0), |volume| volume.read().fence)
+    }
+
+    /// Finds the last word on a shard; None where the disk never heard of it.
+    pub(super) fn find(&self, shard: ShardId) -> Result<Option<Located>, StoreError> {
+        let Some(volume) = self.volume(shard.volume) else { return Ok(None) };
+        let key = shard.key();
+        let mut best: Option<(u32, Entry, Option<Arc<dyn File>>)> = None;
+        let mut sealed: Vec<Arc<Sealed>>;
+        {
+            let state = volume.read();
+            for (seq, view) in &state.open {
+                if let Some(entry) = view.table.get(&key)
+                    && best.as_ref().is_none_or(|(_, best, _)| best.lsn < entry.lsn)
+                {
+                    best = Some((*seq, entry.clone(), Some(Arc::clone(&view.file))));
+                }
+            }
+            sealed = state.sealed.values().cloned().collect();
+        }
+        sealed.sort_by_key(|file| std::cmp::Reverse(file.facts.lsn_max));
+        for file in sealed {
+            let known = best.as_ref().map_or(0, |(_, entry, _)| entry.lsn);
+            if file.facts.lsn_max <= known {
+                break;
+            }
+            if let Some(entry) = file.find(self, key)?
+                && entry.lsn > known
+            {
+                best = Some((file.id.seq, entry, None));
+            }
+        }
+        Ok(best.and_then(|(seq, entry, file)| {
+            let (lsn, epoch) = (entry.lsn, entry.epoch);
+            entry.extent.map(|extent| Located { seq, lsn, epoch, extent, file })
+        }))
+    }
+
+    /// Opens the chunk file that holds a shard.
+    pub(super) fn chunk_of(
+        &self,
+        volume: VolumeId,
+        located: &Located,
+    ) -> std::io::Result<Arc<dyn File>> {
+        match &located.file {
+            Some(file) => Ok(Arc::clone(file)),
+            None => self.files.get(&self.paths.chunk(volume, located.seq)),
+        }
+    }
+
+    /// Reads a sealed file's entries from the chunk file itself, because its index is bad.
+    fn rebuild(&self, sealed: &Sealed) -> Result<(), StoreError> {
+        let FileId { volume, seq, .. } = sealed.id;
+        let path = self.paths.chunk(volume, seq);
+        let file = self.files.get(&path).map_err(failed("open", &path))?;
+        let scan = scan(file.as_ref(), sealed.id, &path)?;
+        tracing::warn!(%volume, file = seq, "index file is bad, rebuilt by a scan");
+        self.health.add_rebuilt_index();
+        self.health.add_regions(scan.damage.len(), 0);
+        sealed.set_source(Source::Memory(Arc::new(scan.table)));
+        if !scan.unreadable {
+            let mut reindex = self.reindex.lock().unwrap_or_else(PoisonError::into_inner);
+            reindex.push((volume, seq));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,306 @@
+//! The writer: the only one that changes a disk. Takes requests in batches, writes each touched
+//! file once, syncs it once, then shows the changes to readers and answers.
+//!
+//! Synchronous and without threads, so that a test can drive it call by call. A failed write or
+//! sync is final for its file: every answer that hung on it is an error, the file is sealed as far
+//! as it was durable, and later requests go to a new one.
+
+use super::catalog::{Catalog, OpenView, Volume, VolumeState};
+use super::error::StoreError;
+use super::files::failed;
+use super::growing::{Claim, Growing};
+use super::op::{Done, Op};
+use super::record::{BLOCK_LEN, Cell, Footer, Header, Kind, record_len};
+use super::round::{Round, Staged};
+use super::scan::Table;
+use super::shard::{Extent, ShardId};
+use super::tidy::Chore;
+use crate::fs::DirLock;
+use megalith_model::ids::{Epoch, VolumeId};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+
+/// Written bytes of a file that may wait for a shard's end before they are synced anyway.
+const UNSYNCED_MAX: u64 = 16 << 20;
+
+/// The writer's state. One per disk, guarded by the disk's lock file.
+pub(super) struct Core {
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) volumes: BTreeMap<VolumeId, WriterVolume>,
+    pub(super) streams: HashMap<u64, Stream>,
+    /// The number of the next record.
+    pub(super) lsn: u64,
+    pub(super) chores: VecDeque<Chore>,
+    /// Never read: unlocks the disk when the writer goes.
+    pub(super) _lock: Box<dyn DirLock>,
+}
+
+/// The writer's side of a volume.
+#[derive(Default)]
+pub(super) struct WriterVolume {
+    /// The file that new shards go to.
+    pub(super) active: Option<u32>,
+    /// It and those in which a stream has yet to end.
+    pub(super) files: BTreeMap<u32, Growing>,
+    pub(super) seq_next: u32,
+    /// Bytes that died since the volume was last tidied.
+    pub(super) dead_bytes: u64,
+    /// A removed file's name may come back after a power cut: tombstones must stay.
+    pub(super) keep_files: bool,
+}
+
+/// A shard being written.
+pub(super) enum Stream {
+    /// So far well.
+    Writing(Writing),
+    /// It can't be stored any more.
+    Failed(StoreError),
+}
+
+/// Where a stream stands.
+pub(super) struct Writing {
+    pub(super) shard: ShardId,
+    pub(super) seq: u32,
+    pub(super) record_cells: u16,
+    pub(super) cells: u32,
+    pub(super) records: Vec<u32>,
+}
+
+/// Cells that are in a record or go into one.
+pub(super) struct NewRecord<'a> {
+    pub(super) header: Header,
+    pub(super) cells: &'a [Cell],
+    pub(super) footer: Footer,
+    pub(super) claim: Claim,
+}
+
+impl Core {
+    /// Carries out a batch and answers in its order. Everything answered well is durable, but
+    /// [`Done::Written`].
+    pub(super) fn commit(&mut self, ops: Vec<Op>) -> Vec<Result<Done, StoreError>> {
+        let mut answers = Vec::with_capacity(ops.len());
+        let mut round = Round::default();
+        for op in ops {
+            if round.must_precede(&op) {
+                self.finish(std::mem::take(&mut round), &mut answers);
+            }
+            round.note(&op);
+            let staged = self.stage(op);
+            round.staged.push(staged.unwrap_or_else(|error| Staged::answered(Err(error))));
+        }
+        self.finish(round, &mut answers);
+        answers
+    }
+
+    fn stage(&mut self, op: Op) -> Result<Staged, StoreError> {
+        match op {
+            Op::Abandon { stream } => {
+                self.forget_stream(stream);
+                Ok(Staged::answered(Ok(Done::Abandoned)))
+            }
+            Op::Tidy => {
+                let volumes: Vec<VolumeId> = self.volumes.keys().copied().collect();
+                self.chores.extend(volumes.into_iter().map(Chore::Tidy));
+                Ok(Staged::answered(Ok(Done::Tidying)))
+            }
+            Op::Append(_) | Op::Delete { .. } | Op::Fence { .. }
+                if self.catalog.health.is_read_only() =>
+            {
+                Err(StoreError::ReadOnly)
+            }
+            Op::Append(append) => self.stage_append(append),
+            Op::Delete { shards } => self.stage_delete(&shards),
+            Op::Fence { volume, epoch } => self.stage_fence(volume, epoch),
+        }
+    }
+
+    /// Writes, syncs, shows and answers.
+    pub(super) fn finish(&mut self, round: Round, answers: &mut Vec<Result<Done, StoreError>>) {
+        let mut broken: BTreeMap<(VolumeId, u32), StoreError> = BTreeMap::new();
+        let durable = round.durable_files();
+        for (id, volume) in &mut self.volumes {
+            for (seq, file) in &mut volume.files {
+                let mut outcome = file.write();
+                let late = u64::from(file.written - file.synced) * BLOCK_LEN > UNSYNCED_MAX;
+                if outcome.is_ok() && (late || durable.contains(&(*id, *seq))) {
+                    outcome = file.sync(self.catalog.fs.as_ref());
+                    if outcome.is_ok() {
+                        self.catalog.health.sync_went_well();
+                    }
+                }
+                if let Err(error) = outcome {
+                    broken.insert((*id, *seq), error);
+                }
+            }
+        }
+        for Staged { touched, effects, answer } in round.staged {
+            match touched.iter().find_map(|file| broken.get(file)) {
+                Some(error) => answers.push(Err(error.clone())),
+                None => {
+                    effects.into_iter().for_each(|effect| self.show(effect));
+                    answers.push(answer);
+                }
+            }
+        }
+        for ((volume, seq), error) in broken {
+            self.give_up_file(volume, seq, &error);
+        }
+    }
+
+    /// Puts a record into a file, with space made for it. Returns its block.
+    pub(super) fn push(
+        &mut self,
+        volume: VolumeId,
+        seq: u32,
+        record: NewRecord<'_>,
+    ) -> Result<u32, StoreError> {
+        let NewRecord { mut header, cells, footer, claim } = record;
+        header.lsn = self.lsn;
+        let catalog = Arc::clone(&self.catalog);
+        let file = self.growing(volume, seq)?;
+        file.make_room(catalog.fs.as_ref(), &catalog.settings, header.record_len(), claim)?;
+        if header.kind == Kind::Cells && header.first_cell == 0 {
+            header.stream = file.end;
+        }
+        let block = file.push(header, cells, &footer);
+        self.lsn += 1;
+        Ok(block)
+    }
+
+    fn growing(&mut self, volume: VolumeId, seq: u32) -> Result<&mut Growing, StoreError> {
+        let path = self.catalog.paths.chunk(volume, seq);
+        let volume = self.volumes.get_mut(&volume);
+        volume.and_then(|volume| volume.files.get_mut(&seq)).ok_or_else(|| {
+            let gone = io::Error::other("the file failed and takes no more records");
+            StoreError::io("append to", path, gone)
+        })
+    }
+
+    /// Returns the volume's file for a new record of `len` bytes, starting one where needed.
+    pub(super) fn active_file(
+        &mut self,
+        volume: VolumeId,
+        len: u64,
+        claim: Claim,
+    ) -> Result<u32, StoreError> {
+        let len_max = self.catalog.settings.file_len_max;
+        if let Some(writer) = self.volumes.get_mut(&volume)
+            && let Some(seq) = writer.active
+            && let Some(file) = writer.files.get(&seq)
+        {
+            let end = u64::from(file.end) * BLOCK_LEN;
+            // The first record after the head always fits.
+            if end + len <= len_max || file.end <= 1 {
+                return Ok(seq);
+            }
+            writer.active = None;
+        }
+        self.start_file(volume, len, claim)
+    }
+
+    /// Creates the volume's next file, with a head that carries the epoch on.
+    fn start_file(&mut self, id: VolumeId, len: u64, claim: Claim) -> Result<u32, StoreError> {
+        let catalog = Arc::clone(&self.catalog);
+        if claim == Claim::Shard {
+            let root = &catalog.paths.root;
+            let space = catalog.fs.space(root).map_err(failed("measure the disk of", root))?;
+            let (reserve, needed) = (catalog.settings.reserve, len + record_len(0, 0));
+            if space.free < reserve.saturating_add(needed) {
+                return Err(StoreError::Full { free: space.free, reserve, needed });
+            }
+        }
+        let volume = match catalog.volume(id) {
+            Some(volume) => volume,
+            None => self.start_volume(id)?,
+        };
+        let writer = self.volumes.entry(id).or_default();
+        let seq = writer.seq_next;
+        let path = catalog.paths.chunk(id, seq);
+        let file = catalog.fs.create(&path).map_err(|error| {
+            catalog.health.add_write_error();
+            StoreError::io("create", &path, error)
+        })?;
+        writer.seq_next += 1;
+        let mut growing = Growing::new(catalog.file_id(id, seq), path, Arc::clone(&file));
+        growing.is_new = true;
+        let fence = volume.read().fence;
+        let head = Header { lsn: self.lsn, ..Header::bare(Kind::Head, id, fence) };
+        self.lsn += 1;
+        growing.push(head, &[], &Footer::BLANK);
+        writer.files.insert(seq, growing);
+        writer.active = Some(seq);
+        volume.write().open.insert(seq, OpenView { file, table: Table::new() });
+        Ok(seq)
+    }
+
+    fn start_volume(&mut self, id: VolumeId) -> Result<Arc<Volume>, StoreError> {
+        let catalog = &self.catalog;
+        let (dir, chunks) = (catalog.paths.volume(id), catalog.paths.chunks());
+        match catalog.fs.create_dir(&dir) {
+            Ok(()) => {}
+            // Left by a try that failed half-way.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => {
+                catalog.health.add_write_error();
+                return Err(StoreError::io("create directory", dir, error));
+            }
+        }
+        catalog.fs.sync_dir(&chunks).map_err(failed("sync the directory", &chunks))?;
+        Ok(catalog.add_volume(Volume::new(id, VolumeState::default())))
+    }
+
+    /// Ends a stream, whatever its state.
+    pub(super) fn forget_stream(&mut self, stream: u64) {
+        if let Some(Stream::Writing(writing)) = self.streams.remove(&stream)
+            && let Some(volume) = self.volumes.get_mut(&writing.shard.volume)
+            && let Some(file) = volume.files.get_mut(&writing.seq)
+        {
+            file.streams.remove(&stream);
+        }
+    }
+
+    /// A write or sync failed: the file takes no more, its unfinished streams fail.
+    fn give_up_file(&mut self, volume: VolumeId, seq: u32, error: &StoreError) {
+        let disk = self.catalog.superblock.disk;
+        tracing::error!(%disk, %volume, file = seq, error = %Chain(error), "chunk file failed");
+        self.catalog.health.add_failed_file(self.catalog.settings.failed_files_max);
+        let Some(writer) = self.volumes.get_mut(&volume) else { return };
+        if writer.active == Some(seq) {
+            writer.active = None;
+        }
+        let Some(file) = writer.files.remove(&seq) else { return };
+        for stream in &file.streams {
+            self.streams.insert(*stream, Stream::Failed(error.clone()));
+        }
+        self.seal_failed(file);
+    }
+
+    /// Bytes on the disk that die with a shard, and its punchable holes later.
+    pub(super) fn bury(&mut self, volume: VolumeId, seq: u32, extent: Extent) {
+        if let Some(writer) = self.volumes.get_mut(&volume) {
+            writer.dead_bytes += extent.len;
+        }
+        self.chores.push_back(Chore::Punch { volume, seq, extent });
+    }
+
+    /// The volume's epoch, as far as it is durable.
+    pub(super) fn fence(&self, volume: VolumeId) -> Epoch {
+        self.catalog.fence(volume)
+    }
+}
+
+/// An error with its causes, for the log.
+pub(super) struct Chain<'a>(pub(super) &'a StoreError);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = std::error::Error::source(self.0);
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,143 @@
+//! A chunk file that grows: what is written, what is durable, what waits to be written.
+
+use super::error::StoreError;
+use super::files::failed;
+use super::record::{BLOCK_LEN, Cell, Footer, Header, encode_record};
+use super::scan::FileId;
+use super::settings::StoreSettings;
+use crate::fs::{File, FileSystem};
+use bytes::Bytes;
+use megalith_model::ids::Epoch;
+use std::collections::BTreeSet;
+use std::io::{self, IoSlice};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A file with the writer's view of it. Blocks are of 4 KiB.
+pub(super) struct Growing {
+    pub(super) id: FileId,
+    pub(super) path: PathBuf,
+    pub(super) file: Arc<dyn File>,
+    /// The block the next record goes to, those waiting included.
+    pub(super) end: u32,
+    /// Blocks below are written.
+    pub(super) written: u32,
+    /// Blocks below are durable.
+    pub(super) synced: u32,
+    /// Bytes of the file that have space already.
+    pub(super) allocated: u64,
+    pub(super) waiting: Vec<Bytes>,
+    /// True until its name is durable.
+    pub(super) is_new: bool,
+    /// Streams whose shard begins in this file and will end in it.
+    pub(super) streams: BTreeSet<u64>,
+    pub(super) epoch: Epoch,
+    pub(super) lsn_max: u64,
+}
+
+/// Who asks for space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// A shard: stops above the reserve.
+    Shard,
+    /// A delete, an epoch or bookkeeping: may use the reserve.
+    Reserve,
+}
+
+impl Growing {
+    pub(super) fn new(id: FileId, path: PathBuf, file: Arc<dyn File>) -> Self {
+        Self {
+            id,
+            path,
+            file,
+            end: 0,
+            written: 0,
+            synced: 0,
+            allocated: 0,
+            waiting: Vec::new(),
+            is_new: false,
+            streams: BTreeSet::new(),
+            epoch: Epoch(0),
+            lsn_max: 0,
+        }
+    }
+
+    /// Places a record at the end; [`Growing::write`] writes it. Returns its block.
+    pub(super) fn push(&mut self, mut header: Header, cells: &[Cell], footer: &Footer) -> u32 {
+        let block = self.end;
+        header.synced = self.synced;
+        self.waiting.extend(encode_record(&header, cells, footer, self.id.place(block)));
+        self.end += (header.record_len() / BLOCK_LEN) as u32;
+        self.epoch = self.epoch.max(header.epoch);
+        self.lsn_max = self.lsn_max.max(header.lsn);
+        block
+    }
+
+    /// Makes sure that there is space for `len` more bytes.
+    pub(super) fn make_room(
+        &mut self,
+        fs: &dyn FileSystem,
+        settings: &StoreSettings,
+        len: u64,
+        claim: Claim,
+    ) -> Result<(), StoreError> {
+        let needed_end = u64::from(self.end) * BLOCK_LEN + len;
+        let Some(least) = needed_end.checked_sub(self.allocated).filter(|&least| least > 0) else {
+            return Ok(());
+        };
+        let space = fs.space(&self.path).map_err(failed("measure the disk of", &self.path))?;
+        let step = self.allocated.clamp(settings.grow_min, settings.grow_max.max(1)).max(least);
+        for want in [step, least] {
+            let above_reserve = space.free >= settings.reserve.saturating_add(want);
+            if !above_reserve && (claim == Claim::Shard || want > least) {
+                continue;
+            }
+            match self.file.preallocate(self.allocated, want) {
+                Ok(()) => {
+                    self.allocated += want;
+                    return Ok(());
+                }
+                Err(error) if error.kind() == io::ErrorKind::StorageFull => {}
+                Err(error) => return Err(StoreError::io("preallocate", &self.path, error)),
+            }
+        }
+        match claim {
+            // The write itself will tell.
+            Claim::Reserve => Ok(()),
+            Claim::Shard => Err(StoreError::Full {
+                free: space.free,
+                reserve: settings.reserve,
+                needed: least,
+            }),
+        }
+    }
+
+    /// Writes what waits, with one call.
+    pub(super) fn write(&mut self) -> Result<(), StoreError> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let waiting = std::mem::take(&mut self.waiting);
+        let slices: Vec<IoSlice<'_>> = waiting.iter().map(|bytes| IoSlice::new(bytes)).collect();
+        let offset = u64::from(self.written) * BLOCK_LEN;
+        self.file.write_at(&slices, offset).map_err(failed("write", &self.path))?;
+        self.written = self.end;
+        self.allocated = self.allocated.max(u64::from(self.end) * BLOCK_LEN);
+        Ok(())
+    }
+
+    /// Makes everything written durable, the file's name too.
+    pub(super) fn sync(&mut self, fs: &dyn FileSystem) -> Result<(), StoreError> {
+        if self.synced < self.written {
+            self.file.sync_data().map_err(failed("sync", &self.path))?;
+            self.synced = self.written;
+        }
+        if self.is_new {
+            if let Some(dir) = self.path.parent() {
+                fs.sync_dir(dir).map_err(failed("sync the directory", dir))?;
+            }
+            self.is_new = false;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,47 @@
+//! The shard store of one disk: keeps shards in append-only chunk files, survives power cuts, and
+//! says what it lost.
+//!
+//! - Owns everything below a disk's directory. Keys of users never come here; paths are made of
+//!   volume and file numbers.
+//! - `record`, `index` and `superblock` are the stored forms (`node/docs/disk-format.md`), `scan`
+//!   and `recover` read them back, `core` and `round` are the one writer, `seal` and `tidy` close
+//!   files and give space back, `catalog` and `read` serve readers, `worker`, `pool`, `stream` and
+//!   `handle` put threads and an asynchronous face on it.
+//! - Must never acknowledge before the sync, retry a failed sync, cut anything but a torn tail,
+//!   hand out a byte that was not checked, or touch the file system but through [`crate::fs`].
+//! - Knows nothing of objects, erasure coding, encryption or the network, and reads no clock but
+//!   to pace commits.
+
+mod catalog;
+mod core;
+mod error;
+mod files;
+mod growing;
+mod handle;
+mod health;
+mod index;
+mod op;
+mod pool;
+mod read;
+mod record;
+mod recover;
+mod round;
+mod scan;
+mod seal;
+mod settings;
+mod shard;
+mod stream;
+mod superblock;
+#[cfg(test)]
+mod tests;
+mod tidy;
+mod worker;
+
+pub use error::StoreError;
+pub use handle::{CommitCounts, Disk, DiskHandle, DiskSpace};
+pub use health::DiskHealth;
+pub use record::{BLOCK_LEN, CELL_LEN, Cell, RECORD_CELLS_MAX, crc32c};
+pub use settings::StoreSettings;
+pub use shard::{Receipt, ShardId, ShardStat};
+pub use stream::ShardWriter;
+pub use superblock::Superblock;

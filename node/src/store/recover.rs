@@ -1,0 +1,304 @@
+//! Formatting and opening a disk, and what is done about the traces of a power cut: a torn tail is
+//! cut, torn pieces before good records are covered, damage is reported and never cut.
+
+use super::catalog::{Catalog, OpenView, Sealed, Source, Volume, VolumeState};
+use super::core::{Chain, Core, WriterVolume};
+use super::error::StoreError;
+use super::files::{Paths, failed, number};
+use super::growing::Growing;
+use super::index::{Index, SealedFacts};
+use super::record::{BLOCK_LEN, Header, Kind};
+use super::scan::{FileId, Region, Scan, scan};
+use super::settings::StoreSettings;
+use super::superblock::Superblock;
+use crate::fs::{DirLock, File, FileSystem};
+use megalith_model::ids::{ClusterId, DiskId, Epoch, VolumeId};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io::{self, IoSlice};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Formats an existing, empty directory as a disk. `lost+found` is overlooked.
+pub(super) fn format(
+    fs: &dyn FileSystem,
+    root: &Path,
+    superblock: &Superblock,
+) -> Result<(), StoreError> {
+    let paths = Paths { root: root.to_path_buf() };
+    let entries = fs.list(root).map_err(failed("list", root))?;
+    // An empty `chunks` is what an interrupted formatting leaves.
+    let mut has_chunks = false;
+    for entry in entries {
+        let name = entry.name;
+        match name.as_str() {
+            "lost+found" | "superblock.tmp" => {}
+            "chunks" if is_empty(fs, &paths.chunks())? => has_chunks = true,
+            _ => return Err(StoreError::NotEmpty { path: root.to_path_buf(), name }),
+        }
+    }
+    if !has_chunks {
+        let chunks = paths.chunks();
+        fs.create_dir(&chunks).map_err(failed("create directory", &chunks))?;
+    }
+    fs.sync_dir(root).map_err(failed("sync the directory", root))?;
+    superblock.write(fs, root)
+}
+
+fn is_empty(fs: &dyn FileSystem, dir: &Path) -> Result<bool, StoreError> {
+    Ok(fs.list(dir).map_err(failed("list", dir))?.is_empty())
+}
+
+/// Opens a disk for this process alone and recovers it.
+pub(super) fn open(
+    fs: Arc<dyn FileSystem>,
+    root: &Path,
+    cluster: ClusterId,
+    disk: Option<DiskId>,
+    settings: StoreSettings,
+) -> Result<Core, StoreError> {
+    let paths = Paths { root: root.to_path_buf() };
+    let superblock = Superblock::read(fs.as_ref(), root)?;
+    if superblock.cluster != cluster {
+        let (disk, found) = (superblock.disk, superblock.cluster);
+        return Err(StoreError::ForeignCluster { disk, found, expected: cluster });
+    }
+    if let Some(expected) = disk.filter(|disk| *disk != superblock.disk) {
+        return Err(StoreError::ForeignDisk { found: superblock.disk, expected });
+    }
+    let lock = take_lock(fs.as_ref(), &paths)?;
+    let catalog = Arc::new(Catalog::new(fs, paths, superblock, settings));
+    let mut core = Core {
+        catalog,
+        volumes: BTreeMap::new(),
+        streams: HashMap::new(),
+        lsn: 1,
+        chores: VecDeque::new(),
+        _lock: lock,
+    };
+    let chunks = core.catalog.paths.chunks();
+    core.catalog.fs.sync_dir(&chunks).map_err(failed("sync the directory", &chunks))?;
+    for entry in core.catalog.fs.list(&chunks).map_err(failed("list", &chunks))? {
+        if let Some(volume) = number(&entry.name).filter(|_| entry.is_dir) {
+            core.recover_volume(VolumeId(volume))?;
+        }
+    }
+    Ok(core)
+}
+
+fn take_lock(fs: &dyn FileSystem, paths: &Paths) -> Result<Box<dyn DirLock>, StoreError> {
+    let path = paths.lock();
+    match fs.lock(&path) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(StoreError::Locked { path: paths.root.clone() })
+        }
+        result => result.map_err(failed("lock", &path)),
+    }
+}
+
+/// Which files of a number there are.
+#[derive(Clone, Copy, Default)]
+struct Present {
+    chunk: bool,
+    index: bool,
+}
+
+/// A volume while it is read in.
+#[derive(Default)]
+struct Recovery {
+    state: VolumeState,
+    writer: WriterVolume,
+    lsn_max: u64,
+    /// To be sealed once the volume is known.
+    left_behind: Vec<u32>,
+}
+
+impl Core {
+    fn recover_volume(&mut self, volume: VolumeId) -> Result<(), StoreError> {
+        let present = self.files_of(volume)?;
+        let newest = present.iter().filter(|(_, files)| files.chunk).map(|(seq, _)| *seq).max();
+        let mut recovery = Recovery::default();
+        recovery.writer.seq_next = present.keys().max().map_or(0, |seq| seq + 1);
+        for (seq, files) in present {
+            let id = self.catalog.file_id(volume, seq);
+            let index = if files.index { self.load_index(id) } else { None };
+            match index {
+                Some(index) => {
+                    if !files.chunk {
+                        tracing::error!(%volume, file = seq, "chunk file is gone");
+                        self.catalog.health.add_regions(1, 0);
+                    }
+                    recovery.add_sealed(id, index.facts, Source::Disk(Arc::new(index)));
+                }
+                None if files.chunk => {
+                    let active = newest == Some(seq) && !files.index;
+                    self.recover_file(id, active, files.index, &mut recovery)?;
+                }
+                None => self.catalog.health.add_regions(1, 0),
+            }
+        }
+        if !recovery.writer.files.is_empty() {
+            // After a mere kill the names, too, may so far be in memory only.
+            let dir = self.catalog.paths.volume(volume);
+            self.catalog.fs.sync_dir(&dir).map_err(failed("sync the directory", &dir))?;
+        }
+        let Recovery { state, writer, lsn_max, left_behind } = recovery;
+        self.lsn = self.lsn.max(lsn_max + 1);
+        self.catalog.add_volume(Volume::new(volume, state));
+        self.volumes.insert(volume, writer);
+        self.report_damaged(volume)?;
+        for seq in left_behind {
+            self.seal(volume, seq);
+        }
+        Ok(())
+    }
+
+    fn files_of(&self, volume: VolumeId) -> Result<BTreeMap<u32, Present>, StoreError> {
+        let dir = self.catalog.paths.volume(volume);
+        let mut present: BTreeMap<u32, Present> = BTreeMap::new();
+        for entry in self.catalog.fs.list(&dir).map_err(failed("list", &dir))? {
+            let Some((stem, kind)) = entry.name.split_once('.') else { continue };
+            let Some(seq) = number(stem) else { continue };
+            match kind {
+                "chunk" => present.entry(seq).or_default().chunk = true,
+                "index" => present.entry(seq).or_default().index = true,
+                "tmp" => {
+                    let path = dir.join(&entry.name);
+                    self.catalog.fs.remove(&path).map_err(failed("remove", &path))?;
+                }
+                _ => {}
+            }
+        }
+        Ok(present)
+    }
+
+    fn load_index(&self, id: FileId) -> Option<Index> {
+        let path = self.catalog.paths.index(id.volume, id.seq);
+        let file = self.catalog.files.get(&path).ok()?;
+        Index::load(file.as_ref(), id).ok()
+    }
+
+    /// Reads a chunk file without a usable index.
+    fn recover_file(
+        &mut self,
+        id: FileId,
+        active: bool,
+        had_index: bool,
+        recovery: &mut Recovery,
+    ) -> Result<(), StoreError> {
+        let path = self.catalog.paths.chunk(id.volume, id.seq);
+        let file = self.catalog.fs.open(&path).map_err(failed("open", &path))?;
+        let found = scan(file.as_ref(), id, &path)?;
+        self.note_scan(id, &found, had_index);
+        recovery.note(found.epoch, found.lsn_max);
+        if found.end == 0 && self.drop_blank(file.as_ref(), &path)? {
+            return Ok(());
+        }
+        let facts = SealedFacts {
+            epoch: found.epoch,
+            lsn_max: found.lsn_max,
+            end: found.end,
+            entries: found.table.len() as u32,
+        };
+        // Nothing is made permanent of a file that the disk refuses to read.
+        if found.unreadable {
+            let source = Source::Memory(Arc::new(found.table));
+            recovery.add_sealed(id, facts, source);
+            return Ok(());
+        }
+        let repaired = repair(file.as_ref(), id, &found);
+        if let Err(error) = repaired.map_err(failed("repair", &path)) {
+            tracing::error!(error = %Chain(&error), "chunk file failed");
+            self.catalog.health.add_failed_file(self.catalog.settings.failed_files_max);
+            let source = Source::Memory(Arc::new(found.table));
+            recovery.add_sealed(id, facts, source);
+            return Ok(());
+        }
+        let mut growing = Growing::new(id, path, Arc::clone(&file));
+        (growing.end, growing.written, growing.synced) = (found.end, found.end, found.end);
+        growing.allocated = u64::from(found.end) * BLOCK_LEN;
+        (growing.epoch, growing.lsn_max) = (found.epoch, found.lsn_max);
+        recovery.writer.files.insert(id.seq, growing);
+        recovery.state.open.insert(id.seq, OpenView { file, table: found.table });
+        if active && found.damage.is_empty() {
+            recovery.writer.active = Some(id.seq);
+        } else {
+            recovery.left_behind.push(id.seq);
+        }
+        Ok(())
+    }
+
+    fn note_scan(&self, id: FileId, found: &Scan, had_index: bool) {
+        let torn = found.torn.len() + usize::from(found.tail_torn);
+        let unreadable = usize::from(found.unreadable);
+        self.catalog.health.add_regions(found.damage.len() + unreadable, torn);
+        if had_index {
+            self.catalog.health.add_rebuilt_index();
+        }
+        for Region { start, end } in &found.damage {
+            let FileId { volume, seq, .. } = id;
+            tracing::error!(%volume, file = seq, start, end, "damaged blocks in chunk file");
+        }
+    }
+
+    /// Removes a file in which no record was ever durable. One that is longer than its first
+    /// space must have had some: it stays, and counts as damage.
+    fn drop_blank(&self, file: &dyn File, path: &Path) -> Result<bool, StoreError> {
+        let len = file.len().map_err(failed("measure", path))?;
+        if len > self.catalog.settings.grow_min.max(self.catalog.settings.file_len_max / 16) {
+            self.catalog.health.add_regions(1, 0);
+            return Ok(false);
+        }
+        self.catalog.fs.remove(path).map_err(failed("remove", path))?;
+        Ok(true)
+    }
+
+    /// Remembers the shards of which a record is gone.
+    fn report_damaged(&self, id: VolumeId) -> Result<(), StoreError> {
+        let Some(volume) = self.catalog.volume(id) else { return Ok(()) };
+        let mut suspects = Vec::new();
+        {
+            let state = volume.read();
+            let tables = state.open.values().map(|view| &view.table);
+            for (key, entry) in tables.flatten() {
+                if entry.extent.as_ref().is_some_and(|extent| !extent.is_whole()) {
+                    suspects.push(*key);
+                }
+            }
+        }
+        for key in suspects {
+            let shard = key.of(id);
+            if self.catalog.find(shard)?.is_some_and(|located| !located.extent.is_whole()) {
+                self.catalog.report(shard, 0);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Recovery {
+    fn note(&mut self, epoch: Epoch, lsn_max: u64) {
+        self.state.fence = self.state.fence.max(epoch);
+        self.lsn_max = self.lsn_max.max(lsn_max);
+    }
+
+    fn add_sealed(&mut self, id: FileId, facts: SealedFacts, source: Source) {
+        self.note(facts.epoch, facts.lsn_max);
+        self.state.sealed.insert(id.seq, Arc::new(Sealed::new(id, facts, source)));
+    }
+}
+
+/// Covers torn pieces, cuts a torn tail, and makes what the scan saw durable: after a mere kill it
+/// may so far be in the page cache only.
+fn repair(file: &dyn File, id: FileId, found: &Scan) -> io::Result<()> {
+    for Region { start, end } in &found.torn {
+        let length = (end - start) * BLOCK_LEN as u32;
+        let header = Header { length, ..Header::bare(Kind::Skip, id.volume, Epoch(0)) };
+        let bytes = header.encode(id.place(*start));
+        file.write_at(&[IoSlice::new(&bytes)], u64::from(*start) * BLOCK_LEN)?;
+    }
+    let end = u64::from(found.end) * BLOCK_LEN;
+    if file.len()? > end {
+        file.set_len(end)?;
+    }
+    file.sync_data()
+}

@@ -1,0 +1,317 @@
+//! Giving space back, in small steps between commits: holes for the bytes of dead shards, removal
+//! of files in which nothing lives, and moving the living out of files that are mostly dead.
+//!
+//! A tombstone outlives every file that still has the shard it deletes: before its own file goes
+//! it is written again, with its old number.
+
+use super::catalog::{Located, Sealed};
+use super::core::{Chain, Core, NewRecord};
+use super::error::StoreError;
+use super::files::failed;
+use super::growing::Claim;
+use super::op::Done;
+use super::record::{
+    BLOCK_LEN, CELL_LEN, Footer, GRAVES_MAX, Header, Kind, RECORD_CELLS_MAX, record_len,
+};
+use super::round::{Effect, Round, Staged};
+use super::shard::{Entry, Extent, RECORD_LOST, ShardKey};
+use crate::fs::File;
+use megalith_model::ids::VolumeId;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// One small step of giving space back.
+pub(super) enum Chore {
+    /// Punch the records of a dead shard.
+    Punch { volume: VolumeId, seq: u32, extent: Extent },
+    /// Look for files worth the other chores.
+    Tidy(VolumeId),
+    /// Move a shard out of a file, if it is still there.
+    Move { volume: VolumeId, seq: u32, key: ShardKey },
+    /// Remove a file, if nothing lives in it.
+    Remove { volume: VolumeId, seq: u32 },
+}
+
+impl Core {
+    /// Does some of what is not urgent. Returns true while there is more.
+    pub(super) fn housekeep(&mut self) -> bool {
+        self.seal_full();
+        self.write_bad_indexes();
+        for _ in 0..16 {
+            let Some(chore) = self.chores.pop_front() else { break };
+            if let Err(error) = self.work(chore) {
+                tracing::warn!(error = %Chain(&error), "giving space back");
+            }
+        }
+        let tidy_after = self.catalog.settings.tidy_after;
+        for (id, volume) in &mut self.volumes {
+            if volume.dead_bytes >= tidy_after {
+                volume.dead_bytes = 0;
+                self.chores.push_back(Chore::Tidy(*id));
+            }
+        }
+        !self.chores.is_empty()
+    }
+
+    fn work(&mut self, chore: Chore) -> Result<(), StoreError> {
+        match chore {
+            Chore::Punch { volume, seq, extent } => self.punch(volume, seq, &extent),
+            Chore::Tidy(volume) => self.tidy(volume),
+            Chore::Move { volume, seq, key } => self.move_shard(volume, seq, key),
+            Chore::Remove { volume, seq } => self.remove_file(volume, seq),
+        }
+    }
+
+    fn punch(&mut self, volume: VolumeId, seq: u32, extent: &Extent) -> Result<(), StoreError> {
+        let holes = holes(extent);
+        if holes.is_empty() {
+            return Ok(());
+        }
+        let open = self.volumes.get(&volume).and_then(|volume| volume.files.get(&seq));
+        let path = self.catalog.paths.chunk(volume, seq);
+        let file: Arc<dyn File> = match open {
+            Some(growing) => Arc::clone(&growing.file),
+            None => match self.catalog.files.get(&path) {
+                // Removed meanwhile, as a whole.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+                result => result.map_err(failed("open", &path))?,
+            },
+        };
+        for (offset, len) in holes {
+            file.punch(offset, len).map_err(failed("punch", &path))?;
+        }
+        Ok(())
+    }
+
+    /// Weighs the sealed files of a volume.
+    fn tidy(&mut self, id: VolumeId) -> Result<(), StoreError> {
+        let Some(volume) = self.catalog.volume(id) else { return Ok(()) };
+        let mut live: BTreeMap<u32, (u64, Vec<ShardKey>)> = BTreeMap::new();
+        let mut from = Some(ShardKey::MIN);
+        while let Some(start) = from {
+            let (entries, next) = self.catalog.merged(&volume, start)?;
+            for (key, (seq, entry)) in entries {
+                let Some(extent) = entry.extent else { continue };
+                let (bytes, keys) = live.entry(seq).or_default();
+                *bytes += spans(&extent).map(|(_, len)| len).sum::<u64>();
+                keys.push(key);
+            }
+            from = next;
+        }
+        let sealed: Vec<Arc<Sealed>> = volume.read().sealed.values().cloned().collect();
+        let percent = self.catalog.settings.compact_below_percent;
+        for file in sealed {
+            let seq = file.id.seq;
+            let (bytes, keys) = live.remove(&seq).unwrap_or_default();
+            let worn = bytes * 100 < u64::from(file.facts.end) * BLOCK_LEN * percent;
+            if bytes == 0 || worn {
+                let moves = keys.into_iter().map(|key| Chore::Move { volume: id, seq, key });
+                self.chores.extend(moves);
+                self.chores.push_back(Chore::Remove { volume: id, seq });
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies a shard to the active file; the copy's higher number makes it the one that holds.
+    fn move_shard(&mut self, volume: VolumeId, seq: u32, key: ShardKey) -> Result<(), StoreError> {
+        let shard = key.of(volume);
+        let Some(located) = self.catalog.find(shard)? else { return Ok(()) };
+        if located.seq != seq || !located.extent.is_whole() {
+            return Ok(());
+        }
+        let Located { epoch, extent, .. } = located;
+        let target = self.active_file(volume, record_len(1, extent.len), Claim::Shard)?;
+        let mut records = Vec::with_capacity(extent.records.len());
+        let mut first: u32 = 0;
+        while first < extent.cells {
+            let count = u32::from(extent.record_cells).min(extent.cells - first);
+            let cells = self.catalog.read(shard, first.into(), count.into())?;
+            let last = first + count == extent.cells;
+            let length: usize = cells.iter().map(|(bytes, _)| bytes.len()).sum();
+            let header = Header {
+                last,
+                key,
+                first_cell: first,
+                cells: count as u16,
+                length: length as u32,
+                stream: records.first().copied().unwrap_or(0),
+                ..Header::bare(Kind::Cells, volume, epoch)
+            };
+            let digest = extent.digest.filter(|_| last).unwrap_or_default();
+            let total = u64::from(first) * CELL_LEN as u64 + length as u64;
+            let footer = Footer { digest, total };
+            let lsn = self.lsn;
+            let record = NewRecord { header, cells: &cells, footer, claim: Claim::Shard };
+            records.push(self.push(volume, target, record)?);
+            first += count;
+            let mut staged = Staged::answered(Ok(Done::Written));
+            staged.touched.push((volume, target));
+            if last {
+                let records = std::mem::take(&mut records).into_boxed_slice();
+                let extent = Some(Extent { records, ..extent.clone() });
+                let entry = Entry { lsn, epoch, extent };
+                staged.effects.push(Effect::Entry { volume, seq: target, key, entry });
+            }
+            self.finish_alone(staged)?;
+        }
+        Ok(())
+    }
+
+    /// Removes a sealed file in which nothing lives.
+    fn remove_file(&mut self, id: VolumeId, seq: u32) -> Result<(), StoreError> {
+        let Some(volume) = self.catalog.volume(id) else { return Ok(()) };
+        let Some(file) = volume.read().sealed.get(&seq).cloned() else { return Ok(()) };
+        if self.volumes.get(&id).is_none_or(|writer| writer.keep_files) {
+            return Ok(());
+        }
+        let Some(graves) = self.graves_to_keep(id, &file)? else { return Ok(()) };
+        self.carry_on(id, &file, &graves)?;
+        volume.write().sealed.remove(&seq);
+        let removed = self.unlink(id, seq);
+        if removed.is_err()
+            && let Some(writer) = self.volumes.get_mut(&id)
+        {
+            writer.keep_files = true;
+        }
+        removed
+    }
+
+    /// The tombstones of a file that other files still need; None where a shard lives in it.
+    fn graves_to_keep(
+        &self,
+        id: VolumeId,
+        file: &Arc<Sealed>,
+    ) -> Result<Option<Vec<(ShardKey, u64)>>, StoreError> {
+        let mut keep = Vec::new();
+        let mut from = Some(ShardKey::MIN);
+        while let Some(start) = from {
+            let page = file.page(&self.catalog, start)?;
+            let Some((end, _)) = page.last() else { break };
+            from = end.next();
+            for (key, entry) in page {
+                if entry.extent.is_none() {
+                    if self.buried_elsewhere(id, file.id.seq, key, entry.lsn)? {
+                        keep.push((key, entry.lsn));
+                    }
+                } else if let Some(located) = self.catalog.find(key.of(id))?
+                    && located.lsn == entry.lsn
+                {
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(Some(keep))
+    }
+
+    /// True where another file has an older, dead copy of the shard.
+    fn buried_elsewhere(
+        &self,
+        id: VolumeId,
+        seq: u32,
+        key: ShardKey,
+        lsn: u64,
+    ) -> Result<bool, StoreError> {
+        let Some(volume) = self.catalog.volume(id) else { return Ok(false) };
+        let dead_copy = |entry: &Entry| entry.extent.is_some() && entry.lsn < lsn;
+        let (open, sealed) = {
+            let state = volume.read();
+            let open = state.open.values().any(|view| view.table.get(&key).is_some_and(dead_copy));
+            (open, state.sealed.values().cloned().collect::<Vec<_>>())
+        };
+        if open {
+            return Ok(true);
+        }
+        for other in sealed.iter().filter(|other| other.id.seq != seq) {
+            let page = other.page(&self.catalog, key)?;
+            if page.first().is_some_and(|(found, entry)| *found == key && dead_copy(entry)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Writes on what must outlive a file: tombstones and the volume's epoch.
+    fn carry_on(
+        &mut self,
+        id: VolumeId,
+        file: &Sealed,
+        graves: &[(ShardKey, u64)],
+    ) -> Result<(), StoreError> {
+        for graves in graves.chunks(GRAVES_MAX) {
+            let mut staged = Staged::answered(Ok(Done::Deleted));
+            let seq = self.push_tombstone(id, graves, &mut staged.effects)?;
+            staged.touched.push((id, seq));
+            self.finish_alone(staged)?;
+        }
+        let epoch = self.fence(id);
+        let Some(volume) = self.catalog.volume(id) else { return Ok(()) };
+        let kept_by_sealed = volume
+            .read()
+            .sealed
+            .values()
+            .any(|other| other.id.seq != file.id.seq && other.facts.epoch >= epoch);
+        let durable = |growing: &super::growing::Growing| {
+            growing.epoch >= epoch && !growing.is_new && growing.synced == growing.end
+        };
+        let kept_by_open =
+            self.volumes.get(&id).is_some_and(|writer| writer.files.values().any(durable));
+        if kept_by_sealed || kept_by_open {
+            return Ok(());
+        }
+        let header = Header::bare(Kind::Fence, id, epoch);
+        let seq = self.active_file(id, header.record_len(), Claim::Reserve)?;
+        let footer = Footer::BLANK;
+        self.push(id, seq, NewRecord { header, cells: &[], footer, claim: Claim::Reserve })?;
+        let mut staged = Staged::answered(Ok(Done::Fenced(epoch)));
+        staged.touched.push((id, seq));
+        staged.effects.push(Effect::Fence { volume: id, epoch });
+        self.finish_alone(staged)
+    }
+
+    /// Removes a file's names: the index first, so that one without a chunk file tells of a loss.
+    /// Each step is durable before the next, or a tombstone could go before its shard.
+    fn unlink(&mut self, id: VolumeId, seq: u32) -> Result<(), StoreError> {
+        let fs = &self.catalog.fs;
+        let dir = self.catalog.paths.volume(id);
+        for path in [self.catalog.paths.index(id, seq), self.catalog.paths.chunk(id, seq)] {
+            match fs.remove(&path) {
+                // A file whose index could not be written has none.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                result => result.map_err(failed("remove", &path))?,
+            }
+            self.catalog.files.forget(&path);
+            fs.sync_dir(&dir).map_err(failed("sync the directory", &dir))?;
+        }
+        Ok(())
+    }
+
+    fn finish_alone(&mut self, staged: Staged) -> Result<(), StoreError> {
+        let mut round = Round::default();
+        round.staged.push(staged);
+        let mut answers = Vec::with_capacity(1);
+        self.finish(round, &mut answers);
+        answers.pop().map_or(Ok(()), |answer| answer.map(|_| ()))
+    }
+}
+
+/// Offset and length of each record of a shard, in bytes.
+fn spans(extent: &Extent) -> impl Iterator<Item = (u64, u64)> {
+    let per_record = u32::from(extent.record_cells.clamp(1, RECORD_CELLS_MAX));
+    (0..).zip(extent.records.iter()).filter(|(_, block)| **block != RECORD_LOST).map(
+        move |(number, block): (u32, _)| {
+            let first = number * per_record;
+            let cells = per_record.min(extent.cells - first);
+            let before = u64::from(first) * CELL_LEN as u64;
+            let length = (extent.len - before).min(u64::from(cells) * CELL_LEN as u64);
+            (u64::from(*block) * BLOCK_LEN, record_len(cells as u16, length))
+        },
+    )
+}
+
+/// What can be punched of a shard: its records but their first and last block, so that a scan
+/// still finds header and footer and walks on.
+fn holes(extent: &Extent) -> Vec<(u64, u64)> {
+    let inner = spans(extent).map(|(offset, len)| (offset + BLOCK_LEN, len.saturating_sub(2 * BLOCK_LEN)));
+    inner.filter(|(_, len)| *len > 0).collect()
+}
