@@ -137,6 +137,7 @@ impl Driver {
             }
             return Vec::new();
         };
+        leading.wake(now_ms, self.settings.silent_ms);
         match event {
             Event::BecameLeader { term } => {
                 *leading = Leading::new(term);

@@ -86,20 +86,23 @@ impl Leading {
         };
         plan.wished = Some(aim.wished);
         plan.whole = view.ready(aim.wished) >= view.settings.open_target;
-        if let Some(why) = hold(view) {
+        let shrunk = matches!(&aim.target, Ok(target) if *target != aim.wished);
+        if let Some(why) = hold(view, shrunk) {
             let writable = view.topology.open_volumes.iter().any(|v| view.writable(v));
             plan.refusal = (!writable).then_some(why);
             return plan;
         }
-        match &aim.target {
-            Ok(target) => {
-                if view.now_ms >= self.retry_at_ms {
-                    plan.commands = self.creations(view, &aim, *target);
-                    plan.commands
-                        .extend(self.seals(view, &aim, *target, plan.whole));
-                }
+        let target = match &aim.target {
+            Ok(target) => *target,
+            Err(why) => {
+                plan.refusal = Some(why.clone());
+                return plan;
             }
-            Err(why) => plan.refusal = Some(why.clone()),
+        };
+        if view.now_ms >= self.retry_at_ms {
+            plan.commands = self.creations(view, &aim, target);
+            plan.commands
+                .extend(self.seals(view, &aim, target, plan.whole));
         }
         plan
     }
@@ -165,14 +168,13 @@ impl Leading {
 }
 
 /// Why it is better to wait a moment than to make or seal volumes.
-fn hold(view: &View<'_>) -> Option<String> {
+fn hold(view: &View<'_>, shrunk: bool) -> Option<String> {
     let registered = view.storage_nodes().count();
-    if !view.awaited.is_empty() {
-        let names: Vec<String> = view.awaited.iter().map(ToString::to_string).collect();
-        return Some(format!(
-            "waiting for the first heartbeat of {}",
-            names.join(", ")
-        ));
+    if view.awaited {
+        return Some("waiting for the first heartbeat of every storage node".into());
+    }
+    if shrunk && view.returning {
+        return Some("waiting a moment for further nodes that come back".into());
     }
     let forming = view.topology.next_volume <= VolumeId(1);
     let urgent = !forming && !view.topology.open_volumes.iter().any(|v| view.writable(v));

@@ -36,6 +36,32 @@ pub(super) struct Leading {
     /// Since when enough volumes of the wished profile are writable.
     pub(super) whole_since_ms: Option<u64>,
     pub(super) published: Option<ClusterMap>,
+    returns: Returns,
+    stepped_ms: u64,
+}
+
+/// Nodes that were silent and are heard again, one soon after the other. While that goes on no
+/// shrunk volume is made: the next heartbeat would make it useless.
+#[derive(Debug, Default)]
+struct Returns {
+    first_ms: Option<u64>,
+    last_ms: u64,
+}
+
+impl Returns {
+    fn note(&mut self, now_ms: u64, silent_ms: u64) {
+        if !self.going_on(now_ms, silent_ms) {
+            self.first_ms = Some(now_ms);
+        }
+        self.last_ms = now_ms;
+    }
+
+    /// Ends half a silence after the last, and a whole one after the first at the latest.
+    fn going_on(&self, now_ms: u64, silent_ms: u64) -> bool {
+        self.first_ms.is_some_and(|first_ms| {
+            now_ms < self.last_ms + silent_ms / 2 && now_ms < first_ms + silent_ms
+        })
+    }
 }
 
 impl Leading {
@@ -50,7 +76,24 @@ impl Leading {
             retry_at_ms: 0,
             whole_since_ms: None,
             published: None,
+            returns: Returns::default(),
+            stepped_ms: 0,
         }
+    }
+
+    /// Notes that the driver runs. Time in which it didn't is nobody's silence: after a pause of
+    /// the whole process every node would look dead.
+    pub(super) fn wake(&mut self, now_ms: u64, silent_ms: u64) {
+        let slept_ms = now_ms.saturating_sub(self.stepped_ms);
+        if slept_ms >= silent_ms / 2 {
+            for heard in self.heard.values_mut() {
+                heard.at_ms += slept_ms;
+            }
+            for seen_ms in self.first_seen_ms.values_mut() {
+                *seen_ms += slept_ms;
+            }
+        }
+        self.stepped_ms = now_ms;
     }
 
     /// Takes the topology in.
@@ -89,7 +132,11 @@ impl Leading {
                         .map(|disk| (disk.disk, disk.closed))
                         .collect()
                 };
-                now_ms >= old.at_ms + silent_ms || standing(&old.disks) != standing(&disks)
+                let silent = now_ms >= old.at_ms + silent_ms;
+                if silent {
+                    self.returns.note(now_ms, silent_ms);
+                }
+                silent || standing(&old.disks) != standing(&disks)
             }
         };
         let at_ms = now_ms;
@@ -111,8 +158,10 @@ pub(super) struct View<'a> {
     pub(super) topology: &'a Topology,
     heard: &'a BTreeMap<NodeId, Heard>,
     pub(super) alive: BTreeSet<NodeId>,
-    /// Storage nodes registered a moment ago and not heard yet.
-    pub(super) awaited: Vec<NodeId>,
+    /// Some storage node is within its grace and not heard yet.
+    pub(super) awaited: bool,
+    /// Nodes are coming back: the next one may be here in a moment.
+    pub(super) returning: bool,
     /// No new node came for a while, or all that were announced are there.
     pub(super) settled: bool,
 }
@@ -126,7 +175,7 @@ impl<'a> View<'a> {
     ) -> Self {
         let lately = |at_ms: u64| now_ms < at_ms + settings.silent_ms;
         let mut alive = BTreeSet::new();
-        let mut awaited = Vec::new();
+        let mut awaited = false;
         for node in &topology.nodes {
             let heard = leading.heard.get(&node.id);
             let first_seen = leading.first_seen_ms.get(&node.id);
@@ -134,9 +183,7 @@ impl<'a> View<'a> {
                 alive.insert(node.id);
             } else if heard.is_none() && first_seen.is_some_and(|at_ms| lately(*at_ms)) {
                 alive.insert(node.id);
-                if !node.disks.is_empty() {
-                    awaited.push(node.id);
-                }
+                awaited |= !node.disks.is_empty();
             }
         }
         let storage = topology
@@ -153,6 +200,7 @@ impl<'a> View<'a> {
             heard: &leading.heard,
             alive,
             awaited,
+            returning: leading.returns.going_on(now_ms, settings.silent_ms),
             settled,
         }
     }

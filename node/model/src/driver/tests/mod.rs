@@ -1,0 +1,269 @@
+//! Transcripts: a script of events, and what the driver said to each.
+//!
+//! Script words: `TIME up` (this one leads), `down`, `register N[:zone[:disks]]`, `die N…` (no more
+//! heartbeats), `live N…`, `close N…` (all disks full), `open N…`, `fill VOLUME GIB`, `sleep MS`
+//! (no event reaches the driver), `-` (just time). Between two lines there is a tick every 100 ms
+//! and a heartbeat of each living node every 500 ms. Proposals are answered at once by the state
+//! machine itself, over rows in memory.
+
+mod transcripts;
+mod units;
+
+use super::*;
+use crate::answer::topology;
+use crate::command::Envelope;
+use crate::keys::RowKey;
+use crate::machine::apply;
+use crate::table::{MemRows, Overlay, Rows};
+use crate::topology::{Disk, Node};
+use expect_test::Expect;
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+struct World {
+    rows: MemRows,
+    driver: Driver,
+    now_ms: u64,
+    living: BTreeSet<u32>,
+    closed: BTreeSet<u32>,
+    /// The last map, not shown yet: of several at one time only the last is.
+    map: String,
+    out: String,
+}
+
+fn disk_id(node: u32, disk: u8) -> DiskId {
+    let mut bytes = [disk; 16];
+    bytes[..4].copy_from_slice(&node.to_be_bytes());
+    DiskId(bytes)
+}
+
+impl World {
+    fn new(settings: Settings) -> Self {
+        Self {
+            rows: MemRows::default(),
+            driver: Driver::new(settings),
+            now_ms: 0,
+            living: BTreeSet::new(),
+            closed: BTreeSet::new(),
+            map: String::new(),
+            out: String::new(),
+        }
+    }
+
+    fn commit(&mut self, command: Command) -> Answer {
+        let mut overlay = Overlay::new(&self.rows);
+        let envelope = Envelope {
+            time_ms: 1,
+            token: None,
+            command,
+        };
+        let answer = apply(&mut overlay, &envelope).expect("rows in memory");
+        let batch = overlay.into_batch();
+        self.rows.write(batch);
+        answer
+    }
+
+    /// Lets time pass until `to_ms`.
+    fn pass(&mut self, to_ms: u64) {
+        while self.now_ms + 100 <= to_ms {
+            self.show_now();
+            self.now_ms += 100;
+            self.step(Event::Tick);
+            if self.now_ms.is_multiple_of(500) {
+                for node in self.living.clone() {
+                    self.beat(node);
+                }
+            }
+        }
+    }
+
+    fn step(&mut self, event: Event) {
+        let mut events = vec![event];
+        while let Some(event) = events.pop() {
+            for action in self.driver.step(self.now_ms, event) {
+                match action {
+                    Action::PublishMap(map) => self.show_map(&map),
+                    Action::Propose(command) => {
+                        self.show_command(&command);
+                        let answer = Some(self.commit(command.clone()));
+                        events.push(Event::Proposed { command, answer });
+                    }
+                }
+            }
+        }
+    }
+
+    fn refresh(&mut self) {
+        let topology = topology(&self.rows).expect("rows in memory");
+        self.step(Event::TopologyChanged(topology));
+    }
+
+    fn show_map(&mut self, map: &ClusterMap) {
+        let volumes = |volumes: &[Volume]| -> String {
+            let shown: Vec<String> = volumes
+                .iter()
+                .map(|v| format!("{}:{}", v.id.0, v.profile))
+                .collect();
+            shown.join(" ")
+        };
+        let alive: Vec<String> = map.alive.iter().map(|node| node.0.to_string()).collect();
+        self.map.clear();
+        let (version, alive) = (map.version, alive.join(" "));
+        let _ = write!(self.map, "  {} map {version}: alive {alive}", self.now_ms);
+        for (name, list) in [("writable", &map.writable), ("degraded", &map.degraded)] {
+            if !list.is_empty() {
+                let _ = write!(self.map, " | {name} {}", volumes(list));
+            }
+        }
+        if let Some(refusal) = &map.refusal {
+            let _ = write!(self.map, " | refusal: {refusal}");
+        }
+        self.map.push('\n');
+    }
+
+    fn show_now(&mut self) {
+        self.out.push_str(&std::mem::take(&mut self.map));
+    }
+
+    fn show_command(&mut self, command: &Command) {
+        let shown = match command {
+            Command::CreateVolume {
+                profile,
+                domain,
+                members,
+                shrunk,
+            } => {
+                let members: Vec<String> = members.iter().map(|m| m.node.0.to_string()).collect();
+                let shrunk = if *shrunk { " shrunk" } else { "" };
+                format!(
+                    "create {profile}{shrunk} over {domain:?}s: {}",
+                    members.join(" ")
+                )
+            }
+            Command::SealVolume { volume, .. } => format!("seal {volume}"),
+            other => format!("{other:?}"),
+        };
+        self.show_now();
+        let _ = writeln!(self.out, "  {} {shown}", self.now_ms);
+    }
+
+    fn beat(&mut self, node: u32) {
+        let row: Option<Node> = self
+            .rows
+            .get(&RowKey::Node(NodeId(node)).encode())
+            .expect("rows in memory")
+            .map(|bytes| crate::codec::decode(&bytes).expect("a node"));
+        let closed = self.closed.contains(&node);
+        let disks = row
+            .expect("registered")
+            .disks
+            .iter()
+            .map(|disk| DiskReport {
+                disk: disk.id,
+                free: disk.capacity,
+                used: 0,
+                closed,
+            })
+            .collect();
+        let node = NodeId(node);
+        self.step(Event::Heartbeat { node, disks });
+    }
+
+    fn run(&mut self, word: &str, rest: &[&str]) {
+        let numbers = || rest.iter().map(|text| text.parse::<u32>().expect("number"));
+        match word {
+            "up" => {
+                self.step(Event::BecameLeader { term: 3 });
+                self.refresh();
+            }
+            "down" => self.step(Event::LostLeader),
+            "register" => {
+                for text in rest {
+                    let node = node(text);
+                    self.living.insert(node.id.0);
+                    let command = Command::RegisterNode(node);
+                    self.commit(command).expect("registered");
+                    self.refresh();
+                }
+            }
+            "die" => numbers().for_each(|node| {
+                self.living.remove(&node);
+            }),
+            "live" => numbers().for_each(|node| {
+                self.living.insert(node);
+                self.beat(node);
+            }),
+            "close" => numbers().for_each(|node| {
+                self.closed.insert(node);
+                self.beat(node);
+            }),
+            "open" => numbers().for_each(|node| {
+                self.closed.remove(&node);
+                self.beat(node);
+            }),
+            "fill" => {
+                let numbers: Vec<u32> = numbers().collect();
+                self.fill(numbers[0], numbers[1]);
+            }
+            "sleep" => self.now_ms += u64::from(numbers().next().expect("milliseconds")),
+            "-" => {}
+            other => panic!("no such word: {other}"),
+        }
+    }
+
+    fn fill(&mut self, volume: u32, gib: u32) {
+        let mut overlay = Overlay::new(&self.rows);
+        let key = RowKey::Volume(crate::ids::VolumeId(volume)).encode();
+        let bytes = overlay.get(&key).expect("rows").expect("there");
+        let mut volume: Volume = crate::codec::decode(&bytes).expect("a volume");
+        volume.bytes = u64::from(gib) << 30;
+        overlay.put(key, crate::codec::encode(&volume));
+        let batch = overlay.into_batch();
+        self.rows.write(batch);
+        self.refresh();
+    }
+}
+
+/// `number[:zone[:disks]]`
+fn node(text: &str) -> Node {
+    let mut fields = text.split(':');
+    let id: u32 = fields.next().and_then(|t| t.parse().ok()).expect("number");
+    let zone = fields.next().unwrap_or("").to_owned();
+    let disks: u8 = fields.next().map_or(1, |t| t.parse().expect("disks"));
+    Node {
+        id: NodeId(id),
+        rpc_address: String::new(),
+        data_address: String::new(),
+        zone,
+        disks: (0..disks)
+            .map(|disk| Disk {
+                id: disk_id(id, disk),
+                capacity: 1 << 40,
+            })
+            .collect(),
+    }
+}
+
+fn check_with(settings: Settings, script: &str, expected: Expect) {
+    let mut world = World::new(settings);
+    for line in script.lines().map(str::trim).filter(|l| !l.is_empty()) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        world.pass(words[0].parse().expect("milliseconds"));
+        world.show_now();
+        let _ = writeln!(world.out, "{line}");
+        world.run(words[1], &words[2..]);
+    }
+    world.show_now();
+    expected.assert_eq(&world.out);
+}
+
+fn check(script: &str, expected: Expect) {
+    check_with(Settings::default(), script, expected);
+}
+
+fn expecting(nodes: usize) -> Settings {
+    Settings {
+        expected_nodes: Some(nodes),
+        ..Settings::default()
+    }
+}

@@ -1,0 +1,95 @@
+//! What a transcript can't show: proposals in flight, and even spreading.
+
+use super::{World, expecting, node};
+use crate::answer::topology;
+use crate::command::Command;
+use crate::driver::{Action, DiskReport, Event, Settings};
+use crate::ids::NodeId;
+use std::collections::BTreeMap;
+
+#[test]
+fn a_proposal_in_flight_is_not_repeated() {
+    let mut world = World::new(expecting(1));
+    world
+        .commit(Command::RegisterNode(node("1::6")))
+        .expect("registered");
+    world.driver.step(0, Event::BecameLeader { term: 1 });
+    let known = topology(&world.rows).expect("rows");
+    world.driver.step(0, Event::TopologyChanged(known.clone()));
+    let disks: Vec<DiskReport> = known.nodes[0]
+        .disks
+        .iter()
+        .map(|disk| DiskReport {
+            disk: disk.id,
+            free: 1 << 40,
+            used: 0,
+            closed: false,
+        })
+        .collect();
+    let proposals = |actions: Vec<Action>| -> Vec<Command> {
+        actions
+            .into_iter()
+            .filter_map(|action| match action {
+                Action::Propose(command) => Some(command),
+                Action::PublishMap(_) => None,
+            })
+            .collect()
+    };
+    let node = NodeId(1);
+    let beat = |world: &mut World, now_ms| {
+        let disks = disks.clone();
+        world.driver.step(now_ms, Event::Heartbeat { node, disks });
+        proposals(world.driver.step(now_ms, Event::Tick))
+    };
+    let disks_now = disks.clone();
+    let event = Event::Heartbeat {
+        node,
+        disks: disks_now,
+    };
+    let first = proposals(world.driver.step(10, event));
+    assert_eq!(first.len(), 2);
+    assert_eq!(beat(&mut world, 1_000), []);
+    // One is lost: after a pause just that one is proposed again.
+    let lost = Event::Proposed {
+        command: first[0].clone(),
+        answer: None,
+    };
+    assert_eq!(proposals(world.driver.step(1_500, lost)), []);
+    assert_eq!(beat(&mut world, 2_400), []);
+    assert_eq!(beat(&mut world, 2_600).len(), 1);
+}
+
+#[test]
+fn members_take_every_place_as_often_and_load_spreads() {
+    let mut world = World::new(Settings {
+        open_target: 60,
+        ..expecting(9)
+    });
+    for id in 1..=9 {
+        world
+            .commit(Command::RegisterNode(node(&id.to_string())))
+            .expect("registered");
+    }
+    world.run("up", &[]);
+    for node in 1..=9 {
+        world.beat(node);
+    }
+    let volumes = topology(&world.rows).expect("rows").open_volumes;
+    assert_eq!(volumes.len(), 60);
+    let mut volumes_on: BTreeMap<NodeId, u32> = BTreeMap::new();
+    let mut parity_on: BTreeMap<NodeId, u32> = BTreeMap::new();
+    for volume in &volumes {
+        for (place, member) in volume.members.iter().enumerate() {
+            *volumes_on.entry(member.node).or_default() += 1;
+            *parity_on.entry(member.node).or_default() += u32::from(place >= 4);
+        }
+    }
+    assert!(
+        volumes_on.values().all(|count| *count == 40),
+        "{volumes_on:?}"
+    );
+    assert!(
+        parity_on.values().all(|count| (6..=21).contains(count)),
+        "{parity_on:?}"
+    );
+}
