@@ -6,6 +6,7 @@
 use hyper_util::rt::TokioIo;
 use megalith_identity::{IdentityError, Role, TlsMaterial, connect_within};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tonic::transport::{Channel, Endpoint};
 
@@ -45,12 +46,26 @@ pub fn channel(
     material: &Arc<TlsMaterial>,
     settings: &ChannelSettings,
 ) -> Channel {
+    noting_channel(address, expected, material, settings, Arc::default())
+}
+
+/// Does what [`channel`] does, and sets `reached` once there has been a connection: before that,
+/// no call can have reached the peer.
+pub(crate) fn noting_channel(
+    address: &str,
+    expected: (Role, u32),
+    material: &Arc<TlsMaterial>,
+    settings: &ChannelSettings,
+    reached: Arc<AtomicBool>,
+) -> Channel {
     let (address, material) = (Arc::<str>::from(address), material.clone());
     let deadline = settings.connect_deadline;
     let connector = tower::service_fn(move |_| {
         let (address, material) = (address.clone(), material.clone());
+        let reached = reached.clone();
         async move {
             let stream = connect_within(&address, &material, Some(expected), deadline).await?;
+            reached.store(true, Ordering::SeqCst);
             Ok::<_, IdentityError>(TokioIo::new(stream))
         }
     });

@@ -134,3 +134,71 @@ impl Deframer {
         self.next == self.end
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn shard(len: u64) -> Vec<u8> {
+        (0..len).map(|i| (i * 31 % 251) as u8).collect()
+    }
+
+    fn framed(shard: &[u8], first: u64, count: u64) -> Vec<u8> {
+        shard
+            .chunks(CELL_LEN as usize)
+            .skip(first as usize)
+            .take(count as usize)
+            .flat_map(|cell| frame(cell).to_vec())
+            .collect()
+    }
+
+    #[test]
+    fn the_checksum_is_castagnoli() {
+        assert_eq!(crc32c(b"123456789"), 0xe306_9283);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn cells_come_back_however_the_body_is_cut(
+            len in prop_oneof![1..300_000_u64, Just(CELL_LEN), Just(2 * CELL_LEN)],
+            first in 0..5_u64,
+            count in 1..5_u64,
+            cuts in proptest::collection::vec(1..100_000_usize, 1..20),
+        ) {
+            let shard = shard(len);
+            let body = framed(&shard, first, count);
+            prop_assert_eq!(body.len() as u64, body_len(len, first, count));
+            let mut deframer = Deframer::new(len, first, count);
+            let (mut rest, mut got) = (Bytes::from(body), Vec::new());
+            for cut in cuts.iter().cycle() {
+                if rest.is_empty() {
+                    break;
+                }
+                let piece = rest.split_to((*cut).min(rest.len()));
+                deframer.push(piece, |cell| got.push(cell)).expect("not too long");
+            }
+            prop_assert!(deframer.is_complete());
+            prop_assert!(got.iter().all(FramedCell::is_intact));
+            let got: Vec<u8> = got.iter().flat_map(|cell| cell.bytes.to_vec()).collect();
+            let start = (first * CELL_LEN).min(len) as usize;
+            let end = ((first + count) * CELL_LEN).min(len) as usize;
+            prop_assert_eq!(&got[..], &shard[start..end]);
+            let one_more = Bytes::from_static(b"x");
+            prop_assert_eq!(deframer.push(one_more, drop), Err(Overlong));
+        }
+
+        #[test]
+        fn a_flipped_bit_is_seen(len in 1..200_000_u64, at: prop::sample::Index, bit in 0..8_u8) {
+            let mut body = framed(&shard(len), 0, 64);
+            let at = at.index(body.len());
+            body[at] ^= 1 << bit;
+            let mut deframer = Deframer::new(len, 0, 64);
+            let mut intact = true;
+            deframer.push(body.into(), |cell| intact &= cell.is_intact()).expect("as long");
+            prop_assert!(!intact);
+        }
+    }
+}

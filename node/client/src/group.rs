@@ -1,12 +1,13 @@
 //! The members of the metadata group as a caller sees them: who leads, who failed, whom to ask.
 
 use crate::backoff::Backoff;
-use crate::connect::{ChannelSettings, channel};
+use crate::connect::{ChannelSettings, noting_channel};
 use crate::error::chain;
 use megalith_identity::{IdentityError, Role, TlsMaterial};
 use megalith_model::ids::NodeId;
 use megalith_proto::v1 as proto;
 use std::error::Error;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
@@ -54,6 +55,8 @@ pub(crate) struct Member {
     pub(crate) node: NodeId,
     address: String,
     channel: OnceLock<Channel>,
+    /// There has been a connection.
+    reached: Arc<AtomicBool>,
 }
 
 /// The members, shared by the clones of a client.
@@ -125,11 +128,12 @@ impl Group {
 
     pub(crate) fn channel(&self, member: &Member) -> Channel {
         let make = || {
-            channel(
+            noting_channel(
                 &member.address,
                 (Role::Metadata, member.node.0),
                 &self.material,
                 &self.settings.channel,
+                member.reached.clone(),
             )
         };
         member.channel.get_or_init(make).clone()
@@ -261,7 +265,7 @@ impl Group {
                     failed.len() < self.len()
                 }
                 Err(_) => {
-                    end.sent = true;
+                    end.sent |= member.reached.load(Ordering::SeqCst);
                     end.last = format!("{} did not answer within {limit:?}", member.node);
                     self.demote(&member);
                     failed.push(member.node);
@@ -269,15 +273,18 @@ impl Group {
                 }
             };
             hops += 1;
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
             // A few redirects are followed at once; a group that elects gets time to.
             if !at_once || hops > self.len() + 1 {
-                tokio::time::sleep(backoff.step().min(left)).await;
+                let wait = backoff.step();
+                if Instant::now() + wait >= deadline {
+                    break;
+                }
+                tokio::time::sleep(wait).await;
                 failed.clear();
                 hops = 0;
+            }
+            if Instant::now() >= deadline {
+                break;
             }
         }
         Err(end)
@@ -290,6 +297,7 @@ impl Member {
             node: endpoint.node,
             address: endpoint.address.clone(),
             channel: OnceLock::new(),
+            reached: Arc::default(),
         })
     }
 }

@@ -138,3 +138,51 @@ pub fn parse_digest(text: &str) -> Option<Digest> {
     }
     Some(digest)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn paths_and_digests_round_trip(
+            disk: [u8; 16], volume: u32, blob: u64, segment: u32, member: u8, digest: [u8; 32],
+        ) {
+            let path = ShardPath {
+                disk: DiskId(disk),
+                volume: VolumeId(volume),
+                blob: BlobId(blob),
+                segment,
+                member,
+            };
+            prop_assert_eq!(path.to_string().parse(), Ok(path));
+            prop_assert_eq!(parse_digest(&digest_text(&digest)), Some(digest));
+        }
+
+        #[test]
+        fn any_text_is_read_without_panic(text: String) {
+            prop_assert_eq!(text.parse::<ShardPath>(), Err(ShardPathError));
+            prop_assert_eq!(parse_digest(&text), None);
+        }
+    }
+
+    #[test]
+    fn other_spellings_are_refused() {
+        let disk = "07".repeat(16);
+        for rest in [
+            "1/2/3/256",
+            "01/2/3/4",
+            "+1/2/3/4",
+            "1/2/3",
+            "1/2/3/4/",
+            "1/2/3/4/5",
+            "1//3/4",
+        ] {
+            let path = format!("/v1/shards/{disk}/{rest}");
+            assert_eq!(path.parse::<ShardPath>(), Err(ShardPathError), "{path}");
+        }
+        let upper = format!("/v1/shards/{}/1/2/3/4", "AB".repeat(16));
+        assert_eq!(upper.parse::<ShardPath>(), Err(ShardPathError));
+    }
+}

@@ -1,0 +1,252 @@
+//! Redirects, retries and deadlines of [`MetaClient`], against members that say what they are told.
+
+mod support;
+
+use megalith_client::{ClientError, MetaClient, new_token};
+use megalith_identity::Role;
+use megalith_model::codec;
+use megalith_model::command::{Answer, Command, Envelope, Outcome};
+use megalith_model::ids::Token;
+use megalith_model::query::{Query, Reply};
+use megalith_proto::v1 as proto;
+use proto::metadata_server::{Metadata, MetadataServer};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use support::{Certificates, Server, dead_address, endpoint, quick, serve_grpc};
+use tonic::{Request, Response, Status};
+
+/// What a member does with a call.
+#[derive(Clone)]
+enum Act {
+    Answer,
+    /// As a member that isn't the leader: (leader, its address).
+    Redirect(u32, String),
+    Fail(tonic::Code),
+    Silence,
+    WrongRange(u32),
+}
+
+/// Acts as told, call by call; then like `default`. Notes what it was asked.
+struct Member {
+    acts: Mutex<VecDeque<Act>>,
+    default: Act,
+    seen: Mutex<Vec<(Option<Token>, u32)>>,
+}
+
+struct Service(Arc<Member>);
+
+impl Member {
+    fn new(acts: &[Act], default: Act) -> Arc<Self> {
+        Arc::new(Self {
+            acts: Mutex::new(acts.iter().cloned().collect()),
+            default,
+            seen: Mutex::default(),
+        })
+    }
+
+    fn next(&self, token: Option<Token>, epoch: u32) -> Act {
+        self.seen.lock().expect("whole").push((token, epoch));
+        let act = self.acts.lock().expect("whole").pop_front();
+        act.unwrap_or_else(|| self.default.clone())
+    }
+
+    fn calls(&self) -> usize {
+        self.seen.lock().expect("whole").len()
+    }
+
+    async fn serve(self: &Arc<Self>, certificates: &Certificates, node: u32) -> Server {
+        let material = certificates.issue(Role::Metadata, node);
+        serve_grpc(material, MetadataServer::new(Service(self.clone()))).await
+    }
+}
+
+fn not_leader(leader: u32, address: String) -> proto::NotLeader {
+    proto::NotLeader { leader, address }
+}
+
+#[tonic::async_trait]
+impl Metadata for Service {
+    async fn propose(
+        &self,
+        request: Request<proto::ProposeRequest>,
+    ) -> Result<Response<proto::ProposeReply>, Status> {
+        use proto::propose_reply::Result as Told;
+        let request = request.into_inner();
+        let envelope: Envelope = codec::decode(&request.envelope).expect("an envelope");
+        let told = match self.0.next(envelope.token, request.range_epoch) {
+            Act::Answer => {
+                let answer: Answer = Ok(Outcome::Done);
+                Told::Answer(codec::encode(&answer).into())
+            }
+            Act::Redirect(leader, address) => Told::NotLeader(not_leader(leader, address)),
+            Act::Fail(code) => return Err(Status::new(code, "as told")),
+            Act::Silence => std::future::pending().await,
+            Act::WrongRange(range_epoch) => Told::WrongRange(proto::WrongRange {
+                range_epoch,
+                group: 0,
+            }),
+        };
+        let result = Some(told);
+        Ok(Response::new(proto::ProposeReply { result }))
+    }
+
+    async fn query(
+        &self,
+        request: Request<proto::QueryRequest>,
+    ) -> Result<Response<proto::QueryReply>, Status> {
+        use proto::query_reply::Result as Told;
+        let told = match self.0.next(None, request.into_inner().range_epoch) {
+            Act::Answer => Told::Reply(codec::encode(&Reply::Keks(vec![])).into()),
+            Act::Redirect(leader, address) => Told::NotLeader(not_leader(leader, address)),
+            Act::Fail(code) => return Err(Status::new(code, "as told")),
+            Act::Silence => std::future::pending().await,
+            Act::WrongRange(range_epoch) => Told::WrongRange(proto::WrongRange {
+                range_epoch,
+                group: 0,
+            }),
+        };
+        let result = Some(told);
+        Ok(Response::new(proto::QueryReply { result }))
+    }
+}
+
+fn nothing(token: Option<Token>) -> Envelope {
+    Envelope {
+        time_ms: 1,
+        token,
+        command: Command::Nothing,
+    }
+}
+
+fn client(certificates: &Certificates, members: &[(u32, &str)]) -> MetaClient {
+    let endpoints: Vec<_> = members
+        .iter()
+        .map(|(node, address)| endpoint(*node, address))
+        .collect();
+    MetaClient::new(&endpoints, certificates.issue(Role::Gateway, 1), quick())
+}
+
+#[tokio::test]
+async fn a_redirect_is_followed_and_remembered_even_to_a_member_not_listed() {
+    let certificates = Certificates::new();
+    let leader = Member::new(&[], Act::Answer);
+    let leading = leader.serve(&certificates, 2).await;
+    let follower = Member::new(&[], Act::Redirect(2, leading.address.clone()));
+    let following = follower.serve(&certificates, 1).await;
+    let client = client(&certificates, &[(1, &following.address)]);
+    for _ in 0..3 {
+        let answer = client.propose(nothing(None)).await.expect("an answer");
+        assert_eq!(answer, Ok(Outcome::Done));
+    }
+    assert_eq!((follower.calls(), leader.calls()), (1, 3));
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_asked_for_again_with_the_same_token() {
+    let certificates = Certificates::new();
+    let acts = [
+        Act::Silence,
+        Act::Fail(tonic::Code::Unavailable),
+        Act::WrongRange(7),
+    ];
+    let member = Member::new(&acts, Act::Answer);
+    let server = member.serve(&certificates, 1).await;
+    let client = client(&certificates, &[(1, &server.address)]);
+    let token = new_token();
+    let answer = client.propose(nothing(Some(token))).await;
+    assert_eq!(answer.expect("an answer"), Ok(Outcome::Done));
+    let epochs = [0, 0, 0, 7].map(|epoch| (Some(token), epoch));
+    assert_eq!(*member.seen.lock().expect("whole"), epochs);
+    // Without a token it gets one, the same for all its attempts.
+    member.acts.lock().expect("whole").push_back(Act::Silence);
+    client
+        .propose(nothing(None))
+        .await
+        .expect("an answer")
+        .expect("done");
+    let seen = member.seen.lock().expect("whole").clone();
+    assert!(seen[4].0.is_some() && seen[4] == seen[5] && seen[4].0 != Some(token));
+}
+
+#[tokio::test]
+async fn a_command_that_may_have_been_taken_is_unknown_and_never_failed() {
+    let certificates = Certificates::new();
+    let material = certificates.issue(Role::Gateway, 1);
+    let mut settings = quick();
+    settings.propose_deadline = Duration::from_millis(700);
+    let silent = Member::new(&[], Act::Silence);
+    let server = silent.serve(&certificates, 1).await;
+    let dead = dead_address().await;
+    let members = [endpoint(2, &dead), endpoint(1, &server.address)];
+    let client = MetaClient::new(&members, material.clone(), settings.clone());
+    let end = client.propose(nothing(None)).await;
+    assert!(matches!(end, Err(ClientError::Unknown(_))), "{end:?}");
+    // Nobody was there: certainly not applied.
+    let client = MetaClient::new(&members[..1], material.clone(), settings.clone());
+    let end = client.propose(nothing(None)).await;
+    assert!(matches!(end, Err(ClientError::Unavailable(_))), "{end:?}");
+    // Somebody else was there.
+    let other = [endpoint(9, &server.address)];
+    let client = MetaClient::new(&other, material, settings);
+    let end = client.propose(nothing(None)).await;
+    let Err(ClientError::Unavailable(why)) = &end else {
+        panic!("{end:?}");
+    };
+    assert!(why.contains("expected metadata 9"), "{why}");
+}
+
+#[tokio::test]
+async fn what_is_refused_is_not_repeated() {
+    let certificates = Certificates::new();
+    let member = Member::new(&[], Act::Fail(tonic::Code::PermissionDenied));
+    let server = member.serve(&certificates, 1).await;
+    let client = client(&certificates, &[(1, &server.address)]);
+    let end = client.propose(nothing(None)).await;
+    assert!(matches!(end, Err(ClientError::Rejected(_))), "{end:?}");
+    let end = client.query(Query::Keks).await;
+    assert!(matches!(end, Err(ClientError::Rejected(_))), "{end:?}");
+    assert_eq!(member.calls(), 2);
+}
+
+#[tokio::test]
+async fn members_that_name_each_other_do_not_spin() {
+    let certificates = Certificates::new();
+    let one = Member::new(&[], Act::Redirect(2, String::new()));
+    let two = Member::new(&[], Act::Redirect(1, String::new()));
+    let servers = [
+        one.serve(&certificates, 1).await,
+        two.serve(&certificates, 2).await,
+    ];
+    let mut settings = quick();
+    settings.propose_deadline = Duration::from_millis(600);
+    let members = [
+        endpoint(1, &servers[0].address),
+        endpoint(2, &servers[1].address),
+    ];
+    let client = MetaClient::new(&members, certificates.issue(Role::Gateway, 1), settings);
+    let end = client.propose(nothing(None)).await;
+    assert!(matches!(end, Err(ClientError::Unknown(_))), "{end:?}");
+    let calls = one.calls() + two.calls();
+    assert!((2..200).contains(&calls), "{calls} calls");
+}
+
+#[tokio::test]
+async fn a_question_goes_to_another_member_when_one_is_slow_or_gone() {
+    let certificates = Certificates::new();
+    let slow = Member::new(&[], Act::Silence);
+    let slow_server = slow.serve(&certificates, 1).await;
+    let good = Member::new(&[], Act::Answer);
+    let good_server = good.serve(&certificates, 2).await;
+    let dead = dead_address().await;
+    for first in [(1, slow_server.address.as_str()), (3, dead.as_str())] {
+        let client = client(&certificates, &[first, (2, &good_server.address)]);
+        let reply = client.query(Query::Keks).await.expect("a reply");
+        assert_eq!(reply, Reply::Keks(vec![]));
+        let before = slow.calls();
+        // The one that answered is asked first from now on.
+        client.query(Query::Keks).await.expect("a reply");
+        assert_eq!(slow.calls(), before);
+    }
+    assert_eq!((slow.calls(), good.calls()), (1, 4));
+}
