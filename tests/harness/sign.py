@@ -10,8 +10,8 @@ UNSIGNED = "UNSIGNED-PAYLOAD"
 
 
 def quote(text, safe="~"):
-    """Percent-encodes as S3 does."""
-    return urllib.parse.quote(text, safe=safe)
+    """Percent-encodes as S3 does; a lone surrogate \\udcXX stands for the byte XX."""
+    return urllib.parse.quote(text, safe=safe, errors="surrogateescape")
 
 
 def query_text(query):
