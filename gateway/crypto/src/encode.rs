@@ -39,3 +39,27 @@ pub(crate) fn decode<'a, T: Deserialize<'a>>(
     }
     Ok(value)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_bodies_of_the_right_version_decode() {
+        let bytes = encode(1, &(7_u32, "text")).unwrap();
+        assert_eq!(decode::<(u32, &str)>(1, &bytes), Ok((7, "text")));
+        let refused = |version, bytes: &[u8]| {
+            let decoded = decode::<(u32, &str)>(version, bytes);
+            assert_eq!(decoded, Err(CryptoError::Unauthentic), "{bytes:?}");
+        };
+        refused(2, &bytes);
+        refused(1, &[&bytes[..], &[0]].concat());
+        for kept in 0..bytes.len() {
+            refused(1, &bytes[..kept]);
+        }
+        // A list that claims more entries than there are bytes allocates nothing for them.
+        let claims_much = [1, 0xFF, 0xFF, 0xFF, 0xFF, 0x7F];
+        let decoded = decode::<Vec<String>>(1, &claims_much);
+        assert_eq!(decoded, Err(CryptoError::Unauthentic));
+    }
+}

@@ -195,10 +195,14 @@ fn a_failed_segment_leaves_zeros() {
     stream
         .seal_segment(0, true, &[1; NONCE_LEN], &[0x55; 32], &mut sealed)
         .unwrap();
-    sealed[63] ^= 1;
-    let mut out = [0xAA; 32];
-    assert!(stream.open_segment(0, true, &sealed, &mut out).is_err());
-    assert_eq!(out, [0; 32]);
+    // The tag, the length field, and a segment too short to be one.
+    for (at, len) in [(63, 64), (3, 64), (0, 20)] {
+        let mut changed = sealed[..len].to_vec();
+        changed[at.min(len - 1)] ^= 1;
+        let mut out = [0xAA; 32];
+        assert!(stream.open_segment(0, true, &changed, &mut out).is_err());
+        assert_eq!(out, [0; 32]);
+    }
 }
 
 #[test]

@@ -186,3 +186,39 @@ pub(crate) mod exposed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::derive::Records;
+    use crate::entropy::SYSTEM;
+
+    #[test]
+    fn attack_30_the_bound_is_checked_before_anything_else() {
+        let key = Subkey::<Records>::of_key(&[7; 32]);
+        let binding = Binding::new("test");
+        let sealed = seal(&key, 1, &binding, &[5; 100], &SYSTEM).unwrap();
+        assert_eq!(sealed.len(), SEALED_OVERHEAD + 100);
+        let opened = open(|_| Some(&key), &binding, &sealed, sealed.len()).unwrap();
+        assert_eq!(*opened, [5; 100]);
+        let find = |_| -> Option<&Subkey<Records>> { panic!("no key is looked up for it") };
+        let refused = open(find, &binding, &sealed, sealed.len() - 1);
+        assert_eq!(refused.unwrap_err(), CryptoError::Unauthentic);
+        let refused = open(find, &binding, &sealed[..SEALED_OVERHEAD - 1], 1024);
+        assert_eq!(refused.unwrap_err(), CryptoError::Unauthentic);
+    }
+
+    #[test]
+    fn an_empty_record_is_sealed_too() {
+        let key = Subkey::<Records>::of_key(&[7; 32]);
+        let binding = Binding::new("test");
+        let mut sealed = seal(&key, 1, &binding, &[], &SYSTEM).unwrap();
+        assert!(
+            open(|_| Some(&key), &binding, &sealed, 1024)
+                .unwrap()
+                .is_empty()
+        );
+        sealed[SEALED_OVERHEAD - 1] ^= 1;
+        assert!(open(|_| Some(&key), &binding, &sealed, 1024).is_err());
+    }
+}

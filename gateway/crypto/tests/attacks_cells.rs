@@ -102,6 +102,15 @@ fn attack_01_truncated_at_every_boundary_fails() {
         let plain_len = (kept * PLAIN_CELL_LEN) as u64;
         let read = get(&key, CONTEXT, &stored.header, plain_len, cut);
         assert_eq!(read, Err(CryptoError::Unauthentic), "{kept} cells kept");
+        // Nor does it become one when its length field is rewritten to say so.
+        let mut marked = cut.to_vec();
+        marked[kept - 1][..4].copy_from_slice(&(SEALED_CELL_LEN as u32).to_be_bytes());
+        let read = get(&key, CONTEXT, &stored.header, plain_len, &marked);
+        assert_eq!(
+            read,
+            Err(CryptoError::Unauthentic),
+            "{kept} cells kept, last one marked"
+        );
     }
 }
 
