@@ -221,7 +221,8 @@ def test_after_an_abort_nothing_is_left(s3, bucket, start):
     absent(s3, bucket, "big")
 
 
-@pytest.mark.parametrize("upload_id", ["garbage", "00000000-0000-0000-0000-000000000000", "A" * 200])
+@pytest.mark.parametrize(
+    "upload_id", ["garbage", "00000000-0000-0000-0000-000000000000", "A" * 200])
 def test_unknown_uploads(s3, bucket, upload_id):
     names = {"Bucket": bucket, "Key": "big", "UploadId": upload_id}
     with refused(404, "NoSuchUpload"):
