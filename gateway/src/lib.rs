@@ -3,3 +3,4 @@
 pub mod auth;
 pub mod ops;
 pub mod pipeline;
+pub mod s3;

@@ -35,7 +35,7 @@ pub use multipart::{
     PartOutput, PartRequest, UploadName,
 };
 pub use put::{PutOutput, PutRequest};
-pub use write::{Body, BodyError, Description, Trailer};
+pub use write::{BODY_BYTES_MAX, Body, BodyError, Description, Trailer};
 
 use keys::Keys;
 use megalith_client::new_token;

@@ -213,6 +213,8 @@ pub(super) fn put_error(error: PutError) -> OpError {
         PutError::Busy(_) => OpError::SlowDown("no memory left"),
         PutError::Source(source) => source_error(source),
         PutError::Length { .. } => OpError::IncompleteBody,
+        PutError::LeaseClosed { .. } => OpError::SlowDown("the lease of blob ids was closed"),
+        PutError::TooLarge(_) => OpError::EntityTooLarge,
         PutError::NoVolume { .. } | PutError::Unavailable { .. } | PutError::Lease(_) => {
             OpError::Unavailable(error.to_string())
         }

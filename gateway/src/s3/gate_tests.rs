@@ -1,0 +1,104 @@
+use super::*;
+use http::Request;
+
+const GOOD: &str = "AWS4-HMAC-SHA256 Credential=AK/20260101/us-east-1/s3/aws4_request, \
+                    SignedHeaders=host;x-amz-date, Signature=00";
+
+fn code(request: http::request::Builder) -> Option<String> {
+    let (head, ()) = request.body(()).unwrap().into_parts();
+    check(&head, "us-east-1").err().map(|error| error.code().as_str().to_owned())
+}
+
+fn get(uri: &str) -> http::request::Builder {
+    Request::get(uri)
+}
+
+#[test]
+fn signed_requests_pass() {
+    assert_eq!(code(get("/b/k").header("authorization", GOOD)), None);
+    assert_eq!(code(get("/b/k").header("authorization", GOOD).header("x-amz-date", "x")), None);
+    assert_eq!(code(get("/b/k")), None, "anonymous: refused by the access check");
+    let compact = GOOD.replace(", ", ",");
+    assert_eq!(code(get("/b/k").header("authorization", compact)), None);
+}
+
+#[test]
+fn other_mechanisms_are_refused() {
+    let check = |request, expected: &str| assert_eq!(code(request).as_deref(), Some(expected));
+    check(get("/b").header("authorization", "AWS AK:sig"), "InvalidRequest");
+    check(get("/b?AWSAccessKeyId=a&Expires=1&Signature=b"), "InvalidRequest");
+    check(get("/b").header("authorization", "Bearer x"), "InvalidArgument");
+    check(get("/b").header("authorization", "nonsense"), "AuthorizationHeaderMalformed");
+    check(get("/b?X-Amz-Signature=1").header("authorization", GOOD), "InvalidArgument");
+    let twice = get("/b").header("authorization", GOOD).header("authorization", GOOD);
+    check(twice, "InvalidArgument");
+    let form = Request::post("/b").header("content-type", "Multipart/Form-Data; boundary=x");
+    check(form, "NotImplemented");
+}
+
+#[test]
+fn scope_must_be_ours() {
+    let check = |from: &str, to: &str| {
+        let code = code(get("/b").header("authorization", GOOD.replace(from, to)));
+        assert_eq!(code.as_deref(), Some("AuthorizationHeaderMalformed"), "{to}");
+    };
+    check("us-east-1", "eu-west-1");
+    check("/s3/", "/sts/");
+    check("aws4_request", "aws5_request");
+    check("AK/20260101/", "");
+}
+
+#[test]
+fn amz_headers_must_be_signed() {
+    let with = |name: &str| code(get("/b").header("authorization", GOOD).header(name, "x"));
+    assert_eq!(with("x-amz-acl").as_deref(), Some("AccessDenied"));
+    assert_eq!(with("X-Amz-Meta-Colour").as_deref(), Some("AccessDenied"));
+    assert_eq!(with("x-amz-content-sha256"), None);
+    assert_eq!(with("content-type"), None);
+    let hostless = GOOD.replace("host;", "");
+    let code = code(get("/b").header("authorization", hostless));
+    assert_eq!(code.as_deref(), Some("AccessDenied"));
+}
+
+#[test]
+fn presigned_urls_live_a_week_at_most() {
+    let url = |expires: &str, region: &str| {
+        let uri = format!(
+            "/b/k?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AK%2F20260101%2F{region}\
+             %2Fs3%2Faws4_request&X-Amz-Date=20260101T000000Z&X-Amz-Expires={expires}\
+             &X-Amz-SignedHeaders=host&X-Amz-Signature=00"
+        );
+        code(get(&uri))
+    };
+    assert_eq!(url("604800", "us-east-1"), None);
+    for bad in ["604801", "-1", "x", "99999999999999999999"] {
+        let code = url(bad, "us-east-1");
+        assert_eq!(code.as_deref(), Some("AuthorizationQueryParametersError"), "{bad}");
+    }
+    let other = url("60", "eu-west-1");
+    assert_eq!(other.as_deref(), Some("AuthorizationQueryParametersError"));
+}
+
+#[test]
+fn framing_follows_the_hash_header() {
+    let framing = |hash: &str| {
+        let request = get("/b").header("x-amz-content-sha256", hash);
+        check(&request.body(()).unwrap().into_parts().0, "us-east-1").unwrap()
+    };
+    assert_eq!(framing("UNSIGNED-PAYLOAD"), Framing::Plain);
+    assert_eq!(framing("STREAMING-UNSIGNED-PAYLOAD-TRAILER"), Framing::UnsignedChunks);
+    assert_eq!(framing("STREAMING-AWS4-HMAC-SHA256-PAYLOAD"), Framing::SignedChunks);
+    assert_eq!(framing("STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"), Framing::SignedChunks);
+}
+
+#[test]
+fn only_unsigned_nonsense_ranges_are_dropped() {
+    let dropped = |range: &str, authorization: String| {
+        let request = get("/b/k").header("range", range).header("authorization", authorization);
+        drops_range(&request.body(()).unwrap().into_parts().0)
+    };
+    assert!(dropped("bytes=5-2", GOOD.to_owned()));
+    assert!(dropped("bytes=0-1,4-5", GOOD.to_owned()));
+    assert!(!dropped("bytes=0-1", GOOD.to_owned()));
+    assert!(!dropped("bytes=5-2", GOOD.replace("host;", "host;range;")));
+}
