@@ -106,8 +106,9 @@ fn key(place: ShardPlace, fault: Fault) -> (ShardPlace2, Fault) {
 async fn report(meta: Arc<dyn MetaIo>, mut reports: mpsc::Receiver<(ShardPlace, Fault)>) {
     let mut batch = Vec::new();
     while reports.recv_many(&mut batch, BATCH_MAX).await > 0 {
-        let (damaged, missing): (Vec<_>, Vec<_>) =
-            batch.drain(..).partition(|(_, fault)| *fault == Fault::Damaged);
+        let (damaged, missing): (Vec<_>, Vec<_>) = batch
+            .drain(..)
+            .partition(|(_, fault)| *fault == Fault::Damaged);
         for (places, damaged) in [(damaged, true), (missing, false)] {
             let places: Vec<ShardPlace> = places.into_iter().map(|(place, _)| place).collect();
             if places.is_empty() {

@@ -85,7 +85,11 @@ impl Compute {
             let _ = reply.send(result);
         });
         {
-            let mut jobs = self.queue.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut jobs = self
+                .queue
+                .jobs
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             jobs.0.push_back(job);
         }
         self.queue.wake.notify_one();
@@ -124,7 +128,10 @@ mod tests {
         let pool = Compute::start(2);
         let many = (0..100_u64).map(|i| pool.run(move || i * i));
         let squares: Vec<u64> = futures::future::try_join_all(many).await.expect("all run");
-        assert_eq!(squares.iter().sum::<u64>(), (0..100).map(|i| i * i).sum());
+        assert_eq!(
+            squares.iter().sum::<u64>(),
+            (0..100_u64).map(|i| i * i).sum::<u64>()
+        );
         for _ in 0..4 {
             let lost = pool.run(|| -> u8 { panic!("on purpose") }).await;
             assert_eq!(lost, Err(JobLost));

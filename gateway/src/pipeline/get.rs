@@ -1,18 +1,30 @@
-//! Life of a read.
+//! Life of a read: range → windows of cells → shards' cells → opened plaintext, in order.
+//!
+//! A read goes through its range in windows that begin small and double, never across a segment.
+//! One window is on its way while the one before it is sent. The bytes of a window are paid for
+//! from the memory budget until they are gone. What is fetched and how is in `window` and `rows`.
 
-use super::memory::Busy;
-use super::{JobLost, Pipeline};
+use super::memory::{Busy, Reservation};
+use super::window::SegmentSource;
+use super::{JobLost, Pipeline, Shared};
 use bytes::Bytes;
-use futures::Stream;
 use futures::stream::BoxStream;
-use megalith_crypto::{DataKey, StreamHeader};
+use futures::{Stream, StreamExt};
+use megalith_crypto::cell::{PLAIN_CELL_LEN, SEALED_CELL_LEN};
+use megalith_crypto::{BlobLayout, CellOpener, DataKey, StreamContext, StreamHeader};
 use megalith_model::ids::BlobId;
 use megalith_model::query::BlobView;
+use megalith_model::shape::{CELL_LEN, SegmentLayout, Shape};
 use megalith_model::topology::Volume;
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::task::{Context, Poll};
+use tokio_util::task::AbortOnDropHandle;
+
+/// Windows that are on their way at a time, the one being waited for included.
+const WINDOWS_AHEAD: usize = 2;
 
 /// One blob of an object, as its manifest tells it.
 #[derive(Clone, Debug)]
@@ -105,10 +117,313 @@ impl Pipeline {
     /// # Errors
     /// See [`GetError`].
     pub async fn read(&self, plan: ReadPlan, range: Range<u64>) -> Result<ReadStream, GetError> {
-        let _ = range;
-        Err(GetError::Inconsistent {
-            blob: plan.parts.first().map(|part| part.view.blob).unwrap_or_default(),
-            what: "not connected",
-        })
+        let len = plan.parts.iter().map(|part| part.plain_len).sum();
+        if range.start > range.end || range.end > len {
+            return Err(GetError::Range {
+                start: range.start,
+                end: range.end,
+                len,
+            });
+        }
+        let cursor = Cursor::new(Arc::clone(&self.shared), plan, range);
+        let windows = futures::stream::unfold(cursor, |mut cursor| async move {
+            let next = cursor.next()?;
+            Some((next, cursor))
+        });
+        let mut pieces = windows
+            .map(|window| async move {
+                match window {
+                    Ok(task) => task.await.unwrap_or(Err(GetError::Compute(JobLost))),
+                    Err(error) => Err(error),
+                }
+            })
+            .buffered(WINDOWS_AHEAD)
+            .boxed();
+        let pieces = match pieces.next().await {
+            None => futures::stream::empty().boxed(),
+            Some(first) => {
+                let first = first?;
+                // Ends at the first error: nothing may follow a hole.
+                let rest = pieces.scan(false, |failed, piece| {
+                    let over = std::mem::replace(failed, piece.is_err());
+                    std::future::ready((!over).then_some(piece))
+                });
+                futures::stream::once(async { Ok(first) })
+                    .chain(rest)
+                    .boxed()
+            }
+        };
+        Ok(ReadStream { pieces })
+    }
+}
+
+/// Where a read is in its object.
+struct Cursor {
+    shared: Arc<Shared>,
+    plan: ReadPlan,
+    /// The part that comes next, and its first byte in the object.
+    part: usize,
+    part_start: u64,
+    /// What is left to read, in plaintext bytes of the object.
+    left: Range<u64>,
+    open: Option<OpenPart>,
+    /// Stripes of the next window.
+    stripes: u64,
+    begun: bool,
+    failed: bool,
+}
+
+/// A window on its way.
+type Task = AbortOnDropHandle<Result<Bytes, GetError>>;
+
+impl Cursor {
+    fn new(shared: Arc<Shared>, plan: ReadPlan, left: Range<u64>) -> Self {
+        let stripes = shared.settings.window_stripes_first.max(1);
+        Self {
+            shared,
+            plan,
+            part: 0,
+            part_start: 0,
+            left,
+            open: None,
+            stripes,
+            begun: false,
+            failed: false,
+        }
+    }
+
+    /// Starts the next window.
+    fn next(&mut self) -> Option<Result<Task, GetError>> {
+        if self.left.is_empty() || self.failed {
+            return None;
+        }
+        let next = self.start_window();
+        self.failed = next.is_err();
+        Some(next)
+    }
+
+    fn start_window(&mut self) -> Result<Task, GetError> {
+        while self.part_start + self.plan.parts[self.part].plain_len <= self.left.start {
+            self.part_start += self.plan.parts[self.part].plain_len;
+            self.part += 1;
+            self.open = None;
+        }
+        let part = &self.plan.parts[self.part];
+        let open = match self.open.take() {
+            Some(open) => open,
+            None => OpenPart::new(&self.shared, &self.plan, part)?,
+        };
+        let part_end = self.part_start + part.plain_len;
+        let start = self.left.start - self.part_start;
+        let end = self.left.end.min(part_end) - self.part_start;
+        let window = open.window(&self.shared, start, end, self.stripes);
+        self.open = Some(open);
+        self.left.start = self.part_start + window.end;
+        self.grow();
+        Ok(self.spawn(window))
+    }
+
+    fn grow(&mut self) {
+        let max = self.shared.settings.window_stripes_max;
+        if self.stripes < max && self.shared.memory.is_ample() {
+            self.stripes = (self.stripes * 2).min(max);
+        } else if !self.shared.memory.is_ample() {
+            self.stripes = self.shared.settings.window_stripes_first.max(1);
+        }
+    }
+
+    fn spawn(&mut self, window: Window) -> Task {
+        let memory = self.shared.memory.clone();
+        let first = !std::mem::replace(&mut self.begun, true);
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            let held = match first {
+                true => memory.try_reserve(window.bytes_held)?,
+                false => memory.reserve(window.bytes_held).await,
+            };
+            window.read(held).await
+        }))
+    }
+}
+
+/// One blob under a read.
+struct OpenPart {
+    blob: BlobId,
+    cells: BlobLayout,
+    kept: Kept,
+}
+
+enum Kept {
+    Inline(Bytes, Arc<CellOpener>, Arc<Shared>),
+    /// By their first cells, ascending.
+    Segments(Vec<Arc<SegmentSource>>),
+}
+
+/// Some cells of one blob, and which of their bytes are wanted.
+struct Window {
+    blob: BlobId,
+    source: WindowSource,
+    skip: usize,
+    take: usize,
+    /// Where the window ends in the blob, in plaintext bytes.
+    end: u64,
+    bytes_held: u64,
+}
+
+enum WindowSource {
+    Inline(Bytes, BlobLayout, Arc<CellOpener>, Arc<Shared>),
+    Segment(Arc<SegmentSource>, Range<u64>),
+}
+
+impl OpenPart {
+    fn new(shared: &Arc<Shared>, plan: &ReadPlan, part: &PartToRead) -> Result<Self, GetError> {
+        let (blob, row) = (part.view.blob, &part.view.row);
+        let inconsistent = |what| GetError::Inconsistent { blob, what };
+        let cells = BlobLayout::new(part.plain_len);
+        let cells = cells.map_err(|_| inconsistent("the part is longer than a blob can be"))?;
+        if row.len != cells.sealed_len() {
+            return Err(inconsistent("the row's length is not the manifest's"));
+        }
+        let context = StreamContext {
+            cluster: shared.cluster.0,
+            blob: blob.0,
+            part: part.part,
+        };
+        let opener = CellOpener::new(&plan.key, context, &part.header);
+        let opener = Arc::new(opener.map_err(|_| GetError::Unauthentic { blob })?);
+        if row.shape == Shape::Inline {
+            if part.view.inline.len() as u64 != row.len {
+                return Err(inconsistent(
+                    "the inline bytes are not as long as the row says",
+                ));
+            }
+            let sealed = Bytes::from(part.view.inline.clone());
+            let kept = Kept::Inline(sealed, opener, Arc::clone(shared));
+            return Ok(Self { blob, cells, kept });
+        }
+        let mut sources = Vec::with_capacity(row.segments.len());
+        let mut at = 0;
+        for (number, segment) in row.segments.iter().enumerate() {
+            let volume = plan
+                .volumes
+                .iter()
+                .find(|volume| volume.id == segment.volume);
+            let volume = volume.ok_or_else(|| inconsistent("a volume is not known"))?;
+            let shards = segment.profile.shards();
+            if volume.profile != segment.profile || volume.members.len() != shards {
+                return Err(inconsistent("a segment's profile is not its volume's"));
+            }
+            if at % CELL_LEN != 0 || segment.len == 0 {
+                return Err(inconsistent("a segment ends within a cell"));
+            }
+            sources.push(Arc::new(SegmentSource {
+                shared: Arc::clone(shared),
+                blob,
+                number: number as u32,
+                first_cell: at / CELL_LEN,
+                shape: row.shape,
+                layout: SegmentLayout::new(row.shape, segment.profile, blob, segment.len),
+                row: segment.clone(),
+                volume: volume.clone(),
+                opener: Arc::clone(&opener),
+                cells,
+                excluded: AtomicU32::new(0),
+            }));
+            at = u64::checked_add(at, segment.len)
+                .ok_or_else(|| inconsistent("the segments' lengths overflow"))?;
+        }
+        if at != row.len {
+            return Err(inconsistent(
+                "the segments don't add up to the row's length",
+            ));
+        }
+        let kept = Kept::Segments(sources);
+        Ok(Self { blob, cells, kept })
+    }
+
+    /// The window that begins at plaintext byte `start` and ends at `end` at the latest.
+    fn window(&self, shared: &Shared, start: u64, end: u64, stripes: u64) -> Window {
+        let plain = PLAIN_CELL_LEN as u64;
+        let first = start / plain;
+        let wanted = end.div_ceil(plain);
+        let (source, last, bytes_held) = match &self.kept {
+            Kept::Inline(sealed, opener, shared) => {
+                let (sealed, opener) = (sealed.clone(), Arc::clone(opener));
+                let held = 2 * self.cells.sealed_len();
+                let source = WindowSource::Inline(sealed, self.cells, opener, Arc::clone(shared));
+                (source, self.cells.cells(), held)
+            }
+            Kept::Segments(sources) => {
+                let index = sources.partition_point(|source| source.first_cell <= first) - 1;
+                let source = &sources[index];
+                let (columns, begin) = (source.layout.columns() as u64, source.first_cell);
+                let row = (first - begin) / columns;
+                let stripes = stripes.min(shared.settings.window_stripes_max);
+                let stop = ((row + stripes) * columns).min(source.layout.cells());
+                let last = wanted.min(begin + stop);
+                let cells = first - begin..last - begin;
+                // Cells fetched, in the worst case all that any k members give; and plaintext.
+                let rows = cells.end.div_ceil(columns) - row;
+                let worst = rows * source.layout.profile().shards() as u64;
+                let held = (worst + (last - first)) * SEALED_CELL_LEN as u64;
+                (WindowSource::Segment(Arc::clone(source), cells), last, held)
+            }
+        };
+        let end = end.min(last * plain);
+        let first = match &source {
+            WindowSource::Inline(..) => 0,
+            WindowSource::Segment(..) => first,
+        };
+        Window {
+            blob: self.blob,
+            source,
+            skip: (start - first * plain) as usize,
+            take: (end - start) as usize,
+            end,
+            bytes_held,
+        }
+    }
+}
+
+impl Window {
+    async fn read(self, mut held: Reservation) -> Result<Bytes, GetError> {
+        let plain = match self.source {
+            WindowSource::Inline(sealed, cells, opener, shared) => {
+                let opened = shared
+                    .compute
+                    .run(move || open_inline(&sealed, &cells, &opener));
+                let blob = self.blob;
+                opened.await?.ok_or(GetError::Unauthentic { blob })?
+            }
+            WindowSource::Segment(source, cells) => source.read(cells).await?,
+        };
+        held.shrink_to(plain.capacity() as u64);
+        let piece = Bytes::from_owner(Held { plain, _held: held });
+        let end = self.skip + self.take;
+        match end <= piece.len() {
+            true => Ok(piece.slice(self.skip..end)),
+            false => Err(GetError::Unauthentic { blob: self.blob }),
+        }
+    }
+}
+
+fn open_inline(sealed: &[u8], cells: &BlobLayout, opener: &CellOpener) -> Option<Vec<u8>> {
+    let mut plain = Vec::with_capacity(sealed.len());
+    for (index, cell) in (0..).zip(sealed.chunks(SEALED_CELL_LEN)) {
+        opener
+            .open(index, cells.is_last(index), cell, &mut plain)
+            .ok()?;
+    }
+    Some(plain)
+}
+
+/// Plaintext on its way to the client, and the room that it takes.
+struct Held {
+    plain: Vec<u8>,
+    _held: Reservation,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.plain
     }
 }

@@ -73,7 +73,11 @@ impl Leases {
     /// Forgets a lease that was called closed.
     pub fn refused(&self, lease: LeaseId) {
         let mut state = self.state();
-        if state.current.as_ref().is_some_and(|held| held.lease.id == lease) {
+        if state
+            .current
+            .as_ref()
+            .is_some_and(|held| held.lease.id == lease)
+        {
             state.current = None;
         }
         if state.next.is_some_and(|next| next.id == lease) {
@@ -109,7 +113,11 @@ impl Leases {
         if state.closed {
             return None;
         }
-        if state.current.as_ref().is_none_or(|held| held.used == held.lease.count) {
+        if state
+            .current
+            .as_ref()
+            .is_none_or(|held| held.used == held.lease.count)
+        {
             let lease = state.next.take()?;
             state.current = Some(InHand { lease, used: 0 });
         }
@@ -211,7 +219,9 @@ mod tests {
         let book = Arc::new(Book::default());
         let leases = Leases::new(Arc::new(Meta(Arc::clone(&book))), 10);
         let many = (0..95).map(|_| leases.next_blob());
-        let taken = futures::future::try_join_all(many).await.expect("leases are given");
+        let taken = futures::future::try_join_all(many)
+            .await
+            .expect("leases are given");
         let unique: HashSet<BlobId> = taken.iter().map(|(blob, _)| *blob).collect();
         assert_eq!(unique.len(), 95);
         {

@@ -24,7 +24,17 @@ pub struct Memory {
 /// Reserved bytes; given back on drop.
 #[derive(Debug)]
 pub struct Reservation {
-    _permit: Option<OwnedSemaphorePermit>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Reservation {
+    /// Gives back all but `bytes`.
+    pub fn shrink_to(&mut self, bytes: u64) {
+        if let Some(permit) = &mut self.permit {
+            let surplus = permit.num_permits().saturating_sub(grains(bytes) as usize);
+            drop(permit.split(surplus));
+        }
+    }
 }
 
 impl Memory {
@@ -48,7 +58,7 @@ impl Memory {
             .try_acquire_many_owned(grains(bytes))
             .map_err(|_| Busy)?;
         Ok(Reservation {
-            _permit: Some(permit),
+            permit: Some(permit),
         })
     }
 
@@ -70,7 +80,7 @@ impl Memory {
             .await;
         Reservation {
             // The semaphore is never closed.
-            _permit: permit.ok(),
+            permit: permit.ok(),
         }
     }
 

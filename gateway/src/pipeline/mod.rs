@@ -7,31 +7,44 @@
 //!
 //! Read on in `put` (life of a write), `get` (life of a read), `ports` (the seams).
 
+mod adapters;
 mod alarms;
 mod compute;
 mod get;
 mod hashes;
+mod hedge;
 mod leases;
 mod memory;
+mod nodes;
+mod place;
+mod plain;
 mod ports;
 mod put;
+mod rows;
+mod segment;
 mod settings;
+mod window;
 
-pub use alarms::Alarms;
+pub use adapters::{MetaCalls, NodeShards};
+pub use alarms::{Alarms, Fault};
 pub use compute::{Compute, JobLost};
 pub use get::{GetError, PartToRead, ReadPlan, ReadStream};
 pub use hashes::{HashResults, Hasher, Hashes};
 pub use leases::Leases;
 pub use memory::{Busy, Memory, Reservation};
-pub use ports::{
-    MetaIo, MetaIoError, ShardError, ShardFrame, ShardIo, ShardReceipt, ShardTarget, ShardWrite,
-};
+pub use ports::{MetaIo, MetaIoError, ShardError, ShardIo, ShardReceipt, ShardTarget, ShardWrite};
 pub use put::{PutError, SourceError, WrittenBlob};
 pub use settings::Settings;
 
+use hedge::HedgeBudget;
+use nodes::Nodes;
+use place::Chooser;
+
+use megalith_client::{DataClient, MetaClient};
 use megalith_model::ids::{ClusterId, GatewayId};
 use megalith_model::topology::ClusterMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use tokio::sync::watch;
 
 /// What the pipeline works with.
@@ -44,8 +57,6 @@ pub struct Parts {
     pub map: watch::Receiver<Arc<ClusterMap>>,
     /// The cluster, part of every stream's context.
     pub cluster: ClusterId,
-    /// This gateway.
-    pub gateway: GatewayId,
 }
 
 /// The pipeline. Cloned handles share everything.
@@ -63,6 +74,30 @@ struct Shared {
     memory: Memory,
     compute: Compute,
     alarms: Alarms,
+    nodes: Nodes,
+    chooser: Chooser,
+    hedges: HedgeBudget,
+    /// Spreads reads over members that are equally good.
+    turn: AtomicUsize,
+}
+
+impl Parts {
+    /// The real parts: storage nodes and the metadata group, by their clients.
+    #[must_use]
+    pub fn connected(
+        meta: MetaClient,
+        data: DataClient,
+        map: watch::Receiver<Arc<ClusterMap>>,
+        cluster: ClusterId,
+        gateway: GatewayId,
+    ) -> Self {
+        Self {
+            meta: Arc::new(MetaCalls::new(meta, gateway)),
+            shards: Arc::new(NodeShards::new(data, map.clone())),
+            map,
+            cluster,
+        }
+    }
 }
 
 impl Pipeline {
@@ -81,6 +116,10 @@ impl Pipeline {
                 memory: Memory::new(settings.memory_bytes_max),
                 compute: Compute::start(settings.compute_threads),
                 alarms: Alarms::start(parts.meta),
+                nodes: Nodes::new(settings.penalty),
+                chooser: Chooser::default(),
+                hedges: HedgeBudget::new(settings.hedge_percent),
+                turn: AtomicUsize::new(0),
                 settings,
             }),
         }

@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use megalith_model::ids::{BlobId, Epoch, LeaseId, VolumeId};
 use megalith_model::rows::{Digest, ShardPlace};
 use megalith_model::topology::{Lease, Member};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Which shard of which segment, and where it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,20 +34,6 @@ pub struct ShardWrite {
     pub epoch: Epoch,
     /// The shard's length in bytes, without checksums.
     pub len: u64,
-}
-
-/// One step of a shard's body.
-#[derive(Clone, Debug)]
-pub enum ShardFrame {
-    /// The next cell and its crc32c.
-    Cell {
-        /// At most 64 KiB.
-        bytes: Bytes,
-        /// crc32c (Castagnoli) of `bytes`.
-        crc: u32,
-    },
-    /// The end: blake3 of all cells. A body that ends without it was given up.
-    End(Digest),
 }
 
 /// A node's word that it holds a shard durably.
@@ -92,14 +78,26 @@ pub enum ShardError {
 
 /// Shards on storage nodes.
 pub trait ShardIo: Send + Sync + 'static {
-    /// Writes a shard whose cells arrive one by one; done when the node has made it durable.
-    fn put(
+    /// Writes a shard whose framed cells (each with its crc32c behind it) arrive one by one and
+    /// whose digest arrives last; done when the node has made it durable. A body or a digest
+    /// whose sender goes away gives the shard up.
+    fn put_stream(
         &self,
         write: ShardWrite,
-        body: mpsc::Receiver<ShardFrame>,
+        body: mpsc::Receiver<Bytes>,
+        digest: oneshot::Receiver<Digest>,
     ) -> BoxFuture<'static, Result<ShardReceipt, ShardError>>;
 
-    /// Reads `count` cells from `first` on; each was checked against its crc32c.
+    /// Writes a shard whose framed cells and digest are all there.
+    fn put_whole(
+        &self,
+        write: ShardWrite,
+        cells: Vec<Bytes>,
+        digest: Digest,
+    ) -> BoxFuture<'static, Result<ShardReceipt, ShardError>>;
+
+    /// Reads `count` cells from `first` on of a shard of `len` bytes; each was checked against
+    /// its crc32c.
     fn get(
         &self,
         target: ShardTarget,

@@ -1,14 +1,32 @@
-//! Life of a write.
+//! Life of a write: body → sealed cells → stripes → shards on the members of a volume.
+//!
+//! The stages run side by side: while one stripe is coded and sent, the next is hashed and
+//! sealed and the one after that is gathered from the client (`plain`, `segment`). A segment that
+//! loses its volume is begun anew on another one as long as all its cells are still held.
+//! Nothing written here is named by anything until the caller proposes it.
 
-use super::hashes::{HashResults, Hashes};
-use super::memory::Busy;
+use super::hashes::{HashResults, Hasher, Hashes};
+use super::memory::{Busy, Memory, Reservation};
+use super::place::NoVolume;
+use super::plain::{Feed, Sealing, unframed};
 use super::ports::MetaIoError;
-use super::{JobLost, Pipeline};
+use super::segment::{STRIPES_IN_FLIGHT, Segment, SegmentLost};
+use super::{JobLost, Pipeline, Shared};
 use bytes::Bytes;
-use futures::Stream;
-use megalith_crypto::{CryptoError, DataKey, StreamHeader};
-use megalith_model::command::NewBlob;
+use futures::{Stream, StreamExt};
+use megalith_crypto::cell::{PLAIN_BLOB_LEN_MAX, sealed_len};
+use megalith_crypto::{CellSealer, CryptoError, DataKey, StreamContext, StreamHeader};
+use megalith_model::command::{NewBlob, NewSegment};
+use megalith_model::ids::{BlobId, LeaseId};
+use megalith_model::profile::Profile;
+use megalith_model::shape::{CELL_LEN, Shape, segment_len};
 use std::error::Error;
+use std::sync::Arc;
+
+/// Bytes by which the allowance for held cells grows at a time.
+const SPARE_STEP: u64 = 1 << 20;
+/// How often a small blob is written before its closed lease is the caller's trouble.
+const LEASES_TRIED_MAX: usize = 3;
 
 /// The client's body failed; the cause is the reader's own.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +73,15 @@ pub enum PutError {
         /// What the last of them said.
         reason: String,
     },
+    /// The lease of the blob's id was closed meanwhile; trying again takes a new one.
+    #[error("the lease of {blob} was closed during the write")]
+    LeaseClosed {
+        /// The blob.
+        blob: BlobId,
+    },
+    /// The body is longer than a blob can be.
+    #[error("a blob of {0} bytes is too large")]
+    TooLarge(u64),
     /// No blob id was to be had.
     #[error("take a blob id")]
     Lease(#[from] MetaIoError),
@@ -83,9 +110,282 @@ impl Pipeline {
     where
         S: Stream<Item = Result<Bytes, SourceError>> + Send,
     {
-        let _ = (source, plain_len, key, part, hashes);
-        Err(PutError::Unavailable {
-            reason: "not connected".into(),
+        if plain_len > PLAIN_BLOB_LEN_MAX {
+            return Err(PutError::TooLarge(plain_len));
+        }
+        let sealed = sealed_len(plain_len);
+        let shape = self.shared.settings.shape_for_len(sealed);
+        let order = Order {
+            plain_len,
+            sealed_len: sealed,
+            shape,
+            part,
+            hashes,
+        };
+        let _held = self.shared.memory.try_reserve(self.bytes_held(&order))?;
+        let source = Box::pin(source);
+        if shape == Shape::Coded {
+            return self.write_once(source, key, order).await;
+        }
+        // Small: the body is held, so that a closed lease costs another attempt only.
+        let pieces: Vec<Bytes> = gather_all(source, plain_len).await?;
+        let mut attempt = 1;
+        loop {
+            let again = futures::stream::iter(pieces.clone().into_iter().map(Ok));
+            match self.write_once(again, key, order).await {
+                Err(PutError::LeaseClosed { .. }) if attempt < LEASES_TRIED_MAX => attempt += 1,
+                result => return result,
+            }
+        }
+    }
+
+    async fn write_once<S>(
+        &self,
+        source: S,
+        key: &DataKey,
+        order: Order,
+    ) -> Result<WrittenBlob, PutError>
+    where
+        S: Stream<Item = Result<Bytes, SourceError>> + Send + Unpin,
+    {
+        let (blob, lease) = self.shared.leases.next_blob().await?;
+        let context = StreamContext {
+            cluster: self.shared.cluster.0,
+            blob: blob.0,
+            part: order.part,
+        };
+        let (sealer, header) = CellSealer::new(key, context)?;
+        let hasher = Hasher::new(order.hashes);
+        let sealing = Sealing { sealer, hasher };
+        let compute = self.shared.compute.clone();
+        let mut writer = Writer {
+            shared: Arc::clone(&self.shared),
+            feed: Feed::new(source, order.plain_len, compute, sealing),
+            order,
+            blob,
+            lease,
+        };
+        let (segments, inline) = match order.shape {
+            Shape::Inline => (Vec::new(), writer.inline().await?),
+            Shape::Copies | Shape::Coded => (writer.segments().await?, Vec::new()),
+        };
+        let hashes = writer.feed.finish();
+        Ok(WrittenBlob {
+            blob: NewBlob {
+                blob,
+                lease,
+                len: order.sealed_len,
+                shape: order.shape,
+                segments,
+                inline,
+            },
+            header,
+            hashes: hashes.ok_or(CryptoError::Misuse("a blob without its last cell"))?,
         })
     }
+
+    /// The most bytes that a write holds, cells kept for a restart included.
+    fn bytes_held(&self, order: &Order) -> u64 {
+        if order.shape != Shape::Coded {
+            return 2 * order.sealed_len;
+        }
+        let map = self.shared.map.borrow();
+        let profiles = map.writable.iter().chain(&map.degraded);
+        let stripes = profiles.map(|volume| stripes_held(volume.profile)).max();
+        let streaming = stripes.unwrap_or(0) * CELL_LEN;
+        let kept = self.shared.settings.restart_bytes;
+        streaming.min(4 * order.sealed_len) + kept.min(order.sealed_len)
+    }
+}
+
+/// Cells held of one write's stripes: gathered, being sealed (plain and sealed), in flight.
+fn stripes_held(profile: Profile) -> u64 {
+    (3 * profile.data() + (STRIPES_IN_FLIGHT + 1) * profile.shards()) as u64
+}
+
+/// What is to be written.
+#[derive(Clone, Copy)]
+struct Order {
+    plain_len: u64,
+    sealed_len: u64,
+    shape: Shape,
+    part: u32,
+    hashes: Hashes,
+}
+
+struct Writer<S> {
+    shared: Arc<Shared>,
+    feed: Feed<S>,
+    order: Order,
+    blob: BlobId,
+    lease: LeaseId,
+}
+
+impl<S> Writer<S>
+where
+    S: Stream<Item = Result<Bytes, SourceError>> + Send + Unpin,
+{
+    async fn inline(&mut self) -> Result<Vec<u8>, PutError> {
+        let cells = self.order.sealed_len.div_ceil(CELL_LEN) as usize;
+        let cells = self.feed.next(cells).await?;
+        Ok(cells.iter().flat_map(unframed).copied().collect())
+    }
+
+    async fn segments(&mut self) -> Result<Vec<NewSegment>, PutError> {
+        let mut segments = Vec::new();
+        let mut left = self.order.sealed_len;
+        while left > 0 {
+            let number = segments.len() as u32;
+            let segment = self.segment(number, left).await?;
+            left -= segment.len;
+            segments.push(segment);
+        }
+        Ok(segments)
+    }
+
+    /// Writes one segment, on one volume or another.
+    async fn segment(&mut self, number: u32, left: u64) -> Result<NewSegment, PutError> {
+        let mut tried = Vec::new();
+        let mut reason = String::new();
+        let settings = &self.shared.settings;
+        let (tries, restart_bytes) = (settings.volumes_tried_max, settings.restart_bytes);
+        let cells_max = settings.segment_cells_max;
+        let mut kept = Kept::new(self.shared.memory.clone(), restart_bytes);
+        while tried.len() < tries {
+            let map = Arc::clone(&self.shared.map.borrow());
+            let volume = match self.shared.chooser.choose(&map, &self.shared.nodes, &tried) {
+                Ok(volume) => volume,
+                Err(NoVolume::Refused(reason)) => return Err(PutError::NoVolume { reason }),
+                Err(NoVolume::AllTried) => break,
+            };
+            tried.push(volume.id);
+            let k = volume.profile.data() as u64;
+            let full = segment_len(volume.profile).min(cells_max / k * k * CELL_LEN);
+            let len = match self.order.shape {
+                Shape::Coded => left.min(full.max(k * CELL_LEN)),
+                Shape::Copies | Shape::Inline => left,
+            };
+            let name = (self.blob, number);
+            let opened = Segment::open(&self.shared, &map, volume, self.order.shape, name, len);
+            let result = match opened {
+                Ok(segment) => self.fill(segment, &mut kept).await?,
+                Err(lost) => Err(lost),
+            };
+            match result {
+                Ok(segment) => return Ok(segment),
+                Err(SegmentLost::Compute(lost)) => return Err(lost.into()),
+                Err(SegmentLost::LeaseClosed) => {
+                    self.shared.leases.refused(self.lease);
+                    return Err(PutError::LeaseClosed { blob: self.blob });
+                }
+                Err(SegmentLost::Elsewhere(why)) => reason = why,
+            }
+            match kept.take() {
+                Some(cells) => self.feed.put_back(cells),
+                None => break,
+            }
+        }
+        Err(PutError::Unavailable { reason })
+    }
+
+    /// Feeds a segment its cells. The outer error is the blob's end, the inner one the segment's.
+    async fn fill(
+        &mut self,
+        mut segment: Segment,
+        kept: &mut Kept,
+    ) -> Result<Result<NewSegment, SegmentLost>, PutError> {
+        let columns = segment.layout().columns();
+        let mut left = segment.layout().cells() as usize;
+        let batch = match self.order.shape {
+            Shape::Coded => columns,
+            Shape::Copies | Shape::Inline => left,
+        };
+        let mut cells = self.feed.next(batch.min(left)).await?;
+        while !cells.is_empty() {
+            left -= cells.len();
+            kept.keep(&cells);
+            let ahead = self.feed.next(batch.min(left));
+            let (pushed, next) = tokio::join!(segment.push(cells), ahead);
+            cells = next?;
+            if let Err(lost) = pushed {
+                kept.keep(&cells);
+                return Ok(Err(lost));
+            }
+        }
+        Ok(segment.finish().await)
+    }
+}
+
+/// The sealed cells of the segment at hand, as long as there is room for them.
+struct Kept {
+    memory: Memory,
+    cells: Vec<Bytes>,
+    bytes: u64,
+    allowed: u64,
+    spare: Vec<Reservation>,
+    whole: bool,
+}
+
+impl Kept {
+    fn new(memory: Memory, allowed: u64) -> Self {
+        Self {
+            memory,
+            cells: Vec::new(),
+            bytes: 0,
+            allowed,
+            spare: Vec::new(),
+            whole: true,
+        }
+    }
+
+    fn keep(&mut self, cells: &[Bytes]) {
+        if !self.whole {
+            return;
+        }
+        self.bytes += cells.iter().map(|cell| cell.len() as u64).sum::<u64>();
+        while self.bytes > self.allowed {
+            match self.memory.try_spare(SPARE_STEP) {
+                Some(reservation) => {
+                    self.spare.push(reservation);
+                    self.allowed += SPARE_STEP;
+                }
+                None => {
+                    self.whole = false;
+                    self.cells.clear();
+                    self.spare.clear();
+                    return;
+                }
+            }
+        }
+        self.cells.extend_from_slice(cells);
+    }
+
+    /// All cells since the segment's start; None where some are gone.
+    fn take(&mut self) -> Option<Vec<Bytes>> {
+        self.bytes = 0;
+        self.whole.then(|| std::mem::take(&mut self.cells))
+    }
+}
+
+async fn gather_all<S>(mut source: S, plain_len: u64) -> Result<Vec<Bytes>, PutError>
+where
+    S: Stream<Item = Result<Bytes, SourceError>> + Unpin,
+{
+    let mut pieces = Vec::new();
+    let mut found = 0;
+    while let Some(piece) = source.next().await {
+        let piece = piece?;
+        found += piece.len() as u64;
+        if found > plain_len {
+            break;
+        }
+        pieces.push(piece);
+    }
+    if found != plain_len {
+        return Err(PutError::Length {
+            expected: plain_len,
+            found,
+        });
+    }
+    Ok(pieces)
 }

@@ -1,0 +1,184 @@
+//! The real parts behind the seams: storage nodes and the metadata group, by `megalith-client`.
+
+use super::ports::{
+    MetaIo, MetaIoError, ShardError, ShardIo, ShardReceipt, ShardTarget, ShardWrite,
+};
+use bytes::Bytes;
+use futures::future::{BoxFuture, FutureExt};
+use megalith_client::{
+    DataClient, DataError, DataFault, MetaClient, Receipt, ShardTarget as WireTarget,
+};
+use megalith_model::command::{Command, Envelope, Outcome};
+use megalith_model::ids::{Epoch, GatewayId, LeaseId};
+use megalith_model::rows::{Digest, ShardPlace};
+use megalith_model::topology::{ClusterMap, Lease};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Shards on storage nodes; addresses come from the newest map.
+pub struct NodeShards {
+    client: DataClient,
+    map: watch::Receiver<Arc<ClusterMap>>,
+}
+
+impl NodeShards {
+    /// Builds the adapter.
+    #[must_use]
+    pub fn new(client: DataClient, map: watch::Receiver<Arc<ClusterMap>>) -> Self {
+        Self { client, map }
+    }
+
+    fn resolve(&self, target: ShardTarget, epoch: Epoch) -> Result<WireTarget, ShardError> {
+        let map = self.map.borrow();
+        let node = map.node(target.at.node);
+        let node = node.ok_or_else(|| ShardError::Node("not in the map".into()))?;
+        Ok(WireTarget {
+            node: node.id,
+            address: node.data_address.clone(),
+            disk: target.at.disk,
+            volume: target.volume,
+            blob: target.blob,
+            segment: target.segment,
+            member: target.member,
+            epoch,
+        })
+    }
+}
+
+impl ShardIo for NodeShards {
+    fn put_stream(
+        &self,
+        write: ShardWrite,
+        body: mpsc::Receiver<Bytes>,
+        digest: oneshot::Receiver<Digest>,
+    ) -> BoxFuture<'static, Result<ShardReceipt, ShardError>> {
+        let (client, target) = (self.client.clone(), self.resolve(write.target, write.epoch));
+        async move {
+            let receipt = client.put_shard(&target?, write.len, body, digest).await;
+            receipt.map(own_receipt).map_err(own_error)
+        }
+        .boxed()
+    }
+
+    fn put_whole(
+        &self,
+        write: ShardWrite,
+        cells: Vec<Bytes>,
+        digest: Digest,
+    ) -> BoxFuture<'static, Result<ShardReceipt, ShardError>> {
+        let (client, target) = (self.client.clone(), self.resolve(write.target, write.epoch));
+        async move {
+            let receipt = client.put_small(&target?, write.len, cells, digest).await;
+            receipt.map(own_receipt).map_err(own_error)
+        }
+        .boxed()
+    }
+
+    fn get(
+        &self,
+        target: ShardTarget,
+        len: u64,
+        first: u64,
+        count: u64,
+    ) -> BoxFuture<'static, Result<Vec<Bytes>, ShardError>> {
+        // Reads don't look at the epoch.
+        let (client, target) = (self.client.clone(), self.resolve(target, Epoch(0)));
+        async move {
+            let cells = client.get_cells(&target?, len, first, count).await;
+            cells.map_err(own_error)
+        }
+        .boxed()
+    }
+}
+
+fn own_receipt(receipt: Receipt) -> ShardReceipt {
+    ShardReceipt {
+        len: receipt.length,
+        digest: receipt.digest,
+        epoch: receipt.epoch,
+    }
+}
+
+fn own_error(error: DataError) -> ShardError {
+    match error.fault {
+        DataFault::NotFound => ShardError::NotFound,
+        DataFault::Damaged => ShardError::Damaged,
+        DataFault::StaleEpoch { .. } => ShardError::StaleEpoch,
+        DataFault::LeaseClosed => ShardError::LeaseClosed,
+        DataFault::Full => ShardError::Full,
+        DataFault::Busy => ShardError::Busy,
+        DataFault::Malformed | DataFault::Forbidden | DataFault::Conflict => {
+            ShardError::Refused(error.to_string())
+        }
+        DataFault::Checksum
+        | DataFault::Io
+        | DataFault::Unreachable
+        | DataFault::Timeout
+        | DataFault::Abandoned
+        | DataFault::Protocol => ShardError::Node(error.to_string()),
+    }
+}
+
+/// The metadata group.
+pub struct MetaCalls {
+    client: MetaClient,
+    gateway: GatewayId,
+}
+
+impl MetaCalls {
+    /// Builds the adapter for calls of this gateway.
+    #[must_use]
+    pub fn new(client: MetaClient, gateway: GatewayId) -> Self {
+        Self { client, gateway }
+    }
+
+    fn propose(&self, command: Command) -> BoxFuture<'static, Result<Outcome, MetaIoError>> {
+        let client = self.client.clone();
+        async move {
+            let envelope = Envelope {
+                time_ms: now_ms(),
+                token: None,
+                command,
+            };
+            let answer = client.propose(envelope).await;
+            let answer = answer.map_err(|error| MetaIoError(error.to_string()))?;
+            answer.map_err(|refusal| MetaIoError(refusal.to_string()))
+        }
+        .boxed()
+    }
+}
+
+impl MetaIo for MetaCalls {
+    fn open_lease(&self, count: u64) -> BoxFuture<'static, Result<Lease, MetaIoError>> {
+        let gateway = self.gateway;
+        let proposed = self.propose(Command::OpenLease { gateway, count });
+        async move {
+            match proposed.await? {
+                Outcome::Lease(lease) => Ok(lease),
+                other => Err(MetaIoError(format!("no lease but {other:?}"))),
+            }
+        }
+        .boxed()
+    }
+
+    fn close_lease(&self, lease: LeaseId) -> BoxFuture<'static, Result<(), MetaIoError>> {
+        let proposed = self.propose(Command::CloseLease(lease));
+        async move { proposed.await.map(drop) }.boxed()
+    }
+
+    fn mark_owed(
+        &self,
+        places: Vec<ShardPlace>,
+        damaged: bool,
+    ) -> BoxFuture<'static, Result<(), MetaIoError>> {
+        let proposed = self.propose(Command::MarkOwed { places, damaged });
+        async move { proposed.await.map(drop) }.boxed()
+    }
+}
+
+/// The time that goes into commands.
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_millis() as u64)
+}

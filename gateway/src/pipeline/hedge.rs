@@ -1,0 +1,58 @@
+//! The budget for asking a second member: a share of all requests, so that slow nodes are never
+//! answered with a flood.
+
+use std::sync::{Mutex, PoisonError};
+
+/// Requests that may be saved up.
+const SAVED_MAX: u64 = 20;
+
+/// The budget, in hundredths of a request.
+pub struct HedgeBudget {
+    percent: u64,
+    saved: Mutex<u64>,
+}
+
+impl HedgeBudget {
+    /// Starts with a full purse; each request earns `percent` hundredths of another.
+    pub fn new(percent: u32) -> Self {
+        let saved = if percent == 0 { 0 } else { SAVED_MAX * 100 };
+        Self {
+            percent: u64::from(percent),
+            saved: Mutex::new(saved),
+        }
+    }
+
+    /// Notes a request.
+    pub fn earn(&self) {
+        let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        *saved = (*saved + self.percent).min(SAVED_MAX * 100);
+    }
+
+    /// Takes a hedged request; false where none is left.
+    pub fn spend(&self) -> bool {
+        let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = *saved >= 100;
+        if may {
+            *saved -= 100;
+        }
+        may
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_than_the_share() {
+        let budget = HedgeBudget::new(5);
+        while budget.spend() {}
+        let mut hedged = 0;
+        for _ in 0..1000 {
+            budget.earn();
+            hedged += u32::from(budget.spend());
+        }
+        assert_eq!(hedged, 50);
+        assert!(!HedgeBudget::new(0).spend());
+    }
+}

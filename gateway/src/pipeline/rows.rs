@@ -1,0 +1,329 @@
+//! Which cells of a window to ask of which member: pure, told of every answer.
+//!
+//! A **row** is what the members hold at one place of their shards: one stripe, or one cell of
+//! each copy. A row is settled when its wanted cells are there, or any k of its cells. Members
+//! are asked for wanted cells first; where one fails or is late, as many others as make up k.
+
+use bytes::Bytes;
+use megalith_model::shape::{SegmentLayout, Shape};
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// A set of members, one bit each.
+pub type Mask = u32;
+
+/// Cells to ask a member for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The member.
+    pub member: usize,
+    /// The first cell of its shard.
+    pub first: u64,
+    /// How many.
+    pub count: u64,
+}
+
+/// The rows of one window.
+pub struct Rows {
+    needed: usize,
+    first: u64,
+    rows: Vec<Row>,
+    /// Not to be asked any more.
+    failed: Mask,
+    /// Asked, and no longer counted on.
+    late: Mask,
+}
+
+#[derive(Clone, Default)]
+struct Row {
+    /// Members with a cell in this row.
+    holders: Mask,
+    /// Data members whose cell in this row is empty: known to be all zeros.
+    zero: Mask,
+    /// Members whose very cells are wanted; none for copies, where any will do.
+    wanted: Mask,
+    asked: Mask,
+    got: Mask,
+    cells: BTreeMap<usize, Bytes>,
+}
+
+impl Rows {
+    /// Describes the window of the segment's data cells `cells`, not empty.
+    pub fn new(shape: Shape, layout: &SegmentLayout, cells: Range<u64>) -> Self {
+        let columns = layout.columns() as u64;
+        let rows = cells.start / columns..cells.end.div_ceil(columns);
+        let shards = layout.profile().shards();
+        let mask = |test: &dyn Fn(usize) -> bool| -> Mask {
+            (0..shards)
+                .filter(|&member| test(member))
+                .fold(0, |mask, member| mask | 1 << member)
+        };
+        let row = |row: u64| {
+            let holders = mask(&|member| layout.shard_cells(member) > row);
+            let is_data = |member: usize| shape == Shape::Coded && member < columns as usize;
+            let wanted = |member: usize| cells.contains(&(row * columns + member as u64));
+            Row {
+                holders,
+                zero: mask(&|member| is_data(member) && holders >> member & 1 == 0),
+                wanted: mask(&|member| is_data(member) && wanted(member)),
+                ..Row::default()
+            }
+        };
+        Self {
+            needed: layout.shards_needed(),
+            first: rows.start,
+            rows: rows.map(row).collect(),
+            failed: 0,
+            late: 0,
+        }
+    }
+
+    /// Says what to ask now. `order` has the members to be asked, those to be preferred first.
+    pub fn next(&mut self, order: &[usize]) -> Vec<Request> {
+        let mut requests: Vec<Request> = Vec::new();
+        for index in 0..self.rows.len() {
+            let mask = self.to_ask(&self.rows[index], order);
+            self.rows[index].asked |= mask;
+            let at = self.first + index as u64;
+            for member in members(mask) {
+                let open = requests.iter_mut().find(|request| {
+                    request.member == member && request.first + request.count == at
+                });
+                match open {
+                    Some(request) => request.count += 1,
+                    None => requests.push(Request {
+                        member,
+                        first: at,
+                        count: 1,
+                    }),
+                }
+            }
+        }
+        requests
+    }
+
+    /// Takes a member's answer; None for cells that can't be its: their lengths are wrong.
+    pub fn arrived(&mut self, layout: &SegmentLayout, request: Request, cells: Vec<Bytes>) -> bool {
+        let lens = (0..request.count)
+            .map(|i| layout.shard_cell_len(request.member, request.first + i) as usize);
+        if !cells.iter().map(Bytes::len).eq(lens) {
+            self.failed(request.member);
+            return false;
+        }
+        for (i, cell) in cells.into_iter().enumerate() {
+            let index = (request.first - self.first) as usize + i;
+            self.rows[index].got |= 1 << request.member;
+            self.rows[index].cells.insert(request.member, cell);
+        }
+        true
+    }
+
+    /// Gives a member up.
+    pub fn failed(&mut self, member: usize) {
+        self.failed |= 1 << member;
+    }
+
+    /// Stops counting on a member that was asked; its answer is still welcome.
+    pub fn late(&mut self, member: usize) {
+        self.late |= 1 << member;
+    }
+
+    /// True when every wanted cell is there or can be computed.
+    pub fn is_settled(&self) -> bool {
+        self.rows
+            .iter()
+            .all(|row| self.is_row_settled(row, row.got))
+    }
+
+    /// The fewest cells that any unsettled row has.
+    pub fn fewest(&self) -> usize {
+        let unsettled = self
+            .rows
+            .iter()
+            .filter(|row| !self.is_row_settled(row, row.got));
+        unsettled
+            .map(|row| (row.got | row.zero).count_ones() as usize)
+            .min()
+            .unwrap_or(0)
+    }
+
+    /// The members whose cells are there.
+    pub fn contributors(&self) -> Mask {
+        self.rows.iter().fold(0, |mask, row| mask | row.got)
+    }
+
+    /// The rows' numbers within the shards.
+    pub fn range(&self) -> Range<u64> {
+        self.first..self.first + self.rows.len() as u64
+    }
+
+    /// A member's cell in a row, if it is there.
+    pub fn cell(&self, row: u64, member: usize) -> Option<&Bytes> {
+        self.rows
+            .get((row - self.first) as usize)?
+            .cells
+            .get(&member)
+    }
+
+    /// Members whose cell in the row is there, or known to be zeros.
+    pub fn present(&self, row: u64) -> Mask {
+        let row = &self.rows[(row - self.first) as usize];
+        row.got | row.zero
+    }
+
+    /// Members whose cells of the row are wanted and not there.
+    pub fn missing(&self, row: u64) -> Mask {
+        let row = &self.rows[(row - self.first) as usize];
+        row.wanted & !row.got
+    }
+
+    fn is_row_settled(&self, row: &Row, have: Mask) -> bool {
+        let wanted = row.wanted != 0 && row.wanted & !have == 0;
+        wanted || (have | row.zero).count_ones() as usize >= self.needed
+    }
+
+    fn to_ask(&self, row: &Row, order: &[usize]) -> Mask {
+        let counted = row.got | (row.asked & !self.failed & !self.late);
+        if self.is_row_settled(row, counted) {
+            return 0;
+        }
+        let may_ask = |member: &usize| {
+            let bit: Mask = 1 << *member;
+            bit & row.holders & !row.asked & !self.failed & !self.late != 0
+        };
+        let may: Vec<usize> = order.iter().copied().filter(may_ask).collect();
+        let all = may.iter().fold(0, |mask, member| mask | 1 << member);
+        let wanted = row.wanted & !counted;
+        if wanted != 0 && wanted & !all == 0 {
+            return wanted;
+        }
+        let have = (counted | row.zero).count_ones() as usize;
+        let missing = self.needed.saturating_sub(have);
+        may.into_iter()
+            .take(missing)
+            .fold(0, |mask, member| mask | 1 << member)
+    }
+}
+
+/// The members of a mask, ascending.
+pub fn members(mask: Mask) -> impl Iterator<Item = usize> {
+    (0..Mask::BITS as usize).filter(move |member| mask >> member & 1 == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use megalith_model::ids::BlobId;
+    use megalith_model::profile::Profile;
+    use megalith_model::shape::CELL_LEN;
+
+    fn layout(shape: Shape, len: u64) -> SegmentLayout {
+        let profile = Profile::new(4, 2).expect("valid");
+        SegmentLayout::new(shape, profile, BlobId(0), len)
+    }
+
+    fn answer(rows: &mut Rows, layout: &SegmentLayout, request: Request) {
+        let len = |i| layout.shard_cell_len(request.member, request.first + i) as usize;
+        let cells = (0..request.count)
+            .map(|i| Bytes::from(vec![0; len(i)]))
+            .collect();
+        assert!(rows.arrived(layout, request, cells));
+    }
+
+    fn shown(requests: &[Request]) -> Vec<(usize, u64, u64)> {
+        requests
+            .iter()
+            .map(|r| (r.member, r.first, r.count))
+            .collect()
+    }
+
+    const ALL: [usize; 6] = [0, 1, 2, 3, 4, 5];
+
+    #[test]
+    fn small_range_asks_one_member() {
+        let layout = layout(Shape::Coded, 64 * CELL_LEN);
+        let mut rows = Rows::new(Shape::Coded, &layout, 9..10);
+        let asked = rows.next(&ALL);
+        assert_eq!(shown(&asked), [(1, 2, 1)]);
+        assert!(rows.next(&ALL).is_empty());
+        answer(&mut rows, &layout, asked[0]);
+        assert!(rows.is_settled());
+    }
+
+    #[test]
+    fn range_across_stripes_asks_each_member_once() {
+        let layout = layout(Shape::Coded, 64 * CELL_LEN);
+        let mut rows = Rows::new(Shape::Coded, &layout, 3..13);
+        let asked = shown(&rows.next(&ALL));
+        assert_eq!(asked, [(3, 0, 3), (0, 1, 3), (1, 1, 2), (2, 1, 2)]);
+    }
+
+    #[test]
+    fn failure_is_made_up_for_by_parity_in_the_rows_it_hits() {
+        let layout = layout(Shape::Coded, 64 * CELL_LEN);
+        let mut rows = Rows::new(Shape::Coded, &layout, 4..12);
+        let asked = rows.next(&ALL);
+        assert_eq!(asked.len(), 4);
+        rows.failed(2);
+        assert_eq!(shown(&rows.next(&ALL)), [(4, 1, 2)]);
+        rows.late(0);
+        assert_eq!(shown(&rows.next(&ALL)), [(5, 1, 2)]);
+        rows.failed(4);
+        assert!(rows.next(&ALL).is_empty());
+        for member in [1, 3, 5] {
+            let request = Request {
+                member,
+                first: 1,
+                count: 2,
+            };
+            answer(&mut rows, &layout, request);
+        }
+        assert!(!rows.is_settled());
+        assert_eq!(rows.fewest(), 3);
+        // The late one is still welcome.
+        answer(&mut rows, &layout, asked[0]);
+        assert!(rows.is_settled());
+    }
+
+    #[test]
+    fn owed_member_is_never_asked() {
+        let layout = layout(Shape::Coded, 64 * CELL_LEN);
+        let mut rows = Rows::new(Shape::Coded, &layout, 0..2);
+        let asked = shown(&rows.next(&[1, 2, 3, 4, 5]));
+        assert_eq!(asked, [(1, 0, 1), (2, 0, 1), (3, 0, 1), (4, 0, 1)]);
+    }
+
+    #[test]
+    fn empty_cells_of_the_last_stripe_count_as_there() {
+        let layout = layout(Shape::Coded, 4 * CELL_LEN + 10);
+        let mut rows = Rows::new(Shape::Coded, &layout, 4..5);
+        let asked = rows.next(&[1, 2, 3, 4, 5]);
+        assert_eq!(shown(&asked), [(4, 1, 1)]);
+        answer(&mut rows, &layout, asked[0]);
+        assert!(rows.is_settled());
+    }
+
+    #[test]
+    fn one_copy_will_do() {
+        let layout = layout(Shape::Copies, CELL_LEN + 10);
+        let mut rows = Rows::new(Shape::Copies, &layout, 0..2);
+        let holders: Vec<usize> = layout.members().collect();
+        assert_eq!(holders, [0, 1, 2]);
+        assert_eq!(shown(&rows.next(&[2, 0, 1])), [(2, 0, 2)]);
+        rows.failed(2);
+        let again = rows.next(&[2, 0, 1]);
+        assert_eq!(shown(&again), [(0, 0, 2)]);
+        answer(&mut rows, &layout, again[0]);
+        assert!(rows.is_settled());
+    }
+
+    #[test]
+    fn cells_of_wrong_length_are_a_failure() {
+        let layout = layout(Shape::Coded, 64 * CELL_LEN);
+        let mut rows = Rows::new(Shape::Coded, &layout, 0..1);
+        let asked = rows.next(&ALL);
+        assert!(!rows.arrived(&layout, asked[0], vec![Bytes::from_static(b"short")]));
+        assert!(!rows.is_settled());
+        assert_eq!(rows.next(&ALL).len(), 4);
+    }
+}

@@ -1,0 +1,448 @@
+//! One segment on its way to the members of one volume.
+//!
+//! At most [`STRIPES_IN_FLIGHT`] stripes are on their way: the slowest member sets the pace, and
+//! one that holds up the others for too long is left out. A segment ends written (at least its
+//! quorum of receipts that agree with our own digests) or lost; it never counts with fewer.
+//! Members that are left out are owed their shard.
+
+use super::Shared;
+use super::compute::{Compute, JobLost};
+use super::plain::{frame, unframed};
+use super::ports::{ShardError, ShardReceipt, ShardTarget, ShardWrite};
+use bytes::Bytes;
+use megalith_erasure::Encoder;
+use megalith_model::command::NewSegment;
+use megalith_model::ids::BlobId;
+use megalith_model::rows::Digest;
+use megalith_model::shape::{SegmentLayout, Shape};
+use megalith_model::topology::{ClusterMap, Volume};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// Stripes that members may hold up at a time.
+pub const STRIPES_IN_FLIGHT: usize = 2;
+
+/// Why a segment was not written here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SegmentLost {
+    /// Too few members took it, or the volume has moved on: elsewhere it may do.
+    Elsewhere(String),
+    /// The blob id is in no open lease any more: nowhere it will do.
+    LeaseClosed,
+    /// A compute job was lost.
+    Compute(JobLost),
+}
+
+/// A segment being written.
+pub struct Segment {
+    shared: Arc<Shared>,
+    volume: Volume,
+    layout: SegmentLayout,
+    coder: Option<Coder>,
+    members: Vec<MemberWriter>,
+    results: JoinSet<(usize, Result<ShardReceipt, ShardError>)>,
+    in_flight: Arc<Semaphore>,
+    /// Bit i: member i took the whole shard and says so.
+    done: u32,
+    /// Bit i: member i is left out.
+    left_out: u32,
+    last_error: String,
+}
+
+/// One member's end of the segment.
+struct MemberWriter {
+    write: ShardWrite,
+    path: Path,
+    /// Pieces handed over and not yet sent.
+    pending: Arc<AtomicUsize>,
+}
+
+enum Path {
+    /// Has no shard of this segment, or is left out.
+    None,
+    /// Cells go out as they come.
+    Stream {
+        cells: mpsc::Sender<Bytes>,
+        digest: oneshot::Sender<Digest>,
+        task: AbortHandle,
+    },
+    /// The shard is one cell (or a copy): sent when it is complete.
+    Whole(Vec<Bytes>),
+}
+
+impl Segment {
+    /// Opens segment `number` of `blob`, `len` ciphertext bytes, on `volume`.
+    pub fn open(
+        shared: &Arc<Shared>,
+        map: &ClusterMap,
+        volume: Volume,
+        shape: Shape,
+        (blob, number): (BlobId, u32),
+        len: u64,
+    ) -> Result<Self, SegmentLost> {
+        let layout = SegmentLayout::new(shape, volume.profile, blob, len);
+        let whole = shape == Shape::Copies || layout.stripes() == 1;
+        let mut segment = Self {
+            shared: Arc::clone(shared),
+            coder: Some(Coder::new(shape, &layout)),
+            members: Vec::with_capacity(volume.members.len()),
+            results: JoinSet::new(),
+            in_flight: Arc::new(Semaphore::new(STRIPES_IN_FLIGHT)),
+            done: 0,
+            left_out: 0,
+            last_error: "its nodes are not heard from".into(),
+            volume,
+            layout,
+        };
+        for (member, at) in segment.volume.members.clone().into_iter().enumerate() {
+            let write = ShardWrite {
+                target: ShardTarget {
+                    at,
+                    volume: segment.volume.id,
+                    blob,
+                    segment: number,
+                    member: member as u8,
+                },
+                epoch: segment.volume.epoch,
+                len: layout.shard_len(member),
+            };
+            let holds = write.len > 0;
+            let lives = map.is_alive(at.node);
+            if holds && !lives {
+                segment.left_out |= 1 << member;
+            }
+            let path = match (holds && lives, whole) {
+                (false, _) => Path::None,
+                (true, true) => Path::Whole(Vec::new()),
+                (true, false) => segment.start_stream(member, write),
+            };
+            segment.members.push(MemberWriter {
+                write,
+                path,
+                pending: Arc::default(),
+            });
+        }
+        segment.expect_quorum()?;
+        Ok(segment)
+    }
+
+    /// What the segment looks like on its volume.
+    pub fn layout(&self) -> &SegmentLayout {
+        &self.layout
+    }
+
+    /// Hands over the next stripes: `cells` framed data cells, whole stripes but at the end.
+    pub async fn push(&mut self, cells: Vec<Bytes>) -> Result<(), SegmentLost> {
+        self.note_ended()?;
+        let permit = Arc::new(self.pace().await?);
+        let lost = SegmentLost::Compute;
+        let coder = self.coder.take().ok_or(lost(JobLost))?;
+        let (coder, shards) = code(&self.shared.compute, coder, cells)
+            .await
+            .map_err(lost)?;
+        self.coder = Some(coder);
+        for (member, shard) in self.members.iter_mut().zip(shards) {
+            match &mut member.path {
+                Path::None => {}
+                Path::Whole(cells) => cells.extend(shard),
+                Path::Stream { cells, .. } => {
+                    for bytes in shard {
+                        member.pending.fetch_add(1, Ordering::Relaxed);
+                        let piece = Bytes::from_owner(InFlight {
+                            bytes,
+                            pending: Arc::clone(&member.pending),
+                            _stripe: Arc::clone(&permit),
+                        });
+                        // Refused only where the member's task has ended: its result says why.
+                        let _ = cells.try_send(piece);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the receipts.
+    pub async fn finish(mut self) -> Result<NewSegment, SegmentLost> {
+        let coder = self.coder.take().ok_or(SegmentLost::Compute(JobLost))?;
+        let digests = coder.digests();
+        self.end_bodies(&digests);
+        let settings = &self.shared.settings;
+        let (receipts, straggler) = (settings.receipts_timeout, settings.straggler_wait);
+        let mut deadline = Instant::now() + receipts;
+        let quorum = self.layout.write_quorum();
+        let mut reached = false;
+        while !self.results.is_empty() {
+            tokio::select! {
+                Some(ended) = self.results.join_next() => {
+                    self.note(ended, Some(&digests))?;
+                }
+                () = sleep_until(deadline) => {
+                    self.leave_out_waiting("gave no receipt in time");
+                    break;
+                }
+            }
+            if !reached && self.done.count_ones() as usize >= quorum {
+                reached = true;
+                deadline = Instant::now() + straggler;
+            }
+        }
+        self.expect_quorum()?;
+        assert!(
+            self.done.count_ones() as usize >= quorum,
+            "every member has a receipt or is left out"
+        );
+        Ok(NewSegment {
+            volume: self.volume.id,
+            epoch: self.volume.epoch,
+            len: self.layout.len(),
+            digests: coder.row_digests(digests),
+            owed: self.left_out,
+        })
+    }
+
+    fn start_stream(&mut self, member: usize, write: ShardWrite) -> Path {
+        // Room for all the stripes that may be in flight: sending never waits here.
+        let (cells, body) = mpsc::channel(STRIPES_IN_FLIGHT);
+        let (digest, promised) = oneshot::channel();
+        let answer = self.shared.shards.put_stream(write, body, promised);
+        let task = self.results.spawn(async move { (member, answer.await) });
+        Path::Stream {
+            cells,
+            digest,
+            task,
+        }
+    }
+
+    /// Waits until another stripe may go out. Who holds it up for too long is left out.
+    async fn pace(&mut self) -> Result<OwnedSemaphorePermit, SegmentLost> {
+        loop {
+            let permit = Arc::clone(&self.in_flight).acquire_owned();
+            match timeout(self.shared.settings.member_stall, permit).await {
+                Ok(permit) => return permit.map_err(|_| SegmentLost::Compute(JobLost)),
+                Err(_) => {
+                    self.leave_out_stalled();
+                    self.note_ended()?;
+                }
+            }
+        }
+    }
+
+    fn end_bodies(&mut self, digests: &[Digest]) {
+        for number in 0..self.members.len() {
+            let member = &mut self.members[number];
+            let write = member.write;
+            match std::mem::replace(&mut member.path, Path::None) {
+                Path::None => {}
+                Path::Stream { digest, .. } => {
+                    let _ = digest.send(digests[number]);
+                }
+                Path::Whole(cells) => {
+                    let shards = Arc::clone(&self.shared.shards);
+                    let answer = shards.put_whole(write, cells, digests[number]);
+                    self.results.spawn(async move { (number, answer.await) });
+                }
+            }
+        }
+    }
+
+    /// Looks at the members that ended while cells were still going out.
+    fn note_ended(&mut self) -> Result<(), SegmentLost> {
+        while let Some(ended) = self.results.try_join_next() {
+            self.note(ended, None)?;
+        }
+        self.expect_quorum()
+    }
+
+    /// Takes one member's result; before the digests are known, any end is a failure.
+    fn note(
+        &mut self,
+        ended: Result<(usize, Result<ShardReceipt, ShardError>), tokio::task::JoinError>,
+        digests: Option<&[Digest]>,
+    ) -> Result<(), SegmentLost> {
+        // Left out and aborted already.
+        let Ok((member, result)) = ended else {
+            return Ok(());
+        };
+        let bit = 1 << member;
+        let write = self.members[member].write;
+        let node = write.target.at.node;
+        match (result, digests) {
+            (Ok(receipt), Some(digests)) if receipt == expected(&write, digests[member]) => {
+                self.done |= bit;
+                return Ok(());
+            }
+            (Ok(_), _) => self.last_error = format!("{node}: receipt does not fit the shard"),
+            (Err(ShardError::LeaseClosed), _) => return Err(SegmentLost::LeaseClosed),
+            (Err(ShardError::StaleEpoch), _) => {
+                let volume = self.volume.id;
+                return Err(SegmentLost::Elsewhere(format!("{volume} has moved on")));
+            }
+            (Err(error), _) => {
+                self.last_error = format!("{node}: {error}");
+            }
+        }
+        tracing::warn!(
+            blob = %write.target.blob,
+            volume = %write.target.volume,
+            member,
+            error = self.last_error,
+            "member left out of a write"
+        );
+        self.shared.nodes.failed(node);
+        self.left_out |= bit;
+        self.members[member].path = Path::None;
+        Ok(())
+    }
+
+    fn leave_out_stalled(&mut self) {
+        for number in 0..self.members.len() {
+            let member = &mut self.members[number];
+            if member.pending.load(Ordering::Relaxed) == 0 {
+                continue;
+            }
+            if let Path::Stream { task, .. } = &member.path {
+                task.abort();
+                member.path = Path::None;
+                let node = member.write.target.at.node;
+                self.shared.nodes.failed(node);
+                self.left_out |= 1 << number;
+                self.last_error = format!("{node}: stalled");
+                tracing::warn!(%node, volume = %self.volume.id, "member stalled a write");
+            }
+        }
+    }
+
+    fn leave_out_waiting(&mut self, why: &str) {
+        for (number, member) in self.members.iter().enumerate() {
+            let bit = 1 << number;
+            if member.write.len > 0 && (self.done | self.left_out) & bit == 0 {
+                let node = member.write.target.at.node;
+                self.shared.nodes.failed(node);
+                self.left_out |= bit;
+                self.last_error = format!("{node}: {why}");
+            }
+        }
+    }
+
+    fn expect_quorum(&self) -> Result<(), SegmentLost> {
+        let holders = self.layout.members().count();
+        if holders - self.left_out.count_ones() as usize >= self.layout.write_quorum() {
+            return Ok(());
+        }
+        Err(SegmentLost::Elsewhere(self.last_error.clone()))
+    }
+}
+
+fn expected(write: &ShardWrite, digest: Digest) -> ShardReceipt {
+    ShardReceipt {
+        len: write.len,
+        digest,
+        epoch: write.epoch,
+    }
+}
+
+/// A cell on its way to one member; dropping the last of a stripe lets the next one out.
+struct InFlight {
+    bytes: Bytes,
+    pending: Arc<AtomicUsize>,
+    _stripe: Arc<OwnedSemaphorePermit>,
+}
+
+impl AsRef<[u8]> for InFlight {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.pending.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Turns data cells into the members' cells and keeps their digests. Lives on the compute pool.
+struct Coder {
+    shape: Shape,
+    layout: SegmentLayout,
+    encoder: Encoder,
+    /// One per member; for copies only the first is used.
+    hashers: Vec<blake3::Hasher>,
+}
+
+impl Coder {
+    fn new(shape: Shape, layout: &SegmentLayout) -> Self {
+        Self {
+            shape,
+            layout: *layout,
+            encoder: Encoder::new(layout.profile()),
+            hashers: vec![blake3::Hasher::new(); layout.profile().shards()],
+        }
+    }
+
+    /// Gives each member its framed cells of these stripes.
+    fn code(&mut self, cells: &[Bytes]) -> Vec<Vec<Bytes>> {
+        let shards = self.layout.profile().shards();
+        if self.shape == Shape::Copies {
+            cells.iter().for_each(|cell| {
+                self.hashers[0].update(unframed(cell));
+            });
+            let copy = |member| match self.layout.shard_cells(member) {
+                0 => Vec::new(),
+                _ => cells.to_vec(),
+            };
+            return (0..shards).map(copy).collect();
+        }
+        let data = self.layout.profile().data();
+        let mut out = vec![Vec::new(); shards];
+        for stripe in cells.chunks(data) {
+            let plain: Vec<&[u8]> = stripe.iter().map(unframed).collect();
+            let mut parity: Vec<Vec<u8>> = (data..shards)
+                .map(|_| Vec::with_capacity(plain[0].len() + super::plain::CRC_LEN))
+                .collect();
+            self.encoder
+                .encode_stripe(&plain, &mut parity)
+                .expect("a chunk has at most k cells");
+            let parity = parity.into_iter().map(frame).enumerate();
+            let parity = parity.map(|(number, cell)| (data + number, cell));
+            for (member, cell) in stripe.iter().cloned().enumerate().chain(parity) {
+                self.hashers[member].update(unframed(&cell));
+                out[member].push(cell);
+            }
+        }
+        out
+    }
+
+    /// The digest of each member's shard.
+    fn digests(&self) -> Vec<Digest> {
+        let digest = |member: usize| match self.shape {
+            Shape::Copies => self.hashers[0].finalize().into(),
+            Shape::Coded | Shape::Inline => self.hashers[member].finalize().into(),
+        };
+        (0..self.hashers.len()).map(digest).collect()
+    }
+
+    /// The digests as the row has them: one for copies.
+    fn row_digests(&self, mut digests: Vec<Digest>) -> Vec<Digest> {
+        if self.shape == Shape::Copies {
+            digests.truncate(1);
+        }
+        digests
+    }
+}
+
+async fn code(
+    compute: &Compute,
+    mut coder: Coder,
+    cells: Vec<Bytes>,
+) -> Result<(Coder, Vec<Vec<Bytes>>), JobLost> {
+    compute
+        .run(move || {
+            let shards = coder.code(&cells);
+            (coder, shards)
+        })
+        .await
+}

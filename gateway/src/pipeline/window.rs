@@ -1,0 +1,413 @@
+//! One segment under a read: fetching windows of cells, decoding and opening them.
+//!
+//! A cell leaves only opened under the data key at its own place. One that decodes and does not
+//! open means that a member lied with right checksums: the members' whole shards are then held
+//! against the digests in the row, liars are left out, and the window is read again.
+
+use super::Shared;
+use super::alarms::Fault;
+use super::get::GetError;
+use super::ports::{ShardError, ShardTarget};
+use super::rows::{Mask, Request, Rows, members};
+use bytes::Bytes;
+use futures::stream::{FuturesUnordered, StreamExt};
+use megalith_crypto::{BlobLayout, CellOpener};
+use megalith_erasure::{Decoder, Encoder};
+use megalith_model::ids::{BlobId, NodeId};
+use megalith_model::rows::{SegmentRow, ShardPlace};
+use megalith_model::shape::{SegmentLayout, Shape};
+use megalith_model::topology::Volume;
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use tokio::time::{Instant, sleep_until, timeout};
+
+/// A node whose speed isn't known is asked for so long before another is.
+const HEDGE_UNKNOWN: Duration = Duration::from_millis(200);
+/// Cells of a shard that are held at a time while its digest is checked.
+const CHECK_CELLS: u64 = 4;
+
+/// One segment of one blob, for the time of one read.
+pub struct SegmentSource {
+    /// The pipeline's parts.
+    pub shared: Arc<Shared>,
+    /// The blob.
+    pub blob: BlobId,
+    /// The segment's number in it.
+    pub number: u32,
+    /// The segment's first cell, counted in the blob.
+    pub first_cell: u64,
+    /// How the blob is kept.
+    pub shape: Shape,
+    /// The segment's layout.
+    pub layout: SegmentLayout,
+    /// Its row.
+    pub row: SegmentRow,
+    /// Its volume.
+    pub volume: Volume,
+    /// Opens the blob's cells.
+    pub opener: Arc<CellOpener>,
+    /// The blob's cells.
+    pub cells: BlobLayout,
+    /// Members that were caught lying, or that can't be checked.
+    pub excluded: AtomicU32,
+}
+
+/// A member's answer.
+struct Answer {
+    request: Request,
+    took: Duration,
+    result: Result<Vec<Bytes>, ShardError>,
+}
+
+impl SegmentSource {
+    /// Reads the plaintext of the segment's cells `cells` (not empty).
+    pub async fn read(&self, cells: Range<u64>) -> Result<Vec<u8>, GetError> {
+        loop {
+            let rows = self.fetch(cells.clone()).await?;
+            let job = Opening {
+                rows,
+                shape: self.shape,
+                layout: self.layout,
+                first_cell: self.first_cell,
+                cells: cells.clone(),
+                blob_cells: self.cells,
+                opener: Arc::clone(&self.opener),
+            };
+            let (rows, opened) = self.shared.compute.run(move || job.run()).await?;
+            if let Some(plain) = opened {
+                return Ok(plain);
+            }
+            let excluded = self.find_liars(&rows).await?;
+            if excluded == 0 {
+                let (blob, segment) = (self.blob, self.number);
+                tracing::error!(%blob, segment, "cells match their digests and do not open");
+                return Err(GetError::Unauthentic { blob });
+            }
+            // Each round leaves out another member, so that this ends.
+            self.excluded.fetch_or(excluded, Ordering::Relaxed);
+        }
+    }
+
+    async fn fetch(&self, cells: Range<u64>) -> Result<Rows, GetError> {
+        let mut rows = Rows::new(self.shape, &self.layout, cells);
+        let mut running = FuturesUnordered::new();
+        let mut due: Vec<(Instant, usize)> = Vec::new();
+        loop {
+            let mut requests = rows.next(&self.order(false));
+            if requests.is_empty() && running.is_empty() && !rows.is_settled() {
+                requests = rows.next(&self.order(true));
+            }
+            for request in requests {
+                due.push((
+                    Instant::now() + self.patience(request.member),
+                    request.member,
+                ));
+                self.shared.hedges.earn();
+                running.push(self.ask(request));
+            }
+            if rows.is_settled() {
+                return Ok(rows);
+            }
+            if running.is_empty() {
+                return Err(self.unavailable(&rows));
+            }
+            let next_due = due.iter().map(|(at, _)| *at).min();
+            let wake =
+                next_due.unwrap_or_else(|| Instant::now() + self.shared.settings.read_timeout);
+            tokio::select! {
+                Some(answer) = running.next() => {
+                    due.retain(|(_, member)| *member != answer.request.member);
+                    self.take(&mut rows, answer);
+                }
+                () = sleep_until(wake) => self.give_up_waiting(&mut rows, &mut due),
+            }
+        }
+    }
+
+    /// Members to be asked, in order: those that hold a good shard as far as is known, and where
+    /// `doubtful` also those that are not heard from or failed a moment ago.
+    fn order(&self, doubtful: bool) -> Vec<usize> {
+        let barred = self.row.owed | self.excluded.load(Ordering::Relaxed);
+        let usable =
+            |member: &usize| barred >> member & 1 == 0 && (doubtful || !self.is_doubtful(*member));
+        let mut order: Vec<usize> = self.layout.members().filter(usable).collect();
+        // Copies take turns, and so does parity; data members come first.
+        let turn = self.shared.turn.fetch_add(1, Ordering::Relaxed);
+        let data = match self.shape {
+            Shape::Coded => self.layout.profile().data(),
+            Shape::Copies | Shape::Inline => 0,
+        };
+        let start = order.partition_point(|member| *member < data);
+        let others = &mut order[start..];
+        if !others.is_empty() {
+            others.rotate_left(turn % others.len());
+        }
+        order
+    }
+
+    fn is_doubtful(&self, member: usize) -> bool {
+        let node = self.node(member);
+        self.shared.nodes.is_penalised(node) || !self.shared.map.borrow().is_alive(node)
+    }
+
+    fn node(&self, member: usize) -> NodeId {
+        self.volume.members[member].node
+    }
+
+    fn patience(&self, member: usize) -> Duration {
+        let settings = &self.shared.settings;
+        let p95 = self
+            .shared
+            .nodes
+            .p95(self.node(member))
+            .unwrap_or(HEDGE_UNKNOWN);
+        p95.clamp(settings.hedge_after_min, settings.hedge_after_max)
+    }
+
+    fn target(&self, member: usize) -> ShardTarget {
+        ShardTarget {
+            at: self.volume.members[member],
+            volume: self.volume.id,
+            blob: self.blob,
+            segment: self.number,
+            member: member as u8,
+        }
+    }
+
+    fn ask(&self, request: Request) -> impl Future<Output = Answer> + use<> {
+        let len = self.layout.shard_len(request.member);
+        let target = self.target(request.member);
+        let get = self
+            .shared
+            .shards
+            .get(target, len, request.first, request.count);
+        let limit = self.shared.settings.read_timeout;
+        async move {
+            let start = Instant::now();
+            let result = timeout(limit, get).await;
+            Answer {
+                request,
+                took: start.elapsed(),
+                result: result.unwrap_or_else(|_| Err(ShardError::Node("no answer".into()))),
+            }
+        }
+    }
+
+    fn take(&self, rows: &mut Rows, answer: Answer) {
+        let member = answer.request.member;
+        match answer.result {
+            Ok(cells) => {
+                self.shared.nodes.answered(self.node(member), answer.took);
+                if !rows.arrived(&self.layout, answer.request, cells) {
+                    self.alarm(member, Fault::Damaged);
+                }
+            }
+            Err(error) => {
+                rows.failed(member);
+                self.note(member, &error);
+            }
+        }
+    }
+
+    /// Notes why a member didn't give its cells.
+    fn note(&self, member: usize, error: &ShardError) {
+        match error {
+            ShardError::NotFound => self.alarm(member, Fault::Missing),
+            ShardError::Damaged => self.alarm(member, Fault::Damaged),
+            ShardError::Node(why) => {
+                let node = self.node(member);
+                tracing::warn!(%node, blob = %self.blob, why, "node failed a read");
+                self.shared.nodes.failed(node);
+            }
+            ShardError::Busy => {}
+            ShardError::StaleEpoch
+            | ShardError::LeaseClosed
+            | ShardError::Full
+            | ShardError::Refused(_) => {
+                let node = self.node(member);
+                tracing::error!(%node, blob = %self.blob, %error, "node refused a read");
+            }
+        }
+    }
+
+    /// Hedges the members that are overdue, as the budget allows; those that the map or another
+    /// read has meanwhile found out cost nothing.
+    fn give_up_waiting(&self, rows: &mut Rows, due: &mut Vec<(Instant, usize)>) {
+        let now = Instant::now();
+        due.retain_mut(|(at, member)| {
+            if *at > now {
+                return true;
+            }
+            if self.is_doubtful(*member) || self.shared.hedges.spend() {
+                metrics::counter!("megalith_reads_hedged_total").increment(1);
+                rows.late(*member);
+                return false;
+            }
+            *at = now + self.shared.settings.hedge_after_max;
+            true
+        });
+    }
+
+    fn alarm(&self, member: usize, fault: Fault) {
+        let place = ShardPlace {
+            blob: self.blob,
+            segment: self.number,
+            member: member as u8,
+        };
+        self.shared.alarms.raise(place, self.node(member), fault);
+    }
+
+    fn unavailable(&self, rows: &Rows) -> GetError {
+        GetError::Unavailable {
+            blob: self.blob,
+            segment: self.number,
+            good: rows.fewest(),
+            needed: self.layout.shards_needed(),
+        }
+    }
+
+    /// Holds the shards of all members that contributed against the row's digests. Gives those
+    /// that are to be left out: liars, and those that can't be checked.
+    async fn find_liars(&self, rows: &Rows) -> Result<Mask, GetError> {
+        let mut excluded = 0;
+        for member in members(rows.contributors()) {
+            match self.check_shard(member, rows).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.alarm(member, Fault::Damaged);
+                    excluded |= 1 << member;
+                }
+                Err(ShardError::Damaged | ShardError::NotFound) => {
+                    self.alarm(member, Fault::Damaged);
+                    excluded |= 1 << member;
+                }
+                Err(error) => {
+                    self.note(member, &error);
+                    excluded |= 1 << member;
+                }
+            }
+        }
+        Ok(excluded)
+    }
+
+    /// True where the member's shard has the digest in the row, and the cells that it gave before
+    /// are those of the shard.
+    async fn check_shard(&self, member: usize, rows: &Rows) -> Result<bool, ShardError> {
+        let cells = self.layout.shard_cells(member);
+        let mut hasher = blake3::Hasher::new();
+        let mut same = true;
+        for first in (0..cells).step_by(CHECK_CELLS as usize) {
+            let count = CHECK_CELLS.min(cells - first);
+            let answer = self
+                .ask(Request {
+                    member,
+                    first,
+                    count,
+                })
+                .await;
+            let got = answer.result?;
+            for (at, cell) in (first..).zip(&got) {
+                let before = rows
+                    .range()
+                    .contains(&at)
+                    .then(|| rows.cell(at, member))
+                    .flatten();
+                same &= before.is_none_or(|before| before == cell);
+            }
+            let job = self.shared.compute.run(move || {
+                got.iter().for_each(|cell| {
+                    hasher.update(cell);
+                });
+                hasher
+            });
+            hasher = job
+                .await
+                .map_err(|lost| ShardError::Node(lost.to_string()))?;
+        }
+        let digest: [u8; 32] = hasher.finalize().into();
+        Ok(same && self.row.digest(self.shape, member) == Some(&digest))
+    }
+}
+
+/// A window on the compute pool.
+struct Opening {
+    rows: Rows,
+    shape: Shape,
+    layout: SegmentLayout,
+    first_cell: u64,
+    cells: Range<u64>,
+    blob_cells: BlobLayout,
+    opener: Arc<CellOpener>,
+}
+
+impl Opening {
+    /// Gives the plaintext, or None where a cell does not open.
+    fn run(self) -> (Rows, Option<Vec<u8>>) {
+        let plain = self.open();
+        (self.rows, plain)
+    }
+
+    fn open(&self) -> Option<Vec<u8>> {
+        let decoded = self.decode()?;
+        let sealed: u64 = self
+            .cells
+            .clone()
+            .map(|cell| self.layout.cell_len(cell))
+            .sum();
+        let mut plain = Vec::with_capacity(sealed as usize);
+        let columns = self.layout.columns() as u64;
+        for cell in self.cells.clone() {
+            let (row, column) = (cell / columns, (cell % columns) as usize);
+            let direct = match self.shape {
+                Shape::Coded => self.rows.cell(row, column),
+                Shape::Copies | Shape::Inline => {
+                    let held = members(self.rows.present(row)).next();
+                    held.and_then(|member| self.rows.cell(row, member))
+                }
+            };
+            let bytes = match direct {
+                Some(bytes) => &bytes[..],
+                None => decoded.get(&(row, column))?,
+            };
+            let index = self.first_cell + cell;
+            let last = self.blob_cells.is_last(index);
+            self.opener.open(index, last, bytes, &mut plain).ok()?;
+        }
+        Some(plain)
+    }
+
+    /// Computes the wanted cells that are not there.
+    fn decode(&self) -> Option<HashMap<(u64, usize), Vec<u8>>> {
+        let mut decoded = HashMap::new();
+        if self.shape != Shape::Coded {
+            return Some(decoded);
+        }
+        let encoder = Encoder::new(self.layout.profile());
+        let mut decoders: HashMap<(Mask, Mask), Decoder> = HashMap::new();
+        for row in self.rows.range() {
+            let (present, missing) = (self.rows.present(row), self.rows.missing(row));
+            if missing == 0 {
+                continue;
+            }
+            let decoder = match decoders.get(&(present, missing)) {
+                Some(decoder) => decoder,
+                None => {
+                    let made = encoder.decoder(present, missing).ok()?;
+                    decoders.entry((present, missing)).or_insert(made)
+                }
+            };
+            let source = |member: &usize| self.rows.cell(row, *member).map_or(&[][..], |c| c);
+            let sources: Vec<&[u8]> = decoder.sources().iter().map(source).collect();
+            let len = |member: &usize| self.layout.shard_cell_len(*member, row) as usize;
+            let lens: Vec<usize> = decoder.wanted().iter().map(len).collect();
+            let cells = decoder.decode(&sources, &lens).ok()?;
+            for (member, cell) in decoder.wanted().iter().zip(cells) {
+                decoded.insert((row, *member), cell);
+            }
+        }
+        Some(decoded)
+    }
+}
