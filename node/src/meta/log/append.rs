@@ -1,0 +1,242 @@
+//! The writing half of the log: appending, opening new segments, purging old ones.
+
+use super::format::{self, HEADER_LEN, Record};
+use super::{Append, LogEntry, LogError, Mark, MetaLog, Segment, Slot, Writer, index_in};
+use std::io::IoSlice;
+
+impl MetaLog {
+    /// Makes one round durable: one write, one sync. When it returns, all of it survives a power
+    /// cut; after an error the log takes no more appends.
+    pub fn append(&mut self, append: Append) -> Result<(), LogError> {
+        if self.failed {
+            return Err(LogError::Failed);
+        }
+        if append.is_empty() {
+            return Ok(());
+        }
+        let result = self.write(append);
+        self.failed = result.is_err();
+        result
+    }
+
+    fn write(&mut self, append: Append) -> Result<(), LogError> {
+        self.check_order(&append);
+        let truncates = append
+            .entries
+            .first()
+            .is_some_and(|entry| entry.index <= self.last_index());
+        let full = |writer: &Writer| writer.offset >= self.settings.segment_bytes;
+        let rolls = append.reset.is_some() || truncates || self.writer.as_ref().is_none_or(full);
+        let prev = match (append.reset, append.entries.first()) {
+            (Some(mark), _) => mark,
+            (None, Some(entry)) if truncates => self.mark_at(entry.index - 1),
+            (None, _) => self.mark_at(self.last_index()),
+        };
+        self.hard = append.hard.unwrap_or(self.hard);
+        if let Some(conf) = append.conf.clone() {
+            self.conf = conf;
+        }
+        let mut records = Vec::with_capacity(append.entries.len() + 3);
+        if rolls {
+            records.push(Record::Start {
+                prev,
+                reset: append.reset.is_some(),
+            });
+            records.push(Record::Conf(self.conf.clone()));
+        } else if let Some(conf) = append.conf {
+            records.push(Record::Conf(conf));
+        }
+        records.push(Record::Hard(self.hard));
+        let entries_from = records.len();
+        records.extend(append.entries.into_iter().map(Record::Entry));
+        let (bytes, places) = self.encode(rolls, &records);
+        if rolls {
+            self.create_segment(prev, &bytes)?;
+        } else {
+            self.extend_segment(&bytes)?;
+        }
+        self.next_batch += 1;
+        if append.reset.is_some() {
+            self.forget_all(prev)?;
+        } else if truncates {
+            self.forget_after(prev.index);
+        }
+        let entries = records.drain(entries_from..).zip(&places[entries_from..]);
+        for (record, &(offset, span)) in entries {
+            let Record::Entry(entry) = record else {
+                unreachable!("only entries follow")
+            };
+            self.remember(entry, offset, span);
+        }
+        Ok(())
+    }
+
+    fn check_order(&self, append: &Append) {
+        let from = append.reset.unwrap_or(self.prev).index;
+        let last = append.reset.map_or(self.last_index(), |mark| mark.index);
+        for (entry, position) in append.entries.iter().zip(0..) {
+            let first = append.entries[0].index;
+            assert!(
+                first > from && first <= last + 1,
+                "entry {first} on a log up to {last}"
+            );
+            assert_eq!(entry.index, first + position, "entries without gaps");
+        }
+    }
+
+    fn mark_at(&self, index: u64) -> Mark {
+        Mark {
+            index,
+            term: self.term(index).expect("within the log"),
+        }
+    }
+
+    /// Encodes records as one append. Returns the bytes and each record's (offset in the file,
+    /// span).
+    fn encode(&self, rolls: bool, records: &[Record]) -> (Vec<u8>, Vec<(u32, u32)>) {
+        let base = match (&self.writer, rolls) {
+            (Some(writer), false) => writer.offset,
+            _new_segment => 0,
+        };
+        let mut bytes = Vec::new();
+        if rolls {
+            bytes.extend_from_slice(&format::encode_header(&self.identity, self.next_sequence));
+            debug_assert_eq!(bytes.len(), HEADER_LEN);
+        }
+        let mut places = Vec::with_capacity(records.len());
+        for (position, record) in records.iter().enumerate() {
+            let last = position + 1 == records.len();
+            let begin = format::encode_record(&mut bytes, self.next_batch, last, record);
+            let offset = u32::try_from(base + begin as u64).expect("segments are below 4 GiB");
+            let span = u32::try_from(bytes.len() - begin).expect("records are below 4 GiB");
+            places.push((offset, span));
+        }
+        (bytes, places)
+    }
+
+    fn create_segment(&mut self, prev: Mark, bytes: &[u8]) -> Result<(), LogError> {
+        let sequence = self.next_sequence;
+        let file = self
+            .fs
+            .create(&self.path(sequence))
+            .map_err(|source| self.io("create", sequence, source))?;
+        let preallocated = self.settings.preallocate_bytes.max(bytes.len() as u64);
+        file.preallocate(0, preallocated)
+            .map_err(|source| self.io("reserve", sequence, source))?;
+        file.write_at(&[IoSlice::new(bytes)], 0)
+            .map_err(|source| self.io("write", sequence, source))?;
+        file.sync_data()
+            .map_err(|source| self.io("sync", sequence, source))?;
+        self.fs.sync_dir(&self.dir).map_err(|source| LogError::Io {
+            action: "sync",
+            path: self.dir.clone(),
+            source,
+        })?;
+        self.next_sequence += 1;
+        self.writer = Some(Writer {
+            offset: bytes.len() as u64,
+            preallocated,
+        });
+        self.segments.push_back(Segment {
+            sequence,
+            file,
+            prev,
+            bytes: preallocated,
+        });
+        Ok(())
+    }
+
+    fn extend_segment(&mut self, bytes: &[u8]) -> Result<(), LogError> {
+        let step = self.settings.preallocate_bytes;
+        let writer = self
+            .writer
+            .as_mut()
+            .expect("a full or missing writer rolls");
+        let segment = self.segments.back_mut().expect("never empty");
+        let (sequence, end) = (segment.sequence, writer.offset + bytes.len() as u64);
+        let written = (|| {
+            if end > writer.preallocated {
+                let more = step.max(end - writer.preallocated);
+                segment.file.preallocate(writer.preallocated, more)?;
+                writer.preallocated += more;
+                segment.bytes = writer.preallocated;
+            }
+            segment
+                .file
+                .write_at(&[IoSlice::new(bytes)], writer.offset)?;
+            segment.file.sync_data()?;
+            writer.offset = end;
+            Ok(())
+        })();
+        written.map_err(|source| self.io("append to", sequence, source))
+    }
+
+    fn remember(&mut self, entry: LogEntry, offset: u32, span: u32) {
+        let sequence = self.segments.back().expect("never empty").sequence;
+        self.slots.push_back(Slot {
+            term: entry.term,
+            sequence,
+            offset,
+            span,
+        });
+        self.cache.push(entry, self.settings.cache_bytes);
+    }
+
+    fn forget_after(&mut self, index: u64) {
+        self.slots.truncate(index_in(index - self.prev.index));
+        self.cache.truncate(index + 1);
+    }
+
+    /// After a reset: only the newest segment counts.
+    fn forget_all(&mut self, prev: Mark) -> Result<(), LogError> {
+        self.slots.clear();
+        self.cache = super::Cache::default();
+        self.prev = prev;
+        let keep = self.segments.len() - 1;
+        self.remove_segments(keep)
+    }
+
+    /// Removes whole segments that hold only entries up to `through`, the newest one excepted.
+    /// `through` must be applied and checkpointed. Returns how many segments went.
+    pub fn purge(&mut self, through: u64) -> Result<usize, LogError> {
+        if self.failed {
+            return Err(LogError::Failed);
+        }
+        let keep_from = self
+            .segments
+            .iter()
+            .rposition(|segment| segment.prev.index <= through);
+        let Some(count) = keep_from.filter(|&count| count > 0) else {
+            return Ok(0);
+        };
+        let prev = self.segments[count].prev;
+        let result = self.remove_segments(count);
+        self.failed = result.is_err();
+        result?;
+        if prev.index > self.prev.index {
+            self.slots.drain(..index_in(prev.index - self.prev.index));
+            self.cache.drop_through(prev.index);
+            self.prev = prev;
+        }
+        Ok(count)
+    }
+
+    /// Removes the oldest segments, in order, so that a crash between leaves a log.
+    fn remove_segments(&mut self, count: usize) -> Result<(), LogError> {
+        for _ in 0..count {
+            let sequence = self.segments.front().expect("counted").sequence;
+            self.fs
+                .remove(&self.path(sequence))
+                .map_err(|source| self.io("remove", sequence, source))?;
+            self.segments.pop_front();
+        }
+        if count > 0 {
+            self.fs.sync_dir(&self.dir).map_err(|source| LogError::Io {
+                action: "sync",
+                path: self.dir.clone(),
+                source,
+            })?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,297 @@
+//! The Raft log and hard state of one metadata member, in segment files of our own.
+//!
+//! Owns the files `<sequence>.log` of its directory: what is in them survives a power cut once
+//! [`MetaLog::append`] has returned. It must never: retry a failed sync, append to a file that
+//! another process wrote, or take damage for a torn tail. Knows nothing of raft's types, of peers
+//! or of what entries mean. The layout is drawn in `docs/raft-log.md`.
+//!
+//! One append is one write and one sync, whole or not there at all. A log that is opened again
+//! never appends to an old segment: the next append opens a new one, whose first record says where
+//! the old one ends. That fences a torn tail for good without cutting the file.
+
+mod append;
+mod error;
+mod format;
+mod open;
+mod scan;
+mod types;
+
+#[cfg(test)]
+mod model_tests;
+#[cfg(test)]
+mod tests;
+
+pub use error::LogError;
+pub use types::{Append, Conf, EntryKind, HardState, LogEntry, LogIdentity, LogSettings, Mark};
+
+use crate::fs::{File, FileSystem, read_exact_at};
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The log of one member of one group. One owner, one thread.
+pub struct MetaLog {
+    fs: Arc<dyn FileSystem>,
+    dir: PathBuf,
+    identity: LogIdentity,
+    settings: LogSettings,
+    /// Oldest first. Never empty.
+    segments: VecDeque<Segment>,
+    /// Where the next append goes; None: into a new segment.
+    writer: Option<Writer>,
+    /// What is behind the log: the last entry purged, or the snapshot it began with.
+    prev: Mark,
+    /// Where each entry is; the first one is `prev.index + 1`.
+    slots: VecDeque<Slot>,
+    cache: Cache,
+    hard: HardState,
+    conf: Conf,
+    next_sequence: u64,
+    next_batch: u64,
+    /// Set by a failed write or sync: nothing on disk can be relied on from there on.
+    failed: bool,
+}
+
+/// A file of the log.
+struct Segment {
+    sequence: u64,
+    file: Arc<dyn File>,
+    /// The entry before its first one.
+    prev: Mark,
+    bytes: u64,
+}
+
+/// The end of the newest segment, if this process created it.
+struct Writer {
+    offset: u64,
+    preallocated: u64,
+}
+
+/// Where an entry is.
+#[derive(Clone, Copy)]
+struct Slot {
+    term: u64,
+    sequence: u64,
+    offset: u32,
+    span: u32,
+}
+
+/// The newest entries, bounded in bytes.
+#[derive(Default)]
+struct Cache {
+    entries: VecDeque<LogEntry>,
+    bytes: usize,
+}
+
+impl MetaLog {
+    /// The first entry that can be read; one past the last where there is none.
+    #[must_use]
+    pub fn first_index(&self) -> u64 {
+        self.prev.index + 1
+    }
+
+    /// The last entry; that of [`MetaLog::prev`] where the log is empty.
+    #[must_use]
+    pub fn last_index(&self) -> u64 {
+        self.prev.index + self.slots.len() as u64
+    }
+
+    /// The entry just before the first one.
+    #[must_use]
+    pub fn prev(&self) -> Mark {
+        self.prev
+    }
+
+    /// The term of an entry or of [`MetaLog::prev`]; None outside.
+    #[must_use]
+    pub fn term(&self, index: u64) -> Option<u64> {
+        if index == self.prev.index {
+            return Some(self.prev.term);
+        }
+        self.slot(index).map(|slot| slot.term)
+    }
+
+    /// The last hard state appended.
+    #[must_use]
+    pub fn hard_state(&self) -> HardState {
+        self.hard
+    }
+
+    /// The last members appended.
+    #[must_use]
+    pub fn conf(&self) -> &Conf {
+        &self.conf
+    }
+
+    /// Bytes of all segments.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.bytes).sum()
+    }
+
+    /// Bytes of the segments that hold entries after `index`.
+    #[must_use]
+    pub fn bytes_after(&self, index: u64) -> u64 {
+        let from = self
+            .segments
+            .iter()
+            .rposition(|segment| segment.prev.index <= index);
+        self.segments
+            .iter()
+            .skip(from.unwrap_or(0))
+            .map(|segment| segment.bytes)
+            .sum()
+    }
+
+    /// Reads entries from `low` on, before `high`, of at most `bytes_max` bytes together but one
+    /// at least. The range must be within the log.
+    pub fn entries(&self, low: u64, high: u64, bytes_max: u64) -> Result<Vec<LogEntry>, LogError> {
+        assert!(
+            low >= self.first_index() && low < high && high <= self.last_index() + 1,
+            "entries {low}..{high} of a log of {}..={}",
+            self.first_index(),
+            self.last_index()
+        );
+        let cached_from = self.last_index() + 1 - self.cache.entries.len() as u64;
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        let mut index = low;
+        while index < high {
+            if index >= cached_from {
+                let cached = self.cache.entries.range(index_in(index - cached_from)..);
+                for entry in cached.take(index_in(high - index)) {
+                    bytes += entry.bytes() as u64;
+                    if bytes > bytes_max && !entries.is_empty() {
+                        break;
+                    }
+                    entries.push(entry.clone());
+                }
+                break;
+            }
+            let run_end = high.min(cached_from);
+            let whole = self.read_run(index, run_end, bytes_max, &mut bytes, &mut entries)?;
+            index = low + entries.len() as u64;
+            if !whole {
+                break;
+            }
+        }
+        Ok(entries)
+    }
+
+    /// Reads entries of one segment from its file. False where `bytes_max` ended it.
+    fn read_run(
+        &self,
+        low: u64,
+        high: u64,
+        bytes_max: u64,
+        bytes: &mut u64,
+        entries: &mut Vec<LogEntry>,
+    ) -> Result<bool, LogError> {
+        let first = *self.slot(low).expect("checked by the caller");
+        let mut end = low;
+        let mut whole = true;
+        while end < high {
+            let slot = self.slot(end).expect("checked by the caller");
+            if slot.sequence != first.sequence {
+                break;
+            }
+            *bytes += u64::from(slot.span);
+            if *bytes > bytes_max && !(entries.is_empty() && end == low) {
+                whole = false;
+                break;
+            }
+            end += 1;
+        }
+        if end == low {
+            return Ok(whole);
+        }
+        let last = self.slot(end - 1).expect("checked by the caller");
+        let len = (last.offset + last.span - first.offset) as usize;
+        let segment = self.segment(first.sequence);
+        let mut buffer = vec![0; len];
+        read_exact_at(segment.file.as_ref(), &mut buffer, u64::from(first.offset))
+            .map_err(|source| self.io("read", first.sequence, source))?;
+        let buffer = Bytes::from(buffer);
+        for index in low..end {
+            let slot = self.slot(index).expect("checked by the caller");
+            let at = (slot.offset - first.offset) as usize;
+            let found = format::decode_record(&buffer.slice(at..at + slot.span as usize));
+            match found.map(|found| found.record) {
+                Some(format::Record::Entry(entry))
+                    if entry.index == index && entry.term == slot.term =>
+                {
+                    entries.push(entry);
+                }
+                Some(_) | None => {
+                    return Err(LogError::Damaged {
+                        path: self.path(first.sequence),
+                        offset: u64::from(slot.offset),
+                        reason: format!("entry {index} does not read back"),
+                    });
+                }
+            }
+        }
+        Ok(whole)
+    }
+
+    fn slot(&self, index: u64) -> Option<&Slot> {
+        let position = index.checked_sub(self.first_index())?;
+        self.slots.get(usize::try_from(position).ok()?)
+    }
+
+    fn segment(&self, sequence: u64) -> &Segment {
+        let oldest = self.segments.front().expect("never empty").sequence;
+        &self.segments[index_in(sequence - oldest)]
+    }
+
+    fn path(&self, sequence: u64) -> PathBuf {
+        self.dir.join(segment_name(sequence))
+    }
+
+    fn io(&self, action: &'static str, sequence: u64, source: std::io::Error) -> LogError {
+        LogError::Io {
+            action,
+            path: self.path(sequence),
+            source,
+        }
+    }
+}
+
+impl Cache {
+    fn push(&mut self, entry: LogEntry, bytes_max: usize) {
+        self.bytes += entry.bytes();
+        self.entries.push_back(entry);
+        while self.bytes > bytes_max {
+            let Some(oldest) = self.entries.pop_front() else {
+                break;
+            };
+            self.bytes -= oldest.bytes();
+        }
+    }
+
+    fn truncate(&mut self, from: u64) {
+        while self.entries.back().is_some_and(|entry| entry.index >= from) {
+            self.bytes -= self.entries.pop_back().map_or(0, |entry| entry.bytes());
+        }
+    }
+
+    fn drop_through(&mut self, index: u64) {
+        while self
+            .entries
+            .front()
+            .is_some_and(|entry| entry.index <= index)
+        {
+            self.bytes -= self.entries.pop_front().map_or(0, |entry| entry.bytes());
+        }
+    }
+}
+
+fn segment_name(sequence: u64) -> String {
+    format!("{sequence:020}.log")
+}
+
+/// A difference of indexes that are both within memory.
+fn index_in(difference: u64) -> usize {
+    usize::try_from(difference).expect("within a collection in memory")
+}

@@ -1,0 +1,293 @@
+//! Making a log, and opening one: what is whole is taken, a torn tail is left behind, everything
+//! else is refused.
+
+use super::format::{self, HeaderError, Record};
+use super::scan::{self, Placed, Scanned};
+use super::{
+    Append, Cache, Conf, HardState, LogError, LogIdentity, LogSettings, Mark, MetaLog, Segment,
+    Slot, segment_name,
+};
+use crate::fs::{File, FileSystem, read_exact_at};
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A segment as found on disk.
+struct Opened {
+    sequence: u64,
+    path: PathBuf,
+    file: Arc<dyn File>,
+    bytes: u64,
+    scanned: Scanned,
+}
+
+impl MetaLog {
+    /// Makes the log of a new member in an existing, empty directory: the members, no entries.
+    /// The one and only way to a log; [`MetaLog::open`] never makes one.
+    pub fn init(
+        fs: Arc<dyn FileSystem>,
+        dir: &Path,
+        identity: LogIdentity,
+        conf: Conf,
+    ) -> Result<(), LogError> {
+        if !sequences(fs.as_ref(), dir)?.is_empty() {
+            return Err(LogError::Exists {
+                dir: dir.to_owned(),
+            });
+        }
+        let settings = LogSettings {
+            preallocate_bytes: 4096,
+            ..LogSettings::default()
+        };
+        let mut log = Self::empty(fs, dir, identity, settings);
+        log.append(Append {
+            conf: Some(conf),
+            ..Append::default()
+        })
+    }
+
+    /// Opens a member's log. Whole appends are there, a torn last one is not; anything else is an
+    /// error, and the member must not take part.
+    pub fn open(
+        fs: Arc<dyn FileSystem>,
+        dir: &Path,
+        identity: LogIdentity,
+        settings: LogSettings,
+    ) -> Result<Self, LogError> {
+        let sequences = sequences(fs.as_ref(), dir)?;
+        let mut log = Self::empty(fs, dir, identity, settings);
+        let Some((&newest, _)) = sequences.split_last() else {
+            return Err(LogError::Missing {
+                dir: dir.to_owned(),
+            });
+        };
+        for sequence in sequences {
+            let expected = log.segments.back().map(|segment| segment.sequence + 1);
+            if expected.is_some_and(|expected| expected != sequence) {
+                return Err(log.damaged(sequence, 0, "the segment before it is missing"));
+            }
+            match log.read_segment(sequence, sequence == newest)? {
+                Some(opened) => log.take(opened)?,
+                None => log.discard(sequence)?,
+            }
+        }
+        let Some(last) = log.segments.back() else {
+            return Err(LogError::Missing {
+                dir: dir.to_owned(),
+            });
+        };
+        // What a killed process wrote may be in the page cache only. From here on it counts.
+        last.file
+            .sync_data()
+            .map_err(|source| log.io("sync", last.sequence, source))?;
+        log.fs.sync_dir(dir).map_err(|source| LogError::Io {
+            action: "sync",
+            path: dir.to_owned(),
+            source,
+        })?;
+        // Only what is committed is purged, and a commit index is written late.
+        log.hard.commit = log.hard.commit.max(log.prev.index);
+        if log.hard.commit > log.last_index() {
+            let reason = format!(
+                "entries {}..={} do not reach the commit index {}",
+                log.first_index(),
+                log.last_index(),
+                log.hard.commit
+            );
+            return Err(log.damaged(newest, 0, &reason));
+        }
+        Ok(log)
+    }
+
+    fn empty(
+        fs: Arc<dyn FileSystem>,
+        dir: &Path,
+        identity: LogIdentity,
+        settings: LogSettings,
+    ) -> Self {
+        Self {
+            fs,
+            dir: dir.to_owned(),
+            identity,
+            settings,
+            segments: VecDeque::new(),
+            writer: None,
+            prev: Mark::default(),
+            slots: VecDeque::new(),
+            cache: Cache::default(),
+            hard: HardState::default(),
+            conf: Conf::default(),
+            next_sequence: 1,
+            next_batch: 1,
+            failed: false,
+        }
+    }
+
+    /// Reads a segment. None where it is the newest one and its creation was torn.
+    fn read_segment(&self, sequence: u64, newest: bool) -> Result<Option<Opened>, LogError> {
+        let path = self.path(sequence);
+        let failed = |source| self.io("read", sequence, source);
+        let file = self.fs.open(&path).map_err(failed)?;
+        let len = file.len().map_err(failed)?;
+        let mut bytes = vec![0; usize::try_from(len).expect("segments are below 4 GiB")];
+        read_exact_at(file.as_ref(), &mut bytes, 0).map_err(failed)?;
+        let bytes = Bytes::from(bytes);
+        let header = match format::decode_header(&bytes) {
+            Ok(header) => Some(header),
+            Err(HeaderError::Version(version)) => return Err(LogError::Version { path, version }),
+            Err(HeaderError::Unreadable) => None,
+        };
+        if let Some((found, _)) = header.filter(|&(found, _)| found != self.identity) {
+            let (found, expected) = (Box::new(found), Box::new(self.identity));
+            return Err(LogError::Foreign {
+                path,
+                found,
+                expected,
+            });
+        }
+        if header.is_some_and(|(_, named)| named != sequence) {
+            return Err(self.damaged(sequence, 0, "the header is another segment's"));
+        }
+        let scanned = header.and_then(|_| scan::scan(&bytes));
+        // Without a whole first append, only records of the one that made the segment may be here.
+        let (end, last_batch) = match &scanned {
+            Some(scanned) => (scanned.end, scanned.last_batch + 1),
+            None => (0, self.next_batch),
+        };
+        if newest && let Some(offset) = scan::later_record(&bytes, end, last_batch) {
+            let reason = format!("a good record at {offset} follows damage");
+            return Err(self.damaged(sequence, end as u64, &reason));
+        }
+        match scanned {
+            Some(scanned) => Ok(Some(Opened {
+                sequence,
+                path,
+                file,
+                bytes: len,
+                scanned,
+            })),
+            None if newest && !self.segments.is_empty() => Ok(None),
+            None => Err(self.damaged(sequence, 0, "its first append does not read")),
+        }
+    }
+
+    /// Takes a segment's whole appends.
+    fn take(&mut self, opened: Opened) -> Result<(), LogError> {
+        let Opened {
+            sequence,
+            path,
+            file,
+            bytes,
+            scanned,
+        } = opened;
+        let first = self.segments.is_empty();
+        if !first && scanned.first_batch != self.next_batch {
+            let reason = format!(
+                "append {} follows {}: appends between are lost",
+                scanned.first_batch,
+                self.next_batch - 1
+            );
+            return Err(self.damaged(sequence, 0, &reason));
+        }
+        let mut records = scanned.records.into_iter();
+        let start = records.next().map(|placed| placed.record);
+        let Some(Record::Start { prev, reset }) = start else {
+            return Err(self.damaged(sequence, 0, "it has no start record"));
+        };
+        if first || reset {
+            self.slots.clear();
+            self.cache = Cache::default();
+            self.prev = prev;
+        } else if self.term(prev.index) != Some(prev.term) {
+            return Err(self.damaged(sequence, 0, "it does not continue the one before it"));
+        } else {
+            self.slots
+                .truncate(super::index_in(prev.index - self.prev.index));
+            self.cache.truncate(prev.index + 1);
+        }
+        self.segments.push_back(Segment {
+            sequence,
+            file,
+            prev,
+            bytes,
+        });
+        for placed in records {
+            self.take_record(sequence, placed)?;
+        }
+        self.next_sequence = sequence + 1;
+        self.next_batch = scanned.last_batch + 1;
+        tracing::debug!(path = %path.display(), last = self.last_index(), "raft log segment read");
+        Ok(())
+    }
+
+    fn take_record(&mut self, sequence: u64, placed: Placed) -> Result<(), LogError> {
+        let Placed {
+            offset,
+            span,
+            record,
+        } = placed;
+        match record {
+            Record::Start { .. } => {
+                Err(self.damaged(sequence, offset as u64, "a second start record"))
+            }
+            Record::Hard(hard) => {
+                self.hard = hard;
+                Ok(())
+            }
+            Record::Conf(conf) => {
+                self.conf = conf;
+                Ok(())
+            }
+            Record::Entry(entry) if entry.index == self.last_index() + 1 => {
+                let offset = u32::try_from(offset).expect("segments are below 4 GiB");
+                let span = u32::try_from(span).expect("segments are below 4 GiB");
+                self.slots.push_back(Slot {
+                    term: entry.term,
+                    sequence,
+                    offset,
+                    span,
+                });
+                self.cache.push(entry, self.settings.cache_bytes);
+                Ok(())
+            }
+            Record::Entry(entry) => {
+                let reason = format!("entry {} after {}", entry.index, self.last_index());
+                Err(self.damaged(sequence, offset as u64, &reason))
+            }
+        }
+    }
+
+    /// Removes a newest segment whose creation was torn: nothing was ever acknowledged from it.
+    fn discard(&mut self, sequence: u64) -> Result<(), LogError> {
+        self.fs
+            .remove(&self.path(sequence))
+            .map_err(|source| self.io("remove", sequence, source))
+    }
+
+    fn damaged(&self, sequence: u64, offset: u64, reason: &str) -> LogError {
+        LogError::Damaged {
+            path: self.path(sequence),
+            offset,
+            reason: reason.to_owned(),
+        }
+    }
+}
+
+/// The sequence numbers of the segments in a directory, ascending. Other files are not ours.
+fn sequences(fs: &dyn FileSystem, dir: &Path) -> Result<Vec<u64>, LogError> {
+    let entries = fs.list(dir).map_err(|source| LogError::Io {
+        action: "list",
+        path: dir.to_owned(),
+        source,
+    })?;
+    let mut sequences: Vec<u64> = entries
+        .iter()
+        .filter_map(|entry| {
+            let sequence = entry.name.strip_suffix(".log")?.parse().ok()?;
+            (segment_name(sequence) == entry.name).then_some(sequence)
+        })
+        .collect();
+    sequences.sort_unstable();
+    Ok(sequences)
+}

@@ -1,0 +1,280 @@
+//! What a log refuses, and what it takes.
+
+use super::*;
+use crate::fs::sim::{SimFault, SimFs, SimOp, SimRule};
+use crate::meta::testing::{Rng, log_identity};
+use megalith_model::ids::NodeId;
+use std::path::Path;
+
+pub(super) const DIR: &str = "/log";
+
+pub(super) fn settings() -> LogSettings {
+    LogSettings {
+        segment_bytes: 2048,
+        cache_bytes: 700,
+        preallocate_bytes: 512,
+    }
+}
+
+pub(super) fn entry(index: u64, term: u64, len: usize) -> LogEntry {
+    let data: Vec<u8> = (0..len)
+        .map(|byte| (index as usize * 31 + byte) as u8)
+        .collect();
+    LogEntry {
+        kind: EntryKind::Normal,
+        term,
+        index,
+        data: data.into(),
+        context: Bytes::from_static(b"c"),
+    }
+}
+
+pub(super) fn fresh() -> SimFs {
+    let fs = SimFs::new(1 << 26);
+    fs.create_dir(Path::new(DIR)).expect("create");
+    fs.sync_dir(Path::new("/")).expect("sync");
+    let conf = Conf::of_voters([NodeId(1), NodeId(2), NodeId(3)]);
+    MetaLog::init(Arc::new(fs.clone()), Path::new(DIR), log_identity(1), conf).expect("init");
+    fs
+}
+
+pub(super) fn open(fs: &SimFs) -> Result<MetaLog, LogError> {
+    MetaLog::open(
+        Arc::new(fs.clone()),
+        Path::new(DIR),
+        log_identity(1),
+        settings(),
+    )
+}
+
+/// Every entry, hard state, members and what is behind.
+pub(super) fn contents(log: &MetaLog) -> (Vec<LogEntry>, HardState, Conf, Mark) {
+    let end = log.last_index() + 1;
+    let entries = if log.first_index() < end {
+        log.entries(log.first_index(), end, u64::MAX).expect("read")
+    } else {
+        Vec::new()
+    };
+    (entries, log.hard_state(), log.conf().clone(), log.prev())
+}
+
+fn append(log: &mut MetaLog, from: u64, count: u64, term: u64) {
+    let entries = (from..from + count)
+        .map(|index| entry(index, term, 60))
+        .collect();
+    let hard = Some(HardState {
+        term,
+        vote: 1,
+        commit: from - 1,
+    });
+    log.append(Append {
+        entries,
+        hard,
+        ..Append::default()
+    })
+    .expect("append");
+}
+
+#[test]
+fn a_reopened_log_holds_what_was_appended_and_the_newest_wins() {
+    let fs = fresh();
+    let mut log = open(&fs).expect("open");
+    append(&mut log, 1, 40, 1);
+    append(&mut log, 41, 5, 1);
+    append(&mut log, 44, 2, 2);
+    let expected = contents(&log);
+    assert_eq!(expected.0.len(), 45);
+    assert_eq!(
+        (log.term(43), log.term(44), log.term(46)),
+        (Some(1), Some(2), None)
+    );
+    assert_eq!(
+        log.entries(3, 40, 1).expect("read").len(),
+        1,
+        "one at least"
+    );
+    drop(log);
+    fs.crash(7);
+    assert_eq!(contents(&open(&fs).expect("reopen")), expected);
+}
+
+#[test]
+fn purging_takes_whole_segments_and_keeps_what_follows() {
+    let fs = fresh();
+    let mut log = open(&fs).expect("open");
+    for round in 0..20 {
+        append(&mut log, round * 10 + 1, 10, 1);
+    }
+    let segments = log.segments.len();
+    assert!(log.purge(100).expect("purge") > 0);
+    assert!(
+        log.segments.len() < segments && log.first_index() <= 101,
+        "{}",
+        log.first_index()
+    );
+    assert!(
+        log.first_index() > 50,
+        "purge did little: {}",
+        log.first_index()
+    );
+    let expected = contents(&log);
+    drop(log);
+    fs.crash(1);
+    assert_eq!(contents(&open(&fs).expect("reopen")), expected);
+}
+
+#[test]
+fn a_snapshot_replaces_the_log() {
+    let fs = fresh();
+    let mut log = open(&fs).expect("open");
+    append(&mut log, 1, 30, 1);
+    let mark = Mark {
+        index: 500,
+        term: 4,
+    };
+    let conf = Conf {
+        index: 480,
+        ..Conf::of_voters([NodeId(1), NodeId(9)])
+    };
+    let hard = HardState {
+        term: 4,
+        vote: 0,
+        commit: 500,
+    };
+    log.append(Append {
+        reset: Some(mark),
+        hard: Some(hard),
+        conf: Some(conf.clone()),
+        entries: Vec::new(),
+    })
+    .expect("reset");
+    assert_eq!(
+        (log.first_index(), log.last_index(), log.term(500)),
+        (501, 500, Some(4))
+    );
+    append(&mut log, 501, 3, 4);
+    let expected = contents(&log);
+    assert_eq!(expected.2, conf);
+    drop(log);
+    fs.crash(3);
+    assert_eq!(contents(&open(&fs).expect("reopen")), expected);
+}
+
+#[test]
+fn a_member_without_its_log_is_refused() {
+    let fs = SimFs::new(1 << 20);
+    fs.create_dir(Path::new(DIR)).expect("create");
+    assert!(matches!(open(&fs), Err(LogError::Missing { .. })));
+    let fs = fresh();
+    let again = MetaLog::init(
+        Arc::new(fs.clone()),
+        Path::new(DIR),
+        log_identity(1),
+        Conf::of_voters([NodeId(1)]),
+    );
+    assert!(matches!(again, Err(LogError::Exists { .. })));
+}
+
+#[test]
+fn another_members_log_is_refused() {
+    let fs = fresh();
+    let foreign = MetaLog::open(
+        Arc::new(fs),
+        Path::new(DIR),
+        log_identity(2),
+        LogSettings::default(),
+    );
+    assert!(matches!(foreign, Err(LogError::Foreign { .. })));
+}
+
+#[test]
+fn after_a_failed_sync_nothing_is_appended_any_more() {
+    let fs = fresh();
+    let mut log = open(&fs).expect("open");
+    append(&mut log, 1, 3, 1);
+    fs.inject(SimRule::once(SimOp::Sync, "", SimFault::Io));
+    let next = Append {
+        entries: vec![entry(4, 1, 10)],
+        ..Append::default()
+    };
+    assert!(matches!(log.append(next.clone()), Err(LogError::Io { .. })));
+    assert!(matches!(log.append(next), Err(LogError::Failed)));
+    assert!(matches!(log.purge(3), Err(LogError::Failed)));
+}
+
+/// Flips each byte of each file in turn: the log is refused, or it is what it was, or it lacks the
+/// very last append, which can't be told from a torn one. It is never anything else.
+#[test]
+fn a_flipped_byte_is_never_taken_for_a_log() {
+    let build = || {
+        let fs = fresh();
+        let mut log = open(&fs).expect("open");
+        append(&mut log, 1, 12, 1);
+        append(&mut log, 13, 2, 1);
+        append(&mut log, 12, 3, 2);
+        let without_last = contents(&log);
+        append(&mut log, 15, 2, 2);
+        let whole = contents(&log);
+        let files: Vec<(PathBuf, u64)> = log
+            .segments
+            .iter()
+            .map(|segment| (log.path(segment.sequence), segment.file.len().expect("len")))
+            .collect();
+        (fs, whole, without_last, files)
+    };
+    let (fs, whole, without_last, files) = build();
+    let (mut refused, mut torn) = (0, 0);
+    for (path, len) in files {
+        for offset in 0..len {
+            fs.flip(&path, offset, 0x10).expect("flip");
+            match open(&fs) {
+                Err(LogError::Damaged { .. }) => refused += 1,
+                Err(error) => panic!("flip at {}:{offset}: {error}", path.display()),
+                Ok(log) => {
+                    let found = contents(&log);
+                    torn += u32::from(found == without_last);
+                    assert!(
+                        found == whole || found == without_last,
+                        "flip at {}:{offset}: {found:?}",
+                        path.display()
+                    );
+                }
+            }
+            fs.flip(&path, offset, 0x10).expect("flip back");
+        }
+    }
+    assert!(refused > 1000, "{refused} refused");
+    assert!(torn > 0 && torn < 400, "{torn} torn");
+    assert_eq!(contents(&open(&fs).expect("open")), whole);
+}
+
+#[test]
+fn a_lost_segment_in_the_middle_is_damage() {
+    let fs = fresh();
+    let mut log = open(&fs).expect("open");
+    for round in 0..20 {
+        append(&mut log, round * 10 + 1, 10, 1);
+    }
+    let middle = log.path(log.segments[2].sequence);
+    drop(log);
+    fs.remove(&middle).expect("remove");
+    assert!(matches!(open(&fs), Err(LogError::Damaged { .. })));
+}
+
+#[test]
+fn random_bytes_are_no_log() {
+    let mut rng = Rng::new(11);
+    for _ in 0..200 {
+        let fs = fresh();
+        let path = Path::new(DIR).join(segment_name(1));
+        let file = fs.open(&path).expect("open");
+        let junk: Vec<u8> = (0..rng.below(300)).map(|_| rng.next() as u8).collect();
+        let offset = rng.below(200);
+        file.write_at(&[std::io::IoSlice::new(&junk)], offset)
+            .expect("write");
+        drop(file);
+        if let Ok(log) = open(&fs) {
+            assert_eq!((log.last_index(), log.conf().voters.len()), (0, 3));
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! The metadata role: one member of a Raft group and the tables it keeps.
+//!
+//! - `log`: what Raft must not forget, in fsynced files of our own.
+//! - `engine`: the tables, a cache that can be rebuilt; the only module that names sled.
+//! - `raft`: the driver on its own thread; the only module that names raft's types.
+//! - `transport`: messages between members.
+//! - `placement`: volumes and the cluster map, beside the leader; asks the group through the trait
+//!   `PlacementGroup`.
+//!
+//! Must never: answer before an entry is durable on a quorum and applied; vote without its log;
+//! hold plaintext or keys.
+
+pub mod log;
+pub mod placement;
+
+#[cfg(test)]
+mod testing;

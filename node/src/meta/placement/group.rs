@@ -1,0 +1,39 @@
+//! What placement asks of the metadata group that it runs beside.
+
+use megalith_model::answer::Topology;
+use megalith_model::command::{Answer, Command};
+use megalith_model::ids::NodeId;
+use megalith_model::query::DataStatus;
+use megalith_proto::v1;
+use std::future::Future;
+use tokio::sync::watch;
+
+/// Who leads, as this replica sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Leadership {
+    /// The term in which this replica leads and has applied an entry; None where it doesn't.
+    pub term: Option<u64>,
+    /// Who leads, where that is known, with the address of its gRPC listener.
+    pub leader: Option<(NodeId, String)>,
+}
+
+/// One replica of the metadata group.
+pub trait PlacementGroup: Clone + Send + Sync + 'static {
+    /// Puts a command through the log. None where its fate isn't known.
+    fn propose(&self, command: Command) -> impl Future<Output = Option<Answer>> + Send;
+
+    /// The topology as this replica has applied it. None where it can't be read.
+    fn topology(&self) -> impl Future<Output = Option<Topology>> + Send;
+
+    /// The data's standing, linearizably. None where it can't be read now.
+    fn data(&self) -> impl Future<Output = Option<DataStatus>> + Send;
+
+    /// Who leads.
+    fn leadership(&self) -> watch::Receiver<Leadership>;
+
+    /// Rises with every applied command that changes the topology.
+    fn topology_changes(&self) -> watch::Receiver<u64>;
+
+    /// The members as the leader sees them.
+    fn members(&self) -> impl Future<Output = Vec<v1::MetadataMember>> + Send;
+}

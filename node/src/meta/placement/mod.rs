@@ -1,0 +1,290 @@
+//! Placement beside the metadata leader: feeds the driver with heartbeats, topology and time, does
+//! what it says, and pushes the cluster map.
+//!
+//! Owns who was heard when; that is in memory only, and a new leader's begins empty. Decides
+//! nothing itself: `megalith_model::driver` does. Heartbeats are no Raft entries.
+
+mod group;
+mod service;
+
+pub use group::{Leadership, PlacementGroup};
+pub use service::ClusterService;
+
+use megalith_model::answer::Topology;
+use megalith_model::command::{Answer, Command};
+use megalith_model::driver::{Action, DiskReport, Driver, Event, Settings};
+use megalith_model::ids::{ClusterId, NodeId};
+use megalith_model::topology::ClusterMap;
+use megalith_proto::v1;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+/// Time between two looks at the clock.
+const TICK: Duration = Duration::from_millis(200);
+/// Every so many ticks the topology is read anew, for the bytes of the volumes.
+const TICKS_PER_READ: u32 = 5;
+/// Requests that may wait for the worker.
+const MAILBOX_LEN: usize = 1024;
+
+/// A node as it was last heard.
+#[derive(Clone, Debug)]
+pub struct Heard {
+    /// The node.
+    pub node: NodeId,
+    /// It is taken for alive.
+    pub alive: bool,
+    /// Since it was heard; None where this leader never heard it.
+    pub silent: Option<Duration>,
+    /// Its disks as it reported them.
+    pub disks: Vec<v1::DiskState>,
+}
+
+/// What the worker is asked.
+enum Request {
+    Heartbeat {
+        node: NodeId,
+        disks: Vec<v1::DiskState>,
+        known: oneshot::Sender<bool>,
+    },
+    Heard(oneshot::Sender<Vec<Heard>>),
+    Proposed {
+        command: Command,
+        answer: Option<Answer>,
+    },
+}
+
+/// Talks to the worker. Cheap to clone.
+#[derive(Clone)]
+pub struct Placement {
+    mailbox: mpsc::Sender<Request>,
+    map: watch::Receiver<Option<Arc<ClusterMap>>>,
+}
+
+impl Placement {
+    /// Starts the worker; it ends with the token, or panics never: without it the cluster keeps
+    /// its volumes but makes none.
+    pub fn start<G: PlacementGroup>(
+        group: G,
+        cluster: ClusterId,
+        settings: Settings,
+        stop: CancellationToken,
+    ) -> Self {
+        let (mailbox, requests) = mpsc::channel(MAILBOX_LEN);
+        let (publish, map) = watch::channel(None);
+        let worker = Worker {
+            group,
+            cluster,
+            driver: Driver::new(settings),
+            started: Instant::now(),
+            term: None,
+            topology: None,
+            heard: BTreeMap::new(),
+            publish,
+            mailbox: mailbox.clone(),
+        };
+        tokio::spawn(worker.run(requests, stop));
+        Self { mailbox, map }
+    }
+
+    /// The map that this leader pushes; None while this replica doesn't lead.
+    #[must_use]
+    pub fn map(&self) -> watch::Receiver<Option<Arc<ClusterMap>>> {
+        self.map.clone()
+    }
+
+    /// Notes that a node lives. False where it has to join first; None where nobody leads here.
+    pub async fn heartbeat(&self, node: NodeId, disks: Vec<v1::DiskState>) -> Option<bool> {
+        let (known, answer) = oneshot::channel();
+        self.mailbox
+            .send(Request::Heartbeat { node, disks, known })
+            .await
+            .ok()?;
+        answer.await.ok()
+    }
+
+    /// Every registered storage node as it was last heard; None where nobody leads here.
+    pub async fn heard(&self) -> Option<Vec<Heard>> {
+        let (heard, answer) = oneshot::channel();
+        self.mailbox.send(Request::Heard(heard)).await.ok()?;
+        answer.await.ok()
+    }
+}
+
+struct Worker<G> {
+    group: G,
+    cluster: ClusterId,
+    driver: Driver,
+    started: Instant,
+    /// Set while this replica leads.
+    term: Option<u64>,
+    topology: Option<Topology>,
+    heard: BTreeMap<NodeId, (Instant, Vec<v1::DiskState>)>,
+    publish: watch::Sender<Option<Arc<ClusterMap>>>,
+    mailbox: mpsc::Sender<Request>,
+}
+
+impl<G: PlacementGroup> Worker<G> {
+    async fn run(mut self, mut requests: mpsc::Receiver<Request>, stop: CancellationToken) {
+        let mut leadership = self.group.leadership();
+        let mut changes = self.group.topology_changes();
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut count = 0_u32;
+        self.lead(leadership.borrow_and_update().term).await;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = leadership.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let term = leadership.borrow_and_update().term;
+                    self.lead(term).await;
+                }
+                changed = changes.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    changes.mark_unchanged();
+                    self.read_topology().await;
+                }
+                Some(request) = requests.recv() => self.answer(request),
+                _ = ticks.tick() => {
+                    count = count.wrapping_add(1);
+                    if count.is_multiple_of(TICKS_PER_READ) {
+                        self.read_topology().await;
+                    }
+                    self.step(Event::Tick);
+                }
+            }
+        }
+    }
+
+    async fn lead(&mut self, term: Option<u64>) {
+        if self.term == term {
+            return;
+        }
+        self.term = term;
+        self.heard.clear();
+        self.topology = None;
+        self.publish.send_replace(None);
+        match term {
+            Some(term) => {
+                tracing::info!(term, "placement leads");
+                self.step(Event::BecameLeader { term });
+                self.read_topology().await;
+            }
+            None => self.step(Event::LostLeader),
+        }
+    }
+
+    async fn read_topology(&mut self) {
+        if self.term.is_none() {
+            return;
+        }
+        let Some(topology) = self.group.topology().await else {
+            return;
+        };
+        if topology.cluster.is_none() {
+            self.propose(Command::InitCluster {
+                cluster: self.cluster,
+            });
+        }
+        self.topology = Some(topology.clone());
+        self.step(Event::TopologyChanged(topology));
+    }
+
+    fn answer(&mut self, request: Request) {
+        match request {
+            Request::Heartbeat { node, disks, known } => {
+                // Without an answer the caller knows that nobody leads here.
+                let Some(topology) = self.topology.as_ref() else {
+                    return;
+                };
+                let is_known = topology.nodes.iter().any(|known| known.id == node);
+                let _ = known.send(is_known);
+                if is_known {
+                    let reports = disks.iter().filter_map(report).collect();
+                    self.heard.insert(node, (Instant::now(), disks));
+                    self.step(Event::Heartbeat {
+                        node,
+                        disks: reports,
+                    });
+                }
+            }
+            Request::Heard(answer) => {
+                if let Some(heard) = self.all_heard() {
+                    let _ = answer.send(heard);
+                }
+            }
+            Request::Proposed { command, answer } => self.step(Event::Proposed { command, answer }),
+        }
+    }
+
+    fn all_heard(&self) -> Option<Vec<Heard>> {
+        let topology = self.topology.as_ref()?;
+        let alive = self
+            .driver
+            .map()
+            .map(|map| map.alive.clone())
+            .unwrap_or_default();
+        let heard = |node: NodeId| {
+            let last = self.heard.get(&node);
+            Heard {
+                node,
+                alive: alive.contains(&node) && last.is_some(),
+                silent: last.map(|(at, _)| at.elapsed()),
+                disks: last.map(|(_, disks)| disks.clone()).unwrap_or_default(),
+            }
+        };
+        let storage = topology.nodes.iter().filter(|node| !node.disks.is_empty());
+        Some(storage.map(|node| heard(node.id)).collect())
+    }
+
+    fn step(&mut self, event: Event) {
+        let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        for action in self.driver.step(now_ms, event) {
+            match action {
+                Action::Propose(command) => self.propose(command),
+                Action::PublishMap(map) => {
+                    tracing::debug!(
+                        version = map.version,
+                        alive = map.alive.len(),
+                        writable = map.writable.len(),
+                        "cluster map"
+                    );
+                    if let Some(refusal) = &map.refusal {
+                        tracing::warn!(refusal, "no volume can be made");
+                    }
+                    self.publish.send_replace(Some(Arc::new(map)));
+                }
+            }
+        }
+    }
+
+    /// Proposes in the background; the answer comes back as a request.
+    fn propose(&self, command: Command) {
+        let (group, mailbox) = (self.group.clone(), self.mailbox.clone());
+        tokio::spawn(async move {
+            let answer = group.propose(command.clone()).await;
+            if let Some(Err(refusal)) = &answer {
+                tracing::warn!(%refusal, ?command, "placement command refused");
+            }
+            // Gone only when the worker is.
+            let _ = mailbox.send(Request::Proposed { command, answer }).await;
+        });
+    }
+}
+
+fn report(disk: &v1::DiskState) -> Option<DiskReport> {
+    Some(DiskReport {
+        disk: megalith_model::ids::DiskId(disk.disk.as_ref().try_into().ok()?),
+        free: disk.free,
+        used: disk.used,
+        closed: disk.closed,
+    })
+}

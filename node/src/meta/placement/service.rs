@@ -1,0 +1,199 @@
+//! The gRPC service `Cluster`: join, heartbeats, the map, status.
+
+use super::{Heard, Placement, PlacementGroup};
+use crate::server::peer_of;
+use futures::Stream;
+use megalith_identity::Role;
+use megalith_model::codec;
+use megalith_model::command::Command;
+use megalith_model::ids::{ClusterId, NodeId};
+use megalith_model::topology::Node;
+use megalith_proto::v1;
+use megalith_proto::v1::cluster_server::Cluster;
+use megalith_proto::v1::map_update::Update;
+use std::pin::Pin;
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::WatchStream;
+use tonic::{Request, Response, Status};
+
+/// The most disks of one heartbeat.
+const DISKS_MAX: usize = 1024;
+
+/// Serves `Cluster` on one metadata member.
+#[derive(Clone)]
+pub struct ClusterService<G> {
+    group: G,
+    placement: Placement,
+    cluster: ClusterId,
+}
+
+impl<G: PlacementGroup> ClusterService<G> {
+    /// Makes the service of the replica `group` and the worker beside it.
+    #[must_use]
+    pub fn new(group: G, placement: Placement, cluster: ClusterId) -> Self {
+        Self {
+            group,
+            placement,
+            cluster,
+        }
+    }
+
+    fn not_leader(&self) -> v1::NotLeader {
+        let leadership = self.group.leadership();
+        let leader = leadership.borrow().leader.clone();
+        leader.map_or_else(v1::NotLeader::default, |(node, address)| v1::NotLeader {
+            leader: node.0,
+            address,
+        })
+    }
+
+    fn leads(&self) -> bool {
+        self.group.leadership().borrow().term.is_some()
+    }
+}
+
+/// Checks that a storage node speaks of itself.
+fn check_node<T>(request: &Request<T>, node: NodeId) -> Result<(), Status> {
+    let peer = peer_of(request)?;
+    if peer.is(Role::Storage, node.0) {
+        return Ok(());
+    }
+    Err(Status::permission_denied(
+        "the certificate is another node's",
+    ))
+}
+
+#[tonic::async_trait]
+impl<G: PlacementGroup> Cluster for ClusterService<G> {
+    async fn join(
+        &self,
+        request: Request<v1::JoinRequest>,
+    ) -> Result<Response<v1::JoinReply>, Status> {
+        let node: Node = codec::decode(&request.get_ref().node)
+            .map_err(|error| Status::invalid_argument(format!("node: {error}")))?;
+        check_node(&request, node.id)?;
+        if !self.leads() {
+            return Ok(Response::new(v1::JoinReply {
+                not_leader: Some(self.not_leader()),
+            }));
+        }
+        let id = node.id;
+        match self.group.propose(Command::RegisterNode(node)).await {
+            Some(Ok(_)) => {
+                tracing::info!(node = %id, "storage node joined");
+                Ok(Response::new(v1::JoinReply { not_leader: None }))
+            }
+            Some(Err(refusal)) => Err(Status::failed_precondition(refusal.to_string())),
+            None => Err(Status::unavailable(
+                "the command's fate is not known: join again",
+            )),
+        }
+    }
+
+    async fn heartbeat(
+        &self,
+        request: Request<v1::HeartbeatRequest>,
+    ) -> Result<Response<v1::HeartbeatReply>, Status> {
+        let node = NodeId(request.get_ref().node);
+        check_node(&request, node)?;
+        let disks = request.into_inner().disks;
+        if disks.len() > DISKS_MAX {
+            return Err(Status::invalid_argument("too many disks"));
+        }
+        let reply = match self.placement.heartbeat(node, disks).await {
+            Some(known) => v1::HeartbeatReply {
+                not_leader: None,
+                unknown_node: !known,
+            },
+            None => v1::HeartbeatReply {
+                not_leader: Some(self.not_leader()),
+                unknown_node: false,
+            },
+        };
+        Ok(Response::new(reply))
+    }
+
+    type WatchMapStream = Pin<Box<dyn Stream<Item = Result<v1::MapUpdate, Status>> + Send>>;
+
+    async fn watch_map(
+        &self,
+        _request: Request<v1::WatchMapRequest>,
+    ) -> Result<Response<Self::WatchMapStream>, Status> {
+        let this = self.clone();
+        // Ends after the first update that says that this replica doesn't lead.
+        let mut over = false;
+        let updates = WatchStream::new(self.placement.map()).filter_map(move |map| {
+            if over {
+                return None;
+            }
+            let update = match map {
+                Some(map) => Update::Map(codec::encode(map.as_ref()).into()),
+                None if this.leads() => return None,
+                None => {
+                    over = true;
+                    Update::NotLeader(this.not_leader())
+                }
+            };
+            Some(Ok(v1::MapUpdate {
+                update: Some(update),
+            }))
+        });
+        Ok(Response::new(Box::pin(updates)))
+    }
+
+    async fn status(
+        &self,
+        _request: Request<v1::StatusRequest>,
+    ) -> Result<Response<v1::StatusReply>, Status> {
+        let not_leader = || v1::StatusReply {
+            not_leader: Some(self.not_leader()),
+            status: None,
+        };
+        if !self.leads() {
+            return Ok(Response::new(not_leader()));
+        }
+        let Some(heard) = self.placement.heard().await else {
+            return Ok(Response::new(not_leader()));
+        };
+        let Some(data) = self.group.data().await else {
+            return Err(Status::unavailable("the metadata can't be read now"));
+        };
+        let map = self.placement.map().borrow().clone().unwrap_or_default();
+        let status = v1::ClusterStatus {
+            cluster: self.cluster.0.to_vec().into(),
+            members: self.group.members().await,
+            nodes: heard.into_iter().map(node_status).collect(),
+            data: codec::encode(&data).into(),
+            map: codec::encode(map.as_ref()).into(),
+        };
+        Ok(Response::new(v1::StatusReply {
+            not_leader: None,
+            status: Some(status),
+        }))
+    }
+
+    async fn health(
+        &self,
+        _request: Request<v1::HealthRequest>,
+    ) -> Result<Response<v1::HealthReply>, Status> {
+        let leadership = self.group.leadership();
+        let serving = leadership.borrow().leader.is_some();
+        let reason = if serving { "" } else { "no leader is known" };
+        Ok(Response::new(v1::HealthReply {
+            serving,
+            reason: reason.to_owned(),
+        }))
+    }
+}
+
+fn node_status(heard: Heard) -> v1::NodeStatus {
+    let silent = heard.silent.map_or(u64::MAX, |silent| {
+        u64::try_from(silent.as_millis()).unwrap_or(u64::MAX)
+    });
+    v1::NodeStatus {
+        node: heard.node.0,
+        alive: heard.alive,
+        silent_ms: silent,
+        disks: heard.disks,
+    }
+}
