@@ -234,7 +234,7 @@ impl ClusterClient {
         let limit = self.group.settings.attempt_deadline;
         let opened = timeout(limit, open_updates(self.group.channel(&member))).await;
         let stream = match opened {
-            Ok(Ok(stream)) => MapStream::Open(stream),
+            Ok(Ok(stream)) => MapStream::Open(Box::new(stream)),
             Ok(Err(status)) => MapStream::Failed(chain(&status)),
             Err(_) => MapStream::Failed(format!("silent for {limit:?}")),
         };
@@ -248,7 +248,7 @@ impl ClusterClient {
 
 /// A member's stream of maps, or why there is none.
 pub(crate) enum MapStream {
-    Open(Streaming<proto::MapUpdate>),
+    Open(Box<Streaming<proto::MapUpdate>>),
     Failed(String),
 }
 

@@ -152,7 +152,7 @@ enum End {
 async fn read(
     cluster: &ClusterClient,
     member: &Member,
-    mut stream: tonic::Streaming<megalith_proto::v1::MapUpdate>,
+    mut stream: Box<tonic::Streaming<megalith_proto::v1::MapUpdate>>,
     newest: &watch::Sender<Arc<ClusterMap>>,
     got_map: &mut bool,
 ) -> End {

@@ -1,0 +1,30 @@
+//! Reading cells of a shard.
+
+use super::DataEdge;
+use super::answer::{self, Answer, Refused};
+use super::request::WantedGet;
+use crate::server::disks::shard_id;
+use http::Response;
+use megalith_client::DataFault;
+use megalith_client::framing::frame_tail;
+use std::collections::VecDeque;
+
+pub(super) async fn get(edge: &DataEdge, wanted: WantedGet) -> Response<Answer> {
+    match read(edge, &wanted).await {
+        Ok(body) => Response::new(body),
+        Err(refused) => answer::refusal(&refused),
+    }
+}
+
+/// Reads the cells, each checked against its checksum by the store just now.
+async fn read(edge: &DataEdge, wanted: &WantedGet) -> Result<Answer, Refused> {
+    let disk = edge.disks.get(wanted.shard.disk, DataFault::NotFound)?;
+    let shard = shard_id(&wanted.shard);
+    let cells = disk.read(shard, wanted.first, wanted.count).await?;
+    let mut pieces = VecDeque::with_capacity(2 * cells.len());
+    for (bytes, crc) in cells {
+        pieces.push_back(bytes);
+        pieces.push_back(frame_tail(crc));
+    }
+    Ok(Answer::new(pieces))
+}

@@ -1,0 +1,134 @@
+//! The shard service: small things about the shards of this node's disks.
+
+use super::data::Refused;
+use super::disks::Disks;
+use crate::store::{DiskHandle, ShardId, ShardStat, StoreError};
+use bytes::Bytes;
+use megalith_client::DataFault;
+use megalith_model::ids::{BlobId, DiskId, VolumeId};
+use megalith_proto::v1 as proto;
+use proto::shard_control_server::ShardControl;
+use std::sync::Arc;
+use tonic::{Request, Response, Status};
+
+/// The most shards of one call.
+const SHARDS_MAX: usize = 1_000;
+
+/// Answers for all disks of a node. Who may call what is judged before it, at the edge.
+pub struct ShardService {
+    disks: Arc<Disks>,
+}
+
+impl ShardService {
+    /// Builds the service of these disks.
+    #[must_use]
+    pub fn new(disks: Arc<Disks>) -> Self {
+        Self { disks }
+    }
+
+    fn disk(&self, bytes: &[u8]) -> Result<&DiskHandle, Status> {
+        let id = <[u8; 16]>::try_from(bytes);
+        let id = id.map_err(|_| Status::invalid_argument("disk: not 16 bytes"))?;
+        let disk = self.disks.get(DiskId(id), DataFault::NotFound);
+        disk.map_err(|refused| Status::not_found(refused.message))
+    }
+}
+
+#[tonic::async_trait]
+impl ShardControl for ShardService {
+    async fn stat(
+        &self,
+        request: Request<proto::StatShardsRequest>,
+    ) -> Result<Response<proto::StatShardsReply>, Status> {
+        let request = request.into_inner();
+        let disk = self.disk(&request.disk)?;
+        let mut shards = Vec::with_capacity(request.shards.len().min(SHARDS_MAX));
+        for shard in names(&request.shards)? {
+            let stat = disk.stat(shard).await.map_err(status)?;
+            shards.push(stat.map(|stat| stat_to_wire(&stat)).unwrap_or_default());
+        }
+        Ok(Response::new(proto::StatShardsReply { shards }))
+    }
+
+    async fn delete(
+        &self,
+        request: Request<proto::DeleteShardsRequest>,
+    ) -> Result<Response<proto::DeleteShardsReply>, Status> {
+        let request = request.into_inner();
+        let disk = self.disk(&request.disk)?;
+        let shards = names(&request.shards)?;
+        disk.delete(&shards).await.map_err(status)?;
+        Ok(Response::new(proto::DeleteShardsReply {}))
+    }
+
+    async fn list(
+        &self,
+        request: Request<proto::ListShardsRequest>,
+    ) -> Result<Response<proto::ListShardsReply>, Status> {
+        let request = request.into_inner();
+        let disk = self.disk(&request.disk)?;
+        let max = request.max as usize;
+        if max == 0 || max > SHARDS_MAX {
+            return Err(Status::invalid_argument(format!(
+                "max: not 1 to {SHARDS_MAX}"
+            )));
+        }
+        let after = request
+            .after
+            .map(|after| (BlobId(after.blob), after.segment));
+        let volume = VolumeId(request.volume);
+        let found = disk.list(volume, after, max).await.map_err(status)?;
+        Ok(Response::new(proto::ListShardsReply {
+            truncated: found.len() >= max,
+            shards: found.iter().map(|stat| to_wire(&stat.shard)).collect(),
+        }))
+    }
+}
+
+fn names(shards: &[proto::ShardRef]) -> Result<Vec<ShardId>, Status> {
+    if shards.len() > SHARDS_MAX {
+        return Err(Status::invalid_argument(format!(
+            "more than {SHARDS_MAX} shards"
+        )));
+    }
+    let name = |shard: &proto::ShardRef| {
+        let member = u8::try_from(shard.member);
+        Ok(ShardId {
+            volume: VolumeId(shard.volume),
+            blob: BlobId(shard.blob),
+            segment: shard.segment,
+            member: member.map_err(|_| Status::invalid_argument("member: above 255"))?,
+        })
+    };
+    shards.iter().map(name).collect()
+}
+
+fn to_wire(shard: &ShardId) -> proto::ShardRef {
+    proto::ShardRef {
+        volume: shard.volume.0,
+        blob: shard.blob.0,
+        segment: shard.segment,
+        member: u32::from(shard.member),
+    }
+}
+
+/// A shard without a readable digest is damaged, whatever else is known.
+fn stat_to_wire(stat: &ShardStat) -> proto::ShardStat {
+    proto::ShardStat {
+        present: true,
+        length: stat.len,
+        digest: Bytes::copy_from_slice(&stat.digest.unwrap_or_default()),
+        epoch: stat.epoch.0,
+        damaged: stat.damaged || stat.digest.is_none(),
+    }
+}
+
+fn status(error: StoreError) -> Status {
+    let refused = Refused::from(error);
+    match refused.fault {
+        DataFault::Malformed => Status::invalid_argument(refused.message),
+        DataFault::NotFound => Status::not_found(refused.message),
+        DataFault::Busy => Status::unavailable(refused.message),
+        _ => Status::internal(refused.message),
+    }
+}

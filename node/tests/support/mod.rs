@@ -1,0 +1,344 @@
+//! A storage node's edge with a real disk behind it, and a metadata member that says what a test
+//! wants.
+
+#![allow(
+    dead_code,
+    reason = "each test binary uses a part of it, so an expectation would fail"
+)]
+
+use megalith_client::{
+    CallSettings, ChannelSettings, ClusterClient, DataClient, DataSettings, Endpoint, MapWatch,
+    MetaClient, ShardClient, ShardTarget, framing,
+};
+use megalith_identity::{Authority, IssueRequest, Role, TlsMaterial};
+use megalith_model::codec;
+use megalith_model::ids::{BlobId, ClusterId, DiskId, Epoch, GatewayId, LeaseId, NodeId, VolumeId};
+use megalith_model::profile::Profile;
+use megalith_model::query::{Query, Reply};
+use megalith_model::topology::{ClusterMap, Domain, Lease, Member, Volume, VolumeState};
+use megalith_node::fs::RealFs;
+use megalith_node::server::{
+    DataEdge, DataEdgeSettings, Disks, Fence, GrpcEdge, GrpcEdgeSettings, ShardService, Shutdown,
+};
+use megalith_node::store::{Disk, DiskHandle, StoreSettings, Superblock};
+use megalith_proto::v1 as proto;
+use proto::cluster_server::{Cluster, ClusterServer};
+use proto::metadata_server::{Metadata, MetadataServer};
+use proto::shard_control_server::ShardControlServer;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_stream::wrappers::WatchStream;
+use tokio_stream::{Stream, StreamExt};
+use tonic::{Request, Response, Status};
+
+pub const CLUSTER: ClusterId = ClusterId([3; 16]);
+pub const DISK: DiskId = DiskId([7; 16]);
+pub const NODE: NodeId = NodeId(1);
+pub const GATEWAY: GatewayId = GatewayId(8);
+
+/// An authority with the directories of those it signed for.
+pub struct Certificates {
+    pub dir: TempDir,
+    pub authority: Authority,
+}
+
+impl Certificates {
+    pub fn new() -> Self {
+        let dir = TempDir::new().expect("a temporary directory");
+        let authority = Authority::create(&dir.path().join("ca"), CLUSTER).expect("an authority");
+        Self { dir, authority }
+    }
+
+    /// Makes a member's certificate and returns the directory it lies in.
+    pub fn issue_dir(&self, grants: &[(Role, u32)]) -> PathBuf {
+        let request = IssueRequest {
+            grants: grants.to_vec(),
+            hosts: vec!["localhost".into()],
+            days: 1,
+        };
+        let name: String = grants
+            .iter()
+            .map(|(role, id)| format!("{role}-{id}"))
+            .collect();
+        let dir = self.dir.path().join(name);
+        let bundle = self.authority.issue(&request).expect("a bundle");
+        bundle.save(&dir).expect("saved");
+        dir
+    }
+
+    pub fn issue(&self, grants: &[(Role, u32)]) -> Arc<TlsMaterial> {
+        TlsMaterial::load(&self.issue_dir(grants)).expect("loaded")
+    }
+}
+
+/// What the metadata member knows, and how often it was asked.
+pub struct Truth {
+    /// Pushed to those who watch.
+    pub pushed: watch::Sender<ClusterMap>,
+    /// Told to those who ask anew; None: what is pushed.
+    pub asked: watch::Sender<Option<ClusterMap>>,
+    pub volumes: watch::Sender<Vec<Volume>>,
+    pub calls: AtomicU64,
+}
+
+#[derive(Clone)]
+struct FakeMetadata(Arc<Truth>);
+
+#[tonic::async_trait]
+impl Metadata for FakeMetadata {
+    async fn propose(
+        &self,
+        _: Request<proto::ProposeRequest>,
+    ) -> Result<Response<proto::ProposeReply>, Status> {
+        self.0.calls.fetch_add(1, Ordering::SeqCst);
+        Err(Status::unavailable("proposes nothing"))
+    }
+
+    async fn query(
+        &self,
+        request: Request<proto::QueryRequest>,
+    ) -> Result<Response<proto::QueryReply>, Status> {
+        self.0.calls.fetch_add(1, Ordering::SeqCst);
+        let query: Query = codec::decode(&request.into_inner().query).expect("a query");
+        let Query::Volumes { volumes } = query else {
+            panic!("{query:?}");
+        };
+        let known = self.0.volumes.borrow().clone();
+        let found = known
+            .into_iter()
+            .filter(|volume| volumes.contains(&volume.id));
+        let reply = codec::encode(&Reply::Volumes(found.collect()));
+        let result = Some(proto::query_reply::Result::Reply(reply.into()));
+        Ok(Response::new(proto::QueryReply { result }))
+    }
+}
+
+#[tonic::async_trait]
+impl Cluster for FakeMetadata {
+    async fn join(
+        &self,
+        _: Request<proto::JoinRequest>,
+    ) -> Result<Response<proto::JoinReply>, Status> {
+        self.0.calls.fetch_add(1, Ordering::SeqCst);
+        Ok(Response::new(Default::default()))
+    }
+
+    async fn heartbeat(
+        &self,
+        _: Request<proto::HeartbeatRequest>,
+    ) -> Result<Response<proto::HeartbeatReply>, Status> {
+        self.0.calls.fetch_add(1, Ordering::SeqCst);
+        Ok(Response::new(Default::default()))
+    }
+
+    type WatchMapStream = Pin<Box<dyn Stream<Item = Result<proto::MapUpdate, Status>> + Send>>;
+
+    async fn watch_map(
+        &self,
+        _: Request<proto::WatchMapRequest>,
+    ) -> Result<Response<Self::WatchMapStream>, Status> {
+        self.0.calls.fetch_add(1, Ordering::SeqCst);
+        let update = |map: ClusterMap| {
+            let update = proto::map_update::Update::Map(codec::encode(&map).into());
+            Ok(proto::MapUpdate {
+                update: Some(update),
+            })
+        };
+        let asked = self.0.asked.borrow().clone();
+        let pushed = WatchStream::new(self.0.pushed.subscribe());
+        Ok(Response::new(match asked {
+            Some(map) => Box::pin(tokio_stream::once(map).chain(pushed).map(update)),
+            None => Box::pin(pushed.map(update)),
+        }))
+    }
+
+    async fn status(
+        &self,
+        _: Request<proto::StatusRequest>,
+    ) -> Result<Response<proto::StatusReply>, Status> {
+        self.0.calls.fetch_add(1, Ordering::SeqCst);
+        Ok(Response::new(Default::default()))
+    }
+
+    async fn health(
+        &self,
+        _: Request<proto::HealthRequest>,
+    ) -> Result<Response<proto::HealthReply>, Status> {
+        self.0.calls.fetch_add(1, Ordering::SeqCst);
+        Ok(Response::new(Default::default()))
+    }
+}
+
+/// A node with one disk, both ports open.
+pub struct Edge {
+    pub certificates: Certificates,
+    pub truth: Arc<Truth>,
+    pub rpc_address: String,
+    pub data_address: String,
+    pub disk: DiskHandle,
+    pub shutdown: Shutdown,
+    pub maps: MapWatch,
+}
+
+/// Volume 1, epoch 5: member 0 is this node's disk.
+pub fn volume(id: u32, epoch: u32) -> Volume {
+    let member = |node, disk| Member { node, disk };
+    Volume {
+        id: VolumeId(id),
+        profile: Profile::new(1, 1).expect("valid"),
+        epoch: Epoch(epoch),
+        state: VolumeState::Open,
+        domain: Domain::Node,
+        members: vec![member(NODE, DISK), member(NodeId(2), DiskId([8; 16]))],
+        bytes: 0,
+        shrunk: false,
+    }
+}
+
+pub fn lease(gateway: GatewayId, first: u64) -> Lease {
+    Lease {
+        id: LeaseId(first),
+        gateway,
+        first: BlobId(first),
+        count: 100,
+    }
+}
+
+pub fn map(version: u64) -> ClusterMap {
+    ClusterMap {
+        term: 1,
+        version,
+        writable: vec![volume(1, 5)],
+        leases: vec![lease(GATEWAY, 100)],
+        ..ClusterMap::default()
+    }
+}
+
+pub async fn bind() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let address = listener.local_addr().expect("an address").to_string();
+    (listener, address)
+}
+
+pub fn open_disk(certificates: &Certificates) -> DiskHandle {
+    let root = certificates.dir.path().join("disk");
+    std::fs::create_dir(&root).expect("a directory");
+    let superblock = Superblock {
+        cluster: CLUSTER,
+        disk: DISK,
+        created_ms: 1,
+    };
+    Disk::format(&RealFs, &root, &superblock).expect("formatted");
+    let settings = StoreSettings {
+        reserve: 1 << 20,
+        ..StoreSettings::default()
+    };
+    Disk::open(Arc::new(RealFs), &root, CLUSTER, Some(DISK), settings).expect("opened")
+}
+
+impl Edge {
+    pub async fn start(settings: DataEdgeSettings) -> Self {
+        let certificates = Certificates::new();
+        let disk = open_disk(&certificates);
+        let disks = Arc::new(Disks::new([disk.clone()]));
+        let truth = Arc::new(Truth {
+            pushed: watch::channel(map(1)).0,
+            asked: watch::channel(None).0,
+            volumes: watch::channel(vec![]).0,
+            calls: AtomicU64::new(0),
+        });
+        let material = certificates.issue(&[(Role::Storage, NODE.0), (Role::Metadata, NODE.0)]);
+        let shutdown = Shutdown::new();
+        let (rpc, rpc_address) = bind().await;
+        let fake = FakeMetadata(truth.clone());
+        let grpc = GrpcEdge::new(GrpcEdgeSettings::default())
+            .with(MetadataServer::new(fake.clone()))
+            .with(ClusterServer::new(fake))
+            .with(ShardControlServer::new(ShardService::new(disks.clone())));
+        tokio::spawn(grpc.serve(rpc, material.clone(), shutdown.clone()));
+        let members = [Endpoint {
+            node: NODE,
+            address: rpc_address.clone(),
+        }];
+        let calls = CallSettings {
+            query_deadline: Duration::from_secs(3),
+            ..CallSettings::default()
+        };
+        let meta = MetaClient::new(&members, material.clone(), calls.clone());
+        let cluster = ClusterClient::new(&members, material.clone(), calls);
+        let maps = MapWatch::start(cluster);
+        maps.wait_for(|map| map.version == 1).await;
+        let fence = Fence::new(NODE, maps.clone(), meta);
+        let (data, data_address) = bind().await;
+        let edge = DataEdge::new(disks, fence, settings, shutdown.clone());
+        tokio::spawn(edge.serve(data, material));
+        Self {
+            certificates,
+            truth,
+            rpc_address,
+            data_address,
+            disk,
+            shutdown,
+            maps,
+        }
+    }
+
+    pub fn client(&self, role: Role, id: u32) -> DataClient {
+        let material = self.certificates.issue(&[(role, id)]);
+        DataClient::new(material, DataSettings::default())
+    }
+
+    pub fn gateway(&self) -> DataClient {
+        self.client(Role::Gateway, GATEWAY.0)
+    }
+
+    pub fn shards(&self, role: Role, id: u32) -> ShardClient {
+        let material = self.certificates.issue(&[(role, id)]);
+        ShardClient::new(material, ChannelSettings::default(), Duration::from_secs(5))
+    }
+
+    /// Member 0 of volume 1 in epoch 5: where everything is right.
+    pub fn target(&self, blob: u64) -> ShardTarget {
+        ShardTarget {
+            node: NODE,
+            address: self.data_address.clone(),
+            disk: DISK,
+            volume: VolumeId(1),
+            blob: BlobId(blob),
+            segment: 0,
+            member: 0,
+            epoch: Epoch(5),
+        }
+    }
+
+    /// True where the disk has anything under that name.
+    pub async fn has(&self, target: &ShardTarget) -> bool {
+        let shard = megalith_node::store::ShardId {
+            volume: target.volume,
+            blob: target.blob,
+            segment: target.segment,
+            member: target.member,
+        };
+        self.disk.stat(shard).await.expect("a stat").is_some()
+    }
+}
+
+/// Bytes that differ from cell to cell.
+pub fn shard(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i / 7 * 31 % 251) as u8).collect()
+}
+
+/// The framed cells of a shard.
+pub fn framed(shard: &[u8]) -> Vec<bytes::Bytes> {
+    shard.chunks(64 * 1024).map(framing::frame).collect()
+}
+
+pub fn digest(shard: &[u8]) -> [u8; 32] {
+    *blake3::hash(shard).as_bytes()
+}
