@@ -134,7 +134,8 @@ impl<G: PlacementGroup> Worker<G> {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut count = 0_u32;
-        self.lead(leadership.borrow_and_update().term).await;
+        let term = leadership.borrow_and_update().term;
+        self.lead(term).await;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
