@@ -41,6 +41,9 @@ pub(super) struct Volume {
 pub(super) struct VolumeState {
     /// The highest epoch seen: older ones are refused.
     pub(super) fence: Epoch,
+    /// A file of this life failed: it may hold records that memory does not believe in, and that a
+    /// later scan would. Deletes and writes are then logged even where memory calls them needless.
+    pub(super) suspect: bool,
     pub(super) open: BTreeMap<u32, OpenView>,
     pub(super) sealed: BTreeMap<u32, Arc<Sealed>>,
 }
@@ -79,7 +82,10 @@ pub(super) struct Located {
 
 impl Volume {
     pub(super) fn new(id: VolumeId, state: VolumeState) -> Self {
-        Self { id, state: RwLock::new(state) }
+        Self {
+            id,
+            state: RwLock::new(state),
+        }
     }
 
     pub(super) fn read(&self) -> RwLockReadGuard<'_, VolumeState> {
@@ -93,11 +99,18 @@ impl Volume {
 
 impl Sealed {
     pub(super) fn new(id: FileId, facts: SealedFacts, source: Source) -> Self {
-        Self { id, facts, source: RwLock::new(source) }
+        Self {
+            id,
+            facts,
+            source: RwLock::new(source),
+        }
     }
 
     pub(super) fn source(&self) -> Source {
-        self.source.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.source
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     pub(super) fn set_source(&self, source: Source) {
@@ -161,7 +174,11 @@ impl Sealed {
 
 /// Up to 64 entries of a table from `from` on.
 pub(super) fn page_of(table: &Table, from: ShardKey) -> Vec<(ShardKey, Entry)> {
-    table.range(from..).take(64).map(|(key, entry)| (*key, entry.clone())).collect()
+    table
+        .range(from..)
+        .take(64)
+        .map(|(key, entry)| (*key, entry.clone()))
+        .collect()
 }
 
 impl Catalog {
@@ -184,11 +201,19 @@ impl Catalog {
     }
 
     pub(super) fn file_id(&self, volume: VolumeId, seq: u32) -> FileId {
-        FileId { disk: self.superblock.disk, volume, seq }
+        FileId {
+            disk: self.superblock.disk,
+            volume,
+            seq,
+        }
     }
 
     pub(super) fn volume(&self, volume: VolumeId) -> Option<Arc<Volume>> {
-        self.volumes.read().unwrap_or_else(PoisonError::into_inner).get(&volume).cloned()
+        self.volumes
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&volume)
+            .cloned()
     }
 
     pub(super) fn volumes(&self) -> Vec<Arc<Volume>> {
@@ -205,12 +230,21 @@ impl Catalog {
 
     /// The epoch a volume is at on this disk.
     pub(super) fn fence(&self, volume: VolumeId) -> Epoch {
-        self.volume(volume).map_or(Epoch(0), |volume| volume.read().fence)
+        self.volume(volume)
+            .map_or(Epoch(0), |volume| volume.read().fence)
+    }
+
+    /// True where a file of the volume failed in this life.
+    pub(super) fn is_suspect(&self, volume: VolumeId) -> bool {
+        self.volume(volume)
+            .is_some_and(|volume| volume.read().suspect)
     }
 
     /// Finds the last word on a shard; None where the disk never heard of it.
     pub(super) fn find(&self, shard: ShardId) -> Result<Option<Located>, StoreError> {
-        let Some(volume) = self.volume(shard.volume) else { return Ok(None) };
+        let Some(volume) = self.volume(shard.volume) else {
+            return Ok(None);
+        };
         let key = shard.key();
         let mut best: Option<(u32, Entry, Option<Arc<dyn File>>)> = None;
         let mut sealed: Vec<Arc<Sealed>>;
@@ -218,7 +252,9 @@ impl Catalog {
             let state = volume.read();
             for (seq, view) in &state.open {
                 if let Some(entry) = view.table.get(&key)
-                    && best.as_ref().is_none_or(|(_, best, _)| best.lsn < entry.lsn)
+                    && best
+                        .as_ref()
+                        .is_none_or(|(_, best, _)| best.lsn < entry.lsn)
                 {
                     best = Some((*seq, entry.clone(), Some(Arc::clone(&view.file))));
                 }
@@ -239,7 +275,13 @@ impl Catalog {
         }
         Ok(best.and_then(|(seq, entry, file)| {
             let (lsn, epoch) = (entry.lsn, entry.epoch);
-            entry.extent.map(|extent| Located { seq, lsn, epoch, extent, file })
+            entry.extent.map(|extent| Located {
+                seq,
+                lsn,
+                epoch,
+                extent,
+                file,
+            })
         }))
     }
 

@@ -87,7 +87,9 @@ impl Core {
             }
             round.note(&op);
             let staged = self.stage(op);
-            round.staged.push(staged.unwrap_or_else(|error| Staged::answered(Err(error))));
+            round
+                .staged
+                .push(staged.unwrap_or_else(|error| Staged::answered(Err(error))));
         }
         self.finish(round, &mut answers);
         answers
@@ -124,7 +126,7 @@ impl Core {
                 let mut outcome = file.write();
                 let late = u64::from(file.written - file.synced) * BLOCK_LEN > UNSYNCED_MAX;
                 if outcome.is_ok() && (late || durable.contains(&(*id, *seq))) {
-                    outcome = file.sync(self.catalog.fs.as_ref());
+                    outcome = file.sync();
                     if outcome.is_ok() {
                         self.catalog.health.sync_went_well();
                     }
@@ -134,7 +136,12 @@ impl Core {
                 }
             }
         }
-        for Staged { touched, effects, answer } in round.staged {
+        for Staged {
+            touched,
+            effects,
+            answer,
+        } in round.staged
+        {
             match touched.iter().find_map(|file| broken.get(file)) {
                 Some(error) => answers.push(Err(error.clone())),
                 None => {
@@ -155,11 +162,21 @@ impl Core {
         seq: u32,
         record: NewRecord<'_>,
     ) -> Result<u32, StoreError> {
-        let NewRecord { mut header, cells, footer, claim } = record;
+        let NewRecord {
+            mut header,
+            cells,
+            footer,
+            claim,
+        } = record;
         header.lsn = self.lsn;
         let catalog = Arc::clone(&self.catalog);
         let file = self.growing(volume, seq)?;
-        file.make_room(catalog.fs.as_ref(), &catalog.settings, header.record_len(), claim)?;
+        file.make_room(
+            catalog.fs.as_ref(),
+            &catalog.settings,
+            header.record_len(),
+            claim,
+        )?;
         if header.kind == Kind::Cells && header.first_cell == 0 {
             header.stream = file.end;
         }
@@ -171,10 +188,12 @@ impl Core {
     fn growing(&mut self, volume: VolumeId, seq: u32) -> Result<&mut Growing, StoreError> {
         let path = self.catalog.paths.chunk(volume, seq);
         let volume = self.volumes.get_mut(&volume);
-        volume.and_then(|volume| volume.files.get_mut(&seq)).ok_or_else(|| {
-            let gone = io::Error::other("the file failed and takes no more records");
-            StoreError::io("append to", path, gone)
-        })
+        volume
+            .and_then(|volume| volume.files.get_mut(&seq))
+            .ok_or_else(|| {
+                let gone = io::Error::other("the file failed and takes no more records");
+                StoreError::io("append to", path, gone)
+            })
     }
 
     /// Returns the volume's file for a new record of `len` bytes, starting one where needed.
@@ -204,10 +223,17 @@ impl Core {
         let catalog = Arc::clone(&self.catalog);
         if claim == Claim::Shard {
             let root = &catalog.paths.root;
-            let space = catalog.fs.space(root).map_err(failed("measure the disk of", root))?;
+            let space = catalog
+                .fs
+                .space(root)
+                .map_err(failed("measure the disk of", root))?;
             let (reserve, needed) = (catalog.settings.reserve, len + record_len(0, 0));
             if space.free < reserve.saturating_add(needed) {
-                return Err(StoreError::Full { free: space.free, reserve, needed });
+                return Err(StoreError::Full {
+                    free: space.free,
+                    reserve,
+                    needed,
+                });
             }
         }
         let volume = match catalog.volume(id) {
@@ -217,20 +243,36 @@ impl Core {
         let writer = self.volumes.entry(id).or_default();
         let seq = writer.seq_next;
         let path = catalog.paths.chunk(id, seq);
+        writer.seq_next += 1;
         let file = catalog.fs.create(&path).map_err(|error| {
             catalog.health.add_write_error();
             StoreError::io("create", &path, error)
         })?;
-        writer.seq_next += 1;
         let mut growing = Growing::new(catalog.file_id(id, seq), path, Arc::clone(&file));
-        growing.is_new = true;
         let fence = volume.read().fence;
-        let head = Header { lsn: self.lsn, ..Header::bare(Kind::Head, id, fence) };
+        let head = Header {
+            lsn: self.lsn,
+            ..Header::bare(Kind::Head, id, fence)
+        };
         self.lsn += 1;
-        growing.push(head, &[], &Footer::BLANK);
+        if let Err(error) = growing.begin(catalog.fs.as_ref(), &catalog.settings, head) {
+            catalog
+                .health
+                .add_failed_file(catalog.settings.failed_files_max);
+            // Nothing was acknowledged in it; the next opening removes it if this does not.
+            let _ = catalog.fs.remove(&growing.path);
+            return Err(error);
+        }
+        let writer = self.volumes.entry(id).or_default();
         writer.files.insert(seq, growing);
         writer.active = Some(seq);
-        volume.write().open.insert(seq, OpenView { file, table: Table::new() });
+        volume.write().open.insert(
+            seq,
+            OpenView {
+                file,
+                table: Table::new(),
+            },
+        );
         Ok(seq)
     }
 
@@ -246,7 +288,10 @@ impl Core {
                 return Err(StoreError::io("create directory", dir, error));
             }
         }
-        catalog.fs.sync_dir(&chunks).map_err(failed("sync the directory", &chunks))?;
+        catalog
+            .fs
+            .sync_dir(&chunks)
+            .map_err(failed("sync the directory", &chunks))?;
         Ok(catalog.add_volume(Volume::new(id, VolumeState::default())))
     }
 
@@ -264,12 +309,21 @@ impl Core {
     fn give_up_file(&mut self, volume: VolumeId, seq: u32, error: &StoreError) {
         let disk = self.catalog.superblock.disk;
         tracing::error!(%disk, %volume, file = seq, error = %Chain(error), "chunk file failed");
-        self.catalog.health.add_failed_file(self.catalog.settings.failed_files_max);
-        let Some(writer) = self.volumes.get_mut(&volume) else { return };
+        self.catalog
+            .health
+            .add_failed_file(self.catalog.settings.failed_files_max);
+        if let Some(volume) = self.catalog.volume(volume) {
+            volume.write().suspect = true;
+        }
+        let Some(writer) = self.volumes.get_mut(&volume) else {
+            return;
+        };
         if writer.active == Some(seq) {
             writer.active = None;
         }
-        let Some(file) = writer.files.remove(&seq) else { return };
+        let Some(file) = writer.files.remove(&seq) else {
+            return;
+        };
         for stream in &file.streams {
             self.streams.insert(*stream, Stream::Failed(error.clone()));
         }
@@ -281,7 +335,11 @@ impl Core {
         if let Some(writer) = self.volumes.get_mut(&volume) {
             writer.dead_bytes += extent.len;
         }
-        self.chores.push_back(Chore::Punch { volume, seq, extent });
+        self.chores.push_back(Chore::Punch {
+            volume,
+            seq,
+            extent,
+        });
     }
 
     /// The volume's epoch, as far as it is durable.

@@ -142,8 +142,16 @@ impl StoreError {
     /// Makes an `Io` of a failed call; `Full` where the file system itself is full.
     pub(super) fn io(action: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
         if source.kind() == io::ErrorKind::StorageFull {
-            return Self::Full { free: 0, reserve: 0, needed: 0 };
+            return Self::Full {
+                free: 0,
+                reserve: 0,
+                needed: 0,
+            };
         }
-        Self::Io { action, path: path.into(), source: Arc::new(source) }
+        Self::Io {
+            action,
+            path: path.into(),
+            source: Arc::new(source),
+        }
     }
 }

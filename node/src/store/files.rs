@@ -57,7 +57,11 @@ struct CacheState {
 
 impl FileCache {
     pub(super) fn new(fs: Arc<dyn FileSystem>, open_max: usize) -> Self {
-        Self { fs, open_max: open_max.max(1), state: Mutex::default() }
+        Self {
+            fs,
+            open_max: open_max.max(1),
+            state: Mutex::default(),
+        }
     }
 
     pub(super) fn get(&self, path: &Path) -> io::Result<Arc<dyn File>> {
@@ -79,7 +83,9 @@ impl FileCache {
             }
         }
         let now = state.clock;
-        state.open.insert(path.to_path_buf(), (Arc::clone(&file), now));
+        state
+            .open
+            .insert(path.to_path_buf(), (Arc::clone(&file), now));
         Ok(file)
     }
 

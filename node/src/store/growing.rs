@@ -27,8 +27,6 @@ pub(super) struct Growing {
     /// Bytes of the file that have space already.
     pub(super) allocated: u64,
     pub(super) waiting: Vec<Bytes>,
-    /// True until its name is durable.
-    pub(super) is_new: bool,
     /// Streams whose shard begins in this file and will end in it.
     pub(super) streams: BTreeSet<u64>,
     pub(super) epoch: Epoch,
@@ -55,7 +53,6 @@ impl Growing {
             synced: 0,
             allocated: 0,
             waiting: Vec::new(),
-            is_new: false,
             streams: BTreeSet::new(),
             epoch: Epoch(0),
             lsn_max: 0,
@@ -66,7 +63,8 @@ impl Growing {
     pub(super) fn push(&mut self, mut header: Header, cells: &[Cell], footer: &Footer) -> u32 {
         let block = self.end;
         header.synced = self.synced;
-        self.waiting.extend(encode_record(&header, cells, footer, self.id.place(block)));
+        self.waiting
+            .extend(encode_record(&header, cells, footer, self.id.place(block)));
         self.end += (header.record_len() / BLOCK_LEN) as u32;
         self.epoch = self.epoch.max(header.epoch);
         self.lsn_max = self.lsn_max.max(header.lsn);
@@ -82,11 +80,19 @@ impl Growing {
         claim: Claim,
     ) -> Result<(), StoreError> {
         let needed_end = u64::from(self.end) * BLOCK_LEN + len;
-        let Some(least) = needed_end.checked_sub(self.allocated).filter(|&least| least > 0) else {
+        let Some(least) = needed_end
+            .checked_sub(self.allocated)
+            .filter(|&least| least > 0)
+        else {
             return Ok(());
         };
-        let space = fs.space(&self.path).map_err(failed("measure the disk of", &self.path))?;
-        let step = self.allocated.clamp(settings.grow_min, settings.grow_max.max(1)).max(least);
+        let space = fs
+            .space(&self.path)
+            .map_err(failed("measure the disk of", &self.path))?;
+        let step = self
+            .allocated
+            .clamp(settings.grow_min, settings.grow_max.max(1))
+            .max(least);
         for want in [step, least] {
             let above_reserve = space.free >= settings.reserve.saturating_add(want);
             if !above_reserve && (claim == Claim::Shard || want > least) {
@@ -120,24 +126,38 @@ impl Growing {
         let waiting = std::mem::take(&mut self.waiting);
         let slices: Vec<IoSlice<'_>> = waiting.iter().map(|bytes| IoSlice::new(bytes)).collect();
         let offset = u64::from(self.written) * BLOCK_LEN;
-        self.file.write_at(&slices, offset).map_err(failed("write", &self.path))?;
+        self.file
+            .write_at(&slices, offset)
+            .map_err(failed("write", &self.path))?;
         self.written = self.end;
         self.allocated = self.allocated.max(u64::from(self.end) * BLOCK_LEN);
         Ok(())
     }
 
-    /// Makes everything written durable, the file's name too.
-    pub(super) fn sync(&mut self, fs: &dyn FileSystem) -> Result<(), StoreError> {
+    /// Makes everything written durable.
+    pub(super) fn sync(&mut self) -> Result<(), StoreError> {
         if self.synced < self.written {
             self.file.sync_data().map_err(failed("sync", &self.path))?;
             self.synced = self.written;
         }
-        if self.is_new {
-            if let Some(dir) = self.path.parent() {
-                fs.sync_dir(dir).map_err(failed("sync the directory", dir))?;
-            }
-            self.is_new = false;
-        }
         Ok(())
+    }
+
+    /// Makes the new file's head and name durable before anything else goes into it: one that is
+    /// longer than its first space and has no head is known to be damaged, not torn.
+    pub(super) fn begin(
+        &mut self,
+        fs: &dyn FileSystem,
+        settings: &StoreSettings,
+        head: Header,
+    ) -> Result<(), StoreError> {
+        self.make_room(fs, settings, head.record_len(), Claim::Reserve)?;
+        self.push(head, &[], &Footer::BLANK);
+        self.write()?;
+        self.sync()?;
+        match self.path.parent() {
+            Some(dir) => fs.sync_dir(dir).map_err(failed("sync the directory", dir)),
+            None => Ok(()),
+        }
     }
 }

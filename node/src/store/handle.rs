@@ -70,7 +70,9 @@ impl Disk {
             counters,
             joins: Mutex::new(joins),
         };
-        Ok(DiskHandle { inner: Arc::new(inner) })
+        Ok(DiskHandle {
+            inner: Arc::new(inner),
+        })
     }
 }
 
@@ -130,11 +132,20 @@ impl DiskHandle {
         total_len: u64,
     ) -> Result<ShardWriter, StoreError> {
         let catalog = Arc::clone(&self.inner.catalog);
-        let before =
-            self.inner.reads.run(move || admit(&catalog, shard, epoch, total_len)).await?;
+        let before = self
+            .inner
+            .reads
+            .run(move || admit(&catalog, shard, epoch, total_len))
+            .await?;
         let stream = self.inner.streams.fetch_add(1, Ordering::Relaxed);
         let record_cells = self.inner.catalog.settings.record_cells;
-        ShardWriter::new(self.clone(), stream, (shard, epoch, total_len), record_cells, before)
+        ShardWriter::new(
+            self.clone(),
+            stream,
+            (shard, epoch, total_len),
+            record_cells,
+            before,
+        )
     }
 
     /// Reads up to `count` cells from number `first_cell` on, checked, each with its crc32c.
@@ -146,7 +157,10 @@ impl DiskHandle {
         count: u64,
     ) -> Result<Vec<Cell>, StoreError> {
         let catalog = Arc::clone(&self.inner.catalog);
-        self.inner.reads.run(move || catalog.read(shard, first_cell, count)).await
+        self.inner
+            .reads
+            .run(move || catalog.read(shard, first_cell, count))
+            .await
     }
 
     /// Says what is stored under a name, without reading it; None for nothing.
@@ -164,12 +178,19 @@ impl DiskHandle {
         max: usize,
     ) -> Result<Vec<ShardStat>, StoreError> {
         let catalog = Arc::clone(&self.inner.catalog);
-        self.inner.reads.run(move || catalog.list(volume, after, max)).await
+        self.inner
+            .reads
+            .run(move || catalog.list(volume, after, max))
+            .await
     }
 
     /// Deletes shards, durably; those that are not there count as deleted. Works on a full disk.
     pub async fn delete(&self, shards: &[ShardId]) -> Result<(), StoreError> {
-        self.request(Op::Delete { shards: shards.to_vec() }).await.map(|_| ())
+        self.request(Op::Delete {
+            shards: shards.to_vec(),
+        })
+        .await
+        .map(|_| ())
     }
 
     /// Raises a volume's epoch, durably, and returns the one it is at: lower ones are refused
@@ -190,7 +211,10 @@ impl DiskHandle {
     #[must_use]
     pub fn volumes(&self) -> Vec<(VolumeId, Epoch)> {
         let volumes = self.inner.catalog.volumes();
-        volumes.into_iter().map(|volume| (volume.id, volume.read().fence)).collect()
+        volumes
+            .into_iter()
+            .map(|volume| (volume.id, volume.read().fence))
+            .collect()
     }
 
     /// Measures the disk.
@@ -228,19 +252,28 @@ impl DiskHandle {
         self.send(Mail::Stop);
         self.inner.reads.stop();
         let joins = std::mem::take(
-            &mut *self.inner.joins.lock().unwrap_or_else(PoisonError::into_inner),
+            &mut *self
+                .inner
+                .joins
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
         );
         let joined = tokio::task::spawn_blocking(move || {
-            joins.into_iter().filter_map(|join| join.join().err()).count()
+            joins
+                .into_iter()
+                .filter_map(|join| join.join().err())
+                .count()
         });
         if joined.await.unwrap_or(1) > 0 {
             tracing::error!("a thread of the store ended by a panic");
         }
     }
 
-
     pub(super) async fn request(&self, op: Op) -> Result<Done, StoreError> {
-        self.submit(op).await?.await.map_err(|_| StoreError::Closed)?
+        self.submit(op)
+            .await?
+            .await
+            .map_err(|_| StoreError::Closed)?
     }
 
     /// Queues a request; waits while the queue is full.
@@ -248,22 +281,39 @@ impl DiskHandle {
         &self,
         op: Op,
     ) -> Result<oneshot::Receiver<Result<Done, StoreError>>, StoreError> {
-        let weight = u32::try_from(op.weight()).unwrap_or(u32::MAX).min(self.inner.queue_bytes);
+        let weight = u32::try_from(op.weight())
+            .unwrap_or(u32::MAX)
+            .min(self.inner.queue_bytes);
         let queue = Arc::clone(&self.inner.queue);
-        let share = queue.acquire_many_owned(weight).await.map_err(|_| StoreError::Closed)?;
+        let share = queue
+            .acquire_many_owned(weight)
+            .await
+            .map_err(|_| StoreError::Closed)?;
         let (answer, result) = oneshot::channel();
-        self.send(Mail::Request(Request { op, answer, _share: Some(share) }));
+        self.send(Mail::Request(Request {
+            op,
+            answer,
+            _share: Some(share),
+        }));
         Ok(result)
     }
 
     /// Forgets a stream; never waits.
     pub(super) fn abandon(&self, stream: u64) {
         let (answer, _) = oneshot::channel();
-        self.send(Mail::Request(Request { op: Op::Abandon { stream }, answer, _share: None }));
+        self.send(Mail::Request(Request {
+            op: Op::Abandon { stream },
+            answer,
+            _share: None,
+        }));
     }
 
     fn send(&self, mail: Mail) {
-        let mailbox = self.inner.mailbox.lock().unwrap_or_else(PoisonError::into_inner);
+        let mailbox = self
+            .inner
+            .mailbox
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         // The thread is gone only after a stop: the answer's channel tells.
         let _ = mailbox.send(mail);
     }
@@ -295,7 +345,8 @@ fn admit(
     if epoch < current {
         return Err(StoreError::StaleEpoch { current });
     }
-    if let Some(stat) = catalog.stat(shard)?.filter(|stat| !stat.damaged) {
+    let stored = catalog.stat(shard)?.filter(|stat| !stat.damaged);
+    if let Some(stat) = stored.filter(|_| !catalog.is_suspect(shard.volume)) {
         if stat.len != total_len {
             return Err(StoreError::Conflict { shard });
         }
@@ -303,7 +354,11 @@ fn admit(
     }
     let DiskSpace { free, reserve, .. } = space(catalog)?;
     if free < reserve.saturating_add(total_len) {
-        return Err(StoreError::Full { free, reserve, needed: total_len });
+        return Err(StoreError::Full {
+            free,
+            reserve,
+            needed: total_len,
+        });
     }
     Ok(None)
 }

@@ -118,7 +118,14 @@ fn decode_entry(bytes: &mut &[u8]) -> Option<(ShardKey, Entry)> {
     let lsn = bytes.try_get_u64_le().ok()?;
     let epoch = Epoch(bytes.try_get_u32_le().ok()?);
     if !live {
-        return Some((key, Entry { lsn, epoch, extent: None }));
+        return Some((
+            key,
+            Entry {
+                lsn,
+                epoch,
+                extent: None,
+            },
+        ));
     }
     let len = bytes.try_get_u64_le().ok()?;
     let cells = bytes.try_get_u32_le().ok()?;
@@ -126,14 +133,32 @@ fn decode_entry(bytes: &mut &[u8]) -> Option<(ShardKey, Entry)> {
     let known = bytes.try_get_u8().ok()? != 0;
     let (digest, rest) = bytes.split_first_chunk::<32>()?;
     *bytes = rest;
-    let records = bytes.try_get_u16_le().ok().filter(|&n| u32::from(n) <= RECORDS_MAX)?;
+    let records = bytes
+        .try_get_u16_le()
+        .ok()
+        .filter(|&n| u32::from(n) <= RECORDS_MAX)?;
     if u32::from(records) != cells.div_ceil(u32::from(record_cells)) {
         return None;
     }
-    let records = (0..records).map(|_| bytes.try_get_u32_le().ok()).collect::<Option<_>>()?;
+    let records = (0..records)
+        .map(|_| bytes.try_get_u32_le().ok())
+        .collect::<Option<_>>()?;
     let digest = known.then_some(*digest);
-    let extent = Extent { len, cells, record_cells, digest, records };
-    Some((key, Entry { lsn, epoch, extent: Some(extent) }))
+    let extent = Extent {
+        len,
+        cells,
+        record_cells,
+        digest,
+        records,
+    };
+    Some((
+        key,
+        Entry {
+            lsn,
+            epoch,
+            extent: Some(extent),
+        },
+    ))
 }
 
 impl Index {
@@ -165,20 +190,36 @@ impl Index {
         if id.place(0).crc(&keys) != u32_at(&head, 56) {
             return Err(BadIndex);
         }
-        let first_keys = keys.as_chunks().0.iter().map(ShardKey::from_bytes).collect();
-        Ok(Self { id, facts, first_keys })
+        let first_keys = keys
+            .as_chunks()
+            .0
+            .iter()
+            .map(ShardKey::from_bytes)
+            .collect();
+        Ok(Self {
+            id,
+            facts,
+            first_keys,
+        })
     }
 
     /// Finds the entry for `key`.
     pub(super) fn find(&self, file: &dyn File, key: ShardKey) -> Result<Option<Entry>, BadIndex> {
-        let Some(block) = self.block_of(key) else { return Ok(None) };
+        let Some(block) = self.block_of(key) else {
+            return Ok(None);
+        };
         let entries = self.block(file, block)?;
-        Ok(entries.into_iter().find(|(found, _)| *found == key).map(|(_, entry)| entry))
+        Ok(entries
+            .into_iter()
+            .find(|(found, _)| *found == key)
+            .map(|(_, entry)| entry))
     }
 
     /// The number of the block that `key` would be in, from 0; None below the first key.
     pub(super) fn block_of(&self, key: ShardKey) -> Option<usize> {
-        self.first_keys.partition_point(|first| *first <= key).checked_sub(1)
+        self.first_keys
+            .partition_point(|first| *first <= key)
+            .checked_sub(1)
     }
 
     /// How many blocks of entries there are.
@@ -203,8 +244,7 @@ impl Index {
 
 fn read_block(file: &dyn File, place: Place) -> Result<[u8; BLOCK], BadIndex> {
     let mut bytes = [0; BLOCK];
-    let read: io::Result<()> =
-        read_exact_at(file, &mut bytes, u64::from(place.block) * BLOCK_LEN);
+    let read: io::Result<()> = read_exact_at(file, &mut bytes, u64::from(place.block) * BLOCK_LEN);
     read.map_err(|_| BadIndex)?;
     if place.crc(&bytes[..BLOCK - CRC_LEN]) != u32_at(&bytes, BLOCK - CRC_LEN) {
         return Err(BadIndex);

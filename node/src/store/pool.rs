@@ -34,7 +34,13 @@ impl ReadPool {
             joins.push(thread.spawn(move || work(&receiver))?);
         }
         let slots = Arc::new(Semaphore::new(threads + waiting_max));
-        Ok((Self { jobs: Arc::new(Mutex::new(Some(sender))), slots }, joins))
+        Ok((
+            Self {
+                jobs: Arc::new(Mutex::new(Some(sender))),
+                slots,
+            },
+            joins,
+        ))
     }
 
     /// Runs `job` on one of the threads and returns what it returns.
@@ -43,7 +49,10 @@ impl ReadPool {
         job: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let slots = Arc::clone(&self.slots);
-        let slot = slots.acquire_owned().await.map_err(|_| StoreError::Closed)?;
+        let slot = slots
+            .acquire_owned()
+            .await
+            .map_err(|_| StoreError::Closed)?;
         let (answer, result) = oneshot::channel();
         let job: Job = Box::new(move || {
             // Who no longer waits does not want to know, and costs no reading either.
@@ -63,7 +72,10 @@ impl ReadPool {
     /// Takes no more jobs; the threads end when those they have are done.
     pub(super) fn stop(&self) {
         self.slots.close();
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.jobs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
     }
 }
 

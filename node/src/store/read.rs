@@ -3,9 +3,7 @@
 
 use super::catalog::{Catalog, Located, Volume, page_of};
 use super::error::StoreError;
-use super::record::{
-    BLOCK_LEN, CELL_LEN, CRC_LEN, Cell, HEADER_LEN, Header, Kind, crc32c, u32_at,
-};
+use super::record::{BLOCK_LEN, CELL_LEN, CRC_LEN, Cell, HEADER_LEN, Header, Kind, crc32c, u32_at};
 use super::scan::FileId;
 use super::shard::{Entry, RECORD_LOST, ShardId, ShardKey, ShardStat};
 use crate::fs::{File, read_exact_at};
@@ -22,8 +20,13 @@ impl Catalog {
     pub(super) fn stat(&self, shard: ShardId) -> Result<Option<ShardStat>, StoreError> {
         Ok(self.find(shard)?.map(|located| {
             let Located { epoch, extent, .. } = located;
-            let entry = Entry { lsn: located.lsn, epoch, extent: Some(extent) };
-            self.stat_of(shard, &entry).expect("an entry with an extent")
+            let entry = Entry {
+                lsn: located.lsn,
+                epoch,
+                extent: Some(extent),
+            };
+            self.stat_of(shard, &entry)
+                .expect("an entry with an extent")
         }))
     }
 
@@ -114,10 +117,17 @@ impl Catalog {
         after: Option<(BlobId, u32)>,
         max: usize,
     ) -> Result<Vec<ShardStat>, StoreError> {
-        let Some(volume) = self.volume(volume) else { return Ok(Vec::new()) };
+        let Some(volume) = self.volume(volume) else {
+            return Ok(Vec::new());
+        };
         let mut from = Some(ShardKey::MIN);
         if let Some((blob, segment)) = after {
-            from = ShardKey { blob, segment, member: u8::MAX }.next();
+            from = ShardKey {
+                blob,
+                segment,
+                member: u8::MAX,
+            }
+            .next();
         }
         let mut found: Vec<ShardStat> = Vec::new();
         while let Some(start) = from {
@@ -155,8 +165,14 @@ impl Catalog {
         }
         pages.retain(|(_, page)| !page.is_empty());
         // Up to the shortest reach, every page has all there is.
-        let reach = pages.iter().filter_map(|(_, page)| page.last()).map(|(key, _)| *key).min();
-        let Some(reach) = reach else { return Ok((BTreeMap::new(), None)) };
+        let reach = pages
+            .iter()
+            .filter_map(|(_, page)| page.last())
+            .map(|(key, _)| *key)
+            .min();
+        let Some(reach) = reach else {
+            return Ok((BTreeMap::new(), None));
+        };
         let mut merged: BTreeMap<ShardKey, (u32, Entry)> = BTreeMap::new();
         for (seq, page) in pages {
             for (key, entry) in page.into_iter().take_while(|(key, _)| *key <= reach) {
@@ -194,7 +210,11 @@ impl RecordPart {
         let per_record = u64::from(extent.record_cells);
         let record = cell / per_record;
         let base = record * per_record;
-        let block = extent.records.get(record as usize).copied().unwrap_or(RECORD_LOST);
+        let block = extent
+            .records
+            .get(record as usize)
+            .copied()
+            .unwrap_or(RECORD_LOST);
         Self {
             block,
             base,
@@ -220,13 +240,19 @@ impl RecordPart {
         let lead = if self.skip == 0 { HEADER_LEN } else { 0 };
         let within = HEADER_LEN as u64 + self.skip * (CELL_LEN + CRC_LEN) as u64 - lead as u64;
         let lens: Vec<usize> = (self.skip..self.skip + self.count)
-            .map(|cell| self.rest.saturating_sub(cell * CELL_LEN as u64).min(CELL_LEN as u64))
+            .map(|cell| {
+                self.rest
+                    .saturating_sub(cell * CELL_LEN as u64)
+                    .min(CELL_LEN as u64)
+            })
             .map(|len| len as usize)
             .collect();
         let total = lead + lens.iter().map(|len| len + CRC_LEN).sum::<usize>();
         let mut bytes = vec![0; total];
         let offset = u64::from(self.block) * BLOCK_LEN + within;
-        let Ok(()) = read_exact_at(file, &mut bytes, offset) else { return Err(first) };
+        let Ok(()) = read_exact_at(file, &mut bytes, offset) else {
+            return Err(first);
+        };
         if lead > 0 && !self.is_header(&bytes, id, shard) {
             return Err(first);
         }
@@ -245,7 +271,9 @@ impl RecordPart {
     }
 
     fn is_header(&self, bytes: &[u8], id: FileId, shard: ShardId) -> bool {
-        let Some(head) = bytes.first_chunk() else { return false };
+        let Some(head) = bytes.first_chunk() else {
+            return false;
+        };
         Header::decode(head, id.place(self.block)).is_ok_and(|header| {
             header.kind == Kind::Cells
                 && header.volume == shard.volume

@@ -189,7 +189,11 @@ impl Header {
             stream: u32_at(bytes, 48),
             synced: u32_at(bytes, 52),
         };
-        if header.is_sound(place.block) { Ok(header) } else { Err(HeaderFault::Bad) }
+        if header.is_sound(place.block) {
+            Ok(header)
+        } else {
+            Err(HeaderFault::Bad)
+        }
     }
 
     /// The limits that the rest of the code relies on.
@@ -227,7 +231,10 @@ impl Header {
     pub(super) fn cell_span(&self, index: u16) -> (usize, usize) {
         let offset = HEADER_LEN + usize::from(index) * (CELL_LEN + CRC_LEN);
         let before = usize::from(index) * CELL_LEN;
-        (offset, (self.length as usize).saturating_sub(before).min(CELL_LEN))
+        (
+            offset,
+            (self.length as usize).saturating_sub(before).min(CELL_LEN),
+        )
     }
 }
 
@@ -247,7 +254,10 @@ pub(super) struct Footer {
 }
 
 impl Footer {
-    pub(super) const BLANK: Self = Self { digest: [0; 32], total: 0 };
+    pub(super) const BLANK: Self = Self {
+        digest: [0; 32],
+        total: 0,
+    };
 
     fn encode(&self, place: Place, lsn: u64) -> [u8; FOOTER_LEN] {
         let mut bytes = [0; FOOTER_LEN];
@@ -266,7 +276,10 @@ impl Footer {
         }
         let mut digest = [0; 32];
         digest.copy_from_slice(&bytes[..32]);
-        Some(Self { digest, total: u64_at(bytes, 32) })
+        Some(Self {
+            digest,
+            total: u64_at(bytes, 32),
+        })
     }
 
     /// Covers the record's `lsn` too: a footer left from an earlier record is not this one's.

@@ -24,7 +24,9 @@ pub(super) fn format(
     root: &Path,
     superblock: &Superblock,
 ) -> Result<(), StoreError> {
-    let paths = Paths { root: root.to_path_buf() };
+    let paths = Paths {
+        root: root.to_path_buf(),
+    };
     let entries = fs.list(root).map_err(failed("list", root))?;
     // An empty `chunks` is what an interrupted formatting leaves.
     let mut has_chunks = false;
@@ -33,14 +35,21 @@ pub(super) fn format(
         match name.as_str() {
             "lost+found" | "superblock.tmp" => {}
             "chunks" if is_empty(fs, &paths.chunks())? => has_chunks = true,
-            _ => return Err(StoreError::NotEmpty { path: root.to_path_buf(), name }),
+            _ => {
+                return Err(StoreError::NotEmpty {
+                    path: root.to_path_buf(),
+                    name,
+                });
+            }
         }
     }
     if !has_chunks {
         let chunks = paths.chunks();
-        fs.create_dir(&chunks).map_err(failed("create directory", &chunks))?;
+        fs.create_dir(&chunks)
+            .map_err(failed("create directory", &chunks))?;
     }
-    fs.sync_dir(root).map_err(failed("sync the directory", root))?;
+    fs.sync_dir(root)
+        .map_err(failed("sync the directory", root))?;
     superblock.write(fs, root)
 }
 
@@ -56,14 +65,23 @@ pub(super) fn open(
     disk: Option<DiskId>,
     settings: StoreSettings,
 ) -> Result<Core, StoreError> {
-    let paths = Paths { root: root.to_path_buf() };
+    let paths = Paths {
+        root: root.to_path_buf(),
+    };
     let superblock = Superblock::read(fs.as_ref(), root)?;
     if superblock.cluster != cluster {
         let (disk, found) = (superblock.disk, superblock.cluster);
-        return Err(StoreError::ForeignCluster { disk, found, expected: cluster });
+        return Err(StoreError::ForeignCluster {
+            disk,
+            found,
+            expected: cluster,
+        });
     }
     if let Some(expected) = disk.filter(|disk| *disk != superblock.disk) {
-        return Err(StoreError::ForeignDisk { found: superblock.disk, expected });
+        return Err(StoreError::ForeignDisk {
+            found: superblock.disk,
+            expected,
+        });
     }
     let lock = take_lock(fs.as_ref(), &paths)?;
     let catalog = Arc::new(Catalog::new(fs, paths, superblock, settings));
@@ -76,8 +94,16 @@ pub(super) fn open(
         _lock: lock,
     };
     let chunks = core.catalog.paths.chunks();
-    core.catalog.fs.sync_dir(&chunks).map_err(failed("sync the directory", &chunks))?;
-    for entry in core.catalog.fs.list(&chunks).map_err(failed("list", &chunks))? {
+    core.catalog
+        .fs
+        .sync_dir(&chunks)
+        .map_err(failed("sync the directory", &chunks))?;
+    for entry in core
+        .catalog
+        .fs
+        .list(&chunks)
+        .map_err(failed("list", &chunks))?
+    {
         if let Some(volume) = number(&entry.name).filter(|_| entry.is_dir) {
             core.recover_volume(VolumeId(volume))?;
         }
@@ -88,9 +114,9 @@ pub(super) fn open(
 fn take_lock(fs: &dyn FileSystem, paths: &Paths) -> Result<Box<dyn DirLock>, StoreError> {
     let path = paths.lock();
     match fs.lock(&path) {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            Err(StoreError::Locked { path: paths.root.clone() })
-        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(StoreError::Locked {
+            path: paths.root.clone(),
+        }),
         result => result.map_err(failed("lock", &path)),
     }
 }
@@ -115,12 +141,20 @@ struct Recovery {
 impl Core {
     fn recover_volume(&mut self, volume: VolumeId) -> Result<(), StoreError> {
         let present = self.files_of(volume)?;
-        let newest = present.iter().filter(|(_, files)| files.chunk).map(|(seq, _)| *seq).max();
+        let newest = present
+            .iter()
+            .filter(|(_, files)| files.chunk)
+            .map(|(seq, _)| *seq)
+            .max();
         let mut recovery = Recovery::default();
         recovery.writer.seq_next = present.keys().max().map_or(0, |seq| seq + 1);
         for (seq, files) in present {
             let id = self.catalog.file_id(volume, seq);
-            let index = if files.index { self.load_index(id) } else { None };
+            let index = if files.index {
+                self.load_index(id)
+            } else {
+                None
+            };
             match index {
                 Some(index) => {
                     if !files.chunk {
@@ -139,9 +173,17 @@ impl Core {
         if !recovery.writer.files.is_empty() {
             // After a mere kill the names, too, may so far be in memory only.
             let dir = self.catalog.paths.volume(volume);
-            self.catalog.fs.sync_dir(&dir).map_err(failed("sync the directory", &dir))?;
+            self.catalog
+                .fs
+                .sync_dir(&dir)
+                .map_err(failed("sync the directory", &dir))?;
         }
-        let Recovery { state, writer, lsn_max, left_behind } = recovery;
+        let Recovery {
+            state,
+            writer,
+            lsn_max,
+            left_behind,
+        } = recovery;
         self.lsn = self.lsn.max(lsn_max + 1);
         self.catalog.add_volume(Volume::new(volume, state));
         self.volumes.insert(volume, writer);
@@ -156,14 +198,19 @@ impl Core {
         let dir = self.catalog.paths.volume(volume);
         let mut present: BTreeMap<u32, Present> = BTreeMap::new();
         for entry in self.catalog.fs.list(&dir).map_err(failed("list", &dir))? {
-            let Some((stem, kind)) = entry.name.split_once('.') else { continue };
+            let Some((stem, kind)) = entry.name.split_once('.') else {
+                continue;
+            };
             let Some(seq) = number(stem) else { continue };
             match kind {
                 "chunk" => present.entry(seq).or_default().chunk = true,
                 "index" => present.entry(seq).or_default().index = true,
                 "tmp" => {
                     let path = dir.join(&entry.name);
-                    self.catalog.fs.remove(&path).map_err(failed("remove", &path))?;
+                    self.catalog
+                        .fs
+                        .remove(&path)
+                        .map_err(failed("remove", &path))?;
                 }
                 _ => {}
             }
@@ -208,7 +255,10 @@ impl Core {
         let repaired = repair(file.as_ref(), id, &found);
         if let Err(error) = repaired.map_err(failed("repair", &path)) {
             tracing::error!(error = %Chain(&error), "chunk file failed");
-            self.catalog.health.add_failed_file(self.catalog.settings.failed_files_max);
+            self.catalog
+                .health
+                .add_failed_file(self.catalog.settings.failed_files_max);
+            recovery.state.suspect = true;
             let source = Source::Memory(Arc::new(found.table));
             recovery.add_sealed(id, facts, source);
             return Ok(());
@@ -218,7 +268,13 @@ impl Core {
         growing.allocated = u64::from(found.end) * BLOCK_LEN;
         (growing.epoch, growing.lsn_max) = (found.epoch, found.lsn_max);
         recovery.writer.files.insert(id.seq, growing);
-        recovery.state.open.insert(id.seq, OpenView { file, table: found.table });
+        recovery.state.open.insert(
+            id.seq,
+            OpenView {
+                file,
+                table: found.table,
+            },
+        );
         if active && found.damage.is_empty() {
             recovery.writer.active = Some(id.seq);
         } else {
@@ -230,7 +286,9 @@ impl Core {
     fn note_scan(&self, id: FileId, found: &Scan, had_index: bool) {
         let torn = found.torn.len() + usize::from(found.tail_torn);
         let unreadable = usize::from(found.unreadable);
-        self.catalog.health.add_regions(found.damage.len() + unreadable, torn);
+        self.catalog
+            .health
+            .add_regions(found.damage.len() + unreadable, torn);
         if had_index {
             self.catalog.health.add_rebuilt_index();
         }
@@ -244,30 +302,43 @@ impl Core {
     /// space must have had some: it stays, and counts as damage.
     fn drop_blank(&self, file: &dyn File, path: &Path) -> Result<bool, StoreError> {
         let len = file.len().map_err(failed("measure", path))?;
-        if len > self.catalog.settings.grow_min.max(self.catalog.settings.file_len_max / 16) {
+        if len > self.catalog.settings.grow_min.max(BLOCK_LEN) {
             self.catalog.health.add_regions(1, 0);
             return Ok(false);
         }
-        self.catalog.fs.remove(path).map_err(failed("remove", path))?;
+        self.catalog
+            .fs
+            .remove(path)
+            .map_err(failed("remove", path))?;
         Ok(true)
     }
 
     /// Remembers the shards of which a record is gone.
     fn report_damaged(&self, id: VolumeId) -> Result<(), StoreError> {
-        let Some(volume) = self.catalog.volume(id) else { return Ok(()) };
+        let Some(volume) = self.catalog.volume(id) else {
+            return Ok(());
+        };
         let mut suspects = Vec::new();
         {
             let state = volume.read();
             let tables = state.open.values().map(|view| &view.table);
             for (key, entry) in tables.flatten() {
-                if entry.extent.as_ref().is_some_and(|extent| !extent.is_whole()) {
+                if entry
+                    .extent
+                    .as_ref()
+                    .is_some_and(|extent| !extent.is_whole())
+                {
                     suspects.push(*key);
                 }
             }
         }
         for key in suspects {
             let shard = key.of(id);
-            if self.catalog.find(shard)?.is_some_and(|located| !located.extent.is_whole()) {
+            if self
+                .catalog
+                .find(shard)?
+                .is_some_and(|located| !located.extent.is_whole())
+            {
                 self.catalog.report(shard, 0);
             }
         }
@@ -283,7 +354,9 @@ impl Recovery {
 
     fn add_sealed(&mut self, id: FileId, facts: SealedFacts, source: Source) {
         self.note(facts.epoch, facts.lsn_max);
-        self.state.sealed.insert(id.seq, Arc::new(Sealed::new(id, facts, source)));
+        self.state
+            .sealed
+            .insert(id.seq, Arc::new(Sealed::new(id, facts, source)));
     }
 }
 
@@ -292,7 +365,10 @@ impl Recovery {
 fn repair(file: &dyn File, id: FileId, found: &Scan) -> io::Result<()> {
     for Region { start, end } in &found.torn {
         let length = (end - start) * BLOCK_LEN as u32;
-        let header = Header { length, ..Header::bare(Kind::Skip, id.volume, Epoch(0)) };
+        let header = Header {
+            length,
+            ..Header::bare(Kind::Skip, id.volume, Epoch(0))
+        };
         let bytes = header.encode(id.place(*start));
         file.write_at(&[IoSlice::new(&bytes)], u64::from(*start) * BLOCK_LEN)?;
     }

@@ -34,9 +34,18 @@ pub(super) struct Staged {
 /// What readers see once it is durable.
 pub(super) enum Effect {
     /// A file's new last word on a shard.
-    Entry { volume: VolumeId, seq: u32, key: ShardKey, entry: Entry },
+    Entry {
+        volume: VolumeId,
+        seq: u32,
+        key: ShardKey,
+        entry: Entry,
+    },
     /// A shard's bytes mean nothing any more.
-    Dead { volume: VolumeId, seq: u32, extent: Extent },
+    Dead {
+        volume: VolumeId,
+        seq: u32,
+        extent: Extent,
+    },
     /// A stream came to its end.
     StreamEnd { stream: u64 },
     /// The volume is at this epoch, if not beyond.
@@ -46,7 +55,11 @@ pub(super) enum Effect {
 impl Staged {
     /// Nothing to write.
     pub(super) fn answered(answer: Result<Done, StoreError>) -> Self {
-        Self { touched: Vec::new(), effects: Vec::new(), answer }
+        Self {
+            touched: Vec::new(),
+            effects: Vec::new(),
+            answer,
+        }
     }
 }
 
@@ -81,8 +94,13 @@ impl Round {
 
     /// The files that must be synced.
     pub(super) fn durable_files(&self) -> BTreeSet<(VolumeId, u32)> {
-        let durable = self.staged.iter().filter(|staged| !staged.effects.is_empty());
-        durable.flat_map(|staged| staged.touched.iter().copied()).collect()
+        let durable = self
+            .staged
+            .iter()
+            .filter(|staged| !staged.effects.is_empty());
+        durable
+            .flat_map(|staged| staged.touched.iter().copied())
+            .collect()
     }
 }
 
@@ -98,7 +116,14 @@ impl Core {
     }
 
     fn try_stage_append(&mut self, append: Append) -> Result<Staged, StoreError> {
-        let Append { stream, shard, epoch, first_cell, cells, last } = append;
+        let Append {
+            stream,
+            shard,
+            epoch,
+            first_cell,
+            cells,
+            last,
+        } = append;
         if let Some(Stream::Failed(error)) = self.streams.get(&stream) {
             return Err(error.clone());
         }
@@ -111,7 +136,10 @@ impl Core {
         let total = u64::from(first_cell) * CELL_LEN as u64 + length as u64;
         // Before anything is placed: a record with the last mark makes the shard visible.
         if last.is_some_and(|(len, _)| len != total) {
-            return Err(StoreError::Malformed { shard, what: "length differs from its cells" });
+            return Err(StoreError::Malformed {
+                shard,
+                what: "length differs from its cells",
+            });
         }
         let mut older = None;
         if let Some((len, digest)) = last {
@@ -120,14 +148,17 @@ impl Core {
                     self.forget_stream(stream);
                     return Ok(Staged::answered(Ok(Done::Stored(receipt))));
                 }
-                Before::Damaged(seq, extent) => older = Some((seq, extent)),
+                Before::Doubtful(seq, extent) => older = Some((seq, extent)),
                 Before::Nothing => {}
             }
         }
         let record_cells = cell_count;
         self.join_stream(stream, shard, first_cell, record_cells, length as u64)?;
         let Some(Stream::Writing(writing)) = self.streams.get(&stream) else {
-            return Err(StoreError::Malformed { shard, what: "stream is unknown" });
+            return Err(StoreError::Malformed {
+                shard,
+                what: "stream is unknown",
+            });
         };
         let seq = writing.seq;
         let header = Header {
@@ -142,16 +173,28 @@ impl Core {
         let digest = last.map_or([0; 32], |(_, digest)| digest);
         let footer = Footer { digest, total };
         let lsn = self.lsn;
-        let record = NewRecord { header, cells: &cells, footer, claim: Claim::Shard };
+        let record = NewRecord {
+            header,
+            cells: &cells,
+            footer,
+            claim: Claim::Shard,
+        };
         let block = self.push(shard.volume, seq, record)?;
         let Some(Stream::Writing(writing)) = self.streams.get_mut(&stream) else {
-            return Err(StoreError::Malformed { shard, what: "stream is unknown" });
+            return Err(StoreError::Malformed {
+                shard,
+                what: "stream is unknown",
+            });
         };
         writing.records.push(block);
         writing.cells += u32::from(cell_count);
         let touched = vec![(shard.volume, seq)];
         let Some((len, digest)) = last else {
-            return Ok(Staged { touched, effects: Vec::new(), answer: Ok(Done::Written) });
+            return Ok(Staged {
+                touched,
+                effects: Vec::new(),
+                answer: Ok(Done::Written),
+            });
         };
         let extent = Extent {
             len,
@@ -160,16 +203,33 @@ impl Core {
             digest: Some(digest),
             records: writing.records.clone().into_boxed_slice(),
         };
-        let entry = Entry { lsn, epoch, extent: Some(extent) };
+        let entry = Entry {
+            lsn,
+            epoch,
+            extent: Some(extent),
+        };
         let volume = shard.volume;
         let mut effects = vec![
-            Effect::Entry { volume, seq, key: shard.key(), entry },
+            Effect::Entry {
+                volume,
+                seq,
+                key: shard.key(),
+                entry,
+            },
             Effect::StreamEnd { stream },
             Effect::Fence { volume, epoch },
         ];
-        effects.extend(older.map(|(seq, extent)| Effect::Dead { volume, seq, extent }));
+        effects.extend(older.map(|(seq, extent)| Effect::Dead {
+            volume,
+            seq,
+            extent,
+        }));
         let answer = Ok(Done::Stored(Receipt { len, digest, epoch }));
-        Ok(Staged { touched, effects, answer })
+        Ok(Staged {
+            touched,
+            effects,
+            answer,
+        })
     }
 
     /// Finds the stream's file, or gives it one with its first record.
@@ -187,10 +247,17 @@ impl Core {
                 && record_cells <= writing.record_cells
                 && writing.records.len() < RECORDS_MAX as usize;
             let what = "records are not in order";
-            return if in_order { Ok(()) } else { Err(StoreError::Malformed { shard, what }) };
+            return if in_order {
+                Ok(())
+            } else {
+                Err(StoreError::Malformed { shard, what })
+            };
         }
         if first_cell != 0 {
-            return Err(StoreError::Malformed { shard, what: "stream does not begin at cell 0" });
+            return Err(StoreError::Malformed {
+                shard,
+                what: "stream does not begin at cell 0",
+            });
         }
         let len = record_len(record_cells, length);
         let seq = self.active_file(shard.volume, len, Claim::Shard)?;
@@ -199,17 +266,27 @@ impl Core {
         {
             file.streams.insert(stream);
         }
-        let writing = Writing { shard, seq, record_cells, cells: 0, records: Vec::new() };
+        let writing = Writing {
+            shard,
+            seq,
+            record_cells,
+            cells: 0,
+            records: Vec::new(),
+        };
         self.streams.insert(stream, Stream::Writing(writing));
         Ok(())
     }
 
     pub(super) fn stage_delete(&mut self, shards: &[ShardId]) -> Result<Staged, StoreError> {
-        let mut doomed: BTreeMap<VolumeId, Vec<(ShardKey, u32, Extent)>> = BTreeMap::new();
+        let mut doomed: BTreeMap<VolumeId, Vec<Doomed>> = BTreeMap::new();
         for shard in shards.iter().copied().collect::<BTreeSet<_>>() {
-            if let Some(located) = self.catalog.find(shard)? {
-                let grave = (shard.key(), located.seq, located.extent);
-                doomed.entry(shard.volume).or_default().push(grave);
+            let located = self.catalog.find(shard)?;
+            if located.is_some() || self.catalog.is_suspect(shard.volume) {
+                let remains = located.map(|located| (located.seq, located.extent));
+                doomed
+                    .entry(shard.volume)
+                    .or_default()
+                    .push((shard.key(), remains));
             }
         }
         let mut staged = Staged::answered(Ok(Done::Deleted));
@@ -229,16 +306,19 @@ impl Core {
     fn bury_shards(
         &mut self,
         volume: VolumeId,
-        doomed: &[(ShardKey, u32, Extent)],
+        doomed: &[Doomed],
         staged: &mut Staged,
     ) -> Result<(), StoreError> {
         let lsn = self.lsn_of_next(volume, doomed.len())?;
-        let graves: Vec<(ShardKey, u64)> = doomed.iter().map(|(key, _, _)| (*key, lsn)).collect();
+        let graves: Vec<(ShardKey, u64)> = doomed.iter().map(|(key, _)| (*key, lsn)).collect();
         let seq = self.push_tombstone(volume, &graves, &mut staged.effects)?;
         staged.touched.push((volume, seq));
-        for (_, seq, extent) in doomed {
-            let (seq, extent) = (*seq, extent.clone());
-            staged.effects.push(Effect::Dead { volume, seq, extent });
+        for (seq, extent) in doomed.iter().filter_map(|(_, remains)| remains.clone()) {
+            staged.effects.push(Effect::Dead {
+                volume,
+                seq,
+                extent,
+            });
         }
         Ok(())
     }
@@ -266,11 +346,32 @@ impl Core {
         };
         let seq = self.active_file(volume, header.record_len(), Claim::Reserve)?;
         let cells = [(body.clone(), crc32c(&body))];
-        let footer = Footer { digest: [0; 32], total: body.len() as u64 };
-        self.push(volume, seq, NewRecord { header, cells: &cells, footer, claim: Claim::Reserve })?;
+        let footer = Footer {
+            digest: [0; 32],
+            total: body.len() as u64,
+        };
+        self.push(
+            volume,
+            seq,
+            NewRecord {
+                header,
+                cells: &cells,
+                footer,
+                claim: Claim::Reserve,
+            },
+        )?;
         for (key, lsn) in graves {
-            let entry = Entry { lsn: *lsn, epoch, extent: None };
-            effects.push(Effect::Entry { volume, seq, key: *key, entry });
+            let entry = Entry {
+                lsn: *lsn,
+                epoch,
+                extent: None,
+            };
+            effects.push(Effect::Entry {
+                volume,
+                seq,
+                key: *key,
+                entry,
+            });
         }
         Ok(seq)
     }
@@ -287,7 +388,16 @@ impl Core {
         let header = Header::bare(Kind::Fence, volume, epoch);
         let seq = self.active_file(volume, header.record_len(), Claim::Reserve)?;
         let footer = Footer::BLANK;
-        self.push(volume, seq, NewRecord { header, cells: &[], footer, claim: Claim::Reserve })?;
+        self.push(
+            volume,
+            seq,
+            NewRecord {
+                header,
+                cells: &[],
+                footer,
+                claim: Claim::Reserve,
+            },
+        )?;
         Ok(Staged {
             touched: vec![(volume, seq)],
             effects: vec![Effect::Fence { volume, epoch }],
@@ -298,7 +408,12 @@ impl Core {
     /// Makes a durable change visible.
     pub(super) fn show(&mut self, effect: Effect) {
         match effect {
-            Effect::Entry { volume, seq, key, entry } => {
+            Effect::Entry {
+                volume,
+                seq,
+                key,
+                entry,
+            } => {
                 self.catalog.health.forget_damaged(key.of(volume));
                 if let Some(volume) = self.catalog.volume(volume)
                     && let Some(view) = volume.write().open.get_mut(&seq)
@@ -306,7 +421,11 @@ impl Core {
                     remember(&mut view.table, key, entry);
                 }
             }
-            Effect::Dead { volume, seq, extent } => self.bury(volume, seq, extent),
+            Effect::Dead {
+                volume,
+                seq,
+                extent,
+            } => self.bury(volume, seq, extent),
             Effect::StreamEnd { stream } => self.forget_stream(stream),
             Effect::Fence { volume, epoch } => {
                 if let Some(volume) = self.catalog.volume(volume) {
@@ -318,12 +437,15 @@ impl Core {
     }
 }
 
+/// A shard to delete, and where its bytes are.
+type Doomed = (ShardKey, Option<(u32, Extent)>);
+
 /// What the disk has under a shard's name.
 enum Before {
     Nothing,
     Same(Receipt),
     /// It is to be replaced.
-    Damaged(u32, Extent),
+    Doubtful(u32, Extent),
 }
 
 fn stored_before(
@@ -332,12 +454,20 @@ fn stored_before(
     len: u64,
     digest: [u8; 32],
 ) -> Result<Before, StoreError> {
-    let Some(located) = catalog.find(shard)? else { return Ok(Before::Nothing) };
-    if !located.extent.is_whole() || catalog.health.is_damaged(shard) {
-        return Ok(Before::Damaged(located.seq, located.extent));
+    let Some(located) = catalog.find(shard)? else {
+        return Ok(Before::Nothing);
+    };
+    let damaged = !located.extent.is_whole() || catalog.health.is_damaged(shard);
+    let same = located.extent.len == len && located.extent.digest == Some(digest);
+    if damaged || (same && catalog.is_suspect(shard.volume)) {
+        return Ok(Before::Doubtful(located.seq, located.extent));
     }
-    if located.extent.len == len && located.extent.digest == Some(digest) {
-        return Ok(Before::Same(Receipt { len, digest, epoch: located.epoch }));
+    if same {
+        return Ok(Before::Same(Receipt {
+            len,
+            digest,
+            epoch: located.epoch,
+        }));
     }
     Err(StoreError::Conflict { shard })
 }
@@ -358,7 +488,11 @@ fn check_form(
         return Err(malformed("wrong number of cells in a record"));
     }
     let all_full = full.iter().all(|(bytes, _)| bytes.len() == CELL_LEN);
-    let tail_fits = if last { (1..=CELL_LEN).contains(&tail.len()) } else { tail.len() == CELL_LEN };
+    let tail_fits = if last {
+        (1..=CELL_LEN).contains(&tail.len())
+    } else {
+        tail.len() == CELL_LEN
+    };
     if !all_full || !tail_fits {
         return Err(malformed("cell of a wrong length"));
     }

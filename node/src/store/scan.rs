@@ -41,7 +41,11 @@ pub(super) struct FileId {
 
 impl FileId {
     pub(super) fn place(self, block: u32) -> Place {
-        Place { disk: self.disk, file: self.seq, block }
+        Place {
+            disk: self.disk,
+            file: self.seq,
+            block,
+        }
     }
 }
 
@@ -82,15 +86,33 @@ impl Found {
 
 /// Scans the whole of `file`.
 pub(super) fn scan(file: &dyn File, id: FileId, path: &Path) -> Result<Scan, StoreError> {
-    let len = file.len().map_err(|error| StoreError::io("measure", path, error))?;
-    let mut scanner = Scanner { id, window: Window::new(file, len), path };
+    let len = file
+        .len()
+        .map_err(|error| StoreError::io("measure", path, error))?;
+    let mut scanner = Scanner {
+        id,
+        window: Window::new(file, len),
+        path,
+    };
     let mut records = scanner.walk()?;
-    let synced = records.iter().map(|found| found.header.synced).max().unwrap_or(0);
+    let synced = records
+        .iter()
+        .map(|found| found.header.synced)
+        .max()
+        .unwrap_or(0);
     for found in records.iter_mut().filter(|found| found.block >= synced) {
         found.good = scanner.check(found);
     }
-    let end = records.iter().filter(|found| found.good).map(Found::end).max().unwrap_or(0);
-    let mut scan = Scan { end: end.max(synced), ..Scan::default() };
+    let end = records
+        .iter()
+        .filter(|found| found.good)
+        .map(Found::end)
+        .max()
+        .unwrap_or(0);
+    let mut scan = Scan {
+        end: end.max(synced),
+        ..Scan::default()
+    };
     classify(&mut scan, &records, synced);
     scan.tail_torn = scanner.has_bytes(scan.end);
     records.retain(|found| found.good);
@@ -103,7 +125,11 @@ pub(super) fn scan(file: &dyn File, id: FileId, path: &Path) -> Result<Scan, Sto
 fn classify(scan: &mut Scan, records: &[Found], synced: u32) {
     let mut bad = |start: u32, end: u32| {
         let region = Region { start, end };
-        if start < synced { scan.damage.push(region) } else { scan.torn.push(region) }
+        if start < synced {
+            scan.damage.push(region)
+        } else {
+            scan.torn.push(region)
+        }
     };
     let mut next = 0;
     for found in records.iter().filter(|found| found.good) {
@@ -130,7 +156,11 @@ fn assemble(scan: &mut Scan, records: &[Found], scanner: &mut Scanner<'_>) {
                     let parts = streams.remove(&found.header.stream).unwrap_or_default();
                     if let Some(extent) = extent(&parts, found, &scan.damage) {
                         let (lsn, epoch) = (found.header.lsn, found.header.epoch);
-                        let entry = Entry { lsn, epoch, extent: Some(extent) };
+                        let entry = Entry {
+                            lsn,
+                            epoch,
+                            extent: Some(extent),
+                        };
                         remember(&mut scan.table, found.header.key, entry);
                     }
                 }
@@ -139,11 +169,18 @@ fn assemble(scan: &mut Scan, records: &[Found], scanner: &mut Scanner<'_>) {
                 Some(graves) => {
                     for (key, lsn) in graves {
                         scan.lsn_max = scan.lsn_max.max(lsn);
-                        let entry = Entry { lsn, epoch: found.header.epoch, extent: None };
+                        let entry = Entry {
+                            lsn,
+                            epoch: found.header.epoch,
+                            extent: None,
+                        };
                         remember(&mut scan.table, key, entry);
                     }
                 }
-                None => scan.damage.push(Region { start: found.block, end: found.end() }),
+                None => scan.damage.push(Region {
+                    start: found.block,
+                    end: found.end(),
+                }),
             },
             Kind::Head | Kind::Fence | Kind::Mark | Kind::Skip => {}
         }
@@ -164,7 +201,10 @@ pub(super) fn remember(table: &mut Table, key: ShardKey, entry: Entry) {
 /// Where a shard lies, from its records; None where one is missing that was never durable.
 fn extent(parts: &[&Found], last: &Found, damage: &[Region]) -> Option<Extent> {
     let header = &last.header;
-    let full = parts.iter().find(|part| !part.header.last).map(|part| part.header.cells);
+    let full = parts
+        .iter()
+        .find(|part| !part.header.last)
+        .map(|part| part.header.cells);
     let record_cells = match full {
         Some(cells) => cells,
         None if header.first_cell == 0 => header.cells,
@@ -188,7 +228,10 @@ fn extent(parts: &[&Found], last: &Found, damage: &[Region]) -> Option<Extent> {
         len,
         cells: header.first_cell + u32::from(header.cells),
         record_cells,
-        digest: last.footer.filter(|footer| footer.total == len).map(|footer| footer.digest),
+        digest: last
+            .footer
+            .filter(|footer| footer.total == len)
+            .map(|footer| footer.digest),
         records: records.into_boxed_slice(),
     })
 }
@@ -211,7 +254,12 @@ impl Scanner<'_> {
                 (block, step) = (block + 1, SEARCH_STEP);
                 continue;
             };
-            let found = Found { block, header, footer: None, good: true };
+            let found = Found {
+                block,
+                header,
+                footer: None,
+                good: true,
+            };
             if found.end() > blocks {
                 (block, step) = (block + 1, SEARCH_STEP);
                 continue;
@@ -227,8 +275,12 @@ impl Scanner<'_> {
     fn header(&mut self, block: u32, step: usize) -> Result<Option<Header>, StoreError> {
         let place = self.id.place(block);
         let offset = u64::from(block) * BLOCK_LEN;
-        let Some(bytes) = self.window.get(offset, HEADER_LEN, step) else { return Ok(None) };
-        let Some(bytes) = bytes.first_chunk() else { return Ok(None) };
+        let Some(bytes) = self.window.get(offset, HEADER_LEN, step) else {
+            return Ok(None);
+        };
+        let Some(bytes) = bytes.first_chunk() else {
+            return Ok(None);
+        };
         match Header::decode(bytes, place) {
             Ok(header) if header.volume == self.id.volume => Ok(Some(header)),
             Ok(_) | Err(HeaderFault::Bad) => Ok(None),
@@ -243,7 +295,11 @@ impl Scanner<'_> {
     fn footer(&mut self, end: u32, found: &Found) -> Option<Footer> {
         let offset = u64::from(end) * BLOCK_LEN - FOOTER_LEN as u64;
         let bytes = self.window.get(offset, FOOTER_LEN, STEP)?;
-        Footer::decode(bytes.first_chunk()?, self.id.place(found.block), found.header.lsn)
+        Footer::decode(
+            bytes.first_chunk()?,
+            self.id.place(found.block),
+            found.header.lsn,
+        )
     }
 
     /// Reads a record above the durable mark and checks all of it.
@@ -251,7 +307,9 @@ impl Scanner<'_> {
         if found.header.kind == Kind::Skip {
             return true;
         }
-        let Some(bytes) = self.record(found) else { return false };
+        let Some(bytes) = self.record(found) else {
+            return false;
+        };
         check_record(&bytes, &found.header, self.id.place(found.block)).is_some()
     }
 
@@ -293,7 +351,13 @@ struct Window<'a> {
 
 impl<'a> Window<'a> {
     fn new(file: &'a dyn File, len: u64) -> Self {
-        Self { file, len, start: 0, bytes: Vec::new(), unreadable: false }
+        Self {
+            file,
+            len,
+            start: 0,
+            bytes: Vec::new(),
+            unreadable: false,
+        }
     }
 
     /// Returns `len` bytes at `offset`, reading `ahead`; None beyond the end or where the disk

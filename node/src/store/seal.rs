@@ -34,16 +34,25 @@ impl Core {
 
     /// Seals one file. After an error it is sealed as far as it was durable before.
     pub(super) fn seal(&mut self, volume: VolumeId, seq: u32) {
-        let Some(writer) = self.volumes.get_mut(&volume) else { return };
+        let Some(writer) = self.volumes.get_mut(&volume) else {
+            return;
+        };
         if writer.active == Some(seq) {
             writer.active = None;
         }
-        let Some(mut file) = writer.files.remove(&seq) else { return };
+        let Some(mut file) = writer.files.remove(&seq) else {
+            return;
+        };
         match self.close_file(&mut file) {
             Ok(()) => self.show_sealed(&file),
             Err(error) => {
                 tracing::error!(%volume, file = seq, error = %Chain(&error), "sealing failed");
-                self.catalog.health.add_failed_file(self.catalog.settings.failed_files_max);
+                self.catalog
+                    .health
+                    .add_failed_file(self.catalog.settings.failed_files_max);
+                if let Some(volume) = self.catalog.volume(volume) {
+                    volume.write().suspect = true;
+                }
                 self.seal_failed(file);
             }
         }
@@ -61,13 +70,21 @@ impl Core {
     pub(super) fn mark(&mut self, file: &mut Growing) -> Result<(), StoreError> {
         let fs = Arc::clone(&self.catalog.fs);
         file.write()?;
-        file.sync(fs.as_ref())?;
-        let header = Header { lsn: self.lsn, ..Header::bare(Kind::Mark, file.id.volume, file.epoch) };
-        file.make_room(fs.as_ref(), &self.catalog.settings, header.record_len(), Claim::Reserve)?;
+        file.sync()?;
+        let header = Header {
+            lsn: self.lsn,
+            ..Header::bare(Kind::Mark, file.id.volume, file.epoch)
+        };
+        file.make_room(
+            fs.as_ref(),
+            &self.catalog.settings,
+            header.record_len(),
+            Claim::Reserve,
+        )?;
         self.lsn += 1;
         file.push(header, &[], &Footer::BLANK);
         file.write()?;
-        file.sync(fs.as_ref())
+        file.sync()
     }
 
     /// Seals a file that failed: nothing beyond what was durable counts.
@@ -84,8 +101,12 @@ impl Core {
 
     /// Writes the index and moves the file from the open to the sealed ones.
     fn show_sealed(&mut self, file: &Growing) {
-        let FileId { volume: id, seq, .. } = file.id;
-        let Some(volume) = self.catalog.volume(id) else { return };
+        let FileId {
+            volume: id, seq, ..
+        } = file.id;
+        let Some(volume) = self.catalog.volume(id) else {
+            return;
+        };
         let mut facts = SealedFacts {
             epoch: file.epoch,
             lsn_max: file.lsn_max,
@@ -94,12 +115,16 @@ impl Core {
         };
         let index = {
             let state = volume.read();
-            let Some(view) = state.open.get(&seq) else { return };
+            let Some(view) = state.open.get(&seq) else {
+                return;
+            };
             facts.entries = view.table.len() as u32;
             self.write_index(&view.table, file.id, facts)
         };
         let mut state = volume.write();
-        let Some(view) = state.open.remove(&seq) else { return };
+        let Some(view) = state.open.remove(&seq) else {
+            return;
+        };
         let source = match index {
             Ok(index) => Source::Disk(Arc::new(index)),
             Err(error) => {
@@ -109,7 +134,9 @@ impl Core {
                 Source::Memory(Arc::new(view.table))
             }
         };
-        state.sealed.insert(seq, Arc::new(Sealed::new(file.id, facts, source)));
+        state
+            .sealed
+            .insert(seq, Arc::new(Sealed::new(file.id, facts, source)));
     }
 
     /// Writes an index file, durably, and loads it.
@@ -121,10 +148,13 @@ impl Core {
     ) -> Result<Index, StoreError> {
         let path = self.catalog.paths.index(id.volume, id.seq);
         let bytes = encode(table, id, facts);
-        replace_file(self.catalog.fs.as_ref(), &path, &bytes)
-            .map_err(failed("write", &path))?;
+        replace_file(self.catalog.fs.as_ref(), &path, &bytes).map_err(failed("write", &path))?;
         self.catalog.files.forget(&path);
-        let file = self.catalog.files.get(&path).map_err(failed("open", &path))?;
+        let file = self
+            .catalog
+            .files
+            .get(&path)
+            .map_err(failed("open", &path))?;
         Index::load(file.as_ref(), id)
             .map_err(|_| StoreError::io("read back", &path, io::ErrorKind::InvalidData.into()))
     }
@@ -136,10 +166,19 @@ impl Core {
             std::mem::take(&mut *reindex.unwrap_or_else(std::sync::PoisonError::into_inner))
         };
         for (volume, seq) in bad {
-            let Some(volume) = self.catalog.volume(volume) else { continue };
-            let Some(sealed) = volume.read().sealed.get(&seq).cloned() else { continue };
-            let Source::Memory(table) = sealed.source() else { continue };
-            let facts = SealedFacts { entries: table.len() as u32, ..sealed.facts };
+            let Some(volume) = self.catalog.volume(volume) else {
+                continue;
+            };
+            let Some(sealed) = volume.read().sealed.get(&seq).cloned() else {
+                continue;
+            };
+            let Source::Memory(table) = sealed.source() else {
+                continue;
+            };
+            let facts = SealedFacts {
+                entries: table.len() as u32,
+                ..sealed.facts
+            };
             match self.write_index(&table, sealed.id, facts) {
                 Ok(index) => sealed.set_source(Source::Disk(Arc::new(index))),
                 Err(error) => {
@@ -158,7 +197,10 @@ impl Core {
         }
         self.seal_full();
         let volumes = std::mem::take(&mut self.volumes);
-        for mut file in volumes.into_values().flat_map(|volume| volume.files.into_values()) {
+        for mut file in volumes
+            .into_values()
+            .flat_map(|volume| volume.files.into_values())
+        {
             if let Err(error) = self.mark(&mut file) {
                 tracing::error!(path = %file.path.display(), error = %Chain(&error), "close");
                 self.catalog.health.add_write_error();

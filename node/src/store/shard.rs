@@ -18,13 +18,21 @@ pub struct ShardId {
 
 impl fmt::Display for ShardId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}/{}", self.volume, self.blob, self.segment, self.member)
+        write!(
+            f,
+            "{}/{}/{}/{}",
+            self.volume, self.blob, self.segment, self.member
+        )
     }
 }
 
 impl ShardId {
     pub(super) fn key(self) -> ShardKey {
-        ShardKey { blob: self.blob, segment: self.segment, member: self.member }
+        ShardKey {
+            blob: self.blob,
+            segment: self.segment,
+            member: self.member,
+        }
     }
 }
 
@@ -38,22 +46,43 @@ pub(super) struct ShardKey {
 
 impl ShardKey {
     pub(super) const LEN: usize = 13;
-    pub(super) const MIN: Self = Self { blob: BlobId(0), segment: 0, member: 0 };
+    pub(super) const MIN: Self = Self {
+        blob: BlobId(0),
+        segment: 0,
+        member: 0,
+    };
 
     pub(super) fn of(self, volume: VolumeId) -> ShardId {
-        ShardId { volume, blob: self.blob, segment: self.segment, member: self.member }
+        ShardId {
+            volume,
+            blob: self.blob,
+            segment: self.segment,
+            member: self.member,
+        }
     }
 
     /// The smallest key above this one; None for the last key of all.
     pub(super) fn next(self) -> Option<Self> {
-        let Self { blob, segment, member } = self;
+        let Self {
+            blob,
+            segment,
+            member,
+        } = self;
         if let Some(member) = member.checked_add(1) {
             return Some(Self { member, ..self });
         }
         if let Some(segment) = segment.checked_add(1) {
-            return Some(Self { blob, segment, member: 0 });
+            return Some(Self {
+                blob,
+                segment,
+                member: 0,
+            });
         }
-        blob.0.checked_add(1).map(|blob| Self { blob: BlobId(blob), segment: 0, member: 0 })
+        blob.0.checked_add(1).map(|blob| Self {
+            blob: BlobId(blob),
+            segment: 0,
+            member: 0,
+        })
     }
 
     pub(super) fn to_bytes(self) -> [u8; Self::LEN] {

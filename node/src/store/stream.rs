@@ -41,10 +41,17 @@ impl ShardWriter {
         let cells = total_len.div_ceil(CELL_LEN as u64);
         let cells_max = u64::from(RECORDS_MAX) * u64::from(record_cells);
         if cells == 0 || cells > cells_max {
-            return Err(StoreError::Malformed { shard, what: "length out of bounds" });
+            return Err(StoreError::Malformed {
+                shard,
+                what: "length out of bounds",
+            });
         }
         let receipt = |stat: ShardStat| {
-            stat.digest.map(|digest| Receipt { len: stat.len, digest, epoch: stat.epoch })
+            stat.digest.map(|digest| Receipt {
+                len: stat.len,
+                digest,
+                epoch: stat.epoch,
+            })
         };
         Ok(Self {
             disk,
@@ -69,10 +76,16 @@ impl ShardWriter {
         let shard = self.shard;
         let left = self.total_len - self.pushed;
         if bytes.is_empty() || bytes.len() as u64 != left.min(CELL_LEN as u64) {
-            return Err(StoreError::Malformed { shard, what: "cell of a wrong length" });
+            return Err(StoreError::Malformed {
+                shard,
+                what: "cell of a wrong length",
+            });
         }
         if crc32c(&bytes) != crc {
-            return Err(StoreError::ChecksumMismatch { shard, what: "crc32c of a cell" });
+            return Err(StoreError::ChecksumMismatch {
+                shard,
+                what: "crc32c of a cell",
+            });
         }
         self.hasher.update(&bytes);
         self.pushed += bytes.len() as u64;
@@ -92,10 +105,16 @@ impl ShardWriter {
     pub async fn finish(mut self, expected_digest: [u8; 32]) -> Result<Receipt, StoreError> {
         let shard = self.shard;
         if self.pushed != self.total_len {
-            return Err(StoreError::Malformed { shard, what: "fewer bytes than announced" });
+            return Err(StoreError::Malformed {
+                shard,
+                what: "fewer bytes than announced",
+            });
         }
         if *self.hasher.finalize().as_bytes() != expected_digest {
-            return Err(StoreError::ChecksumMismatch { shard, what: "blake3 of the shard" });
+            return Err(StoreError::ChecksumMismatch {
+                shard,
+                what: "blake3 of the shard",
+            });
         }
         if let Some(receipt) = self.before {
             return if receipt.digest == expected_digest {
@@ -134,7 +153,9 @@ impl ShardWriter {
 
     /// Waits for the record on its way.
     async fn settle(&mut self) -> Result<Option<Done>, StoreError> {
-        let Some(in_flight) = self.in_flight.as_mut() else { return Ok(None) };
+        let Some(in_flight) = self.in_flight.as_mut() else {
+            return Ok(None);
+        };
         let answer = in_flight.await.map_err(|_| StoreError::Closed);
         self.in_flight = None;
         answer?.map(Some)

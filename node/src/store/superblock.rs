@@ -37,7 +37,10 @@ impl Superblock {
     }
 
     fn decode(bytes: &[u8; LEN], path: &Path) -> Result<Self, StoreError> {
-        let bad = |what| StoreError::BadSuperblock { path: path.to_path_buf(), what };
+        let bad = |what| StoreError::BadSuperblock {
+            path: path.to_path_buf(),
+            what,
+        };
         if bytes[..8] != MAGIC {
             return Err(bad("wrong magic"));
         }
@@ -47,7 +50,11 @@ impl Superblock {
         let found = u32_at(bytes, 8);
         if found != FORMAT_VERSION {
             let path = path.to_path_buf();
-            return Err(StoreError::NewerFormat { path, found, known: FORMAT_VERSION });
+            return Err(StoreError::NewerFormat {
+                path,
+                found,
+                known: FORMAT_VERSION,
+            });
         }
         let mut cluster = [0; 16];
         cluster.copy_from_slice(&bytes[16..32]);
@@ -72,7 +79,10 @@ impl Superblock {
         let mut bytes = [0; LEN];
         match read_exact_at(file.as_ref(), &mut bytes, 0) {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                return Err(StoreError::BadSuperblock { path, what: "too short" });
+                return Err(StoreError::BadSuperblock {
+                    path,
+                    what: "too short",
+                });
             }
             result => result.map_err(|error| StoreError::io("read", &path, error))?,
         }

@@ -23,11 +23,19 @@ use std::sync::Arc;
 /// One small step of giving space back.
 pub(super) enum Chore {
     /// Punch the records of a dead shard.
-    Punch { volume: VolumeId, seq: u32, extent: Extent },
+    Punch {
+        volume: VolumeId,
+        seq: u32,
+        extent: Extent,
+    },
     /// Look for files worth the other chores.
     Tidy(VolumeId),
     /// Move a shard out of a file, if it is still there.
-    Move { volume: VolumeId, seq: u32, key: ShardKey },
+    Move {
+        volume: VolumeId,
+        seq: u32,
+        key: ShardKey,
+    },
     /// Remove a file, if nothing lives in it.
     Remove { volume: VolumeId, seq: u32 },
 }
@@ -38,7 +46,9 @@ impl Core {
         self.seal_full();
         self.write_bad_indexes();
         for _ in 0..16 {
-            let Some(chore) = self.chores.pop_front() else { break };
+            let Some(chore) = self.chores.pop_front() else {
+                break;
+            };
             if let Err(error) = self.work(chore) {
                 tracing::warn!(error = %Chain(&error), "giving space back");
             }
@@ -55,7 +65,11 @@ impl Core {
 
     fn work(&mut self, chore: Chore) -> Result<(), StoreError> {
         match chore {
-            Chore::Punch { volume, seq, extent } => self.punch(volume, seq, &extent),
+            Chore::Punch {
+                volume,
+                seq,
+                extent,
+            } => self.punch(volume, seq, &extent),
             Chore::Tidy(volume) => self.tidy(volume),
             Chore::Move { volume, seq, key } => self.move_shard(volume, seq, key),
             Chore::Remove { volume, seq } => self.remove_file(volume, seq),
@@ -67,7 +81,10 @@ impl Core {
         if holes.is_empty() {
             return Ok(());
         }
-        let open = self.volumes.get(&volume).and_then(|volume| volume.files.get(&seq));
+        let open = self
+            .volumes
+            .get(&volume)
+            .and_then(|volume| volume.files.get(&seq));
         let path = self.catalog.paths.chunk(volume, seq);
         let file: Arc<dyn File> = match open {
             Some(growing) => Arc::clone(&growing.file),
@@ -85,7 +102,9 @@ impl Core {
 
     /// Weighs the sealed files of a volume.
     fn tidy(&mut self, id: VolumeId) -> Result<(), StoreError> {
-        let Some(volume) = self.catalog.volume(id) else { return Ok(()) };
+        let Some(volume) = self.catalog.volume(id) else {
+            return Ok(());
+        };
         let mut live: BTreeMap<u32, (u64, Vec<ShardKey>)> = BTreeMap::new();
         let mut from = Some(ShardKey::MIN);
         while let Some(start) = from {
@@ -105,7 +124,11 @@ impl Core {
             let (bytes, keys) = live.remove(&seq).unwrap_or_default();
             let worn = bytes * 100 < u64::from(file.facts.end) * BLOCK_LEN * percent;
             if bytes == 0 || worn {
-                let moves = keys.into_iter().map(|key| Chore::Move { volume: id, seq, key });
+                let moves = keys.into_iter().map(|key| Chore::Move {
+                    volume: id,
+                    seq,
+                    key,
+                });
                 self.chores.extend(moves);
                 self.chores.push_back(Chore::Remove { volume: id, seq });
             }
@@ -116,7 +139,9 @@ impl Core {
     /// Copies a shard to the active file; the copy's higher number makes it the one that holds.
     fn move_shard(&mut self, volume: VolumeId, seq: u32, key: ShardKey) -> Result<(), StoreError> {
         let shard = key.of(volume);
-        let Some(located) = self.catalog.find(shard)? else { return Ok(()) };
+        let Some(located) = self.catalog.find(shard)? else {
+            return Ok(());
+        };
         if located.seq != seq || !located.extent.is_whole() {
             return Ok(());
         }
@@ -142,16 +167,29 @@ impl Core {
             let total = u64::from(first) * CELL_LEN as u64 + length as u64;
             let footer = Footer { digest, total };
             let lsn = self.lsn;
-            let record = NewRecord { header, cells: &cells, footer, claim: Claim::Shard };
+            let record = NewRecord {
+                header,
+                cells: &cells,
+                footer,
+                claim: Claim::Shard,
+            };
             records.push(self.push(volume, target, record)?);
             first += count;
             let mut staged = Staged::answered(Ok(Done::Written));
             staged.touched.push((volume, target));
             if last {
                 let records = std::mem::take(&mut records).into_boxed_slice();
-                let extent = Some(Extent { records, ..extent.clone() });
+                let extent = Some(Extent {
+                    records,
+                    ..extent.clone()
+                });
                 let entry = Entry { lsn, epoch, extent };
-                staged.effects.push(Effect::Entry { volume, seq: target, key, entry });
+                staged.effects.push(Effect::Entry {
+                    volume,
+                    seq: target,
+                    key,
+                    entry,
+                });
             }
             self.finish_alone(staged)?;
         }
@@ -160,12 +198,18 @@ impl Core {
 
     /// Removes a sealed file in which nothing lives.
     fn remove_file(&mut self, id: VolumeId, seq: u32) -> Result<(), StoreError> {
-        let Some(volume) = self.catalog.volume(id) else { return Ok(()) };
-        let Some(file) = volume.read().sealed.get(&seq).cloned() else { return Ok(()) };
+        let Some(volume) = self.catalog.volume(id) else {
+            return Ok(());
+        };
+        let Some(file) = volume.read().sealed.get(&seq).cloned() else {
+            return Ok(());
+        };
         if self.volumes.get(&id).is_none_or(|writer| writer.keep_files) {
             return Ok(());
         }
-        let Some(graves) = self.graves_to_keep(id, &file)? else { return Ok(()) };
+        let Some(graves) = self.graves_to_keep(id, &file)? else {
+            return Ok(());
+        };
         self.carry_on(id, &file, &graves)?;
         volume.write().sealed.remove(&seq);
         let removed = self.unlink(id, seq);
@@ -212,11 +256,16 @@ impl Core {
         key: ShardKey,
         lsn: u64,
     ) -> Result<bool, StoreError> {
-        let Some(volume) = self.catalog.volume(id) else { return Ok(false) };
+        let Some(volume) = self.catalog.volume(id) else {
+            return Ok(false);
+        };
         let dead_copy = |entry: &Entry| entry.extent.is_some() && entry.lsn < lsn;
         let (open, sealed) = {
             let state = volume.read();
-            let open = state.open.values().any(|view| view.table.get(&key).is_some_and(dead_copy));
+            let open = state
+                .open
+                .values()
+                .any(|view| view.table.get(&key).is_some_and(dead_copy));
             (open, state.sealed.values().cloned().collect::<Vec<_>>())
         };
         if open {
@@ -224,7 +273,10 @@ impl Core {
         }
         for other in sealed.iter().filter(|other| other.id.seq != seq) {
             let page = other.page(&self.catalog, key)?;
-            if page.first().is_some_and(|(found, entry)| *found == key && dead_copy(entry)) {
+            if page
+                .first()
+                .is_some_and(|(found, entry)| *found == key && dead_copy(entry))
+            {
                 return Ok(true);
             }
         }
@@ -245,24 +297,37 @@ impl Core {
             self.finish_alone(staged)?;
         }
         let epoch = self.fence(id);
-        let Some(volume) = self.catalog.volume(id) else { return Ok(()) };
+        let Some(volume) = self.catalog.volume(id) else {
+            return Ok(());
+        };
         let kept_by_sealed = volume
             .read()
             .sealed
             .values()
             .any(|other| other.id.seq != file.id.seq && other.facts.epoch >= epoch);
         let durable = |growing: &super::growing::Growing| {
-            growing.epoch >= epoch && !growing.is_new && growing.synced == growing.end
+            growing.epoch >= epoch && growing.synced == growing.end
         };
-        let kept_by_open =
-            self.volumes.get(&id).is_some_and(|writer| writer.files.values().any(durable));
+        let kept_by_open = self
+            .volumes
+            .get(&id)
+            .is_some_and(|writer| writer.files.values().any(durable));
         if kept_by_sealed || kept_by_open {
             return Ok(());
         }
         let header = Header::bare(Kind::Fence, id, epoch);
         let seq = self.active_file(id, header.record_len(), Claim::Reserve)?;
         let footer = Footer::BLANK;
-        self.push(id, seq, NewRecord { header, cells: &[], footer, claim: Claim::Reserve })?;
+        self.push(
+            id,
+            seq,
+            NewRecord {
+                header,
+                cells: &[],
+                footer,
+                claim: Claim::Reserve,
+            },
+        )?;
         let mut staged = Staged::answered(Ok(Done::Fenced(epoch)));
         staged.touched.push((id, seq));
         staged.effects.push(Effect::Fence { volume: id, epoch });
@@ -274,14 +339,18 @@ impl Core {
     fn unlink(&mut self, id: VolumeId, seq: u32) -> Result<(), StoreError> {
         let fs = &self.catalog.fs;
         let dir = self.catalog.paths.volume(id);
-        for path in [self.catalog.paths.index(id, seq), self.catalog.paths.chunk(id, seq)] {
+        for path in [
+            self.catalog.paths.index(id, seq),
+            self.catalog.paths.chunk(id, seq),
+        ] {
             match fs.remove(&path) {
                 // A file whose index could not be written has none.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 result => result.map_err(failed("remove", &path))?,
             }
             self.catalog.files.forget(&path);
-            fs.sync_dir(&dir).map_err(failed("sync the directory", &dir))?;
+            fs.sync_dir(&dir)
+                .map_err(failed("sync the directory", &dir))?;
         }
         Ok(())
     }
@@ -298,20 +367,25 @@ impl Core {
 /// Offset and length of each record of a shard, in bytes.
 fn spans(extent: &Extent) -> impl Iterator<Item = (u64, u64)> {
     let per_record = u32::from(extent.record_cells.clamp(1, RECORD_CELLS_MAX));
-    (0..).zip(extent.records.iter()).filter(|(_, block)| **block != RECORD_LOST).map(
-        move |(number, block): (u32, _)| {
+    (0..)
+        .zip(extent.records.iter())
+        .filter(|(_, block)| **block != RECORD_LOST)
+        .map(move |(number, block): (u32, _)| {
             let first = number * per_record;
             let cells = per_record.min(extent.cells - first);
             let before = u64::from(first) * CELL_LEN as u64;
             let length = (extent.len - before).min(u64::from(cells) * CELL_LEN as u64);
-            (u64::from(*block) * BLOCK_LEN, record_len(cells as u16, length))
-        },
-    )
+            (
+                u64::from(*block) * BLOCK_LEN,
+                record_len(cells as u16, length),
+            )
+        })
 }
 
 /// What can be punched of a shard: its records but their first and last block, so that a scan
 /// still finds header and footer and walks on.
 fn holes(extent: &Extent) -> Vec<(u64, u64)> {
-    let inner = spans(extent).map(|(offset, len)| (offset + BLOCK_LEN, len.saturating_sub(2 * BLOCK_LEN)));
+    let inner =
+        spans(extent).map(|(offset, len)| (offset + BLOCK_LEN, len.saturating_sub(2 * BLOCK_LEN)));
     inner.filter(|(_, len)| *len > 0).collect()
 }

@@ -47,11 +47,16 @@ pub(super) fn run(mut core: Core, mail: &Receiver<Mail>, counters: &Arc<CommitCo
             continue;
         }
         counters.commits.fetch_add(1, Ordering::Relaxed);
-        counters.requests.fetch_add(batch.requests.len() as u64, Ordering::Relaxed);
+        counters
+            .requests
+            .fetch_add(batch.requests.len() as u64, Ordering::Relaxed);
         let begun = Instant::now();
         let durable = batch.durable;
         batch.commit(&mut core);
-        pace = Pace { durable, took: begun.elapsed() };
+        pace = Pace {
+            durable,
+            took: begun.elapsed(),
+        };
         core.housekeep();
     }
     core.close();

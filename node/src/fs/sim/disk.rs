@@ -53,7 +53,11 @@ impl Disk {
     }
 
     pub(super) fn alive(&self) -> io::Result<()> {
-        if self.stopped { Err(io::Error::other("stopped by the test")) } else { Ok(()) }
+        if self.stopped {
+            Err(io::Error::other("stopped by the test"))
+        } else {
+            Ok(())
+        }
     }
 
     /// Counts a change; an error when the test stops here or a rule says so.
@@ -130,7 +134,9 @@ impl Disk {
     }
 
     pub(super) fn inode(&mut self, inode: u64) -> io::Result<&mut Inode> {
-        self.inodes.get_mut(&inode).ok_or_else(|| io::ErrorKind::NotFound.into())
+        self.inodes
+            .get_mut(&inode)
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     pub(super) fn opened(&mut self, inode: u64) {
@@ -202,10 +208,17 @@ impl Disk {
         if self.seen.get(dir) != Some(&Node::Dir) {
             return Err(io::ErrorKind::NotFound.into());
         }
-        let children = self.seen.iter().filter(|(path, _)| path.parent() == Some(dir));
+        let children = self
+            .seen
+            .iter()
+            .filter(|(path, _)| path.parent() == Some(dir));
         Ok(children
             .map(|(path, node)| DirEntry {
-                name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+                name: path
+                    .file_name()
+                    .unwrap_or_default()
+                    .to_string_lossy()
+                    .into_owned(),
                 is_dir: *node == Node::Dir,
             })
             .collect())

@@ -73,7 +73,13 @@ impl SimRule {
     /// The next call of `op` on a path with `path` in it fails, once.
     #[must_use]
     pub fn once(op: SimOp, path: &str, fault: SimFault) -> Self {
-        Self { op, path: path.to_owned(), skip: 0, times: 1, fault }
+        Self {
+            op,
+            path: path.to_owned(),
+            skip: 0,
+            times: 1,
+            fault,
+        }
     }
 }
 
@@ -87,7 +93,9 @@ impl SimFs {
     /// Makes an empty file system of `capacity` bytes with a synced root `/`.
     #[must_use]
     pub fn new(capacity: u64) -> Self {
-        Self { disk: Arc::new(Mutex::new(Disk::new(capacity))) }
+        Self {
+            disk: Arc::new(Mutex::new(Disk::new(capacity))),
+        }
     }
 
     /// Cuts the power and turns it on again: every handle and lock is void, unsynced changes
@@ -207,14 +215,21 @@ impl FileSystem for SimFs {
     fn space(&self, _path: &Path) -> io::Result<FsSpace> {
         let disk = self.guard();
         disk.alive()?;
-        Ok(FsSpace { capacity: disk.capacity, free: disk.capacity.saturating_sub(disk.used()) })
+        Ok(FsSpace {
+            capacity: disk.capacity,
+            free: disk.capacity.saturating_sub(disk.used()),
+        })
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DirLock>> {
         let mut disk = self.guard();
         disk.alive()?;
         disk.lock(path)?;
-        Ok(Box::new(SimLock { fs: self.clone(), path: path.to_path_buf(), life: disk.life }))
+        Ok(Box::new(SimLock {
+            fs: self.clone(),
+            path: path.to_path_buf(),
+            life: disk.life,
+        }))
     }
 }
 
@@ -279,7 +294,8 @@ impl File for SimFile {
     }
 
     fn write_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
-        let bytes = bufs.iter().flat_map(|buf| buf.iter().copied()).collect::<Vec<u8>>();
+        let slices: Vec<&[u8]> = bufs.iter().map(|buf| &**buf).collect();
+        let bytes = slices.concat();
         self.disk()?.write(&self.path, self.inode, bytes, offset)
     }
 

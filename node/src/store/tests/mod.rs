@@ -1,1 +1,223 @@
-//! wip
+//! Tests of the whole store on a simulated disk. `Bench` drives the synchronous writer; the cells
+//! of a shard follow from its name and version, so that any mix-up shows.
+
+mod crash;
+mod damage;
+mod faults;
+mod golden;
+mod handle;
+mod model;
+mod rules;
+
+use super::core::Core;
+use super::error::StoreError;
+use super::op::{Append, Done, Op};
+use super::record::{CELL_LEN, Cell, crc32c};
+use super::recover;
+use super::settings::StoreSettings;
+use super::shard::{Receipt, ShardId};
+use super::superblock::Superblock;
+use crate::fs::sim::SimFs;
+use bytes::Bytes;
+use megalith_model::ids::{BlobId, ClusterId, DiskId, Epoch, VolumeId};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub(super) const CLUSTER: ClusterId = ClusterId([7; 16]);
+pub(super) const DISK: DiskId = DiskId([9; 16]);
+
+pub(super) fn root() -> &'static Path {
+    Path::new("/disk")
+}
+
+pub(super) fn settings() -> StoreSettings {
+    StoreSettings {
+        file_len_max: 512 << 10,
+        grow_min: 64 << 10,
+        grow_max: 256 << 10,
+        reserve: 256 << 10,
+        record_cells: 2,
+        tidy_after: 256 << 10,
+        files_open_max: 8,
+        failed_files_max: 1000,
+        ..StoreSettings::default()
+    }
+}
+
+pub(super) fn shard(volume: u32, blob: u64) -> ShardId {
+    ShardId {
+        volume: VolumeId(volume),
+        blob: BlobId(blob),
+        segment: 0,
+        member: 1,
+    }
+}
+
+/// Bytes of a shard that follow from its name, its version and their place.
+pub(super) fn content(shard: ShardId, version: u64, len: usize) -> Bytes {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(format!("{shard} {version}").as_bytes());
+    let mut bytes = vec![0; len];
+    hasher.finalize_xof().fill(&mut bytes);
+    bytes.into()
+}
+
+pub(super) fn cells_of(bytes: &Bytes) -> Vec<Cell> {
+    let starts = (0..bytes.len()).step_by(CELL_LEN);
+    let cells = starts.map(|at| bytes.slice(at..bytes.len().min(at + CELL_LEN)));
+    cells.map(|cell| (cell.clone(), crc32c(&cell))).collect()
+}
+
+/// The requests that write a shard.
+pub(super) fn appends(
+    stream: u64,
+    shard: ShardId,
+    epoch: Epoch,
+    bytes: &Bytes,
+    record_cells: u16,
+) -> Vec<Op> {
+    let cells = cells_of(bytes);
+    let records = cells.chunks(record_cells.into());
+    let count = records.len();
+    let digest = *blake3::hash(bytes).as_bytes();
+    let append = |(number, cells): (usize, &[Cell])| {
+        Op::Append(Append {
+            stream,
+            shard,
+            epoch,
+            first_cell: (number * usize::from(record_cells)) as u32,
+            cells: cells.to_vec(),
+            last: (number + 1 == count).then_some((bytes.len() as u64, digest)),
+        })
+    };
+    records.enumerate().map(append).collect()
+}
+
+/// A simulated disk with the store open on it.
+pub(super) struct Bench {
+    pub(super) fs: SimFs,
+    pub(super) settings: StoreSettings,
+    core: Option<Core>,
+    stream: u64,
+}
+
+impl Bench {
+    pub(super) fn new(capacity: u64, settings: StoreSettings) -> Self {
+        let fs = SimFs::new(capacity);
+        crate::fs::FileSystem::create_dir(&fs, root()).expect("root");
+        crate::fs::FileSystem::sync_dir(&fs, Path::new("/")).expect("sync");
+        let superblock = Superblock {
+            cluster: CLUSTER,
+            disk: DISK,
+            created_ms: 1,
+        };
+        recover::format(&fs, root(), &superblock).expect("format");
+        let mut bench = Self {
+            fs,
+            settings,
+            core: None,
+            stream: 0,
+        };
+        bench.open().expect("open a fresh disk");
+        bench
+    }
+
+    pub(super) fn open(&mut self) -> Result<(), StoreError> {
+        self.core = None;
+        let fs = Arc::new(self.fs.clone());
+        let core = recover::open(fs, root(), CLUSTER, Some(DISK), self.settings.clone())?;
+        self.core = Some(core);
+        Ok(())
+    }
+
+    pub(super) fn core(&mut self) -> &mut Core {
+        self.core.as_mut().expect("the disk is open")
+    }
+
+    /// Ends the process: nothing is closed properly.
+    pub(super) fn drop_core(&mut self) {
+        self.core = None;
+    }
+
+    pub(super) fn crash(&mut self, seed: u64) {
+        self.core = None;
+        self.fs.crash(seed);
+    }
+
+    pub(super) fn reopen(&mut self) {
+        self.open().expect("the disk opens again");
+    }
+
+    pub(super) fn put_as(
+        &mut self,
+        shard: ShardId,
+        epoch: Epoch,
+        bytes: &Bytes,
+    ) -> Result<Receipt, StoreError> {
+        self.stream += 1;
+        let stream = self.stream;
+        let ops = appends(stream, shard, epoch, bytes, self.settings.record_cells);
+        let answers = self.core().commit(ops);
+        self.core().commit(vec![Op::Abandon { stream }]);
+        match answers
+            .into_iter()
+            .next_back()
+            .expect("at least one request")?
+        {
+            Done::Stored(receipt) => Ok(receipt),
+            done => panic!("unexpected answer {done:?}"),
+        }
+    }
+
+    pub(super) fn put(&mut self, shard: ShardId, bytes: &Bytes) -> Result<Receipt, StoreError> {
+        self.put_as(shard, Epoch(1), bytes)
+    }
+
+    pub(super) fn delete(&mut self, shards: &[ShardId]) -> Result<(), StoreError> {
+        let answers = self.core().commit(vec![Op::Delete {
+            shards: shards.to_vec(),
+        }]);
+        answers.into_iter().next().expect("one answer").map(|_| ())
+    }
+
+    pub(super) fn get(&mut self, shard: ShardId) -> Result<Bytes, StoreError> {
+        let cells = self.core().catalog.read(shard, 0, u64::MAX)?;
+        let slices: Vec<&[u8]> = cells.iter().map(|(bytes, _)| bytes.as_ref()).collect();
+        Ok(slices.concat().into())
+    }
+
+    pub(super) fn housekeep_all(&mut self) {
+        while self.core().housekeep() {}
+    }
+
+    pub(super) fn names(&mut self, volume: u32) -> Vec<String> {
+        let dir = self.core().catalog.paths.volume(VolumeId(volume));
+        let entries = crate::fs::FileSystem::list(&self.fs, &dir).expect("list");
+        entries.into_iter().map(|entry| entry.name).collect()
+    }
+
+    pub(super) fn path(&mut self, volume: u32, name: &str) -> PathBuf {
+        self.core()
+            .catalog
+            .paths
+            .volume(VolumeId(volume))
+            .join(name)
+    }
+}
+
+/// SplitMix64: the only randomness of these tests.
+pub(super) struct Random(pub(super) u64);
+
+impl Random {
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+}

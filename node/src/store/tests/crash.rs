@@ -1,0 +1,151 @@
+//! A power cut at every single step, one after the other.
+
+use super::{Bench, content, settings, shard};
+use crate::store::error::StoreError;
+use crate::store::op::{Done, Op};
+use crate::store::record::CELL_LEN;
+use megalith_model::ids::{Epoch, VolumeId};
+
+/// What a short life of a disk acknowledged, by name.
+#[derive(Default)]
+struct Acked {
+    stored: Vec<u64>,
+    deleted: Vec<u64>,
+    fence: u32,
+}
+
+const LENS: [usize; 6] = [10, 5000, CELL_LEN * 3 + 7, 4000, CELL_LEN, 100_000];
+
+/// Writes, deletes, fences and seals until the disk stops.
+fn live(bench: &mut Bench, acked: &mut Acked) -> Result<(), StoreError> {
+    for (blob, len) in (0..).zip(LENS) {
+        let shard = shard(1, blob);
+        bench.put(shard, &content(shard, 0, len))?;
+        acked.stored.push(blob);
+        bench.core().housekeep();
+    }
+    bench.delete(&[shard(1, 2), shard(1, 0)])?;
+    acked.stored.retain(|blob| ![0, 2].contains(blob));
+    acked.deleted.extend([0, 2]);
+    bench.housekeep_all();
+    let (volume, epoch) = (VolumeId(1), Epoch(3));
+    let answers = bench.core().commit(vec![Op::Fence { volume, epoch }]);
+    assert!(matches!(answers[..], [Ok(Done::Fenced(Epoch(3))) | Err(_)]));
+    if answers.into_iter().all(|answer| answer.is_ok()) {
+        acked.fence = 3;
+    }
+    bench.core().commit(vec![Op::Tidy]);
+    bench.housekeep_all();
+    bench.core().close();
+    Ok(())
+}
+
+fn check(bench: &mut Bench, acked: &Acked, place: &str) {
+    for blob in 0..LENS.len() as u64 {
+        let shard = shard(1, blob);
+        let expected = content(shard, 0, LENS[blob as usize]);
+        match bench.get(shard) {
+            Ok(bytes) => {
+                assert_eq!(bytes, expected, "{place}: {shard} is torn");
+                assert!(!acked.deleted.contains(&blob), "{place}: {shard} came back");
+            }
+            Err(StoreError::NotFound { .. }) => {
+                assert!(!acked.stored.contains(&blob), "{place}: {shard} is lost");
+            }
+            Err(error) => panic!("{place}: {shard}: {error}"),
+        }
+    }
+    let fence = bench.core().catalog.fence(VolumeId(1));
+    assert!(
+        fence >= Epoch(acked.fence),
+        "{place}: the fence fell to {fence}"
+    );
+    let health = bench.core().catalog.health.read();
+    assert_eq!(
+        (health.damaged_regions, health.damaged_shards),
+        (0, 0),
+        "{place}"
+    );
+}
+
+#[test]
+fn power_cut_at_every_step_loses_nothing_acknowledged() {
+    let small = || crate::store::StoreSettings {
+        file_len_max: 300 << 10,
+        ..settings()
+    };
+    let mut whole = Bench::new(64 << 20, small());
+    let before = whole.fs.changes();
+    live(&mut whole, &mut Acked::default()).expect("nothing fails");
+    let steps = whole.fs.changes() - before;
+    assert!(steps > 40, "only {steps} steps");
+    for step in 1..=steps + 1 {
+        for seed in 0..6 {
+            let mut bench = Bench::new(64 << 20, small());
+            let mut acked = Acked::default();
+            bench.fs.stop_at(step);
+            let _ = live(&mut bench, &mut acked);
+            bench.crash(seed * 1000 + step);
+            bench.reopen();
+            check(&mut bench, &acked, &format!("step {step} seed {seed}"));
+            // And again, at once: what the recovery did must hold.
+            bench.crash(seed);
+            bench.reopen();
+            check(
+                &mut bench,
+                &acked,
+                &format!("step {step} seed {seed}, second cut"),
+            );
+        }
+    }
+}
+
+#[test]
+fn power_cut_during_recovery_is_harmless() {
+    for step in 1..30 {
+        let mut bench = Bench::new(64 << 20, settings());
+        let mut acked = Acked::default();
+        bench.fs.stop_at(14);
+        let _ = live(&mut bench, &mut acked);
+        bench.crash(step);
+        bench.fs.stop_at(step);
+        let opened = bench.open();
+        drop(opened);
+        bench.crash(step + 7);
+        bench.reopen();
+        check(&mut bench, &acked, &format!("recovery step {step}"));
+    }
+}
+
+#[test]
+fn torn_tail_is_cut_and_the_rest_is_kept() {
+    let mut torn = 0;
+    for seed in 0..200 {
+        let mut bench = Bench::new(64 << 20, settings());
+        let kept = shard(1, 1);
+        bench.put(kept, &content(kept, 0, 9000)).expect("stored");
+        // The write is made, the sync never comes.
+        bench.fs.stop_at(2);
+        let lost = shard(1, 2);
+        bench
+            .put(lost, &content(lost, 0, 60_000))
+            .expect_err("stopped");
+        bench.crash(seed);
+        bench.reopen();
+        assert_eq!(bench.get(kept).expect("kept"), content(kept, 0, 9000));
+        match bench.get(lost) {
+            // All of its sectors happened to arrive.
+            Ok(bytes) => assert_eq!(bytes, content(lost, 0, 60_000)),
+            Err(error) => assert!(matches!(error, StoreError::NotFound { .. }), "{error}"),
+        }
+        let health = bench.core().catalog.health.read();
+        torn += health.torn_pieces;
+        assert_eq!((health.damaged_regions, health.damaged_shards), (0, 0));
+        let later = shard(1, 3);
+        bench.put(later, &content(later, 0, 100)).expect("stored");
+        bench.crash(seed + 1);
+        bench.reopen();
+        assert_eq!(bench.get(later).expect("kept"), content(later, 0, 100));
+    }
+    assert!(torn > 20, "only {torn} tails were torn");
+}

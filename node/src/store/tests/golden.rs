@@ -1,0 +1,195 @@
+//! The stored forms, byte by byte: a change here means disks that can't be read any more.
+
+use super::{CLUSTER, DISK};
+use crate::store::record::{
+    Cell, Footer, HEADER_LEN, Header, HeaderFault, Kind, Place, check_record, crc32c,
+    decode_graves, encode_graves, encode_record,
+};
+use crate::store::shard::ShardKey;
+use crate::store::superblock::Superblock;
+use bytes::Bytes;
+use megalith_model::ids::{BlobId, Epoch, VolumeId};
+use proptest::prelude::*;
+
+const PLACE: Place = Place {
+    disk: DISK,
+    file: 3,
+    block: 17,
+};
+
+fn header() -> Header {
+    Header {
+        kind: Kind::Cells,
+        last: true,
+        volume: VolumeId(0x0102_0304),
+        epoch: Epoch(5),
+        key: ShardKey {
+            blob: BlobId(0x1112_1314_1516_1718),
+            segment: 6,
+            member: 7,
+        },
+        first_cell: 16,
+        cells: 1,
+        length: 5,
+        lsn: 0x21,
+        stream: 9,
+        synced: 12,
+    }
+}
+
+fn record() -> Vec<u8> {
+    let cell = Bytes::from_static(b"hello");
+    let cells: [Cell; 1] = [(cell.clone(), crc32c(&cell))];
+    let footer = Footer {
+        digest: [0xab; 32],
+        total: 16 * 65536 + 5,
+    };
+    encode_record(&header(), &cells, &footer, PLACE).concat()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn record_is_laid_out_as_documented() {
+    let bytes = record();
+    assert_eq!(bytes.len(), 4096);
+    assert_eq!(
+        hex(&bytes[..60]),
+        "4d4752680102010704030201050000001817161514131211060000001000000001000000\
+         0500000021000000000000000900000" // continued below
+            .to_owned()
+            + "00c00000000000000"
+    );
+    assert_eq!(hex(&bytes[64..73]), "68656c6c6f".to_owned() + "bb4e719a");
+    assert!(bytes[73..4048].iter().all(|&byte| byte == 0));
+    assert_eq!(hex(&bytes[4048..4080]), "ab".repeat(32));
+    assert_eq!(
+        hex(&bytes[4080..4092]),
+        "0500100000000000".to_owned() + "4d475266"
+    );
+    assert_eq!(crc32c(b"123456789"), 0xe306_9283, "crc32c is Castagnoli's");
+    // The checksums cover the place: disk, file, block.
+    let placed = |bytes: &[u8]| {
+        let mut covered = DISK.0.to_vec();
+        covered.extend_from_slice(&3u32.to_le_bytes());
+        covered.extend_from_slice(&17u32.to_le_bytes());
+        covered.extend_from_slice(bytes);
+        crc32c(&covered).to_le_bytes()
+    };
+    assert_eq!(bytes[60..64], placed(&bytes[..60]));
+    let mut footer = bytes[4048..4092].to_vec();
+    footer.extend_from_slice(&[0; 4]);
+    footer.extend_from_slice(&0x21u64.to_le_bytes());
+    footer.truncate(44);
+    let mut padded = [0; 52];
+    padded[..44].copy_from_slice(&footer);
+    padded[44..].copy_from_slice(&0x21u64.to_le_bytes());
+    assert_eq!(bytes[4092..], placed(&padded));
+}
+
+#[test]
+fn superblock_is_laid_out_as_documented() {
+    let superblock = Superblock {
+        cluster: CLUSTER,
+        disk: DISK,
+        created_ms: 0x0102_0304_0506,
+    };
+    let bytes = superblock.encode();
+    assert_eq!(&bytes[..8], b"MEGALITH");
+    assert_eq!(hex(&bytes[8..16]), "0100000000000000");
+    assert_eq!(hex(&bytes[16..32]), "07".repeat(16));
+    assert_eq!(hex(&bytes[32..48]), "09".repeat(16));
+    assert_eq!(hex(&bytes[48..60]), "060504030201000000000000");
+    assert_eq!(bytes[60..], crc32c(&bytes[..60]).to_le_bytes());
+}
+
+#[test]
+fn header_of_a_newer_format_is_told_from_a_bad_one() {
+    let mut bytes = header().encode(PLACE);
+    bytes[4] = 2;
+    assert_eq!(Header::decode(&bytes, PLACE), Err(HeaderFault::Bad));
+    let crc = PLACE.crc(&bytes[..60]);
+    bytes[60..].copy_from_slice(&crc.to_le_bytes());
+    assert_eq!(Header::decode(&bytes, PLACE), Err(HeaderFault::Newer(2)));
+}
+
+#[test]
+fn every_flipped_byte_of_a_record_is_noticed() {
+    let good = record();
+    let intact = |bytes: &[u8]| {
+        let head = bytes.first_chunk::<HEADER_LEN>().expect("a whole record");
+        match Header::decode(head, PLACE) {
+            Ok(header) => check_record(bytes, &header, PLACE).is_some(),
+            Err(_) => false,
+        }
+    };
+    assert!(intact(&good));
+    // What lies between the last checksum and the footer is padding and means nothing.
+    for at in (0..73).chain(4048..4096) {
+        for bit in 0..8 {
+            let mut bytes = good.clone();
+            bytes[at] ^= 1 << bit;
+            assert!(!intact(&bytes), "byte {at} bit {bit}");
+        }
+    }
+}
+
+#[test]
+fn record_is_not_taken_for_one_of_another_place() {
+    let bytes = header().encode(PLACE);
+    for other in [
+        Place { block: 18, ..PLACE },
+        Place { file: 4, ..PLACE },
+        Place {
+            disk: megalith_model::ids::DiskId([8; 16]),
+            ..PLACE
+        },
+    ] {
+        assert_eq!(Header::decode(&bytes, other), Err(HeaderFault::Bad));
+    }
+}
+
+proptest! {
+    #[test]
+    fn headers_survive_the_round_trip(
+        (volume, epoch, blob, segment) in any::<(u32, u32, u64, u32)>(),
+        (member, lsn, last) in any::<(u8, u64, bool)>(),
+        (first, cells, tail) in (0u32..8192, 1u16..=16, 1u32..=65536),
+    ) {
+        let header = Header {
+            last,
+            volume: VolumeId(volume),
+            epoch: Epoch(epoch),
+            key: ShardKey { blob: BlobId(blob), segment, member },
+            first_cell: first,
+            cells,
+            length: (u32::from(cells) - 1) * 65536 + tail,
+            lsn,
+            ..header()
+        };
+        prop_assert_eq!(Header::decode(&header.encode(PLACE), PLACE), Ok(header));
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_make_a_header(bytes in any::<[u8; 32]>(), at in 0usize..28) {
+        let mut head = header().encode(PLACE);
+        let changed = head[at..at + 32] != bytes;
+        head[at..at + 32].copy_from_slice(&bytes);
+        prop_assert_eq!(Header::decode(&head, PLACE).is_err(), changed);
+    }
+
+    #[test]
+    fn graves_survive_the_round_trip(
+        graves in proptest::collection::vec(any::<(u64, u32, u8, u64)>(), 1..50)
+    ) {
+        let graves: Vec<(ShardKey, u64)> = graves
+            .into_iter()
+            .map(|(blob, segment, member, lsn)| {
+                (ShardKey { blob: BlobId(blob), segment, member }, lsn)
+            })
+            .collect();
+        prop_assert_eq!(decode_graves(&encode_graves(&graves)).collect::<Vec<_>>(), graves);
+    }
+}

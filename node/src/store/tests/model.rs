@@ -1,0 +1,290 @@
+//! A plain map beside the store: random requests, faults, kills and power cuts. Whatever was
+//! acknowledged must be there, byte for byte; whatever was deleted must stay away. A request that
+//! failed may come true at the next opening, and only then.
+
+use super::{Bench, Random, content, settings, shard};
+use crate::fs::sim::{SimFault, SimOp, SimRule};
+use crate::store::error::StoreError;
+use crate::store::op::{Done, Op};
+use crate::store::record::CELL_LEN;
+use crate::store::shard::ShardId;
+use bytes::Bytes;
+use megalith_model::ids::{Epoch, VolumeId};
+use std::collections::BTreeMap;
+
+/// A version and a length: what a shard's bytes follow from.
+type Version = (u64, usize);
+
+#[derive(Default, Debug)]
+struct Known {
+    now: Option<Version>,
+    /// What else a reopened disk may say, until the next acknowledged request.
+    maybe: Vec<Option<Version>>,
+}
+
+struct World {
+    bench: Bench,
+    random: Random,
+    known: BTreeMap<ShardId, Known>,
+    fences: BTreeMap<u32, u32>,
+    versions: u64,
+    trace: String,
+}
+
+const VOLUMES: u64 = 3;
+const BLOBS: u64 = 24;
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let capacity = if seed.is_multiple_of(4) {
+            3 << 20
+        } else {
+            64 << 20
+        };
+        Self {
+            bench: Bench::new(capacity, settings()),
+            random: Random(seed),
+            known: BTreeMap::new(),
+            fences: BTreeMap::new(),
+            versions: 0,
+            trace: String::new(),
+        }
+    }
+
+    fn step(&mut self) {
+        let volume = self.random.below(VOLUMES) as u32 + 1;
+        let shard = shard(volume, self.random.below(BLOBS));
+        match self.random.below(1000) {
+            0..450 => self.put(shard),
+            450..600 => self.delete(shard),
+            600..900 => self.check_one(shard),
+            900..920 => self.check_list(volume),
+            920..930 => self.fence(volume),
+            930..970 => {
+                self.bench.core().housekeep();
+            }
+            970..975 => {
+                self.bench.core().commit(vec![Op::Tidy]);
+            }
+            975..987 => self.break_something(),
+            987..990 => {
+                let nth = self.random.below(30) + 1;
+                self.bench.fs.stop_at(nth);
+            }
+            990..993 => self.restart(|bench, _| bench.core().close()),
+            993..996 => self.restart(|bench, _| {
+                bench.drop_core();
+                bench.fs.kill();
+            }),
+            _ => self.restart(|bench, random| bench.crash(random.next())),
+        }
+    }
+
+    fn put(&mut self, shard: ShardId) {
+        let small = self.random.below(50) > 0;
+        let len_max = if small { 9000 } else { 3 * CELL_LEN as u64 };
+        let len = self.random.below(len_max) as usize + 1;
+        self.versions += 1;
+        // Now and then the same bytes again.
+        let again = self.known.get(&shard).and_then(|known| known.now);
+        let version = again
+            .filter(|_| self.random.below(3) == 0)
+            .unwrap_or((self.versions, len));
+        let bytes = content(shard, version.0, version.1);
+        let epoch = Epoch(self.fences.get(&shard.volume.0).copied().unwrap_or(1));
+        let answer = self.bench.put_as(shard, epoch, &bytes);
+        let known = self.known.entry(shard).or_default();
+        match answer {
+            Ok(receipt) => {
+                assert!(
+                    known.now.is_none_or(|now| now == version),
+                    "{shard}: overwritten"
+                );
+                assert_eq!(receipt.digest, *blake3::hash(&bytes).as_bytes());
+                *known = Known {
+                    now: Some(version),
+                    maybe: Vec::new(),
+                };
+            }
+            Err(StoreError::Conflict { .. }) => {
+                assert!(
+                    known.now.is_some_and(|now| now != version),
+                    "{shard}: no conflict"
+                );
+            }
+            Err(StoreError::Full { .. } | StoreError::Io { .. } | StoreError::ReadOnly) => {
+                known.maybe.push(Some(version));
+            }
+            Err(error) => panic!("{shard}: {error}"),
+        }
+    }
+
+    fn delete(&mut self, shard: ShardId) {
+        let answer = self.bench.delete(&[shard]);
+        let known = self.known.entry(shard).or_default();
+        match answer {
+            Ok(()) => *known = Known::default(),
+            Err(StoreError::Full { .. } | StoreError::Io { .. } | StoreError::ReadOnly) => {
+                known.maybe.push(None);
+            }
+            Err(error) => panic!("{shard}: {error}"),
+        }
+    }
+
+    fn check_one(&mut self, shard: ShardId) {
+        let now = self.known.get(&shard).and_then(|known| known.now);
+        match self.bench.get(shard) {
+            Ok(bytes) => {
+                let (version, len) = now.unwrap_or_else(|| panic!("{shard} came back"));
+                assert_eq!(bytes, content(shard, version, len), "{shard}");
+            }
+            Err(StoreError::NotFound { .. }) => assert_eq!(now, None, "{shard} is lost"),
+            // Only while the test keeps everything from working.
+            Err(StoreError::Io { .. }) => {}
+            Err(StoreError::Damaged { .. }) if self.stopped() => {}
+            Err(error) => panic!("{shard}: {error}"),
+        }
+    }
+
+    fn stopped(&self) -> bool {
+        crate::fs::FileSystem::space(&self.bench.fs, super::root()).is_err()
+    }
+
+    fn check_list(&mut self, volume: u32) {
+        let mut listed = Vec::new();
+        let mut after = None;
+        loop {
+            let catalog = &self.bench.core().catalog;
+            let Ok(page) = catalog.list(VolumeId(volume), after, 5) else {
+                return;
+            };
+            let Some(last) = page.last() else { break };
+            after = Some((last.shard.blob, last.shard.segment));
+            listed.extend(page.iter().map(|stat| (stat.shard, stat.len as usize)));
+        }
+        if self.stopped() {
+            return;
+        }
+        let ours = self
+            .known
+            .iter()
+            .filter(|(shard, _)| shard.volume.0 == volume);
+        let expected: Vec<(ShardId, usize)> = ours
+            .filter_map(|(shard, known)| Some((*shard, known.now?.1)))
+            .collect();
+        assert_eq!(listed, expected, "list of volume {volume}");
+    }
+
+    fn fence(&mut self, volume: u32) {
+        let epoch = self.fences.get(&volume).copied().unwrap_or(1) + 1;
+        let id = VolumeId(volume);
+        let answers = self.bench.core().commit(vec![Op::Fence {
+            volume: id,
+            epoch: Epoch(epoch),
+        }]);
+        if let Some(Ok(Done::Fenced(_))) = answers.first() {
+            self.fences.insert(volume, epoch);
+            let stale = self
+                .bench
+                .put_as(shard(volume, 1), Epoch(epoch - 1), &Bytes::from("x"));
+            assert!(stale.is_err(), "a stale epoch was taken");
+        }
+    }
+
+    fn break_something(&mut self) {
+        let ops = [
+            SimOp::Sync,
+            SimOp::Write,
+            SimOp::SyncDir,
+            SimOp::Create,
+            SimOp::Preallocate,
+        ];
+        let op = ops[self.random.below(5) as usize];
+        let fault = if self.random.below(3) == 0 {
+            SimFault::Full
+        } else {
+            SimFault::Io
+        };
+        let skip = self.random.below(8);
+        self.bench.fs.inject(SimRule {
+            op,
+            path: "chunks".into(),
+            skip,
+            times: 1,
+            fault,
+        });
+    }
+
+    fn restart(&mut self, end: impl FnOnce(&mut Bench, &mut Random)) {
+        end(&mut self.bench, &mut self.random);
+        self.bench.drop_core();
+        if self.stopped() {
+            self.bench.fs.crash(self.random.next());
+        }
+        self.bench.fs.heal();
+        // A crash in the middle of the recovery must do no harm either.
+        if self.random.below(3) == 0 {
+            self.bench.fs.stop_at(self.random.below(12) + 1);
+            let opened = self.bench.open();
+            self.bench.crash(self.random.next());
+            drop(opened);
+        }
+        self.bench.reopen();
+        self.trace.push('.');
+        for volume in 1..=VOLUMES as u32 {
+            let fence = self.bench.core().catalog.fence(VolumeId(volume)).0;
+            let acked = self.fences.get(&volume).copied().unwrap_or(0);
+            assert!(
+                fence >= acked,
+                "the fence of {volume} fell from {acked} to {fence}"
+            );
+            if fence > 0 {
+                self.fences.insert(volume, fence);
+            }
+        }
+        let shards: Vec<ShardId> = self.known.keys().copied().collect();
+        for shard in shards {
+            let found = self.bench.get(shard);
+            let known = self.known.get_mut(&shard).expect("listed");
+            let mut possible = known.maybe.clone();
+            possible.push(known.now);
+            let fits = |candidate: &Option<Version>| match (&found, candidate) {
+                (Ok(bytes), Some((version, len))) => *bytes == content(shard, *version, *len),
+                (Err(StoreError::NotFound { .. }), None) => true,
+                (Ok(_) | Err(_), Some(_) | None) => false,
+            };
+            let Some(now) = possible.iter().copied().find(fits) else {
+                panic!(
+                    "{shard}: {:?} is none of {known:?}",
+                    found.map(|bytes| bytes.len())
+                );
+            };
+            known.now = now;
+            if !known.maybe.is_empty() {
+                known.maybe = possible;
+            }
+        }
+        let health = self.bench.core().catalog.health.read();
+        assert_eq!(
+            health.damaged_regions, 0,
+            "a power cut was taken for damage"
+        );
+        assert_eq!(health.damaged_shards, 0, "a power cut was taken for damage");
+    }
+}
+
+fn run(seed: u64, steps: u64) {
+    eprintln!("seed {seed}");
+    let mut world = World::new(seed);
+    for _ in 0..steps {
+        world.step();
+    }
+    world.restart(|bench, random| bench.crash(random.next()));
+}
+
+#[test]
+fn store_matches_a_plain_map_through_faults_and_power_cuts() {
+    for seed in 0..25 {
+        run(seed, 4_000);
+    }
+}
