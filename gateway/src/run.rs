@@ -1,0 +1,401 @@
+//! A gateway as a running part: its settings, its start, its end.
+//!
+//! Owns: putting the parts together, listeners, draining. Reads no file but certificates, parses
+//! no argument: the command line hands in [`GatewayConfig`]. Must not serve before the keys are
+//! loaded, and must not end while requests run, up to the drain's deadline.
+
+mod admin;
+mod idle;
+mod listener;
+
+use crate::auth::Credentials;
+use crate::ops::keys::{Keys, KeysError};
+use crate::ops::ports::Metadata;
+use crate::ops::{Clock, Parts as StoreParts, Store};
+use crate::pipeline::{self, Pipeline};
+use crate::s3::{Face, FaceParts};
+use listener::{Listening, Transport};
+use megalith_client::{
+    CallSettings, ClusterClient, DataClient, DataSettings, Endpoint, MapWatch, MetaClient,
+};
+use megalith_crypto::{Entropy as _, RootKey, SystemEntropy};
+use megalith_identity::{HttpsMaterial, IdentityError, TlsMaterial};
+use megalith_model::ids::{ClusterId, GatewayId};
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::net::TcpListener;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How often the https certificate is looked at.
+const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(60);
+/// Between attempts to load the keys at start.
+const KEYS_RETRY: Duration = Duration::from_millis(200);
+
+/// Renders the metrics as text.
+pub type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// What one gateway is to be.
+pub struct GatewayConfig {
+    /// Its number, as in its certificate.
+    pub id: GatewayId,
+    /// Where plain HTTP is served.
+    pub http: Option<SocketAddr>,
+    /// Where HTTPS is served.
+    pub https: Option<HttpsListen>,
+    /// Where health and metrics are served, apart from S3 so that no bucket can hide them.
+    pub admin: Option<AdminListen>,
+    /// Names under which `bucket.<name>` is a bucket.
+    pub base_domains: Vec<String>,
+    /// The only region that signatures may be for.
+    pub region: String,
+    /// The metadata group.
+    pub metadata: Vec<Endpoint>,
+    /// Who we are within the cluster.
+    pub tls: Arc<TlsMaterial>,
+    /// The key at the top.
+    pub root_key: RootKey,
+    /// The blob pipeline's settings.
+    pub pipeline: pipeline::Settings,
+    /// Limits on clients.
+    pub limits: Limits,
+}
+
+/// The https listener.
+#[derive(Clone, Debug)]
+pub struct HttpsListen {
+    /// Where.
+    pub listen: SocketAddr,
+    /// The certificate chain, PEM.
+    pub certificate: PathBuf,
+    /// Its key, PEM.
+    pub key: PathBuf,
+}
+
+/// The listener for health and metrics.
+#[derive(Clone)]
+pub struct AdminListen {
+    /// Where.
+    pub listen: SocketAddr,
+    /// What `/metrics` shows.
+    pub metrics: Option<MetricsText>,
+}
+
+/// Limits on clients.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Most connections at a time; more wait to be accepted. Default 4,096.
+    pub connections_max: usize,
+    /// Most bytes of a request's head. Default 64 KiB.
+    pub head_bytes_max: usize,
+    /// How long a client may take for a request's head, or be idle between requests.
+    /// Default 30 s.
+    pub head_timeout: Duration,
+    /// How long a client may be silent within a body, or not take what it is sent. Default 30 s.
+    pub idle_timeout: Duration,
+    /// How long a TLS handshake may take. Default 10 s.
+    pub handshake_timeout: Duration,
+    /// How long requests may run on after the stop. Default 30 s.
+    pub drain_timeout: Duration,
+    /// How long the start waits for the metadata group. Default 60 s.
+    pub start_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 4096,
+            head_bytes_max: 64 * 1024,
+            head_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(30),
+            handshake_timeout: Duration::from_secs(10),
+            drain_timeout: Duration::from_secs(30),
+            start_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Why a gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// A setting makes no sense.
+    #[error("setting {key}: {why}")]
+    Setting {
+        /// Which.
+        key: &'static str,
+        /// Why.
+        why: &'static str,
+    },
+    /// A listener could not be opened.
+    #[error("listen on {address}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The https certificate could not be loaded.
+    #[error("load the https certificate")]
+    Https(#[source] IdentityError),
+    /// The keys could not be loaded.
+    #[error("load the keys")]
+    Keys(#[from] KeysError),
+    /// The random source failed.
+    #[error("the random source failed")]
+    Random,
+}
+
+/// A gateway that serves. Dropping it ends it at once; [`RunningGateway::stop`] ends it well.
+pub struct RunningGateway {
+    /// Where HTTP is served.
+    pub http_addr: Option<SocketAddr>,
+    /// Where HTTPS is served.
+    pub https_addr: Option<SocketAddr>,
+    /// Where health and metrics are served.
+    pub admin_addr: Option<SocketAddr>,
+    stop: CancellationToken,
+    abort: CancellationToken,
+    tasks: TaskTracker,
+    pipeline: Pipeline,
+    drain_timeout: Duration,
+}
+
+impl fmt::Debug for RunningGateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunningGateway")
+            .field("http_addr", &self.http_addr)
+            .field("https_addr", &self.https_addr)
+            .field("admin_addr", &self.admin_addr)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for RunningGateway {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.abort.cancel();
+    }
+}
+
+impl RunningGateway {
+    /// Takes no new requests, lets those that run end within the drain's deadline, and gives the
+    /// blob ids back.
+    pub async fn stop(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(self.drain_timeout, self.tasks.wait()).await.is_err() {
+            tracing::warn!("requests still ran at the drain's deadline and were broken off");
+            self.abort.cancel();
+            self.tasks.wait().await;
+        }
+        if let Err(error) = self.pipeline.close().await {
+            tracing::warn!(%error, "a lease of blob ids was not given back; it will expire");
+        }
+    }
+
+    /// Waits until the gateway is told to stop.
+    pub async fn wait(&self) {
+        self.stop.cancelled().await;
+    }
+}
+
+/// What listeners need besides their address.
+#[derive(Clone)]
+struct Rim {
+    limits: Limits,
+    stop: CancellationToken,
+    abort: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// Starts a gateway: loads the keys, opens the listeners.
+///
+/// # Errors
+/// See [`GatewayError`].
+pub async fn start(config: GatewayConfig) -> Result<RunningGateway, GatewayError> {
+    check(&config)?;
+    let GatewayConfig { id, http, https, admin, base_domains, region, metadata, tls, .. } = config;
+    let (root_key, limits) = (config.root_key, config.limits);
+    let cluster = tls.identity().cluster();
+    let rim = Rim {
+        limits: limits.clone(),
+        stop: CancellationToken::new(),
+        abort: CancellationToken::new(),
+        tasks: TaskTracker::new(),
+    };
+    // Where the start fails, what has begun ends.
+    let unless_started = rim.stop.clone().drop_guard();
+    let https = match https {
+        Some(https) => Some((https.listen, load_https(&https, &rim)?)),
+        None => None,
+    };
+    // Bound before anything is waited for, so that a taken port is told at once.
+    let http = bind(http).await?;
+    let https_listener = bind(https.as_ref().map(|(listen, _)| *listen)).await?;
+    let admin_listener = bind(admin.as_ref().map(|admin| admin.listen)).await?;
+
+    let meta = MetaClient::new(&metadata, Arc::clone(&tls), CallSettings::default());
+    let map = MapWatch::start(ClusterClient::new(
+        &metadata,
+        Arc::clone(&tls),
+        CallSettings::default(),
+    ));
+    let ready = Arc::new(AtomicBool::new(false));
+    let admin_addr = address(admin_listener.as_ref());
+    if let Some(listener) = admin_listener {
+        let metrics = admin.and_then(|admin| admin.metrics);
+        let state = admin::State { metrics, ready: readiness(&ready, &map, &rim) };
+        rim.tasks.spawn(admin::serve(listener, state, rim.clone()));
+    }
+
+    let shared_meta: Arc<dyn Metadata> = Arc::new(meta.clone());
+    let keys = load_keys(&shared_meta, cluster, root_key, limits.start_timeout).await?;
+    let data = DataClient::new(tls, DataSettings::default());
+    let pipeline = Pipeline::start(
+        pipeline::Parts::connected(meta, data, map.subscribe(), cluster, id),
+        config.pipeline,
+    );
+    rim.tasks.spawn(hold(map, rim.stop.clone()));
+    let face = face(shared_meta, keys, &pipeline, base_domains, region, &limits)?;
+
+    let http_addr = address(http.as_ref());
+    let https_addr = address(https_listener.as_ref());
+    if let Some(socket) = http {
+        listen(socket, Transport::Plain, &face, &rim);
+    }
+    if let Some((socket, (_, material))) = https_listener.zip(https) {
+        listen(socket, Transport::Tls(material), &face, &rim);
+    }
+    ready.store(true, Ordering::Release);
+    drop(unless_started.disarm());
+    let Rim { stop, abort, tasks, .. } = rim;
+    let drain_timeout = limits.drain_timeout;
+    Ok(RunningGateway {
+        http_addr,
+        https_addr,
+        admin_addr,
+        stop,
+        abort,
+        tasks,
+        pipeline,
+        drain_timeout,
+    })
+}
+
+fn check(config: &GatewayConfig) -> Result<(), GatewayError> {
+    let wrong = |key, why| Err(GatewayError::Setting { key, why });
+    if config.http.is_none() && config.https.is_none() {
+        return wrong("http", "a gateway needs an http or an https listener");
+    }
+    if config.metadata.is_empty() {
+        return wrong("metadata", "at least one member of the metadata group is needed");
+    }
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if config.region.is_empty() || !config.region.bytes().all(plain) {
+        return wrong("region", "a region has lower-case letters, digits and dashes");
+    }
+    if config.tls.identity().gateway_id() != Some(config.id) {
+        return wrong("id", "the certificate is not that of this gateway");
+    }
+    if config.limits.connections_max == 0 {
+        return wrong("limits.connections_max", "at least one connection is needed");
+    }
+    if config.limits.head_bytes_max < 8 * 1024 {
+        return wrong("limits.head_bytes_max", "S3 allows heads of 8 KiB");
+    }
+    Ok(())
+}
+
+async fn bind(address: Option<SocketAddr>) -> Result<Option<TcpListener>, GatewayError> {
+    let Some(address) = address else { return Ok(None) };
+    let listener = TcpListener::bind(address).await;
+    listener.map(Some).map_err(|source| GatewayError::Listen { address, source })
+}
+
+fn address(listener: Option<&TcpListener>) -> Option<SocketAddr> {
+    listener.and_then(|listener| listener.local_addr().ok())
+}
+
+fn load_https(https: &HttpsListen, rim: &Rim) -> Result<Arc<HttpsMaterial>, GatewayError> {
+    let material = HttpsMaterial::load(&https.certificate, &https.key, &["h2", "http/1.1"])
+        .map_err(GatewayError::Https)?;
+    let stop = rim.stop.clone().cancelled_owned();
+    drop(material.spawn_reload(CERTIFICATE_INTERVAL, stop));
+    Ok(material)
+}
+
+/// Loads the keys; waits for the metadata group, which may be starting as well.
+async fn load_keys(
+    meta: &Arc<dyn Metadata>,
+    cluster: ClusterId,
+    root_key: RootKey,
+    timeout: Duration,
+) -> Result<Arc<Keys>, GatewayError> {
+    let deadline = Instant::now() + timeout;
+    // Asked in a cheap way first: opening the keys takes the root key along.
+    loop {
+        match meta.query(megalith_model::query::Query::Keks).await {
+            Ok(_) => break,
+            Err(error) if Instant::now() + KEYS_RETRY >= deadline => {
+                return Err(KeysError::Metadata(error).into());
+            }
+            Err(error) => tracing::info!(%error, "waiting for the metadata group"),
+        }
+        sleep(KEYS_RETRY).await;
+    }
+    Ok(Arc::new(Keys::open(Arc::clone(meta), cluster, root_key, now_ms()).await?))
+}
+
+fn face(
+    meta: Arc<dyn Metadata>,
+    keys: Arc<Keys>,
+    pipeline: &Pipeline,
+    base_domains: Vec<String>,
+    region: String,
+    limits: &Limits,
+) -> Result<Arc<Face>, GatewayError> {
+    let mut seed = [0; 8];
+    SystemEntropy.fill(&mut seed).map_err(|_| GatewayError::Random)?;
+    let credentials = Arc::new(Credentials::new(Arc::clone(&meta), Arc::clone(&keys)));
+    let clock: Clock = Arc::new(now_ms);
+    let store =
+        Store::new(StoreParts { meta, blobs: Arc::new(pipeline.clone()), keys, clock });
+    Ok(Arc::new(Face::new(FaceParts {
+        store,
+        credentials,
+        base_domains,
+        region,
+        body_idle: limits.idle_timeout,
+        request_id_seed: u64::from_be_bytes(seed),
+    })))
+}
+
+fn listen(socket: TcpListener, transport: Transport, face: &Arc<Face>, rim: &Rim) {
+    let listening = Listening { socket, transport, face: Arc::clone(face), rim: rim.clone() };
+    rim.tasks.spawn(listening.run());
+}
+
+/// Ready: started, not stopping, and the cluster's map has come.
+fn readiness(started: &Arc<AtomicBool>, map: &MapWatch, rim: &Rim) -> admin::Ready {
+    let (started, maps, stop) = (Arc::clone(started), map.subscribe(), rim.stop.clone());
+    Arc::new(move || {
+        started.load(Ordering::Acquire) && !stop.is_cancelled() && maps.borrow().term > 0
+    })
+}
+
+/// Keeps the map followed until the stop.
+async fn hold(map: MapWatch, stop: CancellationToken) {
+    stop.cancelled().await;
+    drop(map);
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,107 @@
+//! Health and metrics, on a listener of their own: on the S3 listener they would hide buckets.
+
+use super::{MetricsText, Rim};
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+/// Tells whether requests can be served.
+pub(super) type Ready = Arc<dyn Fn() -> bool + Send + Sync>;
+
+const CONNECTIONS_MAX: usize = 64;
+const CONNECTION_LIFE: Duration = Duration::from_secs(60);
+
+/// What is told.
+#[derive(Clone)]
+pub(super) struct State {
+    pub(super) metrics: Option<MetricsText>,
+    pub(super) ready: Ready,
+}
+
+/// Serves until the stop.
+pub(super) async fn serve(socket: TcpListener, state: State, rim: Rim) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = rim.stop.cancelled() => return,
+            accepted = socket.accept() => accepted,
+        };
+        // One too many is closed at once.
+        if let (Ok((stream, _)), Ok(permit)) = (accepted, Arc::clone(&room).try_acquire_owned()) {
+            let (state, stop) = (state.clone(), rim.stop.clone());
+            rim.tasks.spawn(async move {
+                let _permit = permit;
+                tokio::select! {
+                    () = connection(stream, state) => {}
+                    () = stop.cancelled() => {}
+                }
+            });
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, state: State) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let answer = answer(&state, request.method(), request.uri().path());
+        async move { Ok::<_, Infallible>(answer) }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .serve_connection(TokioIo::new(stream), service);
+    if let Ok(Err(error)) = timeout(CONNECTION_LIFE, served).await {
+        tracing::debug!(%error, "a connection for health or metrics broke");
+    }
+}
+
+fn answer(state: &State, method: &Method, path: &str) -> Response<Full<Bytes>> {
+    let text = |status: StatusCode, text: String| {
+        let mut response = Response::new(Full::new(Bytes::from(text)));
+        *response.status_mut() = status;
+        let kind = header::HeaderValue::from_static("text/plain; charset=utf-8");
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        response
+    };
+    if *method != Method::GET && *method != Method::HEAD {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n".to_owned());
+    }
+    match (path, &state.metrics) {
+        ("/health/live", _) => text(StatusCode::OK, "live\n".to_owned()),
+        ("/health/ready", _) if (state.ready)() => text(StatusCode::OK, "ready\n".to_owned()),
+        ("/health/ready", _) => {
+            text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned())
+        }
+        ("/metrics", Some(metrics)) => text(StatusCode::OK, metrics()),
+        (_, _) => text(StatusCode::NOT_FOUND, "not found\n".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_its_own_paths() {
+        let state = |ready| State {
+            metrics: Some(Arc::new(|| "m 1\n".to_owned())),
+            ready: Arc::new(move || ready),
+        };
+        let status = |ready, path| answer(&state(ready), &Method::GET, path).status().as_u16();
+        assert_eq!(status(false, "/health/live"), 200);
+        assert_eq!(status(false, "/health/ready"), 503);
+        assert_eq!(status(true, "/health/ready"), 200);
+        assert_eq!(status(true, "/metrics"), 200);
+        assert_eq!(status(true, "/"), 404);
+        assert_eq!(answer(&state(true), &Method::POST, "/metrics").status().as_u16(), 405);
+    }
+}

@@ -1,0 +1,145 @@
+//! Listeners: accepting, TLS, HTTP/1.1 and HTTP/2, draining.
+
+use super::Rim;
+use super::idle::Impatient;
+use crate::s3::Face;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use megalith_identity::HttpsMaterial;
+use std::convert::Infallible;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+
+/// After a failed accept (no file descriptors, say) the next waits this long.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Most requests of one HTTP/2 connection at a time.
+const STREAMS_MAX: u32 = 128;
+
+/// How bytes travel.
+pub(super) enum Transport {
+    /// As they are.
+    Plain,
+    /// Under TLS.
+    Tls(Arc<HttpsMaterial>),
+}
+
+/// A listener at work.
+pub(super) struct Listening {
+    pub(super) socket: TcpListener,
+    pub(super) transport: Transport,
+    pub(super) face: Arc<Face>,
+    pub(super) rim: Rim,
+}
+
+impl Listening {
+    /// Accepts connections until the stop.
+    pub(super) async fn run(self) {
+        let room = Arc::new(Semaphore::new(self.rim.limits.connections_max));
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = self.rim.stop.cancelled() => return,
+                accepted = self.accept(&room) => accepted,
+            };
+            let (stream, permit) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection was not accepted");
+                    sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let acceptor = match &self.transport {
+                Transport::Plain => None,
+                Transport::Tls(material) => Some(TlsAcceptor::from(material.server_config())),
+            };
+            let (face, rim) = (Arc::clone(&self.face), self.rim.clone());
+            self.rim.tasks.spawn(async move {
+                // Held as long as the connection lives.
+                let _permit = permit;
+                connection(stream, acceptor, face, rim).await;
+            });
+        }
+    }
+
+    async fn accept(
+        &self,
+        room: &Arc<Semaphore>,
+    ) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+        let permit = Arc::clone(room).acquire_owned().await.map_err(io::Error::other)?;
+        let (stream, _) = self.socket.accept().await?;
+        stream.set_nodelay(true)?;
+        Ok((stream, permit))
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    acceptor: Option<TlsAcceptor>,
+    face: Arc<Face>,
+    rim: Rim,
+) {
+    let stream = Impatient::new(stream, rim.limits.idle_timeout);
+    match acceptor {
+        None => serve(stream, face, rim).await,
+        Some(acceptor) => {
+            let handshake = timeout(rim.limits.handshake_timeout, acceptor.accept(stream));
+            match handshake.await {
+                Ok(Ok(stream)) => serve(stream, face, rim).await,
+                Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+                Err(_) => tracing::debug!("a TLS handshake took too long"),
+            }
+        }
+    }
+}
+
+/// Serves one connection until it ends, the drain ends it, or its deadline breaks it off.
+async fn serve<S>(stream: S, face: Arc<Face>, rim: Rim)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request| {
+        let face = Arc::clone(&face);
+        async move { Ok::<_, Infallible>(face.answer(request).await) }
+    });
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(rim.limits.head_timeout)
+        .max_buf_size(rim.limits.head_bytes_max)
+        .half_close(false);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(u32::try_from(rim.limits.head_bytes_max).unwrap_or(u32::MAX))
+        .keep_alive_interval(rim.limits.head_timeout)
+        .keep_alive_timeout(rim.limits.idle_timeout);
+    let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut draining = false;
+    loop {
+        tokio::select! {
+            biased;
+            ended = &mut serving => {
+                if let Err(error) = ended {
+                    tracing::debug!(error, "a connection broke");
+                }
+                return;
+            }
+            () = rim.abort.cancelled() => return,
+            () = rim.stop.cancelled(), if !draining => {
+                draining = true;
+                serving.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
