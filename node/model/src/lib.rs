@@ -4,9 +4,10 @@
 //! `ids`, `profile`, `shape` and `topology` are the vocabulary; `rows` is what the metadata group
 //! stores, `keys` where; `command` and `query` are what is asked of it. `machine` applies commands,
 //! `answer` answers queries, both over `table`; `driver` decides which volumes there are; `margin`
-//! says how safe the data is.
+//! says how safe the data is, `audit` whether the rows agree.
 
 pub mod answer;
+pub mod audit;
 pub mod codec;
 pub mod command;
 pub mod driver;

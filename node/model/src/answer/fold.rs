@@ -28,11 +28,14 @@ pub(super) enum Next {
     Stop,
 }
 
+/// What a scan calls for each row.
+type Visit<'v> = dyn FnMut(&[u8], &[u8]) -> Result<Next, MachineError> + 'v;
+
 /// Scans a range with jumps: what is jumped over costs nothing.
 pub(super) fn scan(
     rows: &dyn Rows,
     mut range: KeyRange,
-    visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<Next, MachineError>,
+    visit: &mut Visit<'_>,
 ) -> Result<(), MachineError> {
     loop {
         let mut jump = None;

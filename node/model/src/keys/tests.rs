@@ -1,1 +1,201 @@
+//! Keys come back as they went in, and sort as their fields do.
 
+use super::*;
+use expect_test::expect;
+use proptest::prelude::*;
+
+fn bytes() -> impl Strategy<Value = Vec<u8>> {
+    // Few different bytes, the special ones among them, so that prefixes and ties are common.
+    let byte = prop_oneof![
+        Just(0),
+        Just(1),
+        Just(0xff),
+        Just(b'/'),
+        Just(b'a'),
+        any::<u8>()
+    ];
+    prop::collection::vec(byte, 0..6)
+}
+
+fn owned(bytes: Vec<u8>) -> Cow<'static, [u8]> {
+    Cow::Owned(bytes)
+}
+
+fn object_key() -> impl Strategy<Value = RowKey<'static>> {
+    let bucket = any::<u64>().prop_map(BucketId);
+    let id = any::<[u8; 16]>();
+    prop_oneof![
+        (bucket.clone(), bytes()).prop_map(|(bucket, key)| RowKey::Name {
+            bucket,
+            key: owned(key)
+        }),
+        (bucket.clone(), bytes(), id).prop_map(|(bucket, key, id)| RowKey::Version {
+            bucket,
+            key: owned(key),
+            version: VersionId(id)
+        }),
+        (bucket.clone(), bytes(), id).prop_map(|(bucket, key, id)| RowKey::Upload {
+            bucket,
+            key: owned(key),
+            upload: UploadId(id)
+        }),
+        id.prop_map(|id| RowKey::UploadHome(UploadId(id))),
+        (id, any::<u32>()).prop_map(|(id, part)| RowKey::Part {
+            upload: UploadId(id),
+            part
+        }),
+        bucket.clone().prop_map(RowKey::Bucket),
+        bucket.prop_map(RowKey::BucketCounters),
+    ]
+}
+
+fn placement_key() -> impl Strategy<Value = RowKey<'static>> {
+    let volume = any::<u32>().prop_map(VolumeId);
+    let blob = any::<u64>().prop_map(BlobId);
+    let id = any::<[u8; 16]>();
+    prop_oneof![
+        blob.clone().prop_map(RowKey::Blob),
+        blob.clone().prop_map(RowKey::Inline),
+        (volume.clone(), blob.clone(), any::<u32>()).prop_map(|(volume, blob, segment)| {
+            RowKey::VolumeBlob {
+                volume,
+                blob,
+                segment,
+            }
+        }),
+        (volume.clone(), blob, any::<u32>()).prop_map(|(volume, blob, segment)| RowKey::Owed {
+            volume,
+            blob,
+            segment
+        }),
+        volume.clone().prop_map(RowKey::Volume),
+        volume.clone().prop_map(RowKey::VolumeCounts),
+        volume.prop_map(RowKey::OpenVolume),
+        any::<u32>().prop_map(|node| RowKey::Node(NodeId(node))),
+        id.prop_map(|id| RowKey::Disk(DiskId(id))),
+        (id, any::<u64>()).prop_map(|(id, sequence)| RowKey::Delete {
+            disk: DiskId(id),
+            sequence
+        }),
+        any::<u64>().prop_map(|lease| RowKey::Lease(LeaseId(lease))),
+    ]
+}
+
+fn owner_key() -> impl Strategy<Value = RowKey<'static>> {
+    let account = any::<u64>().prop_map(AccountId);
+    let id = any::<[u8; 16]>();
+    prop_oneof![
+        bytes().prop_map(|name| RowKey::BucketName(owned(name))),
+        bytes().prop_map(|name| RowKey::AccountName(owned(name))),
+        bytes().prop_map(|name| RowKey::AccessKey(owned(name))),
+        (account.clone(), bytes()).prop_map(|(account, name)| RowKey::AccountBucket {
+            account,
+            name: owned(name)
+        }),
+        (account.clone(), bytes()).prop_map(|(account, name)| RowKey::AccountAccessKey {
+            account,
+            access_key: owned(name)
+        }),
+        account.clone().prop_map(RowKey::Account),
+        account.prop_map(RowKey::AccountCounters),
+        any::<u32>().prop_map(RowKey::Kek),
+        id.prop_map(|id| RowKey::Token(Token(id))),
+        (any::<u64>(), id).prop_map(|(time_ms, id)| RowKey::TokenTime {
+            time_ms,
+            token: Token(id)
+        }),
+        prop_oneof![Just(Meta::Cluster), Just(Meta::Clock), Just(Meta::Totals)]
+            .prop_map(RowKey::Meta),
+    ]
+}
+
+fn any_key() -> impl Strategy<Value = RowKey<'static>> {
+    prop_oneof![object_key(), placement_key(), owner_key()]
+}
+
+proptest! {
+    #[test]
+    fn every_key_comes_back(key in any_key()) {
+        let encoded = key.encode();
+        prop_assert_eq!(RowKey::decode(&encoded), Ok(key));
+    }
+
+    #[test]
+    fn different_keys_differ(a in any_key(), b in any_key()) {
+        prop_assert_eq!(a == b, a.encode() == b.encode());
+    }
+
+    #[test]
+    fn strangers_bytes_are_refused_or_come_back(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+        if let Ok(key) = RowKey::decode(&bytes) {
+            prop_assert_eq!(key.encode(), bytes);
+        }
+    }
+
+    #[test]
+    fn versions_sort_by_bucket_key_and_age_the_newest_first(
+        a in (0_u64..3, bytes(), any::<[u8; 16]>()),
+        b in (0_u64..3, bytes(), any::<[u8; 16]>()),
+    ) {
+        let encode = |(bucket, key, version): &(u64, Vec<u8>, [u8; 16])| RowKey::Version {
+            bucket: BucketId(*bucket),
+            key: Cow::Borrowed(key),
+            version: VersionId(*version),
+        }.encode();
+        let by_fields = (a.0, &a.1).cmp(&(b.0, &b.1)).then(b.2.cmp(&a.2));
+        prop_assert_eq!(encode(&a).cmp(&encode(&b)), by_fields);
+    }
+
+    #[test]
+    fn a_prefix_range_holds_exactly_what_begins_so(prefix in bytes(), key in bytes()) {
+        let bucket = BucketId(u64::MAX);
+        let name = RowKey::Name { bucket, key: Cow::Borrowed(&key) }.encode();
+        let upload = RowKey::Upload {
+            bucket,
+            key: Cow::Borrowed(&key),
+            upload: UploadId([0xff; 16]),
+        }.encode();
+        let begins = key.starts_with(&prefix);
+        for (range, row) in [(names(bucket, &prefix), name), (uploads(bucket, &prefix), upload)] {
+            prop_assert_eq!((range.from..range.to).contains(&row), begins);
+        }
+    }
+}
+
+#[test]
+fn table_numbers_stay() {
+    let numbers: Vec<String> = (0..=u8::MAX)
+        .filter_map(|number| Table::from_number(number).map(|t| format!("{number} {t:?}")))
+        .collect();
+    expect![[r#"
+        1 Meta
+        2 Names
+        3 Versions
+        4 Blobs
+        5 Inline
+        6 VolumeBlobs
+        7 Owed
+        8 Volumes
+        9 VolumeCounts
+        10 OpenVolumes
+        11 Nodes
+        12 Disks
+        13 Deletes
+        14 Uploads
+        15 UploadHomes
+        16 Parts
+        17 Buckets
+        18 BucketNames
+        19 AccountBuckets
+        20 Accounts
+        21 AccountNames
+        22 AccessKeys
+        23 AccountAccessKeys
+        24 Keks
+        25 Leases
+        26 Tokens
+        27 TokenTimes
+        28 BucketCounters
+        29 AccountCounters"#]]
+    .assert_eq(&numbers.join("\n"));
+}

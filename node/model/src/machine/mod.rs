@@ -13,7 +13,7 @@ mod owed;
 mod owners;
 mod segments;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tokens;
 mod uploads;
 

@@ -1,0 +1,216 @@
+//! Objects with their blobs, the data's standing and margins, parts, owners.
+
+use crate::answer::{OBJECT_BLOBS_MAX, answer, topology};
+use crate::command::{Blobs, Command};
+use crate::ids::{AccountId, BlobId, BucketId, Epoch, NodeId, UploadId, VolumeId};
+use crate::machine::tests::{World, coded_len, disk_id, put, put_command, version};
+use crate::margin::margins;
+use crate::query::{ObjectView, Query, Reply};
+use crate::rows::ShardPlace;
+
+fn object(world: &World, key: &str) -> Option<Box<ObjectView>> {
+    let query = Query::Object {
+        bucket: BucketId(1),
+        key: key.into(),
+        version: None,
+        with_blobs: true,
+    };
+    match answer(&world.rows, &query).expect("rows in memory") {
+        Reply::Object(view) => view,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn put_len(world: &mut World, key: &str, blob: u64, len: u64, owed: u32) {
+    let mut new = world.blob(blob, len, 1);
+    if let Some(segment) = new.segments.first_mut() {
+        segment.owed = owed;
+    }
+    world.done(put_command(put(key, blob, Blobs::New(new))));
+}
+
+#[test]
+fn an_object_comes_with_what_a_read_needs() {
+    let mut world = World::ready();
+    put_len(&mut world, "inline", 1, 10, 0);
+    put_len(&mut world, "coded", 2, coded_len(9), 0);
+    let view = object(&world, "inline").expect("there");
+    assert_eq!(view.blobs[0].inline, [1; 10]);
+    assert!(view.volumes.is_empty());
+    let view = object(&world, "coded").expect("there");
+    assert_eq!(
+        (view.version, view.volumes[0].id),
+        (version(2), VolumeId(1))
+    );
+    assert_eq!(object(&world, "none"), None);
+}
+
+#[test]
+fn an_object_of_many_parts_comes_with_its_first_blobs() {
+    let mut world = World::ready();
+    let upload = UploadId::new(5, [1; 8]);
+    let (bucket, key) = (BucketId(1), b"big".to_vec());
+    world.done(Command::CreateUpload {
+        bucket,
+        key: key.clone(),
+        upload,
+        wrapped_key: vec![],
+        sealed_manifest: vec![],
+    });
+    for part in 1..=150 {
+        let blob = world.blob(part.into(), 10, 1);
+        world.done(Command::PutPart {
+            bucket,
+            key: key.clone(),
+            upload,
+            part,
+            size: 1,
+            sealed_part: vec![],
+            blob,
+        });
+    }
+    let page = |after, max| match answer(&world.rows, &Query::Parts { upload, after, max }) {
+        Ok(Reply::Parts { parts, truncated }) => {
+            let numbers: Vec<u32> = parts.iter().map(|(number, _)| *number).collect();
+            (numbers, truncated)
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(page(147, 2), (vec![148, 149], true));
+    assert_eq!(page(148, 2), (vec![149, 150], false));
+    world.done(Command::CompleteUpload {
+        upload,
+        parts: (1..=150).map(|part| (part, BlobId(part.into()))).collect(),
+        object: Box::new(put("big", 9, Blobs::Parts)),
+    });
+    let view = object(&world, "big").expect("there");
+    assert_eq!(view.blobs.len(), OBJECT_BLOBS_MAX);
+    let rest = Query::Blobs {
+        blobs: view.row.blobs[OBJECT_BLOBS_MAX..].to_vec(),
+    };
+    match answer(&world.rows, &rest).expect("rows in memory") {
+        Reply::Blobs(blobs) => assert_eq!(blobs.len(), 50),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_standing_counts_every_segment_by_margin() {
+    let mut world = World::ready();
+    put_len(&mut world, "inline", 1, 10, 0);
+    put_len(&mut world, "full", 2, coded_len(9), 0);
+    put_len(&mut world, "short", 3, coded_len(3), 0);
+    put_len(&mut world, "owed", 4, coded_len(9), 0b1);
+    // Copies of blob 5 on members 5, 0 and 1; of blob 6 on 0, 1 and 2.
+    put_len(&mut world, "copies", 5, 70_000, 0);
+    put_len(&mut world, "rotated", 6, 70_000, 0);
+    let places = vec![ShardPlace {
+        blob: BlobId(4),
+        segment: 0,
+        member: 1,
+    }];
+    world.done(Command::MarkOwed {
+        places,
+        damaged: true,
+    });
+    let Ok(Reply::Data(status)) = answer(&world.rows, &Query::Data) else {
+        panic!("a standing");
+    };
+    assert_eq!((status.counters.objects, status.inline_blobs), (6, 1));
+    assert_eq!((status.owed_segments, status.damaged_shards), (1, 1));
+    let by_margin = |dead: &[u32]| -> Vec<(i32, u64)> {
+        margins(&status, &|member| !dead.contains(&member.node.0))
+            .into_iter()
+            .collect()
+    };
+    assert_eq!(by_margin(&[]), [(0, 1), (2, 4)]);
+    // Node 4 is member 3: the short segment has no shard there, nor have the copies.
+    assert_eq!(by_margin(&[4]), [(-1, 1), (1, 1), (2, 3)]);
+    // Node 6 is member 5: all but blob 6 lose one.
+    assert_eq!(by_margin(&[6]), [(-1, 1), (1, 3), (2, 1)]);
+    // Node 1's shard of the owed one was missing anyway.
+    assert_eq!(by_margin(&[1]), [(0, 1), (1, 4)]);
+}
+
+#[test]
+fn the_topology_leaves_out_what_is_closed() {
+    let mut world = World::ready();
+    world.volume(2, 2);
+    let known = topology(&world.rows).expect("rows in memory");
+    assert_eq!(known.nodes.len(), 6);
+    assert_eq!(known.open_volumes.len(), 2);
+    assert_eq!((known.leases.len(), known.next_volume), (1, VolumeId(3)));
+    world.done(Command::SealVolume {
+        volume: VolumeId(1),
+        epoch: Epoch(1),
+    });
+    world.done(Command::CloseLease(known.leases[0].id));
+    let known = topology(&world.rows).expect("rows in memory");
+    assert_eq!(known.open_volumes.len(), 1);
+    assert!(known.leases.is_empty());
+}
+
+#[test]
+fn owners_are_found_and_paged() {
+    let mut world = World::ready();
+    world.done(Command::CreateAccount { name: "bob".into() });
+    for name in ["c", "d", "e"] {
+        world.done(Command::CreateBucket {
+            name: name.into(),
+            account: AccountId(2),
+        });
+        world.done(Command::PutAccessKey {
+            access_key: name.into(),
+            account: AccountId(2),
+            enabled: true,
+            sealed_credential: vec![],
+        });
+    }
+    let account = AccountId(2);
+    let ask = |query| answer(&world.rows, &query).expect("rows in memory");
+    let buckets = |after: &str| Query::Buckets {
+        account,
+        after: after.into(),
+        max: 2,
+    };
+    for (after, expected) in [("", &["c", "d"][..]), ("d", &["e"])] {
+        let Reply::Buckets(found) = ask(buckets(after)) else {
+            panic!("buckets");
+        };
+        let names: Vec<&str> = found.iter().map(|row| row.name.as_str()).collect();
+        assert_eq!(names, expected);
+        for account in [None, Some(account)] {
+            let after = after.into();
+            let Reply::AccessKeys(found) = ask(Query::AccessKeys {
+                account,
+                after,
+                max: 2,
+            }) else {
+                panic!("keys");
+            };
+            let names: Vec<&str> = found.iter().map(|row| row.access_key.as_str()).collect();
+            assert_eq!(names, expected);
+        }
+    }
+    let Reply::Accounts(found) = ask(Query::Accounts {
+        after: "ann".into(),
+        max: 9,
+    }) else {
+        panic!("accounts");
+    };
+    assert_eq!(found.len(), 1);
+    let Reply::AccessKey(Some((key, owner))) = ask(Query::AccessKey {
+        access_key: "d".into(),
+    }) else {
+        panic!("a key");
+    };
+    assert_eq!((key.account, owner.name.as_str()), (account, "bob"));
+    let Reply::Deletes(queue) = ask(Query::Deletes {
+        disk: disk_id(1),
+        max: 9,
+    }) else {
+        panic!("deletes");
+    };
+    assert!(queue.is_empty());
+    assert_eq!(world.volume_row(1).members[0].node, NodeId(1));
+}

@@ -1,0 +1,439 @@
+//! Do the rows agree? Everything that is kept twice is counted again from the rows it stands for.
+//!
+//! Reads every row and holds a few words for each blob: for tests, and for an operator's check of
+//! a snapshot, never for a serving replica. Knows the rules of rows, not those of commands.
+
+use crate::codec;
+use crate::ids::{AccountId, BlobId, BucketId, DiskId, NodeId, VersionId, VolumeId};
+use crate::keys::{self, Meta, RowKey, Table};
+use crate::machine::{MachineError, decode_row, read};
+use crate::rows::{
+    AccountRow, BlobRow, BucketRow, Counters, DeleteRow, DiskRow, NameRow, OwedRow, PartRow,
+    SegmentRow, TokenRow, Totals, UploadHome, UploadRow, VersionRow, VolumeCounts,
+};
+use crate::shape::{SegmentLayout, Shape};
+use crate::table::Rows;
+use crate::topology::{Node, Volume, VolumeState};
+use serde::de::DeserializeOwned;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Finds contradictions, in words; none in rows that only the state machine has written.
+/// An error is a row that can't be read at all.
+pub fn audit(rows: &dyn Rows) -> Result<Vec<String>, MachineError> {
+    let mut audit = Audit {
+        rows,
+        problems: Vec::new(),
+        references: BTreeMap::new(),
+        totals: Totals::default(),
+    };
+    audit.objects()?;
+    audit.blobs()?;
+    audit.deletes()?;
+    audit.owners()?;
+    audit.topology()?;
+    audit.tokens()?;
+    let totals = audit.totals;
+    audit.same("totals", &RowKey::Meta(Meta::Totals), &totals)?;
+    Ok(audit.problems)
+}
+
+struct Audit<'a> {
+    rows: &'a dyn Rows,
+    problems: Vec<String>,
+    references: BTreeMap<BlobId, u32>,
+    totals: Totals,
+}
+
+/// A segment's place.
+type Place = (VolumeId, BlobId, u32);
+
+fn add(sum: &mut Counters, part: Counters) {
+    sum.objects += part.objects;
+    sum.versions += part.versions;
+    sum.bytes += part.bytes;
+    sum.uploads += part.uploads;
+}
+
+impl Audit<'_> {
+    fn problem(&mut self, text: impl Into<String>) {
+        self.problems.push(text.into());
+    }
+
+    fn check(&mut self, holds: bool, text: impl FnOnce() -> String) {
+        if !holds {
+            self.problem(text());
+        }
+    }
+
+    /// All rows of a table, decoded; keys that can't be parsed are problems.
+    fn all<T: DeserializeOwned>(
+        &mut self,
+        table: Table,
+    ) -> Result<Vec<(Vec<u8>, T)>, MachineError> {
+        let range = keys::table(table);
+        let mut found = Vec::new();
+        self.rows.scan(&range.from, &range.to, &mut |key, value| {
+            found.push(decode_row(key, value).map(|row: T| (key.to_vec(), row)));
+            true
+        })?;
+        let found = found.into_iter().collect::<Result<Vec<_>, _>>()?;
+        for (key, _) in &found {
+            let whole = RowKey::decode(key).is_ok_and(|parsed| parsed.encode() == *key);
+            self.check(whole, || format!("a malformed key in {table:?}"));
+        }
+        Ok(found)
+    }
+
+    fn same<T>(&mut self, what: &str, key: &RowKey<'_>, counted: &T) -> Result<(), MachineError>
+    where
+        T: DeserializeOwned + PartialEq + Default + std::fmt::Debug,
+    {
+        let kept: T = read(self.rows, key)?.unwrap_or_default();
+        self.check(kept == *counted, || {
+            format!("{what}: kept {kept:?}, counted {counted:?}")
+        });
+        Ok(())
+    }
+
+    /// Names, versions, uploads and parts, and the counters over them.
+    fn objects(&mut self) -> Result<(), MachineError> {
+        let mut counters: BTreeMap<BucketId, Counters> = BTreeMap::new();
+        let mut current: BTreeSet<(BucketId, Vec<u8>, VersionId)> = BTreeSet::new();
+        for (key, name) in self.all::<NameRow>(Table::Names)? {
+            if let Ok(RowKey::Name { bucket, key }) = RowKey::decode(&key) {
+                counters.entry(bucket).or_default().objects += u64::from(!name.delete_marker);
+                current.insert((bucket, key.into_owned(), name.version));
+            }
+        }
+        for (key, row) in self.all::<VersionRow>(Table::Versions)? {
+            if let Ok(RowKey::Version {
+                bucket,
+                key,
+                version,
+            }) = RowKey::decode(&key)
+            {
+                let counted = counters.entry(bucket).or_default();
+                counted.versions += 1;
+                counted.bytes += row.size;
+                for blob in row.blobs {
+                    *self.references.entry(blob).or_default() += 1;
+                }
+                let named = current.remove(&(bucket, key.into_owned(), version));
+                self.check(named, || format!("{version} has no name"));
+            }
+        }
+        self.check(current.is_empty(), || "names without versions".into());
+
+        let mut homes = BTreeMap::new();
+        for (key, home) in self.all::<UploadHome>(Table::UploadHomes)? {
+            if let Ok(RowKey::UploadHome(upload)) = RowKey::decode(&key) {
+                homes.insert(upload, home);
+            }
+        }
+        let mut uploads = BTreeSet::new();
+        for (key, _) in self.all::<UploadRow>(Table::Uploads)? {
+            if let Ok(RowKey::Upload {
+                bucket,
+                key,
+                upload,
+            }) = RowKey::decode(&key)
+            {
+                counters.entry(bucket).or_default().uploads += 1;
+                uploads.insert(upload);
+                let key = key.into_owned();
+                let known = homes.remove(&upload) == Some(UploadHome { bucket, key });
+                self.check(known, || format!("upload {upload} has no home"));
+            }
+        }
+        self.check(homes.is_empty(), || "homes without uploads".into());
+        for (key, part) in self.all::<PartRow>(Table::Parts)? {
+            *self.references.entry(part.blob).or_default() += 1;
+            if let Ok(RowKey::Part { upload, .. }) = RowKey::decode(&key) {
+                self.check(uploads.contains(&upload), || {
+                    format!("a part of no upload {upload}")
+                });
+            }
+        }
+        self.counters(&counters)
+    }
+
+    fn counters(&mut self, counted: &BTreeMap<BucketId, Counters>) -> Result<(), MachineError> {
+        let mut accounts: BTreeMap<AccountId, Counters> = BTreeMap::new();
+        let mut known = BTreeSet::new();
+        for (_, bucket) in self.all::<BucketRow>(Table::Buckets)? {
+            let counters = counted.get(&bucket.id).copied().unwrap_or_default();
+            self.same("bucket", &RowKey::BucketCounters(bucket.id), &counters)?;
+            add(accounts.entry(bucket.account).or_default(), counters);
+            add(&mut self.totals.counters, counters);
+            self.totals.buckets += 1;
+            known.insert(bucket.id);
+        }
+        for bucket in counted.keys() {
+            self.check(known.contains(bucket), || {
+                format!("{bucket} is gone, not empty")
+            });
+        }
+        let rows = self.all::<Counters>(Table::BucketCounters)?.len();
+        self.check(rows == known.len(), || "counters of no bucket".into());
+        for (key, kept) in self.all::<Counters>(Table::AccountCounters)? {
+            if let Ok(RowKey::AccountCounters(account)) = RowKey::decode(&key) {
+                let counted = accounts.remove(&account).unwrap_or_default();
+                self.check(kept == counted, || {
+                    format!("{account}: kept {kept:?}, counted {counted:?}")
+                });
+            }
+        }
+        let rest = accounts.values().all(|c| *c == Counters::default());
+        self.check(rest, || "accounts without counters".into());
+        Ok(())
+    }
+
+    /// Blobs against their references, volumes, indexes and inline bytes.
+    fn blobs(&mut self) -> Result<(), MachineError> {
+        let mut volumes: BTreeMap<VolumeId, (u64, VolumeCounts)> = BTreeMap::new();
+        for (_, volume) in self.all::<Volume>(Table::Volumes)? {
+            let counts = VolumeCounts {
+                short: vec![0; volume.profile.data() - 1],
+                copies: vec![0; volume.profile.shards()],
+                ..VolumeCounts::default()
+            };
+            volumes.insert(volume.id, (0, counts));
+        }
+        let mut places: BTreeSet<Place> = BTreeSet::new();
+        let mut inline = BTreeSet::new();
+        let mut references = std::mem::take(&mut self.references);
+        for (key, row) in self.all::<BlobRow>(Table::Blobs)? {
+            let Ok(RowKey::Blob(blob)) = RowKey::decode(&key) else {
+                continue;
+            };
+            let named = references.remove(&blob).unwrap_or(0);
+            self.check(named > 0 && named == row.references, || {
+                format!(
+                    "{blob} has {} references, named {named} times",
+                    row.references
+                )
+            });
+            if row.shape == Shape::Inline {
+                inline.insert(blob);
+                let bytes = self.rows.get(&RowKey::Inline(blob).encode())?;
+                let len = bytes.map(|bytes| bytes.len() as u64);
+                self.check(len == Some(row.len), || format!("inline bytes of {blob}"));
+            }
+            for (number, segment) in (0..).zip(&row.segments) {
+                places.insert((segment.volume, blob, number));
+                match volumes.get_mut(&segment.volume) {
+                    Some(sums) => self.segment(sums, blob, row.shape, number, segment)?,
+                    None => self.problem(format!("{blob} is in no volume")),
+                }
+            }
+        }
+        self.check(references.is_empty(), || {
+            format!("no rows of {references:?}")
+        });
+        self.totals.inline_blobs = inline.len() as u64;
+        self.indexes(&places, &inline)?;
+        for (volume, (bytes, counts)) in volumes {
+            self.same("volume", &RowKey::VolumeCounts(volume), &counts)?;
+            let row: Option<Volume> = read(self.rows, &RowKey::Volume(volume))?;
+            self.check(row.is_some_and(|row| row.bytes == bytes), || {
+                format!("{volume} holds {bytes} bytes")
+            });
+        }
+        Ok(())
+    }
+
+    fn segment(
+        &mut self,
+        (bytes, counts): &mut (u64, VolumeCounts),
+        blob: BlobId,
+        shape: Shape,
+        number: u32,
+        segment: &SegmentRow,
+    ) -> Result<(), MachineError> {
+        *bytes += segment.len;
+        let layout = SegmentLayout::new(shape, segment.profile, blob, segment.len);
+        let owed: Option<OwedRow> = read(
+            self.rows,
+            &RowKey::Owed {
+                volume: segment.volume,
+                blob,
+                segment: number,
+            },
+        )?;
+        let mask = owed.map_or(0, |row| row.owed);
+        let sound = owed.is_none_or(|row| {
+            row.owed != 0
+                && row.owed & !layout.members_mask() == 0
+                && row.damaged & !row.owed == 0
+                && usize::from(row.columns) == layout.filled_columns()
+        });
+        self.check(mask == segment.owed && sound, || {
+            format!(
+                "{blob} segment {number} owes {:b}, noted {owed:?}",
+                segment.owed
+            )
+        });
+        match shape {
+            _ if segment.owed != 0 => counts.owed += 1,
+            Shape::Copies => {
+                counts.copies[(blob.0 % segment.profile.shards() as u64) as usize] += 1
+            }
+            Shape::Coded | Shape::Inline => {
+                counts.coded += 1;
+                if layout.filled_columns() < segment.profile.data() {
+                    counts.short[layout.filled_columns() - 1] += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn indexes(
+        &mut self,
+        places: &BTreeSet<Place>,
+        inline: &BTreeSet<BlobId>,
+    ) -> Result<(), MachineError> {
+        let mut indexed = BTreeSet::new();
+        for (key, ()) in self.all::<()>(Table::VolumeBlobs)? {
+            if let Ok(RowKey::VolumeBlob {
+                volume,
+                blob,
+                segment,
+            }) = RowKey::decode(&key)
+            {
+                indexed.insert((volume, blob, segment));
+            }
+        }
+        self.check(indexed == *places, || {
+            "blobs by volume differ from blobs".into()
+        });
+        for (key, _) in self.all::<OwedRow>(Table::Owed)? {
+            if let Ok(RowKey::Owed {
+                volume,
+                blob,
+                segment,
+            }) = RowKey::decode(&key)
+            {
+                let place = (volume, blob, segment);
+                self.check(places.contains(&place), || {
+                    format!("{blob} owes, and is gone")
+                });
+            }
+        }
+        let mut kept = 0;
+        let range = keys::table(Table::Inline);
+        self.rows.scan(&range.from, &range.to, &mut |_, _| {
+            kept += 1;
+            true
+        })?;
+        self.check(kept == inline.len(), || "inline bytes of no blob".into());
+        Ok(())
+    }
+
+    /// No blob is owned and queued for deletion.
+    fn deletes(&mut self) -> Result<(), MachineError> {
+        for (key, row) in self.all::<DeleteRow>(Table::Deletes)? {
+            self.totals.deletes_pending += 1;
+            let owned: Option<BlobRow> = read(self.rows, &RowKey::Blob(row.blob))?;
+            self.check(owned.is_none(), || {
+                format!("{} is owned and queued", row.blob)
+            });
+            if let Ok(RowKey::Delete { disk, sequence }) = RowKey::decode(&key) {
+                let known: Option<DiskRow> = read(self.rows, &RowKey::Disk(disk))?;
+                let volume: Option<Volume> = read(self.rows, &RowKey::Volume(row.volume))?;
+                let member = volume.and_then(|v| v.members.get(usize::from(row.member)).copied());
+                self.check(
+                    known.is_some_and(|disk| sequence <= disk.last_delete),
+                    || format!("delete {sequence} of disk {disk} has no number"),
+                );
+                self.check(member.is_some_and(|member| member.disk == disk), || {
+                    format!("a shard of {} is deleted on a foreign disk", row.blob)
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn owners(&mut self) -> Result<(), MachineError> {
+        let mut named: BTreeMap<Vec<u8>, BucketId> = self
+            .all::<BucketId>(Table::BucketNames)?
+            .into_iter()
+            .collect();
+        let mut owned: BTreeMap<Vec<u8>, BucketId> = self
+            .all::<BucketId>(Table::AccountBuckets)?
+            .into_iter()
+            .collect();
+        for (_, row) in self.all::<BucketRow>(Table::Buckets)? {
+            let name = RowKey::BucketName(row.name.as_bytes().into()).encode();
+            let place = RowKey::AccountBucket {
+                account: row.account,
+                name: row.name.as_bytes().into(),
+            };
+            let both = named.remove(&name) == Some(row.id)
+                && owned.remove(&place.encode()) == Some(row.id);
+            self.check(both, || format!("{} isn't found by name or owner", row.id));
+        }
+        let none = named.is_empty() && owned.is_empty();
+        self.check(none, || "names of no bucket".into());
+        let mut names = self.all::<AccountId>(Table::AccountNames)?.len();
+        for (_, row) in self.all::<AccountRow>(Table::Accounts)? {
+            names = names.wrapping_sub(1);
+            let name = RowKey::AccountName(row.name.as_bytes().into());
+            let id: Option<AccountId> = read(self.rows, &name)?;
+            self.check(id == Some(row.id), || {
+                format!("{} isn't found by name", row.id)
+            });
+        }
+        self.check(names == 0, || "names of no account".into());
+        Ok(())
+    }
+
+    fn topology(&mut self) -> Result<(), MachineError> {
+        let mut open: BTreeSet<Vec<u8>> = self
+            .all::<()>(Table::OpenVolumes)?
+            .into_iter()
+            .map(|(key, ())| key)
+            .collect();
+        for (_, volume) in self.all::<Volume>(Table::Volumes)? {
+            let listed = open.remove(&RowKey::OpenVolume(volume.id).encode());
+            self.check(listed == (volume.state == VolumeState::Open), || {
+                format!("{} is in the wrong list", volume.id)
+            });
+        }
+        self.check(open.is_empty(), || "open volumes that aren't there".into());
+        let mut listed: BTreeMap<DiskId, NodeId> = BTreeMap::new();
+        for (_, node) in self.all::<Node>(Table::Nodes)? {
+            for disk in node.disks {
+                let twice = listed.insert(disk.id, node.id).is_some();
+                self.check(!twice, || format!("disk {} is on two nodes", disk.id));
+            }
+        }
+        for (_, disk) in self.all::<DiskRow>(Table::Disks)? {
+            let node = listed.remove(&disk.id);
+            self.check(node == disk.node, || {
+                format!("disk {} is elsewhere", disk.id)
+            });
+        }
+        self.check(listed.is_empty(), || "disks without rows".into());
+        Ok(())
+    }
+
+    fn tokens(&mut self) -> Result<(), MachineError> {
+        let mut times: BTreeSet<Vec<u8>> = self
+            .all::<()>(Table::TokenTimes)?
+            .into_iter()
+            .map(|(key, ())| key)
+            .collect();
+        for (key, row) in self.all::<TokenRow>(Table::Tokens)? {
+            if let Ok(RowKey::Token(token)) = RowKey::decode(&key) {
+                let time_ms = row.applied_ms;
+                let known = times.remove(&RowKey::TokenTime { time_ms, token }.encode());
+                self.check(known, || format!("token {token} never ends"));
+                let answer = codec::decode::<crate::command::Answer>(&row.answer);
+                self.check(answer.is_ok(), || format!("token {token} answers nothing"));
+            }
+        }
+        self.check(times.is_empty(), || "times of no token".into());
+        Ok(())
+    }
+}

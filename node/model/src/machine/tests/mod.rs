@@ -1,0 +1,203 @@
+//! What the tests of the state machine and of answers work with: rows in memory, and commands
+//! built with few words.
+
+mod golden;
+mod random;
+mod rules;
+
+use crate::audit::audit;
+use crate::command::{
+    Answer, Blobs, Command, Condition, Envelope, NewBlob, NewSegment, Outcome, PutObject,
+};
+use crate::ids::{
+    AccountId, BlobId, BucketId, DiskId, GatewayId, NodeId, Token, VersionId, VolumeId,
+};
+use crate::keys::RowKey;
+use crate::machine::{apply, read};
+use crate::profile::Profile;
+use crate::shape::{CELL_LEN, Shape, segments};
+use crate::table::{Batch, MemRows, Overlay};
+use crate::topology::{Disk, Domain, Lease, Member, Node, Volume};
+
+pub(crate) struct World {
+    pub(crate) rows: MemRows,
+    pub(crate) time_ms: u64,
+    pub(crate) log: Vec<Envelope>,
+}
+
+pub(crate) fn disk_id(node: u32) -> DiskId {
+    DiskId([node as u8; 16])
+}
+
+pub(crate) fn node(id: u32) -> Node {
+    Node {
+        id: NodeId(id),
+        rpc_address: format!("10.0.0.{id}:7000"),
+        data_address: format!("10.0.0.{id}:7001"),
+        zone: String::new(),
+        disks: vec![Disk {
+            id: disk_id(id),
+            capacity: 1 << 40,
+        }],
+    }
+}
+
+pub(crate) fn version(number: u64) -> VersionId {
+    VersionId::new(number, [7; 8])
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self {
+            rows: MemRows::default(),
+            time_ms: 1_000_000,
+            log: Vec::new(),
+        }
+    }
+
+    /// A world with six nodes, one account, one bucket (1), one lease (blobs 1–1000) and one
+    /// volume of 4+2 (1).
+    pub(crate) fn ready() -> Self {
+        let mut world = Self::new();
+        for id in 1..=6 {
+            world.done(Command::RegisterNode(node(id)));
+        }
+        world.done(Command::CreateAccount { name: "ann".into() });
+        world.done(Command::CreateBucket {
+            name: "box".into(),
+            account: AccountId(1),
+        });
+        world.lease();
+        world.volume(4, 2);
+        world
+    }
+
+    pub(crate) fn apply(&mut self, token: Option<Token>, command: Command) -> (Answer, Batch) {
+        let envelope = Envelope {
+            time_ms: self.time_ms,
+            token,
+            command,
+        };
+        let mut overlay = Overlay::new(&self.rows);
+        let answer = apply(&mut overlay, &envelope).expect("rows in memory agree");
+        let batch = overlay.into_batch();
+        self.rows.write(batch.clone());
+        self.log.push(envelope);
+        (answer, batch)
+    }
+
+    /// Applies without a token; a refused command must change nothing.
+    pub(crate) fn try_apply(&mut self, command: Command) -> Answer {
+        let (answer, batch) = self.apply(None, command);
+        assert!(
+            answer.is_ok() || batch.is_empty(),
+            "{answer:?} left {batch:?}"
+        );
+        answer
+    }
+
+    pub(crate) fn done(&mut self, command: Command) -> Outcome {
+        self.try_apply(command).expect("accepted")
+    }
+
+    pub(crate) fn lease(&mut self) -> Lease {
+        let command = Command::OpenLease {
+            gateway: GatewayId(1),
+            count: 1_000,
+        };
+        match self.done(command) {
+            Outcome::Lease(lease) => lease,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn volume(&mut self, data: u8, parity: u8) -> Volume {
+        let profile = Profile::new(data, parity).expect("valid");
+        let members = (1..=profile.shards() as u32)
+            .map(|id| Member {
+                node: NodeId(id),
+                disk: disk_id(id),
+            })
+            .collect();
+        let command = Command::CreateVolume {
+            profile,
+            domain: Domain::Node,
+            members,
+            shrunk: false,
+        };
+        match self.done(command) {
+            Outcome::Volume(volume) => volume,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn row<T: serde::de::DeserializeOwned>(&self, key: &RowKey<'_>) -> Option<T> {
+        read(&self.rows, key).expect("rows in memory")
+    }
+
+    pub(crate) fn volume_row(&self, id: u32) -> Volume {
+        self.row(&RowKey::Volume(VolumeId(id))).expect("there")
+    }
+
+    /// A blob of `len` bytes, shaped by its length, on `volume`.
+    pub(crate) fn blob(&self, id: u64, len: u64, volume: u32) -> NewBlob {
+        let lease = crate::ids::LeaseId(id.div_ceil(1_000));
+        let shape = Shape::for_len(len);
+        let mut new = NewBlob {
+            blob: BlobId(id),
+            lease,
+            len,
+            shape,
+            segments: Vec::new(),
+            inline: Vec::new(),
+        };
+        if shape == Shape::Inline {
+            new.inline = vec![id as u8; len as usize];
+            return new;
+        }
+        let volume = self.volume_row(volume);
+        let digests = match shape {
+            Shape::Copies => 1,
+            Shape::Coded | Shape::Inline => volume.profile.shards(),
+        };
+        new.segments = segments(len, volume.profile)
+            .map(|len| NewSegment {
+                volume: volume.id,
+                epoch: volume.epoch,
+                len,
+                digests: vec![[id as u8; 32]; digests],
+                owed: 0,
+            })
+            .collect();
+        new
+    }
+
+    /// No row contradicts another.
+    pub(crate) fn audited(&self) {
+        let problems = audit(&self.rows).expect("every row can be read");
+        assert!(problems.is_empty(), "{problems:#?}");
+    }
+}
+
+/// An object in bucket 1.
+pub(crate) fn put(key: &str, number: u64, blobs: Blobs) -> PutObject {
+    PutObject {
+        bucket: BucketId(1),
+        key: key.as_bytes().to_vec(),
+        version: version(number),
+        size: 100,
+        condition: Condition::None,
+        wrapped_key: vec![1; 4],
+        sealed_manifest: vec![2; 4],
+        sealed_listing: vec![3; 4],
+        blobs,
+    }
+}
+
+pub(crate) fn put_command(put: PutObject) -> Command {
+    Command::PutObject(Box::new(put))
+}
+
+pub(crate) fn coded_len(cells: u64) -> u64 {
+    cells * CELL_LEN
+}

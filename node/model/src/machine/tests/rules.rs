@@ -1,0 +1,491 @@
+//! One test for each rule that a random sequence might not make plain.
+
+use super::{World, coded_len, disk_id, node, put, put_command, version};
+use crate::command::{Blobs, Command, Condition, NewBlob, Outcome, Refusal};
+use crate::ids::{AccountId, BlobId, BucketId, Epoch, LeaseId, NodeId, Token, UploadId, VolumeId};
+use crate::keys::{Meta, RowKey};
+use crate::rows::{
+    BlobRow, Counters, DeleteRow, DiskRow, OwedRow, ShardPlace, Totals, VersionRow, VolumeCounts,
+};
+use crate::topology::Domain;
+
+/// Makes a good blob a bad one.
+type Spoil = fn(&mut NewBlob);
+
+const BOX: BucketId = BucketId(1);
+
+fn put_blob(world: &mut World, key: &str, number: u64, blob: NewBlob) -> super::Answer {
+    world.try_apply(put_command(put(key, number, Blobs::New(blob))))
+}
+
+fn refusal(answer: super::Answer) -> String {
+    answer.expect_err("refused").to_string()
+}
+
+#[test]
+fn replacing_an_object_queues_its_shards_on_every_member() {
+    let mut world = World::ready();
+    let mut blob = world.blob(1, coded_len(3), 1);
+    blob.segments[0].owed = 0b10_0000;
+    put_blob(&mut world, "a", 1, blob).expect("put");
+    let inline = world.blob(2, 10, 1);
+    let answer = put_blob(&mut world, "a", 2, inline);
+    let replaced = Some(version(1));
+    assert_eq!(answer, Ok(Outcome::Object { replaced }));
+    world.audited();
+    let queued: Vec<u32> = (1..=6)
+        .filter(|node| {
+            let disk = disk_id(*node);
+            let row: Option<DeleteRow> = world.row(&RowKey::Delete { disk, sequence: 1 });
+            row.is_some_and(|row| row.blob == BlobId(1) && u32::from(row.member) + 1 == *node)
+        })
+        .collect();
+    // Three cells leave the fourth data member without a shard; the owed one is asked all the same.
+    assert_eq!(queued, [1, 2, 3, 5, 6]);
+    let totals: Totals = world.row(&RowKey::Meta(Meta::Totals)).expect("there");
+    assert_eq!((totals.deletes_pending, totals.inline_blobs), (5, 1));
+    let disk = disk_id(1);
+    world.done(Command::AckDeletes { disk, through: 9 });
+    world.done(Command::AckDeletes { disk, through: 9 });
+    world.audited();
+    let totals: Totals = world.row(&RowKey::Meta(Meta::Totals)).expect("there");
+    assert_eq!(totals.deletes_pending, 4);
+}
+
+#[test]
+fn a_closed_lease_names_no_new_blob() {
+    let mut world = World::ready();
+    world.done(Command::CloseLease(LeaseId(1)));
+    world.done(Command::CloseLease(LeaseId(1)));
+    let blob = world.blob(1, 10, 1);
+    assert_eq!(
+        put_blob(&mut world, "a", 1, blob),
+        Err(Refusal::LeaseClosed { blob: BlobId(1) })
+    );
+    assert_eq!(world.lease().first, BlobId(1_001));
+    let mut foreign = world.blob(1_001, 10, 1);
+    foreign.blob = BlobId(2_001);
+    assert!(refusal(put_blob(&mut world, "a", 1, foreign)).contains("lease"));
+}
+
+#[test]
+fn a_blob_is_brought_once() {
+    let mut world = World::ready();
+    let blob = world.blob(1, 10, 1);
+    put_blob(&mut world, "a", 1, blob.clone()).expect("put");
+    assert_eq!(
+        put_blob(&mut world, "b", 2, blob),
+        Err(Refusal::BlobExists { blob: BlobId(1) })
+    );
+}
+
+#[test]
+fn a_sealed_volume_takes_nothing_whatever_epoch_is_given() {
+    let mut world = World::ready();
+    let mut blob = world.blob(1, coded_len(9), 1);
+    let (volume, epoch) = (VolumeId(1), Epoch(1));
+    world.done(Command::SealVolume { volume, epoch });
+    let stale = Refusal::StaleVolume { volume, epoch };
+    assert_eq!(
+        put_blob(&mut world, "a", 1, blob.clone()),
+        Err(stale.clone())
+    );
+    assert_eq!(
+        world.try_apply(Command::SealVolume { volume, epoch }),
+        Err(stale)
+    );
+    let epoch = Epoch(2);
+    blob.segments[0].epoch = epoch;
+    assert_eq!(
+        put_blob(&mut world, "a", 1, blob),
+        Err(Refusal::StaleVolume { volume, epoch })
+    );
+    let Outcome::Volume(again) = world.done(Command::SealVolume { volume, epoch }) else {
+        panic!("a volume");
+    };
+    assert_eq!(again.epoch, epoch);
+    world.audited();
+}
+
+#[test]
+fn receipts_below_the_quorum_are_refused() {
+    let mut world = World::ready();
+    let good = world.blob(1, coded_len(9), 1);
+    for (owed, accepted) in [(0b11, false), (0b100_0000, false), (0b10, true)] {
+        let mut blob = good.clone();
+        blob.segments[0].owed = owed;
+        assert_eq!(
+            put_blob(&mut world, "a", 1, blob).is_ok(),
+            accepted,
+            "{owed:b}"
+        );
+    }
+    // Member 3 holds no shard of a segment of three cells and owes none.
+    let mut short = world.blob(2, coded_len(3), 1);
+    short.segments[0].owed = 0b1000;
+    assert!(refusal(put_blob(&mut world, "b", 2, short)).contains("holds none"));
+    world.audited();
+}
+
+#[test]
+fn malformed_blobs_are_refused() {
+    let mut world = World::ready();
+    let coded = world.blob(1, coded_len(2_000), 1);
+    let copies = world.blob(1, 70_000, 1);
+    let inline = world.blob(1, 10, 1);
+    let spoil: [(&NewBlob, Spoil); 9] = [
+        (&coded, |blob| blob.segments[0].digests.truncate(5)),
+        (&coded, |blob| blob.segments.truncate(1)),
+        (&coded, |blob| blob.inline.push(0)),
+        (&coded, |blob| {
+            blob.segments[0].len -= 1;
+            blob.segments[1].len += 1;
+        }),
+        (&coded, |blob| {
+            blob.segments[0].len += coded_len(4);
+            blob.segments[1].len -= coded_len(4);
+        }),
+        (&copies, |blob| blob.segments[0].digests.push([0; 32])),
+        (&copies, |blob| blob.segments.push(blob.segments[0].clone())),
+        (&inline, |blob| blob.len += 1),
+        (&inline, |blob| blob.segments.clear()),
+    ];
+    for (number, (good, spoil)) in spoil.into_iter().enumerate() {
+        let mut blob = good.clone();
+        spoil(&mut blob);
+        let spoilt = blob != *good;
+        let answer = put_blob(&mut world, &number.to_string(), 1, blob);
+        let malformed = matches!(answer, Err(Refusal::Malformed(_)));
+        assert_eq!(malformed, spoilt, "{number}: {answer:?}");
+    }
+}
+
+#[test]
+fn a_gateway_may_end_a_segment_early_and_go_on_elsewhere() {
+    let mut world = World::ready();
+    world.volume(3, 2);
+    let mut blob = world.blob(1, coded_len(8), 1);
+    let rest = world.blob(1, coded_len(1_030), 2);
+    blob.segments.extend(rest.segments);
+    blob.len += rest.len;
+    put_blob(&mut world, "a", 1, blob).expect("put");
+    world.audited();
+    assert_eq!(world.volume_row(1).bytes, coded_len(8));
+    assert_eq!(world.volume_row(2).bytes, coded_len(1_030));
+}
+
+#[test]
+fn conditions_are_judged_against_what_is_current() {
+    let mut world = World::ready();
+    let attempt = |world: &mut World, number: u64, condition| {
+        let blob = world.blob(number, 10, 1);
+        let mut object = put("a", number, Blobs::New(blob));
+        object.condition = condition;
+        world.try_apply(put_command(object))
+    };
+    let nothing = Err(Refusal::Condition { current: None });
+    assert_eq!(
+        attempt(&mut world, 1, Condition::Version(version(1))),
+        nothing
+    );
+    attempt(&mut world, 1, Condition::Absent).expect("nothing is there");
+    let current = Some(version(1));
+    let taken = Err(Refusal::Condition { current });
+    assert_eq!(attempt(&mut world, 2, Condition::Absent), taken);
+    attempt(&mut world, 3, Condition::Version(version(1))).expect("still current");
+    let delete = |condition| Command::DeleteObject {
+        bucket: BOX,
+        key: b"a".to_vec(),
+        condition,
+    };
+    assert!(
+        world
+            .try_apply(delete(Condition::Version(version(1))))
+            .is_err()
+    );
+    world.done(delete(Condition::Version(version(3))));
+    assert_eq!(
+        world.done(delete(Condition::None)),
+        Outcome::Object { replaced: None }
+    );
+    world.audited();
+}
+
+#[test]
+fn a_copy_shares_blobs_and_survives_its_source() {
+    let mut world = World::ready();
+    let blob = world.blob(1, coded_len(9), 1);
+    put_blob(&mut world, "a", 1, blob).expect("put");
+    let shared = |number| Blobs::Shared {
+        bucket: BOX,
+        key: b"a".to_vec(),
+        version: version(number),
+    };
+    world.done(put_command(put("b", 2, shared(1))));
+    // Onto itself, with other metadata.
+    world.done(put_command(put("a", 3, shared(1))));
+    world.audited();
+    let row: BlobRow = world.row(&RowKey::Blob(BlobId(1))).expect("there");
+    assert_eq!(row.references, 2);
+    assert_eq!(
+        world.try_apply(put_command(put("c", 4, shared(1)))),
+        Err(Refusal::SourceGone)
+    );
+    for key in ["a", "b"] {
+        assert!(world.row::<BlobRow>(&RowKey::Blob(BlobId(1))).is_some());
+        world.done(Command::DeleteObject {
+            bucket: BOX,
+            key: key.into(),
+            condition: Condition::None,
+        });
+    }
+    assert!(world.row::<BlobRow>(&RowKey::Blob(BlobId(1))).is_none());
+    world.audited();
+}
+
+fn upload_command(upload: UploadId) -> Command {
+    Command::CreateUpload {
+        bucket: BOX,
+        key: b"big".to_vec(),
+        upload,
+        wrapped_key: vec![],
+        sealed_manifest: vec![],
+    }
+}
+
+fn part_command(world: &World, upload: UploadId, part: u32, blob: u64) -> Command {
+    Command::PutPart {
+        bucket: BOX,
+        key: b"big".to_vec(),
+        upload,
+        part,
+        size: 50,
+        sealed_part: vec![],
+        blob: world.blob(blob, coded_len(9), 1),
+    }
+}
+
+fn complete_command(upload: UploadId, parts: &[(u32, u64)]) -> Command {
+    Command::CompleteUpload {
+        upload,
+        parts: parts
+            .iter()
+            .map(|(part, blob)| (*part, BlobId(*blob)))
+            .collect(),
+        object: Box::new(put("big", 9, Blobs::Parts)),
+    }
+}
+
+#[test]
+fn completing_an_upload_moves_the_named_parts_and_drops_the_others() {
+    let mut world = World::ready();
+    let upload = UploadId([5; 16]);
+    let early = part_command(&world, upload, 1, 1);
+    assert_eq!(world.try_apply(early), Err(Refusal::NoSuchUpload));
+    world.done(upload_command(upload));
+    for (part, blob) in [(1, 1), (2, 2), (7, 3), (2, 4)] {
+        let command = part_command(&world, upload, part, blob);
+        world.done(command);
+        world.audited();
+    }
+    assert_eq!(
+        world.try_apply(Command::DeleteBucket(BOX)),
+        Err(Refusal::BucketNotEmpty)
+    );
+    for (parts, refused) in [
+        (&[(2, 4), (1, 1)][..], "malformed"),
+        (&[], "malformed"),
+        (&[(1, 1), (2, 2)], "part 2"),
+        (&[(1, 1), (3, 3)], "part 3"),
+    ] {
+        let answer = world.try_apply(complete_command(upload, parts));
+        assert!(refusal(answer).contains(refused), "{parts:?}");
+    }
+    let token = Some(Token([1; 16]));
+    let complete = complete_command(upload, &[(1, 1), (2, 4)]);
+    let (first, _) = world.apply(token, complete.clone());
+    let (again, batch) = world.apply(token, complete.clone());
+    assert_eq!(first, Ok(Outcome::Object { replaced: None }));
+    assert_eq!((again, batch.is_empty()), (first, true));
+    assert_eq!(world.try_apply(complete), Err(Refusal::NoSuchUpload));
+    world.audited();
+    let row: VersionRow = world
+        .row(&RowKey::Version {
+            bucket: BOX,
+            key: b"big"[..].into(),
+            version: version(9),
+        })
+        .expect("linked");
+    assert_eq!(row.blobs, [BlobId(1), BlobId(4)]);
+    let counters: Counters = world.row(&RowKey::BucketCounters(BOX)).expect("there");
+    assert_eq!((counters.objects, counters.uploads), (1, 0));
+}
+
+#[test]
+fn aborting_an_upload_leaves_nothing() {
+    let mut world = World::ready();
+    let upload = UploadId([5; 16]);
+    world.done(upload_command(upload));
+    let command = part_command(&world, upload, 1, 1);
+    world.done(command);
+    let abort = Command::AbortUpload {
+        bucket: BOX,
+        key: b"big".to_vec(),
+        upload,
+    };
+    world.done(abort.clone());
+    assert_eq!(world.try_apply(abort), Err(Refusal::NoSuchUpload));
+    world.audited();
+    assert_eq!(world.volume_row(1).bytes, 0);
+    world.done(Command::DeleteBucket(BOX));
+    world.audited();
+}
+
+#[test]
+fn marking_owed_is_idempotent_and_passes_over_what_is_gone() {
+    let mut world = World::ready();
+    let blob = world.blob(1, coded_len(9), 1);
+    put_blob(&mut world, "a", 1, blob).expect("put");
+    let place = |blob, member| ShardPlace {
+        blob: BlobId(blob),
+        segment: 0,
+        member,
+    };
+    for (member, damaged) in [(2, false), (2, true), (5, false), (2, false)] {
+        let places = vec![place(1, member), place(77, 0)];
+        world.done(Command::MarkOwed { places, damaged });
+        world.audited();
+    }
+    let owed: OwedRow = world
+        .row(&RowKey::Owed {
+            volume: VolumeId(1),
+            blob: BlobId(1),
+            segment: 0,
+        })
+        .expect("owed");
+    assert_eq!((owed.owed, owed.damaged), (0b10_0100, 0b100));
+    let counts: VolumeCounts = world
+        .row(&RowKey::VolumeCounts(VolumeId(1)))
+        .expect("there");
+    assert_eq!((counts.coded, counts.owed), (0, 1));
+    for bad in [place(1, 6), place(1, 200)] {
+        let places = vec![place(1, 1), bad];
+        let damaged = false;
+        assert!(
+            world
+                .try_apply(Command::MarkOwed { places, damaged })
+                .is_err()
+        );
+    }
+}
+
+#[test]
+fn a_disk_belongs_to_one_node_and_takes_its_places_along_when_it_moves() {
+    let mut world = World::ready();
+    let mut thief = node(7);
+    thief.disks = node(1).disks;
+    assert!(refusal(world.try_apply(Command::RegisterNode(thief.clone()))).contains("belongs"));
+    let mut bare = node(1);
+    bare.disks.clear();
+    world.done(Command::RegisterNode(bare));
+    world.audited();
+    world.done(Command::RegisterNode(thief));
+    world.audited();
+    let volume = world.volume_row(1);
+    assert_eq!(
+        (volume.members[0].node, volume.epoch),
+        (NodeId(7), Epoch(2))
+    );
+    let disk: DiskRow = world.row(&RowKey::Disk(disk_id(1))).expect("there");
+    assert_eq!(disk.node, Some(NodeId(7)));
+}
+
+#[test]
+fn volumes_need_distinct_known_places() {
+    let mut world = World::ready();
+    let good = world.volume_row(1);
+    let mut attempts = vec![good.members.clone(); 3];
+    attempts[0].pop();
+    attempts[1][0] = attempts[1][1];
+    attempts[2][0].node = NodeId(2);
+    for members in attempts {
+        let command = Command::CreateVolume {
+            profile: good.profile,
+            domain: Domain::Disk,
+            members,
+            shrunk: false,
+        };
+        assert!(matches!(
+            world.try_apply(command),
+            Err(Refusal::Malformed(_))
+        ));
+    }
+}
+
+#[test]
+fn names_belong_to_their_first_owner() {
+    let mut world = World::ready();
+    world.done(Command::CreateAccount { name: "bob".into() });
+    let taken = world.try_apply(Command::CreateAccount { name: "bob".into() });
+    assert_eq!(taken, Err(Refusal::NameTaken));
+    let key = |account, enabled| Command::PutAccessKey {
+        access_key: "AKIA".into(),
+        account: AccountId(account),
+        enabled,
+        sealed_credential: vec![9],
+    };
+    assert_eq!(world.try_apply(key(9, true)), Err(Refusal::NoSuchAccount));
+    world.done(key(1, true));
+    world.done(key(1, false));
+    assert_eq!(world.try_apply(key(2, true)), Err(Refusal::NameTaken));
+    let bucket = Command::CreateBucket {
+        name: "box".into(),
+        account: AccountId(2),
+    };
+    let owner = AccountId(1);
+    assert_eq!(
+        world.try_apply(bucket),
+        Err(Refusal::BucketExists { owner })
+    );
+    let kek = |byte| Command::PutKek {
+        version: 1,
+        sealed_kek: vec![byte],
+    };
+    world.done(kek(1));
+    world.done(kek(1));
+    assert_eq!(world.try_apply(kek(2)), Err(Refusal::NameTaken));
+    world.audited();
+}
+
+#[test]
+fn a_token_answers_again_until_its_time_is_over() {
+    let mut world = World::ready();
+    let token = Some(Token([1; 16]));
+    let create = |name: &str| Command::CreateAccount { name: name.into() };
+    let (refused, _) = world.apply(token, create("ann"));
+    assert_eq!(refused, Err(Refusal::NameTaken));
+    // A refusal sticks to its command, so that a late copy can't succeed...
+    let (again, batch) = world.apply(token, create("ann"));
+    assert_eq!((again, batch.is_empty()), (refused, true));
+    // ...and doesn't bind another attempt. A success answers whatever comes with its token.
+    let (created, _) = world.apply(token, create("bob"));
+    let (again, batch) = world.apply(token, create("carl"));
+    assert!(created.is_ok());
+    assert_eq!((again, batch.is_empty()), (created.clone(), true));
+    world.audited();
+    world.time_ms += super::super::tokens::TOKEN_KEPT_MS + 1;
+    world.done(Command::Nothing);
+    world.audited();
+    let (anew, _) = world.apply(token, create("bob"));
+    assert_eq!(anew, Err(Refusal::NameTaken));
+}
+
+#[test]
+fn time_never_runs_back() {
+    let mut world = World::ready();
+    world.time_ms -= 500_000;
+    let Outcome::Account(row) = world.done(Command::CreateAccount { name: "bob".into() }) else {
+        panic!("an account");
+    };
+    assert_eq!(row.created_ms, 1_000_000);
+}
