@@ -9,9 +9,9 @@ mod gateway;
 mod node;
 mod operator;
 
-pub use gateway::GatewayFile;
-pub use node::{LogFormat, LogSection, NodeFile};
-pub use operator::OperatorFile;
+pub use gateway::{GatewayFile, GatewaySection, MembersSection};
+pub use node::{LogFormat, LogSection, MetadataSection, NodeFile, NodeSection, StorageSection};
+pub use operator::{OperatorFile, OperatorSection};
 
 use figment::Figment;
 use figment::error::Kind;
@@ -54,7 +54,10 @@ pub enum ConfigError {
 impl ConfigError {
     /// A value that was read and makes no sense.
     pub fn invalid(origin: &str, message: impl Into<String>) -> Self {
-        Self::Invalid { origin: origin.to_owned(), message: message.into() }
+        Self::Invalid {
+            origin: origin.to_owned(),
+            message: message.into(),
+        }
     }
 }
 
@@ -67,36 +70,55 @@ where
 {
     let mut figment = Figment::new();
     if let Some(path) = file {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
         figment = figment.merge(Toml::string(&text));
     }
     figment = figment
-        .merge(Env::prefixed("MEGALITH_").filter(|key| key.as_str().contains("__")).split("__"))
+        .merge(
+            Env::prefixed("MEGALITH_")
+                .filter(|key| key.as_str().contains("__"))
+                .split("__"),
+        )
         .merge(Serialized::defaults(flags));
     let origin = file.map_or_else(|| "settings".to_owned(), |path| path.display().to_string());
     figment.extract().map_err(|error| describe(error, &origin))
 }
 
 fn describe(error: figment::Error, file: &str) -> ConfigError {
-    let from_environment =
-        error.metadata.as_ref().is_some_and(|metadata| metadata.name.contains("environment"));
-    let origin = if from_environment { "environment".to_owned() } else { file.to_owned() };
+    let from_environment = error
+        .metadata
+        .as_ref()
+        .is_some_and(|metadata| metadata.name.contains("environment"));
+    let origin = if from_environment {
+        "environment".to_owned()
+    } else {
+        file.to_owned()
+    };
     let section = error.path.join(".");
     let at = |key: &str| {
         if section.is_empty() || section.ends_with(key) {
-            if section.is_empty() { key.to_owned() } else { section.clone() }
+            if section.is_empty() {
+                key.to_owned()
+            } else {
+                section.clone()
+            }
         } else {
             format!("{section}.{key}")
         }
     };
     match &error.kind {
-        Kind::UnknownField(key, known) => {
-            ConfigError::UnknownKey { origin, key: at(key), hint: nearest(key, known) }
-        }
-        Kind::MissingField(key) => {
-            ConfigError::Invalid { origin, message: format!("`{}` is required", at(key)) }
-        }
+        Kind::UnknownField(key, known) => ConfigError::UnknownKey {
+            origin,
+            key: at(key),
+            hint: nearest(key, known),
+        },
+        Kind::MissingField(key) => ConfigError::Invalid {
+            origin,
+            message: format!("`{}` is required", at(key)),
+        },
         _ => ConfigError::Invalid {
             origin,
             message: if section.is_empty() {
@@ -144,7 +166,10 @@ pub fn parse_members(origin: &str, texts: &[String]) -> Result<Vec<(u32, String)
     }
     for (i, (id, _)) in members.iter().enumerate() {
         if members[..i].iter().any(|(other, _)| other == id) {
-            return Err(ConfigError::invalid(origin, format!("metadata member {id} is there twice")));
+            return Err(ConfigError::invalid(
+                origin,
+                format!("metadata member {id} is there twice"),
+            ));
         }
     }
     Ok(members)
@@ -162,7 +187,9 @@ mod tests {
         let path = dir.path().join("node.toml");
         std::fs::write(&path, text).expect("write");
         load(Some(&path), NoFlags {}).map_err(|error: ConfigError| {
-            error.to_string().replace(&path.display().to_string(), "node.toml")
+            error
+                .to_string()
+                .replace(&path.display().to_string(), "node.toml")
         })
     }
 
@@ -174,7 +201,10 @@ mod tests {
             "node.toml: unknown key `node.rpc_lisen` (did you mean `rpc_listen`?)"
         );
         let error = load_node("[sotrage]\ndisks = []").unwrap_err();
-        assert_eq!(error, "node.toml: unknown key `sotrage` (did you mean `storage`?)");
+        assert_eq!(
+            error,
+            "node.toml: unknown key `sotrage` (did you mean `storage`?)"
+        );
     }
 
     #[test]
@@ -188,10 +218,23 @@ mod tests {
     #[test]
     fn members_are_id_and_address() {
         let parse = |texts: &[&str]| {
-            parse_members("f", &texts.iter().map(ToString::to_string).collect::<Vec<_>>())
+            parse_members(
+                "f",
+                &texts.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            )
         };
-        assert_eq!(parse(&["1=a:7001"]).expect("valid"), [(1, "a:7001".to_owned())]);
-        for bad in [&["a:7001"][..], &["0=a:1"], &["1=a"], &["1=:7"], &["1=a:1", "1=b:1"], &[]] {
+        assert_eq!(
+            parse(&["1=a:7001"]).expect("valid"),
+            [(1, "a:7001".to_owned())]
+        );
+        for bad in [
+            &["a:7001"][..],
+            &["0=a:1"],
+            &["1=a"],
+            &["1=:7"],
+            &["1=a:1", "1=b:1"],
+            &[],
+        ] {
             assert!(parse(bad).is_err(), "{bad:?}");
         }
     }

@@ -101,7 +101,10 @@ pub enum LogFormat {
 
 impl Default for LogSection {
     fn default() -> Self {
-        Self { level: level(), format: LogFormat::Text }
+        Self {
+            level: level(),
+            format: LogFormat::Text,
+        }
     }
 }
 

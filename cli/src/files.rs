@@ -1,0 +1,104 @@
+//! Small files that the command line writes: synced, never half there, secrets for the owner only.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// A file that could not be written or read, by name.
+#[derive(Debug, thiserror::Error)]
+#[error("{action} {path}")]
+pub struct FileError {
+    action: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl FileError {
+    fn new(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self {
+            action,
+            path: path.to_owned(),
+            source,
+        }
+    }
+}
+
+/// Who may read a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Everybody.
+    Public,
+    /// Its owner only (mode 0600).
+    Secret,
+}
+
+/// Makes a directory and its parents.
+pub fn make_dir(path: &Path) -> Result<(), FileError> {
+    std::fs::create_dir_all(path).map_err(FileError::new("make directory", path))
+}
+
+/// Reads a text file.
+pub fn read(path: &Path) -> Result<String, FileError> {
+    std::fs::read_to_string(path).map_err(FileError::new("read", path))
+}
+
+/// Writes a file beside its place, syncs it, moves it there and syncs the directory: after a
+/// crash the old or the new content is there, whole.
+pub fn write(path: &Path, text: &str, access: Access) -> Result<(), FileError> {
+    write_bytes(path, text.as_bytes(), access).map_err(FileError::new("write", path))
+}
+
+fn write_bytes(path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let beside = PathBuf::from(beside);
+    if let Err(error) = std::fs::remove_file(&beside)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    let mode = match access {
+        Access::Public => 0o644,
+        Access::Secret => 0o600,
+    };
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(&beside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&beside, path)?;
+    let dir = path
+        .parent()
+        .filter(|dir| !dir.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    File::open(dir)?.sync_all()
+}
+
+/// Returns `path` made absolute, so that a file may be moved without what it names.
+pub fn absolute(path: &Path) -> Result<PathBuf, FileError> {
+    std::path::absolute(path).map_err(FileError::new("find", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn secrets_are_for_their_owner_and_writing_replaces_whole() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let path = dir.path().join("root.key");
+        write(&path, "first, and rather long", Access::Secret).expect("write");
+        write(&path, "second", Access::Secret).expect("write again");
+        assert_eq!(read(&path).expect("read"), "second");
+        let mode = std::fs::metadata(&path)
+            .expect("metadata")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(std::fs::read_dir(dir.path()).expect("list").count(), 1);
+    }
+}

@@ -1,0 +1,19 @@
+//! Log lines to standard error.
+
+use crate::config::{LogFormat, LogSection};
+use tracing_subscriber::EnvFilter;
+
+/// Starts logging. A filter that makes no sense is an error.
+pub fn start(settings: &LogSection) -> Result<(), String> {
+    let filter = EnvFilter::try_new(&settings.level)
+        .map_err(|error| format!("log level `{}`: {error}", settings.level))?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
+    match settings.format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+    Ok(())
+}

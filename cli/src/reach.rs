@@ -1,0 +1,86 @@
+//! How an operator's command finds a cluster and says who it is.
+
+use crate::args::Reach;
+use crate::config::{self, ConfigError, OperatorFile};
+use crate::init::{self, InitError};
+use megalith_client::{CallSettings, Endpoint};
+use megalith_crypto::RootKey;
+use megalith_identity::{IdentityError, TlsMaterial};
+use megalith_model::ids::NodeId;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A cluster can't be reached with what was given.
+#[derive(Debug, thiserror::Error)]
+pub enum ReachError {
+    /// No file.
+    #[error("{0} is not there: name the cluster by --config FILE or --data DIRECTORY")]
+    NoCluster(PathBuf),
+    /// The file.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The certificate.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The root key.
+    #[error(transparent)]
+    RootKey(#[from] InitError),
+    /// The file names no root key, and the command needs it.
+    #[error("{0} names no `operator.root_key_file`, which this command needs")]
+    NoRootKey(PathBuf),
+}
+
+/// A cluster within reach.
+pub struct Reached {
+    /// The metadata members.
+    pub members: Vec<Endpoint>,
+    /// Who is asking.
+    pub tls: Arc<TlsMaterial>,
+    file: PathBuf,
+    root_key_file: Option<PathBuf>,
+}
+
+impl Reached {
+    /// Reads the root key.
+    pub fn root_key(&self) -> Result<RootKey, ReachError> {
+        let path = self
+            .root_key_file
+            .as_deref()
+            .ok_or_else(|| ReachError::NoRootKey(self.file.clone()))?;
+        Ok(init::read_root_key(path)?)
+    }
+}
+
+/// Opens what `--config` or `--data` names.
+pub fn open(reach: &Reach) -> Result<Reached, ReachError> {
+    let file = match (&reach.config, &reach.data) {
+        (Some(file), _) => file.clone(),
+        (None, Some(data)) => data.join("operator.toml"),
+        (None, None) => PathBuf::from("megalith-data").join("operator.toml"),
+    };
+    if !file.exists() {
+        return Err(ReachError::NoCluster(file));
+    }
+    let settings: OperatorFile = config::load(Some(&file), ())?;
+    let origin = file.display().to_string();
+    Ok(Reached {
+        members: endpoints(&config::parse_members(&origin, &settings.metadata.members)?),
+        tls: TlsMaterial::load(&settings.operator.tls_dir)?,
+        file,
+        root_key_file: settings.operator.root_key_file,
+    })
+}
+
+/// Metadata members as clients want them.
+pub fn endpoints(members: &[(u32, String)]) -> Vec<Endpoint> {
+    let endpoint = |(id, address): &(u32, String)| Endpoint {
+        node: NodeId(*id),
+        address: address.clone(),
+    };
+    members.iter().map(endpoint).collect()
+}
+
+/// How long an operator's command tries.
+pub fn call_settings() -> CallSettings {
+    CallSettings::default()
+}

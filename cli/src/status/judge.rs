@@ -1,0 +1,269 @@
+//! From what the leader says to a verdict with named reasons. Pure.
+
+use super::{
+    DataReport, DiskStatus, Health, MarginReport, MemberReport, MetadataReport, NodeReport, Report,
+    VolumeReport,
+};
+use megalith_client::{ClusterStatus, DiskReport, Endpoint, NodeStatus};
+use megalith_model::margin;
+use megalith_model::topology::{Domain, VolumeState};
+
+/// Collects reasons with the health that each implies.
+#[derive(Default)]
+struct Verdict(Vec<(Health, String)>);
+
+impl Verdict {
+    fn degraded(&mut self, reason: String) {
+        self.0.push((Health::Degraded, reason));
+    }
+
+    fn not_serving(&mut self, reason: String) {
+        self.0.push((Health::NotServing, reason));
+    }
+
+    /// The worst of all, and the reasons, worst first.
+    fn close(mut self) -> (Health, Vec<String>) {
+        self.0.sort_by_key(|(health, _)| std::cmp::Reverse(*health));
+        let worst = self
+            .0
+            .first()
+            .map_or(Health::Healthy, |(health, _)| *health);
+        (
+            worst,
+            self.0.into_iter().map(|(_, reason)| reason).collect(),
+        )
+    }
+}
+
+/// The report where no metadata member answered.
+pub fn unreachable(members: &[Endpoint], error: &str) -> Report {
+    let asked: Vec<String> = members
+        .iter()
+        .map(|member| member.address.clone())
+        .collect();
+    Report {
+        health: Health::NotServing,
+        reasons: vec![format!(
+            "no metadata leader answers ({}): {error}",
+            asked.join(", ")
+        )],
+        notes: Vec::new(),
+        cluster: None,
+        metadata: MetadataReport::default(),
+        nodes: Vec::new(),
+        volumes: Vec::new(),
+        data: DataReport::default(),
+    }
+}
+
+/// The report on what the leader said.
+pub fn report(status: &ClusterStatus) -> Report {
+    let mut verdict = Verdict::default();
+    let mut notes = Vec::new();
+    let metadata = metadata(status, &mut verdict, &mut notes);
+    let nodes: Vec<NodeReport> = status
+        .nodes
+        .iter()
+        .map(|node| judge_node(status, node, &mut verdict))
+        .collect();
+    let volumes = volumes(status, &mut verdict, &mut notes);
+    let data = data(status, &mut verdict, &mut notes);
+    let (health, reasons) = verdict.close();
+    Report {
+        health,
+        reasons,
+        notes,
+        cluster: Some(status.cluster.to_string()),
+        metadata,
+        nodes,
+        volumes,
+        data,
+    }
+}
+
+fn metadata(
+    status: &ClusterStatus,
+    verdict: &mut Verdict,
+    notes: &mut Vec<String>,
+) -> MetadataReport {
+    let members: Vec<MemberReport> = status
+        .members
+        .iter()
+        .map(|member| MemberReport {
+            node: member.node.0,
+            address: member.address.clone(),
+            leader: member.leader,
+            alive: member.alive,
+            behind: member.committed.saturating_sub(member.matched),
+        })
+        .collect();
+    for member in members.iter().filter(|member| !member.alive) {
+        verdict.degraded(format!("metadata member {} is not heard from", member.node));
+    }
+    if members.len() == 1 {
+        notes.push("one metadata member: losing its disk loses the metadata".to_owned());
+    }
+    MetadataReport { members }
+}
+
+fn judge_node(status: &ClusterStatus, node: &NodeStatus, verdict: &mut Verdict) -> NodeReport {
+    let id = node.node.0;
+    if !node.alive {
+        let silent = node.silent.as_secs();
+        verdict.degraded(format!(
+            "storage node {id} is not heard from (for {silent} s)"
+        ));
+    }
+    for disk in &node.disks {
+        if let Some(reason) = &disk.closed {
+            let disk = disk.disk;
+            verdict.degraded(format!(
+                "disk {disk} of node {id} takes no new shards: {reason}"
+            ));
+        }
+        if disk.write_errors > 0 {
+            let (disk, errors) = (disk.disk, disk.write_errors);
+            verdict.degraded(format!(
+                "disk {disk} of node {id} had {errors} failed writes"
+            ));
+        }
+    }
+    let zone = status
+        .map
+        .node(node.node)
+        .map(|known| known.zone.clone())
+        .unwrap_or_default();
+    NodeReport {
+        node: id,
+        zone,
+        alive: node.alive,
+        silent_ms: u64::try_from(node.silent.as_millis()).unwrap_or(u64::MAX),
+        disks: node.disks.iter().map(disk).collect(),
+    }
+}
+
+fn disk(disk: &DiskReport) -> DiskStatus {
+    DiskStatus {
+        disk: disk.disk.to_string(),
+        capacity: disk.capacity,
+        used: disk.used,
+        free: disk.free,
+        closed: disk.closed.clone(),
+        damaged_shards: disk.damaged_shards,
+        write_errors: disk.write_errors,
+    }
+}
+
+fn volumes(
+    status: &ClusterStatus,
+    verdict: &mut Verdict,
+    notes: &mut Vec<String>,
+) -> Vec<VolumeReport> {
+    let volumes: Vec<VolumeReport> = status
+        .data
+        .volumes
+        .iter()
+        .map(|of| VolumeReport {
+            volume: of.volume.id.0,
+            profile: of.volume.profile.to_string(),
+            state: match of.volume.state {
+                VolumeState::Open => "open",
+                VolumeState::Sealed => "sealed",
+            },
+            epoch: of.volume.epoch.0,
+            domain: match of.volume.domain {
+                Domain::Node => "node",
+                Domain::Disk => "disk",
+            },
+            shrunk: of.volume.shrunk,
+            bytes: of.volume.bytes,
+            living: of
+                .volume
+                .members
+                .iter()
+                .filter(|m| status.map.is_alive(m.node))
+                .count(),
+            members: of.volume.members.len(),
+        })
+        .collect();
+    if status.map.writable.is_empty() {
+        let why = status
+            .map
+            .refusal
+            .as_deref()
+            .unwrap_or("none has been made yet");
+        if status.map.degraded.is_empty() {
+            verdict.not_serving(format!("no volume takes writes: {why}"));
+        } else {
+            verdict.degraded(format!(
+                "only volumes with a member missing take writes: {why}"
+            ));
+        }
+    }
+    let shrunk = volumes
+        .iter()
+        .filter(|volume| volume.shrunk && volume.bytes > 0)
+        .count();
+    if shrunk > 0 {
+        notes.push(format!(
+            "{shrunk} volumes have fewer data shards than the cluster's profile: fully \
+             protected, at more space, until they are encoded again"
+        ));
+    }
+    if volumes.iter().any(|volume| volume.domain == "disk") {
+        notes.push(
+            "volumes are spread over disks, not nodes: losing a node isn't covered".to_owned(),
+        );
+    }
+    if volumes.iter().any(|volume| volume.profile.ends_with("+0")) {
+        notes.push("volumes have no parity: losing a disk loses data".to_owned());
+    }
+    volumes
+}
+
+fn data(status: &ClusterStatus, verdict: &mut Verdict, notes: &mut Vec<String>) -> DataReport {
+    let data = &status.data;
+    let by_margin: Vec<MarginReport> = margin::margins_in(data, &status.map)
+        .into_iter()
+        .map(|(margin, segments)| MarginReport { margin, segments })
+        .collect();
+    let unreadable: u64 = by_margin
+        .iter()
+        .filter(|row| row.margin < 0)
+        .map(|row| row.segments)
+        .sum();
+    if unreadable > 0 {
+        verdict.not_serving(format!(
+            "{unreadable} segments can't be read now: too few shards live"
+        ));
+    }
+    if data.damaged_shards > 0 {
+        let shards = data.damaged_shards;
+        verdict.degraded(format!(
+            "{shards} shards were found damaged and are not yet repaired"
+        ));
+    }
+    if data.owed_segments > 0 {
+        let segments = data.owed_segments;
+        verdict.degraded(format!(
+            "{segments} segments lack shards that should exist (owed)"
+        ));
+    }
+    if data.deletes_pending > 100_000 {
+        notes.push(format!(
+            "{} deletes wait for their disks",
+            data.deletes_pending
+        ));
+    }
+    DataReport {
+        buckets: data.buckets,
+        objects: data.counters.objects,
+        bytes: data.counters.bytes,
+        uploads: data.counters.uploads,
+        inline_blobs: data.inline_blobs,
+        owed_segments: data.owed_segments,
+        damaged_shards: data.damaged_shards,
+        deletes_pending: data.deletes_pending,
+        segments_by_margin: by_margin,
+    }
+}

@@ -1,0 +1,314 @@
+//! `megalith up`: a whole cluster in one process on one directory.
+//!
+//! Owns the directory's layout and nothing else: the roles are the same as in separate processes
+//! and speak over the same sockets and the same TLS.
+//!
+//! ```text
+//! DATA/ca/           certificate authority        DATA/tls/{node,gateway,operator,https}/
+//! DATA/root.key      root of the encryption       DATA/credentials   first access key (aws format)
+//! DATA/disks/NN/     disks                        DATA/metadata/     metadata member
+//! DATA/operator.toml for status, account and key (written anew at each start)
+//! ```
+
+use crate::args::{Reach, UpArgs};
+use crate::config::{self, GatewayFile, LogFormat, LogSection, NodeFile};
+use crate::files::{self, Access};
+use crate::iam::{self, IamError};
+use crate::run::{self, RunError};
+use crate::{init, logging};
+use megalith_gateway::auth::admin::AdminError;
+use megalith_gateway::run::RunningGateway;
+use megalith_identity::{Authority, Bundle, Role};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use zeroize::Zeroizing;
+
+const NODE: u32 = 1;
+const GATEWAY: u32 = 1;
+const ACCOUNT: &str = "main";
+const REGION: &str = "us-east-1";
+const CERTIFICATE_DAYS: u32 = 3650;
+/// How long the cluster may take to become writable before `up` gives up.
+const READY_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Where things are below `--data`.
+struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    fn disks(&self) -> Result<Vec<PathBuf>, RunError> {
+        let dir = self.path("disks");
+        let mut disks = Vec::new();
+        let entries = std::fs::read_dir(&dir).map_err(|source| RunError::Io {
+            action: "list",
+            path: dir.clone(),
+            source,
+        })?;
+        for entry in entries {
+            let entry = entry.map_err(|source| RunError::Io {
+                action: "list",
+                path: dir.clone(),
+                source,
+            })?;
+            disks.push(entry.path());
+        }
+        disks.sort();
+        Ok(disks)
+    }
+}
+
+/// Runs the verb until a signal comes.
+pub async fn run(args: &UpArgs) -> Result<(), RunError> {
+    logging::start(&LogSection {
+        level: args.log.clone(),
+        format: LogFormat::Text,
+    })
+    .map_err(RunError::Log)?;
+    let started = Instant::now();
+    files::make_dir(&args.data)?;
+    let layout = Layout {
+        root: files::absolute(&args.data)?,
+    };
+    let first_run = prepare(&layout, args)?;
+
+    let node = run::start_node(node_settings(&layout)?).await?;
+    let members = [format!("{NODE}={}", node.rpc_addr)];
+    init::write_operator(
+        &layout.path("operator.toml"),
+        &layout.path("tls/operator"),
+        Some(layout.path("root.key")),
+        &members,
+    )?;
+    let gateway = run::start_gateway(&gateway_settings(&layout, args, &members)).await?;
+    let access_key = first_key(&layout).await?;
+    run::writable(&layout.path("operator.toml"), READY_DEADLINE).await?;
+
+    announce(&layout, &gateway, &access_key, first_run, started.elapsed());
+    run::until_signal().await;
+    eprintln!("stopping");
+    gateway.stop().await;
+    node.stop().await;
+    Ok(())
+}
+
+/// Makes what is missing. Returns whether this is the first run.
+fn prepare(layout: &Layout, args: &UpArgs) -> Result<bool, RunError> {
+    let done = layout.path("disks");
+    let first_run = !done.exists();
+    let authority = init::authority(&layout.path("ca"))?;
+    let node = [(Role::Storage, NODE), (Role::Metadata, NODE)];
+    let tls = |name: &str| layout.path("tls").join(name);
+    let local = local_hosts(args);
+    ensure_certificate(&authority, &tls("node"), &node, &local)?;
+    ensure_certificate(
+        &authority,
+        &tls("gateway"),
+        &[(Role::Gateway, GATEWAY)],
+        &local,
+    )?;
+    ensure_certificate(&authority, &tls("operator"), &[(Role::Operator, 0)], &[])?;
+    init::https_certificate(&authority, &tls("https"), &local)?;
+    if !first_run {
+        return Ok(false);
+    }
+    init::root_key(&layout.path("root.key"))?;
+    // Both appear under their final names only when they are whole, the disks last: a first run
+    // that was cut short is done again.
+    let cluster = authority.cluster();
+    if !layout.path("metadata").exists() {
+        in_one_step(&layout.path("metadata"), |dir| {
+            init::init_metadata(dir, cluster, NODE, &[NODE])
+        })?;
+    }
+    in_one_step(&done, |dir| {
+        (0..args.disks).try_for_each(|i| init::format_disk(&dir.join(format!("{i:02}")), cluster))
+    })?;
+    Ok(true)
+}
+
+fn ensure_certificate(
+    authority: &Authority,
+    dir: &Path,
+    grants: &[(Role, u32)],
+    hosts: &[String],
+) -> Result<(), RunError> {
+    if !Bundle::exists(dir) {
+        init::certificate(authority, dir, grants, hosts, CERTIFICATE_DAYS)?;
+    }
+    Ok(())
+}
+
+/// Lets `make` fill a directory beside `path`, then moves it there.
+fn in_one_step(
+    path: &Path,
+    make: impl FnOnce(&Path) -> Result<(), init::InitError>,
+) -> Result<(), RunError> {
+    let beside = path.with_extension("new");
+    let failed = |action| {
+        let path = path.to_owned();
+        move |source| RunError::Io {
+            action,
+            path,
+            source,
+        }
+    };
+    if beside.exists() {
+        std::fs::remove_dir_all(&beside).map_err(failed("clear"))?;
+    }
+    make(&beside)?;
+    std::fs::rename(&beside, path).map_err(failed("make"))?;
+    let parent = path.parent().expect("below the data directory");
+    std::fs::File::open(parent)
+        .and_then(|dir| dir.sync_all())
+        .map_err(failed("sync"))
+}
+
+fn local_hosts(args: &UpArgs) -> Vec<String> {
+    let mut hosts = vec![
+        "localhost".to_owned(),
+        "127.0.0.1".to_owned(),
+        "::1".to_owned(),
+    ];
+    for listen in [Some(&args.listen), args.https_listen.as_ref()]
+        .into_iter()
+        .flatten()
+    {
+        if let Some((host, _)) = listen.rsplit_once(':') {
+            let host = host.trim_matches(['[', ']']).to_owned();
+            if !host.is_empty() && host != "0.0.0.0" && host != "::" && !hosts.contains(&host) {
+                hosts.push(host);
+            }
+        }
+    }
+    hosts
+}
+
+fn node_settings(layout: &Layout) -> Result<NodeFile, RunError> {
+    Ok(NodeFile {
+        node: config::NodeSection {
+            id: NODE,
+            tls_dir: layout.path("tls").join("node"),
+            rpc_listen: "127.0.0.1:0".to_owned(),
+            data_listen: "127.0.0.1:0".to_owned(),
+            rpc_advertise: None,
+            data_advertise: None,
+            zone: String::new(),
+        },
+        storage: Some(config::StorageSection {
+            disks: layout.disks()?,
+            reserve_bytes: None,
+        }),
+        metadata: config::MetadataSection {
+            // The port that is bound replaces it.
+            members: vec![format!("{NODE}=127.0.0.1:0")],
+            dir: Some(layout.path("metadata")),
+            expected_nodes: 1,
+            cache_bytes: 256 << 20,
+        },
+        log: LogSection::default(),
+    })
+}
+
+fn gateway_settings(layout: &Layout, args: &UpArgs, members: &[String]) -> GatewayFile {
+    let https = layout.path("tls").join("https");
+    GatewayFile {
+        gateway: config::GatewaySection {
+            id: GATEWAY,
+            tls_dir: layout.path("tls").join("gateway"),
+            root_key_file: layout.path("root.key"),
+            listen: args.listen.clone(),
+            https_listen: args.https_listen.clone().unwrap_or_default(),
+            https_cert: Some(https.join("node.crt")),
+            https_key: Some(https.join("node.key")),
+            admin_listen: args.admin_listen.clone().unwrap_or_default(),
+            domains: vec!["localhost".to_owned()],
+            region: REGION.to_owned(),
+            memory_bytes: 1 << 30,
+        },
+        metadata: config::MembersSection {
+            members: members.to_vec(),
+        },
+        log: LogSection::default(),
+    }
+}
+
+/// Returns the access key in the credentials file, making account, key and file where it is not
+/// there.
+async fn first_key(layout: &Layout) -> Result<String, RunError> {
+    let path = layout.path("credentials");
+    if path.exists() {
+        let text = files::read(&path)?;
+        let key = text
+            .lines()
+            .find_map(|line| line.strip_prefix("aws_access_key_id"));
+        let key = key.map(|rest| rest.trim_start_matches([' ', '=']).to_owned());
+        return Ok(key.unwrap_or_else(|| "?".to_owned()));
+    }
+    let at = Reach {
+        config: Some(layout.path("operator.toml")),
+        data: None,
+    };
+    let admin = iam::open(&at).await?;
+    match admin.create_account(ACCOUNT).await {
+        Ok(_) | Err(AdminError::NameTaken(_)) => {}
+        Err(error) => return Err(IamError::from(error).into()),
+    }
+    let made = admin.create_key(ACCOUNT).await.map_err(IamError::from)?;
+    let text = Zeroizing::new(format!(
+        "[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n",
+        made.access_key,
+        made.secret.expose(),
+    ));
+    files::write(&path, &text, Access::Secret)?;
+    Ok(made.access_key)
+}
+
+fn announce(layout: &Layout, gateway: &RunningGateway, key: &str, first: bool, took: Duration) {
+    let endpoint = |scheme: &str, address: std::net::SocketAddr| {
+        let host = match address.ip() {
+            ip if ip.is_unspecified() => "127.0.0.1".to_owned(),
+            ip => ip.to_string(),
+        };
+        format!("{scheme}://{host}:{}", address.port())
+    };
+    let credentials = layout.path("credentials");
+    println!("Megalith is up after {:.1} s.", took.as_secs_f64());
+    if let Some(address) = gateway.http_addr {
+        println!(
+            "  endpoint     {}  (region {REGION})",
+            endpoint("http", address)
+        );
+    }
+    if let Some(address) = gateway.https_addr {
+        let ca = layout.path("ca").join("ca.crt");
+        println!(
+            "  endpoint     {}  (CA: {})",
+            endpoint("https", address),
+            ca.display()
+        );
+    }
+    println!("  data         {}", layout.root.display());
+    println!(
+        "  access key   {key}  (secret in {})",
+        credentials.display()
+    );
+    if first {
+        println!("  root key     {}", layout.path("root.key").display());
+        println!("               Back it up: without it nobody can read what is stored here.");
+    }
+    if let Some(address) = gateway.http_addr {
+        println!("Try:");
+        println!(
+            "  AWS_SHARED_CREDENTIALS_FILE={} AWS_DEFAULT_REGION={REGION} aws --endpoint-url {} \
+             s3 mb s3://my-bucket",
+            credentials.display(),
+            endpoint("http", address),
+        );
+    }
+    println!("Ctrl-C stops it; the next run finds its data again.");
+}
