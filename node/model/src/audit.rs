@@ -215,7 +215,7 @@ impl Audit<'_> {
             });
             if row.shape == Shape::Inline {
                 inline.insert(blob);
-                let bytes = self.rows.get(&RowKey::Inline(blob).encode())?;
+                let bytes: Option<Vec<u8>> = read(self.rows, &RowKey::Inline(blob))?;
                 let len = bytes.map(|bytes| bytes.len() as u64);
                 self.check(len == Some(row.len), || format!("inline bytes of {blob}"));
             }

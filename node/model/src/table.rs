@@ -291,3 +291,84 @@ impl Rows for MemRows {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A put or delete of one of few keys, a savepoint, or its end.
+    #[derive(Clone, Debug)]
+    enum Op {
+        Set(u8, Option<u8>),
+        Savepoint,
+        Rollback,
+        Release,
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        prop_oneof![
+            6 => (0_u8..12, prop::option::of(any::<u8>())).prop_map(|(k, v)| Op::Set(k, v)),
+            1 => Just(Op::Savepoint),
+            1 => Just(Op::Rollback),
+            1 => Just(Op::Release),
+        ]
+    }
+
+    fn rows(of: &dyn Rows, from: u8, to: u8, max: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut found = Vec::new();
+        of.scan(&[from], &[to], &mut |key, value| {
+            found.push((key.to_vec(), value.to_vec()));
+            found.len() < max
+        })
+        .expect("rows in memory");
+        found
+    }
+
+    proptest! {
+        #[test]
+        fn an_overlay_reads_as_if_it_were_written(
+            base in prop::collection::btree_map(0_u8..12, any::<u8>(), 0..12),
+            ops in prop::collection::vec(op(), 0..40),
+            (from, to, max) in (0_u8..12, 0_u8..13, 1_usize..14),
+        ) {
+            let plain = base.iter().map(|(key, value)| (vec![*key], vec![*value])).collect();
+            let base = MemRows(plain);
+            let mut expected = base.clone();
+            let mut overlay = Overlay::new(&base);
+            let mut savepoints = Vec::new();
+            for op in ops {
+                match op {
+                    Op::Set(key, Some(value)) => {
+                        expected.0.insert(vec![key], vec![value]);
+                        overlay.put(vec![key], vec![value]);
+                    }
+                    Op::Set(key, None) => {
+                        expected.0.remove([key].as_slice());
+                        overlay.delete(vec![key]);
+                    }
+                    Op::Savepoint => savepoints.push((overlay.savepoint(), expected.clone())),
+                    Op::Rollback => {
+                        if let Some((savepoint, before)) = savepoints.pop() {
+                            overlay.rollback(savepoint);
+                            expected = before;
+                        }
+                    }
+                    Op::Release => {
+                        if let Some((savepoint, _)) = savepoints.pop() {
+                            overlay.release(savepoint);
+                        }
+                    }
+                }
+            }
+            prop_assert_eq!(rows(&overlay, from, to, max), rows(&expected, from, to, max));
+            prop_assert_eq!(overlay.get(&[from]).ok(), expected.get(&[from]).ok());
+            let batch = overlay.into_batch();
+            let bytes: usize = batch.iter().map(|(k, v)| k.len() + v.map_or(0, <[u8]>::len)).sum();
+            prop_assert_eq!(batch.bytes(), bytes);
+            let mut written = base.clone();
+            written.write(batch);
+            prop_assert_eq!(written, expected);
+        }
+    }
+}

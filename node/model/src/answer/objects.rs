@@ -95,9 +95,7 @@ fn first_blobs(rows: &dyn Rows, blobs: &[BlobId]) -> Result<Vec<BlobView>, Machi
 
 fn view(rows: &dyn Rows, blob: BlobId, row: BlobRow) -> Result<BlobView, MachineError> {
     let inline = match row.shape {
-        Shape::Inline => rows
-            .get(&RowKey::Inline(blob).encode())?
-            .ok_or_else(|| MachineError::Contradiction(format!("no inline bytes of {blob}")))?,
+        Shape::Inline => require(rows, &RowKey::Inline(blob))?,
         Shape::Copies | Shape::Coded => Vec::new(),
     };
     Ok(BlobView { blob, row, inline })

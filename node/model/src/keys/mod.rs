@@ -9,7 +9,7 @@
 //! | 2   | names             | bucket, key as it is                            | `NameRow`                 |
 //! | 3   | versions          | bucket, escaped key, inverted version           | `VersionRow`              |
 //! | 4   | blobs             | blob                                            | `BlobRow`                 |
-//! | 5   | inline            | blob                                            | ciphertext, bare          |
+//! | 5   | inline            | blob                                            | ciphertext: `Vec<u8>`     |
 //! | 6   | blobs by volume   | volume, blob, segment                           | nothing                   |
 //! | 7   | owed              | volume, blob, segment                           | `OwedRow`                 |
 //! | 8   | volumes           | volume                                          | `Volume`                  |

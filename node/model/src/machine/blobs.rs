@@ -25,8 +25,7 @@ impl Machine<'_, '_> {
         check_shape(new)?;
         let segments = match new.shape {
             Shape::Inline => {
-                self.rows
-                    .put(RowKey::Inline(blob).encode(), new.inline.clone());
+                self.write(&RowKey::Inline(blob), &new.inline);
                 self.change_totals(|totals| up(&mut totals.inline_blobs))?;
                 Vec::new()
             }

@@ -1,0 +1,108 @@
+//! The simple maps, and what they know of blobs and conditions.
+
+use super::super::{World, version};
+use super::Blob;
+use crate::command::{Condition, NewBlob};
+use crate::ids::{BlobId, BucketId, LeaseId, UploadId, VersionId};
+use crate::shape::{SegmentLayout, Shape};
+use crate::topology::VolumeState;
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Object {
+    pub(super) version: VersionId,
+    pub(super) size: u64,
+    pub(super) blobs: Vec<BlobId>,
+}
+
+pub(super) type Key = (BucketId, Vec<u8>);
+
+#[derive(Default)]
+pub(super) struct Model {
+    pub(super) buckets: BTreeMap<BucketId, String>,
+    pub(super) objects: BTreeMap<Key, Object>,
+    pub(super) uploads: BTreeMap<UploadId, (Key, BTreeMap<u32, BlobId>)>,
+    pub(super) leases: BTreeSet<LeaseId>,
+    pub(super) leases_opened: u64,
+    pub(super) volumes: u32,
+    /// Blobs that had a row once.
+    pub(super) brought: BTreeSet<BlobId>,
+    pub(super) next: u64,
+}
+
+/// The n-th of some things, counted round.
+pub(super) fn pick<T: Clone>(things: impl Iterator<Item = T>, n: u8) -> Option<T> {
+    let things: Vec<T> = things.collect();
+    let at = usize::from(n) % things.len().max(1);
+    things.get(at).cloned()
+}
+
+impl Model {
+    pub(super) fn bucket(&self, n: u8) -> BucketId {
+        // Sometimes one that isn't there.
+        BucketId(1 + u64::from(n) % (self.buckets.len() as u64 + 1))
+    }
+
+    pub(super) fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// References by blob, counted from objects and parts.
+    pub(super) fn references(&self) -> BTreeMap<BlobId, u32> {
+        let objects = self.objects.values().flat_map(|object| &object.blobs);
+        let parts = self.uploads.values().flat_map(|(_, parts)| parts.values());
+        let mut references = BTreeMap::new();
+        for blob in objects.chain(parts) {
+            *references.entry(*blob).or_default() += 1;
+        }
+        references
+    }
+
+    /// A blob, and whether the state machine should take it.
+    pub(super) fn blob(&mut self, world: &World, spec: &Blob) -> (NewBlob, bool) {
+        let lease = LeaseId(self.leases_opened.max(1));
+        let id = (lease.0 - 1) * 1_000 + 1 + self.number() % 1_000;
+        let volume = 1 + u32::from(spec.volume) % self.volumes;
+        let mut new = world.blob(id, spec.len, volume);
+        let row = world.volume_row(volume);
+        let inline = new.shape == Shape::Inline;
+        let mut good = self.leases.contains(&lease)
+            && !self.brought.contains(&new.blob)
+            && (inline || row.state == VolumeState::Open);
+        if let (Some(member), Some(segment)) = (spec.owed, new.segments.first_mut()) {
+            let member = usize::from(member) % row.profile.shards();
+            segment.owed = 1 << member;
+            let layout = SegmentLayout::new(new.shape, row.profile, new.blob, segment.len);
+            good &= layout.members().any(|holder| holder == member) && row.profile.parity() >= 2;
+        }
+        match spec.flaw {
+            0 => {
+                new.lease = LeaseId(99);
+                good = false;
+            }
+            1 => {
+                new.len += 1;
+                good = false;
+            }
+            2 => {
+                if let Some(segment) = new.segments.last_mut() {
+                    segment.epoch = segment.epoch.next();
+                    good = false;
+                }
+            }
+            _ => {}
+        }
+        (new, good)
+    }
+
+    pub(super) fn condition(&self, key: &Key, n: u8) -> (Condition, bool) {
+        let current = self.objects.get(key).map(|object| object.version);
+        match (n % 6, current) {
+            (0, current) => (Condition::Absent, current.is_none()),
+            (1, Some(version)) => (Condition::Version(version), true),
+            (2, current) => (Condition::Version(version(0)), current == Some(version(0))),
+            _ => (Condition::None, true),
+        }
+    }
+}

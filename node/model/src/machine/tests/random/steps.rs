@@ -1,0 +1,257 @@
+//! Numbers made commands, each with what the maps expect of it.
+
+use super::super::{World, disk_id, node, version};
+use super::Op;
+use super::model::{Key, Model, Object, pick};
+use crate::command::{Blobs, Command, Condition, PutObject};
+use crate::ids::{AccountId, BlobId, GatewayId, LeaseId, UploadId};
+use crate::keys::RowKey;
+use crate::rows::{BlobRow, ShardPlace};
+use crate::shape::SegmentLayout;
+use std::collections::BTreeMap;
+
+pub(super) fn key(n: u8) -> Vec<u8> {
+    vec![b'a' + n % 4]
+}
+
+/// What a command should do to the maps once it is accepted.
+pub(super) type Effect = Box<dyn FnOnce(&mut Model)>;
+
+/// A command, whether it should be accepted, and what it then changes.
+pub(super) struct Step(pub(super) Command, pub(super) bool, pub(super) Effect);
+
+impl Step {
+    fn new(command: Command, good: bool, effect: impl FnOnce(&mut Model) + 'static) -> Self {
+        Self(command, good, Box::new(effect))
+    }
+}
+
+fn object(model: &mut Model, key: &Key, condition: Condition, blobs: Blobs) -> PutObject {
+    let number = model.number();
+    PutObject {
+        bucket: key.0,
+        key: key.1.clone(),
+        version: version(number),
+        size: number,
+        condition,
+        wrapped_key: vec![],
+        sealed_manifest: vec![],
+        sealed_listing: vec![],
+        blobs,
+    }
+}
+
+fn linked(put: &PutObject, blobs: Vec<BlobId>) -> Object {
+    Object {
+        version: put.version,
+        size: put.size,
+        blobs,
+    }
+}
+
+pub(super) fn object_step(model: &mut Model, world: &World, op: &Op) -> Option<Step> {
+    Some(match op {
+        Op::Put(bucket, name, condition, spec) => {
+            let place = (model.bucket(*bucket), key(*name));
+            let (condition, holds) = model.condition(&place, *condition);
+            let (new, good) = model.blob(world, spec);
+            let good = good && holds && model.buckets.contains_key(&place.0);
+            let blob = new.blob;
+            let put = object(model, &place, condition, Blobs::New(new));
+            let row = linked(&put, vec![blob]);
+            Step::new(Command::PutObject(Box::new(put)), good, move |model| {
+                model.brought.insert(blob);
+                model.objects.insert(place, row);
+            })
+        }
+        Op::Copy(source, bucket, name, stale) => {
+            let (from, source) = pick(model.objects.clone().into_iter(), *source)?;
+            let place = (model.bucket(*bucket), key(*name));
+            let gone = stale % 5 == 0;
+            let blobs = Blobs::Shared {
+                bucket: from.0,
+                key: from.1,
+                version: if gone { version(0) } else { source.version },
+            };
+            let mut put = object(model, &place, Condition::None, blobs);
+            put.size = source.size;
+            let row = linked(&put, source.blobs);
+            let good = !gone && model.buckets.contains_key(&place.0);
+            Step::new(Command::PutObject(Box::new(put)), good, move |model| {
+                model.objects.insert(place, row);
+            })
+        }
+        Op::Delete(bucket, name, condition) => {
+            let place = (model.bucket(*bucket), key(*name));
+            let (condition, holds) = model.condition(&place, *condition);
+            let command = Command::DeleteObject {
+                bucket: place.0,
+                key: place.1.clone(),
+                condition,
+            };
+            let good = holds && model.buckets.contains_key(&place.0);
+            Step::new(command, good, move |model| {
+                model.objects.remove(&place);
+            })
+        }
+        Op::CreateBucket(n) => {
+            let name = format!("bucket{}", n % 3);
+            let good = !model.buckets.values().any(|known| *known == name);
+            let command = Command::CreateBucket {
+                name,
+                account: AccountId(1),
+            };
+            Step::new(command, good, |_| {})
+        }
+        Op::DeleteBucket(n) => {
+            let bucket = model.bucket(*n);
+            let empty = !model.objects.keys().any(|key| key.0 == bucket)
+                && !model.uploads.values().any(|(key, _)| key.0 == bucket);
+            let good = empty && model.buckets.contains_key(&bucket);
+            Step::new(Command::DeleteBucket(bucket), good, move |model| {
+                model.buckets.remove(&bucket);
+            })
+        }
+        _ => return None,
+    })
+}
+
+pub(super) fn upload_step(model: &mut Model, world: &World, op: &Op) -> Option<Step> {
+    Some(match op {
+        Op::CreateUpload(bucket, name) => {
+            let place = (model.bucket(*bucket), key(*name));
+            let upload = UploadId::new(model.number(), [0; 8]);
+            let command = Command::CreateUpload {
+                bucket: place.0,
+                key: place.1.clone(),
+                upload,
+                wrapped_key: vec![],
+                sealed_manifest: vec![],
+            };
+            let good = model.buckets.contains_key(&place.0);
+            Step::new(command, good, move |model| {
+                model.uploads.insert(upload, (place, BTreeMap::new()));
+            })
+        }
+        Op::PutPart(n, part, spec) => {
+            let (upload, (place, _)) = pick(model.uploads.clone().into_iter(), *n)?;
+            let part = u32::from(part % 5);
+            let (blob, good) = model.blob(world, spec);
+            let id = blob.blob;
+            let command = Command::PutPart {
+                bucket: place.0,
+                key: place.1,
+                upload,
+                part,
+                size: 1,
+                sealed_part: vec![],
+                blob,
+            };
+            Step::new(command, good && part > 0, move |model| {
+                model.brought.insert(id);
+                let (_, parts) = model.uploads.get_mut(&upload).expect("picked");
+                parts.insert(part, id);
+            })
+        }
+        Op::Complete(n, choice) => {
+            let (upload, (place, parts)) = pick(model.uploads.clone().into_iter(), *n)?;
+            let mut named: Vec<(u32, BlobId)> = parts.into_iter().collect();
+            named.retain(|(part, _)| choice >> part & 1 == 0);
+            let mut good = !named.is_empty();
+            if choice & 1 == 1 {
+                named.push((9, BlobId(1)));
+                good = false;
+            }
+            let put = object(model, &place, Condition::None, Blobs::Parts);
+            let row = linked(&put, named.iter().map(|(_, blob)| *blob).collect());
+            let command = Command::CompleteUpload {
+                upload,
+                parts: named,
+                object: Box::new(put),
+            };
+            Step::new(command, good, move |model| {
+                model.uploads.remove(&upload);
+                model.objects.insert(place, row);
+            })
+        }
+        Op::Abort(n) => {
+            let (upload, (place, _)) = pick(model.uploads.clone().into_iter(), *n)?;
+            let command = Command::AbortUpload {
+                bucket: place.0,
+                key: place.1,
+                upload,
+            };
+            Step::new(command, true, move |model| {
+                model.uploads.remove(&upload);
+            })
+        }
+        _ => return None,
+    })
+}
+
+pub(super) fn cluster_step(model: &mut Model, world: &World, op: &Op) -> Option<Step> {
+    Some(match op {
+        Op::Lease => {
+            let command = Command::OpenLease {
+                gateway: GatewayId(1),
+                count: 1_000,
+            };
+            Step::new(command, true, |model| {
+                model.leases_opened += 1;
+                model.leases.insert(LeaseId(model.leases_opened));
+            })
+        }
+        Op::CloseLease(n) => {
+            let lease = LeaseId(1 + u64::from(n % 4));
+            Step::new(Command::CloseLease(lease), true, move |model| {
+                model.leases.remove(&lease);
+            })
+        }
+        Op::Volume(n) => {
+            let profiles = [(4, 2), (3, 2), (1, 2), (5, 1), (1, 0)];
+            let (data, parity) = profiles[usize::from(*n) % profiles.len()];
+            let mut scratch = World {
+                rows: world.rows.clone(),
+                time_ms: world.time_ms,
+                log: Vec::new(),
+            };
+            scratch.volume(data, parity);
+            let command = scratch.log.pop().expect("just applied").command;
+            Step::new(command, true, |model| model.volumes += 1)
+        }
+        Op::Seal(n) => {
+            let volume = world.volume_row(1 + u32::from(*n) % model.volumes);
+            let (volume, epoch) = (volume.id, volume.epoch);
+            Step::new(Command::SealVolume { volume, epoch }, true, |_| {})
+        }
+        Op::MarkOwed(n, member, damaged) => {
+            let blob = pick(model.references().into_keys(), *n)?;
+            let row: BlobRow = world.row(&RowKey::Blob(blob)).expect("referenced");
+            let member = member % 6;
+            let good = row.segments.first().is_some_and(|segment| {
+                let layout = SegmentLayout::new(row.shape, segment.profile, blob, segment.len);
+                layout.members().any(|holder| holder == usize::from(member))
+            });
+            let place = ShardPlace {
+                blob,
+                segment: 0,
+                member,
+            };
+            let command = Command::MarkOwed {
+                places: vec![place],
+                damaged: *damaged,
+            };
+            Step::new(command, good, |_| {})
+        }
+        Op::Ack(n, through) => {
+            let disk = disk_id(1 + u32::from(n % 6));
+            let through = u64::from(*through);
+            Step::new(Command::AckDeletes { disk, through }, true, |_| {})
+        }
+        Op::Register(n) => {
+            let node = node(1 + u32::from(n % 8));
+            Step::new(Command::RegisterNode(node), true, |_| {})
+        }
+        _ => return None,
+    })
+}
