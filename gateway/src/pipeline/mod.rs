@@ -145,3 +145,6 @@ impl Pipeline {
         self.shared.leases.close().await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,9 +18,9 @@ use megalith_model::shape::{SegmentLayout, Shape};
 use megalith_model::topology::{ClusterMap, Volume};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
 /// Stripes that members may hold up at a time.
 pub const STRIPES_IN_FLIGHT: usize = 2;
@@ -45,6 +45,8 @@ pub struct Segment {
     members: Vec<MemberWriter>,
     results: JoinSet<(usize, Result<ShardReceipt, ShardError>)>,
     in_flight: Arc<Semaphore>,
+    /// Wakes when the map changes: it may give up a member.
+    map: watch::Receiver<Arc<ClusterMap>>,
     /// Bit i: member i took the whole shard and says so.
     done: u32,
     /// Bit i: member i is left out.
@@ -56,6 +58,8 @@ pub struct Segment {
 struct MemberWriter {
     write: ShardWrite,
     path: Path,
+    /// The request under way.
+    task: Option<AbortHandle>,
     /// Pieces handed over and not yet sent.
     pending: Arc<AtomicUsize>,
 }
@@ -67,7 +71,6 @@ enum Path {
     Stream {
         cells: mpsc::Sender<Bytes>,
         digest: oneshot::Sender<Digest>,
-        task: AbortHandle,
     },
     /// The shard is one cell (or a copy): sent when it is complete.
     Whole(Vec<Bytes>),
@@ -91,6 +94,7 @@ impl Segment {
             members: Vec::with_capacity(volume.members.len()),
             results: JoinSet::new(),
             in_flight: Arc::new(Semaphore::new(STRIPES_IN_FLIGHT)),
+            map: shared.map.clone(),
             done: 0,
             left_out: 0,
             last_error: "its nodes are not heard from".into(),
@@ -114,14 +118,15 @@ impl Segment {
             if holds && !lives {
                 segment.left_out |= 1 << member;
             }
-            let path = match (holds && lives, whole) {
-                (false, _) => Path::None,
-                (true, true) => Path::Whole(Vec::new()),
+            let (path, task) = match (holds && lives, whole) {
+                (false, _) => (Path::None, None),
+                (true, true) => (Path::Whole(Vec::new()), None),
                 (true, false) => segment.start_stream(member, write),
             };
             segment.members.push(MemberWriter {
                 write,
                 path,
+                task,
                 pending: Arc::default(),
             });
         }
@@ -180,16 +185,16 @@ impl Segment {
                 Some(ended) = self.results.join_next() => {
                     self.note(ended, Some(&digests))?;
                 }
-                () = sleep_until(deadline) => {
-                    self.leave_out_waiting("gave no receipt in time");
-                    break;
-                }
+                // A closed map never wakes this: the deadline stands.
+                Ok(()) = self.map.changed() => self.leave_out_dead()?,
+                () = sleep_until(deadline) => break,
             }
             if !reached && self.done.count_ones() as usize >= quorum {
                 reached = true;
                 deadline = Instant::now() + straggler;
             }
         }
+        self.leave_out_where(|_| true, "gave no receipt in time");
         self.expect_quorum()?;
         assert!(
             self.done.count_ones() as usize >= quorum,
@@ -204,30 +209,33 @@ impl Segment {
         })
     }
 
-    fn start_stream(&mut self, member: usize, write: ShardWrite) -> Path {
+    fn start_stream(&mut self, member: usize, write: ShardWrite) -> (Path, Option<AbortHandle>) {
         // Room for all the stripes that may be in flight: sending never waits here.
         let (cells, body) = mpsc::channel(STRIPES_IN_FLIGHT);
         let (digest, promised) = oneshot::channel();
         let answer = self.shared.shards.put_stream(write, body, promised);
         let task = self.results.spawn(async move { (member, answer.await) });
-        Path::Stream {
-            cells,
-            digest,
-            task,
-        }
+        (Path::Stream { cells, digest }, Some(task))
     }
 
     /// Waits until another stripe may go out. Who holds it up for too long is left out.
     async fn pace(&mut self) -> Result<OwnedSemaphorePermit, SegmentLost> {
+        let stall = self.shared.settings.member_stall;
+        let mut deadline = Instant::now() + stall;
         loop {
             let permit = Arc::clone(&self.in_flight).acquire_owned();
-            match timeout(self.shared.settings.member_stall, permit).await {
-                Ok(permit) => return permit.map_err(|_| SegmentLost::Compute(JobLost)),
-                Err(_) => {
-                    self.leave_out_stalled();
-                    self.note_ended()?;
+            tokio::select! {
+                permit = permit => return permit.map_err(|_| SegmentLost::Compute(JobLost)),
+                Ok(()) = self.map.changed() => self.leave_out_dead()?,
+                () = sleep_until(deadline) => {
+                    deadline += stall;
+                    let stalled = |member: &MemberWriter| {
+                        member.pending.load(Ordering::Relaxed) > 0
+                    };
+                    self.leave_out_where(stalled, "stalled");
                 }
             }
+            self.note_ended()?;
         }
     }
 
@@ -298,33 +306,32 @@ impl Segment {
         Ok(())
     }
 
-    fn leave_out_stalled(&mut self) {
-        for number in 0..self.members.len() {
-            let member = &mut self.members[number];
-            if member.pending.load(Ordering::Relaxed) == 0 {
-                continue;
-            }
-            if let Path::Stream { task, .. } = &member.path {
-                task.abort();
-                member.path = Path::None;
-                let node = member.write.target.at.node;
-                self.shared.nodes.failed(node);
-                self.left_out |= 1 << number;
-                self.last_error = format!("{node}: stalled");
-                tracing::warn!(%node, volume = %self.volume.id, "member stalled a write");
-            }
-        }
+    /// Leaves out the members whose nodes the map has given up meanwhile.
+    fn leave_out_dead(&mut self) -> Result<(), SegmentLost> {
+        let map = Arc::clone(&self.map.borrow_and_update());
+        let dead = |member: &MemberWriter| !map.is_alive(member.write.target.at.node);
+        self.leave_out_where(dead, "not heard from any more");
+        self.expect_quorum()
     }
 
-    fn leave_out_waiting(&mut self, why: &str) {
-        for (number, member) in self.members.iter().enumerate() {
+    /// Leaves out those holders without a receipt that the test names.
+    fn leave_out_where(&mut self, test: impl Fn(&MemberWriter) -> bool, why: &str) {
+        for (number, member) in self.members.iter_mut().enumerate() {
             let bit = 1 << number;
-            if member.write.len > 0 && (self.done | self.left_out) & bit == 0 {
-                let node = member.write.target.at.node;
-                self.shared.nodes.failed(node);
-                self.left_out |= bit;
-                self.last_error = format!("{node}: {why}");
+            let waited_for = member.write.len > 0 && (self.done | self.left_out) & bit == 0;
+            if !waited_for || !test(member) {
+                continue;
             }
+            if let Some(task) = member.task.take() {
+                task.abort();
+            }
+            member.path = Path::None;
+            let node = member.write.target.at.node;
+            self.shared.nodes.failed(node);
+            self.left_out |= bit;
+            self.last_error = format!("{node}: {why}");
+            let volume = self.volume.id;
+            tracing::warn!(%node, %volume, member = number, why, "member left out of a write");
         }
     }
 

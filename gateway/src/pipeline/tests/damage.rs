@@ -1,0 +1,213 @@
+//! Reads with dead, late, damaged and lying members: right bytes up to m of them, a clean error
+//! beyond, never a wrong byte.
+
+use super::fake::Conduct;
+use super::rig::{Rig, bytes, settings};
+use crate::pipeline::{GetError, Settings};
+use megalith_crypto::cell::PLAIN_CELL_LEN;
+use megalith_model::rows::ShardPlace;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const CELL: usize = PLAIN_CELL_LEN;
+
+/// Every pattern of `conduct` over the members, read whole and in the middle.
+async fn check_patterns((k, m): (u8, u8), len: usize, conduct: Conduct) {
+    let shards = u32::from(k + m);
+    for pattern in 1..1_u32 << shards {
+        let bad = pattern.count_ones();
+        if bad > u32::from(m) + 1 {
+            continue;
+        }
+        // A fresh cluster each time: what was learnt of the nodes must not help.
+        let settings = Settings {
+            hedge_percent: 0,
+            ..settings()
+        };
+        let rig = Rig::new((k, m), 1, settings);
+        let plain = bytes(len);
+        let written = rig.write(&plain, 100_000).await.expect("writes");
+        for member in (0..shards).filter(|member| pattern >> member & 1 == 1) {
+            rig.set(1, member, conduct);
+        }
+        for range in [0..len, len / 2..len / 2 + 10] {
+            let read = rig.read_range(&written, len, range.clone()).await;
+            match read {
+                Ok(read) => assert!(read == plain[range], "{k}+{m} {pattern:b} {conduct:?}"),
+                Err(error) => {
+                    assert!(
+                        bad > u32::from(m),
+                        "{k}+{m} {pattern:b} {conduct:?}: {error}"
+                    );
+                    let clean = matches!(error, GetError::Unavailable { .. });
+                    assert!(clean, "{k}+{m} {pattern:b} {conduct:?}: {error}");
+                }
+            }
+        }
+        if bad > u32::from(m) && len > usize::from(k) * CELL {
+            let read = rig.read(&written, len).await;
+            assert!(
+                read.is_err(),
+                "{k}+{m} {pattern:b} {conduct:?}: too few shards are good"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn dead_members_in_every_pattern() {
+    for profile in [(1, 1), (1, 2), (2, 2), (3, 2), (4, 2)] {
+        check_patterns(profile, 9 * CELL + 77, Conduct::Dead).await;
+        check_patterns(profile, 50_000, Conduct::Dead).await;
+    }
+}
+
+#[tokio::test]
+async fn damaged_members_in_every_pattern() {
+    for profile in [(1, 2), (2, 2), (4, 2)] {
+        check_patterns(profile, 9 * CELL + 77, Conduct::Damaged).await;
+        check_patterns(profile, 9 * CELL + 77, Conduct::Shortens).await;
+    }
+}
+
+#[tokio::test]
+async fn missing_shards_in_every_pattern() {
+    check_patterns((4, 2), 9 * CELL + 77, Conduct::Missing).await;
+    check_patterns((4, 2), 3 * CELL + 77, Conduct::Missing).await;
+}
+
+#[tokio::test]
+async fn liars_in_every_pattern() {
+    for profile in [(1, 1), (1, 2), (2, 2), (4, 2)] {
+        check_patterns(profile, 9 * CELL + 77, Conduct::Lies).await;
+        check_patterns(profile, 50_000, Conduct::Lies).await;
+    }
+}
+
+#[tokio::test]
+async fn liars_that_serve_whole_shards_right() {
+    // Ranges are answered with lies, the check of the whole shard with the truth.
+    for profile in [(2, 2), (4, 2)] {
+        check_patterns(profile, 9 * CELL + 77, Conduct::LiesUpTo(2)).await;
+    }
+}
+
+async fn wait_for_alarm(rig: &Rig, place: ShardPlace, damaged: bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !rig
+        .meta
+        .owed
+        .lock()
+        .expect("no panic")
+        .contains(&(place, damaged))
+    {
+        assert!(Instant::now() < deadline, "no alarm for {place:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn damage_is_reported_once_and_exactly() {
+    for (conduct, damaged) in [
+        (Conduct::Lies, true),
+        (Conduct::Damaged, true),
+        (Conduct::Missing, false),
+    ] {
+        let rig = Rig::new((4, 2), 1, settings());
+        let plain = bytes(30 * CELL);
+        let written = rig.write(&plain, 1 << 20).await.expect("writes");
+        rig.set(1, 2, conduct);
+        for _ in 0..3 {
+            assert!(rig.read(&written, plain.len()).await.expect("reads") == plain);
+        }
+        let place = ShardPlace {
+            blob: written.blob.blob,
+            segment: 0,
+            member: 2,
+        };
+        wait_for_alarm(&rig, place, damaged).await;
+        assert_eq!(
+            *rig.meta.owed.lock().expect("no panic"),
+            [(place, damaged)],
+            "{conduct:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn owed_and_dead_members_are_not_asked() {
+    let rig = Rig::new((4, 2), 1, settings());
+    let plain = bytes(30 * CELL);
+    let mut written = rig.write(&plain, 1 << 20).await.expect("writes");
+    written.blob.segments[0].owed = 0b00_0010;
+    rig.map.send_modify(|map| {
+        let map = Arc::make_mut(map);
+        map.alive.retain(|node| node.0 != 103);
+    });
+    assert!(rig.read(&written, plain.len()).await.expect("reads") == plain);
+    let node = |member| super::rig::member_at(1, member).node;
+    assert_eq!(rig.fake.reads_of(node(1)), 0);
+    assert_eq!(rig.fake.reads_of(node(3)), 0);
+    assert!(rig.fake.reads_of(node(5)) > 0);
+}
+
+#[tokio::test]
+async fn node_dead_only_by_the_map_is_the_last_resort() {
+    let rig = Rig::new((2, 1), 1, settings());
+    let plain = bytes(9 * CELL);
+    let written = rig.write(&plain, 1 << 20).await.expect("writes");
+    rig.map.send_modify(|map| Arc::make_mut(map).alive.clear());
+    assert!(rig.read(&written, plain.len()).await.expect("reads") == plain);
+}
+
+#[tokio::test]
+async fn frozen_members_are_hedged() {
+    let rig = Rig::new((4, 2), 1, settings());
+    let plain = bytes(30 * CELL);
+    let written = rig.write(&plain, 1 << 20).await.expect("writes");
+    rig.set(1, 0, Conduct::Frozen);
+    rig.set(1, 3, Conduct::Frozen);
+    let start = Instant::now();
+    assert!(rig.read(&written, plain.len()).await.expect("reads") == plain);
+    assert!(
+        start.elapsed() < Duration::from_secs(3),
+        "waited for the timeout"
+    );
+}
+
+#[tokio::test]
+async fn frozen_members_without_budget_cost_one_timeout() {
+    let settings = Settings {
+        hedge_percent: 0,
+        penalty: Duration::from_secs(60),
+        ..settings()
+    };
+    let rig = Rig::new((4, 2), 1, settings);
+    let plain = bytes(60 * CELL);
+    let written = rig.write(&plain, 1 << 20).await.expect("writes");
+    rig.set(1, 1, Conduct::Frozen);
+    rig.set(1, 4, Conduct::Frozen);
+    let start = Instant::now();
+    assert!(rig.read(&written, plain.len()).await.expect("reads") == plain);
+    assert!(
+        start.elapsed() < Duration::from_secs(9),
+        "waited for a timeout in each window"
+    );
+}
+
+#[tokio::test]
+async fn frozen_beyond_parity_is_a_clean_error_in_bounded_time() {
+    let settings = Settings {
+        read_timeout: Duration::from_millis(300),
+        ..settings()
+    };
+    let rig = Rig::new((4, 2), 1, settings);
+    let plain = bytes(9 * CELL);
+    let written = rig.write(&plain, 1 << 20).await.expect("writes");
+    (0..3).for_each(|member| rig.set(1, member, Conduct::Frozen));
+    let read = rig.read(&written, plain.len()).await;
+    assert!(
+        matches!(read, Err(GetError::Unavailable { .. })),
+        "{read:?}"
+    );
+}

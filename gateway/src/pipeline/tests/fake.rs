@@ -1,0 +1,298 @@
+//! A data plane and a metadata group in memory, with nodes that can be told to misbehave.
+//!
+//! Good nodes do what real ones do: check every crc on arrival, compute the digest themselves and
+//! compare it, keep nothing of a shard that was given up.
+
+use crate::pipeline::plain::unframed;
+use crate::pipeline::ports::{
+    MetaIo, MetaIoError, ShardError, ShardIo, ShardReceipt, ShardTarget, ShardWrite,
+};
+use bytes::Bytes;
+use futures::future::{BoxFuture, FutureExt, pending};
+use megalith_model::ids::{BlobId, GatewayId, LeaseId, NodeId};
+use megalith_model::rows::{Digest, ShardPlace};
+use megalith_model::shape::CELL_LEN;
+use megalith_model::topology::Lease;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+
+/// How a node behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Conduct {
+    /// As it should.
+    Good,
+    /// Refuses connections.
+    Dead,
+    /// Takes a connection and is never heard from.
+    Frozen,
+    /// Takes so many cells of a write, then breaks.
+    BreaksAfter(usize),
+    /// Gives a receipt for other bytes.
+    WrongReceipt,
+    /// Says that the volume has moved on.
+    StaleEpoch,
+    /// Says that the lease is closed.
+    LeaseClosed,
+    /// Does everything right, late.
+    Slow(Duration),
+    /// Finds its own shards damaged.
+    Damaged,
+    /// Has lost its shards.
+    Missing,
+    /// Serves wrong bytes with right checksums.
+    Lies,
+    /// Lies, but to no request for more than so many cells.
+    LiesUpTo(u64),
+    /// Gives fewer bytes than were asked for.
+    Shortens,
+}
+
+/// The nodes.
+#[derive(Default)]
+pub struct Fake {
+    conduct: Mutex<HashMap<NodeId, Conduct>>,
+    shards: Mutex<HashMap<ShardTarget, Vec<u8>>>,
+    /// (node, cells) of every read.
+    pub reads: Mutex<Vec<(NodeId, u64)>>,
+    /// Cells that good nodes took.
+    pub cells_taken: AtomicUsize,
+}
+
+/// A handle that the pipeline may own.
+pub struct FakeIo(pub Arc<Fake>);
+
+impl Fake {
+    pub fn set(&self, node: NodeId, conduct: Conduct) {
+        self.conduct.lock().expect("no panic").insert(node, conduct);
+    }
+
+    pub fn has(&self, target: &ShardTarget) -> bool {
+        self.shards.lock().expect("no panic").contains_key(target)
+    }
+
+    pub fn reads_of(&self, node: NodeId) -> usize {
+        let reads = self.reads.lock().expect("no panic");
+        reads.iter().filter(|(read, _)| *read == node).count()
+    }
+
+    /// Every byte that lies on any node.
+    pub fn all_bytes(&self) -> Vec<Vec<u8>> {
+        self.shards
+            .lock()
+            .expect("no panic")
+            .values()
+            .cloned()
+            .collect()
+    }
+
+    fn conduct(&self, node: NodeId) -> Conduct {
+        let conduct = self.conduct.lock().expect("no panic");
+        conduct.get(&node).copied().unwrap_or(Conduct::Good)
+    }
+
+    async fn before_write(&self, node: NodeId) -> Result<(), ShardError> {
+        match self.conduct(node) {
+            Conduct::Dead => Err(ShardError::Node("connection refused".into())),
+            Conduct::Frozen => pending().await,
+            Conduct::StaleEpoch => Err(ShardError::StaleEpoch),
+            Conduct::LeaseClosed => Err(ShardError::LeaseClosed),
+            Conduct::Slow(time) => {
+                tokio::time::sleep(time).await;
+                Ok(())
+            }
+            Conduct::BreaksAfter(_)
+            | Conduct::Good
+            | Conduct::WrongReceipt
+            | Conduct::Damaged
+            | Conduct::Missing
+            | Conduct::Lies
+            | Conduct::LiesUpTo(_)
+            | Conduct::Shortens => Ok(()),
+        }
+    }
+
+    fn take_cell(
+        &self,
+        write: &ShardWrite,
+        shard: &mut Vec<u8>,
+        framed: &Bytes,
+    ) -> Result<(), ShardError> {
+        if let Conduct::BreaksAfter(cells) = self.conduct(write.target.at.node)
+            && shard.len() >= cells * CELL_LEN as usize
+        {
+            return Err(ShardError::Node("connection reset".into()));
+        }
+        let cell = unframed(framed);
+        let crc = crc_fast::crc32_iscsi(cell).to_le_bytes();
+        assert_eq!(crc, framed[cell.len()..], "crc of {write:?}");
+        assert!(
+            shard.len().is_multiple_of(CELL_LEN as usize),
+            "cells before {write:?} are full"
+        );
+        shard.extend_from_slice(cell);
+        self.cells_taken.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn store(
+        &self,
+        write: &ShardWrite,
+        shard: Vec<u8>,
+        digest: Digest,
+    ) -> Result<ShardReceipt, ShardError> {
+        assert_eq!(shard.len() as u64, write.len, "length of {write:?}");
+        let own: Digest = blake3::hash(&shard).into();
+        assert_eq!(own, digest, "digest of {write:?}");
+        self.shards
+            .lock()
+            .expect("no panic")
+            .insert(write.target, shard);
+        let mut digest = own;
+        if self.conduct(write.target.at.node) == Conduct::WrongReceipt {
+            digest[0] ^= 1;
+        }
+        Ok(ShardReceipt {
+            len: write.len,
+            digest,
+            epoch: write.epoch,
+        })
+    }
+
+    fn cells(
+        &self,
+        target: &ShardTarget,
+        first: u64,
+        count: u64,
+    ) -> Result<Vec<Bytes>, ShardError> {
+        let shards = self.shards.lock().expect("no panic");
+        let shard = shards.get(target).ok_or(ShardError::NotFound)?;
+        let cells = shard.chunks(CELL_LEN as usize);
+        let cells = cells.skip(first as usize).take(count as usize);
+        Ok(cells.map(Bytes::copy_from_slice).collect())
+    }
+}
+
+fn spoilt(cells: Vec<Bytes>) -> Vec<Bytes> {
+    let spoil = |cell: Bytes| {
+        let mut cell = cell.to_vec();
+        let middle = cell.len() / 2;
+        cell[middle] ^= 0x40;
+        Bytes::from(cell)
+    };
+    cells.into_iter().map(spoil).collect()
+}
+
+impl ShardIo for FakeIo {
+    fn put_stream(
+        &self,
+        write: ShardWrite,
+        mut body: mpsc::Receiver<Bytes>,
+        digest: oneshot::Receiver<Digest>,
+    ) -> BoxFuture<'static, Result<ShardReceipt, ShardError>> {
+        let fake = Arc::clone(&self.0);
+        async move {
+            fake.before_write(write.target.at.node).await?;
+            let mut shard = Vec::new();
+            while let Some(framed) = body.recv().await {
+                fake.take_cell(&write, &mut shard, &framed)?;
+            }
+            let given_up = |_| ShardError::Node("body given up".into());
+            let digest = digest.await.map_err(given_up)?;
+            fake.store(&write, shard, digest)
+        }
+        .boxed()
+    }
+
+    fn put_whole(
+        &self,
+        write: ShardWrite,
+        cells: Vec<Bytes>,
+        digest: Digest,
+    ) -> BoxFuture<'static, Result<ShardReceipt, ShardError>> {
+        let fake = Arc::clone(&self.0);
+        async move {
+            fake.before_write(write.target.at.node).await?;
+            let mut shard = Vec::new();
+            for framed in &cells {
+                fake.take_cell(&write, &mut shard, framed)?;
+            }
+            fake.store(&write, shard, digest)
+        }
+        .boxed()
+    }
+
+    fn get(
+        &self,
+        target: ShardTarget,
+        _len: u64,
+        first: u64,
+        count: u64,
+    ) -> BoxFuture<'static, Result<Vec<Bytes>, ShardError>> {
+        let fake = Arc::clone(&self.0);
+        async move {
+            let node = target.at.node;
+            fake.reads.lock().expect("no panic").push((node, count));
+            let cells = fake.cells(&target, first, count);
+            match fake.conduct(node) {
+                Conduct::Dead => Err(ShardError::Node("connection refused".into())),
+                Conduct::Frozen => pending().await,
+                Conduct::Damaged => Err(ShardError::Damaged),
+                Conduct::Missing => Err(ShardError::NotFound),
+                Conduct::Slow(time) => {
+                    tokio::time::sleep(time).await;
+                    cells
+                }
+                Conduct::Lies => Ok(spoilt(cells?)),
+                Conduct::LiesUpTo(max) if count <= max => Ok(spoilt(cells?)),
+                Conduct::Shortens => Ok(cells?.into_iter().map(|cell| cell.slice(1..)).collect()),
+                Conduct::LiesUpTo(_)
+                | Conduct::Good
+                | Conduct::BreaksAfter(_)
+                | Conduct::WrongReceipt
+                | Conduct::StaleEpoch
+                | Conduct::LeaseClosed => cells,
+            }
+        }
+        .boxed()
+    }
+}
+
+/// The metadata group's part: leases, and notes of damage.
+#[derive(Default)]
+pub struct FakeMeta {
+    pub opened: AtomicUsize,
+    pub owed: Mutex<Vec<(ShardPlace, bool)>>,
+}
+
+/// A handle that the pipeline may own.
+pub struct FakeMetaIo(pub Arc<FakeMeta>);
+
+impl MetaIo for FakeMetaIo {
+    fn open_lease(&self, count: u64) -> BoxFuture<'static, Result<Lease, MetaIoError>> {
+        let number = self.0.opened.fetch_add(1, Ordering::Relaxed) as u64;
+        let lease = Lease {
+            id: LeaseId(number),
+            gateway: GatewayId(1),
+            first: BlobId(1 + number * count),
+            count,
+        };
+        async move { Ok(lease) }.boxed()
+    }
+
+    fn close_lease(&self, _: LeaseId) -> BoxFuture<'static, Result<(), MetaIoError>> {
+        async { Ok(()) }.boxed()
+    }
+
+    fn mark_owed(
+        &self,
+        places: Vec<ShardPlace>,
+        damaged: bool,
+    ) -> BoxFuture<'static, Result<(), MetaIoError>> {
+        let mut owed = self.0.owed.lock().expect("no panic");
+        owed.extend(places.into_iter().map(|place| (place, damaged)));
+        async { Ok(()) }.boxed()
+    }
+}

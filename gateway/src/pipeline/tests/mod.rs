@@ -1,0 +1,8 @@
+//! The pipeline on a data plane in memory that can delay, fail, flip bytes and lie.
+
+mod damage;
+mod fake;
+mod limits;
+mod rig;
+mod round_trip;
+mod writes;

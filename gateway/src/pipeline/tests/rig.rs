@@ -1,0 +1,192 @@
+//! A pipeline on a fake cluster, and what a gateway does around it.
+
+use super::fake::{Conduct, Fake, FakeIo, FakeMeta, FakeMetaIo};
+use crate::pipeline::{
+    GetError, Hashes, PartToRead, Parts, Pipeline, PutError, ReadPlan, Settings, SourceError,
+    WrittenBlob,
+};
+use bytes::Bytes;
+use futures::StreamExt;
+use megalith_crypto::DataKey;
+use megalith_model::command::NewBlob;
+use megalith_model::ids::{ClusterId, DiskId, Epoch, NodeId, VolumeId};
+use megalith_model::profile::Profile;
+use megalith_model::query::BlobView;
+use megalith_model::rows::{BlobRow, SegmentRow};
+use megalith_model::topology::{ClusterMap, Domain, Member, Volume, VolumeState};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+pub struct Rig {
+    pub pipeline: Pipeline,
+    pub fake: Arc<Fake>,
+    pub meta: Arc<FakeMeta>,
+    pub map: watch::Sender<Arc<ClusterMap>>,
+    pub key: Arc<DataKey>,
+}
+
+/// Settings with short waits.
+pub fn settings() -> Settings {
+    Settings {
+        member_stall: Duration::from_millis(300),
+        receipts_timeout: Duration::from_secs(2),
+        straggler_wait: Duration::from_millis(100),
+        penalty: Duration::from_millis(200),
+        read_timeout: Duration::from_secs(3),
+        hedge_after_max: Duration::from_millis(50),
+        lease_ids: 1000,
+        compute_threads: 2,
+        ..Settings::default()
+    }
+}
+
+impl Rig {
+    /// A cluster with `volumes` volumes of k+m, each on nodes of its own: volume v has nodes
+    /// `100·v + member`.
+    pub fn new((k, m): (u8, u8), volumes: u32, settings: Settings) -> Self {
+        let profile = Profile::new(k, m).expect("valid");
+        let volume = |id: u32| Volume {
+            id: VolumeId(id),
+            profile,
+            epoch: Epoch(3),
+            state: VolumeState::Open,
+            domain: Domain::Node,
+            members: (0..profile.shards() as u32)
+                .map(|member| member_at(id, member))
+                .collect(),
+            bytes: 0,
+            shrunk: false,
+        };
+        let writable: Vec<Volume> = (1..=volumes).map(volume).collect();
+        let alive = writable.iter().flat_map(|volume| &volume.members);
+        let map = ClusterMap {
+            alive: alive.map(|member| member.node).collect(),
+            writable,
+            ..ClusterMap::default()
+        };
+        let (map, watched) = watch::channel(Arc::new(map));
+        let (fake, meta) = (Arc::new(Fake::default()), Arc::new(FakeMeta::default()));
+        let parts = Parts {
+            meta: Arc::new(FakeMetaIo(Arc::clone(&meta))),
+            shards: Arc::new(FakeIo(Arc::clone(&fake))),
+            map: watched,
+            cluster: ClusterId([7; 16]),
+        };
+        Self {
+            pipeline: Pipeline::start(parts, settings),
+            fake,
+            meta,
+            map,
+            key: Arc::new(DataKey::generate().expect("random")),
+        }
+    }
+
+    pub async fn write(&self, plain: &[u8], piece: usize) -> Result<WrittenBlob, PutError> {
+        let pieces: Vec<Result<Bytes, SourceError>> = plain
+            .chunks(piece.max(1))
+            .map(|piece| Ok(Bytes::copy_from_slice(piece)))
+            .collect();
+        let source = futures::stream::iter(pieces);
+        let len = plain.len() as u64;
+        self.pipeline
+            .write_blob(source, len, &self.key, 0, Hashes::default())
+            .await
+    }
+
+    /// What a gateway would find out from metadata and manifest.
+    pub fn plan(&self, written: &[(&WrittenBlob, u64)]) -> ReadPlan {
+        let map = Arc::clone(&self.map.borrow());
+        let volumes: Vec<Volume> = map.writable.iter().chain(&map.degraded).cloned().collect();
+        let part = |(written, plain_len): &(&WrittenBlob, u64)| PartToRead {
+            view: view(&written.blob, &volumes),
+            header: written.header,
+            plain_len: *plain_len,
+            part: 0,
+        };
+        let parts = written.iter().map(part).collect();
+        ReadPlan {
+            parts,
+            volumes,
+            key: Arc::clone(&self.key),
+        }
+    }
+
+    pub async fn read(&self, written: &WrittenBlob, len: usize) -> Result<Vec<u8>, GetError> {
+        self.read_range(written, len, 0..len).await
+    }
+
+    pub async fn read_range(
+        &self,
+        written: &WrittenBlob,
+        len: usize,
+        range: Range<usize>,
+    ) -> Result<Vec<u8>, GetError> {
+        let plan = self.plan(&[(written, len as u64)]);
+        self.read_plan(plan, range.start as u64..range.end as u64)
+            .await
+    }
+
+    pub async fn read_plan(&self, plan: ReadPlan, range: Range<u64>) -> Result<Vec<u8>, GetError> {
+        let mut stream = self.pipeline.read(plan, range).await?;
+        let mut plain = Vec::new();
+        while let Some(piece) = stream.next().await {
+            plain.extend_from_slice(&piece?);
+        }
+        Ok(plain)
+    }
+
+    /// Tells the node of a volume's member how to behave.
+    pub fn set(&self, volume: u32, member: u32, conduct: Conduct) {
+        self.fake.set(member_at(volume, member).node, conduct);
+    }
+}
+
+pub fn member_at(volume: u32, member: u32) -> Member {
+    let node = 100 * volume + member;
+    let mut disk = [0; 16];
+    disk[..4].copy_from_slice(&node.to_be_bytes());
+    Member {
+        node: NodeId(node),
+        disk: DiskId(disk),
+    }
+}
+
+/// Bytes that differ everywhere.
+pub fn bytes(len: usize) -> Vec<u8> {
+    let mut state = 0x2545_F491_4F6C_DD1D_u64 ^ len as u64;
+    let mut out = Vec::with_capacity(len + 8);
+    while out.len() < len {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        out.extend_from_slice(&state.to_le_bytes());
+    }
+    out.truncate(len);
+    out
+}
+
+fn view(blob: &NewBlob, volumes: &[Volume]) -> BlobView {
+    let profile = |id| {
+        let volume = volumes.iter().find(|volume| volume.id == id);
+        volume.expect("written on a known volume").profile
+    };
+    let segments = blob.segments.iter().map(|segment| SegmentRow {
+        volume: segment.volume,
+        profile: profile(segment.volume),
+        len: segment.len,
+        digests: segment.digests.clone(),
+        owed: segment.owed,
+    });
+    BlobView {
+        blob: blob.blob,
+        row: BlobRow {
+            references: 1,
+            len: blob.len,
+            shape: blob.shape,
+            segments: segments.collect(),
+        },
+        inline: blob.inline.clone(),
+    }
+}

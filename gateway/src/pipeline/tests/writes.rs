@@ -1,0 +1,332 @@
+//! Writes with members that fail: never success below the quorum, the owed mask exact, another
+//! volume where one is lost.
+
+use super::fake::Conduct;
+use super::rig::{Rig, bytes, member_at, settings};
+use crate::pipeline::ports::ShardTarget;
+use crate::pipeline::{Hashes, PutError, Settings, SourceError, WrittenBlob};
+use bytes::Bytes;
+use megalith_crypto::cell::PLAIN_CELL_LEN;
+use megalith_model::ids::{BlobId, VolumeId};
+use megalith_model::shape::SegmentLayout;
+use std::sync::Arc;
+use std::time::Duration;
+
+const CELL: usize = PLAIN_CELL_LEN;
+
+/// Every member that isn't owed holds its shard.
+fn check_held(rig: &Rig, written: &WrittenBlob) {
+    let map = rig.map.borrow();
+    for (number, segment) in written.blob.segments.iter().enumerate() {
+        let volumes = map.writable.iter().chain(&map.degraded);
+        let volume = volumes
+            .into_iter()
+            .find(|volume| volume.id == segment.volume);
+        let volume = volume.expect("known");
+        let (shape, blob) = (written.blob.shape, written.blob.blob);
+        let layout = SegmentLayout::new(shape, volume.profile, blob, segment.len);
+        let holders: Vec<usize> = layout.members().collect();
+        for &member in holders
+            .iter()
+            .filter(|member| segment.owed >> *member & 1 == 0)
+        {
+            let target = ShardTarget {
+                at: volume.members[member],
+                volume: volume.id,
+                blob,
+                segment: number as u32,
+                member: member as u8,
+            };
+            assert!(
+                rig.fake.has(&target),
+                "member {member} gave a receipt and holds nothing"
+            );
+        }
+        let receipts = holders.len() - segment.owed.count_ones() as usize;
+        assert!(receipts >= layout.write_quorum());
+    }
+}
+
+#[tokio::test]
+async fn one_bad_member_is_owed_and_nothing_else() {
+    let conducts = [
+        Conduct::Dead,
+        Conduct::Frozen,
+        Conduct::BreaksAfter(0),
+        Conduct::BreaksAfter(2),
+        Conduct::WrongReceipt,
+        Conduct::Slow(Duration::from_secs(60)),
+    ];
+    for conduct in conducts {
+        for member in [0, 2, 5] {
+            let rig = Rig::new((4, 2), 1, settings());
+            rig.set(1, member, conduct);
+            let plain = bytes(30 * CELL + 9);
+            let written = rig.write(&plain, 200_000).await.expect("writes");
+            let owed: Vec<u32> = written.blob.segments.iter().map(|s| s.owed).collect();
+            assert_eq!(owed, [1 << member], "{conduct:?}");
+            check_held(&rig, &written);
+            assert!(rig.read(&written, plain.len()).await.expect("reads") == plain);
+        }
+    }
+}
+
+#[tokio::test]
+async fn short_segment_and_copies_owe_only_their_holders() {
+    for (len, bad) in [(3 * CELL, 3), (3 * CELL, 4), (50_000, 0), (50_000, 4)] {
+        let rig = Rig::new((4, 2), 1, settings());
+        rig.set(1, bad, Conduct::Dead);
+        let plain = bytes(len);
+        let written = rig.write(&plain, 200_000).await.expect("writes");
+        let segment = &written.blob.segments[0];
+        let map = Arc::clone(&rig.map.borrow());
+        let profile = map.writable[0].profile;
+        let layout =
+            SegmentLayout::new(written.blob.shape, profile, written.blob.blob, segment.len);
+        let holds = layout.shard_cells(bad as usize) > 0;
+        assert_eq!(segment.owed, u32::from(holds) << bad, "{len}");
+        check_held(&rig, &written);
+    }
+}
+
+#[tokio::test]
+async fn lost_quorum_moves_the_segment_to_another_volume() {
+    let conducts = [
+        Conduct::Dead,
+        Conduct::Frozen,
+        Conduct::BreaksAfter(1),
+        Conduct::StaleEpoch,
+        Conduct::WrongReceipt,
+    ];
+    for conduct in conducts {
+        for len in [20_000, 3 * CELL, 30 * CELL + 1] {
+            // One cell a member is not enough to break there.
+            if conduct == Conduct::BreaksAfter(1) && len <= 4 * CELL {
+                continue;
+            }
+            let rig = Rig::new((4, 2), 2, settings());
+            (0..6).for_each(|member| rig.set(1, member, conduct));
+            let plain = bytes(len);
+            for _ in 0..2 {
+                let written = rig.write(&plain, 200_000).await.expect("writes elsewhere");
+                let segments = &written.blob.segments;
+                assert!(
+                    segments
+                        .iter()
+                        .all(|s| s.volume == VolumeId(2) && s.owed == 0)
+                );
+                assert!(rig.read(&written, len).await.expect("reads") == plain);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn loss_in_a_later_segment_keeps_the_earlier_ones() {
+    let settings = Settings {
+        segment_cells_max: 8,
+        ..settings()
+    };
+    let rig = Rig::new((4, 2), 2, settings);
+    // Breaks in the second stripe of whatever segment comes to it.
+    (0..2).for_each(|member| rig.set(2, member, Conduct::BreaksAfter(1)));
+    let plain = bytes(40 * CELL + 5);
+    let written = rig.write(&plain, 77_777).await.expect("writes");
+    assert_eq!(written.blob.segments.len(), 6);
+    assert!(rig.read(&written, plain.len()).await.expect("reads") == plain);
+    check_held(&rig, &written);
+}
+
+#[tokio::test]
+async fn restart_on_a_volume_of_another_profile() {
+    let rig = Rig::new((4, 2), 2, settings());
+    rig.map.send_modify(|map| {
+        let volume = &mut Arc::make_mut(map).writable[1];
+        volume.profile = megalith_model::profile::Profile::new(3, 2).expect("valid");
+        volume.members.pop();
+    });
+    (0..6).for_each(|member| rig.set(1, member, Conduct::BreaksAfter(3)));
+    let plain = bytes(29 * CELL + 1);
+    for _ in 0..2 {
+        let written = rig.write(&plain, 123_456).await.expect("writes");
+        assert!(rig.read(&written, plain.len()).await.expect("reads") == plain);
+    }
+}
+
+#[tokio::test]
+async fn below_the_quorum_is_never_success() {
+    for (profile, bad) in [
+        ((4, 2), 2),
+        ((1, 1), 1),
+        ((1, 2), 2),
+        ((2, 2), 2),
+        ((1, 0), 1),
+    ] {
+        for conduct in [
+            Conduct::Dead,
+            Conduct::BreaksAfter(0),
+            Conduct::WrongReceipt,
+        ] {
+            let rig = Rig::new(profile, 1, settings());
+            (0..bad).for_each(|member| rig.set(1, member, conduct));
+            for len in [3 * CELL, 30 * CELL] {
+                let result = rig.write(&bytes(len), 200_000).await;
+                let lost = matches!(result, Err(PutError::Unavailable { .. }));
+                assert!(lost, "{profile:?} {conduct:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn cells_no_longer_held_end_the_write() {
+    let settings = Settings {
+        restart_bytes: 512 << 10,
+        // Too little for any spare room.
+        memory_bytes_max: 5 << 20,
+        ..settings()
+    };
+    let rig = Rig::new((4, 2), 2, settings);
+    for volume in 1..=2 {
+        (0..2).for_each(|member| rig.set(volume, member, Conduct::BreaksAfter(12)));
+    }
+    let result = rig.write(&bytes(100 * CELL), 200_000).await;
+    assert!(
+        matches!(result, Err(PutError::Unavailable { .. })),
+        "{result:?}"
+    );
+}
+
+#[tokio::test]
+async fn no_volume_says_why() {
+    let rig = Rig::new((4, 2), 0, settings());
+    rig.map.send_modify(|map| {
+        Arc::make_mut(map).refusal = Some("3 of 6 nodes live, 4 are needed".into());
+    });
+    let result = rig.write(&bytes(300_000), 200_000).await;
+    match result {
+        Err(PutError::NoVolume { reason }) => assert!(reason.contains("3 of 6")),
+        other => panic!("{other:?}"),
+    }
+    rig.write(&bytes(100), 200_000)
+        .await
+        .expect("inline needs no volume");
+}
+
+#[tokio::test]
+async fn closed_lease_costs_a_small_blob_nothing() {
+    let rig = Rig::new((1, 0), 2, settings());
+    rig.set(1, 0, Conduct::LeaseClosed);
+    let plain = bytes(50_000);
+    for _ in 0..3 {
+        let written = rig
+            .write(&plain, 10_000)
+            .await
+            .expect("writes under another lease");
+        assert!(rig.read(&written, plain.len()).await.expect("reads") == plain);
+    }
+    rig.set(2, 0, Conduct::LeaseClosed);
+    let streamed = rig.write(&bytes(30 * CELL), 10_000).await;
+    assert!(
+        matches!(streamed, Err(PutError::LeaseClosed { .. })),
+        "{streamed:?}"
+    );
+}
+
+#[tokio::test]
+async fn body_of_another_length_is_an_error() {
+    let rig = Rig::new((4, 2), 1, settings());
+    for len in [10_usize, 100_000, 20 * CELL] {
+        let plain = bytes(len);
+        for said in [len - 1, len + 1, len / 2, 2 * len, len + 5 * CELL] {
+            let pieces: Vec<Result<Bytes, SourceError>> = plain
+                .chunks(3000)
+                .map(|piece| Ok(Bytes::copy_from_slice(piece)))
+                .collect();
+            let source = futures::stream::iter(pieces);
+            let hashes = Hashes::default();
+            let result = rig
+                .pipeline
+                .write_blob(source, said as u64, &rig.key, 0, hashes)
+                .await;
+            match result {
+                Err(PutError::Length { expected, .. }) => assert_eq!(expected, said as u64),
+                other => panic!("{said} of {len}: {other:?}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn failing_body_is_the_callers_error() {
+    let rig = Rig::new((4, 2), 1, settings());
+    for len in [1000, 100_000, 20 * CELL] {
+        let pieces: Vec<Result<Bytes, SourceError>> = vec![
+            Ok(Bytes::from(bytes(len / 2))),
+            Err(SourceError("reset".into())),
+        ];
+        let source = futures::stream::iter(pieces);
+        let hashes = Hashes::default();
+        let result = rig
+            .pipeline
+            .write_blob(source, len as u64, &rig.key, 0, hashes)
+            .await;
+        assert!(matches!(result, Err(PutError::Source(_))), "{len}");
+    }
+}
+
+#[tokio::test]
+async fn degraded_volume_owes_the_dead_member() {
+    let rig = Rig::new((4, 2), 1, settings());
+    let dead = member_at(1, 3).node;
+    rig.map.send_modify(|map| {
+        let map = Arc::make_mut(map);
+        map.alive.retain(|node| *node != dead);
+        map.degraded = std::mem::take(&mut map.writable);
+    });
+    let plain = bytes(10 * CELL);
+    let written = rig.write(&plain, 100_000).await.expect("writes");
+    assert_eq!(written.blob.segments[0].owed, 1 << 3);
+    assert!(rig.read(&written, plain.len()).await.expect("reads") == plain);
+}
+
+#[tokio::test]
+async fn blob_ids_are_never_repeated() {
+    let rig = Rig::new((4, 2), 1, settings());
+    let mut seen = std::collections::HashSet::<BlobId>::new();
+    for _ in 0..50 {
+        let written = rig.write(b"x", 1).await.expect("writes");
+        assert!(seen.insert(written.blob.blob));
+    }
+}
+
+#[tokio::test]
+async fn member_that_the_map_calls_dead_is_not_waited_for() {
+    for len in [3 * CELL, 30 * CELL] {
+        let settings = Settings {
+            member_stall: Duration::from_secs(60),
+            receipts_timeout: Duration::from_secs(60),
+            ..settings()
+        };
+        let rig = Rig::new((4, 2), 2, settings);
+        for volume in 1..=2 {
+            (0..2).for_each(|member| rig.set(volume, member, Conduct::Frozen));
+        }
+        let plain = bytes(len);
+        let write = rig.write(&plain, 100_000);
+        let tell = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            rig.map.send_modify(|map| {
+                let map = Arc::make_mut(map);
+                map.alive.retain(|node| node.0 % 100 >= 2);
+                map.writable.clear();
+                map.refusal = Some("on purpose".into());
+            });
+        };
+        let (result, ()) = tokio::join!(write, tell);
+        assert!(
+            matches!(result, Err(PutError::NoVolume { .. })),
+            "{result:?}"
+        );
+    }
+}
