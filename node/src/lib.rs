@@ -2,5 +2,6 @@
 
 pub mod fs;
 pub mod meta;
+pub mod run;
 pub mod server;
 pub mod store;

@@ -11,7 +11,7 @@ use super::record::{BLOCK_LEN, Header, Kind};
 use super::scan::{FileId, Region, Scan, scan};
 use super::settings::StoreSettings;
 use super::superblock::Superblock;
-use crate::fs::{DirLock, File, FileSystem};
+use crate::fs::{DirLock, File, FileSystem, read_exact_at};
 use megalith_model::ids::{ClusterId, DiskId, Epoch, VolumeId};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io::{self, IoSlice};
@@ -360,8 +360,12 @@ impl Recovery {
     }
 }
 
+/// Bytes written again at once.
+const REWRITE_STEP: u64 = 1 << 20;
+
 /// Covers torn pieces, cuts a torn tail, and makes what the scan saw durable: after a mere kill it
-/// may so far be in the page cache only.
+/// may so far be in the page cache only, and after a failed sync even as clean pages that no sync
+/// will write. So what is not known to have been durable is written again before the sync.
 fn repair(file: &dyn File, id: FileId, found: &Scan) -> io::Result<()> {
     for Region { start, end } in &found.torn {
         let length = (end - start) * BLOCK_LEN as u32;
@@ -375,6 +379,13 @@ fn repair(file: &dyn File, id: FileId, found: &Scan) -> io::Result<()> {
     let end = u64::from(found.end) * BLOCK_LEN;
     if file.len()? > end {
         file.set_len(end)?;
+    }
+    let mut offset = u64::from(found.synced) * BLOCK_LEN;
+    while offset < end {
+        let mut bytes = vec![0; (end - offset).min(REWRITE_STEP) as usize];
+        read_exact_at(file, &mut bytes, offset)?;
+        file.write_at(&[IoSlice::new(&bytes)], offset)?;
+        offset += bytes.len() as u64;
     }
     file.sync_data()
 }

@@ -58,6 +58,8 @@ pub(super) struct Scan {
     pub(super) epoch: Epoch,
     /// The highest record number seen.
     pub(super) lsn_max: u64,
+    /// Blocks below are known to have been durable.
+    pub(super) synced: u32,
     /// The block after the last record worth keeping; the rest is to be cut.
     pub(super) end: u32,
     /// Torn pieces between good records.
@@ -110,6 +112,7 @@ pub(super) fn scan(file: &dyn File, id: FileId, path: &Path) -> Result<Scan, Sto
         .max()
         .unwrap_or(0);
     let mut scan = Scan {
+        synced,
         end: end.max(synced),
         ..Scan::default()
     };

@@ -5,8 +5,8 @@ use crate::fs::FileSystem;
 use crate::fs::sim::{SimFault, SimOp, SimRule};
 use crate::store::error::StoreError;
 use crate::store::record::BLOCK_LEN;
-use crate::store::shard::ShardId;
 use crate::store::settings::StoreSettings;
+use crate::store::shard::ShardId;
 use megalith_model::ids::VolumeId;
 
 fn fill(bench: &mut Bench, count: u64, len: usize) -> Vec<ShardId> {
@@ -40,15 +40,34 @@ fn flipped_byte_damages_its_shard_alone() {
     let shards = fill(&mut bench, 10, 20_000);
     let path = bench.path(1, "00000000.chunk");
     // The head is block 0; each record takes 5 blocks.
-    bench.fs.flip(&path, (1 + 5 * 4) * BLOCK_LEN + 9000, 4).expect("flip");
+    bench
+        .fs
+        .flip(&path, (1 + 5 * 4) * BLOCK_LEN + 9000, 4)
+        .expect("flip");
     let error = bench.get(shards[4]).expect_err("damaged");
-    assert!(matches!(error, StoreError::Damaged { cell: 0, .. }), "{error}");
+    assert!(
+        matches!(error, StoreError::Damaged { cell: 0, .. }),
+        "{error}"
+    );
     assert_eq!(survey(&mut bench, &shards, 20_000), (9, 1, 0));
     let health = bench.core().catalog.health.read();
-    assert_eq!((health.damaged_shards, health.damaged_first), (1, vec![shards[4]]));
-    assert!(bench.core().catalog.stat(shards[4]).expect("stat").expect("there").damaged);
+    assert_eq!(
+        (health.damaged_shards, health.damaged_first),
+        (1, vec![shards[4]])
+    );
+    assert!(
+        bench
+            .core()
+            .catalog
+            .stat(shards[4])
+            .expect("stat")
+            .expect("there")
+            .damaged
+    );
     // A rebuilt shard may be written over the damaged one.
-    bench.put(shards[4], &content(shards[4], 0, 20_000)).expect("replaced");
+    bench
+        .put(shards[4], &content(shards[4], 0, 20_000))
+        .expect("replaced");
     assert_eq!(survey(&mut bench, &shards, 20_000), (10, 0, 0));
     assert_eq!(bench.core().catalog.health.read().damaged_shards, 0);
     bench.crash(1);
@@ -61,7 +80,10 @@ fn flipped_header_before_good_records_is_damage_not_a_torn_tail() {
     let mut bench = Bench::new(64 << 20, settings());
     let shards = fill(&mut bench, 10, 20_000);
     let path = bench.path(1, "00000000.chunk");
-    bench.fs.flip(&path, (1 + 5 * 4) * BLOCK_LEN + 20, 4).expect("flip");
+    bench
+        .fs
+        .flip(&path, (1 + 5 * 4) * BLOCK_LEN + 20, 4)
+        .expect("flip");
     bench.crash(1);
     bench.reopen();
     assert_eq!(survey(&mut bench, &shards, 20_000), (9, 0, 1));
@@ -75,7 +97,13 @@ fn flipped_header_before_good_records_is_damage_not_a_torn_tail() {
 
 #[test]
 fn lost_record_in_the_middle_of_a_long_shard_leaves_the_rest_readable() {
-    let mut bench = Bench::new(64 << 20, StoreSettings { file_len_max: 4 << 20, ..settings() });
+    let mut bench = Bench::new(
+        64 << 20,
+        StoreSettings {
+            file_len_max: 4 << 20,
+            ..settings()
+        },
+    );
     let target = shard(1, 1);
     let bytes = content(target, 0, 6 * 65536);
     bench.put(target, &bytes).expect("stored");
@@ -83,15 +111,29 @@ fn lost_record_in_the_middle_of_a_long_shard_leaves_the_rest_readable() {
     bench.put(after, &content(after, 0, 10)).expect("stored");
     let path = bench.path(1, "00000000.chunk");
     // Records of two cells take 33 blocks.
-    bench.fs.flip(&path, (1 + 33) * BLOCK_LEN + 3, 1).expect("flip");
+    bench
+        .fs
+        .flip(&path, (1 + 33) * BLOCK_LEN + 3, 1)
+        .expect("flip");
     bench.crash(1);
     bench.reopen();
     let catalog = &bench.core().catalog;
     assert!(catalog.stat(target).expect("stat").expect("there").damaged);
-    assert_eq!(catalog.read(target, 0, 2).expect("the first record").len(), 2);
-    assert_eq!(catalog.read(target, 4, 2).expect("the last record").len(), 2);
-    let error = catalog.read(target, 1, 3).expect_err("the one between is gone");
-    assert!(matches!(error, StoreError::Damaged { cell: 2, .. }), "{error}");
+    assert_eq!(
+        catalog.read(target, 0, 2).expect("the first record").len(),
+        2
+    );
+    assert_eq!(
+        catalog.read(target, 4, 2).expect("the last record").len(),
+        2
+    );
+    let error = catalog
+        .read(target, 1, 3)
+        .expect_err("the one between is gone");
+    assert!(
+        matches!(error, StoreError::Damaged { cell: 2, .. }),
+        "{error}"
+    );
     assert_eq!(catalog.health.read().damaged_shards, 1);
 }
 
@@ -99,10 +141,14 @@ fn lost_record_in_the_middle_of_a_long_shard_leaves_the_rest_readable() {
 fn unreadable_sector_is_an_erasure() {
     let mut bench = Bench::new(64 << 20, settings());
     let shards = fill(&mut bench, 3, 100);
-    bench.fs.inject(SimRule::once(SimOp::Read, ".chunk", SimFault::Io));
+    bench
+        .fs
+        .inject(SimRule::once(SimOp::Read, ".chunk", SimFault::Io));
     let error = bench.get(shards[1]).expect_err("EIO");
     assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
-    bench.fs.inject(SimRule::once(SimOp::Read, ".chunk", SimFault::Flip));
+    bench
+        .fs
+        .inject(SimRule::once(SimOp::Read, ".chunk", SimFault::Flip));
     let error = bench.get(shards[2]).expect_err("a flipped bit");
     assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
     assert_eq!(bench.core().catalog.health.read().damaged_shards, 2);
@@ -133,8 +179,12 @@ fn misdirected_write_is_noticed() {
     let mut bench = Bench::new(64 << 20, settings());
     let target = shard(1, 1);
     fill(&mut bench, 1, 100);
-    bench.fs.inject(SimRule::once(SimOp::Write, ".chunk", SimFault::Misdirect));
-    bench.put(target, &content(target, 0, 9000)).expect("the disk lies");
+    bench
+        .fs
+        .inject(SimRule::once(SimOp::Write, ".chunk", SimFault::Misdirect));
+    bench
+        .put(target, &content(target, 0, 9000))
+        .expect("the disk lies");
     let error = bench.get(target).expect_err("noticed");
     assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
 }
@@ -151,7 +201,11 @@ fn with_spoilt_index(spoil: impl Fn(&mut Bench, &std::path::Path)) -> Bench {
     spoil(&mut bench, &index);
     bench.reopen();
     assert_eq!(survey(&mut bench, &shards, 5000), (140, 0, 10));
-    let listed = bench.core().catalog.list(VolumeId(1), None, 1000).expect("list");
+    let listed = bench
+        .core()
+        .catalog
+        .list(VolumeId(1), None, 1000)
+        .expect("list");
     assert_eq!(listed.len(), 140);
     bench
 }
@@ -182,7 +236,11 @@ fn bad_index_is_rebuilt_wherever_it_is_bad() {
         bench.fs.kill();
         bench.reopen();
         bench.get(shard(1, 20)).expect("found");
-        assert_eq!(bench.core().catalog.health.read().indexes_rebuilt, 0, "offset {at}");
+        assert_eq!(
+            bench.core().catalog.health.read().indexes_rebuilt,
+            0,
+            "offset {at}"
+        );
     }
     with_spoilt_index(|bench, index| bench.fs.remove(index).expect("remove"));
 }
@@ -199,7 +257,10 @@ fn removed_chunk_file_is_named_and_its_shards_are_damaged() {
     bench.reopen();
     assert_eq!(bench.core().catalog.health.read().damaged_regions, 1);
     let (whole, damaged, gone) = survey(&mut bench, &shards, 5000);
-    assert!(whole > 50 && damaged > 50 && gone == 0, "{whole} {damaged} {gone}");
+    assert!(
+        whole > 50 && damaged > 50 && gone == 0,
+        "{whole} {damaged} {gone}"
+    );
 }
 
 #[test]
@@ -215,7 +276,10 @@ fn any_flipped_byte_of_a_chunk_file_gives_no_wrong_byte() {
         bench.drop_core();
         bench.fs.kill();
         let at = random.below((1 + 12 * 8) * BLOCK_LEN);
-        bench.fs.flip(&path, at, 1 << random.below(8)).expect("flip");
+        bench
+            .fs
+            .flip(&path, at, 1 << random.below(8))
+            .expect("flip");
         bench.reopen();
         let (whole, damaged, gone) = survey(&mut bench, &shards, 30_000);
         assert!(whole >= 11, "offset {at}: {whole} whole");

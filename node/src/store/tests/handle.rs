@@ -3,8 +3,8 @@
 use super::{CLUSTER, DISK, cells_of, content, settings, shard};
 use crate::fs::{FileSystem, RealFs};
 use crate::store::error::StoreError;
-use crate::store::shard::ShardId;
 use crate::store::settings::StoreSettings;
+use crate::store::shard::ShardId;
 use crate::store::superblock::Superblock;
 use crate::store::{Disk, DiskHandle, Receipt};
 use bytes::Bytes;
@@ -18,7 +18,11 @@ fn open(root: &Path, settings: StoreSettings) -> Result<DiskHandle, StoreError> 
 
 fn fresh(settings: StoreSettings) -> (tempfile::TempDir, DiskHandle) {
     let dir = tempfile::tempdir().expect("temporary directory");
-    let superblock = Superblock { cluster: CLUSTER, disk: DISK, created_ms: 1 };
+    let superblock = Superblock {
+        cluster: CLUSTER,
+        disk: DISK,
+        created_ms: 1,
+    };
     Disk::format(&RealFs, dir.path(), &superblock).expect("format");
     let disk = open(dir.path(), settings).expect("open");
     (dir, disk)
@@ -40,7 +44,10 @@ async fn get(disk: &DiskHandle, shard: ShardId) -> Result<Bytes, StoreError> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shards_live_through_a_stop_on_a_real_file_system() {
-    let settings = StoreSettings { reserve: 0, ..settings() };
+    let settings = StoreSettings {
+        reserve: 0,
+        ..settings()
+    };
     let (dir, disk) = fresh(settings.clone());
     let lens = [1, 5000, 65536, 65537, 131_072, 700_000];
     for (blob, len) in (0..).zip(lens) {
@@ -50,13 +57,24 @@ async fn shards_live_through_a_stop_on_a_real_file_system() {
         assert_eq!(receipt.len, len as u64);
         assert_eq!(put(&disk, shard, &bytes).await.expect("again"), receipt);
     }
-    disk.delete(&[shard(3, 1), shard(3, 77)]).await.expect("deleted");
-    assert_eq!(disk.fence(VolumeId(3), Epoch(2)).await.expect("fenced"), Epoch(2));
+    disk.delete(&[shard(3, 1), shard(3, 77)])
+        .await
+        .expect("deleted");
+    assert_eq!(
+        disk.fence(VolumeId(3), Epoch(2)).await.expect("fenced"),
+        Epoch(2)
+    );
     let locked = open(dir.path(), settings.clone()).map(|_| ());
     assert!(matches!(locked, Err(StoreError::Locked { .. })));
     disk.stop().await;
-    assert!(matches!(get(&disk, shard(3, 0)).await, Err(StoreError::Closed)));
-    assert!(matches!(disk.delete(&[shard(3, 0)]).await, Err(StoreError::Closed)));
+    assert!(matches!(
+        get(&disk, shard(3, 0)).await,
+        Err(StoreError::Closed)
+    ));
+    assert!(matches!(
+        disk.delete(&[shard(3, 0)]).await,
+        Err(StoreError::Closed)
+    ));
 
     let disk = open(dir.path(), settings).expect("open again");
     assert_eq!(disk.volumes(), [(VolumeId(3), Epoch(2))]);
@@ -67,11 +85,17 @@ async fn shards_live_through_a_stop_on_a_real_file_system() {
             Err(error) => assert!(blob == 1, "{error}"),
         }
     }
-    let listed = disk.list(VolumeId(3), Some((BlobId(0), 0)), 3).await.expect("list");
+    let listed = disk
+        .list(VolumeId(3), Some((BlobId(0), 0)), 3)
+        .await
+        .expect("list");
     let blobs: Vec<u64> = listed.iter().map(|stat| stat.shard.blob.0).collect();
     assert_eq!(blobs, [2, 3, 4]);
     let refused = disk.begin(shard(3, 9), Epoch(1), 10).await.map(|_| ());
-    assert!(matches!(refused, Err(StoreError::StaleEpoch { current: Epoch(2) })));
+    assert!(matches!(
+        refused,
+        Err(StoreError::StaleEpoch { current: Epoch(2) })
+    ));
     let space = disk.space().await.expect("space");
     assert!(space.capacity > space.free && space.free > 0);
     assert_eq!(disk.health(), crate::store::DiskHealth::default());
@@ -80,14 +104,19 @@ async fn shards_live_through_a_stop_on_a_real_file_system() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_writers_share_commits() {
-    let (_dir, disk) = fresh(StoreSettings { reserve: 0, ..settings() });
+    let (_dir, disk) = fresh(StoreSettings {
+        reserve: 0,
+        ..settings()
+    });
     let mut tasks = tokio::task::JoinSet::new();
     for blob in 0..64 {
         let disk = disk.clone();
         tasks.spawn(async move {
             for round in 0..4 {
                 let shard = shard(1, blob * 4 + round);
-                put(&disk, shard, &content(shard, 0, 3000)).await.expect("stored");
+                put(&disk, shard, &content(shard, 0, 3000))
+                    .await
+                    .expect("stored");
             }
         });
     }
@@ -96,13 +125,22 @@ async fn many_writers_share_commits() {
     }
     let counts = disk.commit_counts();
     assert!(counts.commits < counts.requests, "{counts:?}");
-    assert_eq!(disk.list(VolumeId(1), None, 1000).await.expect("list").len(), 256);
+    assert_eq!(
+        disk.list(VolumeId(1), None, 1000)
+            .await
+            .expect("list")
+            .len(),
+        256
+    );
     disk.stop().await;
 }
 
 #[tokio::test]
 async fn wrong_bytes_are_refused_and_leave_no_trace() {
-    let (_dir, disk) = fresh(StoreSettings { reserve: 0, ..settings() });
+    let (_dir, disk) = fresh(StoreSettings {
+        reserve: 0,
+        ..settings()
+    });
     let target = shard(1, 1);
     let bytes = content(target, 0, 200_000);
     let cells = cells_of(&bytes);
@@ -113,7 +151,9 @@ async fn wrong_bytes_are_refused_and_leave_no_trace() {
     drop(writer);
 
     let mut writer = disk.begin(target, Epoch(1), 200_000).await.expect("begun");
-    let short = writer.push_cell(cell.slice(..100), crc32(&cell[..100])).await;
+    let short = writer
+        .push_cell(cell.slice(..100), crc32(&cell[..100]))
+        .await;
     assert!(matches!(short, Err(StoreError::Malformed { .. })));
     drop(writer);
 
@@ -144,14 +184,22 @@ fn crc32(bytes: &[u8]) -> u32 {
 #[tokio::test]
 async fn begin_refuses_what_can_not_end_well() {
     let space = RealFs.space(Path::new("/")).expect("space");
-    let (_dir, disk) = fresh(StoreSettings { reserve: space.capacity, ..settings() });
+    let (_dir, disk) = fresh(StoreSettings {
+        reserve: space.capacity,
+        ..settings()
+    });
     let full = disk.begin(shard(1, 1), Epoch(1), 10).await.map(|_| ());
     assert!(matches!(full, Err(StoreError::Full { .. })));
     disk.stop().await;
-    let (_dir, disk) = fresh(StoreSettings { reserve: 0, ..settings() });
+    let (_dir, disk) = fresh(StoreSettings {
+        reserve: 0,
+        ..settings()
+    });
     let empty = disk.begin(shard(1, 1), Epoch(1), 0).await.map(|_| ());
     assert!(matches!(empty, Err(StoreError::Malformed { .. })));
-    put(&disk, shard(1, 1), &Bytes::from_static(b"one")).await.expect("stored");
+    put(&disk, shard(1, 1), &Bytes::from_static(b"one"))
+        .await
+        .expect("stored");
     let longer = disk.begin(shard(1, 1), Epoch(1), 10).await.map(|_| ());
     assert!(matches!(longer, Err(StoreError::Conflict { .. })));
     let other = put(&disk, shard(1, 1), &Bytes::from_static(b"two")).await;
