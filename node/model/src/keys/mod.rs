@@ -3,37 +3,37 @@
 //!
 //! Table numbers are stored; they are never changed or reused.
 //!
-//! | no. | table             | key after the table byte                        | value                     |
-//! |-----|-------------------|-------------------------------------------------|---------------------------|
-//! | 1   | meta              | item (one byte, see [`Meta`])                   | by item                   |
-//! | 2   | names             | bucket, key as it is                            | `NameRow`                 |
-//! | 3   | versions          | bucket, escaped key, inverted version           | `VersionRow`              |
-//! | 4   | blobs             | blob                                            | `BlobRow`                 |
-//! | 5   | inline            | blob                                            | ciphertext: `Vec<u8>`     |
-//! | 6   | blobs by volume   | volume, blob, segment                           | nothing                   |
-//! | 7   | owed              | volume, blob, segment                           | `OwedRow`                 |
-//! | 8   | volumes           | volume                                          | `Volume`                  |
-//! | 9   | volume counts     | volume                                          | `VolumeCounts`            |
-//! | 10  | open volumes      | volume                                          | nothing                   |
-//! | 11  | nodes             | node                                            | `Node`                    |
-//! | 12  | disks             | disk                                            | `DiskRow`                 |
-//! | 13  | deletes           | disk, sequence                                  | `DeleteRow`               |
-//! | 14  | uploads           | bucket, escaped key, upload                     | `UploadRow`               |
-//! | 15  | upload homes      | upload                                          | `UploadHome`              |
-//! | 16  | parts             | upload, part number                             | `PartRow`                 |
-//! | 17  | buckets           | bucket                                          | `BucketRow`               |
-//! | 18  | buckets by name   | name                                            | `BucketId`                |
-//! | 19  | buckets by owner  | account, name                                   | `BucketId`                |
-//! | 20  | accounts          | account                                         | `AccountRow`              |
-//! | 21  | accounts by name  | name                                            | `AccountId`               |
-//! | 22  | access keys       | access key                                      | `AccessKeyRow`            |
-//! | 23  | access keys by account | account, access key                        | nothing                   |
-//! | 24  | key-encryption keys | version                                       | `KekRow`                  |
-//! | 25  | leases            | lease                                           | `Lease`                   |
-//! | 26  | tokens            | token                                           | `TokenRow`                |
-//! | 27  | tokens by time    | milliseconds, token                             | nothing                   |
-//! | 28  | bucket counters   | bucket                                          | `Counters`                |
-//! | 29  | account counters  | account                                         | `Counters`                |
+//! | no | table                  | key after the table byte          | value               |
+//! |----|------------------------|-----------------------------------|---------------------|
+//! | 1  | meta                   | item (one byte, see [`Meta`])     | by item             |
+//! | 2  | names                  | bucket, key as it is              | `NameRow`           |
+//! | 3  | versions               | bucket, escaped key, inverted version | `VersionRow`        |
+//! | 4  | blobs                  | blob                              | `BlobRow`           |
+//! | 5  | inline                 | blob                              | ciphertext: `Vec<u8>` |
+//! | 6  | blobs by volume        | volume, blob, segment             | nothing             |
+//! | 7  | owed                   | volume, blob, segment             | `OwedRow`           |
+//! | 8  | volumes                | volume                            | `Volume`            |
+//! | 9  | volume counts          | volume                            | `VolumeCounts`      |
+//! | 10 | open volumes           | volume                            | nothing             |
+//! | 11 | nodes                  | node                              | `Node`              |
+//! | 12 | disks                  | disk                              | `DiskRow`           |
+//! | 13 | deletes                | disk, sequence                    | `DeleteRow`         |
+//! | 14 | uploads                | bucket, escaped key, upload       | `UploadRow`         |
+//! | 15 | upload homes           | upload                            | `UploadHome`        |
+//! | 16 | parts                  | upload, part number               | `PartRow`           |
+//! | 17 | buckets                | bucket                            | `BucketRow`         |
+//! | 18 | buckets by name        | name                              | `BucketId`          |
+//! | 19 | buckets by owner       | account, name                     | `BucketId`          |
+//! | 20 | accounts               | account                           | `AccountRow`        |
+//! | 21 | accounts by name       | name                              | `AccountId`         |
+//! | 22 | access keys            | access key                        | `AccessKeyRow`      |
+//! | 23 | access keys by account | account, access key               | nothing             |
+//! | 24 | key-encryption keys    | version                           | `KekRow`            |
+//! | 25 | leases                 | lease                             | `Lease`             |
+//! | 26 | tokens                 | token                             | `TokenRow`          |
+//! | 27 | tokens by time         | milliseconds, token               | nothing             |
+//! | 28 | bucket counters        | bucket                            | `Counters`          |
+//! | 29 | account counters       | account                           | `Counters`          |
 //!
 //! A variable field that others follow is escaped (`escape`); one that ends the key isn't.
 //! Inverted versions (every bit flipped) make the newest sort first.

@@ -126,7 +126,9 @@ proptest! {
     }
 
     #[test]
-    fn strangers_bytes_are_refused_or_come_back(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+    fn strangers_bytes_are_refused_or_come_back(
+        bytes in prop::collection::vec(any::<u8>(), 0..60),
+    ) {
         if let Ok(key) = RowKey::decode(&bytes) {
             prop_assert_eq!(key.encode(), bytes);
         }
