@@ -12,10 +12,12 @@ use megalith_client::{
 };
 use megalith_identity::{Authority, IssueRequest, Role, TlsMaterial};
 use megalith_model::codec;
+use megalith_model::command::{Answer, Command, Envelope, Outcome};
 use megalith_model::ids::{BlobId, ClusterId, DiskId, Epoch, GatewayId, LeaseId, NodeId, VolumeId};
 use megalith_model::profile::Profile;
 use megalith_model::query::{Query, Reply};
-use megalith_model::topology::{ClusterMap, Domain, Lease, Member, Volume, VolumeState};
+use megalith_model::rows::DeleteRow;
+use megalith_model::topology::{ClusterMap, Domain, Lease, Member, Node, Volume, VolumeState};
 use megalith_node::fs::RealFs;
 use megalith_node::server::{
     DataEdge, DataEdgeSettings, Disks, Fence, GrpcEdge, GrpcEdgeSettings, ShardService, Shutdown,
@@ -28,7 +30,7 @@ use proto::shard_control_server::ShardControlServer;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -85,19 +87,55 @@ pub struct Truth {
     pub asked: watch::Sender<Option<ClusterMap>>,
     pub volumes: watch::Sender<Vec<Volume>>,
     pub calls: AtomicU64,
+    pub joined: watch::Sender<Vec<Node>>,
+    pub beats: watch::Sender<Vec<proto::HeartbeatRequest>>,
+    /// The next heartbeats are of a node that isn't known.
+    pub forgetful: AtomicBool,
+    /// The disk's delete queue; acknowledged ones go.
+    pub deletes: watch::Sender<Vec<(u64, DeleteRow)>>,
+    pub proposed: watch::Sender<Vec<Command>>,
+}
+
+impl Truth {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self {
+            pushed: watch::channel(map(1)).0,
+            asked: watch::channel(None).0,
+            volumes: watch::channel(vec![]).0,
+            calls: AtomicU64::new(0),
+            joined: watch::channel(vec![]).0,
+            beats: watch::channel(vec![]).0,
+            forgetful: AtomicBool::new(false),
+            deletes: watch::channel(vec![]).0,
+            proposed: watch::channel(vec![]).0,
+        })
+    }
 }
 
 #[derive(Clone)]
-struct FakeMetadata(Arc<Truth>);
+pub struct FakeMetadata(pub Arc<Truth>);
 
 #[tonic::async_trait]
 impl Metadata for FakeMetadata {
     async fn propose(
         &self,
-        _: Request<proto::ProposeRequest>,
+        request: Request<proto::ProposeRequest>,
     ) -> Result<Response<proto::ProposeReply>, Status> {
         self.0.calls.fetch_add(1, Ordering::SeqCst);
-        Err(Status::unavailable("proposes nothing"))
+        let envelope = request.into_inner().envelope;
+        let envelope: Envelope = codec::decode(&envelope).expect("an envelope");
+        if let Command::AckDeletes { through, .. } = envelope.command {
+            let acknowledge = |rows: &mut Vec<(u64, DeleteRow)>| {
+                rows.retain(|(sequence, _)| *sequence > through);
+            };
+            self.0.deletes.send_modify(acknowledge);
+        }
+        let note = |commands: &mut Vec<Command>| commands.push(envelope.command);
+        self.0.proposed.send_modify(note);
+        let answer: Answer = Ok(Outcome::Done);
+        let answer = proto::propose_reply::Result::Answer(codec::encode(&answer).into());
+        let result = Some(answer);
+        Ok(Response::new(proto::ProposeReply { result }))
     }
 
     async fn query(
@@ -106,14 +144,21 @@ impl Metadata for FakeMetadata {
     ) -> Result<Response<proto::QueryReply>, Status> {
         self.0.calls.fetch_add(1, Ordering::SeqCst);
         let query: Query = codec::decode(&request.into_inner().query).expect("a query");
-        let Query::Volumes { volumes } = query else {
-            panic!("{query:?}");
+        let reply = match query {
+            Query::Volumes { volumes } => {
+                let known = self.0.volumes.borrow().clone();
+                let found = known
+                    .into_iter()
+                    .filter(|volume| volumes.contains(&volume.id));
+                Reply::Volumes(found.collect())
+            }
+            Query::Deletes { max, .. } => {
+                let rows = self.0.deletes.borrow().clone();
+                Reply::Deletes(rows.into_iter().take(max as usize).collect())
+            }
+            other => panic!("{other:?}"),
         };
-        let known = self.0.volumes.borrow().clone();
-        let found = known
-            .into_iter()
-            .filter(|volume| volumes.contains(&volume.id));
-        let reply = codec::encode(&Reply::Volumes(found.collect()));
+        let reply = codec::encode(&reply);
         let result = Some(proto::query_reply::Result::Reply(reply.into()));
         Ok(Response::new(proto::QueryReply { result }))
     }
@@ -123,18 +168,27 @@ impl Metadata for FakeMetadata {
 impl Cluster for FakeMetadata {
     async fn join(
         &self,
-        _: Request<proto::JoinRequest>,
+        request: Request<proto::JoinRequest>,
     ) -> Result<Response<proto::JoinReply>, Status> {
         self.0.calls.fetch_add(1, Ordering::SeqCst);
+        let request = request.into_inner();
+        if let Ok(node) = codec::decode(&request.node) {
+            self.0.joined.send_modify(|nodes| nodes.push(node));
+        }
         Ok(Response::new(Default::default()))
     }
 
     async fn heartbeat(
         &self,
-        _: Request<proto::HeartbeatRequest>,
+        request: Request<proto::HeartbeatRequest>,
     ) -> Result<Response<proto::HeartbeatReply>, Status> {
         self.0.calls.fetch_add(1, Ordering::SeqCst);
-        Ok(Response::new(Default::default()))
+        let request = request.into_inner();
+        self.0.beats.send_modify(|beats| beats.push(request));
+        Ok(Response::new(proto::HeartbeatReply {
+            not_leader: None,
+            unknown_node: self.0.forgetful.swap(false, Ordering::SeqCst),
+        }))
     }
 
     type WatchMapStream = Pin<Box<dyn Stream<Item = Result<proto::MapUpdate, Status>> + Send>>;
@@ -247,12 +301,7 @@ impl Edge {
         let certificates = Certificates::new();
         let disk = open_disk(&certificates);
         let disks = Arc::new(Disks::new([disk.clone()]));
-        let truth = Arc::new(Truth {
-            pushed: watch::channel(map(1)).0,
-            asked: watch::channel(None).0,
-            volumes: watch::channel(vec![]).0,
-            calls: AtomicU64::new(0),
-        });
+        let truth = Truth::new();
         let material = certificates.issue(&[(Role::Storage, NODE.0), (Role::Metadata, NODE.0)]);
         let shutdown = Shutdown::new();
         let (rpc, rpc_address) = bind().await;
@@ -329,9 +378,16 @@ impl Edge {
     }
 }
 
-/// Bytes that differ from cell to cell.
+/// Bytes without a period, the same each time.
 pub fn shard(len: usize) -> Vec<u8> {
-    (0..len).map(|i| (i / 7 * 31 % 251) as u8).collect()
+    let mut state = 0x9e37_79b9_u32;
+    let next = |_| {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        (state >> 8) as u8
+    };
+    (0..len).map(next).collect()
 }
 
 /// The framed cells of a shard.

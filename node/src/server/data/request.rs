@@ -144,9 +144,11 @@ mod tests {
     use super::*;
     use http::Request;
 
+    type Headers<'a> = &'a [(&'a str, &'a str)];
+
     const PATH: &str = "/v1/shards/07070707070707070707070707070707/1/2/0/3";
 
-    fn read(method: &str, uri: &str, headers: &[(&str, &str)]) -> Result<Wanted, &'static str> {
+    fn read(method: &str, uri: &str, headers: Headers<'_>) -> Result<Wanted, &'static str> {
         let mut request = Request::builder().method(method).uri(uri);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -167,7 +169,7 @@ mod tests {
         assert!(matches!(read("PUT", &put, &[]), Ok(Wanted::Put(_))));
         let get = format!("{PATH}?count=2&first=1");
         assert!(matches!(read("GET", &get, &[]), Ok(Wanted::Get(_))));
-        let bad: &[(&str, String, &[(&str, &str)])] = &[
+        let bad: &[(&str, String, Headers<'_>)] = &[
             ("PUT", put.clone(), &whole[..1]),
             ("PUT", put.clone(), &whole[1..]),
             ("PUT", put.clone(), &[("content-length", "15"), whole[1]]),

@@ -1,0 +1,137 @@
+//! What a node does about its disks by itself: the deletes they owe, the damage found on them.
+//!
+//! A delete is acknowledged only after it is durable, and damage is reported until the metadata
+//! group has taken it, so that neither is lost by a crash, here or there.
+
+use super::now_ms;
+use crate::server::Disks;
+use crate::store::{DiskHandle, ShardId, StoreError};
+use megalith_client::{ClientError, MetaClient, new_token};
+use megalith_model::command::{Command, Envelope};
+use megalith_model::query::{PAGE_ROWS_MAX, Query, Reply};
+use megalith_model::rows::{DeleteRow, ShardPlace};
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{MissedTickBehavior, interval};
+
+/// Why a chore didn't get done this time.
+#[derive(Debug, thiserror::Error)]
+enum ChoreError {
+    #[error("ask the metadata group")]
+    Metadata(#[source] ClientError),
+    #[error("delete shards")]
+    Store(#[source] StoreError),
+    #[error("the metadata group refused: {0}")]
+    Refused(String),
+    #[error("an answer of another kind")]
+    Unexpected,
+}
+
+/// Does the chores of all disks until it is dropped.
+pub(super) async fn run(meta: MetaClient, disks: Arc<Disks>, every: Duration) {
+    let each = disks.iter().map(|disk| run_disk(&meta, disk, every));
+    futures::future::join_all(each).await;
+}
+
+async fn run_disk(meta: &MetaClient, disk: &DiskHandle, every: Duration) {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut reported = BTreeSet::new();
+    let mut well = true;
+    loop {
+        ticks.tick().await;
+        let deletes = do_deletes(meta, disk).await;
+        let damage = report_damage(meta, disk, &mut reported).await;
+        match deletes.and(damage) {
+            Ok(()) if well => {}
+            Ok(()) => {
+                tracing::info!(disk = %disk.superblock().disk, "deletes and reports go on");
+                well = true;
+            }
+            Err(error) if well => {
+                let error: &dyn Error = &error;
+                let disk = disk.superblock().disk;
+                tracing::warn!(error, %disk, "deletes or reports are held up");
+                well = false;
+            }
+            Err(error) => tracing::debug!(%error, "still held up"),
+        }
+    }
+}
+
+/// Takes the disk's delete queue down to its end.
+async fn do_deletes(meta: &MetaClient, disk: &DiskHandle) -> Result<(), ChoreError> {
+    loop {
+        let id = disk.superblock().disk;
+        let max = PAGE_ROWS_MAX;
+        let reply = meta.query(Query::Deletes { disk: id, max }).await;
+        let Reply::Deletes(rows) = reply.map_err(ChoreError::Metadata)? else {
+            return Err(ChoreError::Unexpected);
+        };
+        let Some(through) = rows.iter().map(|(sequence, _)| *sequence).max() else {
+            return Ok(());
+        };
+        let shards: Vec<ShardId> = rows.iter().map(|(_, row)| shard_of(row)).collect();
+        // Durable when it returns; only then is it acknowledged.
+        disk.delete(&shards).await.map_err(ChoreError::Store)?;
+        propose(meta, Command::AckDeletes { disk: id, through }).await?;
+        tracing::debug!(disk = %id, shards = shards.len(), "deleted");
+        if rows.len() < max as usize {
+            return Ok(());
+        }
+    }
+}
+
+/// Tells the metadata group of shards found damaged, each once.
+async fn report_damage(
+    meta: &MetaClient,
+    disk: &DiskHandle,
+    reported: &mut BTreeSet<ShardId>,
+) -> Result<(), ChoreError> {
+    let damaged: BTreeSet<ShardId> = disk.damaged().into_iter().collect();
+    // Repaired or deleted ones may be found damaged again.
+    reported.retain(|shard| damaged.contains(shard));
+    let fresh: Vec<ShardId> = damaged.difference(reported).copied().collect();
+    for page in fresh.chunks(PAGE_ROWS_MAX as usize) {
+        let places = page.iter().map(|shard| ShardPlace {
+            blob: shard.blob,
+            segment: shard.segment,
+            member: shard.member,
+        });
+        let places = places.collect();
+        let damaged = true;
+        propose(meta, Command::MarkOwed { places, damaged }).await?;
+        tracing::error!(
+            disk = %disk.superblock().disk,
+            shards = page.len(),
+            first = %page[0],
+            "damaged shards reported for repair"
+        );
+        reported.extend(page);
+    }
+    Ok(())
+}
+
+async fn propose(meta: &MetaClient, command: Command) -> Result<(), ChoreError> {
+    let envelope = Envelope {
+        time_ms: now_ms(),
+        token: Some(new_token()),
+        command,
+    };
+    let answer = meta.propose(envelope).await.map_err(ChoreError::Metadata)?;
+    let refused = |refusal: megalith_model::command::Refusal| refusal.to_string();
+    answer
+        .map(drop)
+        .map_err(|refusal| ChoreError::Refused(refused(refusal)))
+}
+
+fn shard_of(row: &DeleteRow) -> ShardId {
+    ShardId {
+        volume: row.volume,
+        blob: row.blob,
+        segment: row.segment,
+        member: row.member,
+    }
+}

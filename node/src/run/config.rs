@@ -1,0 +1,263 @@
+//! What a node is told: a checked value, no files read here.
+
+use crate::server::{DataEdgeSettings, GrpcEdgeSettings};
+use crate::store::StoreSettings;
+use megalith_client::{CallSettings, Endpoint};
+use megalith_identity::{Role, TlsMaterial};
+use megalith_model::ids::NodeId;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A node's configuration. [`NodeConfig::check`] says whether it can be run.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// The node's number, as in its certificate.
+    pub node: NodeId,
+    /// Failure domain above the node; may be empty.
+    pub zone: String,
+    /// Where the gRPC listener binds.
+    pub rpc: ListenAddress,
+    /// Where the data listener binds; without disks it isn't opened.
+    pub data: ListenAddress,
+    /// The node's certificate.
+    pub material: Arc<TlsMaterial>,
+    /// The disks' directories, formatted. None: no storage role.
+    pub disks: Vec<PathBuf>,
+    /// The members of the metadata group. This node's own entry, if it is one, follows the port
+    /// that was bound.
+    pub members: Vec<Endpoint>,
+    /// How it does all that.
+    pub settings: NodeSettings,
+}
+
+/// Where to bind, and what others are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenAddress {
+    /// `host:port`; port 0 takes any free one.
+    pub bind: String,
+    /// `host:port` by which others reach it; port 0 stands for the bound one. None: as bound.
+    pub advertise: Option<String>,
+}
+
+/// How a node does its work. What all nodes must share is cluster state and not here.
+#[derive(Clone, Debug)]
+pub struct NodeSettings {
+    /// Of the disks.
+    pub store: StoreSettings,
+    /// Of the gRPC listener.
+    pub grpc: GrpcEdgeSettings,
+    /// Of the data listener.
+    pub data: DataEdgeSettings,
+    /// Of calls to the metadata group.
+    pub calls: CallSettings,
+    /// Between heartbeats (default 500 ms; a node silent for 2 s takes no new shards).
+    pub heartbeat_interval: Duration,
+    /// A disk that doesn't say how it is within this time is reported closed (default 1 s).
+    pub disk_deadline: Duration,
+    /// Between looks for deletes and damage (default 1 s).
+    pub chores_interval: Duration,
+    /// What requests in flight have at a stop (default 10 s).
+    pub drain_deadline: Duration,
+}
+
+impl Default for NodeSettings {
+    fn default() -> Self {
+        Self {
+            store: StoreSettings::default(),
+            grpc: GrpcEdgeSettings::default(),
+            data: DataEdgeSettings::default(),
+            calls: CallSettings::default(),
+            heartbeat_interval: Duration::from_millis(500),
+            disk_deadline: Duration::from_secs(1),
+            chores_interval: Duration::from_secs(1),
+            drain_deadline: Duration::from_secs(10),
+        }
+    }
+}
+
+/// A configuration that can't be run.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The certificate is another member's.
+    #[error("the certificate is of {found}; {role} {node} is needed")]
+    Certificate {
+        /// What it must grant.
+        role: Role,
+        /// Under this number.
+        node: NodeId,
+        /// What it grants.
+        found: String,
+    },
+    /// Nothing to do.
+    #[error("the node has neither disks nor the metadata role")]
+    NoRole,
+    /// Nobody to ask.
+    #[error("no member of the metadata group is given")]
+    NoMembers,
+    /// One number for two members.
+    #[error("{node} is given twice among the members of the metadata group")]
+    RepeatedMember {
+        /// The number.
+        node: NodeId,
+    },
+    /// One directory for two disks.
+    #[error("the disk {} is given twice", path.display())]
+    RepeatedDisk {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Others can't reach what was given.
+    #[error("{what}: {address:?} {fault}")]
+    Address {
+        /// Which.
+        what: &'static str,
+        /// As given.
+        address: String,
+        /// What is wrong.
+        fault: &'static str,
+    },
+}
+
+impl NodeConfig {
+    /// Checks what can be checked before anything is opened. `metadata` says whether the node has
+    /// that role.
+    pub fn check(&self, metadata: bool) -> Result<(), ConfigError> {
+        let roles = [
+            (Role::Storage, !self.disks.is_empty()),
+            (Role::Metadata, metadata),
+        ];
+        if roles.iter().all(|(_, has)| !has) {
+            return Err(ConfigError::NoRole);
+        }
+        let identity = self.material.identity();
+        for (role, _) in roles.into_iter().filter(|(_, has)| *has) {
+            if !identity.is(role, self.node.0) {
+                let found = identity.to_string();
+                let node = self.node;
+                return Err(ConfigError::Certificate { role, node, found });
+            }
+        }
+        if self.members.is_empty() {
+            return Err(ConfigError::NoMembers);
+        }
+        let mut seen = BTreeSet::new();
+        if let Some(again) = self.members.iter().find(|member| !seen.insert(member.node)) {
+            return Err(ConfigError::RepeatedMember { node: again.node });
+        }
+        let mut seen = BTreeSet::new();
+        if let Some(path) = self.disks.iter().find(|path| !seen.insert(*path)) {
+            let path = path.clone();
+            return Err(ConfigError::RepeatedDisk { path });
+        }
+        self.rpc.check("rpc address")?;
+        if !self.disks.is_empty() {
+            self.data.check("data address")?;
+        }
+        for member in self
+            .members
+            .iter()
+            .filter(|member| member.node != self.node)
+        {
+            if port_of(&member.address).is_none_or(|port| port == 0) {
+                return Err(ConfigError::Address {
+                    what: "member",
+                    address: member.address.clone(),
+                    fault: "has no port",
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ListenAddress {
+    /// Builds an address that is told to others as it is bound.
+    #[must_use]
+    pub fn new(bind: impl fmt::Display) -> Self {
+        Self {
+            bind: bind.to_string(),
+            advertise: None,
+        }
+    }
+
+    fn check(&self, what: &'static str) -> Result<(), ConfigError> {
+        let wrong = |address: &str, fault| ConfigError::Address {
+            what,
+            address: address.to_owned(),
+            fault,
+        };
+        if port_of(&self.bind).is_none() {
+            return Err(wrong(&self.bind, "has no port"));
+        }
+        let told = self.advertise.as_deref().unwrap_or(&self.bind);
+        if port_of(told).is_none() {
+            return Err(wrong(told, "has no port"));
+        }
+        let host = told.rsplit_once(':').map_or("", |(host, _)| host);
+        if matches!(host, "" | "0.0.0.0" | "[::]") {
+            return Err(wrong(
+                told,
+                "can't be told to others: set what to advertise",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Returns what others are told once `port` is bound.
+    pub(super) fn told(&self, port: u16) -> String {
+        let told = self.advertise.as_deref().unwrap_or(&self.bind);
+        match told.rsplit_once(':') {
+            Some((host, "0")) => format!("{host}:{port}"),
+            Some(_) | None => told.to_owned(),
+        }
+    }
+}
+
+fn port_of(address: &str) -> Option<u16> {
+    address.rsplit_once(':')?.1.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(bind: &str, advertise: Option<&str>) -> Result<String, &'static str> {
+        let address = ListenAddress {
+            bind: bind.to_owned(),
+            advertise: advertise.map(str::to_owned),
+        };
+        match address.check("address") {
+            Ok(()) => Ok(address.told(700)),
+            Err(ConfigError::Address { fault, .. }) => Err(fault),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn what_is_told_can_be_reached() {
+        assert_eq!(told("127.0.0.1:0", None).as_deref(), Ok("127.0.0.1:700"));
+        assert_eq!(told("10.0.0.1:5", None).as_deref(), Ok("10.0.0.1:5"));
+        assert_eq!(
+            told("[::]:0", Some("node-1.local:0")).as_deref(),
+            Ok("node-1.local:700")
+        );
+        assert_eq!(
+            told("0.0.0.0:5", Some("node-1:80")).as_deref(),
+            Ok("node-1:80")
+        );
+        for (bind, advertise) in [
+            ("0.0.0.0:5", None),
+            ("[::]:5", None),
+            (":5", None),
+            ("10.0.0.1", None),
+            ("10.0.0.1:5", Some("node-1")),
+            ("10.0.0.1:5", Some("0.0.0.0:5")),
+            ("10.0.0.1:x", None),
+        ] {
+            assert!(told(bind, advertise).is_err(), "{bind} {advertise:?}");
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Opening a node's disks, and how they are.
+
+use super::config::NodeConfig;
+use super::{NodeError, now_ms, random};
+use crate::fs::{FileSystem, RealFs};
+use crate::server::Disks;
+use crate::store::{Disk, DiskHandle, StoreError, Superblock};
+use megalith_client::DiskReport;
+use megalith_model::ids::{ClusterId, DiskId};
+use megalith_model::shape::{CELL_LEN, SEGMENT_CELLS_MAX};
+use megalith_model::topology;
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// A disk with less room than this, the largest shard, takes no new ones.
+const ROOM_MIN: u64 = SEGMENT_CELLS_MAX * CELL_LEN;
+
+/// Makes each directory (made if missing) a disk of `cluster`, and returns their ids. One that is
+/// a disk of this cluster already is left as it is, so that this can be repeated.
+pub fn init_disks(cluster: ClusterId, paths: &[PathBuf]) -> Result<Vec<DiskId>, NodeError> {
+    paths.iter().map(|path| init_disk(cluster, path)).collect()
+}
+
+fn init_disk(cluster: ClusterId, path: &Path) -> Result<DiskId, NodeError> {
+    let failed = |source| NodeError::Disk {
+        path: path.to_owned(),
+        source,
+    };
+    match Disk::identify(&RealFs, path) {
+        Ok(found) if found.cluster == cluster => return Ok(found.disk),
+        Ok(found) => {
+            return Err(failed(StoreError::ForeignCluster {
+                disk: found.disk,
+                found: found.cluster,
+                expected: cluster,
+            }));
+        }
+        Err(StoreError::NoSuperblock { .. }) => {}
+        Err(error) => return Err(failed(error)),
+    }
+    make_dir(path).map_err(|source| NodeError::Directory {
+        path: path.to_owned(),
+        source,
+    })?;
+    let superblock = Superblock {
+        cluster,
+        disk: DiskId(random()),
+        created_ms: now_ms(),
+    };
+    Disk::format(&RealFs, path, &superblock).map_err(failed)?;
+    Ok(superblock.disk)
+}
+
+/// Makes a directory with its parents; each new name is synced.
+fn make_dir(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+    {
+        make_dir(parent)?;
+        RealFs.create_dir(path)?;
+        return RealFs.sync_dir(parent);
+    }
+    RealFs.create_dir(path)
+}
+
+/// Opens the disks, all at once: a recovery takes its time. A disk that can't be opened is left
+/// out, because the others' shards are needed the more; fails when none is left.
+pub(super) async fn open(config: &NodeConfig) -> Result<Disks, NodeError> {
+    let cluster = config.material.identity().cluster();
+    let opening = config.disks.iter().map(|path| {
+        let (path, settings) = (path.clone(), config.settings.store.clone());
+        tokio::task::spawn_blocking(move || {
+            let disk = Disk::open(Arc::new(RealFs), &path, cluster, None, settings);
+            disk.map_err(|source| NodeError::Disk { path, source })
+        })
+    });
+    let mut disks: BTreeMap<DiskId, DiskHandle> = BTreeMap::new();
+    let mut last = None;
+    for opened in futures::future::join_all(opening).await {
+        match opened.expect("opening a disk does not panic") {
+            Ok(disk) => {
+                let id = disk.superblock().disk;
+                tracing::info!(disk = %id, "disk opened");
+                disks.insert(id, disk);
+            }
+            Err(error) => {
+                let shown: &dyn Error = &error;
+                tracing::error!(
+                    error = shown,
+                    "disk not opened; the node goes on without it"
+                );
+                last = Some(error);
+            }
+        }
+    }
+    match last {
+        Some(error) if disks.is_empty() => Err(error),
+        Some(_) | None => Ok(Disks::new(disks.into_values())),
+    }
+}
+
+/// Says which disks a node has and how large they are.
+pub(super) async fn describe(disks: &Disks) -> Result<Vec<topology::Disk>, NodeError> {
+    let mut described = Vec::new();
+    for disk in disks.iter() {
+        let id = disk.superblock().disk;
+        let space = disk.space().await;
+        let capacity = space
+            .map_err(|source| NodeError::Measure { disk: id, source })?
+            .capacity;
+        described.push(topology::Disk { id, capacity });
+    }
+    Ok(described)
+}
+
+/// Says how the disks are, remembering what each last said of itself.
+#[derive(Default)]
+pub(super) struct Reporter {
+    last: BTreeMap<DiskId, DiskReport>,
+}
+
+impl Reporter {
+    /// Returns what was reported last.
+    pub(super) fn last(&self) -> Vec<DiskReport> {
+        self.last.values().cloned().collect()
+    }
+
+    pub(super) async fn report(&mut self, disks: &Disks, deadline: Duration) -> Vec<DiskReport> {
+        let asked = disks.iter().map(|disk| ask(disk, deadline));
+        for (id, report) in futures::future::join_all(asked).await {
+            let last = self.last.get(&id);
+            let report = report.unwrap_or_else(|why| DiskReport {
+                closed: Some(why),
+                ..last.cloned().unwrap_or_else(|| nothing_known(id))
+            });
+            let was = last.map(|last| &last.closed);
+            if was.is_some_and(|was| *was != report.closed) || (was.is_none() && !is_open(&report))
+            {
+                match &report.closed {
+                    Some(why) => tracing::error!(disk = %id, why, "disk takes no new shards"),
+                    None => tracing::info!(disk = %id, "disk takes new shards again"),
+                }
+            }
+            self.last.insert(id, report);
+        }
+        self.last()
+    }
+}
+
+fn is_open(report: &DiskReport) -> bool {
+    report.closed.is_none()
+}
+
+fn nothing_known(disk: DiskId) -> DiskReport {
+    DiskReport {
+        disk,
+        capacity: 0,
+        used: 0,
+        free: 0,
+        closed: None,
+        damaged_shards: 0,
+        write_errors: 0,
+    }
+}
+
+async fn ask(disk: &DiskHandle, deadline: Duration) -> (DiskId, Result<DiskReport, String>) {
+    let id = disk.superblock().disk;
+    let space = match timeout(deadline, disk.space()).await {
+        Ok(Ok(space)) => space,
+        Ok(Err(error)) => return (id, Err(error.to_string())),
+        Err(_) => return (id, Err("the disk does not answer".into())),
+    };
+    let health = disk.health();
+    let free = space.free.saturating_sub(space.reserve);
+    let closed = if health.read_only {
+        Some("read-only after failed writes".to_owned())
+    } else if free < ROOM_MIN {
+        Some("full".to_owned())
+    } else {
+        None
+    };
+    let report = DiskReport {
+        disk: id,
+        capacity: space.capacity,
+        used: space.used,
+        free,
+        closed,
+        damaged_shards: health.damaged_shards,
+        write_errors: health.write_errors,
+    };
+    (id, Ok(report))
+}

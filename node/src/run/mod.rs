@@ -1,0 +1,316 @@
+//! A whole node: its disks, its listeners, its membership, started and stopped together.
+//!
+//! The only place of the server that reads the clock and the system's randomness. What each task's
+//! end means: listeners, membership and chores run until the stop; one that ends by itself is a
+//! defect, ends the node ([`RunningNode::wait`]) and leaves the restart to whoever runs it.
+
+mod chores;
+mod config;
+mod disks;
+mod member;
+
+pub use config::{ConfigError, ListenAddress, NodeConfig, NodeSettings};
+pub use disks::init_disks;
+pub use member::Membership;
+
+use crate::server::{DataEdge, Disks, Fence, GrpcEdge, ShardService, Shutdown};
+use crate::store::StoreError;
+use megalith_client::{CallSettings, ClusterClient, Endpoint, MapWatch, MetaClient};
+use megalith_model::ids::DiskId;
+use megalith_model::topology::Node;
+use megalith_proto::v1::shard_control_server::ShardControlServer;
+use std::future::Future;
+use std::io;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// A heartbeat is old news after this; the next one says more.
+const HEARTBEAT_DEADLINE: Duration = Duration::from_secs(2);
+
+/// A node that could not be started, or made.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The configuration contradicts itself.
+    #[error("configuration")]
+    Config(#[source] ConfigError),
+    /// A disk can't be used.
+    #[error("disk {}", path.display())]
+    Disk {
+        /// Its directory.
+        path: PathBuf,
+        /// Why.
+        source: StoreError,
+    },
+    /// A disk doesn't say how large it is.
+    #[error("measure disk {disk}")]
+    Measure {
+        /// Which.
+        disk: DiskId,
+        /// Why.
+        source: StoreError,
+    },
+    /// A directory can't be made.
+    #[error("create {}", path.display())]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// A port can't be had.
+    #[error("listen on {address}")]
+    Listen {
+        /// Where.
+        address: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// A task ended that has no end.
+    #[error("the node's {task} ended by itself")]
+    Ended {
+        /// Which.
+        task: String,
+    },
+}
+
+/// The metadata role, started by its own module, to be served on the node's listener.
+pub struct MetadataPart {
+    /// Adds its services.
+    pub serve: Box<dyn FnOnce(GrpcEdge) -> GrpcEdge + Send>,
+    /// Ends it, once nothing is served any more.
+    pub stop: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+/// A node that runs. Dropped without a stop it ends as in a crash.
+pub struct RunningNode {
+    /// By which others reach its gRPC listener.
+    pub rpc_addr: String,
+    /// By which others reach its data listener; None without disks.
+    pub data_addr: Option<String>,
+    membership: watch::Receiver<Membership>,
+    tasks: JoinSet<&'static str>,
+    shutdown: Shutdown,
+    drain_deadline: Duration,
+    disks: Arc<Disks>,
+    metadata: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+/// The ports of a node, bound before anything else so that the metadata role knows its address.
+pub struct Ports {
+    rpc: TcpListener,
+    data: Option<TcpListener>,
+    /// By which others reach the gRPC listener.
+    pub rpc_addr: String,
+    /// By which others reach the data listener; None without disks.
+    pub data_addr: Option<String>,
+}
+
+impl Ports {
+    /// Binds the ports of a node.
+    pub async fn bind(config: &NodeConfig) -> Result<Self, NodeError> {
+        let (rpc, rpc_addr) = bind(&config.rpc).await?;
+        let (data, data_addr) = match config.disks.is_empty() {
+            true => (None, None),
+            false => {
+                let (data, address) = bind(&config.data).await?;
+                (Some(data), Some(address))
+            }
+        };
+        Ok(Self {
+            rpc,
+            data,
+            rpc_addr,
+            data_addr,
+        })
+    }
+
+    /// Returns the members of the metadata group, this node under the port that it has bound.
+    #[must_use]
+    pub fn members(&self, config: &NodeConfig) -> Vec<Endpoint> {
+        let mut members = config.members.clone();
+        for own in members
+            .iter_mut()
+            .filter(|member| member.node == config.node)
+        {
+            own.address.clone_from(&self.rpc_addr);
+        }
+        members
+    }
+}
+
+async fn bind(address: &ListenAddress) -> Result<(TcpListener, String), NodeError> {
+    let failed = |source| NodeError::Listen {
+        address: address.bind.clone(),
+        source,
+    };
+    let listener = TcpListener::bind(&address.bind).await.map_err(failed)?;
+    let port = listener.local_addr().map_err(failed)?.port();
+    Ok((listener, address.told(port)))
+}
+
+/// Starts a node on ports it has bound: opens its disks, serves, and goes on trying to join its
+/// cluster, whether or not that can be reached now.
+pub async fn start(
+    config: NodeConfig,
+    ports: Ports,
+    metadata: Option<MetadataPart>,
+) -> Result<RunningNode, NodeError> {
+    config
+        .check(metadata.is_some())
+        .map_err(NodeError::Config)?;
+    let disks = Arc::new(disks::open(&config).await?);
+    let described = disks::describe(&disks).await?;
+    let members = ports.members(&config);
+    let shutdown = Shutdown::new();
+    let mut tasks = JoinSet::new();
+
+    let mut grpc = GrpcEdge::new(config.settings.grpc.clone());
+    let mut stop_metadata = None;
+    if let Some(part) = metadata {
+        grpc = (part.serve)(grpc);
+        stop_metadata = Some(part.stop);
+    }
+    let (state, membership) = watch::channel(Membership::Joining);
+    if let (Some(data), Some(data_addr)) = (ports.data, &ports.data_addr) {
+        grpc = grpc.with(ShardControlServer::new(ShardService::new(disks.clone())));
+        let node = Node {
+            id: config.node,
+            rpc_address: ports.rpc_addr.clone(),
+            data_address: data_addr.clone(),
+            zone: config.zone.clone(),
+            disks: described,
+        };
+        start_storage(
+            &mut tasks,
+            &config,
+            &members,
+            node,
+            (data, &disks, &shutdown),
+            state,
+        );
+    }
+    let (material, ended) = (config.material.clone(), shutdown.clone());
+    tasks.spawn(async move {
+        grpc.serve(ports.rpc, material, ended).await;
+        "gRPC listener"
+    });
+    tracing::info!(
+        node = config.node.0,
+        rpc = ports.rpc_addr,
+        data = ports.data_addr,
+        "node runs"
+    );
+    Ok(RunningNode {
+        rpc_addr: ports.rpc_addr,
+        data_addr: ports.data_addr,
+        membership,
+        tasks,
+        shutdown,
+        drain_deadline: config.settings.drain_deadline,
+        disks,
+        metadata: stop_metadata,
+    })
+}
+
+/// Starts what a node with disks does.
+fn start_storage(
+    tasks: &mut JoinSet<&'static str>,
+    config: &NodeConfig,
+    members: &[Endpoint],
+    node: Node,
+    (listener, disks, shutdown): (TcpListener, &Arc<Disks>, &Shutdown),
+    state: watch::Sender<Membership>,
+) {
+    let settings = config.settings.clone();
+    let (material, calls) = (config.material.clone(), settings.calls.clone());
+    let meta = MetaClient::new(members, material.clone(), calls.clone());
+    let heartbeats = CallSettings {
+        query_deadline: HEARTBEAT_DEADLINE,
+        attempt_deadline: HEARTBEAT_DEADLINE / 2,
+        ..calls.clone()
+    };
+    // Heartbeats have their own connections: nothing shall hold them up.
+    let beats = ClusterClient::new(members, material.clone(), heartbeats);
+    let maps = MapWatch::start(ClusterClient::new(members, material.clone(), calls));
+    let fence = Fence::new(node.id, maps, meta.clone());
+    let edge = DataEdge::new(
+        disks.clone(),
+        fence,
+        settings.data.clone(),
+        shutdown.clone(),
+    );
+    tasks.spawn(async move {
+        edge.serve(listener, material).await;
+        "data listener"
+    });
+    let (own, every) = (disks.clone(), settings.chores_interval);
+    tasks.spawn(async move {
+        chores::run(meta, own, every).await;
+        "chores"
+    });
+    let (own, stopping) = (disks.clone(), shutdown.polite.clone());
+    tasks.spawn(async move {
+        member::run(beats, node, own, settings, (state, stopping)).await;
+        "membership"
+    });
+}
+
+impl RunningNode {
+    /// Returns how the node stands with the cluster, as it changes.
+    #[must_use]
+    pub fn membership(&self) -> watch::Receiver<Membership> {
+        self.membership.clone()
+    }
+
+    /// Waits until the node ends by itself, which it does only by a defect.
+    pub async fn wait(&mut self) -> NodeError {
+        let task = match self.tasks.join_next().await {
+            Some(Ok(task)) => task.to_owned(),
+            Some(Err(error)) => error.to_string(),
+            None => "last task".to_owned(),
+        };
+        NodeError::Ended { task }
+    }
+
+    /// Stops in order: takes no new work, lets what is in flight end within the drain's deadline,
+    /// makes durable what was accepted, closes the disks.
+    pub async fn stop(mut self) {
+        self.shutdown.stop(self.drain_deadline).await;
+        // The listeners have ended; membership and chores are cut off at any point they are at.
+        self.tasks.shutdown().await;
+        for disk in self.disks.iter() {
+            disk.stop().await;
+        }
+        if let Some(stop) = self.metadata.take() {
+            stop.await;
+        }
+        tracing::info!("node stopped");
+    }
+}
+
+impl Drop for RunningNode {
+    fn drop(&mut self) {
+        self.shutdown.polite.cancel();
+        self.shutdown.hard.cancel();
+    }
+}
+
+/// Returns the wall clock in milliseconds since 1970.
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
+}
+
+/// Returns random bytes from the operating system.
+pub(crate) fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
+    bytes
+}

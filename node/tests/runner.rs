@@ -1,0 +1,303 @@
+//! A whole node, started and stopped: joining, heartbeats, deletes, reports of damage.
+
+mod support;
+
+use megalith_client::{DataClient, DataFault, DataSettings, Endpoint, ShardTarget};
+use megalith_identity::Role;
+use megalith_model::command::Command;
+use megalith_model::ids::{BlobId, DiskId, Epoch, VolumeId};
+use megalith_model::rows::{DeleteRow, ShardPlace};
+use megalith_model::topology::{ClusterMap, Member};
+use megalith_node::run::{
+    ConfigError, ListenAddress, Membership, MetadataPart, NodeConfig, NodeError, NodeSettings,
+    Ports, RunningNode, init_disks, start,
+};
+use megalith_node::server::GrpcEdge;
+use megalith_node::store::StoreSettings;
+use megalith_proto::v1::cluster_server::ClusterServer;
+use megalith_proto::v1::metadata_server::MetadataServer;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use support::{
+    CLUSTER, Certificates, FakeMetadata, GATEWAY, NODE, Truth, digest, framed, map, shard,
+};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+/// Waits until a value is as wanted; a minute is for busy machines only.
+async fn wait<T: Clone>(of: &watch::Sender<T>, wanted: impl FnMut(&T) -> bool) -> T {
+    let mut values = of.subscribe();
+    let found = timeout(Duration::from_secs(60), values.wait_for(wanted)).await;
+    found.expect("in time").expect("the sender is held").clone()
+}
+
+struct Fixture {
+    certificates: Certificates,
+    truth: Arc<Truth>,
+    disks: Vec<PathBuf>,
+}
+
+impl Fixture {
+    fn new(disks: usize) -> Self {
+        let certificates = Certificates::new();
+        let path = |i| certificates.dir.path().join(format!("disks/{i}"));
+        let disks: Vec<PathBuf> = (0..disks).map(path).collect();
+        init_disks(CLUSTER, &disks).expect("formatted");
+        Self {
+            certificates,
+            truth: Truth::new(),
+            disks,
+        }
+    }
+
+    fn config(&self) -> NodeConfig {
+        let grants = [(Role::Storage, NODE.0), (Role::Metadata, NODE.0)];
+        let settings = NodeSettings {
+            store: StoreSettings {
+                reserve: 1 << 20,
+                ..StoreSettings::default()
+            },
+            heartbeat_interval: Duration::from_millis(20),
+            chores_interval: Duration::from_millis(20),
+            ..NodeSettings::default()
+        };
+        NodeConfig {
+            node: NODE,
+            zone: "north".into(),
+            rpc: ListenAddress::new("127.0.0.1:0"),
+            data: ListenAddress::new("127.0.0.1:0"),
+            material: self.certificates.issue(&grants),
+            disks: self.disks.clone(),
+            members: vec![Endpoint {
+                node: NODE,
+                address: "127.0.0.1:0".into(),
+            }],
+            settings,
+        }
+    }
+
+    async fn start(&self) -> Result<RunningNode, NodeError> {
+        let config = self.config();
+        let ports = Ports::bind(&config).await?;
+        let fake = FakeMetadata(self.truth.clone());
+        let serve = move |edge: GrpcEdge| {
+            edge.with(MetadataServer::new(fake.clone()))
+                .with(ClusterServer::new(fake))
+        };
+        let part = MetadataPart {
+            serve: Box::new(serve),
+            stop: Box::pin(async {}),
+        };
+        start(config, ports, Some(part)).await
+    }
+
+    /// A blob that a gateway may write to a disk of the node.
+    fn target(&self, node: &RunningNode, disk: DiskId, blob: u64) -> ShardTarget {
+        let mut map: ClusterMap = map(self.truth.pushed.borrow().version + 1);
+        map.writable[0].members[0] = Member { node: NODE, disk };
+        self.truth.pushed.send_replace(map);
+        ShardTarget {
+            node: NODE,
+            address: node.data_addr.clone().expect("a data port"),
+            disk,
+            volume: VolumeId(1),
+            blob: BlobId(blob),
+            segment: 0,
+            member: 0,
+            epoch: Epoch(5),
+        }
+    }
+
+    fn gateway(&self) -> DataClient {
+        let material = self.certificates.issue(&[(Role::Gateway, GATEWAY.0)]);
+        DataClient::new(material, DataSettings::default())
+    }
+}
+
+#[tokio::test]
+async fn a_node_joins_lives_and_joins_again_when_it_was_forgotten() {
+    let fixture = Fixture::new(2);
+    let node = fixture.start().await.expect("started");
+    let mut membership = node.membership();
+    let heard = membership.wait_for(|state| *state == Membership::Heard);
+    let heard = timeout(Duration::from_secs(60), heard).await;
+    heard.expect("in time").map(drop).expect("running");
+    let joined = wait(&fixture.truth.joined, |nodes| !nodes.is_empty()).await;
+    let own = &joined[0];
+    assert_eq!(
+        (own.id, own.zone.as_str(), own.disks.len()),
+        (NODE, "north", 2)
+    );
+    assert_eq!(own.rpc_address, node.rpc_addr);
+    assert_eq!(Some(&own.data_address), node.data_addr.as_ref());
+    assert!(!own.rpc_address.ends_with(":0") && !own.data_address.ends_with(":0"));
+    let beats = wait(&fixture.truth.beats, |beats| beats.len() > 2).await;
+    assert!(
+        beats
+            .iter()
+            .all(|beat| beat.node == NODE.0 && beat.disks.len() == 2)
+    );
+    assert!(beats[0].disks.iter().all(|disk| disk.capacity > 0));
+    fixture.truth.forgetful.store(true, Ordering::SeqCst);
+    wait(&fixture.truth.joined, |nodes| nodes.len() == 2).await;
+    node.stop().await;
+    let last = fixture
+        .truth
+        .beats
+        .borrow()
+        .last()
+        .cloned()
+        .expect("heartbeats");
+    assert!(
+        last.disks
+            .iter()
+            .all(|disk| disk.closed && disk.reason.contains("stopping"))
+    );
+    // Everything is free again: the disks' locks, the ports.
+    fixture.start().await.expect("started again").stop().await;
+}
+
+#[tokio::test]
+async fn deletes_are_done_before_they_are_acknowledged() {
+    let fixture = Fixture::new(1);
+    let node = fixture.start().await.expect("started");
+    let disk = fixture.disks[0].clone();
+    let disk = init_disks(CLUSTER, &[disk]).expect("formatted before")[0];
+    let bytes = shard(100_000);
+    let client = fixture.gateway();
+    let mut rows = Vec::new();
+    for blob in 100..103 {
+        let target = fixture.target(&node, disk, blob);
+        let put = client.put_small(&target, 100_000, framed(&bytes), digest(&bytes));
+        put.await.expect("a receipt");
+        let row = DeleteRow {
+            volume: VolumeId(1),
+            blob: BlobId(blob),
+            segment: 0,
+            member: 0,
+        };
+        rows.push((blob - 90, row));
+    }
+    // One of them is not there at all: deleted is deleted.
+    rows[1].1.segment = 77;
+    fixture.truth.deletes.send_replace(rows);
+    let proposed = wait(&fixture.truth.proposed, |commands| !commands.is_empty()).await;
+    assert_eq!(proposed, [Command::AckDeletes { disk, through: 12 }]);
+    for (blob, there) in [(100, false), (101, true), (102, false)] {
+        let target = fixture.target(&node, disk, blob);
+        let got = client.get_cells(&target, 100_000, 0, 2).await;
+        match got {
+            Ok(_) => assert!(there, "{blob}"),
+            Err(error) => assert_eq!((error.fault, there), (DataFault::NotFound, false)),
+        }
+    }
+    node.stop().await;
+}
+
+/// Changes a byte where `needle` is, in every file below `dir` that holds it; says in how many.
+fn corrupt(dir: &Path, needle: &[u8]) -> usize {
+    let mut changed = 0;
+    for entry in std::fs::read_dir(dir).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            changed += corrupt(&path, needle);
+            continue;
+        }
+        let mut content = std::fs::read(&path).expect("readable");
+        let found = content
+            .windows(needle.len())
+            .position(|bytes| bytes == needle);
+        if let Some(at) = found {
+            content[at] ^= 1;
+            std::fs::write(&path, content).expect("written");
+            changed += 1;
+        }
+    }
+    changed
+}
+
+#[tokio::test]
+async fn damage_that_a_read_finds_is_reported_once() {
+    let fixture = Fixture::new(1);
+    let node = fixture.start().await.expect("started");
+    let disk = init_disks(CLUSTER, &fixture.disks).expect("formatted before")[0];
+    let bytes = shard(200_000);
+    let client = fixture.gateway();
+    let target = fixture.target(&node, disk, 100);
+    let put = client.put_small(&target, 200_000, framed(&bytes), digest(&bytes));
+    put.await.expect("a receipt");
+    assert_eq!(corrupt(&fixture.disks[0], &bytes[70_000..70_200]), 1);
+    let read = client.get_cells(&target, 200_000, 1, 1).await;
+    let fault = read.map(|_| "cells").map_err(|error| error.fault);
+    assert_eq!(fault, Err(DataFault::Damaged));
+    let proposed = wait(&fixture.truth.proposed, |commands| !commands.is_empty()).await;
+    let place = ShardPlace {
+        blob: BlobId(100),
+        segment: 0,
+        member: 0,
+    };
+    let places = vec![place];
+    let damaged = true;
+    assert_eq!(proposed, [Command::MarkOwed { places, damaged }]);
+    // The next looks have nothing new to say.
+    let beats = fixture.truth.beats.borrow().len();
+    wait(&fixture.truth.beats, |sent| sent.len() > beats + 5).await;
+    assert_eq!(fixture.truth.proposed.borrow().len(), 1);
+    let damaged = |sent: &Vec<megalith_proto::v1::HeartbeatRequest>| {
+        sent.last()
+            .is_some_and(|beat| beat.disks[0].damaged_shards == 1)
+    };
+    wait(&fixture.truth.beats, damaged).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_disk_that_is_not_there_is_left_out_and_none_at_all_is_an_error() {
+    let mut fixture = Fixture::new(2);
+    // As when the file system isn't mounted.
+    std::fs::remove_dir_all(&fixture.disks[0]).expect("removed");
+    std::fs::create_dir(&fixture.disks[0]).expect("an empty directory");
+    let node = fixture.start().await.expect("started");
+    let joined = wait(&fixture.truth.joined, |nodes| !nodes.is_empty()).await;
+    assert_eq!(joined[0].disks.len(), 1);
+    node.stop().await;
+    fixture.disks.truncate(1);
+    assert!(matches!(fixture.start().await, Err(NodeError::Disk { .. })));
+    let left = std::fs::read_dir(&fixture.disks[0])
+        .expect("a directory")
+        .count();
+    assert_eq!(left, 0, "an unmounted disk was written to");
+}
+
+#[test]
+fn a_configuration_that_contradicts_itself_is_refused() {
+    let fixture = Fixture::new(1);
+    let good = fixture.config();
+    assert_eq!(good.check(true), Ok(()));
+    let wrong = |change: fn(&mut NodeConfig), metadata| {
+        let mut config = fixture.config();
+        change(&mut config);
+        config.check(metadata).expect_err("refused")
+    };
+    let other = wrong(|config| config.node = megalith_model::ids::NodeId(2), true);
+    assert!(matches!(other, ConfigError::Certificate { .. }));
+    assert_eq!(
+        wrong(|config| config.disks.clear(), false),
+        ConfigError::NoRole
+    );
+    assert_eq!(
+        wrong(|config| config.members.clear(), true),
+        ConfigError::NoMembers
+    );
+    let twice = wrong(|config| config.disks.push(config.disks[0].clone()), true);
+    assert!(matches!(twice, ConfigError::RepeatedDisk { .. }));
+    let twice = wrong(
+        |config| config.members.push(config.members[0].clone()),
+        true,
+    );
+    assert!(matches!(twice, ConfigError::RepeatedMember { .. }));
+    let hidden = wrong(|config| config.rpc.bind = "0.0.0.0:1".into(), true);
+    assert!(matches!(hidden, ConfigError::Address { .. }));
+}
