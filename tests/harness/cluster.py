@@ -98,10 +98,22 @@ class Cluster:
         done = run("status", "--config", self.operator, "-o", "json", check=False)
         return done.returncode, json.loads(done.stdout)
 
+    def all_heard(self):
+        """True where writes are taken and every running node and member is heard from."""
+        code, status = self.status()
+        heard = {node["node"] for node in status["nodes"] if node["alive"]}
+        heard |= {member["node"] for member in status["metadata"]["members"] if member["alive"]}
+        wanted = {
+            int(name.split("-")[1])
+            for name, process in self.processes.items()
+            if process.running() and not name.startswith("gateway")
+        }
+        return code < 2 and wanted <= heard
+
     def ready(self, deadline_s=60):
         """Waits until writes are possible, and makes the first access key."""
-        wait_until("status answers", lambda: self.check_running() or self.status()[0] == 0,
-                   deadline_s, every_s=0.2)
+        wait_until("the cluster serves and hears everybody who runs",
+                   lambda: self.check_running() or self.all_heard(), deadline_s, every_s=0.2)
         if self.keys is None:
             run("account", "create", "tests", "--config", self.operator)
             made = run("key", "create", "--account", "tests", "-o", "json",
