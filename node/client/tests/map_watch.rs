@@ -1,0 +1,132 @@
+//! [`MapWatch`] and the leader: redirects, endings, older maps.
+
+mod support;
+
+use megalith_client::{ClusterClient, MapWatch};
+use megalith_identity::Role;
+use megalith_model::codec;
+use megalith_model::topology::ClusterMap;
+use megalith_proto::v1 as proto;
+use proto::cluster_server::{Cluster, ClusterServer};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use support::{Certificates, Server, endpoint, quick, serve_grpc};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_stream::wrappers::WatchStream;
+use tokio_stream::{Stream, StreamExt};
+use tonic::{Request, Response, Status};
+
+/// What a member streams: a map, a redirect, or (None) the end.
+type Update = Option<Result<ClusterMap, (u32, String)>>;
+
+struct Member(Arc<watch::Sender<Update>>);
+
+#[tonic::async_trait]
+impl Cluster for Member {
+    async fn join(
+        &self,
+        _: Request<proto::JoinRequest>,
+    ) -> Result<Response<proto::JoinReply>, Status> {
+        Err(Status::unavailable("not here"))
+    }
+
+    async fn heartbeat(
+        &self,
+        _: Request<proto::HeartbeatRequest>,
+    ) -> Result<Response<proto::HeartbeatReply>, Status> {
+        Err(Status::unavailable("not here"))
+    }
+
+    type WatchMapStream = Pin<Box<dyn Stream<Item = Result<proto::MapUpdate, Status>> + Send>>;
+
+    async fn watch_map(
+        &self,
+        _: Request<proto::WatchMapRequest>,
+    ) -> Result<Response<Self::WatchMapStream>, Status> {
+        use proto::map_update::Update as Told;
+        let updates = WatchStream::new(self.0.subscribe());
+        let updates = updates.map_while(|update| {
+            let told = match update? {
+                Ok(map) => Told::Map(codec::encode(&map).into()),
+                Err((leader, address)) => Told::NotLeader(proto::NotLeader { leader, address }),
+            };
+            let update = Some(told);
+            Some(Ok(proto::MapUpdate { update }))
+        });
+        Ok(Response::new(Box::pin(updates)))
+    }
+
+    async fn status(
+        &self,
+        _: Request<proto::StatusRequest>,
+    ) -> Result<Response<proto::StatusReply>, Status> {
+        Err(Status::unavailable("not here"))
+    }
+
+    async fn health(
+        &self,
+        _: Request<proto::HealthRequest>,
+    ) -> Result<Response<proto::HealthReply>, Status> {
+        Err(Status::unavailable("not here"))
+    }
+}
+
+async fn member(
+    certificates: &Certificates,
+    node: u32,
+    first: Update,
+) -> (Server, Arc<watch::Sender<Update>>) {
+    let updates = Arc::new(watch::channel(first).0);
+    let material = certificates.issue(Role::Metadata, node);
+    let server = serve_grpc(material, ClusterServer::new(Member(updates.clone()))).await;
+    (server, updates)
+}
+
+fn map(term: u64, version: u64) -> ClusterMap {
+    ClusterMap {
+        term,
+        version,
+        ..ClusterMap::default()
+    }
+}
+
+async fn until(maps: &MapWatch, term: u64, version: u64) {
+    let wanted = maps.wait_for(|map| (map.term, map.version) == (term, version));
+    timeout(Duration::from_secs(30), wanted)
+        .await
+        .expect("in time");
+}
+
+#[tokio::test]
+async fn the_newest_map_is_kept_whoever_leads() {
+    let certificates = Certificates::new();
+    let (second, pushed) = member(&certificates, 2, Some(Ok(map(1, 1)))).await;
+    let redirect = Some(Err((2, second.address.clone())));
+    let (first, told) = member(&certificates, 1, redirect).await;
+    let members = [endpoint(1, &first.address)];
+    let cluster = ClusterClient::new(&members, certificates.issue(Role::Storage, 7), quick());
+    let maps = MapWatch::start(cluster);
+    until(&maps, 1, 1).await;
+    pushed.send_replace(Some(Ok(map(1, 2))));
+    until(&maps, 1, 2).await;
+    // The first takes over; the second is deposed and says so.
+    told.send_replace(Some(Ok(map(2, 1))));
+    pushed.send_replace(Some(Err((1, String::new()))));
+    until(&maps, 2, 1).await;
+    // An older one, from whomever, changes nothing; the next newer one does.
+    told.send_replace(Some(Ok(map(1, 9))));
+    told.send_replace(Some(Ok(map(2, 2))));
+    until(&maps, 2, 2).await;
+    told.send_replace(Some(Ok(map(1, 10))));
+    assert_eq!(maps.refresh().await.expect("asked").version, 2);
+    // A stream that ends is opened anew.
+    told.send_replace(None);
+    told.send_replace(Some(Ok(map(2, 3))));
+    until(&maps, 2, 3).await;
+    // The leader dies, the other one leads.
+    drop(first);
+    pushed.send_replace(Some(Ok(map(3, 1))));
+    until(&maps, 3, 1).await;
+}
