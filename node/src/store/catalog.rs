@@ -70,6 +70,9 @@ pub(super) enum Source {
     Memory(Arc<Table>),
 }
 
+/// A file's number, its word on a shard, and the file itself while it is open.
+type Candidate = (u32, Entry, Option<Arc<dyn File>>);
+
 /// A live shard and where its bytes are.
 pub(super) struct Located {
     pub(super) seq: u32,
@@ -246,7 +249,7 @@ impl Catalog {
             return Ok(None);
         };
         let key = shard.key();
-        let mut best: Option<(u32, Entry, Option<Arc<dyn File>>)> = None;
+        let mut best: Option<Candidate> = None;
         let mut sealed: Vec<Arc<Sealed>>;
         {
             let state = volume.read();

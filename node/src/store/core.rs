@@ -11,13 +11,13 @@ use super::files::failed;
 use super::growing::{Claim, Growing};
 use super::op::{Done, Op};
 use super::record::{BLOCK_LEN, Cell, Footer, Header, Kind, record_len};
-use super::round::{Round, Staged};
+use super::round::{Effect, Round, Staged};
 use super::scan::Table;
 use super::shard::{Extent, ShardId};
 use super::tidy::Chore;
 use crate::fs::DirLock;
 use megalith_model::ids::{Epoch, VolumeId};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 
@@ -142,13 +142,22 @@ impl Core {
             answer,
         } in round.staged
         {
-            match touched.iter().find_map(|file| broken.get(file)) {
-                Some(error) => answers.push(Err(error.clone())),
-                None => {
-                    effects.into_iter().for_each(|effect| self.show(effect));
-                    answers.push(answer);
-                }
+            let error = touched.iter().find_map(|file| broken.get(file));
+            // What became durable in other volumes counts even so: memory must not believe in
+            // shards that the log has deleted.
+            let failed: BTreeSet<VolumeId> = touched
+                .iter()
+                .filter(|file| broken.contains_key(file))
+                .map(|(id, _)| *id)
+                .collect();
+            let hidden = |effect: &Effect| match effect.volume() {
+                Some(volume) => failed.contains(&volume),
+                None => error.is_some(),
+            };
+            for effect in effects.into_iter().filter(|effect| !hidden(effect)) {
+                self.show(effect);
             }
+            answers.push(error.map_or(answer, |error| Err(error.clone())));
         }
         for ((volume, seq), error) in broken {
             self.give_up_file(volume, seq, &error);

@@ -372,7 +372,9 @@ impl<'a> Window<'a> {
         let held = self.start..self.start + self.bytes.len() as u64;
         if offset < held.start || offset + len as u64 > held.end {
             let wanted = (ahead.max(len) as u64).min(self.len - offset) as usize;
-            if !self.fill(offset, wanted) && !(wanted > len && self.fill(offset, len)) {
+            // A part read ahead may be unreadable while what is wanted is not.
+            let filled = self.fill(offset, wanted) || (wanted > len && self.fill(offset, len));
+            if !filled {
                 return None;
             }
         }

@@ -265,7 +265,7 @@ impl Disk {
     pub(super) fn crash(&mut self, seed: u64) {
         let mut random = Random(seed);
         for path in self.differing(None) {
-            if random.next() % 2 == 0 {
+            if random.coin() {
                 self.settle_name(&path);
             }
         }
@@ -342,6 +342,10 @@ impl Disk {
 struct Random(u64);
 
 impl Random {
+    fn coin(&mut self) -> bool {
+        self.next().is_multiple_of(2)
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;

@@ -146,14 +146,14 @@ impl Inode {
                 0 => {}
                 // Writes arrived in order up to one that tore.
                 1 => self.settle(block, &sectors, |write| {
-                    write < cut || (write == cut && roll() % 2 == 0)
+                    write < cut || (write == cut && roll().is_multiple_of(2))
                 }),
                 // Any subset arrived.
-                2 => self.settle(block, &sectors, |_| roll() % 2 == 0),
+                2 => self.settle(block, &sectors, |_| roll().is_multiple_of(2)),
                 _ => self.settle(block, &sectors, |_| true),
             }
         }
-        if style == 0 || (style < 3 && roll() % 2 == 0) {
+        if style == 0 || (style < 3 && roll().is_multiple_of(2)) {
             self.len = self.platter_len;
         }
         self.platter.split_off(&self.len.div_ceil(BLOCK));

@@ -371,3 +371,33 @@ fn malformed_streams_leave_no_trace() {
     ));
     bench.put(target, &bytes).expect("stored");
 }
+
+#[test]
+fn delete_over_two_volumes_holds_where_it_was_durable() {
+    for (broken, path) in [(1, "/00000001/"), (2, "/00000002/")] {
+        let mut bench = Bench::new(64 << 20, settings());
+        let both = [shard(1, 1), shard(2, 1)];
+        for shard in both {
+            bench.put(shard, &content(shard, 0, 3000)).expect("stored");
+        }
+        bench
+            .fs
+            .inject(SimRule::once(SimOp::Sync, path, SimFault::Io));
+        bench
+            .delete(&both)
+            .expect_err("one of the two tombstones is not durable");
+        for shard in both {
+            let there = bench.get(shard).is_ok();
+            assert_eq!(there, shard.volume.0 == broken, "{shard}");
+            // The same bytes again must be stored for good, whatever the log says by now.
+            bench
+                .put(shard, &content(shard, 0, 3000))
+                .expect("stored again");
+        }
+        bench.crash(1);
+        bench.reopen();
+        for shard in both {
+            assert_eq!(bench.get(shard).expect("stored"), content(shard, 0, 3000));
+        }
+    }
+}
