@@ -1,14 +1,14 @@
 //! Damage found while reading: one line in the log, one count, one note to the metadata group.
 //!
 //! Reports of one shard are made once an hour at most, whatever the traffic; notes go out in
-//! batches from a task of their own, so that no read waits for them. Reports that can't be noted
-//! are dropped after a while: the next read or the scrub finds the damage again.
+//! batches from a task of their own, so that no read waits for them. What can't be noted is
+//! forgotten: the next read (or the scrub) finds the damage again.
 
 use super::ports::MetaIo;
 use megalith_model::ids::NodeId;
 use megalith_model::rows::ShardPlace;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
@@ -35,28 +35,32 @@ pub enum Fault {
 /// Takes reports of damage. Cloned handles share one reporter.
 #[derive(Clone)]
 pub struct Alarms {
-    reported: Arc<Mutex<HashMap<(ShardPlace2, Fault), Instant>>>,
-    mailbox: mpsc::Sender<(ShardPlace, Fault)>,
+    reported: Arc<Reported>,
+    mailbox: mpsc::Sender<Report>,
 }
 
-/// The hashable form of [`ShardPlace`].
-type ShardPlace2 = (u64, u32, u8);
+type Report = (ShardPlace, Fault);
+
+/// When each report was made.
+#[derive(Default)]
+struct Reported(Mutex<HashMap<ReportKey, Instant>>);
+
+/// Blob, segment, member and fault.
+type ReportKey = (u64, u32, u8, Fault);
 
 impl Alarms {
     /// Starts the reporter, which ends with the last handle.
     #[must_use]
     pub fn start(meta: Arc<dyn MetaIo>) -> Self {
         let (mailbox, reports) = mpsc::channel(QUEUE_LEN);
-        tokio::spawn(report(meta, reports));
-        Self {
-            reported: Arc::default(),
-            mailbox,
-        }
+        let reported = Arc::new(Reported::default());
+        tokio::spawn(report(meta, reports, Arc::clone(&reported)));
+        Self { reported, mailbox }
     }
 
     /// Raises an alarm for a shard found on `node`; returns at once.
     pub fn raise(&self, place: ShardPlace, node: NodeId, fault: Fault) {
-        if !self.is_new(place, fault) {
+        if !self.reported.is_new(place, fault) {
             return;
         }
         let (blob, segment, member) = (place.blob, place.segment, place.member);
@@ -71,54 +75,68 @@ impl Alarms {
             }
         }
         if self.mailbox.try_send((place, fault)).is_err() {
-            self.forget(place, fault);
+            self.reported.forget(place, fault);
         }
     }
+}
 
+impl Reported {
     fn is_new(&self, place: ShardPlace, fault: Fault) -> bool {
-        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut made = self.made();
         let now = Instant::now();
-        if reported.len() >= REMEMBERED_MAX {
-            reported.retain(|_, at| now.duration_since(*at) < REMEMBER);
-            if reported.len() >= REMEMBERED_MAX {
-                reported.clear();
-            }
+        let recent = |at: &Instant| now.duration_since(*at) < REMEMBER;
+        if made.len() >= REMEMBERED_MAX {
+            made.retain(|_, at| recent(at));
         }
-        match reported.insert(key(place, fault), now) {
-            Some(before) if now.duration_since(before) < REMEMBER => {
-                reported.insert(key(place, fault), before);
-                false
-            }
-            Some(_) | None => true,
+        if made.len() >= REMEMBERED_MAX {
+            made.clear();
         }
+        if made.get(&key(place, fault)).is_some_and(recent) {
+            return false;
+        }
+        made.insert(key(place, fault), now);
+        true
     }
 
+    /// Lets the report be made again.
     fn forget(&self, place: ShardPlace, fault: Fault) {
-        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
-        reported.remove(&key(place, fault));
+        self.made().remove(&key(place, fault));
+    }
+
+    fn made(&self) -> MutexGuard<'_, HashMap<ReportKey, Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn key(place: ShardPlace, fault: Fault) -> (ShardPlace2, Fault) {
-    ((place.blob.0, place.segment, place.member), fault)
+fn key(place: ShardPlace, fault: Fault) -> ReportKey {
+    (place.blob.0, place.segment, place.member, fault)
 }
 
-async fn report(meta: Arc<dyn MetaIo>, mut reports: mpsc::Receiver<(ShardPlace, Fault)>) {
+async fn report(
+    meta: Arc<dyn MetaIo>,
+    mut reports: mpsc::Receiver<Report>,
+    reported: Arc<Reported>,
+) {
     let mut batch = Vec::new();
     while reports.recv_many(&mut batch, BATCH_MAX).await > 0 {
-        let (damaged, missing): (Vec<_>, Vec<_>) = batch
-            .drain(..)
-            .partition(|(_, fault)| *fault == Fault::Damaged);
-        for (places, damaged) in [(damaged, true), (missing, false)] {
-            let places: Vec<ShardPlace> = places.into_iter().map(|(place, _)| place).collect();
+        for fault in [Fault::Damaged, Fault::Missing] {
+            let of_fault = batch.iter().filter(|(_, found)| *found == fault);
+            let places: Vec<ShardPlace> = of_fault.map(|(place, _)| *place).collect();
             if places.is_empty() {
                 continue;
             }
-            let shards = places.len();
-            if let Err(error) = meta.mark_owed(places, damaged).await {
-                tracing::warn!(%error, shards, damaged, "note shards as owed");
+            let noted = meta
+                .mark_owed(places.clone(), fault == Fault::Damaged)
+                .await;
+            if let Err(error) = noted {
+                let shards = places.len();
+                tracing::warn!(%error, shards, ?fault, "note shards as owed");
+                places
+                    .into_iter()
+                    .for_each(|place| reported.forget(place, fault));
             }
         }
+        batch.clear();
         tokio::time::sleep(NOTE_INTERVAL).await;
     }
 }

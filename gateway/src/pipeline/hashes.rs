@@ -65,10 +65,9 @@ impl Hasher {
     /// Takes the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.md5.update(bytes);
-        for crc in [&mut self.crc32, &mut self.crc32c, &mut self.crc64nvme] {
-            if let Some(crc) = crc {
-                crc.update(bytes);
-            }
+        let crcs = [&mut self.crc32, &mut self.crc32c, &mut self.crc64nvme];
+        for crc in crcs.into_iter().flatten() {
+            crc.update(bytes);
         }
         if let Some(sha1) = &mut self.sha1 {
             sha1.update(bytes);

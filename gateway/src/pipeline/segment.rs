@@ -240,18 +240,17 @@ impl Segment {
     }
 
     fn end_bodies(&mut self, digests: &[Digest]) {
-        for number in 0..self.members.len() {
-            let member = &mut self.members[number];
-            let write = member.write;
+        for (number, (member, own)) in self.members.iter_mut().zip(digests).enumerate() {
             match std::mem::replace(&mut member.path, Path::None) {
                 Path::None => {}
                 Path::Stream { digest, .. } => {
-                    let _ = digest.send(digests[number]);
+                    // Refused only where the member's task has ended: its result says why.
+                    let _ = digest.send(*own);
                 }
                 Path::Whole(cells) => {
-                    let shards = Arc::clone(&self.shared.shards);
-                    let answer = shards.put_whole(write, cells, digests[number]);
-                    self.results.spawn(async move { (number, answer.await) });
+                    let answer = self.shared.shards.put_whole(member.write, cells, *own);
+                    let task = self.results.spawn(async move { (number, answer.await) });
+                    member.task = Some(task);
                 }
             }
         }
