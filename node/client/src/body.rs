@@ -64,6 +64,11 @@ impl Progress {
         state.digest
     }
 
+    /// The request is handed over now: the node's time starts.
+    pub(crate) fn begin(&self) {
+        self.enter(Phase::Node);
+    }
+
     fn enter(&self, phase: Phase) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // A long wait for the caller must not look like many short ones, nor the reverse.

@@ -90,6 +90,7 @@ impl Put<'_> {
         connection: &mut Connection,
         request: Request<ShardBody>,
     ) -> Result<Response<Incoming>, Unsent> {
+        self.progress.begin();
         let mut answer = pin!(connection.sender.try_send_request(request));
         loop {
             let (phase, since) = self.progress.phase();
@@ -105,8 +106,10 @@ impl Put<'_> {
             tokio::select! {
                 answer = &mut answer => return answer.map_err(|mut error| {
                     let request = error.take_message().map(Box::new);
-                    let abandoned = self.progress.phase().0 == Phase::Abandoned;
-                    let fault = if abandoned { DataFault::Abandoned } else { DataFault::Unreachable };
+                    let fault = match self.progress.phase().0 {
+                        Phase::Abandoned => DataFault::Abandoned,
+                        Phase::Caller | Phase::Node | Phase::Receipt => DataFault::Unreachable,
+                    };
                     let error = self.target.error(fault, chain(error.error()));
                     Unsent { error, request }
                 }),

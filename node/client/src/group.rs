@@ -10,6 +10,7 @@ use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -237,40 +238,10 @@ impl Group {
             let limit = self.settings.attempt_deadline;
             let limit = limit.min(deadline.saturating_duration_since(Instant::now()));
             let answer = timeout(limit, call(self.channel(&member))).await;
-            let at_once = match answer {
-                Ok(Ok(Said::Answer(answer))) => {
-                    self.prefer(Ask::Leader, &member);
-                    return Ok(answer);
-                }
-                Ok(Ok(Said::NotLeader(hint))) => {
-                    end.sent = true;
-                    end.last = format!("{} does not lead", member.node);
-                    let leader = self.follow(&member, &hint);
-                    leader.is_some_and(|leader| !failed.contains(&leader))
-                }
-                Ok(Ok(Said::Again(why))) => {
-                    end.sent = true;
-                    end.last = format!("{}: {why}", member.node);
-                    false
-                }
-                Ok(Err(status)) => {
-                    end.last = format!("{}: {}", member.node, chain(&status));
-                    end.sent |= !is_unsent(&status);
-                    if is_final(&status) {
-                        end.refused = true;
-                        return Err(end);
-                    }
-                    self.demote(&member);
-                    failed.push(member.node);
-                    failed.len() < self.len()
-                }
-                Err(_) => {
-                    end.sent |= member.reached.load(Ordering::SeqCst);
-                    end.last = format!("{} did not answer within {limit:?}", member.node);
-                    self.demote(&member);
-                    failed.push(member.node);
-                    failed.len() < self.len()
-                }
+            let at_once = match self.heed(&member, answer, &mut end, &mut failed) {
+                Heeded::Answer(answer) => return Ok(answer),
+                Heeded::Over => return Err(end),
+                Heeded::Another { at_once } => at_once,
             };
             hops += 1;
             // A few redirects are followed at once; a group that elects gets time to.
@@ -289,6 +260,63 @@ impl Group {
         }
         Err(end)
     }
+
+    /// Takes what came of asking one member: learns from it, and says whether to go on.
+    fn heed<T>(
+        &self,
+        member: &Member,
+        answer: Result<Result<Said<T>, Status>, Elapsed>,
+        end: &mut NoAnswer,
+        failed: &mut Vec<NodeId>,
+    ) -> Heeded<T> {
+        match answer {
+            Ok(Ok(Said::Answer(answer))) => {
+                self.prefer(Ask::Leader, member);
+                return Heeded::Answer(answer);
+            }
+            Ok(Ok(Said::NotLeader(hint))) => {
+                end.sent = true;
+                end.last = format!("{} does not lead", member.node);
+                let leader = self.follow(member, &hint);
+                let at_once = leader.is_some_and(|leader| !failed.contains(&leader));
+                return Heeded::Another { at_once };
+            }
+            Ok(Ok(Said::Again(why))) => {
+                end.sent = true;
+                end.last = format!("{}: {why}", member.node);
+                return Heeded::Another { at_once: false };
+            }
+            Ok(Err(status)) => {
+                end.last = format!("{}: {}", member.node, chain(&status));
+                if is_final(&status) {
+                    // An earlier attempt may have been taken: then this refusal proves nothing.
+                    end.refused = !end.sent;
+                    return Heeded::Over;
+                }
+                end.sent |= !is_unsent(&status);
+            }
+            Err(_) => {
+                end.last = format!("{} did not answer in time", member.node);
+                end.sent |= member.reached.load(Ordering::SeqCst);
+            }
+        }
+        self.demote(member);
+        failed.push(member.node);
+        Heeded::Another {
+            at_once: failed.len() < self.len(),
+        }
+    }
+}
+
+/// What to do after asking one member.
+enum Heeded<T> {
+    Answer(T),
+    /// Asking anybody is useless.
+    Over,
+    /// Ask another one.
+    Another {
+        at_once: bool,
+    },
 }
 
 impl Member {
