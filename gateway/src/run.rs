@@ -163,6 +163,8 @@ pub struct RunningGateway {
     abort: CancellationToken,
     tasks: TaskTracker,
     pipeline: Pipeline,
+    /// Followed until the last request has ended.
+    _map: MapWatch,
     drain_timeout: Duration,
 }
 
@@ -189,7 +191,10 @@ impl RunningGateway {
     pub async fn stop(&self) {
         self.stop.cancel();
         self.tasks.close();
-        if tokio::time::timeout(self.drain_timeout, self.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(self.drain_timeout, self.tasks.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!("requests still ran at the drain's deadline and were broken off");
             self.abort.cancel();
             self.tasks.wait().await;
@@ -214,78 +219,112 @@ struct Rim {
     tasks: TaskTracker,
 }
 
+/// The open listeners.
+struct Sockets {
+    http: Option<TcpListener>,
+    https: Option<(TcpListener, Arc<HttpsMaterial>)>,
+    admin: Option<(TcpListener, Option<MetricsText>)>,
+}
+
 /// Starts a gateway: loads the keys, opens the listeners.
 ///
 /// # Errors
 /// See [`GatewayError`].
 pub async fn start(config: GatewayConfig) -> Result<RunningGateway, GatewayError> {
     check(&config)?;
-    let GatewayConfig { id, http, https, admin, base_domains, region, metadata, tls, .. } = config;
-    let (root_key, limits) = (config.root_key, config.limits);
-    let cluster = tls.identity().cluster();
     let rim = Rim {
-        limits: limits.clone(),
+        limits: config.limits.clone(),
         stop: CancellationToken::new(),
         abort: CancellationToken::new(),
         tasks: TaskTracker::new(),
     };
     // Where the start fails, what has begun ends.
     let unless_started = rim.stop.clone().drop_guard();
-    let https = match https {
-        Some(https) => Some((https.listen, load_https(&https, &rim)?)),
-        None => None,
-    };
     // Bound before anything is waited for, so that a taken port is told at once.
-    let http = bind(http).await?;
-    let https_listener = bind(https.as_ref().map(|(listen, _)| *listen)).await?;
-    let admin_listener = bind(admin.as_ref().map(|admin| admin.listen)).await?;
+    let sockets = Sockets::open(&config, &rim).await?;
+    let addresses = sockets.addresses();
 
-    let meta = MetaClient::new(&metadata, Arc::clone(&tls), CallSettings::default());
+    let (tls, calls) = (Arc::clone(&config.tls), CallSettings::default());
+    let meta = MetaClient::new(&config.metadata, Arc::clone(&tls), calls.clone());
     let map = MapWatch::start(ClusterClient::new(
-        &metadata,
+        &config.metadata,
         Arc::clone(&tls),
-        CallSettings::default(),
+        calls,
     ));
     let ready = Arc::new(AtomicBool::new(false));
-    let admin_addr = address(admin_listener.as_ref());
-    if let Some(listener) = admin_listener {
-        let metrics = admin.and_then(|admin| admin.metrics);
-        let state = admin::State { metrics, ready: readiness(&ready, &map, &rim) };
+    if let Some((listener, metrics)) = sockets.admin {
+        let state = admin::State {
+            metrics,
+            ready: readiness(&ready, &map, &rim),
+        };
         rim.tasks.spawn(admin::serve(listener, state, rim.clone()));
     }
 
+    let cluster = tls.identity().cluster();
     let shared_meta: Arc<dyn Metadata> = Arc::new(meta.clone());
-    let keys = load_keys(&shared_meta, cluster, root_key, limits.start_timeout).await?;
+    let keys = load_keys(
+        &shared_meta,
+        cluster,
+        config.root_key,
+        config.limits.start_timeout,
+    )
+    .await?;
     let data = DataClient::new(tls, DataSettings::default());
-    let pipeline = Pipeline::start(
-        pipeline::Parts::connected(meta, data, map.subscribe(), cluster, id),
-        config.pipeline,
-    );
-    rim.tasks.spawn(hold(map, rim.stop.clone()));
-    let face = face(shared_meta, keys, &pipeline, base_domains, region, &limits)?;
-
-    let http_addr = address(http.as_ref());
-    let https_addr = address(https_listener.as_ref());
-    if let Some(socket) = http {
+    let parts = pipeline::Parts::connected(meta, data, map.subscribe(), cluster, config.id);
+    let pipeline = Pipeline::start(parts, config.pipeline);
+    let names = (config.base_domains, config.region);
+    let face = face(shared_meta, keys, &pipeline, names, &config.limits)?;
+    if let Some(socket) = sockets.http {
         listen(socket, Transport::Plain, &face, &rim);
     }
-    if let Some((socket, (_, material))) = https_listener.zip(https) {
+    if let Some((socket, material)) = sockets.https {
         listen(socket, Transport::Tls(material), &face, &rim);
     }
     ready.store(true, Ordering::Release);
     drop(unless_started.disarm());
-    let Rim { stop, abort, tasks, .. } = rim;
-    let drain_timeout = limits.drain_timeout;
+    let (http_addr, https_addr, admin_addr) = addresses;
     Ok(RunningGateway {
         http_addr,
         https_addr,
         admin_addr,
-        stop,
-        abort,
-        tasks,
+        stop: rim.stop,
+        abort: rim.abort,
+        tasks: rim.tasks,
         pipeline,
-        drain_timeout,
+        _map: map,
+        drain_timeout: config.limits.drain_timeout,
     })
+}
+
+impl Sockets {
+    async fn open(config: &GatewayConfig, rim: &Rim) -> Result<Self, GatewayError> {
+        let http = match config.http {
+            Some(address) => Some(bind(address).await?),
+            None => None,
+        };
+        let https = match &config.https {
+            Some(https) => Some((bind(https.listen).await?, load_https(https, rim)?)),
+            None => None,
+        };
+        let admin = match &config.admin {
+            Some(admin) => Some((bind(admin.listen).await?, admin.metrics.clone())),
+            None => None,
+        };
+        Ok(Self { http, https, admin })
+    }
+
+    fn addresses(&self) -> (Option<SocketAddr>, Option<SocketAddr>, Option<SocketAddr>) {
+        let address = |listener: &TcpListener| listener.local_addr().ok();
+        (
+            self.http.as_ref().and_then(address),
+            self.https
+                .as_ref()
+                .and_then(|(listener, _)| address(listener)),
+            self.admin
+                .as_ref()
+                .and_then(|(listener, _)| address(listener)),
+        )
+    }
 }
 
 fn check(config: &GatewayConfig) -> Result<(), GatewayError> {
@@ -294,17 +333,26 @@ fn check(config: &GatewayConfig) -> Result<(), GatewayError> {
         return wrong("http", "a gateway needs an http or an https listener");
     }
     if config.metadata.is_empty() {
-        return wrong("metadata", "at least one member of the metadata group is needed");
+        return wrong(
+            "metadata",
+            "at least one member of the metadata group is needed",
+        );
     }
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     if config.region.is_empty() || !config.region.bytes().all(plain) {
-        return wrong("region", "a region has lower-case letters, digits and dashes");
+        return wrong(
+            "region",
+            "a region has lower-case letters, digits and dashes",
+        );
     }
     if config.tls.identity().gateway_id() != Some(config.id) {
         return wrong("id", "the certificate is not that of this gateway");
     }
     if config.limits.connections_max == 0 {
-        return wrong("limits.connections_max", "at least one connection is needed");
+        return wrong(
+            "limits.connections_max",
+            "at least one connection is needed",
+        );
     }
     if config.limits.head_bytes_max < 8 * 1024 {
         return wrong("limits.head_bytes_max", "S3 allows heads of 8 KiB");
@@ -312,14 +360,9 @@ fn check(config: &GatewayConfig) -> Result<(), GatewayError> {
     Ok(())
 }
 
-async fn bind(address: Option<SocketAddr>) -> Result<Option<TcpListener>, GatewayError> {
-    let Some(address) = address else { return Ok(None) };
+async fn bind(address: SocketAddr) -> Result<TcpListener, GatewayError> {
     let listener = TcpListener::bind(address).await;
-    listener.map(Some).map_err(|source| GatewayError::Listen { address, source })
-}
-
-fn address(listener: Option<&TcpListener>) -> Option<SocketAddr> {
-    listener.and_then(|listener| listener.local_addr().ok())
+    listener.map_err(|source| GatewayError::Listen { address, source })
 }
 
 fn load_https(https: &HttpsListen, rim: &Rim) -> Result<Arc<HttpsMaterial>, GatewayError> {
@@ -349,23 +392,30 @@ async fn load_keys(
         }
         sleep(KEYS_RETRY).await;
     }
-    Ok(Arc::new(Keys::open(Arc::clone(meta), cluster, root_key, now_ms()).await?))
+    Ok(Arc::new(
+        Keys::open(Arc::clone(meta), cluster, root_key, now_ms()).await?,
+    ))
 }
 
 fn face(
     meta: Arc<dyn Metadata>,
     keys: Arc<Keys>,
     pipeline: &Pipeline,
-    base_domains: Vec<String>,
-    region: String,
+    (base_domains, region): (Vec<String>, String),
     limits: &Limits,
 ) -> Result<Arc<Face>, GatewayError> {
     let mut seed = [0; 8];
-    SystemEntropy.fill(&mut seed).map_err(|_| GatewayError::Random)?;
+    SystemEntropy
+        .fill(&mut seed)
+        .map_err(|_| GatewayError::Random)?;
     let credentials = Arc::new(Credentials::new(Arc::clone(&meta), Arc::clone(&keys)));
     let clock: Clock = Arc::new(now_ms);
-    let store =
-        Store::new(StoreParts { meta, blobs: Arc::new(pipeline.clone()), keys, clock });
+    let store = Store::new(StoreParts {
+        meta,
+        blobs: Arc::new(pipeline.clone()),
+        keys,
+        clock,
+    });
     Ok(Arc::new(Face::new(FaceParts {
         store,
         credentials,
@@ -377,7 +427,12 @@ fn face(
 }
 
 fn listen(socket: TcpListener, transport: Transport, face: &Arc<Face>, rim: &Rim) {
-    let listening = Listening { socket, transport, face: Arc::clone(face), rim: rim.clone() };
+    let listening = Listening {
+        socket,
+        transport,
+        face: Arc::clone(face),
+        rim: rim.clone(),
+    };
     rim.tasks.spawn(listening.run());
 }
 
@@ -389,13 +444,9 @@ fn readiness(started: &Arc<AtomicBool>, map: &MapWatch, rim: &Rim) -> admin::Rea
     })
 }
 
-/// Keeps the map followed until the stop.
-async fn hold(map: MapWatch, stop: CancellationToken) {
-    stop.cancelled().await;
-    drop(map);
-}
-
 fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -98,7 +98,12 @@ impl Admin {
         if name.is_empty() || name.len() > NAME_BYTES_MAX || !printable || name.trim() != name {
             return Err(AdminError::InvalidName);
         }
-        match self.propose(Command::CreateAccount { name: name.to_owned() }).await {
+        match self
+            .propose(Command::CreateAccount {
+                name: name.to_owned(),
+            })
+            .await
+        {
             Ok(Outcome::Account(row)) => Ok(row),
             Ok(_) => Err(AdminError::Reply),
             Err(AdminError::Refused(Refusal::NameTaken)) => {
@@ -115,8 +120,14 @@ impl Admin {
     pub async fn accounts(&self) -> Result<Vec<AccountRow>, AdminError> {
         let mut accounts: Vec<AccountRow> = Vec::new();
         loop {
-            let after = accounts.last().map(|row| row.name.clone()).unwrap_or_default();
-            let query = Query::Accounts { after, max: PAGE_ROWS_MAX };
+            let after = accounts
+                .last()
+                .map(|row| row.name.clone())
+                .unwrap_or_default();
+            let query = Query::Accounts {
+                after,
+                max: PAGE_ROWS_MAX,
+            };
             let Reply::Accounts(page) = self.meta.query(query).await? else {
                 return Err(AdminError::Reply);
             };
@@ -133,7 +144,11 @@ impl Admin {
     /// # Errors
     /// [`AdminError::NoSuchAccount`].
     pub async fn account(&self, name: &str) -> Result<AccountRow, AdminError> {
-        let found = self.accounts().await?.into_iter().find(|row| row.name == name);
+        let found = self
+            .accounts()
+            .await?
+            .into_iter()
+            .find(|row| row.name == name);
         found.ok_or_else(|| AdminError::NoSuchAccount(name.to_owned()))
     }
 
@@ -143,7 +158,9 @@ impl Admin {
     /// [`AdminError::NoSuchAccount`].
     pub async fn set_account_enabled(&self, name: &str, enabled: bool) -> Result<(), AdminError> {
         let account = self.account(name).await?.id;
-        self.propose(Command::SetAccountEnabled { account, enabled }).await.map(drop)
+        self.propose(Command::SetAccountEnabled { account, enabled })
+            .await
+            .map(drop)
     }
 
     /// Creates an access key for an account.
@@ -160,7 +177,11 @@ impl Admin {
             name: account.name.clone(),
         };
         self.put_key(&access_key, account.id, &credential).await?;
-        Ok(CreatedKey { access_key, secret: credential.secret, account })
+        Ok(CreatedKey {
+            access_key,
+            secret: credential.secret,
+            account,
+        })
     }
 
     /// Lists access keys by id: one account's, or all. Secrets stay sealed.
@@ -179,12 +200,10 @@ impl Admin {
     ///
     /// # Errors
     /// [`AdminError::NoSuchKey`].
-    pub async fn set_key_enabled(
-        &self,
-        access_key: &str,
-        enabled: bool,
-    ) -> Result<(), AdminError> {
-        let query = Query::AccessKey { access_key: access_key.to_owned() };
+    pub async fn set_key_enabled(&self, access_key: &str, enabled: bool) -> Result<(), AdminError> {
+        let query = Query::AccessKey {
+            access_key: access_key.to_owned(),
+        };
         let Reply::AccessKey(found) = self.meta.query(query).await? else {
             return Err(AdminError::Reply);
         };
@@ -192,7 +211,8 @@ impl Admin {
         let sealer = self.keys.ring().credentials();
         let mut credential = sealer.open(access_key, &row.sealed_credential)?;
         credential.enabled = enabled;
-        self.put_key(access_key, AccountId(credential.account), &credential).await
+        self.put_key(access_key, AccountId(credential.account), &credential)
+            .await
     }
 
     async fn put_key(
@@ -201,7 +221,11 @@ impl Admin {
         account: AccountId,
         credential: &Credential,
     ) -> Result<(), AdminError> {
-        let sealed_credential = self.keys.ring().credentials().seal(access_key, credential)?;
+        let sealed_credential = self
+            .keys
+            .ring()
+            .credentials()
+            .seal(access_key, credential)?;
         let command = Command::PutAccessKey {
             access_key: access_key.to_owned(),
             account,
@@ -214,8 +238,15 @@ impl Admin {
     async fn keys_of(&self, account: Option<AccountId>) -> Result<Vec<AccessKeyRow>, AdminError> {
         let mut keys: Vec<AccessKeyRow> = Vec::new();
         loop {
-            let after = keys.last().map(|row| row.access_key.clone()).unwrap_or_default();
-            let query = Query::AccessKeys { account, after, max: PAGE_ROWS_MAX };
+            let after = keys
+                .last()
+                .map(|row| row.access_key.clone())
+                .unwrap_or_default();
+            let query = Query::AccessKeys {
+                account,
+                after,
+                max: PAGE_ROWS_MAX,
+            };
             let Reply::AccessKeys(page) = self.meta.query(query).await? else {
                 return Err(AdminError::Reply);
             };
@@ -228,25 +259,39 @@ impl Admin {
     }
 
     async fn propose(&self, command: Command) -> Result<Outcome, AdminError> {
-        let envelope = Envelope { time_ms: now_ms(), token: Some(new_token()), command };
-        self.meta.propose(envelope).await?.map_err(AdminError::Refused)
+        let envelope = Envelope {
+            time_ms: now_ms(),
+            token: Some(new_token()),
+            command,
+        };
+        self.meta
+            .propose(envelope)
+            .await?
+            .map_err(AdminError::Refused)
     }
 }
 
 /// Makes an access key: a public id and a secret, from the operating system's random source.
 fn new_key() -> Result<(String, AccessSecret), CryptoError> {
     let mut bytes = Zeroizing::new([0_u8; ID_RANDOM_LEN + SECRET_LEN]);
-    SystemEntropy.fill(&mut bytes[..]).map_err(|_| CryptoError::Random)?;
+    SystemEntropy
+        .fill(&mut bytes[..])
+        .map_err(|_| CryptoError::Random)?;
     let (id, secret) = bytes.split_at(ID_RANDOM_LEN);
     // Both alphabets divide 256, so that every letter is as likely as any other.
     let letter = |letters: &[u8], byte: u8| char::from(letters[usize::from(byte) % letters.len()]);
     let id: String = id.iter().map(|byte| letter(ID_LETTERS, *byte)).collect();
-    let secret: String = secret.iter().map(|byte| letter(SECRET_LETTERS, *byte)).collect();
+    let secret: String = secret
+        .iter()
+        .map(|byte| letter(SECRET_LETTERS, *byte))
+        .collect();
     Ok((format!("{ID_PREFIX}{id}"), AccessSecret::new(secret)))
 }
 
 fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -259,8 +304,16 @@ mod tests {
         let (id, secret) = new_key().unwrap();
         assert_eq!((id.len(), secret.expose().len()), (20, SECRET_LEN));
         assert!(id.starts_with("MGL"));
-        assert!(id.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit()));
-        assert!(secret.expose().bytes().all(|byte| SECRET_LETTERS.contains(&byte)));
+        assert!(
+            id.bytes()
+                .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
+        );
+        assert!(
+            secret
+                .expose()
+                .bytes()
+                .all(|byte| SECRET_LETTERS.contains(&byte))
+        );
         let (other_id, other_secret) = new_key().unwrap();
         assert_ne!(id, other_id);
         assert_ne!(secret.expose(), other_secret.expose());

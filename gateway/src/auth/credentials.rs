@@ -39,19 +39,25 @@ pub enum CredentialError {
 }
 
 type Answer = Result<Arc<Known>, CredentialError>;
+/// By access key: when it was asked for, and what was found.
+type Kept = HashMap<String, (Instant, Option<Arc<Known>>)>;
 
 /// The access keys.
 pub struct Credentials {
     meta: Arc<dyn Metadata>,
     keys: Arc<Keys>,
-    kept: Mutex<HashMap<String, (Instant, Option<Arc<Known>>)>>,
+    kept: Mutex<Kept>,
 }
 
 impl Credentials {
     /// Builds the access keys over the metadata group and the key ring.
     #[must_use]
     pub fn new(meta: Arc<dyn Metadata>, keys: Arc<Keys>) -> Self {
-        Self { meta, keys, kept: Mutex::default() }
+        Self {
+            meta,
+            keys,
+            kept: Mutex::default(),
+        }
     }
 
     /// Finds an access key that works.
@@ -73,18 +79,28 @@ impl Credentials {
 
     async fn ask(&self, access_key: &str) -> Result<Option<Arc<Known>>, CredentialError> {
         let unavailable = |why: String| CredentialError::Unavailable(why);
-        let query = Query::AccessKey { access_key: access_key.to_owned() };
-        let reply =
-            self.meta.query(query).await.map_err(|error| unavailable(error.to_string()))?;
+        let query = Query::AccessKey {
+            access_key: access_key.to_owned(),
+        };
+        let reply = self
+            .meta
+            .query(query)
+            .await
+            .map_err(|error| unavailable(error.to_string()))?;
         let Reply::AccessKey(found) = reply else {
             return Err(unavailable("an answer to another question".to_owned()));
         };
-        let Some((row, account)) = found else { return Ok(None) };
+        let Some((row, account)) = found else {
+            return Ok(None);
+        };
         let open = |ring: &megalith_crypto::KeyRing| {
             ring.credentials().open(access_key, &row.sealed_credential)
         };
         let Ok(credential) = self.keys.opened("access key", open).await else {
-            tracing::error!(access_key, "an access key's record does not open: it was altered");
+            tracing::error!(
+                access_key,
+                "an access key's record does not open: it was altered"
+            );
             return Ok(None);
         };
         if credential.account != account.id.0 || row.account != account.id {
@@ -94,14 +110,23 @@ impl Credentials {
         if !credential.enabled || !account.enabled {
             return Ok(None);
         }
-        let caller = Caller { account: AccountId(credential.account) };
-        Ok(Some(Arc::new(Known { secret: credential.secret, caller })))
+        let caller = Caller {
+            account: AccountId(credential.account),
+        };
+        Ok(Some(Arc::new(Known {
+            secret: credential.secret,
+            caller,
+        })))
     }
 
     fn recall(&self, access_key: &str) -> Option<Option<Arc<Known>>> {
         let kept = self.kept();
         let (since, known) = kept.get(access_key)?;
-        let limit = if known.is_some() { KEPT_FOR } else { MISSING_KEPT_FOR };
+        let limit = if known.is_some() {
+            KEPT_FOR
+        } else {
+            MISSING_KEPT_FOR
+        };
         (since.elapsed() < limit).then(|| known.clone())
     }
 
@@ -117,7 +142,7 @@ impl Credentials {
         kept.insert(access_key.to_owned(), (asked, known));
     }
 
-    fn kept(&self) -> MutexGuard<'_, HashMap<String, (Instant, Option<Arc<Known>>)>> {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -63,8 +63,10 @@ impl Located {
 
     /// True where an error may only mean that the kept row is of a bucket that is gone.
     pub(super) fn explains(&self, error: &OpError) -> bool {
-        let missing =
-            matches!(error, OpError::NoSuchBucket | OpError::NoSuchKey | OpError::NoSuchUpload);
+        let missing = matches!(
+            error,
+            OpError::NoSuchBucket | OpError::NoSuchKey | OpError::NoSuchUpload
+        );
         self.kept && missing
     }
 }
@@ -86,8 +88,10 @@ impl Store {
     /// [`OpError::InvalidBucketName`].
     pub async fn create_bucket(&self, caller: Caller, name: &str) -> Result<BucketRow, OpError> {
         check_bucket_name(name)?;
-        let command =
-            Command::CreateBucket { name: name.to_owned(), account: caller.account };
+        let command = Command::CreateBucket {
+            name: name.to_owned(),
+            account: caller.account,
+        };
         match self.propose(self.now_ms(), command).await {
             Ok(Outcome::Bucket(row)) => {
                 self.shared.buckets.keep(&row);
@@ -116,7 +120,10 @@ impl Store {
     pub async fn delete_bucket(&self, caller: Caller, name: &str) -> Result<(), OpError> {
         let located = self.bucket_now(caller, name).await?;
         self.shared.buckets.forget(name);
-        match self.propose(self.now_ms(), Command::DeleteBucket(located.row.id)).await {
+        match self
+            .propose(self.now_ms(), Command::DeleteBucket(located.row.id))
+            .await
+        {
             Ok(_) => Ok(()),
             Err(rejection) => Err(rejection.into()),
         }
@@ -134,10 +141,17 @@ impl Store {
         max: usize,
     ) -> Result<BucketPage, OpError> {
         const ASKED: u32 = 1000;
-        let mut page = BucketPage { buckets: Vec::new(), next: None };
+        let mut page = BucketPage {
+            buckets: Vec::new(),
+            next: None,
+        };
         let mut after = after.to_owned();
         loop {
-            let query = Query::Buckets { account: caller.account, after, max: ASKED };
+            let query = Query::Buckets {
+                account: caller.account,
+                after,
+                max: ASKED,
+            };
             let Reply::Buckets(rows) = self.query(query).await? else {
                 return Err(internal_reply());
             };
@@ -169,7 +183,11 @@ impl Store {
 
     /// Finds a bucket of the caller's, as it is now.
     pub(super) async fn bucket_now(&self, caller: Caller, name: &str) -> Result<Located, OpError> {
-        let Reply::Bucket(found) = self.query(Query::Bucket { name: name.to_owned() }).await?
+        let Reply::Bucket(found) = self
+            .query(Query::Bucket {
+                name: name.to_owned(),
+            })
+            .await?
         else {
             return Err(internal_reply());
         };

@@ -7,8 +7,8 @@ use super::error::OpError;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use crc_fast::CrcAlgorithm;
-use megalith_crypto::manifest::{Checksum, ChecksumType};
 use md5::Digest as _;
+use megalith_crypto::manifest::{Checksum, ChecksumType};
 
 /// A checksum algorithm of the `x-amz-checksum-*` family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,8 +27,13 @@ pub enum Algorithm {
 
 impl Algorithm {
     /// Every algorithm.
-    pub const ALL: [Self; 5] =
-        [Self::Crc32, Self::Crc32c, Self::Crc64Nvme, Self::Sha1, Self::Sha256];
+    pub const ALL: [Self; 5] = [
+        Self::Crc32,
+        Self::Crc32c,
+        Self::Crc64Nvme,
+        Self::Sha1,
+        Self::Sha256,
+    ];
 
     /// Returns the name as S3 writes it.
     #[must_use]
@@ -45,7 +50,9 @@ impl Algorithm {
     /// Reads a name, in any case.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|algorithm| algorithm.name().eq_ignore_ascii_case(name))
+        Self::ALL
+            .into_iter()
+            .find(|algorithm| algorithm.name().eq_ignore_ascii_case(name))
     }
 
     /// Returns the name of the header or trailer that carries the value, in lower case.
@@ -63,7 +70,9 @@ impl Algorithm {
     /// Finds the algorithm whose header this is.
     #[must_use]
     pub fn of_header(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|algorithm| algorithm.header().eq_ignore_ascii_case(name))
+        Self::ALL
+            .into_iter()
+            .find(|algorithm| algorithm.header().eq_ignore_ascii_case(name))
     }
 
     /// Returns the value's length in bytes.
@@ -172,7 +181,9 @@ pub struct Computed {
 /// # Errors
 /// [`OpError::InvalidDigest`] where it isn't base64 of 16 bytes.
 pub fn parse_content_md5(text: &str) -> Result<[u8; 16], OpError> {
-    let bytes = STANDARD.decode(text.trim()).map_err(|_| OpError::InvalidDigest)?;
+    let bytes = STANDARD
+        .decode(text.trim())
+        .map_err(|_| OpError::InvalidDigest)?;
     bytes.try_into().map_err(|_| OpError::InvalidDigest)
 }
 
@@ -216,8 +227,15 @@ pub fn compose(
 ) -> Result<Checksum, OpError> {
     let value = match covers {
         ChecksumType::Composite => {
-            let all: Vec<u8> = parts.iter().flat_map(|(value, _)| value.iter().copied()).collect();
-            format!("{}-{}", STANDARD.encode(digest(algorithm, &all)), parts.len())
+            let all: Vec<u8> = parts
+                .iter()
+                .flat_map(|(value, _)| value.iter().copied())
+                .collect();
+            format!(
+                "{}-{}",
+                STANDARD.encode(digest(algorithm, &all)),
+                parts.len()
+            )
         }
         ChecksumType::FullObject => {
             let crc = algorithm.crc().ok_or_else(|| {
@@ -234,11 +252,17 @@ pub fn compose(
             STANDARD.encode(&sum.to_be_bytes()[8 - algorithm.value_len()..])
         }
     };
-    Ok(Checksum { algorithm: algorithm.name().to_owned(), value, covers })
+    Ok(Checksum {
+        algorithm: algorithm.name().to_owned(),
+        value,
+        covers,
+    })
 }
 
 fn number(value: &[u8]) -> u64 {
-    value.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
+    value
+        .iter()
+        .fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 /// Hashes a short text, such as the checksums of parts put together.
@@ -272,7 +296,7 @@ mod tests {
 
     #[test]
     fn full_object_crc_of_parts_is_that_of_the_whole() {
-        let whole: Vec<u8> = (0..100_000_u32).map(|i| (i * 31 >> 3) as u8).collect();
+        let whole: Vec<u8> = (0..100_000_u32).map(|i| (i * 31 / 8) as u8).collect();
         for algorithm in [Algorithm::Crc32, Algorithm::Crc32c, Algorithm::Crc64Nvme] {
             let parts: Vec<_> = [&whole[..1], &whole[1..70_001], &whole[70_001..]]
                 .iter()
@@ -285,7 +309,10 @@ mod tests {
 
     #[test]
     fn composite_hashes_the_parts_values() {
-        let parts = [(digest(Algorithm::Sha256, b"a"), 1), (digest(Algorithm::Sha256, b"b"), 1)];
+        let parts = [
+            (digest(Algorithm::Sha256, b"a"), 1),
+            (digest(Algorithm::Sha256, b"b"), 1),
+        ];
         let composed = compose(Algorithm::Sha256, ChecksumType::Composite, &parts).unwrap();
         let all = [parts[0].0.clone(), parts[1].0.clone()].concat();
         let expected = format!("{}-2", STANDARD.encode(digest(Algorithm::Sha256, &all)));
@@ -307,12 +334,22 @@ mod tests {
             algorithm: Algorithm::Crc32,
             bytes: digest(Algorithm::Crc32, text),
         };
-        let computed = Computed { md5: [7; 16], checksums: vec![value(b"x")] };
+        let computed = Computed {
+            md5: [7; 16],
+            checksums: vec![value(b"x")],
+        };
         let claims = |md5, checksums| Claims { md5, checksums };
-        assert!(claims(Some([7; 16]), vec![value(b"x")]).verify(&computed).is_ok());
+        assert!(
+            claims(Some([7; 16]), vec![value(b"x")])
+                .verify(&computed)
+                .is_ok()
+        );
         assert!(claims(Some([8; 16]), vec![]).verify(&computed).is_err());
         assert!(claims(None, vec![value(b"y")]).verify(&computed).is_err());
-        let none = Computed { md5: [7; 16], checksums: vec![] };
+        let none = Computed {
+            md5: [7; 16],
+            checksums: vec![],
+        };
         assert!(claims(None, vec![value(b"x")]).verify(&none).is_err());
     }
 
@@ -320,7 +357,10 @@ mod tests {
     fn malformed_values_are_refused() {
         assert!(Value::parse(Algorithm::Crc32, "AAAA").is_err());
         assert!(Value::parse(Algorithm::Crc32, "not base64").is_err());
-        assert_eq!(Value::parse(Algorithm::Crc32, "y/Q5Jg==").unwrap().text(), "y/Q5Jg==");
+        assert_eq!(
+            Value::parse(Algorithm::Crc32, "y/Q5Jg==").unwrap().text(),
+            "y/Q5Jg=="
+        );
         assert!(parse_content_md5("YWJj").is_err());
     }
 }

@@ -20,7 +20,12 @@ impl Store {
         with_blobs: bool,
     ) -> Result<Option<Box<ObjectView>>, OpError> {
         let key = key.as_bytes().to_vec();
-        let query = Query::Object { bucket, key, version: None, with_blobs };
+        let query = Query::Object {
+            bucket,
+            key,
+            version: None,
+            with_blobs,
+        };
         match self.query(query).await? {
             Reply::Object(view) => Ok(view),
             _ => Err(internal_reply()),
@@ -39,7 +44,9 @@ impl Store {
             return Ok(entry);
         }
         self.keys()
-            .opened("list row", |ring| ring.listing(bucket.0).open(key, version.0, sealed))
+            .opened("list row", |ring| {
+                ring.listing(bucket.0).open(key, version.0, sealed)
+            })
             .await
     }
 
@@ -57,11 +64,14 @@ impl Store {
                 None => Ok(Condition::Absent),
             },
             WriteWish::Matching(wanted) => {
-                let view =
-                    self.current(bucket, key, false).await?.ok_or(OpError::NoSuchKey)?;
+                let view = self
+                    .current(bucket, key, false)
+                    .await?
+                    .ok_or(OpError::NoSuchKey)?;
                 let sealed = &view.row.sealed_listing;
-                let entry =
-                    self.open_listing(bucket, key.as_bytes(), view.version, sealed).await?;
+                let entry = self
+                    .open_listing(bucket, key.as_bytes(), view.version, sealed)
+                    .await?;
                 if wanted.matches(&entry.etag) {
                     Ok(Condition::Version(view.version))
                 } else {
@@ -85,8 +95,10 @@ impl Store {
         for _ in 0..TRIES_MAX {
             match self.propose(time_ms, command(condition)).await {
                 Err(Rejection::Refused(Refusal::Condition { .. })) => {
-                    condition =
-                        self.condition(bucket, key, wish).await.map_err(Rejection::Failed)?;
+                    condition = self
+                        .condition(bucket, key, wish)
+                        .await
+                        .map_err(Rejection::Failed)?;
                 }
                 other => return other,
             }

@@ -116,7 +116,11 @@ mod tests {
     const AT: i64 = 1_000_000;
 
     fn check(conditions: ReadConditions, expected: ReadVerdict) {
-        assert_eq!(conditions.judge("aa", AT as u64 * 1000 + 999), expected, "{conditions:?}");
+        assert_eq!(
+            conditions.judge("aa", AT as u64 * 1000 + 999),
+            expected,
+            "{conditions:?}"
+        );
     }
 
     fn tag(text: &str) -> Option<EtagMatch> {
@@ -128,15 +132,66 @@ mod tests {
         use ReadVerdict::{Failed, NotModified, Proceed};
         let none = ReadConditions::default;
         check(none(), Proceed);
-        check(ReadConditions { if_match: tag("aa"), ..none() }, Proceed);
-        check(ReadConditions { if_match: Some(EtagMatch::Any), ..none() }, Proceed);
-        check(ReadConditions { if_match: tag("bb"), ..none() }, Failed("If-Match"));
-        check(ReadConditions { if_none_match: tag("aa"), ..none() }, NotModified);
-        check(ReadConditions { if_none_match: tag("bb"), ..none() }, Proceed);
-        check(ReadConditions { if_modified_since: Some(AT), ..none() }, NotModified);
-        check(ReadConditions { if_modified_since: Some(AT - 1), ..none() }, Proceed);
-        check(ReadConditions { if_unmodified_since: Some(AT), ..none() }, Proceed);
-        let early = ReadConditions { if_unmodified_since: Some(AT - 1), ..none() };
+        check(
+            ReadConditions {
+                if_match: tag("aa"),
+                ..none()
+            },
+            Proceed,
+        );
+        check(
+            ReadConditions {
+                if_match: Some(EtagMatch::Any),
+                ..none()
+            },
+            Proceed,
+        );
+        check(
+            ReadConditions {
+                if_match: tag("bb"),
+                ..none()
+            },
+            Failed("If-Match"),
+        );
+        check(
+            ReadConditions {
+                if_none_match: tag("aa"),
+                ..none()
+            },
+            NotModified,
+        );
+        check(
+            ReadConditions {
+                if_none_match: tag("bb"),
+                ..none()
+            },
+            Proceed,
+        );
+        check(
+            ReadConditions {
+                if_modified_since: Some(AT),
+                ..none()
+            },
+            NotModified,
+        );
+        check(
+            ReadConditions {
+                if_modified_since: Some(AT - 1),
+                ..none()
+            },
+            Proceed,
+        );
+        check(
+            ReadConditions {
+                if_unmodified_since: Some(AT),
+                ..none()
+            },
+            Proceed,
+        );
+        let early = ReadConditions {
+            if_unmodified_since: Some(AT - 1),
+            ..none()
+        };
         check(early, Failed("If-Unmodified-Since"));
     }
 
@@ -165,7 +220,13 @@ mod tests {
 
     #[test]
     fn writes_take_one_header_and_only_the_star_for_absence() {
-        let wish = |if_match, if_none_match| WriteConditions { if_match, if_none_match }.wish();
+        let wish = |if_match, if_none_match| {
+            WriteConditions {
+                if_match,
+                if_none_match,
+            }
+            .wish()
+        };
         assert_eq!(wish(None, None).unwrap(), WriteWish::Always);
         assert_eq!(wish(None, Some(EtagMatch::Any)).unwrap(), WriteWish::Absent);
         let matching = wish(tag("aa"), None).unwrap();

@@ -80,9 +80,9 @@ impl CopySource {
             ..GetRequest::default()
         };
         match store.find(caller, &self.bucket, &request, with_blobs).await {
-            Err(OpError::NotModified { .. }) => {
-                Err(OpError::PreconditionFailed("x-amz-copy-source-If-None-Match"))
-            }
+            Err(OpError::NotModified { .. }) => Err(OpError::PreconditionFailed(
+                "x-amz-copy-source-If-None-Match",
+            )),
             other => other,
         }
     }
@@ -114,7 +114,9 @@ impl Store {
                 other => return other.map_err(OpError::from),
             }
         }
-        Err(OpError::SlowDown("the source of the copy is replaced again and again"))
+        Err(OpError::SlowDown(
+            "the source of the copy is replaced again and again",
+        ))
     }
 
     async fn copy_once(
@@ -123,8 +125,15 @@ impl Store {
         request: &CopyRequest,
     ) -> Result<CopyOutput, Rejection> {
         let failed = Rejection::Failed;
-        let found = request.source.find(self, caller, false).await.map_err(failed)?;
-        let located = self.bucket_now(caller, &request.bucket).await.map_err(failed)?;
+        let found = request
+            .source
+            .find(self, caller, false)
+            .await
+            .map_err(failed)?;
+        let located = self
+            .bucket_now(caller, &request.bucket)
+            .await
+            .map_err(failed)?;
         let wish = request.conditions.clone().wish().map_err(failed)?;
         let (bucket, key) = (located.row.id, request.key.as_str());
         let first = self.condition(bucket, key, &wish).await.map_err(failed)?;
@@ -134,17 +143,27 @@ impl Store {
             manifest.user_metadata = description.user_metadata.clone();
         }
         let time_ms = self.now_ms();
-        let place = Place { bucket, key, version: new_version(time_ms).map_err(failed)? };
+        let place = Place {
+            bucket,
+            key,
+            version: new_version(time_ms).map_err(failed)?,
+        };
         let blobs = Blobs::Shared {
             bucket: found.bucket,
             key: request.source.key.as_bytes().to_vec(),
             version: found.version,
         };
-        let object = self.seal(place, &found.key, &manifest, blobs).map_err(failed)?;
+        let object = self
+            .seal(place, &found.key, &manifest, blobs)
+            .map_err(failed)?;
         let command = |condition| {
-            Command::PutObject(Box::new(PutObject { condition, ..object.clone() }))
+            Command::PutObject(Box::new(PutObject {
+                condition,
+                ..object.clone()
+            }))
         };
-        self.commit(time_ms, (bucket, key), &wish, first, command).await?;
+        self.commit(time_ms, (bucket, key), &wish, first, command)
+            .await?;
         Ok(CopyOutput {
             etag: manifest.etag,
             modified_ms: time_ms,

@@ -44,7 +44,10 @@ impl Store {
         let key = request.key.as_str();
         check_key(key)?;
         check_version(request.version.as_deref())?;
-        let wish = request.if_match.clone().map_or(WriteWish::Always, WriteWish::Matching);
+        let wish = request
+            .if_match
+            .clone()
+            .map_or(WriteWish::Always, WriteWish::Matching);
         let gone = |error| match error {
             OpError::NoSuchKey => OpError::PreconditionFailed("If-Match"),
             other => other,
@@ -55,7 +58,11 @@ impl Store {
             key: key.as_bytes().to_vec(),
             condition,
         };
-        let outcome = self.commit(self.now_ms(), (bucket, key), &wish, first, command).await;
-        outcome.map(drop).map_err(|rejection| gone(rejection.into()))
+        let outcome = self
+            .commit(self.now_ms(), (bucket, key), &wish, first, command)
+            .await;
+        outcome
+            .map(drop)
+            .map_err(|rejection| gone(rejection.into()))
     }
 }

@@ -130,9 +130,10 @@ impl OpError {
     #[must_use]
     pub fn sealing(error: CryptoError) -> Self {
         match error {
-            CryptoError::TooLarge { what: "manifest" | "user metadata" | "text", .. } => {
-                Self::MetadataTooLarge
-            }
+            CryptoError::TooLarge {
+                what: "manifest" | "user metadata" | "text",
+                ..
+            } => Self::MetadataTooLarge,
             other => Self::Internal(format!("seal: {other}")),
         }
     }

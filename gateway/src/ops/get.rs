@@ -94,7 +94,11 @@ impl Found {
     /// Its parts, where it was uploaded in parts.
     #[must_use]
     pub fn parts(&self) -> Option<Vec<PartInfo>> {
-        let uploaded = self.manifest.parts.first().is_some_and(|part| part.number != 0);
+        let uploaded = self
+            .manifest
+            .parts
+            .first()
+            .is_some_and(|part| part.number != 0);
         uploaded.then(|| {
             let info = |part: &ManifestPart| PartInfo {
                 number: part.number,
@@ -127,7 +131,12 @@ impl Store {
     pub async fn head(&self, caller: Caller, request: &GetRequest) -> Result<GetOutput, OpError> {
         let found = self.find(caller, &request.bucket, request, false).await?;
         let (bytes, partial) = choose(&found, request)?;
-        Ok(GetOutput { found, bytes, partial, body: None })
+        Ok(GetOutput {
+            found,
+            bytes,
+            partial,
+            body: None,
+        })
     }
 
     /// Reads an object; done when the first bytes are there, so that what fails at once is still
@@ -142,7 +151,14 @@ impl Store {
             let (bytes, partial) = choose(&found, request)?;
             let version = found.version;
             match self.read(&found, bytes.clone()).await {
-                Ok(body) => return Ok(GetOutput { found, bytes, partial, body: Some(body) }),
+                Ok(body) => {
+                    return Ok(GetOutput {
+                        found,
+                        bytes,
+                        partial,
+                        body: Some(body),
+                    });
+                }
                 // Perhaps it was replaced while it was opened: then there is a newer one.
                 Err(error @ (GetError::Unavailable { .. } | GetError::Inconsistent { .. }))
                     if seen != Some(version) =>
@@ -153,7 +169,9 @@ impl Store {
                 Err(error) => return Err(get_error(error)),
             }
         }
-        Err(OpError::Unavailable("the object is replaced again and again".to_owned()))
+        Err(OpError::Unavailable(
+            "the object is replaced again and again".to_owned(),
+        ))
     }
 
     /// Finds and opens an object, and judges the preconditions.
@@ -190,17 +208,20 @@ impl Store {
         key: &str,
         with_blobs: bool,
     ) -> Result<Found, OpError> {
-        let view = self.current(bucket, key, with_blobs).await?.ok_or(OpError::NoSuchKey)?;
+        let view = self
+            .current(bucket, key, with_blobs)
+            .await?
+            .ok_or(OpError::NoSuchKey)?;
         self.open(bucket, key, *view).await
     }
 
-    async fn open(
-        &self,
-        bucket: BucketId,
-        key: &str,
-        view: ObjectView,
-    ) -> Result<Found, OpError> {
-        let ObjectView { version, row, blobs, volumes } = view;
+    async fn open(&self, bucket: BucketId, key: &str, view: ObjectView) -> Result<Found, OpError> {
+        let ObjectView {
+            version,
+            row,
+            blobs,
+            volumes,
+        } = view;
         let context = ObjectContext {
             cluster: self.keys().cluster().0,
             bucket: bucket.0,
@@ -233,7 +254,9 @@ impl Store {
         bytes: Range<u64>,
     ) -> Result<Plaintext, GetError> {
         let mut groups = groups(&found.manifest, &bytes).into_iter();
-        let Some(first) = groups.next() else { return Ok(stream::empty().boxed()) };
+        let Some(first) = groups.next() else {
+            return Ok(stream::empty().boxed());
+        };
         let head = self.read_group(found, first).await?;
         let rest: Vec<Group> = groups.collect();
         if rest.is_empty() {
@@ -263,8 +286,11 @@ impl Store {
             good: 0,
             needed: 1,
         };
-        let mut views: HashMap<BlobId, BlobView> =
-            found.blobs.iter().map(|view| (view.blob, view.clone())).collect();
+        let mut views: HashMap<BlobId, BlobView> = found
+            .blobs
+            .iter()
+            .map(|view| (view.blob, view.clone()))
+            .collect();
         let mut volumes = found.volumes.clone();
         let missing: Vec<BlobId> = parts
             .iter()
@@ -279,14 +305,23 @@ impl Store {
         }
         let part_to_read = |part: &ManifestPart| {
             Ok(PartToRead {
-                view: views.remove(&BlobId(part.blob)).ok_or_else(|| unavailable(part))?,
+                view: views
+                    .remove(&BlobId(part.blob))
+                    .ok_or_else(|| unavailable(part))?,
                 header: part.header,
                 plain_len: part.plain_len,
                 part: part.number,
             })
         };
-        let parts = parts.iter().map(part_to_read).collect::<Result<_, GetError>>()?;
-        Ok(ReadPlan { parts, volumes, key: Arc::clone(&found.key) })
+        let parts = parts
+            .iter()
+            .map(part_to_read)
+            .collect::<Result<_, GetError>>()?;
+        Ok(ReadPlan {
+            parts,
+            volumes,
+            key: Arc::clone(&found.key),
+        })
     }
 
     async fn look_up(
@@ -297,9 +332,13 @@ impl Store {
         let Reply::Blobs(views) = self.query(Query::Blobs { blobs }).await? else {
             return Err(internal_reply());
         };
-        let named = views.iter().flat_map(|view| &view.row.segments).map(|row| row.volume);
-        let volumes: BTreeSet<VolumeId> =
-            named.filter(|id| !known.iter().any(|volume| volume.id == *id)).collect();
+        let named = views
+            .iter()
+            .flat_map(|view| &view.row.segments)
+            .map(|row| row.volume);
+        let volumes: BTreeSet<VolumeId> = named
+            .filter(|id| !known.iter().any(|volume| volume.id == *id))
+            .collect();
         if volumes.is_empty() {
             return Ok((views, Vec::new()));
         }
@@ -374,14 +413,23 @@ mod tests {
             header: StreamHeader::from_bytes(&[0; StreamHeader::LEN]),
             checksums: Vec::new(),
         };
-        Manifest { parts: lengths.iter().enumerate().map(part).collect(), ..Manifest::default() }
+        Manifest {
+            parts: lengths.iter().enumerate().map(part).collect(),
+            ..Manifest::default()
+        }
     }
 
     #[test]
     fn a_range_takes_only_the_parts_it_touches() {
         let three = manifest(&[10, 20, 30]);
         let check = |bytes, parts, inner| {
-            assert_eq!(groups(&three, &bytes), [Group { parts, bytes: inner }]);
+            assert_eq!(
+                groups(&three, &bytes),
+                [Group {
+                    parts,
+                    bytes: inner
+                }]
+            );
         };
         check(0..60, 0..3, 0..60);
         check(9..11, 0..2, 9..11);

@@ -67,10 +67,18 @@ impl Keys {
     ) -> Result<Self, KeysError> {
         let mut rows = load(&*meta).await?;
         if rows.is_empty() {
-            let sealed_kek =
-                KeyRing::new_kek(&root, cluster.0, 1).map_err(KeysError::Make)?;
-            let command = Command::PutKek { version: 1, sealed_kek };
-            let proposed = meta.propose(Envelope { time_ms, token: None, command }).await;
+            let sealed_kek = KeyRing::new_kek(&root, cluster.0, 1).map_err(KeysError::Make)?;
+            let command = Command::PutKek {
+                version: 1,
+                sealed_kek,
+            };
+            let proposed = meta
+                .propose(Envelope {
+                    time_ms,
+                    token: None,
+                    command,
+                })
+                .await;
             rows = load(&*meta).await?;
             if rows.is_empty() {
                 proposed?.map_err(|refusal| MetadataError::Rejected(refusal.to_string()))?;
@@ -78,8 +86,17 @@ impl Keys {
             }
         }
         let ring = open_ring(&root, cluster, &rows).map_err(KeysError::Root)?;
-        let state = State { ring, sealers: HashMap::new(), loaded: Instant::now() };
-        Ok(Self { cluster, root, meta, state: Mutex::new(state) })
+        let state = State {
+            ring,
+            sealers: HashMap::new(),
+            loaded: Instant::now(),
+        };
+        Ok(Self {
+            cluster,
+            root,
+            meta,
+            state: Mutex::new(state),
+        })
     }
 
     /// The ring as it is known now.
@@ -118,7 +135,8 @@ impl Keys {
         wrapped: &[u8],
         object: &ObjectContext<'_>,
     ) -> Result<DataKey, OpError> {
-        self.opened("data key", |ring| ring.unwrap(wrapped, object)).await
+        self.opened("data key", |ring| ring.unwrap(wrapped, object))
+            .await
     }
 
     /// Unwraps an upload's data key likewise.
@@ -130,7 +148,8 @@ impl Keys {
         wrapped: &[u8],
         upload: &UploadContext<'_>,
     ) -> Result<DataKey, OpError> {
-        self.opened("upload key", |ring| ring.unwrap_upload(wrapped, upload)).await
+        self.opened("upload key", |ring| ring.unwrap_upload(wrapped, upload))
+            .await
     }
 
     /// Opens something with the ring, and once more with newer KEKs where it doesn't open.
@@ -181,12 +200,10 @@ async fn load(meta: &dyn Metadata) -> Result<Vec<KekRow>, KeysError> {
     }
 }
 
-fn open_ring(
-    root: &RootKey,
-    cluster: ClusterId,
-    rows: &[KekRow],
-) -> Result<KeyRing, CryptoError> {
-    let keks: Vec<(u32, &[u8])> =
-        rows.iter().map(|row| (row.version, row.sealed_kek.as_slice())).collect();
+fn open_ring(root: &RootKey, cluster: ClusterId, rows: &[KekRow]) -> Result<KeyRing, CryptoError> {
+    let keks: Vec<(u32, &[u8])> = rows
+        .iter()
+        .map(|row| (row.version, row.sealed_kek.as_slice()))
+        .collect();
     KeyRing::open(root, cluster.0, &keks)
 }

@@ -74,12 +74,26 @@ impl Store {
         };
         let mut objects = Vec::with_capacity(page.entries.len());
         for (key, row) in page.entries {
-            let NameRow { version, size, modified_ms, sealed_listing, delete_marker } = row;
+            let NameRow {
+                version,
+                size,
+                modified_ms,
+                sealed_listing,
+                delete_marker,
+            } = row;
             if delete_marker {
                 continue;
             }
-            let entry = self.open_listing(bucket, &key, version, &sealed_listing).await?;
-            let ListingEntry { plain_len, etag, checksum_algorithms, checksum_type, .. } = entry;
+            let entry = self
+                .open_listing(bucket, &key, version, &sealed_listing)
+                .await?;
+            let ListingEntry {
+                plain_len,
+                etag,
+                checksum_algorithms,
+                checksum_type,
+                ..
+            } = entry;
             if plain_len != size {
                 return Err(OpError::Damaged("list row"));
             }
@@ -94,7 +108,11 @@ impl Store {
         }
         Ok(ListOutput {
             objects,
-            common_prefixes: page.common_prefixes.into_iter().map(text).collect::<Result<_, _>>()?,
+            common_prefixes: page
+                .common_prefixes
+                .into_iter()
+                .map(text)
+                .collect::<Result<_, _>>()?,
             next: page.next.map(text).transpose()?,
         })
     }

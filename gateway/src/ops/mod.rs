@@ -90,7 +90,12 @@ impl Store {
     /// Builds the operations over their parts.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        Self { shared: Arc::new(Shared { parts, buckets: buckets::Cache::default() }) }
+        Self {
+            shared: Arc::new(Shared {
+                parts,
+                buckets: buckets::Cache::default(),
+            }),
+        }
     }
 
     fn keys(&self) -> &Keys {
@@ -106,11 +111,20 @@ impl Store {
     }
 
     async fn query(&self, query: Query) -> Result<Reply, OpError> {
-        self.shared.parts.meta.query(query).await.map_err(unavailable)
+        self.shared
+            .parts
+            .meta
+            .query(query)
+            .await
+            .map_err(unavailable)
     }
 
     async fn propose(&self, time_ms: u64, command: Command) -> Result<Outcome, Rejection> {
-        let envelope = Envelope { time_ms, token: Some(new_token()), command };
+        let envelope = Envelope {
+            time_ms,
+            token: Some(new_token()),
+            command,
+        };
         match self.shared.parts.meta.propose(envelope).await {
             Ok(Ok(outcome)) => Ok(outcome),
             Ok(Err(refusal)) => Err(Rejection::Refused(refusal)),

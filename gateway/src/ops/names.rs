@@ -26,9 +26,17 @@ pub fn check_bucket_name(name: &str) -> Result<(), OpError> {
         && ends(bytes.last())
         && !name.contains("..")
         && name.parse::<IpAddr>().is_err()
-        && !RESERVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-        && !RESERVED_SUFFIXES.iter().any(|suffix| name.ends_with(suffix));
-    if valid { Ok(()) } else { Err(OpError::InvalidBucketName) }
+        && !RESERVED_PREFIXES
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+        && !RESERVED_SUFFIXES
+            .iter()
+            .any(|suffix| name.ends_with(suffix));
+    if valid {
+        Ok(())
+    } else {
+        Err(OpError::InvalidBucketName)
+    }
 }
 
 /// Checks an object's key: 1 to 1,024 bytes without NUL. It may hold `..` and `//`: a key is
@@ -54,8 +62,15 @@ pub fn check_key(key: &str) -> Result<(), OpError> {
 /// # Errors
 /// [`OpError::MetadataTooLarge`].
 pub fn check_user_metadata(metadata: &[(String, String)]) -> Result<(), OpError> {
-    let bytes: usize = metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
-    if bytes > USER_METADATA_BYTES_MAX { Err(OpError::MetadataTooLarge) } else { Ok(()) }
+    let bytes: usize = metadata
+        .iter()
+        .map(|(name, value)| name.len() + value.len())
+        .sum();
+    if bytes > USER_METADATA_BYTES_MAX {
+        Err(OpError::MetadataTooLarge)
+    } else {
+        Ok(())
+    }
 }
 
 /// Takes `aws-chunked` out of a `Content-Encoding`: it tells how the body travelled, not what
@@ -81,8 +96,22 @@ mod tests {
         }
         let too_long = "a".repeat(64);
         for bad in [
-            "", "ab", &too_long, "Abc", "a_b", "-ab", "ab-", ".ab", "a..b", "192.168.5.4", "xn--a",
-            "sthree-x", "x-s3alias", "x--ol-s3", "a/b", "über",
+            "",
+            "ab",
+            &too_long,
+            "Abc",
+            "a_b",
+            "-ab",
+            "ab-",
+            ".ab",
+            "a..b",
+            "192.168.5.4",
+            "xn--a",
+            "sthree-x",
+            "x-s3alias",
+            "x--ol-s3",
+            "a/b",
+            "über",
         ] {
             assert!(check_bucket_name(bad).is_err(), "{bad}");
         }
@@ -93,7 +122,10 @@ mod tests {
         for good in ["a", "../..", "a//b", "/", ".", "ключ", &"k".repeat(1024)] {
             assert!(check_key(good).is_ok(), "{good}");
         }
-        assert!(matches!(check_key(&"k".repeat(1025)), Err(OpError::KeyTooLong)));
+        assert!(matches!(
+            check_key(&"k".repeat(1025)),
+            Err(OpError::KeyTooLong)
+        ));
         assert!(check_key("").is_err());
         assert!(check_key("a\0b").is_err());
     }
@@ -110,7 +142,10 @@ mod tests {
         let stored = stored_content_encoding;
         assert_eq!(stored(Some("aws-chunked")), None);
         assert_eq!(stored(Some("aws-chunked,gzip")).as_deref(), Some("gzip"));
-        assert_eq!(stored(Some("gzip, AWS-Chunked , br")).as_deref(), Some("gzip,br"));
+        assert_eq!(
+            stored(Some("gzip, AWS-Chunked , br")).as_deref(),
+            Some("gzip,br")
+        );
         assert_eq!(stored(None), None);
     }
 }

@@ -57,11 +57,8 @@ pub trait Blobs: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<WrittenBlob, PutError>>;
 
     /// Reads plaintext; done when the first piece is there.
-    fn read(
-        &self,
-        plan: ReadPlan,
-        range: Range<u64>,
-    ) -> BoxFuture<'_, Result<Plaintext, GetError>>;
+    fn read(&self, plan: ReadPlan, range: Range<u64>)
+    -> BoxFuture<'_, Result<Plaintext, GetError>>;
 
     /// Reserves memory for a small body that is to be held whole.
     ///
@@ -75,7 +72,11 @@ pub trait Blobs: Send + Sync + 'static {
 
 impl Metadata for MetaClient {
     fn propose(&self, envelope: Envelope) -> BoxFuture<'_, Result<Answer, MetadataError>> {
-        Box::pin(async move { Self::propose(self, envelope).await.map_err(MetadataError::from) })
+        Box::pin(async move {
+            Self::propose(self, envelope)
+                .await
+                .map_err(MetadataError::from)
+        })
     }
 
     fn query(&self, query: Query) -> BoxFuture<'_, Result<Reply, MetadataError>> {

@@ -49,7 +49,13 @@ impl Store {
     /// # Errors
     /// See [`OpError`]. After [`OpError::Unavailable`] the object may have been written.
     pub async fn put(&self, caller: Caller, request: PutRequest) -> Result<PutOutput, OpError> {
-        let PutRequest { bucket, key, body, description, conditions } = request;
+        let PutRequest {
+            bucket,
+            key,
+            body,
+            description,
+            conditions,
+        } = request;
         check_key(&key)?;
         check_user_metadata(&description.user_metadata)?;
         let wish = conditions.wish()?;
@@ -65,7 +71,10 @@ impl Store {
         let mut last = OpError::SlowDown("the cluster changed during the write");
         for _ in 0..WRITES_MAX {
             let object = (located.row.id, key.as_str());
-            match self.put_once(object, &mut writing, &description, &wish, first).await {
+            match self
+                .put_once(object, &mut writing, &description, &wish, first)
+                .await
+            {
                 Ok(output) => return Ok(output),
                 Err(Rejection::Refused(Refusal::NoSuchBucket)) if located.is_kept() => {
                     // Gone, or made anew under the same name.
@@ -95,9 +104,16 @@ impl Store {
         let data_key = DataKey::generate().map_err(|error| failed(OpError::sealing(error)))?;
         let written = self.write(writing, &data_key, 0).await.map_err(failed)?;
         let time_ms = self.now_ms();
-        let place =
-            Place { bucket, key, version: new_version(time_ms).map_err(Rejection::Failed)? };
-        let Written { blob, header, computed } = written;
+        let place = Place {
+            bucket,
+            key,
+            version: new_version(time_ms).map_err(Rejection::Failed)?,
+        };
+        let Written {
+            blob,
+            header,
+            computed,
+        } = written;
         let manifest = Manifest {
             parts: vec![ManifestPart {
                 number: 0,
@@ -117,10 +133,19 @@ impl Store {
             .seal(place, &data_key, &manifest, Blobs::New(blob))
             .map_err(Rejection::Failed)?;
         let command = |condition| {
-            Command::PutObject(Box::new(PutObject { condition, ..object.clone() }))
+            Command::PutObject(Box::new(PutObject {
+                condition,
+                ..object.clone()
+            }))
         };
-        match self.commit(time_ms, (bucket, key), wish, first, command).await {
-            Ok(_) => Ok(PutOutput { etag: manifest.etag, checksums: manifest.checksums }),
+        match self
+            .commit(time_ms, (bucket, key), wish, first, command)
+            .await
+        {
+            Ok(_) => Ok(PutOutput {
+                etag: manifest.etag,
+                checksums: manifest.checksums,
+            }),
             Err(rejection) => {
                 if matches!(rejection, Rejection::Refused(Refusal::LeaseClosed { .. })) {
                     self.blobs().lease_refused(lease);
@@ -138,7 +163,11 @@ impl Store {
         manifest: &Manifest,
         blobs: Blobs,
     ) -> Result<PutObject, OpError> {
-        let Place { bucket, key, version } = place;
+        let Place {
+            bucket,
+            key,
+            version,
+        } = place;
         let context = ObjectContext {
             cluster: self.keys().cluster().0,
             bucket: bucket.0,
@@ -166,8 +195,14 @@ impl Store {
             version,
             size,
             condition: Condition::None,
-            wrapped_key: self.keys().ring().wrap(data_key, &context).map_err(OpError::sealing)?,
-            sealed_manifest: manifest.seal(data_key, &context).map_err(OpError::sealing)?,
+            wrapped_key: self
+                .keys()
+                .ring()
+                .wrap(data_key, &context)
+                .map_err(OpError::sealing)?,
+            sealed_manifest: manifest
+                .seal(data_key, &context)
+                .map_err(OpError::sealing)?,
             sealed_listing: listing
                 .seal(key.as_bytes(), version.0, &entry)
                 .map_err(OpError::sealing)?,
@@ -182,7 +217,11 @@ pub(super) fn checksum_type(checksums: &[Checksum]) -> Option<ChecksumType> {
 }
 
 pub(super) fn sealed_checksums(computed: &Computed) -> Vec<Checksum> {
-    computed.checksums.iter().map(super::checksum::Value::sealed).collect()
+    computed
+        .checksums
+        .iter()
+        .map(super::checksum::Value::sealed)
+        .collect()
 }
 
 /// A new blob's plaintext length.

@@ -30,7 +30,11 @@ impl RangeWish {
             }
             Self::Suffix(length) => total.saturating_sub(length)..total,
         };
-        if range.is_empty() { Err(OpError::InvalidRange { total }) } else { Ok(range) }
+        if range.is_empty() {
+            Err(OpError::InvalidRange { total })
+        } else {
+            Ok(range)
+        }
     }
 
     /// Reads `x-amz-copy-source-range`: both ends are there and lie in the source.
@@ -45,11 +49,17 @@ impl RangeWish {
                     .to_owned(),
             )
         };
-        let (first, last) =
-            text.strip_prefix("bytes=").and_then(|rest| rest.split_once('-')).ok_or_else(malformed)?;
+        let (first, last) = text
+            .strip_prefix("bytes=")
+            .and_then(|rest| rest.split_once('-'))
+            .ok_or_else(malformed)?;
         let digits = |text: &str| {
             let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-            if plain { text.parse::<u64>().map_err(|_| malformed()) } else { Err(malformed()) }
+            if plain {
+                text.parse::<u64>().map_err(|_| malformed())
+            } else {
+                Err(malformed())
+            }
         };
         let (first, last) = (digits(first)?, digits(last)?);
         if first > last {
@@ -93,7 +103,15 @@ mod tests {
         let parse = |text| RangeWish::parse_copy(text, 10).ok();
         assert_eq!(parse("bytes=0-9"), Some(0..10));
         assert_eq!(parse("bytes=9-9"), Some(9..10));
-        for bad in ["bytes=0-10", "bytes=5-", "bytes=-5", "0-5", "bytes=5-4", "bytes=+1-4", ""] {
+        for bad in [
+            "bytes=0-10",
+            "bytes=5-",
+            "bytes=-5",
+            "0-5",
+            "bytes=5-4",
+            "bytes=+1-4",
+            "",
+        ] {
             assert_eq!(parse(bad), None, "{bad}");
         }
     }

@@ -107,7 +107,11 @@ impl Store {
         if body.len > BODY_BYTES_MAX {
             return Err(OpError::EntityTooLarge);
         }
-        let announced = body.trailer.iter().flat_map(|trailer| &trailer.algorithms).copied();
+        let announced = body
+            .trailer
+            .iter()
+            .flat_map(|trailer| &trailer.algorithms)
+            .copied();
         let claimed = body.claims.checksums.iter().map(|value| value.algorithm);
         let hashes = hashes_of(announced.chain(claimed).chain(body.wanted.iter().copied()));
         let mut writing = Writing {
@@ -119,9 +123,14 @@ impl Store {
             hashes,
         };
         if body.len <= HELD_BYTES_MAX {
-            let reserved =
-                self.blobs().reserve(body.len).map_err(|_| OpError::SlowDown("no memory left"))?;
-            let source = writing.bytes.take().unwrap_or_else(|| stream::empty().boxed());
+            let reserved = self
+                .blobs()
+                .reserve(body.len)
+                .map_err(|_| OpError::SlowDown("no memory left"))?;
+            let source = writing
+                .bytes
+                .take()
+                .unwrap_or_else(|| stream::empty().boxed());
             writing.held = Some((collect(source, body.len).await?, reserved));
         }
         Ok(writing)
@@ -139,14 +148,25 @@ impl Store {
             (None, Some(source)) => source,
             (None, None) => return Err(OpError::Internal("a body is written twice".to_owned())),
         };
-        let written = self.blobs().write(source, writing.len, key, part, writing.hashes).await;
-        let WrittenBlob { blob, header, hashes } = written.map_err(put_error)?;
+        let written = self
+            .blobs()
+            .write(source, writing.len, key, part, writing.hashes)
+            .await;
+        let WrittenBlob {
+            blob,
+            header,
+            hashes,
+        } = written.map_err(put_error)?;
         if let Some(trailer) = writing.trailer.take() {
             writing.claims.checksums.extend((trailer.take)()?);
         }
         let computed = computed(&hashes);
         writing.claims.verify(&computed)?;
-        Ok(Written { blob, header, computed })
+        Ok(Written {
+            blob,
+            header,
+            computed,
+        })
     }
 }
 
@@ -180,7 +200,14 @@ fn hashes_of(algorithms: impl Iterator<Item = Algorithm>) -> Hashes {
 }
 
 fn computed(results: &HashResults) -> Computed {
-    let HashResults { md5, crc32, crc32c, crc64nvme, sha1, sha256 } = results;
+    let HashResults {
+        md5,
+        crc32,
+        crc32c,
+        crc64nvme,
+        sha1,
+        sha256,
+    } = results;
     let all = [
         (Algorithm::Crc32, crc32.map(|value| value.to_vec())),
         (Algorithm::Crc32c, crc32c.map(|value| value.to_vec())),
@@ -190,9 +217,17 @@ fn computed(results: &HashResults) -> Computed {
     ];
     let checksums = all
         .into_iter()
-        .filter_map(|(algorithm, bytes)| Some(Value { algorithm, bytes: bytes? }))
+        .filter_map(|(algorithm, bytes)| {
+            Some(Value {
+                algorithm,
+                bytes: bytes?,
+            })
+        })
         .collect();
-    Computed { md5: *md5, checksums }
+    Computed {
+        md5: *md5,
+        checksums,
+    }
 }
 
 fn source_error(error: SourceError) -> OpError {

@@ -78,9 +78,7 @@ fn answer(state: &State, method: &Method, path: &str) -> Response<Full<Bytes>> {
     match (path, &state.metrics) {
         ("/health/live", _) => text(StatusCode::OK, "live\n".to_owned()),
         ("/health/ready", _) if (state.ready)() => text(StatusCode::OK, "ready\n".to_owned()),
-        ("/health/ready", _) => {
-            text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned())
-        }
+        ("/health/ready", _) => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned()),
         ("/metrics", Some(metrics)) => text(StatusCode::OK, metrics()),
         (_, _) => text(StatusCode::NOT_FOUND, "not found\n".to_owned()),
     }
@@ -102,6 +100,11 @@ mod tests {
         assert_eq!(status(true, "/health/ready"), 200);
         assert_eq!(status(true, "/metrics"), 200);
         assert_eq!(status(true, "/"), 404);
-        assert_eq!(answer(&state(true), &Method::POST, "/metrics").status().as_u16(), 405);
+        assert_eq!(
+            answer(&state(true), &Method::POST, "/metrics")
+                .status()
+                .as_u16(),
+            405
+        );
     }
 }

@@ -18,7 +18,12 @@ pub(super) struct Impatient<S> {
 
 impl<S> Impatient<S> {
     pub(super) fn new(inner: S, limit: Duration) -> Self {
-        Self { inner, limit, timer: Box::pin(sleep(limit)), waiting: false }
+        Self {
+            inner,
+            limit,
+            timer: Box::pin(sleep(limit)),
+            waiting: false,
+        }
     }
 
     /// Passes an answer on, or gives up when it is awaited for too long.

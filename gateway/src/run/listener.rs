@@ -74,19 +74,17 @@ impl Listening {
         &self,
         room: &Arc<Semaphore>,
     ) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-        let permit = Arc::clone(room).acquire_owned().await.map_err(io::Error::other)?;
+        let permit = Arc::clone(room)
+            .acquire_owned()
+            .await
+            .map_err(io::Error::other)?;
         let (stream, _) = self.socket.accept().await?;
         stream.set_nodelay(true)?;
         Ok((stream, permit))
     }
 }
 
-async fn connection(
-    stream: TcpStream,
-    acceptor: Option<TlsAcceptor>,
-    face: Arc<Face>,
-    rim: Rim,
-) {
+async fn connection(stream: TcpStream, acceptor: Option<TlsAcceptor>, face: Arc<Face>, rim: Rim) {
     let stream = Impatient::new(stream, rim.limits.idle_timeout);
     match acceptor {
         None => serve(stream, face, rim).await,
@@ -143,3 +141,7 @@ where
         }
     }
 }
+
+#[cfg(test)]
+#[path = "listener_tests.rs"]
+mod tests;

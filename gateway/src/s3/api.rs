@@ -24,7 +24,11 @@ impl Api {
     /// Builds the face over the operations.
     #[must_use]
     pub fn new(store: Store, credentials: Arc<Credentials>, region: &str) -> Self {
-        Self { store, credentials, region: region.into() }
+        Self {
+            store,
+            credentials,
+            region: region.into(),
+        }
     }
 
     /// Finds who signed a request, and checks once more for which region and service.
@@ -35,7 +39,11 @@ impl Api {
         if region != Some(&*self.region) || request.service.as_deref() != Some("s3") {
             return Err(denied());
         }
-        let known = self.credentials.find(&credentials.access_key).await.map_err(credential_error)?;
+        let known = self
+            .credentials
+            .find(&credentials.access_key)
+            .await
+            .map_err(credential_error)?;
         Ok(known.caller)
     }
 
@@ -58,7 +66,10 @@ pub(super) struct Secrets(pub(super) Arc<Credentials>);
 impl S3Auth for Secrets {
     async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
         let known = self.0.find(access_key).await.map_err(credential_error)?;
-        tracing::trace!(account = account_number(known.caller), "a request names its key");
+        tracing::trace!(
+            account = account_number(known.caller),
+            "a request names its key"
+        );
         Ok(SecretKey::from(known.secret.expose()))
     }
 }

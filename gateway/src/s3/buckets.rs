@@ -30,7 +30,9 @@ pub(super) async fn create(
         None | Some(BucketCannedACL::PRIVATE) => {}
         Some(_) => return Err(not_implemented("x-amz-acl")),
     }
-    let constraint = input.create_bucket_configuration.and_then(|wish| wish.location_constraint);
+    let constraint = input
+        .create_bucket_configuration
+        .and_then(|wish| wish.location_constraint);
     if constraint.is_some_and(|wish| !wish.as_str().is_empty() && wish.as_str() != &*api.region) {
         return Err(S3Error::with_message(
             S3ErrorCode::IllegalLocationConstraintException,
@@ -38,16 +40,27 @@ pub(super) async fn create(
              request was sent to.",
         ));
     }
-    let row = api.store.create_bucket(caller, &input.bucket).await.map_err(s3_error)?;
-    Ok(S3Response::new(CreateBucketOutput { location: Some(format!("/{}", row.name)) }))
+    let row = api
+        .store
+        .create_bucket(caller, &input.bucket)
+        .await
+        .map_err(s3_error)?;
+    Ok(S3Response::new(CreateBucketOutput {
+        location: Some(format!("/{}", row.name)),
+    }))
 }
 
 pub(super) async fn head(
     api: &Api,
     request: S3Request<HeadBucketInput>,
 ) -> S3Result<S3Response<HeadBucketOutput>> {
-    let caller = api.caller_of(&request, request.input.expected_bucket_owner.as_ref()).await?;
-    api.store.head_bucket(caller, &request.input.bucket).await.map_err(s3_error)?;
+    let caller = api
+        .caller_of(&request, request.input.expected_bucket_owner.as_ref())
+        .await?;
+    api.store
+        .head_bucket(caller, &request.input.bucket)
+        .await
+        .map_err(s3_error)?;
     Ok(S3Response::new(HeadBucketOutput {
         bucket_region: Some(api.region.to_string()),
         ..HeadBucketOutput::default()
@@ -58,8 +71,13 @@ pub(super) async fn delete(
     api: &Api,
     request: S3Request<DeleteBucketInput>,
 ) -> S3Result<S3Response<DeleteBucketOutput>> {
-    let caller = api.caller_of(&request, request.input.expected_bucket_owner.as_ref()).await?;
-    api.store.delete_bucket(caller, &request.input.bucket).await.map_err(s3_error)?;
+    let caller = api
+        .caller_of(&request, request.input.expected_bucket_owner.as_ref())
+        .await?;
+    api.store
+        .delete_bucket(caller, &request.input.bucket)
+        .await
+        .map_err(s3_error)?;
     Ok(S3Response::new(DeleteBucketOutput {}))
 }
 
@@ -70,14 +88,19 @@ pub(super) async fn list(
     let caller = api.caller(&request).await?;
     let input = request.input;
     let max = input.max_buckets.unwrap_or(BUCKETS_MAX);
-    let max = usize::try_from(max).ok().filter(|max| (1..=BUCKETS_MAX as usize).contains(max));
+    let max = usize::try_from(max)
+        .ok()
+        .filter(|max| (1..=BUCKETS_MAX as usize).contains(max));
     let max = max.ok_or_else(|| {
         invalid_argument("Argument max-buckets must be an integer between 1 and 10000")
     })?;
     let prefix = input.prefix.clone().unwrap_or_default();
     let after = input.continuation_token.unwrap_or_default();
-    let page =
-        api.store.list_buckets(caller, &prefix, &after, max).await.map_err(s3_error)?;
+    let page = api
+        .store
+        .list_buckets(caller, &prefix, &after, max)
+        .await
+        .map_err(s3_error)?;
     let bucket = |row: megalith_model::rows::BucketRow| Bucket {
         bucket_region: Some(api.region.to_string()),
         creation_date: moment(row.created_ms),
@@ -95,8 +118,13 @@ pub(super) async fn location(
     api: &Api,
     request: S3Request<GetBucketLocationInput>,
 ) -> S3Result<S3Response<GetBucketLocationOutput>> {
-    let caller = api.caller_of(&request, request.input.expected_bucket_owner.as_ref()).await?;
-    api.store.head_bucket(caller, &request.input.bucket).await.map_err(s3_error)?;
+    let caller = api
+        .caller_of(&request, request.input.expected_bucket_owner.as_ref())
+        .await?;
+    api.store
+        .head_bucket(caller, &request.input.bucket)
+        .await
+        .map_err(s3_error)?;
     // S3's first region has no name here.
     let named = (&*api.region != "us-east-1").then(|| api.region.to_string());
     Ok(S3Response::new(GetBucketLocationOutput {
@@ -108,8 +136,13 @@ pub(super) async fn versioning(
     api: &Api,
     request: S3Request<GetBucketVersioningInput>,
 ) -> S3Result<S3Response<GetBucketVersioningOutput>> {
-    let caller = api.caller_of(&request, request.input.expected_bucket_owner.as_ref()).await?;
-    api.store.head_bucket(caller, &request.input.bucket).await.map_err(s3_error)?;
+    let caller = api
+        .caller_of(&request, request.input.expected_bucket_owner.as_ref())
+        .await?;
+    api.store
+        .head_bucket(caller, &request.input.bucket)
+        .await
+        .map_err(s3_error)?;
     // Never enabled, which S3 says with an empty answer.
     Ok(S3Response::new(GetBucketVersioningOutput::default()))
 }
@@ -118,9 +151,17 @@ pub(super) async fn acl(
     api: &Api,
     request: S3Request<GetBucketAclInput>,
 ) -> S3Result<S3Response<GetBucketAclOutput>> {
-    let caller = api.caller_of(&request, request.input.expected_bucket_owner.as_ref()).await?;
-    api.store.head_bucket(caller, &request.input.bucket).await.map_err(s3_error)?;
-    let output = GetBucketAclOutput { grants: Some(full_control(caller)), owner: owner(caller) };
+    let caller = api
+        .caller_of(&request, request.input.expected_bucket_owner.as_ref())
+        .await?;
+    api.store
+        .head_bucket(caller, &request.input.bucket)
+        .await
+        .map_err(s3_error)?;
+    let output = GetBucketAclOutput {
+        grants: Some(full_control(caller)),
+        owner: owner(caller),
+    };
     Ok(S3Response::new(output))
 }
 

@@ -42,7 +42,10 @@ impl Rechunker {
     /// Starts at the beginning of a body.
     #[must_use]
     pub fn new(signed: bool) -> Self {
-        Self { signed, state: State::Size(BytesMut::new()) }
+        Self {
+            signed,
+            state: State::Size(BytesMut::new()),
+        }
     }
 
     /// Takes the next bytes and appends what is to be passed on.
@@ -66,7 +69,11 @@ impl Rechunker {
                 }
                 State::Data(left) => {
                     let taken = (bytes.len() as u64).min(*left);
-                    let taken = if self.signed { taken } else { taken.min(CHUNK_BYTES_MAX) };
+                    let taken = if self.signed {
+                        taken
+                    } else {
+                        taken.min(CHUNK_BYTES_MAX)
+                    };
                     // At most a chunk's length, which is in memory.
                     let data = bytes.split_to(taken as usize);
                     *left -= taken;
@@ -116,7 +123,11 @@ impl Rechunker {
         if self.signed || len == 0 {
             out.push(line);
         }
-        self.state = if len == 0 { State::Trailers } else { State::Data(len) };
+        self.state = if len == 0 {
+            State::Trailers
+        } else {
+            State::Data(len)
+        };
         Ok(())
     }
 }
@@ -140,7 +151,8 @@ mod tests {
         let (mut data, mut largest) = (Vec::new(), 0);
         loop {
             let end = body.windows(2).position(|pair| pair == b"\r\n").unwrap();
-            let len = usize::from_str_radix(std::str::from_utf8(&body[..end]).unwrap(), 16).unwrap();
+            let len =
+                usize::from_str_radix(std::str::from_utf8(&body[..end]).unwrap(), 16).unwrap();
             body = &body[end + 2..];
             if len == 0 {
                 return (data, body.to_vec(), largest);

@@ -35,11 +35,26 @@ macro_rules! set_checksums {
 macro_rules! checksum_texts {
     ($input:expr) => {
         [
-            ($crate::ops::checksum::Algorithm::Crc32, $input.checksum_crc32.clone()),
-            ($crate::ops::checksum::Algorithm::Crc32c, $input.checksum_crc32c.clone()),
-            ($crate::ops::checksum::Algorithm::Crc64Nvme, $input.checksum_crc64nvme.clone()),
-            ($crate::ops::checksum::Algorithm::Sha1, $input.checksum_sha1.clone()),
-            ($crate::ops::checksum::Algorithm::Sha256, $input.checksum_sha256.clone()),
+            (
+                $crate::ops::checksum::Algorithm::Crc32,
+                $input.checksum_crc32.clone(),
+            ),
+            (
+                $crate::ops::checksum::Algorithm::Crc32c,
+                $input.checksum_crc32c.clone(),
+            ),
+            (
+                $crate::ops::checksum::Algorithm::Crc64Nvme,
+                $input.checksum_crc64nvme.clone(),
+            ),
+            (
+                $crate::ops::checksum::Algorithm::Sha1,
+                $input.checksum_sha1.clone(),
+            ),
+            (
+                $crate::ops::checksum::Algorithm::Sha256,
+                $input.checksum_sha256.clone(),
+            ),
         ]
         .into_iter()
         .filter_map(|(algorithm, text)| Some((algorithm, text?)))
@@ -51,7 +66,9 @@ pub(super) use {checksum_texts, set_checksums};
 pub(super) fn values(
     texts: impl Iterator<Item = (Algorithm, String)>,
 ) -> Result<Vec<Value>, OpError> {
-    texts.map(|(algorithm, text)| Value::parse(algorithm, &text)).collect()
+    texts
+        .map(|(algorithm, text)| Value::parse(algorithm, &text))
+        .collect()
 }
 
 pub(super) fn etag(text: &str) -> Option<ETag> {
@@ -99,7 +116,9 @@ pub(super) fn covers(text: Option<&ChecksumType>) -> S3Result<Option<Covers>> {
         None => Ok(None),
         Some(ChecksumType::FULL_OBJECT) => Ok(Some(Covers::FullObject)),
         Some(ChecksumType::COMPOSITE) => Ok(Some(Covers::Composite)),
-        Some(_) => Err(invalid_argument("Value for x-amz-checksum-type header is invalid.")),
+        Some(_) => Err(invalid_argument(
+            "Value for x-amz-checksum-type header is invalid.",
+        )),
     }
 }
 
@@ -114,7 +133,9 @@ pub(super) fn algorithm(text: Option<&s3s::dto::ChecksumAlgorithm>) -> S3Result<
 
 /// What every object is encrypted with, as S3 names it.
 pub(super) fn encryption() -> Option<ServerSideEncryption> {
-    Some(ServerSideEncryption::from_static(ServerSideEncryption::AES256))
+    Some(ServerSideEncryption::from_static(
+        ServerSideEncryption::AES256,
+    ))
 }
 
 /// An account as S3 shows owners.
@@ -128,11 +149,17 @@ pub(super) fn account_number(caller: Caller) -> String {
 }
 
 pub(super) fn owner(caller: Caller) -> Option<Owner> {
-    Some(Owner { display_name: None, id: Some(owner_id(caller)) })
+    Some(Owner {
+        display_name: None,
+        id: Some(owner_id(caller)),
+    })
 }
 
 pub(super) fn initiator(caller: Caller) -> Option<Initiator> {
-    Some(Initiator { display_name: None, id: Some(owner_id(caller)) })
+    Some(Initiator {
+        display_name: None,
+        id: Some(owner_id(caller)),
+    })
 }
 
 pub(super) fn moment(time_ms: u64) -> Option<Timestamp> {
@@ -169,7 +196,9 @@ impl Encoding {
         match wish.map(s3s::dto::EncodingType::as_str) {
             None => Ok(Self::Plain),
             Some("url") => Ok(Self::Url),
-            Some(_) => Err(invalid_argument("Invalid Encoding Method specified in Request")),
+            Some(_) => Err(invalid_argument(
+                "Invalid Encoding Method specified in Request",
+            )),
         }
     }
 
@@ -198,7 +227,10 @@ mod tests {
 
     #[test]
     fn url_encoding_keeps_slashes() {
-        assert_eq!(Encoding::Url.text("a/b c+d&ü\n.txt"), "a/b%20c%2Bd%26%C3%BC%0A.txt");
+        assert_eq!(
+            Encoding::Url.text("a/b c+d&ü\n.txt"),
+            "a/b%20c%2Bd%26%C3%BC%0A.txt"
+        );
         assert_eq!(Encoding::Plain.text("a b"), "a b");
     }
 

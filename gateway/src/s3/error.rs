@@ -10,7 +10,9 @@ use std::time::{Duration, UNIX_EPOCH};
 /// Turns an operation's error into S3's.
 pub(super) fn s3_error(error: OpError) -> S3Error {
     let code = code(&error);
-    let Some(message) = message(&error) else { return S3Error::new(code) };
+    let Some(message) = message(&error) else {
+        return S3Error::new(code);
+    };
     let mut answer = S3Error::with_message(code, message);
     match error {
         OpError::NotModified { etag, modified_ms } => {
@@ -143,7 +145,9 @@ fn message(error: &OpError) -> Option<String> {
         }
         OpError::BodyMalformed => "The request contained malformed chunks or trailing headers.",
         OpError::BadDigest(what) => {
-            return Some(format!("The {what} you specified did not match what we received."));
+            return Some(format!(
+                "The {what} you specified did not match what we received."
+            ));
         }
         OpError::InvalidDigest => "The Content-MD5 you specified is not valid.",
         OpError::MetadataTooLarge => {
@@ -181,5 +185,7 @@ pub(super) fn timestamp(time_ms: u64) -> Timestamp {
 fn http_date(time_ms: u64) -> String {
     let mut text = Vec::new();
     let written = timestamp(time_ms).format(TimestampFormat::HttpDate, &mut text);
-    written.map(|()| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default()
+    written
+        .map(|()| String::from_utf8_lossy(&text).into_owned())
+        .unwrap_or_default()
 }

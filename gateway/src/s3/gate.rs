@@ -37,7 +37,10 @@ struct Scope {
 pub fn check(head: &Parts, region: &str) -> Result<Framing, S3Error> {
     let query = query_pairs(head.uri.query().unwrap_or_default());
     let in_query = |name: &str| query.iter().any(|(found, _)| found == name);
-    let authorization = head.headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
+    let authorization = head
+        .headers
+        .get(header::AUTHORIZATION)
+        .map(|value| value.as_bytes());
 
     if is_form(head) {
         return Err(error(S3ErrorCode::NotImplemented, "POST uploads by form"));
@@ -50,7 +53,9 @@ pub fn check(head: &Parts, region: &str) -> Result<Framing, S3Error> {
              AWS4-HMAC-SHA256.",
         ));
     }
-    let presigned = query.iter().any(|(name, _)| name.starts_with("X-Amz-Signature"));
+    let presigned = query
+        .iter()
+        .any(|(name, _)| name.starts_with("X-Amz-Signature"));
     if presigned && authorization.is_some() {
         return Err(error(
             S3ErrorCode::InvalidArgument,
@@ -59,7 +64,10 @@ pub fn check(head: &Parts, region: &str) -> Result<Framing, S3Error> {
         ));
     }
     if head.headers.get_all(header::AUTHORIZATION).iter().count() > 1 {
-        return Err(error(S3ErrorCode::InvalidArgument, "Only one auth mechanism allowed"));
+        return Err(error(
+            S3ErrorCode::InvalidArgument,
+            "Only one auth mechanism allowed",
+        ));
     }
     let scope = if presigned {
         check_lifetime(&query)?;
@@ -80,9 +88,16 @@ pub fn check(head: &Parts, region: &str) -> Result<Framing, S3Error> {
 /// serves the whole object then.
 #[must_use]
 pub fn drops_range(head: &Parts) -> bool {
-    let Some(range) = head.headers.get(header::RANGE) else { return false };
-    let readable = range.to_str().is_ok_and(|text| s3s::dto::Range::parse(text).is_ok());
-    let text = head.headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
+    let Some(range) = head.headers.get(header::RANGE) else {
+        return false;
+    };
+    let readable = range
+        .to_str()
+        .is_ok_and(|text| s3s::dto::Range::parse(text).is_ok());
+    let text = head
+        .headers
+        .get(header::AUTHORIZATION)
+        .map(|value| value.as_bytes());
     let signed = text
         .and_then(|text| header_scope(text).ok())
         .is_some_and(|scope| scope.signed_headers.iter().any(|name| name == "range"));
@@ -94,11 +109,15 @@ pub fn drops_range(head: &Parts) -> bool {
 }
 
 fn is_form(head: &Parts) -> bool {
-    let kind = head.headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes());
+    let kind = head
+        .headers
+        .get(header::CONTENT_TYPE)
+        .map(|value| value.as_bytes());
     let form = b"multipart/form-data";
     head.method == Method::POST
         && kind.is_some_and(|kind| {
-            kind.get(..form.len()).is_some_and(|start| start.eq_ignore_ascii_case(form))
+            kind.get(..form.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(form))
         })
 }
 
@@ -131,25 +150,42 @@ fn query_scope(query: &[(String, String)]) -> Result<Scope, S3Error> {
 }
 
 fn header_scope(authorization: &[u8]) -> Result<Scope, S3Error> {
-    let malformed =
-        || error(S3ErrorCode::AuthorizationHeaderMalformed, "The authorization header is malformed");
+    let malformed = || {
+        error(
+            S3ErrorCode::AuthorizationHeaderMalformed,
+            "The authorization header is malformed",
+        )
+    };
     let text = std::str::from_utf8(authorization).map_err(|_| malformed())?;
-    let Some((algorithm, fields)) = text.split_once(' ') else { return Err(malformed()) };
+    let Some((algorithm, fields)) = text.split_once(' ') else {
+        return Err(malformed());
+    };
     match algorithm {
         "AWS4-HMAC-SHA256" => {}
         "AWS4-ECDSA-P256-SHA256" => {
             return Err(error(S3ErrorCode::NotImplemented, "AWS4-ECDSA-P256-SHA256"));
         }
-        _ => return Err(error(S3ErrorCode::InvalidArgument, "Unsupported Authorization Type")),
+        _ => {
+            return Err(error(
+                S3ErrorCode::InvalidArgument,
+                "Unsupported Authorization Type",
+            ));
+        }
     }
     let field = |name: &str| {
         let named = |part: &'_ str| {
-            part.trim().strip_prefix(name).and_then(|rest| rest.strip_prefix('=')).map(str::to_owned)
+            part.trim()
+                .strip_prefix(name)
+                .and_then(|rest| rest.strip_prefix('='))
+                .map(str::to_owned)
         };
         fields.split(',').find_map(named)
     };
     let (credential, signed) = (field("Credential"), field("SignedHeaders"));
-    credential.zip(signed).and_then(|(credential, signed)| scope(&credential, &signed)).ok_or_else(malformed)
+    credential
+        .zip(signed)
+        .and_then(|(credential, signed)| scope(&credential, &signed))
+        .ok_or_else(malformed)
 }
 
 fn scope(credential: &str, signed: &str) -> Option<Scope> {
@@ -171,7 +207,10 @@ fn check_scope(scope: &Scope, region: &str, presigned: bool) -> Result<(), S3Err
             "Error parsing the X-Amz-Credential parameter",
         )
     } else {
-        (S3ErrorCode::AuthorizationHeaderMalformed, "The authorization header is malformed")
+        (
+            S3ErrorCode::AuthorizationHeaderMalformed,
+            "The authorization header is malformed",
+        )
     };
     if scope.service != "s3" {
         let text = format!("{subject}; incorrect service. This endpoint belongs to \"s3\".");
@@ -188,9 +227,10 @@ fn check_signed(scope: &Scope, headers: &HeaderMap) -> Result<(), S3Error> {
     let is_signed = |name: &str| scope.signed_headers.iter().any(|signed| signed == name);
     // The hash of the body is part of what is signed, or only restricts what may be sent.
     let must_be = |name: &str| name.starts_with("x-amz-") && name != "x-amz-content-sha256";
-    let unsigned = headers.keys().map(|name| name.as_str()).find(|name| {
-        must_be(name) && !is_signed(name)
-    });
+    let unsigned = headers
+        .keys()
+        .map(|name| name.as_str())
+        .find(|name| must_be(name) && !is_signed(name));
     if unsigned.is_some() || !is_signed("host") {
         return Err(error(
             S3ErrorCode::AccessDenied,
@@ -201,7 +241,9 @@ fn check_signed(scope: &Scope, headers: &HeaderMap) -> Result<(), S3Error> {
 }
 
 fn framing(headers: &HeaderMap) -> Framing {
-    let kind = headers.get("x-amz-content-sha256").map(|value| value.as_bytes());
+    let kind = headers
+        .get("x-amz-content-sha256")
+        .map(|value| value.as_bytes());
     match kind {
         Some(b"STREAMING-UNSIGNED-PAYLOAD-TRAILER") => Framing::UnsignedChunks,
         Some(kind) if kind.starts_with(b"STREAMING-") => Framing::SignedChunks,
@@ -210,7 +252,10 @@ fn framing(headers: &HeaderMap) -> Framing {
 }
 
 fn value<'q>(query: &'q [(String, String)], name: &str) -> Option<&'q str> {
-    query.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
+    query
+        .iter()
+        .find(|(found, _)| found == name)
+        .map(|(_, value)| value.as_str())
 }
 
 fn query_pairs(query: &str) -> Vec<(String, String)> {
@@ -218,14 +263,20 @@ fn query_pairs(query: &str) -> Vec<(String, String)> {
         let (name, value) = text.split_once('=').unwrap_or((text, ""));
         (percent_decoded(name), percent_decoded(value))
     };
-    query.split('&').filter(|text| !text.is_empty()).map(pair).collect()
+    query
+        .split('&')
+        .filter(|text| !text.is_empty())
+        .map(pair)
+        .collect()
 }
 
 fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, after)) = rest.split_first() {
-        let hex = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        let hex = after
+            .get(..2)
+            .and_then(|digits| std::str::from_utf8(digits).ok());
         let decoded = hex.and_then(|digits| u8::from_str_radix(digits, 16).ok());
         match (first, decoded) {
             (b'%', Some(byte)) => {

@@ -6,7 +6,9 @@ const GOOD: &str = "AWS4-HMAC-SHA256 Credential=AK/20260101/us-east-1/s3/aws4_re
 
 fn code(request: http::request::Builder) -> Option<String> {
     let (head, ()) = request.body(()).unwrap().into_parts();
-    check(&head, "us-east-1").err().map(|error| error.code().as_str().to_owned())
+    check(&head, "us-east-1")
+        .err()
+        .map(|error| error.code().as_str().to_owned())
 }
 
 fn get(uri: &str) -> http::request::Builder {
@@ -16,8 +18,19 @@ fn get(uri: &str) -> http::request::Builder {
 #[test]
 fn signed_requests_pass() {
     assert_eq!(code(get("/b/k").header("authorization", GOOD)), None);
-    assert_eq!(code(get("/b/k").header("authorization", GOOD).header("x-amz-date", "x")), None);
-    assert_eq!(code(get("/b/k")), None, "anonymous: refused by the access check");
+    assert_eq!(
+        code(
+            get("/b/k")
+                .header("authorization", GOOD)
+                .header("x-amz-date", "x")
+        ),
+        None
+    );
+    assert_eq!(
+        code(get("/b/k")),
+        None,
+        "anonymous: refused by the access check"
+    );
     let compact = GOOD.replace(", ", ",");
     assert_eq!(code(get("/b/k").header("authorization", compact)), None);
 }
@@ -25,12 +38,29 @@ fn signed_requests_pass() {
 #[test]
 fn other_mechanisms_are_refused() {
     let check = |request, expected: &str| assert_eq!(code(request).as_deref(), Some(expected));
-    check(get("/b").header("authorization", "AWS AK:sig"), "InvalidRequest");
-    check(get("/b?AWSAccessKeyId=a&Expires=1&Signature=b"), "InvalidRequest");
-    check(get("/b").header("authorization", "Bearer x"), "InvalidArgument");
-    check(get("/b").header("authorization", "nonsense"), "AuthorizationHeaderMalformed");
-    check(get("/b?X-Amz-Signature=1").header("authorization", GOOD), "InvalidArgument");
-    let twice = get("/b").header("authorization", GOOD).header("authorization", GOOD);
+    check(
+        get("/b").header("authorization", "AWS AK:sig"),
+        "InvalidRequest",
+    );
+    check(
+        get("/b?AWSAccessKeyId=a&Expires=1&Signature=b"),
+        "InvalidRequest",
+    );
+    check(
+        get("/b").header("authorization", "Bearer x"),
+        "InvalidArgument",
+    );
+    check(
+        get("/b").header("authorization", "nonsense"),
+        "AuthorizationHeaderMalformed",
+    );
+    check(
+        get("/b?X-Amz-Signature=1").header("authorization", GOOD),
+        "InvalidArgument",
+    );
+    let twice = get("/b")
+        .header("authorization", GOOD)
+        .header("authorization", GOOD);
     check(twice, "InvalidArgument");
     let form = Request::post("/b").header("content-type", "Multipart/Form-Data; boundary=x");
     check(form, "NotImplemented");
@@ -40,7 +70,11 @@ fn other_mechanisms_are_refused() {
 fn scope_must_be_ours() {
     let check = |from: &str, to: &str| {
         let code = code(get("/b").header("authorization", GOOD.replace(from, to)));
-        assert_eq!(code.as_deref(), Some("AuthorizationHeaderMalformed"), "{to}");
+        assert_eq!(
+            code.as_deref(),
+            Some("AuthorizationHeaderMalformed"),
+            "{to}"
+        );
     };
     check("us-east-1", "eu-west-1");
     check("/s3/", "/sts/");
@@ -73,7 +107,11 @@ fn presigned_urls_live_a_week_at_most() {
     assert_eq!(url("604800", "us-east-1"), None);
     for bad in ["604801", "-1", "x", "99999999999999999999"] {
         let code = url(bad, "us-east-1");
-        assert_eq!(code.as_deref(), Some("AuthorizationQueryParametersError"), "{bad}");
+        assert_eq!(
+            code.as_deref(),
+            Some("AuthorizationQueryParametersError"),
+            "{bad}"
+        );
     }
     let other = url("60", "eu-west-1");
     assert_eq!(other.as_deref(), Some("AuthorizationQueryParametersError"));
@@ -86,15 +124,26 @@ fn framing_follows_the_hash_header() {
         check(&request.body(()).unwrap().into_parts().0, "us-east-1").unwrap()
     };
     assert_eq!(framing("UNSIGNED-PAYLOAD"), Framing::Plain);
-    assert_eq!(framing("STREAMING-UNSIGNED-PAYLOAD-TRAILER"), Framing::UnsignedChunks);
-    assert_eq!(framing("STREAMING-AWS4-HMAC-SHA256-PAYLOAD"), Framing::SignedChunks);
-    assert_eq!(framing("STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"), Framing::SignedChunks);
+    assert_eq!(
+        framing("STREAMING-UNSIGNED-PAYLOAD-TRAILER"),
+        Framing::UnsignedChunks
+    );
+    assert_eq!(
+        framing("STREAMING-AWS4-HMAC-SHA256-PAYLOAD"),
+        Framing::SignedChunks
+    );
+    assert_eq!(
+        framing("STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"),
+        Framing::SignedChunks
+    );
 }
 
 #[test]
 fn only_unsigned_nonsense_ranges_are_dropped() {
     let dropped = |range: &str, authorization: String| {
-        let request = get("/b/k").header("range", range).header("authorization", authorization);
+        let request = get("/b/k")
+            .header("range", range)
+            .header("authorization", authorization);
         drops_range(&request.body(()).unwrap().into_parts().0)
     };
     assert!(dropped("bytes=5-2", GOOD.to_owned()));

@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep};
 
 /// Largest body of a request that is read whole, such as the XML of a completion.
-pub const XML_BYTES_MAX: usize = 8 * 1024 * 1024;
+pub const XML_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Why a body broke off: set once, by whoever saw it first.
 #[derive(Clone, Debug, Default)]
@@ -86,10 +86,20 @@ impl Claimed {
             return None;
         }
         // A completion's checksum headers speak of the object, not of its XML.
-        let completes = head.uri.query().is_some_and(|query| query.contains("uploadId="));
-        let checksums = if completes { Vec::new() } else { checksum_headers(&head.headers) };
+        let completes = head
+            .uri
+            .query()
+            .is_some_and(|query| query.contains("uploadId="));
+        let checksums = if completes {
+            Vec::new()
+        } else {
+            checksum_headers(&head.headers)
+        };
         let text = |name: &str| {
-            head.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+            head.headers
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+                .map(str::to_owned)
         };
         Some(Self {
             body: BytesMut::new(),
@@ -135,6 +145,8 @@ pub struct Guarded<B> {
     inner: B,
     idle: Duration,
     timer: Pin<Box<Sleep>>,
+    /// Somebody waits for the next bytes, and the timer runs.
+    waiting: bool,
     claimed: Option<Claimed>,
     verdict: Verdict,
     ended: bool,
@@ -152,31 +164,42 @@ where
             let frame = match Pin::new(&mut self.inner).poll_frame(cx) {
                 Poll::Ready(frame) => frame,
                 Poll::Pending => {
+                    // Time counts while somebody waits, not while the body is not asked for.
+                    if !self.waiting {
+                        self.waiting = true;
+                        let deadline = Instant::now() + self.idle;
+                        self.timer.as_mut().reset(deadline);
+                    }
                     ready!(self.timer.as_mut().poll(cx));
                     return self.fail(Cause::Body(BodyError::Timeout));
                 }
             };
-            // Time counts from the moment that somebody waits, not while the body is not asked.
-            let next = Instant::now() + self.idle;
-            self.timer.as_mut().reset(next);
+            self.waiting = false;
             match frame {
                 Some(Ok(frame)) => {
-                    let Ok(bytes) = frame.into_data() else { continue };
+                    let Ok(bytes) = frame.into_data() else {
+                        continue;
+                    };
                     if let Some(claimed) = &mut self.claimed {
                         if claimed.body.len() + bytes.len() > XML_BYTES_MAX {
                             return self.fail(Cause::Body(BodyError::Malformed));
                         }
+                        // Held back until it is checked: s3s reads it whole in any case.
                         claimed.body.extend_from_slice(&bytes);
+                        continue;
                     }
                     return Poll::Ready(Some(Ok(bytes)));
                 }
                 Some(Err(_)) => return self.fail(Cause::Body(BodyError::Incomplete)),
                 None => {
                     self.ended = true;
-                    let found = self.claimed.take().and_then(|claimed| claimed.check());
-                    return match found {
+                    let Some(claimed) = self.claimed.take() else {
+                        return Poll::Ready(None);
+                    };
+                    return match claimed.check() {
                         Some(cause) => self.fail(cause),
-                        None => Poll::Ready(None),
+                        None if claimed.body.is_empty() => Poll::Ready(None),
+                        None => Poll::Ready(Some(Ok(claimed.body.freeze()))),
                     };
                 }
             }
@@ -256,6 +279,7 @@ where
         inner: body,
         idle,
         timer: Box::pin(sleep(idle)),
+        waiting: false,
         claimed: Claimed::of(head, framing),
         verdict: verdict.clone(),
         ended: false,

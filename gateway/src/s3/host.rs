@@ -14,8 +14,11 @@ impl BaseDomains {
     /// Takes the names; upper case and a port are ignored.
     #[must_use]
     pub fn new(domains: &[String]) -> Self {
-        let mut domains: Vec<String> =
-            domains.iter().map(|domain| bare(domain)).filter(|name| !name.is_empty()).collect();
+        let mut domains: Vec<String> = domains
+            .iter()
+            .map(|domain| bare(domain))
+            .filter(|name| !name.is_empty())
+            .collect();
         // The longest first, so that of two nested names the inner one is found.
         domains.sort_by_key(|domain| std::cmp::Reverse(domain.len()));
         Self { domains }
@@ -64,7 +67,10 @@ mod tests {
         let bucket = |host: &str| domains.bucket(host);
         assert_eq!(bucket("s3.example.org"), None);
         assert_eq!(bucket("photos.s3.example.org").as_deref(), Some("photos"));
-        assert_eq!(bucket("My.Photos.S3.Example.org:8443").as_deref(), Some("my.photos"));
+        assert_eq!(
+            bucket("My.Photos.S3.Example.org:8443").as_deref(),
+            Some("my.photos")
+        );
         assert_eq!(bucket("photos.localhost").as_deref(), Some("photos"));
         assert_eq!(bucket("evils3.example.org"), None);
         assert_eq!(bucket("gateway-7.cluster.local"), None);

@@ -21,7 +21,9 @@ pub(super) async fn objects(
     api: &Api,
     request: S3Request<ListObjectsInput>,
 ) -> S3Result<S3Response<ListObjectsOutput>> {
-    let caller = api.caller_of(&request, request.input.expected_bucket_owner.as_ref()).await?;
+    let caller = api
+        .caller_of(&request, request.input.expected_bucket_owner.as_ref())
+        .await?;
     let input = request.input;
     let encoding = Encoding::parse(input.encoding_type.as_ref())?;
     let max = count("max-keys", input.max_keys, PAGE_MAX)?.min(PAGE_MAX);
@@ -34,7 +36,10 @@ pub(super) async fn objects(
     };
     let page = api.store.list(caller, wish).await.map_err(s3_error)?;
     let encoded = |text: String| encoding.text(&text);
-    let folded = input.delimiter.as_ref().is_some_and(|delimiter| !delimiter.is_empty());
+    let folded = input
+        .delimiter
+        .as_ref()
+        .is_some_and(|delimiter| !delimiter.is_empty());
     let (contents, common_prefixes) = shown(&page, encoding, Some(caller));
     Ok(S3Response::new(ListObjectsOutput {
         name: Some(input.bucket),
@@ -56,7 +61,9 @@ pub(super) async fn objects_v2(
     api: &Api,
     request: S3Request<ListObjectsV2Input>,
 ) -> S3Result<S3Response<ListObjectsV2Output>> {
-    let caller = api.caller_of(&request, request.input.expected_bucket_owner.as_ref()).await?;
+    let caller = api
+        .caller_of(&request, request.input.expected_bucket_owner.as_ref())
+        .await?;
     let input = request.input;
     let encoding = Encoding::parse(input.encoding_type.as_ref())?;
     let max = count("max-keys", input.max_keys, PAGE_MAX)?.min(PAGE_MAX);
@@ -96,7 +103,9 @@ pub(super) async fn parts(
     api: &Api,
     request: S3Request<ListPartsInput>,
 ) -> S3Result<S3Response<ListPartsOutput>> {
-    let caller = api.caller_of(&request, request.input.expected_bucket_owner.as_ref()).await?;
+    let caller = api
+        .caller_of(&request, request.input.expected_bucket_owner.as_ref())
+        .await?;
     let input = request.input;
     let max = count("max-parts", input.max_parts, PAGE_MAX)?.min(PAGE_MAX);
     let after = count("part-number-marker", input.part_number_marker, 0)?;
@@ -105,7 +114,11 @@ pub(super) async fn parts(
         key: input.key.clone(),
         upload: input.upload_id.clone(),
     };
-    let page = api.store.list_parts(caller, &name, after, max).await.map_err(s3_error)?;
+    let page = api
+        .store
+        .list_parts(caller, &name, after, max)
+        .await
+        .map_err(s3_error)?;
     let last = page.parts.last().map_or(after, |part| part.number);
     let algorithm = page.checksum.map(|(algorithm, _)| algorithm);
     Ok(S3Response::new(ListPartsOutput {
@@ -131,7 +144,9 @@ pub(super) async fn uploads(
     api: &Api,
     request: S3Request<ListMultipartUploadsInput>,
 ) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
-    let caller = api.caller_of(&request, request.input.expected_bucket_owner.as_ref()).await?;
+    let caller = api
+        .caller_of(&request, request.input.expected_bucket_owner.as_ref())
+        .await?;
     let input = request.input;
     let encoding = Encoding::parse(input.encoding_type.as_ref())?;
     let max = count("max-uploads", input.max_uploads, PAGE_MAX)?.min(PAGE_MAX);
@@ -143,7 +158,11 @@ pub(super) async fn uploads(
         upload_marker: input.upload_id_marker.clone().unwrap_or_default(),
         max,
     };
-    let page = api.store.list_uploads(caller, wish).await.map_err(s3_error)?;
+    let page = api
+        .store
+        .list_uploads(caller, wish)
+        .await
+        .map_err(s3_error)?;
     let encoded = |text: String| encoding.text(&text);
     let upload = |upload: ListedUpload| MultipartUpload {
         initiated: moment(upload.created_ms),
@@ -180,7 +199,12 @@ fn shown(
 ) -> (Vec<Object>, Vec<CommonPrefix>) {
     let object = |object: &ListedObject| Object {
         checksum_algorithm: Some(
-            object.checksum_algorithms.iter().cloned().map(ChecksumAlgorithm::from).collect(),
+            object
+                .checksum_algorithms
+                .iter()
+                .cloned()
+                .map(ChecksumAlgorithm::from)
+                .collect(),
         ),
         checksum_type: checksum_type(object.checksum_type),
         e_tag: etag(&object.etag),
@@ -189,14 +213,18 @@ fn shown(
         owner: shown_owner.and_then(owner),
         restore_status: None,
         size: size(object.size),
-        storage_class: Some(ObjectStorageClass::from_static(ObjectStorageClass::STANDARD)),
+        storage_class: Some(ObjectStorageClass::from_static(
+            ObjectStorageClass::STANDARD,
+        )),
     };
     let contents = page.objects.iter().map(object).collect();
     (contents, prefixes(&page.common_prefixes, encoding))
 }
 
 fn prefixes(prefixes: &[String], encoding: Encoding) -> Vec<CommonPrefix> {
-    let prefix = |prefix: &String| CommonPrefix { prefix: Some(encoding.text(prefix)) };
+    let prefix = |prefix: &String| CommonPrefix {
+        prefix: Some(encoding.text(prefix)),
+    };
     prefixes.iter().map(prefix).collect()
 }
 

@@ -31,5 +31,4 @@ pub use service::{Face, FaceParts};
 pub const LOG_DIRECTIVE: &str = "s3s=off";
 
 #[cfg(test)]
-#[path = "tests/mod.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -7,9 +7,7 @@ use super::convert::{
 };
 use super::error::s3_error;
 use super::guard::{Verdict, body_error};
-use super::refuse::{
-    not_implemented, refuse_fields, refuse_for_new_objects, refuse_foreign_keys,
-};
+use super::refuse::{not_implemented, refuse_fields, refuse_for_new_objects, refuse_foreign_keys};
 use crate::ops::checksum::{Algorithm, Claims, Value, parse_content_md5};
 use crate::ops::conditions::{EtagMatch, ReadConditions, WriteConditions};
 use crate::ops::names::stored_content_encoding;
@@ -64,10 +62,15 @@ pub(super) async fn put(
         bucket: input.bucket,
         key: input.key,
         body,
-        description: Description { headers, user_metadata: user_metadata(input.metadata) },
+        description: Description {
+            headers,
+            user_metadata: user_metadata(input.metadata),
+        },
         conditions,
     };
-    let written = Box::pin(api.store.put(caller, put)).await.map_err(s3_error)?;
+    let written = Box::pin(api.store.put(caller, put))
+        .await
+        .map_err(s3_error)?;
     let mut output = PutObjectOutput {
         e_tag: etag(&written.etag),
         server_side_encryption: encryption(),
@@ -82,7 +85,9 @@ pub(super) async fn copy(
     api: &Api,
     request: S3Request<CopyObjectInput>,
 ) -> S3Result<S3Response<CopyObjectOutput>> {
-    let caller = api.caller_of(&request, request.input.expected_bucket_owner.as_ref()).await?;
+    let caller = api
+        .caller_of(&request, request.input.expected_bucket_owner.as_ref())
+        .await?;
     let conditions = WriteConditions {
         if_match: header_match(&request.headers, "if-match")?,
         if_none_match: header_match(&request.headers, "if-none-match")?,
@@ -94,7 +99,11 @@ pub(super) async fn copy(
         copy_source_sse_customer_algorithm => "SSE-C",
         copy_source_sse_customer_key => "SSE-C",
     });
-    let replaces = match input.metadata_directive.as_ref().map(MetadataDirective::as_str) {
+    let replaces = match input
+        .metadata_directive
+        .as_ref()
+        .map(MetadataDirective::as_str)
+    {
         None | Some(MetadataDirective::COPY) => false,
         Some(MetadataDirective::REPLACE) => true,
         Some(_) => return Err(invalid_argument("Unknown metadata directive.")),
@@ -109,7 +118,10 @@ pub(super) async fn copy(
     };
     let metadata = if replaces {
         let user_metadata = user_metadata(input.metadata);
-        MetadataSource::Replaced(Description { headers, user_metadata })
+        MetadataSource::Replaced(Description {
+            headers,
+            user_metadata,
+        })
     } else {
         MetadataSource::Copied
     };
@@ -126,7 +138,9 @@ pub(super) async fn copy(
         metadata,
         conditions,
     };
-    let written = Box::pin(api.store.copy(caller, &copy)).await.map_err(s3_error)?;
+    let written = Box::pin(api.store.copy(caller, &copy))
+        .await
+        .map_err(s3_error)?;
     let mut result = CopyObjectResult {
         e_tag: etag(&written.etag),
         last_modified: moment(written.modified_ms),
@@ -145,7 +159,9 @@ pub(super) async fn delete(
     api: &Api,
     request: S3Request<DeleteObjectInput>,
 ) -> S3Result<S3Response<DeleteObjectOutput>> {
-    let caller = api.caller_of(&request, request.input.expected_bucket_owner.as_ref()).await?;
+    let caller = api
+        .caller_of(&request, request.input.expected_bucket_owner.as_ref())
+        .await?;
     let input = request.input;
     refuse_fields!(input, {
         if_match_last_modified_time => "x-amz-if-match-last-modified-time",
@@ -156,7 +172,10 @@ pub(super) async fn delete(
         version: input.version_id,
         if_match: etag_match(input.if_match),
     };
-    api.store.delete(caller, &input.bucket, &one).await.map_err(s3_error)?;
+    api.store
+        .delete(caller, &input.bucket, &one)
+        .await
+        .map_err(s3_error)?;
     Ok(S3Response::new(DeleteObjectOutput::default()))
 }
 
@@ -164,8 +183,14 @@ pub(super) async fn delete_many(
     api: &Api,
     request: S3Request<DeleteObjectsInput>,
 ) -> S3Result<S3Response<DeleteObjectsOutput>> {
-    let caller = api.caller_of(&request, request.input.expected_bucket_owner.as_ref()).await?;
-    let DeleteObjectsInput { bucket, delete: Delete { objects, quiet }, .. } = request.input;
+    let caller = api
+        .caller_of(&request, request.input.expected_bucket_owner.as_ref())
+        .await?;
+    let DeleteObjectsInput {
+        bucket,
+        delete: Delete { objects, quiet },
+        ..
+    } = request.input;
     if objects.is_empty() || objects.len() > DELETES_MAX {
         return Err(S3Error::with_message(
             S3ErrorCode::MalformedXML,
@@ -173,7 +198,10 @@ pub(super) async fn delete_many(
              schema",
         ));
     }
-    api.store.head_bucket(caller, &bucket).await.map_err(s3_error)?;
+    api.store
+        .head_bucket(caller, &bucket)
+        .await
+        .map_err(s3_error)?;
     let done: Vec<_> = stream::iter(objects)
         .map(|object| delete_one(api, caller, &bucket, object))
         .buffered(DELETES_AT_ONCE)
@@ -186,7 +214,11 @@ pub(super) async fn delete_many(
             Err(error) => errors.push(error),
         }
     }
-    let deleted = if quiet.unwrap_or(false) { Vec::new() } else { deleted };
+    let deleted = if quiet.unwrap_or(false) {
+        Vec::new()
+    } else {
+        deleted
+    };
     Ok(S3Response::new(DeleteObjectsOutput {
         deleted: Some(deleted),
         errors: Some(errors),
@@ -200,7 +232,13 @@ async fn delete_one(
     bucket: &str,
     object: ObjectIdentifier,
 ) -> Result<DeletedObject, dto::Error> {
-    let ObjectIdentifier { e_tag, key, last_modified_time, size, version_id } = object;
+    let ObjectIdentifier {
+        e_tag,
+        key,
+        last_modified_time,
+        size,
+        version_id,
+    } = object;
     let outcome = if last_modified_time.is_some() || size.is_some() {
         Err(OpError::NotImplemented("deleting by time or size"))
     } else {
@@ -212,9 +250,11 @@ async fn delete_one(
         api.store.delete(caller, bucket, &one).await
     };
     match outcome {
-        Ok(()) => {
-            Ok(DeletedObject { key: Some(key), version_id, ..DeletedObject::default() })
-        }
+        Ok(()) => Ok(DeletedObject {
+            key: Some(key),
+            version_id,
+            ..DeletedObject::default()
+        }),
         Err(error) => {
             let error = s3_error(error);
             Err(dto::Error {
@@ -233,7 +273,11 @@ pub(super) fn copy_source(
     conditions: ReadConditions,
 ) -> S3Result<CopySource> {
     match source {
-        dto::CopySource::Bucket { bucket, key, version_id } => Ok(CopySource {
+        dto::CopySource::Bucket {
+            bucket,
+            key,
+            version_id,
+        } => Ok(CopySource {
             bucket: bucket.into(),
             key: key.into(),
             version: version_id.map(String::from),
@@ -247,7 +291,9 @@ pub(super) fn copy_source(
 
 /// Reads a condition that s3s does not know for this operation.
 fn header_match(headers: &HeaderMap, name: &str) -> S3Result<Option<EtagMatch>> {
-    let Some(value) = headers.get(name) else { return Ok(None) };
+    let Some(value) = headers.get(name) else {
+        return Ok(None);
+    };
     let condition = ETagCondition::parse_http_header(value.as_bytes())
         .map_err(|_| invalid_argument("A precondition header is not an ETag."))?;
     Ok(etag_match(Some(condition)))
@@ -306,8 +352,14 @@ fn header_algorithm(headers: &HeaderMap) -> Option<ChecksumAlgorithm> {
 fn trailer(headers: &HeaderMap, handle: Option<TrailingHeaders>) -> S3Result<Option<Trailer>> {
     let mut algorithms = Vec::new();
     for value in headers.get_all("x-amz-trailer") {
-        let names = value.to_str().map_err(|_| s3_error(OpError::BodyMalformed))?;
-        for name in names.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        let names = value
+            .to_str()
+            .map_err(|_| s3_error(OpError::BodyMalformed))?;
+        for name in names
+            .split(',')
+            .map(str::trim)
+            .filter(|name| !name.is_empty())
+        {
             // Others carry nothing that is kept.
             algorithms.extend(Algorithm::of_header(name));
         }
@@ -324,12 +376,17 @@ fn trailer(headers: &HeaderMap, handle: Option<TrailingHeaders>) -> S3Result<Opt
     let take = move || {
         let headers = handle.take().ok_or(OpError::BodyMalformed)?;
         let value = |algorithm: Algorithm| {
-            let text = headers.get(algorithm.header()).and_then(|value| value.to_str().ok());
+            let text = headers
+                .get(algorithm.header())
+                .and_then(|value| value.to_str().ok());
             Value::parse(algorithm, text.ok_or(OpError::BodyMalformed)?)
         };
         announced.into_iter().map(value).collect()
     };
-    Ok(Some(Trailer { algorithms, take: Box::new(take) }))
+    Ok(Some(Trailer {
+        algorithms,
+        take: Box::new(take),
+    }))
 }
 
 pub(super) fn refuse_keys_of_part(input: &UploadPartInput) -> S3Result<()> {

@@ -12,7 +12,6 @@ use super::refuse::refuse_foreign_keys;
 use crate::ops::conditions::ReadConditions;
 use crate::ops::{Found, GetOutput, GetRequest, PartInfo};
 use futures::TryStreamExt;
-use http::StatusCode;
 use http_body::Frame;
 use http_body_util::StreamBody;
 use megalith_crypto::manifest::Checksum as SealedChecksum;
@@ -42,8 +41,14 @@ macro_rules! get_request {
 macro_rules! describe {
     ($kind:ident, $got:expr, $asked_part:expr, $checksums:expr) => {{
         let headers = $got.found.manifest.headers.clone();
-        let shown = if $checksums { shown_checksums(&$got, $asked_part) } else { Vec::new() };
-        let content_type = headers.content_type.unwrap_or_else(|| DEFAULT_CONTENT_TYPE.to_owned());
+        let shown = if $checksums {
+            shown_checksums(&$got, $asked_part)
+        } else {
+            Vec::new()
+        };
+        let content_type = headers
+            .content_type
+            .unwrap_or_else(|| DEFAULT_CONTENT_TYPE.to_owned());
         let mut output = $kind {
             accept_ranges: Some("bytes".to_owned()),
             cache_control: headers.cache_control,
@@ -71,13 +76,17 @@ pub(super) async fn get(
     api: &Api,
     request: S3Request<GetObjectInput>,
 ) -> S3Result<S3Response<GetObjectOutput>> {
-    let caller = api.caller_of(&request, request.input.expected_bucket_owner.as_ref()).await?;
+    let caller = api
+        .caller_of(&request, request.input.expected_bucket_owner.as_ref())
+        .await?;
     let input = request.input;
     refuse_foreign_keys!(input);
     let with_checksums = wants_checksums(input.checksum_mode.as_ref());
     let wish = get_request!(input);
     let part = wish.part_number;
-    let mut got = Box::pin(api.store.get(caller, &wish)).await.map_err(s3_error)?;
+    let mut got = Box::pin(api.store.get(caller, &wish))
+        .await
+        .map_err(s3_error)?;
     let body = got.body.take();
     let mut output = describe!(GetObjectOutput, got, part, with_checksums);
     output.body = body.map(|plaintext| {
@@ -88,14 +97,16 @@ pub(super) async fn get(
         let frames = plaintext.map_err(log).map_ok(Frame::data);
         StreamingBlob::from(s3s::Body::http_body_unsync(StreamBody::new(frames)))
     });
-    Ok(answer(output, got.partial))
+    Ok(S3Response::new(output))
 }
 
 pub(super) async fn head(
     api: &Api,
     request: S3Request<HeadObjectInput>,
 ) -> S3Result<S3Response<HeadObjectOutput>> {
-    let caller = api.caller_of(&request, request.input.expected_bucket_owner.as_ref()).await?;
+    let caller = api
+        .caller_of(&request, request.input.expected_bucket_owner.as_ref())
+        .await?;
     let input = request.input;
     refuse_foreign_keys!(input);
     let with_checksums = wants_checksums(input.checksum_mode.as_ref());
@@ -103,16 +114,28 @@ pub(super) async fn head(
     let part = wish.part_number;
     let got = api.store.head(caller, &wish).await.map_err(s3_error)?;
     let output = describe!(HeadObjectOutput, got, part, with_checksums);
-    Ok(answer(output, got.partial))
+    Ok(S3Response::new(output))
 }
 
 pub(super) async fn acl(
     api: &Api,
     request: S3Request<GetObjectAclInput>,
 ) -> S3Result<S3Response<GetObjectAclOutput>> {
-    let caller = api.caller_of(&request, request.input.expected_bucket_owner.as_ref()).await?;
-    let GetObjectAclInput { bucket, key, version_id: version, .. } = request.input;
-    let wish = GetRequest { bucket, key, version, ..GetRequest::default() };
+    let caller = api
+        .caller_of(&request, request.input.expected_bucket_owner.as_ref())
+        .await?;
+    let GetObjectAclInput {
+        bucket,
+        key,
+        version_id: version,
+        ..
+    } = request.input;
+    let wish = GetRequest {
+        bucket,
+        key,
+        version,
+        ..GetRequest::default()
+    };
     api.store.head(caller, &wish).await.map_err(s3_error)?;
     Ok(S3Response::new(GetObjectAclOutput {
         grants: Some(full_control(caller)),
@@ -125,12 +148,17 @@ pub(super) async fn attributes(
     api: &Api,
     request: S3Request<GetObjectAttributesInput>,
 ) -> S3Result<S3Response<GetObjectAttributesOutput>> {
-    let caller = api.caller_of(&request, request.input.expected_bucket_owner.as_ref()).await?;
+    let caller = api
+        .caller_of(&request, request.input.expected_bucket_owner.as_ref())
+        .await?;
     let input = request.input;
     refuse_foreign_keys!(input);
     // One header may hold several names.
-    let wishes: Vec<&str> =
-        input.object_attributes.iter().flat_map(|wish| wish.as_str().split(',')).collect();
+    let wishes: Vec<&str> = input
+        .object_attributes
+        .iter()
+        .flat_map(|wish| wish.as_str().split(','))
+        .collect();
     let wished = |name: &str| wishes.iter().any(|wish| wish.trim() == name);
     let wish = GetRequest {
         bucket: input.bucket,
@@ -146,15 +174,21 @@ pub(super) async fn attributes(
     };
     set_checksums!(checksum, checksums);
     let shows_checksum = wished(ObjectAttributes::CHECKSUM) && !checksums.is_empty();
-    let parts = found.parts().filter(|_| wished(ObjectAttributes::OBJECT_PARTS));
+    let parts = found
+        .parts()
+        .filter(|_| wished(ObjectAttributes::OBJECT_PARTS));
     Ok(S3Response::new(GetObjectAttributesOutput {
         checksum: shows_checksum.then_some(checksum),
-        e_tag: wished(ObjectAttributes::ETAG).then(|| etag(found.etag())).flatten(),
+        e_tag: wished(ObjectAttributes::ETAG)
+            .then(|| etag(found.etag()))
+            .flatten(),
         last_modified: moment(found.modified_ms),
         object_parts: parts
             .map(|parts| parts_page(parts, input.part_number_marker, input.max_parts))
             .transpose()?,
-        object_size: wished(ObjectAttributes::OBJECT_SIZE).then(|| size(found.size)).flatten(),
+        object_size: wished(ObjectAttributes::OBJECT_SIZE)
+            .then(|| size(found.size))
+            .flatten(),
         storage_class: wished(ObjectAttributes::STORAGE_CLASS)
             .then(|| StorageClass::from_static(StorageClass::STANDARD)),
         ..GetObjectAttributesOutput::default()
@@ -191,14 +225,6 @@ fn parts_page(
     })
 }
 
-fn answer<T>(output: T, partial: bool) -> S3Response<T> {
-    if partial {
-        S3Response::with_status(output, StatusCode::PARTIAL_CONTENT)
-    } else {
-        S3Response::new(output)
-    }
-}
-
 fn wants_checksums(mode: Option<&ChecksumMode>) -> bool {
     mode.is_some_and(|mode| mode.as_str() == ChecksumMode::ENABLED)
 }
@@ -220,8 +246,14 @@ fn shown_checksums(got: &GetOutput, part: Option<u32>) -> Vec<SealedChecksum> {
 
 fn content_range(got: &GetOutput) -> Option<String> {
     // An empty part of an empty object has no first byte to name.
-    (got.partial && !got.bytes.is_empty())
-        .then(|| format!("bytes {}-{}/{}", got.bytes.start, got.bytes.end - 1, got.found.size))
+    (got.partial && !got.bytes.is_empty()).then(|| {
+        format!(
+            "bytes {}-{}/{}",
+            got.bytes.start,
+            got.bytes.end - 1,
+            got.found.size
+        )
+    })
 }
 
 fn metadata(found: &Found) -> Option<Metadata> {
@@ -234,7 +266,9 @@ fn parts_count(found: &Found) -> Option<i32> {
 }
 
 fn part_number(number: Option<i32>) -> S3Result<Option<u32>> {
-    let Some(number) = number else { return Ok(None) };
+    let Some(number) = number else {
+        return Ok(None);
+    };
     match u32::try_from(number) {
         Ok(number @ 1..=10_000) => Ok(Some(number)),
         Ok(_) | Err(_) => Err(invalid_argument(

@@ -79,8 +79,9 @@ pub(super) fn storage_class(wish: Option<&StorageClass>) -> S3Result<()> {
 /// Everything is private to its owner; lists that say just that are accepted.
 pub(super) fn acl(wish: Option<&ObjectCannedACL>) -> S3Result<()> {
     match wish.map(ObjectCannedACL::as_str) {
-        None
-        | Some(ObjectCannedACL::PRIVATE | ObjectCannedACL::BUCKET_OWNER_FULL_CONTROL) => Ok(()),
+        None | Some(ObjectCannedACL::PRIVATE | ObjectCannedACL::BUCKET_OWNER_FULL_CONTROL) => {
+            Ok(())
+        }
         Some(_) => Err(not_implemented("x-amz-acl")),
     }
 }

@@ -8,7 +8,7 @@ use super::host::BaseDomains;
 use crate::auth::Credentials;
 use crate::ops::{OpError, Store};
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RANGE, SERVER};
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE, SERVER};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::config::{S3Config, StaticConfigProvider};
@@ -74,8 +74,14 @@ impl Face {
     /// Builds the face.
     #[must_use]
     pub fn new(parts: FaceParts) -> Self {
-        let FaceParts { store, credentials, base_domains, region, body_idle, request_id_seed } =
-            parts;
+        let FaceParts {
+            store,
+            credentials,
+            base_domains,
+            region,
+            body_idle,
+            request_id_seed,
+        } = parts;
         let mut config = S3Config::default();
         config.xml_max_body_size = XML_BYTES_MAX;
         config.presigned_url_max_skew_time_secs = 15 * 60;
@@ -111,15 +117,26 @@ impl Face {
         let status = response.status();
         let name = operation.0.get().map_or("none", String::as_str);
         count(name, status, started.elapsed());
-        // The path's query may hold a presigned URL's signature, and is never logged.
-        tracing::debug!(
-            request = id,
-            operation = name,
-            status = status.as_u16(),
-            method = %method,
-            micros = started.elapsed().as_micros(),
-            "served"
-        );
+        // Neither the path, which names an object, nor the query, which may hold a presigned URL's
+        // signature, is ever logged.
+        let (code, micros) = (status.as_u16(), started.elapsed().as_micros());
+        if status.is_server_error() {
+            tracing::info!(
+                request = id,
+                operation = name,
+                status = code,
+                micros,
+                "not served"
+            );
+        } else {
+            tracing::debug!(
+                request = id,
+                operation = name,
+                status = code,
+                micros,
+                "served"
+            );
+        }
         response
     }
 
@@ -161,16 +178,19 @@ impl Face {
     ) -> Response<s3s::Body> {
         let is_error = response.status().is_client_error() || response.status().is_server_error();
         if is_error && let Some(body) = response.body().bytes() {
-            let region = (response.status() == StatusCode::BAD_REQUEST).then_some(&*self.region);
-            let body = with_details(&body, path, id, region);
+            let body = with_details(&body, path, id, &self.region);
             response.headers_mut().remove(CONTENT_LENGTH);
             *response.body_mut() = s3s::Body::from(body);
         }
-        let bodyless = response.status() == StatusCode::NOT_MODIFIED
-            || (is_error && *method == Method::HEAD);
+        let bodyless =
+            response.status() == StatusCode::NOT_MODIFIED || (is_error && *method == Method::HEAD);
         if bodyless {
             *response.body_mut() = s3s::Body::empty();
             response.headers_mut().remove(CONTENT_TYPE);
+        }
+        if response.status() == StatusCode::OK && response.headers().contains_key(CONTENT_RANGE) {
+            // s3s knows this of GET, and not of HEAD.
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
         }
         let headers = response.headers_mut();
         if let Ok(value) = HeaderValue::from_str(id) {
@@ -196,7 +216,11 @@ fn check_length(head: &http::request::Parts, framing: Framing) -> Result<(), OpE
         Framing::SignedChunks | Framing::UnsignedChunks => length("x-amz-decoded-content-length"),
     };
     let max = crate::ops::BODY_BYTES_MAX;
-    if bytes.is_some_and(|bytes| bytes > max) { Err(OpError::EntityTooLarge) } else { Ok(()) }
+    if bytes.is_some_and(|bytes| bytes > max) {
+        Err(OpError::EntityTooLarge)
+    } else {
+        Ok(())
+    }
 }
 
 /// Answers with the cause of a broken body where s3s could only say "internal error".
@@ -218,14 +242,19 @@ fn error_response(error: S3Error) -> Response<s3s::Body> {
 }
 
 /// Adds to an error's XML what S3 says besides code and message.
-fn with_details(body: &Bytes, path: &str, id: &str, region: Option<&str>) -> Bytes {
+fn with_details(body: &Bytes, path: &str, id: &str, region: &str) -> Bytes {
     const END: &[u8] = b"</Error>";
-    let Some(start) = body.strip_suffix(END) else { return body.clone() };
+    const WRONG_REGION: &str = "<Code>AuthorizationHeaderMalformed</Code>";
+    let Some(start) = body.strip_suffix(END) else {
+        return body.clone();
+    };
+    let wrong_region = String::from_utf8_lossy(start).contains(WRONG_REGION);
     let mut text = start.to_vec();
     let mut element = |name: &str, value: &str| {
         text.extend_from_slice(format!("<{name}>{}</{name}>", escaped(value)).as_bytes());
     };
-    if let Some(region) = region {
+    if wrong_region {
+        // Clients sign again with the region they are told.
         element("Region", region);
     }
     element("Resource", path);
@@ -236,7 +265,9 @@ fn with_details(body: &Bytes, path: &str, id: &str, region: Option<&str>) -> Byt
 }
 
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }
 
 fn count(operation: &str, status: StatusCode, taken: Duration) {
@@ -248,8 +279,11 @@ fn count(operation: &str, status: StatusCode, taken: Duration) {
         _ => "other",
     };
     let operation = operation.to_owned();
-    metrics::counter!("megalith_s3_requests_total", "operation" => operation.clone(), "status" => class)
-        .increment(1);
+    let labels = [
+        ("operation", operation.clone()),
+        ("status", class.to_owned()),
+    ];
+    metrics::counter!("megalith_s3_requests_total", &labels).increment(1);
     metrics::histogram!("megalith_s3_first_byte_seconds", "operation" => operation)
         .record(taken.as_secs_f64());
 }

@@ -23,13 +23,14 @@ pub(super) async fn create(
     api: &Api,
     request: S3Request<CreateMultipartUploadInput>,
 ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
-    let caller = api.caller_of(&request, request.input.expected_bucket_owner.as_ref()).await?;
+    let caller = api
+        .caller_of(&request, request.input.expected_bucket_owner.as_ref())
+        .await?;
     let input = request.input;
     refuse_for_new_objects!(input);
     let wished = algorithm(input.checksum_algorithm.as_ref())?;
     let covers = covers(input.checksum_type.as_ref())?;
-    let checksum =
-        wished.map(|wished| (wished, covers.unwrap_or_else(|| wished.default_type())));
+    let checksum = wished.map(|wished| (wished, covers.unwrap_or_else(|| wished.default_type())));
     let headers = ContentHeaders {
         content_type: input.content_type,
         content_encoding: stored_content_encoding(input.content_encoding.as_deref()),
@@ -43,10 +44,17 @@ pub(super) async fn create(
     let create = CreateUploadRequest {
         bucket: input.bucket.clone(),
         key: input.key.clone(),
-        description: Description { headers, user_metadata },
+        description: Description {
+            headers,
+            user_metadata,
+        },
         checksum,
     };
-    let created = api.store.create_upload(caller, create).await.map_err(s3_error)?;
+    let created = api
+        .store
+        .create_upload(caller, create)
+        .await
+        .map_err(s3_error)?;
     Ok(S3Response::new(CreateMultipartUploadOutput {
         bucket: Some(input.bucket),
         key: Some(input.key),
@@ -74,11 +82,17 @@ pub(super) async fn part(
     let body = body(&request, blob, length, claims)?;
     let input = request.input;
     let upload = PartRequest {
-        name: UploadName { bucket: input.bucket, key: input.key, upload: input.upload_id },
+        name: UploadName {
+            bucket: input.bucket,
+            key: input.key,
+            upload: input.upload_id,
+        },
         number: i64::from(input.part_number),
         body,
     };
-    let written = Box::pin(api.store.put_part(caller, upload)).await.map_err(s3_error)?;
+    let written = Box::pin(api.store.put_part(caller, upload))
+        .await
+        .map_err(s3_error)?;
     let mut output = UploadPartOutput {
         e_tag: etag(&written.etag),
         server_side_encryption: encryption(),
@@ -92,7 +106,9 @@ pub(super) async fn part_copy(
     api: &Api,
     request: S3Request<UploadPartCopyInput>,
 ) -> S3Result<S3Response<UploadPartCopyOutput>> {
-    let caller = api.caller_of(&request, request.input.expected_bucket_owner.as_ref()).await?;
+    let caller = api
+        .caller_of(&request, request.input.expected_bucket_owner.as_ref())
+        .await?;
     let input = request.input;
     expected_owner(caller, input.expected_source_bucket_owner.as_ref())?;
     refuse_foreign_keys!(input);
@@ -107,12 +123,18 @@ pub(super) async fn part_copy(
         if_unmodified_since: seconds(input.copy_source_if_unmodified_since),
     };
     let copy = PartCopyRequest {
-        name: UploadName { bucket: input.bucket, key: input.key, upload: input.upload_id },
+        name: UploadName {
+            bucket: input.bucket,
+            key: input.key,
+            upload: input.upload_id,
+        },
         number: i64::from(input.part_number),
         source: copy_source(input.copy_source, conditions)?,
         range: input.copy_source_range,
     };
-    let written = Box::pin(api.store.copy_part(caller, &copy)).await.map_err(s3_error)?;
+    let written = Box::pin(api.store.copy_part(caller, &copy))
+        .await
+        .map_err(s3_error)?;
     let mut result = CopyPartResult {
         e_tag: etag(&written.etag),
         last_modified: moment(written.modified_ms),
@@ -130,11 +152,16 @@ pub(super) async fn complete(
     api: &Api,
     request: S3Request<CompleteMultipartUploadInput>,
 ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
-    let caller = api.caller_of(&request, request.input.expected_bucket_owner.as_ref()).await?;
+    let caller = api
+        .caller_of(&request, request.input.expected_bucket_owner.as_ref())
+        .await?;
     let input = request.input;
     refuse_foreign_keys!(input);
     let checksums = checksum_texts!(input).collect();
-    let named = input.multipart_upload.and_then(|named| named.parts).unwrap_or_default();
+    let named = input
+        .multipart_upload
+        .and_then(|named| named.parts)
+        .unwrap_or_default();
     if named.is_empty() {
         return Err(malformed_xml());
     }
@@ -151,9 +178,13 @@ pub(super) async fn complete(
         },
         checksums,
         checksum_type: covers(input.checksum_type.as_ref())?,
-        size: input.mpu_object_size.and_then(|size| u64::try_from(size).ok()),
+        size: input
+            .mpu_object_size
+            .and_then(|size| u64::try_from(size).ok()),
     };
-    let written = Box::pin(api.store.complete_upload(caller, &complete)).await.map_err(s3_error)?;
+    let written = Box::pin(api.store.complete_upload(caller, &complete))
+        .await
+        .map_err(s3_error)?;
     let mut output = CompleteMultipartUploadOutput {
         location: Some(format!("/{}/{}", input.bucket, input.key)),
         bucket: Some(input.bucket),
@@ -171,10 +202,19 @@ pub(super) async fn abort(
     api: &Api,
     request: S3Request<AbortMultipartUploadInput>,
 ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
-    let caller = api.caller_of(&request, request.input.expected_bucket_owner.as_ref()).await?;
+    let caller = api
+        .caller_of(&request, request.input.expected_bucket_owner.as_ref())
+        .await?;
     let input = request.input;
-    let name = UploadName { bucket: input.bucket, key: input.key, upload: input.upload_id };
-    api.store.abort_upload(caller, &name).await.map_err(s3_error)?;
+    let name = UploadName {
+        bucket: input.bucket,
+        key: input.key,
+        upload: input.upload_id,
+    };
+    api.store
+        .abort_upload(caller, &name)
+        .await
+        .map_err(s3_error)?;
     Ok(S3Response::new(AbortMultipartUploadOutput::default()))
 }
 

@@ -83,18 +83,33 @@ impl Store {
             let manifest = manifest(&opened, parts, request)?;
             let time_ms = self.now_ms();
             let version = version_of_upload(time_ms, opened.upload);
-            let place = Place { bucket, key, version };
+            let place = Place {
+                bucket,
+                key,
+                version,
+            };
             let object = self.seal(place, &opened.data_key, &manifest, Blobs::Parts)?;
-            let linked: Vec<(u32, BlobId)> =
-                manifest.parts.iter().map(|part| (part.number, BlobId(part.blob))).collect();
+            let linked: Vec<(u32, BlobId)> = manifest
+                .parts
+                .iter()
+                .map(|part| (part.number, BlobId(part.blob)))
+                .collect();
             let command = |condition: Condition| Command::CompleteUpload {
                 upload: opened.upload,
                 parts: linked.clone(),
-                object: Box::new(PutObject { condition, ..object.clone() }),
+                object: Box::new(PutObject {
+                    condition,
+                    ..object.clone()
+                }),
             };
-            match self.commit(time_ms, (bucket, key), &wish, first, command).await {
+            match self
+                .commit(time_ms, (bucket, key), &wish, first, command)
+                .await
+            {
                 Ok(_) => {
-                    let Manifest { etag, checksums, .. } = manifest;
+                    let Manifest {
+                        etag, checksums, ..
+                    } = manifest;
                     return Ok(CompleteOutput { etag, checksums });
                 }
                 // Replaced meanwhile, or completed by another request: look again.
@@ -117,14 +132,23 @@ impl Store {
             key: request.name.key.clone(),
             ..Default::default()
         };
-        let found = match self.find(caller, &request.name.bucket, &lookup, false).await {
+        let found = match self
+            .find(caller, &request.name.bucket, &lookup, false)
+            .await
+        {
             Err(OpError::NoSuchKey) => return Err(OpError::NoSuchUpload),
             other => other?,
         };
-        let linked = found.manifest.parts.iter().map(|part| i64::from(part.number));
+        let linked = found
+            .manifest
+            .parts
+            .iter()
+            .map(|part| i64::from(part.number));
         let named = request.parts.iter().map(|part| part.number);
         if came_from(found.version, upload) && linked.eq(named) {
-            let Manifest { etag, checksums, .. } = Manifest::clone(&found.manifest);
+            let Manifest {
+                etag, checksums, ..
+            } = Manifest::clone(&found.manifest);
             return Ok(CompleteOutput { etag, checksums });
         }
         Err(OpError::NoSuchUpload)
@@ -160,7 +184,10 @@ impl Store {
                 return Err(OpError::InvalidPart);
             }
             if index < last && manifest.plain_len < PART_BYTES_MIN {
-                return Err(OpError::EntityTooSmall { part: *number, size: manifest.plain_len });
+                return Err(OpError::EntityTooSmall {
+                    part: *number,
+                    size: manifest.plain_len,
+                });
             }
             parts.push((*number, manifest));
         }
@@ -176,10 +203,15 @@ fn check_order(parts: &[NamedPart]) -> Result<Vec<u32>, OpError> {
         ));
     }
     let valid = |part: &NamedPart| {
-        u32::try_from(part.number).ok().filter(|number| (1..=PARTS_MAX).contains(number))
+        u32::try_from(part.number)
+            .ok()
+            .filter(|number| (1..=PARTS_MAX).contains(number))
     };
-    let numbers: Vec<u32> =
-        parts.iter().map(valid).collect::<Option<_>>().ok_or(OpError::InvalidPart)?;
+    let numbers: Vec<u32> = parts
+        .iter()
+        .map(valid)
+        .collect::<Option<_>>()
+        .ok_or(OpError::InvalidPart)?;
     if numbers.is_sorted_by(|before, after| before < after) {
         Ok(numbers)
     } else {
@@ -194,8 +226,10 @@ fn manifest(
     request: &CompleteRequest,
 ) -> Result<Manifest, OpError> {
     let md5s: Vec<[u8; 16]> = parts.iter().map(|(_, part)| part.md5).collect();
-    let checksum =
-        opened.checksum.map(|(algorithm, covers)| whole(algorithm, covers, &parts)).transpose()?;
+    let checksum = opened
+        .checksum
+        .map(|(algorithm, covers)| whole(algorithm, covers, &parts))
+        .transpose()?;
     let link = |(number, part): (u32, PartManifest)| ManifestPart {
         number,
         plain_len: part.plain_len,
@@ -232,11 +266,17 @@ fn whole(
     parts: &[(u32, PartManifest)],
 ) -> Result<Checksum, OpError> {
     let value = |(_, part): &(u32, PartManifest)| {
-        let found = part.checksums.iter().find(|sum| sum.algorithm == algorithm.name())?;
+        let found = part
+            .checksums
+            .iter()
+            .find(|sum| sum.algorithm == algorithm.name())?;
         Some((STANDARD.decode(&found.value).ok()?, part.plain_len))
     };
-    let values: Vec<(Vec<u8>, u64)> =
-        parts.iter().map(value).collect::<Option<_>>().ok_or(OpError::Damaged("part"))?;
+    let values: Vec<(Vec<u8>, u64)> = parts
+        .iter()
+        .map(value)
+        .collect::<Option<_>>()
+        .ok_or(OpError::Damaged("part"))?;
     compose(algorithm, covers, &values)
 }
 
@@ -276,11 +316,29 @@ mod tests {
 
     #[test]
     fn parts_must_rise() {
-        assert_eq!(check_order(&named(&[1, 3, 10_000])).unwrap(), [1, 3, 10_000]);
-        assert!(matches!(check_order(&named(&[2, 1])), Err(OpError::InvalidPartOrder)));
-        assert!(matches!(check_order(&named(&[1, 1])), Err(OpError::InvalidPartOrder)));
-        assert!(matches!(check_order(&named(&[0])), Err(OpError::InvalidPart)));
-        assert!(matches!(check_order(&named(&[10_001])), Err(OpError::InvalidPart)));
-        assert!(matches!(check_order(&named(&[])), Err(OpError::InvalidRequest(_))));
+        assert_eq!(
+            check_order(&named(&[1, 3, 10_000])).unwrap(),
+            [1, 3, 10_000]
+        );
+        assert!(matches!(
+            check_order(&named(&[2, 1])),
+            Err(OpError::InvalidPartOrder)
+        ));
+        assert!(matches!(
+            check_order(&named(&[1, 1])),
+            Err(OpError::InvalidPartOrder)
+        ));
+        assert!(matches!(
+            check_order(&named(&[0])),
+            Err(OpError::InvalidPart)
+        ));
+        assert!(matches!(
+            check_order(&named(&[10_001])),
+            Err(OpError::InvalidPart)
+        ));
+        assert!(matches!(
+            check_order(&named(&[])),
+            Err(OpError::InvalidRequest(_))
+        ));
     }
 }

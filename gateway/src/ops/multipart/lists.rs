@@ -92,7 +92,11 @@ impl Store {
         let checksum = opened.checksum;
         let max = max.min(PAGE_ROWS_MAX);
         if max == 0 {
-            return Ok(ListPartsOutput { parts: Vec::new(), truncated: false, checksum });
+            return Ok(ListPartsOutput {
+                parts: Vec::new(),
+                truncated: false,
+                checksum,
+            });
         }
         let (rows, truncated) = self.part_rows(&opened, after, max).await?;
         let mut parts = Vec::with_capacity(rows.len());
@@ -106,7 +110,11 @@ impl Store {
                 checksums: manifest.checksums,
             });
         }
-        Ok(ListPartsOutput { parts, truncated, checksum })
+        Ok(ListPartsOutput {
+            parts,
+            truncated,
+            checksum,
+        })
     }
 
     /// Lists a page of a bucket's uploads.
@@ -123,23 +131,29 @@ impl Store {
         if max == 0 {
             return Ok(ListUploadsOutput::default());
         }
-        let after = match (request.key_marker.is_empty(), request.upload_marker.is_empty()) {
-            (true, _) => None,
-            // Without an upload, all uploads of the key itself are behind the marker.
-            (false, true) => Some(UploadId([0xff; 16])),
-            (false, false) => {
-                let marker = parse_upload(&request.upload_marker);
-                Some(marker.map_err(|_| {
-                    OpError::InvalidArgument("Invalid uploadId marker".to_owned())
-                })?)
-            }
-        };
+        let after =
+            match (
+                request.key_marker.is_empty(),
+                request.upload_marker.is_empty(),
+            ) {
+                (true, _) => None,
+                // Without an upload, all uploads of the key itself are behind the marker.
+                (false, true) => Some(UploadId([0xff; 16])),
+                (false, false) => {
+                    let marker = parse_upload(&request.upload_marker);
+                    Some(marker.map_err(|_| {
+                        OpError::InvalidArgument("Invalid uploadId marker".to_owned())
+                    })?)
+                }
+            };
         let query = Query::Uploads {
             bucket,
             prefix: request.prefix.into_bytes(),
             delimiter: request.delimiter.into_bytes(),
-            after: after
-                .map(|upload| UploadPlace { key: request.key_marker.into_bytes(), upload }),
+            after: after.map(|upload| UploadPlace {
+                key: request.key_marker.into_bytes(),
+                upload,
+            }),
             max,
         };
         let Reply::Uploads(page) = self.query(query).await? else {
@@ -152,13 +166,20 @@ impl Store {
                 created_ms,
             })
         };
-        let place = |place: UploadPlace| {
-            Ok::<_, OpError>((text(place.key)?, place.upload.to_string()))
-        };
+        let place =
+            |place: UploadPlace| Ok::<_, OpError>((text(place.key)?, place.upload.to_string()));
         let next = page.next.map(place).transpose()?;
         Ok(ListUploadsOutput {
-            uploads: page.uploads.into_iter().map(listed).collect::<Result<_, OpError>>()?,
-            common_prefixes: page.common_prefixes.into_iter().map(text).collect::<Result<_, _>>()?,
+            uploads: page
+                .uploads
+                .into_iter()
+                .map(listed)
+                .collect::<Result<_, OpError>>()?,
+            common_prefixes: page
+                .common_prefixes
+                .into_iter()
+                .map(text)
+                .collect::<Result<_, _>>()?,
             next,
         })
     }
@@ -169,7 +190,11 @@ impl Store {
         after: u32,
         max: u32,
     ) -> Result<(Vec<(u32, PartRow)>, bool), OpError> {
-        let query = Query::Parts { upload: opened.upload, after, max };
+        let query = Query::Parts {
+            upload: opened.upload,
+            after,
+            max,
+        };
         match self.query(query).await? {
             Reply::Parts { parts, truncated } => Ok((parts, truncated)),
             _ => Err(internal_reply()),

@@ -5,9 +5,7 @@ mod lists;
 mod parts;
 
 pub use complete::{CompleteOutput, CompleteRequest, NamedPart};
-pub use lists::{
-    ListPartsOutput, ListUploadsOutput, ListUploadsRequest, ListedPart, ListedUpload,
-};
+pub use lists::{ListPartsOutput, ListUploadsOutput, ListUploadsRequest, ListedPart, ListedUpload};
 pub use parts::{PartCopyRequest, PartOutput, PartRequest};
 
 use super::checksum::Algorithm;
@@ -77,7 +75,12 @@ impl Store {
         caller: Caller,
         request: CreateUploadRequest,
     ) -> Result<CreatedUpload, OpError> {
-        let CreateUploadRequest { bucket, key, description, checksum } = request;
+        let CreateUploadRequest {
+            bucket,
+            key,
+            description,
+            checksum,
+        } = request;
         check_key(&key)?;
         check_user_metadata(&description.user_metadata)?;
         if let Some((algorithm, covers)) = checksum
@@ -117,7 +120,9 @@ impl Store {
             key: key.into_bytes(),
         };
         self.propose(self.now_ms(), command).await?;
-        Ok(CreatedUpload { upload: upload.to_string() })
+        Ok(CreatedUpload {
+            upload: upload.to_string(),
+        })
     }
 
     /// Drops an upload and its parts.
@@ -128,7 +133,15 @@ impl Store {
         let bucket = self.bucket_now(caller, &name.bucket).await?.row.id;
         let upload = parse_upload(&name.upload)?;
         let key = name.key.as_bytes().to_vec();
-        self.propose(self.now_ms(), Command::AbortUpload { bucket, key, upload }).await?;
+        self.propose(
+            self.now_ms(),
+            Command::AbortUpload {
+                bucket,
+                key,
+                upload,
+            },
+        )
+        .await?;
         Ok(())
     }
 
@@ -152,13 +165,20 @@ impl Store {
         key: &str,
         upload: UploadId,
     ) -> Result<Opened, OpError> {
-        let query = Query::Upload { bucket, key: key.as_bytes().to_vec(), upload };
+        let query = Query::Upload {
+            bucket,
+            key: key.as_bytes().to_vec(),
+            upload,
+        };
         let Reply::Upload(row) = self.query(query).await? else {
             return Err(internal_reply());
         };
         let row = row.ok_or(OpError::NoSuchUpload)?;
         let context = self.upload_context(bucket, key, upload);
-        let data_key = self.keys().unwrap_upload(&row.wrapped_key, &context).await?;
+        let data_key = self
+            .keys()
+            .unwrap_upload(&row.wrapped_key, &context)
+            .await?;
         let manifest = Manifest::open(&data_key, &as_object(&context), 0, &row.sealed_manifest)
             .map_err(|_| OpError::Damaged("upload"))?;
         let checksum = manifest.checksums.first().map(|wished| {

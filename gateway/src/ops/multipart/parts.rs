@@ -88,8 +88,13 @@ impl Store {
                 SourceError(Box::new(BodyError::SourceUnreadable))
             })
             .boxed();
-        let body =
-            Body { source, len, claims: Claims::default(), trailer: None, wanted: Vec::new() };
+        let body = Body {
+            source,
+            len,
+            claims: Claims::default(),
+            trailer: None,
+            wanted: Vec::new(),
+        };
         self.write_part(&opened, number, body).await
     }
 
@@ -100,7 +105,8 @@ impl Store {
         mut body: Body,
     ) -> Result<PartOutput, OpError> {
         // The object's checksum is made from those of all parts, whatever their senders say.
-        body.wanted.extend(opened.checksum.map(|(algorithm, _)| algorithm));
+        body.wanted
+            .extend(opened.checksum.map(|(algorithm, _)| algorithm));
         let mut writing = self.take_body(body).await?;
         let mut last = OpError::SlowDown("the cluster changed during the write");
         for _ in 0..WRITES_MAX {
@@ -124,7 +130,11 @@ impl Store {
         writing: &mut Writing,
     ) -> Result<PartOutput, Rejection> {
         let written = self.write(writing, &opened.data_key, number).await;
-        let Written { blob, header, computed } = written.map_err(Rejection::Failed)?;
+        let Written {
+            blob,
+            header,
+            computed,
+        } = written.map_err(Rejection::Failed)?;
         let Computed { md5, .. } = computed;
         let checksums = sealed_checksums(&computed);
         let size = plain_len(&blob).map_err(Rejection::Failed)?;
@@ -154,7 +164,11 @@ impl Store {
             blob,
         };
         match self.propose(time_ms, command).await {
-            Ok(_) => Ok(PartOutput { etag: hex::encode(md5), checksums, modified_ms: time_ms }),
+            Ok(_) => Ok(PartOutput {
+                etag: hex::encode(md5),
+                checksums,
+                modified_ms: time_ms,
+            }),
             Err(rejection) => {
                 if matches!(rejection, Rejection::Refused(Refusal::LeaseClosed { .. })) {
                     self.blobs().lease_refused(lease);

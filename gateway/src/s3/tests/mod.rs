@@ -1,0 +1,20 @@
+//! The whole face over a cluster in memory: requests in, answers out.
+
+mod bodies;
+mod buckets;
+pub(crate) mod client;
+mod objects;
+mod signatures;
+mod uploads;
+pub(crate) mod world;
+
+use client::call;
+use world::World;
+
+/// A world with a bucket of Ann's.
+async fn with_bucket() -> World {
+    let world = World::new().await;
+    let made = call("PUT", "/box").send(&world).await;
+    assert_eq!(made.status, 200, "{}", made.text());
+    world
+}

@@ -1,0 +1,161 @@
+//! A listener on real sockets, over a cluster in memory.
+
+use super::*;
+use crate::run::Limits;
+use crate::s3::tests::client::call;
+use crate::s3::tests::world::World;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+struct Served {
+    world: World,
+    rim: Rim,
+    address: std::net::SocketAddr,
+}
+
+async fn served(limits: Limits) -> Served {
+    let world = World::new().await;
+    let rim = Rim {
+        limits,
+        stop: CancellationToken::new(),
+        abort: CancellationToken::new(),
+        tasks: TaskTracker::new(),
+    };
+    let socket = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = socket.local_addr().expect("an address");
+    let face = Arc::clone(&world.face);
+    let listening = Listening {
+        socket,
+        transport: Transport::Plain,
+        face,
+        rim: rim.clone(),
+    };
+    rim.tasks.spawn(listening.run());
+    Served {
+        world,
+        rim,
+        address,
+    }
+}
+
+/// Writes a signed request as bytes; its body is left to the caller.
+fn head(world: &World, method: &str, target: &str, body: &'static [u8]) -> Vec<u8> {
+    let signed = call(method, target).body(body).sign(&world.ann);
+    let request = signed.request(|builder| builder);
+    let mut text = format!("{method} {target} HTTP/1.1\r\n");
+    for (name, value) in request.headers() {
+        text.push_str(&format!("{name}: {}\r\n", value.to_str().expect("text")));
+    }
+    text.push_str("\r\n");
+    text.into_bytes()
+}
+
+async fn read_until(stream: &mut TcpStream, end: &str) -> String {
+    let mut text = Vec::new();
+    let mut buffer = [0; 4096];
+    while !String::from_utf8_lossy(&text).contains(end) {
+        let read = timeout(Duration::from_secs(10), stream.read(&mut buffer));
+        let read = read.await.expect("in time").expect("bytes");
+        assert_ne!(read, 0, "closed after {:?}", String::from_utf8_lossy(&text));
+        text.extend_from_slice(&buffer[..read]);
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+#[tokio::test]
+async fn a_drain_lets_a_request_end_and_then_closes() {
+    let served = served(Limits::default()).await;
+    let mut stream = TcpStream::connect(served.address).await.expect("accepted");
+    stream
+        .write_all(&head(&served.world, "PUT", "/box", b""))
+        .await
+        .expect("sent");
+    assert!(
+        read_until(&mut stream, "\r\n\r\n")
+            .await
+            .starts_with("HTTP/1.1 200")
+    );
+    stream
+        .write_all(&head(&served.world, "PUT", "/box/k", b"hello"))
+        .await
+        .expect("sent");
+    stream.write_all(b"he").await.expect("sent");
+    // The request has begun when its body is asked for; the stop comes in its midst.
+    tokio::task::yield_now().await;
+    served.rim.stop.cancel();
+    stream.write_all(b"llo").await.expect("sent");
+    assert!(
+        read_until(&mut stream, "\r\n\r\n")
+            .await
+            .starts_with("HTTP/1.1 200")
+    );
+    assert_eq!(
+        stream.read(&mut [0; 16]).await.expect("an end"),
+        0,
+        "the connection is closed"
+    );
+    served.rim.tasks.close();
+    timeout(Duration::from_secs(10), served.rim.tasks.wait())
+        .await
+        .expect("all ended");
+    assert!(
+        TcpStream::connect(served.address).await.is_err(),
+        "the listener is closed"
+    );
+}
+
+#[tokio::test]
+async fn slow_and_oversized_heads_are_closed() {
+    let limits = Limits {
+        head_timeout: Duration::from_millis(100),
+        head_bytes_max: 8192,
+        ..Limits::default()
+    };
+    let served = served(limits).await;
+    let mut slow = TcpStream::connect(served.address).await.expect("accepted");
+    slow.write_all(b"GET / HTTP/1.1\r\nhost:")
+        .await
+        .expect("sent");
+    let mut rest = Vec::new();
+    let ended = timeout(Duration::from_secs(10), slow.read_to_end(&mut rest)).await;
+    assert!(ended.is_ok(), "given up");
+    let mut fat = TcpStream::connect(served.address).await.expect("accepted");
+    let head = format!(
+        "GET / HTTP/1.1\r\nhost: x\r\nx-fat: {}\r\n\r\n",
+        "f".repeat(100_000)
+    );
+    // The other end may close before it has read all of it.
+    drop(fat.write_all(head.as_bytes()).await);
+    let mut answer = Vec::new();
+    let ended = timeout(Duration::from_secs(10), fat.read_to_end(&mut answer)).await;
+    assert!(ended.is_ok(), "given up");
+    let refused = answer.is_empty() || answer.starts_with(b"HTTP/1.1 431");
+    assert!(refused, "{}", String::from_utf8_lossy(&answer));
+}
+
+#[tokio::test]
+async fn connections_have_a_limit_and_the_next_one_waits() {
+    let limits = Limits {
+        connections_max: 1,
+        ..Limits::default()
+    };
+    let served = served(limits).await;
+    let mut first = TcpStream::connect(served.address).await.expect("accepted");
+    first
+        .write_all(&head(&served.world, "GET", "/", b""))
+        .await
+        .expect("sent");
+    read_until(&mut first, "ListAllMyBucketsResult>").await;
+    let mut second = TcpStream::connect(served.address)
+        .await
+        .expect("in the backlog");
+    second
+        .write_all(&head(&served.world, "GET", "/", b""))
+        .await
+        .expect("sent");
+    let early = timeout(Duration::from_millis(100), second.read(&mut [0; 16])).await;
+    assert!(early.is_err(), "served beyond the limit");
+    drop(first);
+    read_until(&mut second, "ListAllMyBucketsResult>").await;
+}

@@ -1,0 +1,208 @@
+//! Buckets, listings, batches, and whose they are.
+
+use super::client::call;
+use super::objects::{get, put};
+use super::with_bucket;
+use super::world::World;
+
+#[tokio::test]
+async fn buckets() {
+    let world = with_bucket().await;
+    let (ann, bob) = (world.ann.clone(), world.bob.clone());
+    let again = call("PUT", "/box").send(&world).await;
+    assert_eq!(again.error(), (409, "BucketAlreadyOwnedByYou".into()));
+    let taken = call("PUT", "/box").send_as(&world, &bob).await;
+    assert_eq!(taken.error(), (409, "BucketAlreadyExists".into()));
+    let bad = call("PUT", "/Bad_Name").send(&world).await;
+    assert_eq!(bad.error(), (400, "InvalidBucketName".into()));
+    let listed = call("GET", "/").send(&world).await;
+    assert_eq!(listed.elements("Name"), ["box"]);
+    assert!(
+        call("GET", "/")
+            .send_as(&world, &bob)
+            .await
+            .elements("Name")
+            .is_empty()
+    );
+    let location = call("GET", "/box?location").send(&world).await;
+    assert_eq!(location.status, 200, "{}", location.text());
+    assert_eq!(
+        call("GET", "/box?versioning").send(&world).await.status,
+        200
+    );
+    let acl = call("GET", "/box?acl").send(&world).await;
+    assert!(acl.text().contains("FULL_CONTROL"), "{}", acl.text());
+    put(&world, "k", "x").await;
+    let full = call("DELETE", "/box").send(&world).await;
+    assert_eq!(full.error(), (409, "BucketNotEmpty".into()));
+    for request in [
+        call("GET", "/box/k"),
+        call("HEAD", "/box/k"),
+        call("PUT", "/box/k").body("y"),
+        call("DELETE", "/box/k"),
+        call("GET", "/box"),
+        call("DELETE", "/box"),
+        call("POST", "/box/k?uploads"),
+    ] {
+        let denied = request.clone().send_as(&world, &bob).await;
+        assert_eq!(denied.status, 403, "{request:?}: {}", denied.text());
+    }
+    assert_eq!(
+        call("DELETE", "/box/k").send_as(&world, &ann).await.status,
+        204
+    );
+    assert_eq!(call("DELETE", "/box").send(&world).await.status, 204);
+    assert_eq!(get(&world, "k").await.error(), (404, "NoSuchBucket".into()));
+    let gone = call("PUT", "/box/k").body("x").send(&world).await;
+    assert_eq!(gone.error(), (404, "NoSuchBucket".into()));
+}
+
+#[tokio::test]
+async fn a_bucket_made_anew_is_found_behind_a_kept_row() {
+    let world = with_bucket().await;
+    put(&world, "k", "x").await;
+    // Behind the gateway's back, as another gateway would.
+    let bucket = |world: &World| {
+        let query = megalith_model::query::Query::Bucket { name: "box".into() };
+        match world.meta.ask(&query) {
+            megalith_model::query::Reply::Bucket(Some(row)) => row,
+            other => panic!("{other:?}"),
+        }
+    };
+    use megalith_model::command::{Command, Condition};
+    let old = bucket(&world);
+    world.meta.done(Command::DeleteObject {
+        bucket: old.id,
+        key: b"k".to_vec(),
+        condition: Condition::None,
+    });
+    world.meta.done(Command::DeleteBucket(old.id));
+    world.meta.done(Command::CreateBucket {
+        name: "box".into(),
+        account: old.account,
+    });
+    assert_eq!(get(&world, "k").await.error(), (404, "NoSuchKey".into()));
+    put(&world, "k", "new").await;
+    assert_eq!(get(&world, "k").await.text(), "new");
+}
+
+#[tokio::test]
+async fn listings_page_through_everything_once() {
+    let world = with_bucket().await;
+    let keys = ["a", "b/1", "b/2", "b/3", "c d", "d/x/1", "d/x/2", "e"];
+    for key in keys {
+        put(&world, &key.replace(' ', "%20"), key).await;
+    }
+    let mut found = Vec::new();
+    let mut token = None;
+    loop {
+        let next = token
+            .map(|token| format!("&continuation-token={token}"))
+            .unwrap_or_default();
+        let page = call("GET", &format!("/box?list-type=2&max-keys=3{next}"))
+            .send(&world)
+            .await;
+        assert_eq!(page.status, 200, "{}", page.text());
+        assert!(page.elements("Key").len() <= 3);
+        found.extend(page.elements("Key"));
+        token = page.element("NextContinuationToken");
+        assert_eq!(
+            page.element("IsTruncated"),
+            Some(token.is_some().to_string())
+        );
+        if token.is_none() {
+            break;
+        }
+    }
+    assert_eq!(found, keys);
+    let folded = call("GET", "/box?delimiter=%2F&encoding-type=url")
+        .send(&world)
+        .await;
+    assert_eq!(folded.elements("Key"), ["a", "c%20d", "e"]);
+    let prefixes = folded.elements("CommonPrefixes");
+    assert_eq!(prefixes, ["<Prefix>b/</Prefix>", "<Prefix>d/</Prefix>"]);
+    let first = call("GET", "/box?delimiter=%2F&max-keys=2")
+        .send(&world)
+        .await;
+    assert_eq!(
+        first.element("NextMarker").as_deref(),
+        Some("b/"),
+        "{}",
+        first.text()
+    );
+    let second = call("GET", "/box?delimiter=%2F&marker=b%2F")
+        .send(&world)
+        .await;
+    assert_eq!(second.elements("Key"), ["c d", "e"]);
+    let long = call("GET", "/box?list-type=2&delimiter=x%2F&prefix=d")
+        .send(&world)
+        .await;
+    assert_eq!(long.elements("CommonPrefixes"), ["<Prefix>d/x/</Prefix>"]);
+    let after = call("GET", "/box?list-type=2&start-after=c%20d&fetch-owner=true");
+    let after = after.send(&world).await;
+    assert_eq!(after.elements("Key"), ["d/x/1", "d/x/2", "e"]);
+    assert_eq!(after.elements("Owner").len(), 3);
+    let none = call("GET", "/box?list-type=2&max-keys=0")
+        .send(&world)
+        .await;
+    assert_eq!(none.element("IsTruncated").as_deref(), Some("false"));
+    let bad = call("GET", "/box?list-type=2&continuation-token=zz")
+        .send(&world)
+        .await;
+    assert_eq!(bad.error(), (400, "InvalidArgument".into()));
+    assert_eq!(
+        call("GET", "/box?max-keys=-1").send(&world).await.error().0,
+        400
+    );
+}
+
+#[tokio::test]
+async fn batch_deletes() {
+    let world = with_bucket().await;
+    for key in ["a", "b", "c"] {
+        put(&world, key, key).await;
+    }
+    let xml = "<Delete><Object><Key>a</Key></Object><Object><Key>nope</Key></Object></Delete>";
+    let deleted = call("POST", "/box?delete").body(xml).send(&world).await;
+    assert_eq!(deleted.elements("Key"), ["a", "nope"], "{}", deleted.text());
+    let quiet = "<Delete><Quiet>true</Quiet><Object><Key>b</Key></Object></Delete>";
+    let deleted = call("POST", "/box?delete").body(quiet).send(&world).await;
+    assert_eq!((deleted.status, deleted.elements("Key").len()), (200, 0));
+    let wrong = call("POST", "/box?delete").header("content-md5", "1B2M2Y8AsgTpgAmY7PhCfg==");
+    assert_eq!(
+        wrong.body(xml).send(&world).await.error(),
+        (400, "BadDigest".into())
+    );
+    let wrong = call("POST", "/box?delete").header("x-amz-checksum-crc32", "AAAAAA==");
+    assert_eq!(
+        wrong.body(xml).send(&world).await.error(),
+        (400, "BadDigest".into())
+    );
+    let many: String = (0..1001)
+        .map(|i| format!("<Object><Key>{i}</Key></Object>"))
+        .collect();
+    let many = call("POST", "/box?delete").body(format!("<Delete>{many}</Delete>"));
+    assert_eq!(
+        many.send(&world).await.error(),
+        (400, "MalformedXML".into())
+    );
+    let broken = call("POST", "/box?delete")
+        .body("<Delete><Object>")
+        .send(&world)
+        .await;
+    assert_eq!(broken.error(), (400, "MalformedXML".into()));
+    assert_eq!(get(&world, "c").await.status, 200);
+}
+
+#[tokio::test]
+async fn another_accounts_object_can_not_be_copied() {
+    let world = with_bucket().await;
+    put(&world, "a", "x").await;
+    let bob = world.bob.clone();
+    assert_eq!(call("PUT", "/bobs").send_as(&world, &bob).await.status, 200);
+    let copy = call("PUT", "/bobs/a").header("x-amz-copy-source", "/box/a");
+    assert_eq!(
+        copy.send_as(&world, &bob).await.error(),
+        (403, "AccessDenied".into())
+    );
+}

@@ -1,0 +1,210 @@
+//! Who may speak: signatures by header and URL, and what is refused.
+
+use super::client::{answer, call};
+use super::with_bucket;
+use super::world::{Key, World};
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use megalith_model::ids::AccountId;
+
+fn plain(target: &str) -> Request<Full<Bytes>> {
+    let request = Request::get(target).header("host", "127.0.0.1:9000");
+    request.body(Full::new(Bytes::new())).expect("a request")
+}
+
+async fn with_object() -> World {
+    let world = with_bucket().await;
+    let put = call("PUT", "/box/k").body("bytes").send(&world).await;
+    assert_eq!(put.status, 200, "{}", put.text());
+    world
+}
+
+#[tokio::test]
+async fn strangers_are_denied() {
+    let world = with_object().await;
+    let anonymous = answer(&world, plain("/box/k")).await;
+    assert_eq!(anonymous.error(), (403, "AccessDenied".into()));
+    let unknown = Key {
+        id: "NOBODY".into(),
+        secret: world.ann.secret.clone(),
+    };
+    let refused = call("GET", "/box/k").send_as(&world, &unknown).await;
+    assert_eq!(refused.error(), (403, "InvalidAccessKeyId".into()));
+    let wrong = Key {
+        id: world.ann.id.clone(),
+        secret: "guess".into(),
+    };
+    let refused = call("GET", "/box/k").send_as(&world, &wrong).await;
+    assert_eq!(refused.error(), (403, "SignatureDoesNotMatch".into()));
+}
+
+#[tokio::test]
+async fn disabled_keys_and_accounts_stop_working() {
+    let world = with_object().await;
+    let off = Key {
+        id: "OFF".into(),
+        secret: "s".into(),
+    };
+    world.give(&off, AccountId(1), false);
+    let refused = call("GET", "/box/k").send_as(&world, &off).await;
+    assert_eq!(refused.error(), (403, "InvalidAccessKeyId".into()));
+    let late = Key {
+        id: "LATE".into(),
+        secret: "s".into(),
+    };
+    world.give(&late, AccountId(2), true);
+    world
+        .meta
+        .done(megalith_model::command::Command::SetAccountEnabled {
+            account: AccountId(2),
+            enabled: false,
+        });
+    let refused = call("GET", "/").send_as(&world, &late).await;
+    assert_eq!(refused.error(), (403, "InvalidAccessKeyId".into()));
+}
+
+#[tokio::test]
+async fn an_unsealed_copy_of_an_account_is_not_trusted() {
+    use megalith_model::command::Command;
+    use megalith_model::query::{Query, Reply};
+    let world = with_object().await;
+    let query = Query::AccessKey {
+        access_key: world.bob.id.clone(),
+    };
+    let Reply::AccessKey(Some((row, _))) = world.meta.ask(&query) else {
+        panic!("no key")
+    };
+    // Bob's record, moved to Ann's account by someone who writes the metadata.
+    world.meta.done(Command::PutAccessKey {
+        access_key: "FORGED".into(),
+        account: AccountId(1),
+        enabled: true,
+        sealed_credential: row.sealed_credential,
+    });
+    let forged = Key {
+        id: "FORGED".into(),
+        secret: world.bob.secret.clone(),
+    };
+    let refused = call("GET", "/box/k").send_as(&world, &forged).await;
+    assert_eq!(refused.error(), (403, "InvalidAccessKeyId".into()));
+}
+
+#[tokio::test]
+async fn clocks_may_differ_by_a_quarter_of_an_hour() {
+    let world = with_object().await;
+    for (skew, status) in [(0, 200), (-800, 200), (800, 200), (-1000, 403), (1000, 403)] {
+        let mut request = call("GET", "/box/k");
+        request.skew = skew;
+        let answer = request.send(&world).await;
+        assert_eq!(answer.status, status, "{skew}: {}", answer.text());
+        if status == 403 {
+            assert_eq!(answer.error().1, "RequestTimeTooSkewed");
+        }
+    }
+}
+
+#[tokio::test]
+async fn another_region_is_refused() {
+    let world = with_object().await;
+    let mut request = call("GET", "/box/k");
+    request.region = "eu-west-1".into();
+    let refused = request.send(&world).await;
+    assert_eq!(
+        refused.error(),
+        (400, "AuthorizationHeaderMalformed".into())
+    );
+    assert_eq!(refused.element("Region").as_deref(), Some("us-east-1"));
+}
+
+#[tokio::test]
+async fn a_header_added_on_the_way_is_refused() {
+    let world = with_object().await;
+    let signed = call("PUT", "/box/k").body("x").sign(&world.ann);
+    let request = signed.request(|builder| builder.header("x-amz-meta-added", "1"));
+    assert_eq!(
+        answer(&world, request).await.error(),
+        (403, "AccessDenied".into())
+    );
+    let signed = call("GET", "/box/k")
+        .header("x-amz-meta-a", "1")
+        .sign(&world.ann);
+    let request = signed.request(|builder| builder.header("x-amz-meta-a", "2"));
+    assert_eq!(answer(&world, request).await.status, 403, "a second value");
+}
+
+#[tokio::test]
+async fn presigned_urls() {
+    let world = with_object().await;
+    let get = call("GET", "/box/k");
+    let read = answer(&world, plain(&get.presign(&world.ann, 60))).await;
+    assert_eq!((read.status, read.text().as_str()), (200, "bytes"));
+    let week = answer(&world, plain(&get.presign(&world.ann, 604_800))).await;
+    assert_eq!(week.status, 200);
+    let longer = answer(&world, plain(&get.presign(&world.ann, 604_801))).await;
+    assert_eq!(
+        longer.error(),
+        (400, "AuthorizationQueryParametersError".into())
+    );
+    let mut old = call("GET", "/box/k");
+    old.skew = -3600;
+    let expired = answer(&world, plain(&old.presign(&world.ann, 60))).await;
+    assert_eq!(expired.error(), (403, "AccessDenied".into()));
+    assert_eq!(
+        answer(&world, plain(&old.presign(&world.ann, 7200)))
+            .await
+            .status,
+        200
+    );
+    let other = get.presign(&world.ann, 60).replace("/box/k", "/box/j");
+    let moved = answer(&world, plain(&other)).await;
+    assert_eq!(moved.error(), (403, "SignatureDoesNotMatch".into()));
+    let put = call("PUT", "/box/up").presign(&world.ann, 60);
+    let request = Request::put(put)
+        .header("host", "127.0.0.1:9000")
+        .header("content-length", 2);
+    let request = request
+        .body(Full::new(Bytes::from("up")))
+        .expect("a request");
+    assert_eq!(answer(&world, request).await.status, 200);
+    assert_eq!(call("GET", "/box/up").send(&world).await.text(), "up");
+}
+
+#[tokio::test]
+async fn buckets_by_host_name() {
+    let world = with_object().await;
+    let mut request = call("GET", "/k");
+    request.host = "box.s3.test".into();
+    let read = request.send(&world).await;
+    assert_eq!(
+        (read.status, read.text().as_str()),
+        (200, "bytes"),
+        "{}",
+        read.text()
+    );
+    let mut list = call("GET", "/?list-type=2");
+    list.host = "box.s3.test:9000".into();
+    assert_eq!(list.send(&world).await.elements("Key"), ["k"]);
+    let mut path = call("GET", "/box/k");
+    path.host = "s3.test".into();
+    assert_eq!(path.send(&world).await.status, 200);
+}
+
+#[tokio::test]
+async fn forms_and_old_signatures_are_refused() {
+    let world = with_object().await;
+    let old = Request::get("/box/k").header("authorization", "AWS ANN:c2ln");
+    let old = old.body(Full::new(Bytes::new())).expect("a request");
+    assert_eq!(
+        answer(&world, old).await.error(),
+        (400, "InvalidRequest".into())
+    );
+    let form = Request::post("/box").header("content-type", "multipart/form-data; boundary=x");
+    let form = form
+        .body(Full::new(Bytes::from("--x--")))
+        .expect("a request");
+    assert_eq!(
+        answer(&world, form).await.error(),
+        (501, "NotImplemented".into())
+    );
+}

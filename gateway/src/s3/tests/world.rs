@@ -1,0 +1,401 @@
+//! A cluster in memory: the real state machine, really sealed blobs, no network.
+
+use crate::auth::Credentials;
+use crate::ops::keys::Keys;
+use crate::ops::ports::{Blobs, Metadata, MetadataError, Plaintext, Source};
+use crate::ops::{Parts, Store};
+use crate::pipeline::{
+    Busy, GetError, Hasher, Hashes, Memory, PutError, ReadPlan, Reservation, WrittenBlob,
+};
+use crate::s3::{Face, FaceParts};
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::{StreamExt, stream};
+use megalith_crypto::{
+    AccessSecret, BlobLayout, CellOpener, CellSealer, Credential, DataKey, RootKey, StreamContext,
+    cell::PLAIN_CELL_LEN,
+};
+use megalith_model::answer::answer;
+use megalith_model::command::{Answer, Command, Envelope, NewBlob, NewSegment, Outcome};
+use megalith_model::ids::{
+    AccountId, BlobId, ClusterId, DiskId, GatewayId, LeaseId, NodeId, VersionId,
+};
+use megalith_model::machine::apply;
+use megalith_model::profile::Profile;
+use megalith_model::query::{Query, Reply};
+use megalith_model::shape::{Shape, segments};
+use megalith_model::table::{MemRows, Overlay};
+use megalith_model::topology::{Disk, Domain, Lease, Member, Node, Volume};
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+pub(crate) const CLUSTER: ClusterId = ClusterId([9; 16]);
+/// Times that a bucket or object is written at; real time signs requests.
+const TIME_MS: u64 = 1_700_000_000_000;
+
+/// The metadata group in one process.
+#[derive(Default)]
+pub(crate) struct Meta {
+    pub(crate) rows: Mutex<MemRows>,
+    /// Commands that are lost before they are applied, and those whose answer is lost.
+    pub(crate) lose_next: Mutex<Option<Lost>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lost {
+    Command,
+    Answer,
+}
+
+impl Meta {
+    pub(crate) fn apply(&self, envelope: &Envelope) -> Answer {
+        let mut rows = self.rows.lock().unwrap();
+        let mut overlay = Overlay::new(&*rows);
+        let answer = apply(&mut overlay, envelope).expect("rows are sound");
+        let batch = overlay.into_batch();
+        rows.write(batch);
+        answer
+    }
+
+    pub(crate) fn done(&self, command: Command) -> Outcome {
+        let envelope = Envelope {
+            time_ms: TIME_MS,
+            token: None,
+            command,
+        };
+        self.apply(&envelope).expect("applied")
+    }
+
+    pub(crate) fn ask(&self, query: &Query) -> Reply {
+        answer(&*self.rows.lock().unwrap(), query).expect("rows are sound")
+    }
+}
+
+impl Metadata for Meta {
+    fn propose(&self, envelope: Envelope) -> BoxFuture<'_, Result<Answer, MetadataError>> {
+        Box::pin(async move {
+            let lost = self.lose_next.lock().unwrap().take();
+            if lost == Some(Lost::Command) {
+                return Err(MetadataError::Unavailable("no leader".into()));
+            }
+            let answer = self.apply(&envelope);
+            if lost == Some(Lost::Answer) {
+                return Err(MetadataError::Unknown("silence".into()));
+            }
+            Ok(answer)
+        })
+    }
+
+    fn query(&self, query: Query) -> BoxFuture<'_, Result<Reply, MetadataError>> {
+        Box::pin(async move { Ok(self.ask(&query)) })
+    }
+}
+
+/// Blobs in memory, sealed as in life.
+pub(crate) struct Shelf {
+    pub(crate) blobs: Mutex<HashMap<BlobId, Vec<u8>>>,
+    lease: Lease,
+    volume: Volume,
+    next: AtomicU64,
+    memory: Memory,
+}
+
+impl Shelf {
+    fn locate(&self, sealed: Vec<u8>) -> NewBlob {
+        let blob = BlobId(self.lease.first.0 + self.next.fetch_add(1, Ordering::Relaxed));
+        let len = sealed.len() as u64;
+        let mut new = NewBlob {
+            blob,
+            lease: self.lease.id,
+            len,
+            shape: Shape::for_len(len),
+            segments: Vec::new(),
+            inline: Vec::new(),
+        };
+        let digests = match new.shape {
+            Shape::Inline => {
+                new.inline = sealed;
+                return new;
+            }
+            Shape::Copies => 1,
+            Shape::Coded => self.volume.profile.shards(),
+        };
+        self.blobs.lock().unwrap().insert(blob, sealed);
+        let segment = |len| NewSegment {
+            volume: self.volume.id,
+            epoch: self.volume.epoch,
+            len,
+            digests: vec![[blob.0 as u8; 32]; digests],
+            owed: 0,
+        };
+        new.segments = segments(len, self.volume.profile).map(segment).collect();
+        new
+    }
+
+    async fn seal(
+        &self,
+        mut source: Source,
+        plain_len: u64,
+        key: &DataKey,
+        part: u32,
+        hashes: Hashes,
+    ) -> Result<WrittenBlob, PutError> {
+        let mut hasher = Hasher::new(hashes);
+        let mut plain = Vec::new();
+        while let Some(piece) = source.next().await {
+            let piece = piece?;
+            hasher.update(&piece);
+            plain.extend_from_slice(&piece);
+        }
+        let found = plain.len() as u64;
+        if found != plain_len {
+            return Err(PutError::Length {
+                expected: plain_len,
+                found,
+            });
+        }
+        // The id is in the context, and is the next one: tests write one blob at a time.
+        let blob = self.lease.first.0 + self.next.load(Ordering::Relaxed);
+        let context = StreamContext {
+            cluster: CLUSTER.0,
+            blob,
+            part,
+        };
+        let (mut sealer, header) = CellSealer::new(key, context)?;
+        let mut sealed = Vec::new();
+        let mut rest = plain.as_slice();
+        loop {
+            let (cell, after) = rest.split_at(rest.len().min(PLAIN_CELL_LEN));
+            sealer.seal(cell, after.is_empty(), &mut sealed)?;
+            rest = after;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        Ok(WrittenBlob {
+            blob: self.locate(sealed),
+            header,
+            hashes: hasher.finish(),
+        })
+    }
+
+    fn open(&self, plan: &ReadPlan) -> Result<Vec<u8>, GetError> {
+        let mut plain = Vec::new();
+        for part in &plan.parts {
+            let blob = part.view.blob;
+            let sealed = match part.view.row.shape {
+                Shape::Inline => part.view.inline.clone(),
+                Shape::Copies | Shape::Coded => {
+                    let known = plan
+                        .volumes
+                        .iter()
+                        .any(|volume| volume.id == self.volume.id);
+                    assert!(known, "the volume comes along");
+                    self.blobs.lock().unwrap()[&blob].clone()
+                }
+            };
+            let context = StreamContext {
+                cluster: CLUSTER.0,
+                blob: blob.0,
+                part: part.part,
+            };
+            let wrong = |_| GetError::Unauthentic { blob };
+            let opener = CellOpener::new(&plan.key, context, &part.header).map_err(wrong)?;
+            let layout = BlobLayout::new(part.plain_len).map_err(wrong)?;
+            for index in 0..layout.cells() {
+                let range = layout.sealed_range(index).map_err(wrong)?;
+                let cell = &sealed[range.start as usize..range.end as usize];
+                opener
+                    .open(index, layout.is_last(index), cell, &mut plain)
+                    .map_err(wrong)?;
+            }
+        }
+        Ok(plain)
+    }
+}
+
+impl Blobs for Shelf {
+    fn write<'a>(
+        &'a self,
+        source: Source,
+        plain_len: u64,
+        key: &'a DataKey,
+        part: u32,
+        hashes: Hashes,
+    ) -> BoxFuture<'a, Result<WrittenBlob, PutError>> {
+        Box::pin(self.seal(source, plain_len, key, part, hashes))
+    }
+
+    fn read(
+        &self,
+        plan: ReadPlan,
+        range: Range<u64>,
+    ) -> BoxFuture<'_, Result<Plaintext, GetError>> {
+        Box::pin(async move {
+            let plain = self.open(&plan)?;
+            let bytes = Bytes::from(plain).slice(range.start as usize..range.end as usize);
+            Ok(stream::iter([Ok(bytes)]).boxed())
+        })
+    }
+
+    fn reserve(&self, bytes: u64) -> Result<Reservation, Busy> {
+        self.memory.try_reserve(bytes)
+    }
+
+    fn lease_refused(&self, _lease: LeaseId) {}
+}
+
+/// An access key of the test's.
+#[derive(Clone, Debug)]
+pub(crate) struct Key {
+    pub(crate) id: String,
+    pub(crate) secret: String,
+}
+
+/// A cluster with a face.
+pub(crate) struct World {
+    pub(crate) meta: Arc<Meta>,
+    pub(crate) shelf: Arc<Shelf>,
+    pub(crate) face: Arc<Face>,
+    keys: Arc<Keys>,
+    pub(crate) ann: Key,
+    pub(crate) bob: Key,
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        Self::with_memory(1 << 30).await
+    }
+
+    pub(crate) async fn with_memory(memory: u64) -> Self {
+        let meta = Arc::new(Meta::default());
+        let (lease, volume) = furnish(&meta);
+        let shelf = Arc::new(Shelf {
+            blobs: Mutex::default(),
+            lease,
+            volume,
+            next: AtomicU64::new(0),
+            memory: Memory::new(memory),
+        });
+        let shared: Arc<dyn Metadata> = meta.clone();
+        let root = RootKey::generate().unwrap();
+        let keys = Keys::open(Arc::clone(&shared), CLUSTER, root, TIME_MS)
+            .await
+            .unwrap();
+        let keys = Arc::new(keys);
+        let ticks = AtomicU64::new(0);
+        let clock = Arc::new(move || TIME_MS + 1000 * ticks.fetch_add(1, Ordering::Relaxed));
+        let store = Store::new(Parts {
+            meta: Arc::clone(&shared),
+            blobs: shelf.clone(),
+            keys: Arc::clone(&keys),
+            clock,
+        });
+        let credentials = Arc::new(Credentials::new(shared, Arc::clone(&keys)));
+        let face = Arc::new(Face::new(FaceParts {
+            store,
+            credentials,
+            base_domains: vec!["s3.test".to_owned()],
+            region: "us-east-1".to_owned(),
+            body_idle: Duration::from_millis(200),
+            request_id_seed: 7,
+        }));
+        let key = |id: &str| Key {
+            id: id.to_owned(),
+            secret: format!("secret of {id}"),
+        };
+        let world = Self {
+            meta,
+            shelf,
+            face,
+            keys,
+            ann: key("ANN"),
+            bob: key("BOB"),
+        };
+        world.give(&world.ann, AccountId(1), true);
+        world.give(&world.bob, AccountId(2), true);
+        world
+    }
+
+    /// Stores an access key.
+    pub(crate) fn give(&self, key: &Key, account: AccountId, enabled: bool) {
+        let credential = Credential {
+            secret: AccessSecret::new(key.secret.clone()),
+            account: account.0,
+            enabled,
+            name: String::new(),
+        };
+        let sealer = self.keys.ring().credentials();
+        self.meta.done(Command::PutAccessKey {
+            access_key: key.id.clone(),
+            account,
+            enabled,
+            sealed_credential: sealer.seal(&key.id, &credential).unwrap(),
+        });
+    }
+
+    /// The current version of an object, by the names of bucket and key.
+    pub(crate) fn version(&self, bucket: &str, key: &str) -> Option<VersionId> {
+        let Reply::Bucket(Some(bucket)) = self.meta.ask(&Query::Bucket {
+            name: bucket.into(),
+        }) else {
+            return None;
+        };
+        let key = key.as_bytes().to_vec();
+        let query = Query::Object {
+            bucket: bucket.id,
+            key,
+            version: None,
+            with_blobs: false,
+        };
+        match self.meta.ask(&query) {
+            Reply::Object(view) => view.map(|view| view.version),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Makes nodes, accounts, a lease and a volume.
+fn furnish(meta: &Meta) -> (Lease, Volume) {
+    meta.done(Command::InitCluster { cluster: CLUSTER });
+    let disk = |id: u32| DiskId([id as u8; 16]);
+    for id in 1..=6 {
+        meta.done(Command::RegisterNode(Node {
+            id: NodeId(id),
+            rpc_address: format!("10.0.0.{id}:7000"),
+            data_address: format!("10.0.0.{id}:7001"),
+            zone: String::new(),
+            disks: vec![Disk {
+                id: disk(id),
+                capacity: 1 << 40,
+            }],
+        }));
+    }
+    for name in ["ann", "bob"] {
+        meta.done(Command::CreateAccount { name: name.into() });
+    }
+    let Outcome::Volume(volume) = meta.done(Command::CreateVolume {
+        profile: Profile::new(4, 2).unwrap(),
+        domain: Domain::Node,
+        members: (1..=6)
+            .map(|id| Member {
+                node: NodeId(id),
+                disk: disk(id),
+            })
+            .collect(),
+        shrunk: false,
+    }) else {
+        panic!("no volume")
+    };
+    let command = Command::OpenLease {
+        gateway: GatewayId(1),
+        count: 100_000,
+    };
+    let Outcome::Lease(lease) = meta.done(command) else {
+        panic!("no lease")
+    };
+    (lease, volume)
+}
