@@ -20,8 +20,11 @@ use megalith_model::command::{NewBlob, NewSegment};
 use megalith_model::ids::{BlobId, LeaseId};
 use megalith_model::profile::Profile;
 use megalith_model::shape::{CELL_LEN, Shape, segment_len};
+use megalith_model::topology::ClusterMap;
 use std::error::Error;
 use std::sync::Arc;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 
 /// Bytes by which the allowance for held cells grows at a time.
 const SPARE_STEP: u64 = 1 << 20;
@@ -243,20 +246,33 @@ where
         Ok(segments)
     }
 
-    /// Writes one segment, on one volume or another.
+    /// Writes one segment, on one volume or another. Where all volumes of a map have failed, the
+    /// next map is waited for: the cluster needs about two seconds to make others.
     async fn segment(&mut self, number: u32, left: u64) -> Result<NewSegment, PutError> {
+        let deadline = Instant::now() + self.shared.settings.volume_wait;
         let mut tried = Vec::new();
         let mut reason = String::new();
         let settings = &self.shared.settings;
         let (tries, restart_bytes) = (settings.volumes_tried_max, settings.restart_bytes);
         let cells_max = settings.segment_cells_max;
         let mut kept = Kept::new(self.shared.memory.clone(), restart_bytes);
-        while tried.len() < tries {
+        loop {
             let map = Arc::clone(&self.shared.map.borrow());
             let volume = match self.shared.chooser.choose(&map, &self.shared.nodes, &tried) {
-                Ok(volume) => volume,
-                Err(NoVolume::Refused(reason)) => return Err(PutError::NoVolume { reason }),
-                Err(NoVolume::AllTried) => break,
+                Ok(volume) if tried.len() < tries => volume,
+                Err(NoVolume::Refused(reason)) => {
+                    if !next_map(&self.shared.map, &map, deadline).await {
+                        return Err(PutError::NoVolume { reason });
+                    }
+                    continue;
+                }
+                Ok(_) | Err(NoVolume::AllTried) => {
+                    if !next_map(&self.shared.map, &map, deadline).await {
+                        return Err(PutError::Unavailable { reason });
+                    }
+                    tried.clear();
+                    continue;
+                }
             };
             tried.push(volume.id);
             let k = volume.profile.data() as u64;
@@ -282,10 +298,9 @@ where
             }
             match kept.take() {
                 Some(cells) => self.feed.put_back(cells),
-                None => break,
+                None => return Err(PutError::Unavailable { reason }),
             }
         }
-        Err(PutError::Unavailable { reason })
     }
 
     /// Feeds a segment its cells. The outer error is the blob's end, the inner one the segment's.
@@ -364,6 +379,21 @@ impl Kept {
     fn take(&mut self) -> Option<Vec<Bytes>> {
         self.bytes = 0;
         self.whole.then(|| std::mem::take(&mut self.cells))
+    }
+}
+
+/// Waits for a map newer than `seen`; false where none came by the deadline.
+fn next_map(
+    maps: &watch::Receiver<Arc<ClusterMap>>,
+    seen: &Arc<ClusterMap>,
+    deadline: Instant,
+) -> impl Future<Output = bool> + Send + use<> {
+    let (mut maps, seen) = (maps.clone(), Arc::clone(seen));
+    async move {
+        let newer = maps.wait_for(|map| !Arc::ptr_eq(map, &seen));
+        timeout_at(deadline, newer)
+            .await
+            .is_ok_and(|newer| newer.is_ok())
     }
 }
 

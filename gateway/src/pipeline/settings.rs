@@ -17,8 +17,11 @@ pub struct Settings {
     /// Ciphertext bytes of an unfinished segment that are always kept, so that it can be begun
     /// anew on another volume. Default 2 MiB.
     pub restart_bytes: u64,
-    /// Volumes that are tried for one segment. Default 3.
+    /// Volumes of one map that are tried for one segment. Default 3.
     pub volumes_tried_max: usize,
+    /// How long a segment that no volume takes waits for a map with others. Default 5 s: the
+    /// cluster gives up a silent node after 2 s.
+    pub volume_wait: Duration,
     /// How long one member may hold up a write before it is left out. Default 3 s.
     pub member_stall: Duration,
     /// How long a write waits for enough receipts after its last byte. Default 10 s.
@@ -54,6 +57,7 @@ impl Default for Settings {
             segment_cells_max: SEGMENT_CELLS_MAX,
             restart_bytes: 2 << 20,
             volumes_tried_max: 3,
+            volume_wait: Duration::from_secs(5),
             member_stall: Duration::from_secs(3),
             receipts_timeout: Duration::from_secs(10),
             straggler_wait: Duration::from_millis(500),

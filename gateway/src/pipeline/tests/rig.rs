@@ -36,6 +36,7 @@ pub fn settings() -> Settings {
         penalty: Duration::from_millis(200),
         read_timeout: Duration::from_secs(3),
         hedge_after_max: Duration::from_millis(50),
+        volume_wait: Duration::from_millis(100),
         lease_ids: 1000,
         compute_threads: 2,
         ..Settings::default()

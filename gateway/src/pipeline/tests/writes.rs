@@ -214,6 +214,33 @@ async fn no_volume_says_why() {
 }
 
 #[tokio::test]
+async fn write_that_no_volume_takes_waits_for_the_next_map() {
+    let patient = Settings {
+        volume_wait: Duration::from_secs(30),
+        ..settings()
+    };
+    let rig = Rig::new((2, 2), 2, patient);
+    let whole = Arc::clone(&rig.map.borrow());
+    for lost in [true, false] {
+        rig.map.send_modify(|map| {
+            let map = Arc::make_mut(map);
+            map.writable.truncate(usize::from(lost));
+        });
+        (0..2).for_each(|member| rig.set(1, member, Conduct::Dead));
+        let plain = bytes(3 * CELL);
+        let write = rig.write(&plain, 200_000);
+        let mut write = std::pin::pin!(write);
+        // Without another volume it does not end; with one it does.
+        let early = tokio::time::timeout(Duration::from_millis(100), &mut write).await;
+        assert!(early.is_err(), "{early:?}");
+        rig.map.send_replace(Arc::clone(&whole));
+        let written = write.await;
+        let written = written.expect("goes to the volume of the new map");
+        assert_eq!(written.blob.segments[0].volume, VolumeId(2));
+    }
+}
+
+#[tokio::test]
 async fn closed_lease_costs_a_small_blob_nothing() {
     let rig = Rig::new((1, 0), 2, settings());
     rig.set(1, 0, Conduct::LeaseClosed);
