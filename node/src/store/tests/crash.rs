@@ -150,3 +150,53 @@ fn torn_tail_is_cut_and_the_rest_is_kept() {
     }
     assert!(torn > 20, "only {torn} tails were torn");
 }
+
+#[test]
+fn torn_piece_between_good_records_is_never_taken_for_damage_later() {
+    let mut between = 0;
+    for seed in 0..300 {
+        let mut bench = Bench::new(64 << 20, settings());
+        let first = shard(1, 1);
+        bench.put(first, &content(first, 0, 100)).expect("stored");
+        // One write with several small records; its sync never comes.
+        let batch: Vec<_> = (10..16).map(|blob| shard(1, blob)).collect();
+        let batch: Vec<_> = batch
+            .into_iter()
+            .map(|shard| (shard, content(shard, 0, 50)))
+            .collect();
+        bench.fs.stop_at(2);
+        let answers = bench.put_batch(&batch, Epoch(1));
+        assert!(answers.iter().all(Result::is_err));
+        bench.crash(seed);
+        bench.reopen();
+        let survived: Vec<bool> = batch
+            .iter()
+            .map(|(shard, _)| bench.get(*shard).is_ok())
+            .collect();
+        between += u32::from(survived.windows(2).any(|pair| pair == [false, true]));
+        let later = shard(1, 99);
+        bench.put(later, &content(later, 0, 100)).expect("stored");
+        bench.crash(seed);
+        bench.reopen();
+        let health = bench.core().catalog.health.read();
+        assert_eq!(
+            (health.damaged_regions, health.damaged_shards),
+            (0, 0),
+            "seed {seed}"
+        );
+        for kept in [first, later] {
+            assert_eq!(bench.get(kept).expect("kept"), content(kept, 0, 100));
+        }
+        for ((shard, bytes), survived) in batch.iter().zip(survived) {
+            assert_eq!(
+                bench.get(*shard).is_ok_and(|got| got == *bytes),
+                survived,
+                "{shard}"
+            );
+        }
+    }
+    assert!(
+        between > 20,
+        "only {between} cuts tore a record before a good one"
+    );
+}

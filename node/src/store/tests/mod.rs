@@ -169,6 +169,25 @@ impl Bench {
         }
     }
 
+    /// Writes shards of one record each in a single commit.
+    pub(super) fn put_batch(
+        &mut self,
+        shards: &[(ShardId, Bytes)],
+        epoch: Epoch,
+    ) -> Vec<Result<Done, StoreError>> {
+        let record_cells = self.settings.record_cells;
+        let mut ops = Vec::new();
+        for (shard, bytes) in shards {
+            self.stream += 1;
+            ops.extend(appends(self.stream, *shard, epoch, bytes, record_cells));
+        }
+        let answers = self.core().commit(ops);
+        let streams = self.stream - shards.len() as u64 + 1..=self.stream;
+        let abandon = streams.map(|stream| Op::Abandon { stream }).collect();
+        self.core().commit(abandon);
+        answers
+    }
+
     pub(super) fn put(&mut self, shard: ShardId, bytes: &Bytes) -> Result<Receipt, StoreError> {
         self.put_as(shard, Epoch(1), bytes)
     }

@@ -55,7 +55,8 @@ impl World {
         let volume = self.random.below(VOLUMES) as u32 + 1;
         let shard = shard(volume, self.random.below(BLOBS));
         match self.random.below(1000) {
-            0..450 => self.put(shard),
+            0..400 => self.put(shard),
+            400..450 => self.put_many(volume),
             450..600 => self.delete(shard),
             600..900 => self.check_one(shard),
             900..920 => self.check_list(volume),
@@ -116,6 +117,46 @@ impl World {
                 known.maybe.push(Some(version));
             }
             Err(error) => panic!("{shard}: {error}"),
+        }
+    }
+
+    /// Several shards in one commit: a power cut tears some and spares others.
+    fn put_many(&mut self, volume: u32) {
+        let epoch = Epoch(self.fences.get(&volume).copied().unwrap_or(1));
+        let mut batch = BTreeMap::new();
+        for _ in 0..self.random.below(4) + 2 {
+            self.versions += 1;
+            let version = (
+                self.versions,
+                self.random.below(if self.versions.is_multiple_of(3) {
+                    20_000
+                } else {
+                    300
+                }) as usize
+                    + 1,
+            );
+            batch.insert(shard(volume, self.random.below(BLOBS)), version);
+        }
+        let bytes = |(shard, version): (&ShardId, &Version)| content(*shard, version.0, version.1);
+        let shards: Vec<(ShardId, Bytes)> =
+            batch.iter().map(|pair| (*pair.0, bytes(pair))).collect();
+        let answers = self.bench.put_batch(&shards, epoch);
+        for ((shard, version), answer) in batch.into_iter().zip(answers) {
+            let known = self.known.entry(shard).or_default();
+            match answer {
+                Ok(_) => {
+                    assert_eq!(known.now, None, "{shard}: overwritten");
+                    *known = Known {
+                        now: Some(version),
+                        maybe: Vec::new(),
+                    };
+                }
+                Err(StoreError::Conflict { .. }) => assert!(known.now.is_some(), "{shard}"),
+                Err(StoreError::Full { .. } | StoreError::Io { .. } | StoreError::ReadOnly) => {
+                    known.maybe.push(Some(version));
+                }
+                Err(error) => panic!("{shard}: {error}"),
+            }
         }
     }
 
