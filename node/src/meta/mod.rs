@@ -10,8 +10,24 @@
 //! Must never: answer before an entry is durable on a quorum and applied; vote without its log;
 //! hold plaintext or keys.
 
+mod apply;
+pub mod engine;
 pub mod log;
+mod member;
 pub mod placement;
+mod raft;
+mod service;
+mod snapshot;
+mod tables;
+pub mod transport;
 
+pub use apply::{ApplyError, ApplySettings, ProposeError};
+pub use member::{MetaFailure, MetaParts, MetaSettings, MetaStore, StartError, start};
+pub use raft::{MemberStatus, PROPOSAL_BYTES_MAX, RaftError, RaftSettings, RaftStatus, Role};
+pub use service::{MetaHandle, MetadataService, QueryError};
+pub use snapshot::SourceSettings;
+
+#[cfg(test)]
+mod cluster_tests;
 #[cfg(test)]
 mod testing;

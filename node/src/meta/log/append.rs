@@ -196,17 +196,17 @@ impl MetaLog {
         self.remove_segments(keep)
     }
 
-    /// Removes whole segments that hold only entries up to `through`, the newest one excepted.
-    /// `through` must be applied and checkpointed. Returns how many segments went.
-    pub fn purge(&mut self, through: u64) -> Result<usize, LogError> {
+    /// Removes whole segments that hold only entries up to `through`, as long as `keep_bytes`
+    /// stay; the newest segment always does. `through` must be applied and checkpointed. Returns
+    /// how many segments went.
+    pub fn purge(&mut self, through: u64, keep_bytes: u64) -> Result<usize, LogError> {
         if self.failed {
             return Err(LogError::Failed);
         }
-        let keep_from = self
-            .segments
-            .iter()
-            .rposition(|segment| segment.prev.index <= through);
-        let Some(count) = keep_from.filter(|&count| count > 0) else {
+        let Some(count) = self
+            .purgeable(through, keep_bytes)
+            .filter(|&count| count > 0)
+        else {
             return Ok(0);
         };
         let prev = self.segments[count].prev;
@@ -219,6 +219,23 @@ impl MetaLog {
             self.prev = prev;
         }
         Ok(count)
+    }
+
+    /// The most segments that may go. A later segment that goes back behind an earlier one's start
+    /// makes that one useless as a beginning.
+    fn purgeable(&self, through: u64, keep_bytes: u64) -> Option<usize> {
+        let (mut kept, mut lowest) = (0, u64::MAX);
+        self.segments
+            .iter()
+            .enumerate()
+            .rev()
+            .find(|(_, segment)| {
+                kept += segment.bytes;
+                let begins = segment.prev.index <= lowest;
+                lowest = lowest.min(segment.prev.index);
+                begins && segment.prev.index <= through && kept >= keep_bytes
+            })
+            .map(|(count, _)| count)
     }
 
     /// Removes the oldest segments, in order, so that a crash between leaves a log.

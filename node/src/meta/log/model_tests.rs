@@ -135,7 +135,9 @@ fn run(seed: u64) -> bool {
                 log = open(&fs).unwrap_or_else(|error| panic!("{context}: {error}"));
             }
             2 => {
-                let _removed = log.purge(model.hard.commit).expect("purge");
+                let _removed = log
+                    .purge(model.hard.commit, rng.below(2) * rng.below(8_000))
+                    .expect("purge");
                 assert!(
                     log.prev().index <= model.hard.commit.max(model.prev.index),
                     "{context}"

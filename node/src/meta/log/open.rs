@@ -10,6 +10,7 @@ use super::{
 use crate::fs::{File, FileSystem, read_exact_at};
 use bytes::Bytes;
 use std::collections::VecDeque;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -276,10 +277,15 @@ impl MetaLog {
 
 /// The sequence numbers of the segments in a directory, ascending. Other files are not ours.
 fn sequences(fs: &dyn FileSystem, dir: &Path) -> Result<Vec<u64>, LogError> {
-    let entries = fs.list(dir).map_err(|source| LogError::Io {
-        action: "list",
-        path: dir.to_owned(),
-        source,
+    let entries = fs.list(dir).map_err(|source| match source.kind() {
+        ErrorKind::NotFound => LogError::Missing {
+            dir: dir.to_owned(),
+        },
+        _other => LogError::Io {
+            action: "list",
+            path: dir.to_owned(),
+            source,
+        },
     })?;
     let mut sequences: Vec<u64> = entries
         .iter()

@@ -106,7 +106,7 @@ fn purging_takes_whole_segments_and_keeps_what_follows() {
         append(&mut log, round * 10 + 1, 10, 1);
     }
     let segments = log.segments.len();
-    assert!(log.purge(100).expect("purge") > 0);
+    assert!(log.purge(100, 0).expect("purge") > 0);
     assert!(
         log.segments.len() < segments && log.first_index() <= 101,
         "{}",
@@ -199,7 +199,7 @@ fn after_a_failed_sync_nothing_is_appended_any_more() {
     };
     assert!(matches!(log.append(next.clone()), Err(LogError::Io { .. })));
     assert!(matches!(log.append(next), Err(LogError::Failed)));
-    assert!(matches!(log.purge(3), Err(LogError::Failed)));
+    assert!(matches!(log.purge(3, 0), Err(LogError::Failed)));
 }
 
 /// Flips each byte of each file in turn: the log is refused, or it is what it was, or it lacks the

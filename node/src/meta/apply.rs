@@ -1,0 +1,331 @@
+//! The apply thread: committed entries become rows, and proposers get their answers.
+//!
+//! Owns the writing side of the tables. Runs beside the raft thread, so that appends and votes go
+//! on whatever an apply costs. Must never: answer before the rows are written; go on after an entry
+//! that it could not apply.
+
+use crate::meta::engine::{EngineError, EngineHome, engine_name};
+use crate::meta::log::{EntryKind, LogEntry, Mark};
+use crate::meta::tables::Tables;
+use megalith_model::codec::{self, DecodeError};
+use megalith_model::command::{Answer, Envelope};
+use megalith_model::ids::NodeId;
+use megalith_model::machine::{self, MachineError};
+use megalith_model::table::Overlay;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender};
+use std::thread::JoinHandle;
+use tokio::sync::{oneshot, watch};
+
+/// Entries written together at most, in bytes of log.
+const WRITE_BYTES: usize = 4 << 20;
+
+/// Why a proposal has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// This member doesn't lead.
+    #[error("this member does not lead")]
+    NotLeader {
+        /// Who does, if that is known.
+        hint: Option<NodeId>,
+    },
+    /// The command may or may not be applied: propose it again with its token.
+    #[error("the fate of the command is not known")]
+    Unknown,
+    /// The command is longer than a log entry may be. It is not applied.
+    #[error("the command is too large")]
+    TooLarge,
+    /// Too much is on its way. The command is not applied.
+    #[error("too many commands are on their way")]
+    Busy,
+    /// The member has stopped.
+    #[error("the metadata member has stopped")]
+    Stopped,
+}
+
+/// Gets the answer of one proposal.
+pub(super) type Waiter = oneshot::Sender<Result<Answer, ProposeError>>;
+
+/// An entry or a state that can't be applied. The member must stop: its rows would no longer be
+/// those of its peers.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The entry is none of ours, or a newer program's.
+    #[error("entry {index} can't be read")]
+    Entry {
+        /// Which.
+        index: u64,
+        /// Why not.
+        source: DecodeError,
+    },
+    /// The rows contradict the entry.
+    #[error("entry {index} can't be applied")]
+    Machine {
+        /// Which.
+        index: u64,
+        /// Why not.
+        source: MachineError,
+    },
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+/// What is to be applied.
+pub(super) enum ApplyTask {
+    /// Committed entries, with those who wait for some of them.
+    Entries {
+        entries: Vec<LogEntry>,
+        waiters: Vec<(u64, Waiter)>,
+    },
+    /// A fetched snapshot takes the place of all rows.
+    Switch { staged: String, base: Mark },
+    /// The end. `clean`: with a checkpoint.
+    Stop { clean: bool },
+}
+
+/// What the apply thread reports.
+pub(super) enum ApplyReport {
+    /// The rows are there.
+    Applied(Mark),
+    /// The rows up to here survive a power cut.
+    Checkpointed(Mark),
+}
+
+/// When the engine is checkpointed.
+#[derive(Clone, Copy, Debug)]
+pub struct ApplySettings {
+    /// After so many entries. Default 100,000.
+    pub checkpoint_entries: u64,
+    /// After so many bytes of log. Default 64 MiB: less to replay, more to purge.
+    pub checkpoint_bytes: u64,
+}
+
+impl Default for ApplySettings {
+    fn default() -> Self {
+        Self {
+            checkpoint_entries: 100_000,
+            checkpoint_bytes: 64 << 20,
+        }
+    }
+}
+
+/// The queue to the apply thread, counted in bytes so that the raft thread knows when to wait.
+pub(super) struct ApplyQueue {
+    tasks: Sender<ApplyTask>,
+    queued: Arc<AtomicU64>,
+    bytes_max: u64,
+}
+
+impl ApplyQueue {
+    pub(super) fn new(tasks: Sender<ApplyTask>, queued: Arc<AtomicU64>, bytes_max: u64) -> Self {
+        Self {
+            tasks,
+            queued,
+            bytes_max,
+        }
+    }
+
+    /// True where more entries may be handed over.
+    pub(super) fn has_room(&self) -> bool {
+        self.queued.load(Ordering::Acquire) < self.bytes_max
+    }
+
+    /// Hands a task over. After the end of the thread nothing happens.
+    pub(super) fn push(&self, task: ApplyTask) {
+        self.queued.fetch_add(task.bytes(), Ordering::AcqRel);
+        let _ = self.tasks.send(task);
+    }
+}
+
+impl ApplyTask {
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Entries { entries, .. } => entries.iter().map(|entry| entry.bytes() as u64).sum(),
+            Self::Switch { .. } | Self::Stop { .. } => 0,
+        }
+    }
+}
+
+/// The thread's state.
+pub(super) struct Applier {
+    pub(super) tables: Arc<Tables>,
+    pub(super) home: Arc<dyn EngineHome>,
+    pub(super) settings: ApplySettings,
+    pub(super) tasks: Receiver<ApplyTask>,
+    pub(super) queued: Arc<AtomicU64>,
+    pub(super) report: Arc<dyn Fn(ApplyReport) + Send + Sync>,
+    pub(super) topology_changes: watch::Sender<u64>,
+    pub(super) since: Since,
+}
+
+/// What was applied since the last checkpoint.
+#[derive(Default)]
+pub(super) struct Since {
+    entries: u64,
+    bytes: u64,
+    running: Option<JoinHandle<Result<(), EngineError>>>,
+}
+
+impl Applier {
+    /// Applies until told to stop or until something can't be applied.
+    pub(super) fn run(mut self) -> Result<(), ApplyError> {
+        let mut held = None;
+        loop {
+            let task = match held.take() {
+                Some(task) => task,
+                None => match self.tasks.recv() {
+                    Ok(task) => task,
+                    // The raft thread is gone without a word: so is the member.
+                    Err(_) => ApplyTask::Stop { clean: false },
+                },
+            };
+            match task {
+                ApplyTask::Entries {
+                    mut entries,
+                    mut waiters,
+                } => {
+                    let mut bytes: usize = entries.iter().map(LogEntry::bytes).sum();
+                    while bytes < WRITE_BYTES && held.is_none() {
+                        match self.tasks.try_recv() {
+                            Ok(ApplyTask::Entries {
+                                entries: more,
+                                waiters: theirs,
+                            }) => {
+                                bytes += more.iter().map(LogEntry::bytes).sum::<usize>();
+                                entries.extend(more);
+                                waiters.extend(theirs);
+                            }
+                            Ok(other) => held = Some(other),
+                            Err(_) => break,
+                        }
+                    }
+                    self.apply(&entries, waiters)?;
+                    self.queued.fetch_sub(bytes as u64, Ordering::AcqRel);
+                    self.checkpoint_when_due(bytes as u64, entries.len() as u64)?;
+                }
+                ApplyTask::Switch { staged, base } => self.switch(&staged, base)?,
+                ApplyTask::Stop { clean } => {
+                    self.join_checkpoint()?;
+                    if clean {
+                        self.tables.engine().checkpoint()?;
+                    }
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn apply(
+        &mut self,
+        entries: &[LogEntry],
+        waiters: Vec<(u64, Waiter)>,
+    ) -> Result<(), ApplyError> {
+        let engine = self.tables.engine();
+        let applied = engine.applied();
+        let mut overlay = Overlay::new(engine.as_ref());
+        let mut waiters = waiters.into_iter().peekable();
+        let mut answers = Vec::new();
+        let mut topology_changed = false;
+        for entry in entries.iter().filter(|entry| entry.index > applied.index) {
+            if entry.kind != EntryKind::Normal || entry.data.is_empty() {
+                continue;
+            }
+            let index = entry.index;
+            let envelope: Envelope =
+                codec::decode(&entry.data).map_err(|source| ApplyError::Entry { index, source })?;
+            let answer = machine::apply(&mut overlay, &envelope)
+                .map_err(|source| ApplyError::Machine { index, source })?;
+            topology_changed |= answer.is_ok() && envelope.command.changes_topology();
+            while waiters.next_if(|(waited, _)| *waited < index).is_some() {}
+            if let Some((_, waiter)) = waiters.next_if(|(waited, _)| *waited == index) {
+                answers.push((waiter, answer));
+            }
+        }
+        let batch = overlay.into_batch();
+        if let Some(last) = entries.last().filter(|last| last.index > applied.index) {
+            let mark = Mark {
+                index: last.index,
+                term: last.term,
+            };
+            self.tables.write(&batch, mark)?;
+            (self.report)(ApplyReport::Applied(mark));
+        }
+        for (waiter, answer) in answers {
+            // Nobody waits any more: fine.
+            let _ = waiter.send(Ok(answer));
+        }
+        if topology_changed {
+            self.topology_changes.send_modify(|changes| *changes += 1);
+        }
+        Ok(())
+    }
+
+    /// Starts a checkpoint beside the applying, one at a time.
+    fn checkpoint_when_due(&mut self, bytes: u64, entries: u64) -> Result<(), ApplyError> {
+        self.since.bytes += bytes;
+        self.since.entries += entries;
+        if self
+            .since
+            .running
+            .as_ref()
+            .is_some_and(JoinHandle::is_finished)
+        {
+            self.join_checkpoint()?;
+        }
+        let due = self.since.entries >= self.settings.checkpoint_entries
+            || self.since.bytes >= self.settings.checkpoint_bytes;
+        if !due || self.since.running.is_some() {
+            return Ok(());
+        }
+        let (engine, report) = (self.tables.engine(), self.report.clone());
+        let checkpoint = move || {
+            let mark = engine.applied();
+            engine.checkpoint()?;
+            drop(engine);
+            report(ApplyReport::Checkpointed(mark));
+            Ok(())
+        };
+        let thread = std::thread::Builder::new()
+            .name("meta-checkpoint".into())
+            .spawn(checkpoint);
+        let running = thread.map_err(|source| EngineError {
+            action: "checkpoint",
+            name: "thread".into(),
+            source: source.into(),
+        })?;
+        self.since = Since {
+            entries: 0,
+            bytes: 0,
+            running: Some(running),
+        };
+        Ok(())
+    }
+
+    fn join_checkpoint(&mut self) -> Result<(), ApplyError> {
+        match self.since.running.take().map(JoinHandle::join) {
+            None | Some(Ok(Ok(()))) => Ok(()),
+            Some(Ok(Err(error))) => Err(error.into()),
+            Some(Err(panic)) => std::panic::resume_unwind(panic),
+        }
+    }
+
+    fn switch(&mut self, staged: &str, base: Mark) -> Result<(), ApplyError> {
+        self.join_checkpoint()?;
+        let name = engine_name(base);
+        self.home.wipe(&name)?;
+        self.home.rename(staged, &name)?;
+        let engine = self.home.open(&name)?;
+        let applied = engine.applied();
+        let old = self.tables.replace(name, engine);
+        self.home.wipe(&old)?;
+        self.since.entries = 0;
+        self.since.bytes = 0;
+        (self.report)(ApplyReport::Applied(applied));
+        // It was durable before it was staged.
+        (self.report)(ApplyReport::Checkpointed(applied));
+        self.topology_changes.send_modify(|changes| *changes += 1);
+        Ok(())
+    }
+}

@@ -1,0 +1,206 @@
+//! What every engine must do, run over each of them.
+
+use super::*;
+use crate::meta::testing::{Rng, seeds};
+use megalith_model::table::{MemRows, Overlay};
+use std::collections::BTreeMap;
+
+type Model = BTreeMap<Vec<u8>, Vec<u8>>;
+
+fn batch(changes: &[(Vec<u8>, Option<Vec<u8>>)]) -> Batch {
+    let nothing = MemRows::default();
+    let mut overlay = Overlay::new(&nothing);
+    for (key, change) in changes {
+        match change {
+            Some(value) => overlay.put(key.clone(), value.clone()),
+            None => overlay.delete(key.clone()),
+        }
+    }
+    overlay.into_batch()
+}
+
+fn all(rows: &dyn Rows, from: &[u8], to: &[u8]) -> Model {
+    let mut found = Vec::new();
+    rows.scan(from, to, &mut |key, value| {
+        found.push((key.to_vec(), value.to_vec()));
+        true
+    })
+    .expect("scan");
+    assert!(found.is_sorted(), "rows come in key order");
+    found.into_iter().collect()
+}
+
+fn random_key(rng: &mut Rng) -> Vec<u8> {
+    let mut key = vec![1 + rng.below(30) as u8];
+    for _ in 0..rng.below(4) {
+        key.push([0, 1, 0x7f, 0xff][rng.below(4) as usize]);
+    }
+    key
+}
+
+fn mark(index: u64) -> Mark {
+    Mark {
+        index,
+        term: index / 7,
+    }
+}
+
+fn rows_are_an_ordered_map(home: &dyn EngineHome, seed: u64) {
+    let mut rng = Rng::new(seed);
+    let name = format!("engine-{seed}");
+    let mut engine = home.open(&name).expect("open");
+    assert_eq!(engine.applied(), Mark::default());
+    assert!(all(engine.as_ref(), FIRST_KEY, END_KEY).is_empty());
+    let mut model = Model::new();
+    for index in 1..200 {
+        let changes: Vec<_> = (0..rng.below(8))
+            .map(|_| {
+                let value = vec![index as u8; rng.below(3_000) as usize];
+                (random_key(&mut rng), (rng.below(3) > 0).then_some(value))
+            })
+            .collect();
+        engine.write(&batch(&changes), mark(index)).expect("write");
+        for (key, change) in changes {
+            match change {
+                Some(value) => model.insert(key, value),
+                None => model.remove(&key),
+            };
+        }
+        assert_eq!(engine.applied(), mark(index));
+        let key = random_key(&mut rng);
+        assert_eq!(
+            engine.get(&key).expect("get"),
+            model.get(&key).cloned(),
+            "seed {seed}"
+        );
+        let (one, two) = (random_key(&mut rng), random_key(&mut rng));
+        let (from, to) = (one.clone().min(two.clone()), one.max(two));
+        let expected: Model = model
+            .range(from.clone()..to.clone())
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        assert_eq!(all(engine.as_ref(), &from, &to), expected, "seed {seed}");
+        assert!(all(engine.as_ref(), &to, &from).is_empty());
+        if rng.below(40) == 0 {
+            engine.checkpoint().expect("checkpoint");
+            drop(engine);
+            engine = home.open(&name).expect("reopen");
+            assert_eq!(engine.applied(), mark(index), "seed {seed}");
+        }
+    }
+    assert_eq!(
+        all(engine.as_ref(), FIRST_KEY, END_KEY),
+        model,
+        "the mark is no row"
+    );
+}
+
+fn a_scan_ends_when_told_to(home: &dyn EngineHome) {
+    let engine = home.open("engine-scan").expect("open");
+    let changes: Vec<_> = (1..50_u8).map(|key| (vec![key], Some(vec![key]))).collect();
+    engine.write(&batch(&changes), mark(1)).expect("write");
+    let mut seen = 0;
+    engine
+        .scan(&[3], END_KEY, &mut |_, _| {
+            seen += 1;
+            seen < 5
+        })
+        .expect("scan");
+    assert_eq!(seen, 5);
+}
+
+fn names_are_kept(home: &dyn EngineHome) {
+    let write = |name: &str, value: u8| {
+        let engine = home.open(name).expect("open");
+        engine
+            .write(
+                &batch(&[(vec![1], Some(vec![value]))]),
+                mark(u64::from(value)),
+            )
+            .expect("write");
+        engine.checkpoint().expect("checkpoint");
+    };
+    write("engine-a", 1);
+    write("engine-b", 2);
+    home.rename("engine-a", "engine-c").expect("rename");
+    home.wipe("engine-b").expect("wipe");
+    home.wipe("engine-b").expect("wipe what is gone");
+    let names = home.names().expect("names");
+    assert!(names.contains(&"engine-c".to_owned()), "{names:?}");
+    assert!(!names.contains(&"engine-a".to_owned()), "{names:?}");
+    let renamed = home.open("engine-c").expect("open");
+    assert_eq!(
+        (renamed.applied(), renamed.get(&[1]).expect("get")),
+        (mark(1), Some(vec![1]))
+    );
+    let fresh = home.open("engine-b").expect("open");
+    assert_eq!(
+        (fresh.applied(), fresh.get(&[1]).expect("get")),
+        (Mark::default(), None)
+    );
+}
+
+fn conforms(home: &dyn EngineHome) {
+    for seed in seeds(4) {
+        rows_are_an_ordered_map(home, seed);
+    }
+    a_scan_ends_when_told_to(home);
+    names_are_kept(home);
+}
+
+#[test]
+fn memory_conforms() {
+    conforms(&MemHome::default());
+}
+
+#[test]
+fn sled_conforms() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    conforms(&SledHome::new(
+        dir.path(),
+        SledSettings {
+            cache_bytes: 8 << 20,
+        },
+    ));
+}
+
+#[test]
+fn memory_forgets_what_was_not_checkpointed() {
+    let home = MemHome::default();
+    let engine = home.open("engine-0").expect("open");
+    engine
+        .write(&batch(&[(vec![1], Some(vec![1]))]), mark(1))
+        .expect("write");
+    engine.checkpoint().expect("checkpoint");
+    engine
+        .write(&batch(&[(vec![1], None)]), mark(2))
+        .expect("write");
+    home.crash();
+    assert_eq!(
+        (engine.applied(), engine.get(&[1]).expect("get")),
+        (mark(1), Some(vec![1]))
+    );
+}
+
+#[test]
+fn sled_with_a_damaged_file_is_an_error_or_whole() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let home = SledHome::new(
+        dir.path(),
+        SledSettings {
+            cache_bytes: 8 << 20,
+        },
+    );
+    std::fs::create_dir(dir.path().join("engine-junk")).expect("create");
+    std::fs::write(
+        dir.path().join("engine-junk").join("conf"),
+        b"not a configuration",
+    )
+    .expect("write");
+    assert!(home.open("engine-junk").is_err());
+    home.wipe("engine-junk").expect("wipe");
+    assert_eq!(
+        home.open("engine-junk").expect("open").applied(),
+        Mark::default()
+    );
+}

@@ -1,0 +1,143 @@
+//! Which of a member's engines is opened, given its log.
+//!
+//! Names: `engine-<index>-<term>` began with a snapshot at that place (0-0: with nothing);
+//! `staged-<index>-<term>` is a whole snapshot whose mark isn't in the log yet; `partial-…` is one
+//! in the making. A snapshot becomes the engine in this order: partial → staged → mark in the log
+//! → engine, so that a crash anywhere leaves either the old state or the new one.
+
+use super::{EngineError, EngineHome, MetaEngine};
+use crate::meta::log::{Mark, MetaLog};
+use std::sync::Arc;
+
+const ENGINE_PREFIX: &str = "engine-";
+/// What the name of a staged engine begins with.
+pub const STAGED_PREFIX: &str = "staged-";
+const PARTIAL_PREFIX: &str = "partial-";
+
+/// The engine to work with.
+pub struct Choice {
+    /// Its name.
+    pub name: String,
+    /// Open.
+    pub engine: Arc<dyn MetaEngine>,
+    /// True where the log doesn't reach back to what the engine has applied: the rows must come
+    /// from a peer.
+    pub needs_snapshot: bool,
+}
+
+/// Why no engine can be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum HomeError {
+    /// The engine itself.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// More was applied than the log holds: the log has lost what it had made durable.
+    #[error(
+        "engine {name} has applied entry {applied:?}, which the raft log (up to {last}) has lost; \
+         the member must be rebuilt from its peers"
+    )]
+    LogBehind {
+        /// The engine.
+        name: String,
+        /// What it has applied.
+        applied: Mark,
+        /// The log's last entry.
+        last: u64,
+    },
+}
+
+/// The name of an engine that began at `base`.
+#[must_use]
+pub fn engine_name(base: Mark) -> String {
+    format!("{ENGINE_PREFIX}{:020}-{:020}", base.index, base.term)
+}
+
+/// The name of a whole snapshot at `base`.
+#[must_use]
+pub fn staged_name(base: Mark) -> String {
+    format!("{STAGED_PREFIX}{:020}-{:020}", base.index, base.term)
+}
+
+/// The name of a snapshot in the making.
+#[must_use]
+pub fn partial_name(peer: u64) -> String {
+    format!("{PARTIAL_PREFIX}{peer}")
+}
+
+fn base_of(name: &str, prefix: &str) -> Option<Mark> {
+    let (index, term) = name.strip_prefix(prefix)?.split_once('-')?;
+    Some(Mark {
+        index: index.parse().ok()?,
+        term: term.parse().ok()?,
+    })
+}
+
+/// Opens the engine that goes with `log`; wipes all others.
+pub fn choose(home: &dyn EngineHome, log: &MetaLog) -> Result<Choice, HomeError> {
+    let in_log = |mark: Mark| log.term(mark.index) == Some(mark.term);
+    let mut bases = Vec::new();
+    for name in home.names()? {
+        if let Some(base) = base_of(&name, ENGINE_PREFIX) {
+            bases.push(base);
+        } else if let Some(base) = base_of(&name, STAGED_PREFIX).filter(|&base| in_log(base)) {
+            home.wipe(&engine_name(base))?;
+            home.rename(&name, &engine_name(base))?;
+            bases.push(base);
+        } else if name.starts_with(STAGED_PREFIX) || name.starts_with(PARTIAL_PREFIX) {
+            home.wipe(&name)?;
+        }
+    }
+    bases.sort_unstable();
+    bases.dedup();
+    let mut chosen = None;
+    for base in bases.into_iter().rev() {
+        let name = engine_name(base);
+        if chosen.is_some() {
+            home.wipe(&name)?;
+            continue;
+        }
+        match home.open(&name) {
+            Ok(engine) => {
+                let applied = engine.applied();
+                if in_log(applied) {
+                    chosen = Some(Choice {
+                        name,
+                        engine,
+                        needs_snapshot: false,
+                    });
+                    continue;
+                }
+                if applied.index > log.last_index() {
+                    let last = log.last_index();
+                    return Err(HomeError::LogBehind {
+                        name,
+                        applied,
+                        last,
+                    });
+                }
+                tracing::warn!(
+                    name,
+                    ?applied,
+                    "the engine is not where the log is: wiping it"
+                );
+            }
+            Err(error) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::error!(name, error, "the engine does not open: wiping it");
+            }
+        }
+        home.wipe(&name)?;
+    }
+    match chosen {
+        Some(choice) => Ok(choice),
+        None => {
+            let name = engine_name(Mark::default());
+            let engine = home.open(&name)?;
+            Ok(Choice {
+                name,
+                engine,
+                needs_snapshot: log.prev().index > 0,
+            })
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Which engine is opened after which crash.
+
+use super::*;
+use crate::fs::FileSystem;
+use crate::fs::sim::SimFs;
+use crate::meta::log::{Append, Conf, EntryKind, HardState, LogEntry, LogSettings, MetaLog};
+use crate::meta::testing::log_identity;
+use megalith_model::ids::NodeId;
+use std::path::Path;
+
+/// A log of entries `first..=last`, all of term 1.
+fn log(first: u64, last: u64) -> MetaLog {
+    let fs: Arc<dyn FileSystem> = Arc::new(SimFs::new(1 << 26));
+    let dir = Path::new("/log");
+    fs.create_dir(dir).expect("create");
+    let conf = Conf::of_voters([NodeId(1)]);
+    MetaLog::init(fs.clone(), dir, log_identity(1), conf).expect("init");
+    let mut log = MetaLog::open(fs, dir, log_identity(1), LogSettings::default()).expect("open");
+    let reset = (first > 1).then_some(Mark {
+        index: first - 1,
+        term: 1,
+    });
+    let entry = |index| LogEntry {
+        kind: EntryKind::Normal,
+        term: 1,
+        index,
+        data: bytes::Bytes::new(),
+        context: bytes::Bytes::new(),
+    };
+    log.append(Append {
+        reset,
+        hard: Some(HardState {
+            term: 1,
+            vote: 0,
+            commit: first - 1,
+        }),
+        conf: None,
+        entries: (first..=last).map(entry).collect(),
+    })
+    .expect("append");
+    log
+}
+
+fn engine_at(home: &MemHome, name: &str, index: u64, term: u64) {
+    let engine = home.open(name).expect("open");
+    engine
+        .write(&Batch::default(), Mark { index, term })
+        .expect("write");
+}
+
+fn at(index: u64) -> Mark {
+    Mark { index, term: 1 }
+}
+
+#[test]
+fn a_new_member_begins_with_an_empty_engine() {
+    let home = MemHome::default();
+    let choice = choose(&home, &log(1, 5)).expect("choose");
+    assert!(!choice.needs_snapshot);
+    assert_eq!(choice.engine.applied(), Mark::default());
+    assert_eq!(choice.name, engine_name(Mark::default()));
+}
+
+#[test]
+fn an_engine_behind_the_log_is_wiped_and_asked_for() {
+    let home = MemHome::default();
+    engine_at(&home, &engine_name(Mark::default()), 3, 1);
+    let choice = choose(&home, &log(10, 20)).expect("choose");
+    assert!(choice.needs_snapshot);
+    assert_eq!(choice.engine.applied(), Mark::default());
+}
+
+#[test]
+fn an_engine_within_the_log_is_taken() {
+    let home = MemHome::default();
+    for applied in [9, 15, 20] {
+        engine_at(&home, &engine_name(Mark::default()), applied, 1);
+        let choice = choose(&home, &log(10, 20)).expect("choose");
+        assert!(!choice.needs_snapshot, "{applied}");
+        assert_eq!(choice.engine.applied(), at(applied));
+    }
+}
+
+#[test]
+fn an_engine_ahead_of_the_log_shows_that_the_log_lost_entries() {
+    let home = MemHome::default();
+    engine_at(&home, &engine_name(Mark::default()), 21, 1);
+    let refused = choose(&home, &log(10, 20));
+    assert!(matches!(refused, Err(HomeError::LogBehind { .. })));
+}
+
+#[test]
+fn a_staged_snapshot_counts_once_its_mark_is_in_the_log() {
+    let home = MemHome::default();
+    engine_at(&home, &engine_name(Mark::default()), 3, 1);
+    engine_at(&home, &staged_name(at(9)), 9, 1);
+    engine_at(&home, &partial_name(2), 0, 0);
+    let choice = choose(&home, &log(10, 12)).expect("choose");
+    assert_eq!(
+        (choice.name.as_str(), choice.engine.applied()),
+        (&*engine_name(at(9)), at(9))
+    );
+    assert_eq!(home.names().expect("names"), [engine_name(at(9))]);
+
+    let home = MemHome::default();
+    engine_at(&home, &engine_name(Mark::default()), 3, 1);
+    engine_at(&home, &staged_name(at(90)), 90, 1);
+    let choice = choose(&home, &log(1, 12)).expect("choose");
+    assert_eq!(choice.engine.applied(), at(3));
+    assert_eq!(home.names().expect("names"), [engine_name(Mark::default())]);
+}

@@ -1,0 +1,77 @@
+//! The tables of one metadata member: ordered rows, written together with how far the log is
+//! applied.
+//!
+//! Owns the choice of the embedded store; only `sled_engine` names sled. An engine is a cache: it
+//! may lose its newest writes at a crash, as long as rows and `applied` go together, and it can be
+//! made again from the log or from a peer. Must never: decide what a row means; show a batch in
+//! part to a reader that opens it after a crash.
+//!
+//! `home` keeps the engines of a member by name and says which one to open.
+
+mod home;
+mod memory;
+mod sled_engine;
+
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod home_tests;
+
+pub use home::{Choice, HomeError, STAGED_PREFIX, choose, engine_name, partial_name, staged_name};
+pub use memory::MemHome;
+pub use sled_engine::{SledHome, SledSettings};
+
+use crate::meta::log::Mark;
+use megalith_model::table::{Batch, Rows};
+use std::sync::Arc;
+
+/// The first key an engine may be asked for.
+pub const FIRST_KEY: &[u8] = &[1];
+/// A key after every row's.
+pub const END_KEY: &[u8] = &[0xff];
+
+/// An engine that failed. The member can't go on with it.
+#[derive(Debug, thiserror::Error)]
+#[error("{action} metadata engine {name}")]
+pub struct EngineError {
+    /// What was tried.
+    pub action: &'static str,
+    /// Which engine.
+    pub name: String,
+    /// Why it failed.
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// Ordered rows and how far the log is applied to them.
+///
+/// Single calls are atomic; whoever needs several reads at one point of the log keeps writers out
+/// meanwhile. Keys begin with a byte from 1 to 254.
+pub trait MetaEngine: Rows + Send + Sync {
+    /// Writes a batch and `applied` together: after a crash either both are there or neither, and
+    /// a later write is never there without an earlier one. Not durable before a checkpoint.
+    fn write(&self, batch: &Batch, applied: Mark) -> Result<(), EngineError>;
+
+    /// How far the log is applied; index 0 for a new engine.
+    fn applied(&self) -> Mark;
+
+    /// Makes every write so far survive a power cut. May run beside writes.
+    fn checkpoint(&self) -> Result<(), EngineError>;
+
+    /// Bytes on disk, roughly.
+    fn approximate_len(&self) -> u64;
+}
+
+/// Where a member's engines are, by name. Names are of `[a-z0-9-]`.
+pub trait EngineHome: Send + Sync {
+    /// The names there are, sorted.
+    fn names(&self) -> Result<Vec<String>, EngineError>;
+
+    /// Opens an engine, or makes a new one. It must not be open already.
+    fn open(&self, name: &str) -> Result<Arc<dyn MetaEngine>, EngineError>;
+
+    /// Renames an engine that isn't open. Durable on return.
+    fn rename(&self, source: &str, target: &str) -> Result<(), EngineError>;
+
+    /// Removes an engine that isn't open; one that isn't there is fine.
+    fn wipe(&self, name: &str) -> Result<(), EngineError>;
+}

@@ -1,0 +1,409 @@
+//! The driver's thread: inputs and time in, rounds of raft out.
+
+use super::follow::Follow;
+use super::reads::Reads;
+use super::storage::LogStorage;
+use super::waiters::Waiters;
+use super::{
+    Input, MemberStatus, RaftError, RaftSettings, RaftStatus, Role, Surroundings, convert, logger,
+    newest,
+};
+use crate::meta::apply::{ApplyQueue, ApplyReport, ApplyTask, ProposeError, Waiter};
+use crate::meta::log::{Mark, MetaLog};
+use crate::meta::tables::Tables;
+use crate::meta::transport::Transport;
+use ::raft::{Config, ProgressState, RawNode, StateRole};
+use megalith_model::ids::{GroupId, NodeId};
+use megalith_proto::v1;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Instant;
+use tokio::sync::watch;
+
+/// Inputs taken in one round at most: what they propose is one append.
+const ROUND_INPUTS: usize = 1024;
+
+/// What a driver is made of.
+pub(in crate::meta) struct DriverParts {
+    pub(in crate::meta) log: MetaLog,
+    pub(in crate::meta) member: NodeId,
+    pub(in crate::meta) group: GroupId,
+    pub(in crate::meta) settings: RaftSettings,
+    pub(in crate::meta) tables: Arc<Tables>,
+    /// True where the rows must be fetched from a peer.
+    pub(in crate::meta) rebuild: bool,
+    pub(in crate::meta) inbox: Receiver<Input>,
+    pub(in crate::meta) inbox_bytes: Arc<AtomicUsize>,
+    pub(in crate::meta) apply: ApplyQueue,
+    pub(in crate::meta) transport: Arc<dyn Transport>,
+    pub(in crate::meta) surroundings: Box<dyn Surroundings>,
+    pub(in crate::meta) role: watch::Sender<Role>,
+    /// Differs from that of every earlier process of this member.
+    pub(in crate::meta) life: u64,
+}
+
+/// One member of one group.
+pub(in crate::meta) struct Driver {
+    pub(super) raw: RawNode<LogStorage>,
+    pub(super) member: u64,
+    group: GroupId,
+    pub(super) settings: RaftSettings,
+    pub(super) tables: Arc<Tables>,
+    inbox: Receiver<Input>,
+    inbox_bytes: Arc<AtomicUsize>,
+    pub(super) apply: ApplyQueue,
+    transport: Arc<dyn Transport>,
+    pub(super) surroundings: Box<dyn Surroundings>,
+    role: watch::Sender<Role>,
+    pub(super) waiters: Waiters,
+    pub(super) reads: Reads,
+    pub(super) follow: Follow,
+    /// The next entry for the apply thread.
+    pub(super) feed_next: u64,
+    /// The last entry that raft has said is committed and durable here.
+    pub(super) delivered: u64,
+    /// When each member was last heard.
+    heard: HashMap<u64, Instant>,
+    /// When each follower was told to fetch a snapshot.
+    snapshots: HashMap<u64, Instant>,
+    next_tick: Instant,
+    stopping: bool,
+}
+
+impl Driver {
+    /// Builds the driver of an opened log and its tables.
+    pub(in crate::meta) fn new(parts: DriverParts) -> Result<Self, RaftError> {
+        let settings = parts.settings;
+        let member = u64::from(parts.member.0);
+        let applied = *parts.tables.applied().borrow();
+        let prev = parts.log.prev().index;
+        let config = Config {
+            id: member,
+            election_tick: settings.election_ticks,
+            heartbeat_tick: settings.heartbeat_ticks,
+            // While the rows are fetched raft believes what is behind the log to be applied.
+            applied: applied.index.max(prev),
+            max_size_per_msg: settings.message_bytes_max,
+            max_inflight_msgs: settings.inflight_max,
+            check_quorum: true,
+            pre_vote: true,
+            batch_append: true,
+            max_uncommitted_size: settings.uncommitted_bytes_max,
+            max_committed_size_per_ready: settings.committed_bytes_max,
+            ..Config::default()
+        };
+        let storage = LogStorage::new(parts.log, applied);
+        let raw = RawNode::new(&config, storage, &logger::logger())
+            .map_err(|error| RaftError::Raft(error.to_string()))?;
+        let retry = settings.tick * u32::try_from(settings.heartbeat_ticks * 2).unwrap_or(4);
+        let feed_next = applied.index.max(prev) + 1;
+        Ok(Self {
+            raw,
+            member,
+            group: parts.group,
+            settings,
+            tables: parts.tables,
+            inbox: parts.inbox,
+            inbox_bytes: parts.inbox_bytes,
+            apply: parts.apply,
+            transport: parts.transport,
+            surroundings: parts.surroundings,
+            role: parts.role,
+            waiters: Waiters::default(),
+            reads: Reads::new(member, parts.life, retry),
+            follow: Follow::new(parts.rebuild),
+            feed_next,
+            delivered: feed_next - 1,
+            heard: HashMap::new(),
+            snapshots: HashMap::new(),
+            next_tick: Instant::now() + settings.tick,
+            stopping: false,
+        })
+    }
+
+    /// Drives until told to stop or until the log fails.
+    pub(in crate::meta) fn run(mut self) -> Result<(), RaftError> {
+        if self.raw.raft.prs().is_singleton() && !self.follow.rebuilding() {
+            // Nobody else can lead: no need to wait for an election timeout.
+            self.raw
+                .campaign()
+                .map_err(|error| RaftError::Raft(error.to_string()))?;
+        }
+        while !self.stopping {
+            self.round()?;
+        }
+        Ok(())
+    }
+
+    fn round(&mut self) -> Result<(), RaftError> {
+        let wait = self.next_tick.saturating_duration_since(Instant::now());
+        match self.inbox.recv_timeout(wait) {
+            Ok(input) => {
+                self.take(input)?;
+                for _ in 1..ROUND_INPUTS {
+                    let Ok(input) = self.inbox.try_recv() else {
+                        break;
+                    };
+                    self.take(input)?;
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => self.stopping = true,
+        }
+        let now = Instant::now();
+        self.tick(now)?;
+        self.reads.ask(&mut self.raw, now);
+        self.process_ready()?;
+        self.feed_from_log()?;
+        self.publish();
+        Ok(())
+    }
+
+    fn take(&mut self, input: Input) -> Result<(), RaftError> {
+        self.inbox_bytes
+            .fetch_sub(input.weight(), Ordering::Relaxed);
+        match input {
+            Input::Propose { data, waiter } => self.propose(data, waiter),
+            Input::Read(waiter) => self.reads.add(waiter),
+            Input::Message(message) => self.step(message),
+            Input::Report(ApplyReport::Applied(mark)) => self.applied(mark),
+            Input::Report(ApplyReport::Checkpointed(mark)) => self.purge(mark)?,
+            Input::Fetched(fetched) => self.fetched(fetched),
+            Input::Status(asker) => {
+                // Nobody waits any more: fine.
+                let _ = asker.send(self.status());
+            }
+            Input::Transfer(target) => self.raw.transfer_leader(u64::from(target.0)),
+            Input::Stop => self.stopping = true,
+        }
+        Ok(())
+    }
+
+    fn propose(&mut self, data: Vec<u8>, waiter: Waiter) {
+        let refusal = if self.raw.raft.state != StateRole::Leader {
+            ProposeError::NotLeader {
+                hint: node(self.raw.raft.leader_id),
+            }
+        } else if self.raw.propose(Vec::new(), data).is_err() {
+            ProposeError::Busy
+        } else {
+            let raft = &self.raw.raft;
+            self.waiters
+                .add(raft.raft_log.last_index(), raft.term, waiter);
+            return;
+        };
+        // Nobody waits any more: fine.
+        let _ = waiter.send(Err(refusal));
+    }
+
+    fn step(&mut self, message: v1::RaftMessage) {
+        if message.to != self.member {
+            tracing::warn!(
+                to = message.to,
+                from = message.from,
+                "another member's raft message"
+            );
+            return;
+        }
+        self.heard.insert(message.from, Instant::now());
+        match convert::from_wire(message) {
+            Ok(message) => {
+                if let Some(message) = self.intercept(message)
+                    && let Err(error) = self.raw.step(message)
+                {
+                    tracing::debug!(%error, "raft message not taken");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "raft message refused"),
+        }
+    }
+
+    fn tick(&mut self, now: Instant) -> Result<(), RaftError> {
+        if now < self.next_tick {
+            return Ok(());
+        }
+        // After a pause of the process one tick counts, not all that were missed: the peers'
+        // messages are waiting in the inbox.
+        let late = now.saturating_duration_since(self.next_tick);
+        self.next_tick = if late > self.settings.tick * 3 {
+            now
+        } else {
+            self.next_tick
+        };
+        self.next_tick += self.settings.tick;
+        if self.follow.rebuilding() {
+            // Without rows it must not lead. It votes, so that time passes for its lease too.
+            let raft = &mut self.raw.raft;
+            raft.election_elapsed = (raft.election_elapsed + 1).min(raft.election_timeout());
+        } else {
+            self.raw.tick();
+        }
+        self.watch_snapshots(now);
+        self.follow_tick(now)
+    }
+
+    /// Tells raft of followers that have given up on a snapshot.
+    fn watch_snapshots(&mut self, now: Instant) {
+        let patience = self.settings.snapshot_patience;
+        let mut failed = Vec::new();
+        for (&peer, told) in &mut self.snapshots {
+            let state = self.raw.raft.prs().get(peer).map(|progress| progress.state);
+            let used = node(peer).and_then(|peer| self.surroundings.snapshot_used(peer));
+            let active = used.map_or(*told, |used| used.max(*told));
+            if state != Some(ProgressState::Snapshot) || now >= active + patience {
+                failed.push(peer);
+            }
+        }
+        for peer in failed {
+            self.snapshots.remove(&peer);
+            self.raw
+                .report_snapshot(peer, ::raft::SnapshotStatus::Failure);
+        }
+    }
+
+    pub(super) fn send_all(&mut self, messages: Vec<::raft::eraftpb::Message>) {
+        for message in messages {
+            let to = message.to;
+            if message.get_msg_type() == ::raft::eraftpb::MessageType::MsgSnapshot {
+                self.snapshots.insert(to, Instant::now());
+            }
+            if !self.transport.send(convert::to_wire(self.group.0, message)) {
+                self.raw.report_unreachable(to);
+            }
+        }
+    }
+
+    fn applied(&mut self, mark: Mark) {
+        let storage = self.raw.mut_store();
+        storage.applied = newest(storage.applied, mark);
+        let log = &self.raw.raft.raft_log;
+        let known = mark.index.min(log.committed).min(log.persisted);
+        if known > log.applied {
+            self.raw.advance_apply_to(known);
+        }
+    }
+
+    /// Drops log that neither this member nor a living follower needs.
+    fn purge(&mut self, checkpointed: Mark) -> Result<(), RaftError> {
+        let alive_since = self.alive_since();
+        let needed = self
+            .raw
+            .raft
+            .prs()
+            .iter()
+            .filter(|(id, _)| self.heard.get(id).is_some_and(|&at| at >= alive_since))
+            .map(|(_, progress)| match progress.state {
+                ProgressState::Snapshot => progress.pending_snapshot,
+                ProgressState::Probe | ProgressState::Replicate => progress.matched,
+            })
+            .min();
+        let leads = self.raw.raft.state == StateRole::Leader;
+        let log = &mut self.raw.mut_store().log;
+        let wanted = needed
+            .filter(|_| leads)
+            .unwrap_or(u64::MAX)
+            .min(checkpointed.index);
+        let through = if log.bytes_after(wanted) > self.settings.log_behind_bytes {
+            checkpointed.index
+        } else {
+            wanted
+        };
+        let segments = log.purge(through, self.settings.log_keep_bytes)?;
+        if segments > 0 {
+            tracing::debug!(segments, first = log.first_index(), "raft log purged");
+        }
+        Ok(())
+    }
+
+    fn alive_since(&self) -> Instant {
+        let timeout = self.settings.tick
+            * u32::try_from(self.settings.election_ticks * 2).unwrap_or(u32::MAX);
+        let now = Instant::now();
+        now.checked_sub(timeout).unwrap_or(now)
+    }
+
+    /// Reads entries again that the apply thread had no room for.
+    fn feed_from_log(&mut self) -> Result<(), RaftError> {
+        while !self.follow.rebuilding() && self.feed_next <= self.delivered && self.apply.has_room()
+        {
+            let (low, high) = (self.feed_next, self.delivered + 1);
+            let log = &self.raw.store().log;
+            let entries = log.entries(low, high, self.settings.committed_bytes_max)?;
+            self.feed(entries);
+        }
+        Ok(())
+    }
+
+    pub(super) fn feed(&mut self, entries: Vec<crate::meta::log::LogEntry>) {
+        let Some(last) = entries.last() else { return };
+        self.feed_next = last.index + 1;
+        let waiters = self.waiters.take(&entries);
+        self.apply.push(ApplyTask::Entries { entries, waiters });
+    }
+
+    fn role(&self) -> Role {
+        let raft = &self.raw.raft;
+        Role {
+            term: raft.term,
+            leader: node(raft.leader_id),
+            leads: raft.state == StateRole::Leader,
+        }
+    }
+
+    fn publish(&mut self) {
+        let role = self.role();
+        self.role.send_if_modified(|old| {
+            if *old != role {
+                tracing::info!(?role, "metadata leadership");
+                *old = role;
+                true
+            } else {
+                false
+            }
+        });
+    }
+
+    fn status(&self) -> RaftStatus {
+        let raft = &self.raw.raft;
+        let alive_since = self.alive_since();
+        let log = &self.raw.store().log;
+        let conf = log.conf();
+        let mut members = Vec::new();
+        for (&id, progress) in raft.prs().iter() {
+            let Some(node) = node(id) else { continue };
+            let itself = id == self.member;
+            members.push(MemberStatus {
+                node,
+                learner: conf.learners.contains(&id),
+                matched: if itself {
+                    raft.raft_log.persisted
+                } else {
+                    progress.matched
+                },
+                committed: if itself {
+                    raft.raft_log.committed
+                } else {
+                    progress.committed_index
+                },
+                alive: itself || self.heard.get(&id).is_some_and(|&at| at >= alive_since),
+            });
+        }
+        members.sort_by_key(|member| member.node);
+        RaftStatus {
+            role: self.role(),
+            committed: raft.raft_log.committed,
+            applied: self.raw.store().applied.index,
+            log: (log.first_index(), log.last_index()),
+            log_bytes: log.bytes(),
+            rebuilding: self.follow.rebuilding(),
+            members,
+        }
+    }
+}
+
+/// raft's id of a node, 0 being nobody.
+pub(super) fn node(id: u64) -> Option<NodeId> {
+    u32::try_from(id).ok().filter(|&id| id != 0).map(NodeId)
+}

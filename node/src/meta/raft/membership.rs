@@ -1,0 +1,84 @@
+//! Changes of members as they stand in entries, read without raft's own parser: an entry came over
+//! the network once.
+
+use super::RaftError;
+use crate::meta::log::{EntryKind, LogEntry};
+use ::raft::eraftpb;
+use megalith_proto::v1;
+use prost::Message as _;
+
+/// Reads an entry that changes members.
+pub(super) fn decode(entry: &LogEntry) -> Result<eraftpb::ConfChangeV2, RaftError> {
+    let bad = |what: String| RaftError::Raft(format!("entry {}: {what}", entry.index));
+    let mut change = eraftpb::ConfChangeV2::default();
+    match entry.kind {
+        EntryKind::Normal => return Err(bad("changes no members".to_owned())),
+        EntryKind::ConfChange => {
+            let wire = v1::RaftConfChange::decode(entry.data.clone())
+                .map_err(|error| bad(error.to_string()))?;
+            change.set_changes(vec![single(wire.change_type, wire.node_id).map_err(bad)?].into());
+        }
+        EntryKind::ConfChangeV2 => {
+            let wire = v1::RaftConfChangeV2::decode(entry.data.clone())
+                .map_err(|error| bad(error.to_string()))?;
+            change.set_transition(match wire.transition {
+                0 => eraftpb::ConfChangeTransition::Auto,
+                1 => eraftpb::ConfChangeTransition::Implicit,
+                2 => eraftpb::ConfChangeTransition::Explicit,
+                other => return Err(bad(format!("transition {other}"))),
+            });
+            let singles = wire
+                .changes
+                .iter()
+                .map(|one| single(one.change_type, one.node_id));
+            let singles: Vec<_> = singles.collect::<Result<_, _>>().map_err(bad)?;
+            change.set_changes(singles.into());
+        }
+    }
+    Ok(change)
+}
+
+fn single(kind: u32, node: u64) -> Result<eraftpb::ConfChangeSingle, String> {
+    let mut change = eraftpb::ConfChangeSingle::default();
+    change.set_change_type(match kind {
+        0 => eraftpb::ConfChangeType::AddNode,
+        1 => eraftpb::ConfChangeType::RemoveNode,
+        2 => eraftpb::ConfChangeType::AddLearnerNode,
+        other => return Err(format!("kind of change {other}")),
+    });
+    change.node_id = node;
+    Ok(change)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protobuf::Message as _;
+
+    #[test]
+    fn what_raft_writes_is_read() {
+        let mut change = eraftpb::ConfChangeV2::default();
+        change.set_transition(eraftpb::ConfChangeTransition::Explicit);
+        let singles = [(0, 7), (1, 3), (2, u64::MAX)].map(|(kind, node)| single(kind, node));
+        change.set_changes(singles.map(|one| one.expect("known")).to_vec().into());
+        let entry = |kind, data: Vec<u8>| LogEntry {
+            kind,
+            term: 1,
+            index: 9,
+            data: data.into(),
+            context: bytes::Bytes::new(),
+        };
+        let data = change.write_to_bytes().expect("encode");
+        let read = decode(&entry(EntryKind::ConfChangeV2, data)).expect("decode");
+        assert_eq!(read, change);
+
+        let mut old = eraftpb::ConfChange::default();
+        old.set_change_type(eraftpb::ConfChangeType::AddLearnerNode);
+        old.node_id = 12;
+        let data = old.write_to_bytes().expect("encode");
+        let read = decode(&entry(EntryKind::ConfChange, data)).expect("decode");
+        assert_eq!(read.get_changes(), [single(2, 12).expect("known")]);
+        let junk = entry(EntryKind::ConfChangeV2, vec![0xff; 9]);
+        assert!(decode(&junk).is_err());
+    }
+}

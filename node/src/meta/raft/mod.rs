@@ -1,0 +1,246 @@
+//! The Raft driver of one member, on a thread of its own; the only module that names raft's types.
+//!
+//! Owns the log: what a round of Raft must make durable is one append and one sync. Hands committed
+//! entries to the apply thread and never waits for it: what it can't take now is read from the log
+//! later. Must never: send a message that promises what isn't durable; go on after a failed sync;
+//! wait for a peer, an apply or a snapshot.
+//!
+//! `driver` takes inputs and time, `ready` does what raft says, `follow` brings a member back whose
+//! log or rows are too old, `reads` and `waiters` know who waits, `convert` keeps raft's types in.
+
+mod convert;
+mod driver;
+mod follow;
+mod logger;
+mod membership;
+mod reads;
+mod ready;
+mod storage;
+mod waiters;
+
+pub(crate) use convert::{ticket, ticket_parts};
+pub(super) use driver::{Driver, DriverParts};
+
+use crate::meta::apply::{ApplyReport, ProposeError, Waiter};
+use crate::meta::log::{LogError, Mark};
+use crate::meta::snapshot::Fetched;
+use crate::meta::transport::weight;
+use megalith_model::ids::NodeId;
+use megalith_proto::v1;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// The longest command, encoded.
+pub const PROPOSAL_BYTES_MAX: usize = 8 << 20;
+
+/// What one process may choose about its driver. All members of a group should agree on the ticks.
+#[derive(Clone, Copy, Debug)]
+pub struct RaftSettings {
+    /// Raft's unit of time. Default 50 ms.
+    pub tick: Duration,
+    /// A follower that hears no leader for one to two times so many ticks stands for election.
+    /// Default 20: 1–2 s.
+    pub election_ticks: usize,
+    /// A leader makes itself heard every so many ticks. Default 2: 100 ms.
+    pub heartbeat_ticks: usize,
+    /// Entries of one message, in bytes. Default 1 MiB.
+    pub message_bytes_max: u64,
+    /// Messages to one follower without an answer. Default 256.
+    pub inflight_max: usize,
+    /// Entries that are not committed yet, in bytes. Default 64 MiB.
+    pub uncommitted_bytes_max: u64,
+    /// Entries handed to apply at once, in bytes. Default 4 MiB.
+    pub committed_bytes_max: u64,
+    /// Entries that wait for apply in memory, in bytes. Default 32 MiB; more are read again.
+    pub apply_queue_bytes: u64,
+    /// Inputs that may wait for the driver. Default 8,192.
+    pub inbox_len: usize,
+    /// Bytes of inputs that may wait for the driver. Default 128 MiB.
+    pub inbox_bytes: usize,
+    /// Log kept behind a checkpoint, in bytes, so that a member that was away for a while needs no
+    /// snapshot. Default 256 MiB.
+    pub log_keep_bytes: u64,
+    /// Log kept for a follower that is alive and behind, in bytes. Default 1 GiB.
+    pub log_behind_bytes: u64,
+    /// A follower that was told to fetch a snapshot and takes no piece for so long is told again.
+    /// Default 10 s.
+    pub snapshot_patience: Duration,
+}
+
+impl Default for RaftSettings {
+    fn default() -> Self {
+        Self {
+            tick: Duration::from_millis(50),
+            election_ticks: 20,
+            heartbeat_ticks: 2,
+            message_bytes_max: 1 << 20,
+            inflight_max: 256,
+            uncommitted_bytes_max: 64 << 20,
+            committed_bytes_max: 4 << 20,
+            apply_queue_bytes: 32 << 20,
+            inbox_len: 8192,
+            inbox_bytes: 128 << 20,
+            log_keep_bytes: 256 << 20,
+            log_behind_bytes: 1 << 30,
+            snapshot_patience: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Why a driver ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum RaftError {
+    /// The log failed. Never tried again: what it holds isn't known any more.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// raft refuses its state or a change of members.
+    #[error("raft: {0}")]
+    Raft(String),
+}
+
+/// Who leads, as one member sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Role {
+    /// The term.
+    pub term: u64,
+    /// The leader, if one is known.
+    pub leader: Option<NodeId>,
+    /// True where it is this member.
+    pub leads: bool,
+}
+
+/// One member's standing, as it sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RaftStatus {
+    /// Who leads.
+    pub role: Role,
+    /// The last entry known to be committed.
+    pub committed: u64,
+    /// The last entry applied here.
+    pub applied: u64,
+    /// The first and last entry of the log.
+    pub log: (u64, u64),
+    /// Bytes of the log's files.
+    pub log_bytes: u64,
+    /// The rows are being fetched from a peer.
+    pub rebuilding: bool,
+    /// The group's members; progress is known to the leader only.
+    pub members: Vec<MemberStatus>,
+}
+
+/// What is known of a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberStatus {
+    /// Who.
+    pub node: NodeId,
+    /// It does not vote.
+    pub learner: bool,
+    /// The last entry known to be on it.
+    pub matched: u64,
+    /// The last entry it knows to be committed.
+    pub committed: u64,
+    /// Heard from within the last two election timeouts.
+    pub alive: bool,
+}
+
+/// What the driver is told.
+pub(super) enum Input {
+    /// Puts a command into the log.
+    Propose { data: Vec<u8>, waiter: Waiter },
+    /// Asks from which entry on a read is linearizable.
+    Read(oneshot::Sender<u64>),
+    /// From another member.
+    Message(v1::RaftMessage),
+    /// From the apply thread.
+    Report(ApplyReport),
+    /// A snapshot was fetched, or couldn't be.
+    Fetched(Option<Fetched>),
+    /// Asks for the standing.
+    Status(oneshot::Sender<RaftStatus>),
+    /// Hands the lead to another member.
+    Transfer(NodeId),
+    /// The end.
+    Stop,
+}
+
+impl Input {
+    fn weight(&self) -> usize {
+        match self {
+            Self::Propose { data, .. } => data.len() + 128,
+            Self::Message(message) => weight(message),
+            Self::Read(_)
+            | Self::Report(_)
+            | Self::Fetched(_)
+            | Self::Status(_)
+            | Self::Transfer(_)
+            | Self::Stop => 64,
+        }
+    }
+}
+
+/// Talks to the driver. Cheap to clone; never blocks except where it says so.
+#[derive(Clone)]
+pub struct RaftHandle {
+    inbox: SyncSender<Input>,
+    bytes: Arc<AtomicUsize>,
+    bytes_max: usize,
+}
+
+impl RaftHandle {
+    pub(super) fn new(inbox: SyncSender<Input>, bytes_max: usize) -> Self {
+        Self {
+            inbox,
+            bytes: Arc::default(),
+            bytes_max,
+        }
+    }
+
+    /// The bytes that wait, for the driver to count down.
+    pub(super) fn bytes(&self) -> Arc<AtomicUsize> {
+        self.bytes.clone()
+    }
+
+    /// Hands an input over, unless too much waits already.
+    pub(super) fn send(&self, input: Input) -> Result<(), ProposeError> {
+        let weight = input.weight();
+        if self.bytes.fetch_add(weight, Ordering::Relaxed) + weight > self.bytes_max {
+            self.bytes.fetch_sub(weight, Ordering::Relaxed);
+            return Err(ProposeError::Busy);
+        }
+        self.inbox.try_send(input).map_err(|error| {
+            self.bytes.fetch_sub(weight, Ordering::Relaxed);
+            match error {
+                TrySendError::Full(_) => ProposeError::Busy,
+                TrySendError::Disconnected(_) => ProposeError::Stopped,
+            }
+        })
+    }
+
+    /// Hands an input over that must not be lost; blocks while the inbox is full. For threads that
+    /// the driver never waits for. After the driver's end nothing happens.
+    pub(super) fn send_blocking(&self, input: Input) {
+        self.bytes.fetch_add(input.weight(), Ordering::Relaxed);
+        let _ = self.inbox.send(input);
+    }
+}
+
+/// What the driver asks of the rest of the member.
+pub(super) trait Surroundings: Send {
+    /// Fetches the rows of `peer`, at entry `index_min` or later, and reports by
+    /// [`Input::Fetched`].
+    fn fetch(&self, peer: NodeId, index_min: u64);
+
+    /// Drops a staged snapshot that is of no use.
+    fn discard(&self, staged: &Fetched);
+
+    /// When `peer` last took a piece of a snapshot from this member.
+    fn snapshot_used(&self, peer: NodeId) -> Option<std::time::Instant>;
+}
+
+/// A mark's place among what the tables hold.
+fn newest(one: Mark, two: Mark) -> Mark {
+    one.max(two)
+}

@@ -1,0 +1,122 @@
+//! One round of raft: send what may go at once, make durable what must be, send the rest.
+
+use super::driver::Driver;
+use super::{RaftError, convert, membership};
+use crate::meta::apply::ApplyTask;
+use crate::meta::log::{Append, EntryKind, LogEntry};
+use ::raft::eraftpb::Entry;
+use ::raft::{Ready, StateRole};
+
+impl Driver {
+    pub(super) fn process_ready(&mut self) -> Result<(), RaftError> {
+        while self.raw.has_ready() {
+            let mut ready = self.raw.ready();
+            if ready
+                .ss()
+                .is_some_and(|soft| soft.raft_state != StateRole::Leader)
+            {
+                self.waiters.fail_all();
+            }
+            // Raft lets a leader's appends go before its own are durable (thesis 10.2.1).
+            let messages = ready.take_messages();
+            self.send_all(messages);
+            for state in ready.take_read_states() {
+                self.reads.answered(&state.request_ctx, state.index);
+            }
+            let committed = ready.take_committed_entries();
+            self.deliver(committed)?;
+            self.persist(&mut ready)?;
+            let messages = ready.take_persisted_messages();
+            self.send_all(messages);
+            let snapshot_index = ready.snapshot().get_metadata().index;
+            let mut light = self.raw.advance_append(ready);
+            if snapshot_index > 0 {
+                self.raw.advance_apply_to(snapshot_index);
+            }
+            self.send_all(light.take_messages());
+            self.deliver(light.take_committed_entries())?;
+        }
+        Ok(())
+    }
+
+    /// One append, one sync: hard state, entries, and a snapshot's mark before them.
+    fn persist(&mut self, ready: &mut Ready) -> Result<(), RaftError> {
+        let entries: Vec<LogEntry> = ready
+            .take_entries()
+            .into_iter()
+            .map(convert::entry_from_raft)
+            .collect();
+        let snapshot = (ready.snapshot().get_metadata().index > 0)
+            .then(|| convert::snapshot_parts(ready.snapshot()));
+        // A commit index alone is not worth a sync: it is found again.
+        if !ready.must_sync() && entries.is_empty() && snapshot.is_none() {
+            return Ok(());
+        }
+        let hard = ready.hs().map(convert::hard_from_raft);
+        let (reset, conf) = snapshot.clone().unzip();
+        let log = &mut self.raw.mut_store().log;
+        log.append(Append {
+            reset,
+            hard,
+            conf,
+            entries,
+        })?;
+        if let Some((mark, conf)) = snapshot {
+            let staged = self.follow.take_staged().ok_or_else(|| {
+                RaftError::Raft("a snapshot to install that nobody has fetched".to_owned())
+            })?;
+            self.waiters.fail_all();
+            self.tables.set_conf(conf);
+            self.apply.push(ApplyTask::Switch {
+                staged: staged.name,
+                base: mark,
+            });
+            self.feed_next = mark.index + 1;
+            self.delivered = mark.index;
+        }
+        Ok(())
+    }
+
+    /// Takes committed entries: changes of members at once, all others for the apply thread.
+    fn deliver(&mut self, entries: Vec<Entry>) -> Result<(), RaftError> {
+        let entries: Vec<LogEntry> = entries.into_iter().map(convert::entry_from_raft).collect();
+        let Some((first, last)) = entries.first().zip(entries.last()) else {
+            return Ok(());
+        };
+        let (first, last) = (first.index, last.index);
+        for entry in entries
+            .iter()
+            .filter(|entry| entry.kind != EntryKind::Normal)
+        {
+            self.change_members(entry)?;
+        }
+        self.delivered = self.delivered.max(last);
+        let wanted = !self.follow.rebuilding() && first <= self.feed_next;
+        if wanted && self.feed_next <= last && self.apply.has_room() {
+            let skip = usize::try_from(self.feed_next - first).expect("within the entries");
+            self.feed(entries.into_iter().skip(skip).collect());
+        }
+        Ok(())
+    }
+
+    fn change_members(&mut self, entry: &LogEntry) -> Result<(), RaftError> {
+        if entry.index <= self.raw.store().log.conf().index {
+            return Ok(());
+        }
+        let change = membership::decode(entry)?;
+        let state = self
+            .raw
+            .apply_conf_change(&change)
+            .map_err(|error| RaftError::Raft(format!("change of members: {error}")))?;
+        let conf = convert::conf_from_raft(&state, entry.index);
+        tracing::info!(?conf, "metadata members changed");
+        self.tables.set_conf(conf.clone());
+        // Durable before the entry counts as applied.
+        let append = Append {
+            conf: Some(conf),
+            ..Append::default()
+        };
+        self.raw.mut_store().log.append(append)?;
+        Ok(())
+    }
+}

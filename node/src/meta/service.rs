@@ -1,0 +1,246 @@
+//! What the rest of the process asks of a metadata member, and the gRPC service `Metadata`.
+//!
+//! Owns waiting: every call has a deadline here. Decides nothing about rows.
+
+mod grpc;
+mod placed;
+
+pub use grpc::MetadataService;
+
+use crate::meta::apply::ProposeError;
+use crate::meta::engine::MetaEngine;
+use crate::meta::log::LogIdentity;
+use crate::meta::placement::Leadership;
+use crate::meta::raft::{Input, PROPOSAL_BYTES_MAX, RaftHandle, RaftStatus, Role};
+use crate::meta::snapshot::Source;
+use crate::meta::tables::Tables;
+use crate::meta::transport::RaftService;
+use megalith_model::answer;
+use megalith_model::codec;
+use megalith_model::command::{Answer, Envelope};
+use megalith_model::ids::NodeId;
+use megalith_model::machine::MachineError;
+use megalith_model::query::{Query, Reply};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+/// After so long a proposal's fate is unknown.
+const PROPOSE_DEADLINE: Duration = Duration::from_secs(10);
+/// After so long a question isn't answered.
+const QUERY_DEADLINE: Duration = Duration::from_secs(5);
+/// Questions that read rows at a time.
+const READERS_MAX: usize = 32;
+
+/// Why a question has no answer here and now. Another member may answer it.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// No leader confirmed the read in time, or this member isn't as far yet.
+    #[error("the read could not be confirmed in time")]
+    Unavailable,
+    /// The rows can't be read.
+    #[error("read metadata")]
+    Machine(#[from] MachineError),
+    /// The member has stopped.
+    #[error("the metadata member has stopped")]
+    Stopped,
+}
+
+/// A running member. Cheap to clone.
+#[derive(Clone)]
+pub struct MetaHandle {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    raft: RaftHandle,
+    tables: Arc<Tables>,
+    role: watch::Receiver<Role>,
+    leadership: watch::Receiver<Leadership>,
+    topology_changes: watch::Receiver<u64>,
+    source: Source,
+    addresses: BTreeMap<NodeId, String>,
+    identity: LogIdentity,
+    clock: Arc<dyn Fn() -> u64 + Send + Sync>,
+    readers: Semaphore,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What a handle is made of.
+pub(super) struct HandleParts {
+    pub(super) raft: RaftHandle,
+    pub(super) tables: Arc<Tables>,
+    pub(super) role: watch::Receiver<Role>,
+    pub(super) topology_changes: watch::Receiver<u64>,
+    pub(super) source: Source,
+    pub(super) addresses: BTreeMap<NodeId, String>,
+    pub(super) identity: LogIdentity,
+    pub(super) clock: Arc<dyn Fn() -> u64 + Send + Sync>,
+    pub(super) threads: Vec<JoinHandle<()>>,
+    pub(super) runtime: Handle,
+}
+
+impl MetaHandle {
+    pub(super) fn new(parts: HandleParts) -> Self {
+        let leadership = placed::watch_leadership(
+            &parts.runtime,
+            parts.role.clone(),
+            parts.tables.applied(),
+            parts.addresses.clone(),
+        );
+        let inner = Inner {
+            raft: parts.raft,
+            tables: parts.tables,
+            role: parts.role,
+            leadership,
+            topology_changes: parts.topology_changes,
+            source: parts.source,
+            addresses: parts.addresses,
+            identity: parts.identity,
+            clock: parts.clock,
+            readers: Semaphore::new(READERS_MAX),
+            threads: Mutex::new(parts.threads),
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// Puts a command through the log; answers after it is applied here. After
+    /// [`ProposeError::Unknown`] the caller asks again with the same token.
+    pub async fn propose(&self, envelope: &Envelope) -> Result<Answer, ProposeError> {
+        let data = codec::encode(envelope);
+        if data.len() > PROPOSAL_BYTES_MAX {
+            return Err(ProposeError::TooLarge);
+        }
+        let role = *self.inner.role.borrow();
+        if !role.leads {
+            return Err(ProposeError::NotLeader { hint: role.leader });
+        }
+        let (waiter, answer) = oneshot::channel();
+        self.inner.raft.send(Input::Propose { data, waiter })?;
+        match timeout(PROPOSE_DEADLINE, answer).await {
+            Ok(Ok(answer)) => answer,
+            // The member stopped with the command on its way, or it takes too long.
+            Ok(Err(_)) | Err(_) => Err(ProposeError::Unknown),
+        }
+    }
+
+    /// Answers a question, linearizably: it sees every command answered before it was asked.
+    pub async fn query(&self, query: Query) -> Result<Reply, QueryError> {
+        let asked = async {
+            let index = self.read_index().await?;
+            self.wait_applied(index).await?;
+            self.read(move |engine| answer::answer(engine, &query))
+                .await
+        };
+        match timeout(QUERY_DEADLINE, asked).await {
+            Ok(reply) => Ok(reply??),
+            Err(_) => Err(QueryError::Unavailable),
+        }
+    }
+
+    /// Asks the leader from which entry on a read sees everything that was answered before.
+    async fn read_index(&self) -> Result<u64, QueryError> {
+        let (waiter, index) = oneshot::channel();
+        match self.inner.raft.send(Input::Read(waiter)) {
+            Ok(()) => {}
+            Err(ProposeError::Stopped) => return Err(QueryError::Stopped),
+            Err(_busy) => return Err(QueryError::Unavailable),
+        }
+        index.await.map_err(|_| QueryError::Stopped)
+    }
+
+    async fn wait_applied(&self, index: u64) -> Result<(), QueryError> {
+        let mut applied = self.inner.tables.applied();
+        let reached = applied.wait_for(|applied| applied.index >= index).await;
+        reached.map(|_| ()).map_err(|_| QueryError::Stopped)
+    }
+
+    /// Reads rows at one point of the log, on a thread that may block.
+    async fn read<R: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn MetaEngine) -> R + Send + 'static,
+    ) -> Result<R, QueryError> {
+        let permit = self
+            .inner
+            .readers
+            .acquire()
+            .await
+            .map_err(|_| QueryError::Stopped)?;
+        let tables = self.inner.tables.clone();
+        let done = spawn_blocking(move || tables.read(read)).await;
+        drop(permit);
+        done.map_err(|_| QueryError::Stopped)?
+            .ok_or(QueryError::Unavailable)
+    }
+
+    /// The member's standing. None after it has stopped.
+    pub async fn status(&self) -> Option<RaftStatus> {
+        let (asker, status) = oneshot::channel();
+        self.inner.raft.send(Input::Status(asker)).ok()?;
+        timeout(QUERY_DEADLINE, status).await.ok()?.ok()
+    }
+
+    /// Who leads, as this member sees it.
+    #[must_use]
+    pub fn leader_changes(&self) -> watch::Receiver<Role> {
+        self.inner.role.clone()
+    }
+
+    /// The last entry applied here.
+    #[must_use]
+    pub fn applied(&self) -> u64 {
+        self.inner.tables.applied().borrow().index
+    }
+
+    /// Whose member this is.
+    #[must_use]
+    pub fn identity(&self) -> LogIdentity {
+        self.inner.identity
+    }
+
+    /// Hands the lead to another voter; nothing happens where this member doesn't lead. Before a
+    /// planned stop it spares the group an election timeout.
+    pub fn transfer_leader(&self, target: NodeId) -> Result<(), ProposeError> {
+        self.inner.raft.send(Input::Transfer(target))
+    }
+
+    /// Makes the service by which other members reach this one.
+    #[must_use]
+    pub fn raft_service(&self) -> RaftService {
+        let group = self.inner.identity.group.0;
+        RaftService::new(self.inner.raft.clone(), self.inner.source.clone(), group)
+    }
+
+    /// Makes the service for clients.
+    #[must_use]
+    pub fn metadata_service(&self) -> MetadataService {
+        MetadataService::new(self.clone())
+    }
+
+    /// Stops the member: no more rounds, a last checkpoint. Returns when its threads have ended.
+    pub async fn stop(&self) {
+        let raft = self.inner.raft.clone();
+        let mut threads = self
+            .inner
+            .threads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let threads = std::mem::take(&mut *threads);
+        let stop = move || {
+            raft.send_blocking(Input::Stop);
+            for thread in threads {
+                // A panic was reported by the thread itself.
+                let _ = thread.join();
+            }
+        };
+        // Fails only where the runtime is going down, and the threads with it.
+        let _ = spawn_blocking(stop).await;
+    }
+}

@@ -1,0 +1,126 @@
+//! The gRPC service `Metadata`.
+
+use super::{MetaHandle, QueryError};
+use crate::meta::apply::ProposeError;
+use crate::server::peer_of;
+use bytes::Bytes;
+use megalith_identity::{PeerIdentity, Role};
+use megalith_model::codec;
+use megalith_model::command::{Command, Envelope, Proposer};
+use megalith_model::ids::NodeId;
+use megalith_model::keys;
+use megalith_model::query::Query;
+use megalith_proto::v1;
+use megalith_proto::v1::metadata_server::Metadata;
+use tonic::{Request, Response, Status};
+
+/// Serves `Metadata` on one member.
+#[derive(Clone)]
+pub struct MetadataService {
+    handle: MetaHandle,
+}
+
+impl MetadataService {
+    pub(super) fn new(handle: MetaHandle) -> Self {
+        Self { handle }
+    }
+
+    fn not_leader(&self, hint: Option<NodeId>) -> v1::NotLeader {
+        let known = hint.or(self.handle.inner.role.borrow().leader);
+        known.map_or_else(v1::NotLeader::default, |leader| v1::NotLeader {
+            leader: leader.0,
+            address: self
+                .handle
+                .inner
+                .addresses
+                .get(&leader)
+                .cloned()
+                .unwrap_or_default(),
+        })
+    }
+
+    /// Whether this member's group holds the range that the caller means. A caller without a map
+    /// (epoch 0) is told the first one by being served.
+    fn wrong_range(&self, epoch: u32) -> Option<v1::WrongRange> {
+        let (group, current) = keys::route(&[]);
+        let right = group == self.handle.inner.identity.group && (epoch == 0 || epoch == current.0);
+        (!right).then_some(v1::WrongRange {
+            range_epoch: current.0,
+            group: group.0,
+        })
+    }
+}
+
+/// Checks that a peer may propose a command, and speaks only of itself.
+fn check_proposer(peer: &PeerIdentity, command: &Command) -> Result<(), Status> {
+    let may = command.proposers().iter().any(|proposer| match proposer {
+        Proposer::Gateway => peer.has(Role::Gateway) || peer.has(Role::Operator),
+        Proposer::Storage => peer.has(Role::Storage),
+        Proposer::Operator => peer.has(Role::Operator),
+        // The leader proposes by itself, never over the network.
+        Proposer::Leader => false,
+    });
+    let itself = match command {
+        Command::RegisterNode(node) => peer.is(Role::Storage, node.id.0),
+        Command::OpenLease { gateway, .. } => {
+            peer.is(Role::Gateway, gateway.0) || peer.has(Role::Operator)
+        }
+        _others_name_nobody => true,
+    };
+    if may && itself {
+        return Ok(());
+    }
+    Err(Status::permission_denied(
+        "this role may not propose this command",
+    ))
+}
+
+#[tonic::async_trait]
+impl Metadata for MetadataService {
+    async fn propose(
+        &self,
+        request: Request<v1::ProposeRequest>,
+    ) -> Result<Response<v1::ProposeReply>, Status> {
+        use v1::propose_reply::Result as Said;
+        let reply = |said| Ok(Response::new(v1::ProposeReply { result: Some(said) }));
+        let envelope: Envelope = codec::decode(&request.get_ref().envelope)
+            .map_err(|error| Status::invalid_argument(format!("envelope: {error}")))?;
+        check_proposer(peer_of(&request)?, &envelope.command)?;
+        if let Some(wrong) = self.wrong_range(request.get_ref().range_epoch) {
+            return reply(Said::WrongRange(wrong));
+        }
+        match self.handle.propose(&envelope).await {
+            Ok(answer) => reply(Said::Answer(Bytes::from(codec::encode(&answer)))),
+            Err(ProposeError::NotLeader { hint }) => reply(Said::NotLeader(self.not_leader(hint))),
+            Err(error @ ProposeError::TooLarge) => Err(Status::out_of_range(error.to_string())),
+            Err(error @ ProposeError::Busy) => Err(Status::resource_exhausted(error.to_string())),
+            Err(error @ ProposeError::Unknown) => Err(Status::unknown(error.to_string())),
+            Err(error @ ProposeError::Stopped) => Err(Status::unavailable(error.to_string())),
+        }
+    }
+
+    async fn query(
+        &self,
+        request: Request<v1::QueryRequest>,
+    ) -> Result<Response<v1::QueryReply>, Status> {
+        use v1::query_reply::Result as Said;
+        let reply = |said| Ok(Response::new(v1::QueryReply { result: Some(said) }));
+        let request = request.into_inner();
+        let query: Query = codec::decode(&request.query)
+            .map_err(|error| Status::invalid_argument(format!("query: {error}")))?;
+        if let Some(wrong) = self.wrong_range(request.range_epoch) {
+            return reply(Said::WrongRange(wrong));
+        }
+        match self.handle.query(query).await {
+            Ok(answer) => reply(Said::Reply(Bytes::from(codec::encode(&answer)))),
+            Err(error @ (QueryError::Unavailable | QueryError::Stopped)) => {
+                Err(Status::unavailable(error.to_string()))
+            }
+            Err(QueryError::Machine(error)) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::error!(error, "a question can't be answered");
+                Err(Status::data_loss("the metadata can't be read here"))
+            }
+        }
+    }
+}

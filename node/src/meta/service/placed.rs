@@ -1,0 +1,100 @@
+//! The member as placement sees it.
+
+use super::MetaHandle;
+use crate::meta::log::Mark;
+use crate::meta::placement::{Leadership, PlacementGroup};
+use crate::meta::raft::Role;
+use megalith_model::answer::{self, Topology};
+use megalith_model::command::{Answer, Command, Envelope};
+use megalith_model::ids::NodeId;
+use megalith_model::query::{DataStatus, Query, Reply};
+use megalith_proto::v1;
+use std::collections::BTreeMap;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+/// Follows who leads, and whether a leader has applied an entry of its term: before that its rows
+/// may lack what was answered by the leader before it.
+pub(super) fn watch_leadership(
+    runtime: &Handle,
+    mut role: watch::Receiver<Role>,
+    mut applied: watch::Receiver<Mark>,
+    addresses: BTreeMap<NodeId, String>,
+) -> watch::Receiver<Leadership> {
+    let (sender, receiver) = watch::channel(Leadership::default());
+    runtime.spawn(async move {
+        loop {
+            let (now, mark) = (*role.borrow_and_update(), *applied.borrow_and_update());
+            let address = |node| (node, addresses.get(&node).cloned().unwrap_or_default());
+            let leadership = Leadership {
+                term: (now.leads && mark.term == now.term).then_some(now.term),
+                leader: now.leader.map(address),
+            };
+            sender.send_if_modified(|old| {
+                let changed = *old != leadership;
+                *old = leadership;
+                changed
+            });
+            let open = tokio::select! {
+                changed = role.changed() => changed.is_ok(),
+                changed = applied.changed() => changed.is_ok(),
+            };
+            if !open {
+                // The member has stopped: it leads no more.
+                sender.send_replace(Leadership::default());
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+impl PlacementGroup for MetaHandle {
+    async fn propose(&self, command: Command) -> Option<Answer> {
+        let time_ms = (self.inner.clock)();
+        let envelope = Envelope {
+            time_ms,
+            token: None,
+            command,
+        };
+        MetaHandle::propose(self, &envelope).await.ok()
+    }
+
+    async fn topology(&self) -> Option<Topology> {
+        let read = self.read(|engine| answer::topology(engine)).await.ok()?;
+        read.map_err(|error| tracing::error!(%error, "read the topology"))
+            .ok()
+    }
+
+    async fn data(&self) -> Option<DataStatus> {
+        match self.query(Query::Data).await.ok()? {
+            Reply::Data(data) => Some(*data),
+            _other => None,
+        }
+    }
+
+    fn leadership(&self) -> watch::Receiver<Leadership> {
+        self.inner.leadership.clone()
+    }
+
+    fn topology_changes(&self) -> watch::Receiver<u64> {
+        self.inner.topology_changes.clone()
+    }
+
+    async fn members(&self) -> Vec<v1::MetadataMember> {
+        let Some(status) = self.status().await else {
+            return Vec::new();
+        };
+        let address = |node| self.inner.addresses.get(&node).cloned().unwrap_or_default();
+        let members = status.members.into_iter().map(|member| v1::MetadataMember {
+            node: member.node.0,
+            address: address(member.node),
+            leader: status.role.leader == Some(member.node),
+            alive: member.alive,
+            matched: member.matched,
+            committed: member.committed,
+            learner: member.learner,
+        });
+        members.collect()
+    }
+}

@@ -1,0 +1,242 @@
+//! The receiving side: takes a peer's rows into an engine of their own and stages it.
+
+use super::checksum;
+use crate::meta::engine::{EngineError, EngineHome, MetaEngine, partial_name, staged_name};
+use crate::meta::log::{Conf, Mark};
+use crate::meta::raft::ticket_parts;
+use crate::meta::transport::Transport;
+use futures::StreamExt;
+use megalith_model::ids::{GroupId, NodeId};
+use megalith_model::table::{Batch, MemRows, Overlay};
+use megalith_proto::v1;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::spawn_blocking;
+use tonic::{Code, Status};
+
+/// How often a broken stream is taken up again before the fetch as a whole fails.
+const RESUMES_MAX: u32 = 5;
+/// A stream that brings nothing for so long is broken.
+const PIECE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A peer's rows, whole, in an engine that is not open.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    /// The staged engine.
+    pub name: String,
+    /// The place of the log that the rows stand for.
+    pub mark: Mark,
+    /// The members as of then or later.
+    pub conf: Conf,
+}
+
+/// Why there are no rows.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// The peer or the way to it.
+    #[error("stream a snapshot from {peer}")]
+    Peer {
+        /// Who was asked.
+        peer: NodeId,
+        /// What it said.
+        source: Box<Status>,
+    },
+    /// What the peer sent is not a snapshot.
+    #[error("{peer} sent {what}")]
+    Malformed {
+        /// Who.
+        peer: NodeId,
+        /// What.
+        what: &'static str,
+    },
+    /// The engine here.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The runtime is going down.
+    #[error("the fetch was given up")]
+    Stopped,
+}
+
+/// One fetch with what it has so far.
+struct Fetch {
+    home: Arc<dyn EngineHome>,
+    transport: Arc<dyn Transport>,
+    group: GroupId,
+    peer: NodeId,
+    /// The rows must stand for at least this entry.
+    index_min: u64,
+    /// None only while it is made anew.
+    engine: Option<Arc<dyn MetaEngine>>,
+    session: u64,
+    after: Vec<u8>,
+}
+
+/// Fetches all rows of `peer`, at entry `index_min` or later, and stages them.
+pub async fn fetch(
+    home: Arc<dyn EngineHome>,
+    transport: Arc<dyn Transport>,
+    group: GroupId,
+    peer: NodeId,
+    index_min: u64,
+) -> Result<Fetched, FetchError> {
+    let name = partial_name(u64::from(peer.0));
+    let (opener, partial) = (home.clone(), name.clone());
+    let fresh = move || {
+        opener.wipe(&partial)?;
+        opener.open(&partial)
+    };
+    let engine = Some(blocking(fresh).await?);
+    let (session, after) = (0, Vec::new());
+    let mut fetch = Fetch {
+        home,
+        transport,
+        group,
+        peer,
+        index_min,
+        engine,
+        session,
+        after,
+    };
+    let mut resumes = 0;
+    let (mark, conf) = loop {
+        match fetch.stream().await {
+            Ok(done) => break done,
+            Err(FetchError::Peer { peer, source }) if resumes < RESUMES_MAX => {
+                tracing::warn!(%peer, status = %source, "the snapshot stream broke");
+                resumes += 1;
+                if matches!(source.code(), Code::NotFound | Code::Aborted) {
+                    fetch.start_again().await?;
+                }
+                tokio::time::sleep(Duration::from_millis(100 << resumes)).await;
+            }
+            Err(error) => return Err(error),
+        }
+    };
+    fetch.stage(name, mark, conf).await
+}
+
+impl Fetch {
+    /// Takes pieces until the last one.
+    async fn stream(&mut self) -> Result<(Mark, Conf), FetchError> {
+        let request = v1::SnapshotRequest {
+            group: self.group.0,
+            index: self.index_min,
+            term: 0,
+            after: self.after.clone().into(),
+            session: self.session,
+        };
+        let peer = self.peer;
+        let broken = |status| FetchError::Peer {
+            peer,
+            source: Box::new(status),
+        };
+        let mut pieces = self
+            .transport
+            .snapshot(peer, request)
+            .await
+            .map_err(broken)?;
+        loop {
+            let piece = tokio::time::timeout(PIECE_DEADLINE, pieces.next())
+                .await
+                .map_err(|_| broken(Status::unavailable("no piece came in time")))?
+                .ok_or_else(|| broken(Status::unavailable("the stream ended early")))?
+                .map_err(broken)?;
+            if let Some(done) = self.take(piece).await? {
+                return Ok(done);
+            }
+        }
+    }
+
+    async fn take(&mut self, piece: v1::SnapshotPiece) -> Result<Option<(Mark, Conf)>, FetchError> {
+        let malformed = |what| FetchError::Malformed {
+            peer: self.peer,
+            what,
+        };
+        if checksum(&piece.rows) != piece.crc {
+            return Err(malformed("a piece with a wrong checksum"));
+        }
+        let engine_key = |row: &v1::SnapshotRow| matches!(row.key.first(), Some(1..=254));
+        if !piece.rows.iter().all(engine_key) {
+            return Err(malformed("a key that no row has"));
+        }
+        self.session = piece.session;
+        let done = piece.last.then_some(piece.state).map(|state| {
+            let (mark, conf) = ticket_parts(state.unwrap_or_default());
+            let fits = mark.index == piece.index && mark.term == piece.term && mark.index > 0;
+            let whole = fits && mark.index >= self.index_min && !conf.voters.is_empty();
+            whole.then_some((mark, conf))
+        });
+        // Rows sent again because they changed come after greater keys.
+        if let Some(last) = piece
+            .rows
+            .last()
+            .filter(|last| last.key[..] > self.after[..])
+        {
+            self.after = last.key.to_vec();
+        }
+        let engine = self.engine.clone().ok_or(FetchError::Stopped)?;
+        blocking(move || engine.write(&batch(piece.rows), Mark::default())).await?;
+        match done {
+            None => Ok(None),
+            Some(Some(done)) => Ok(Some(done)),
+            Some(None) => Err(malformed("a last piece without its place")),
+        }
+    }
+
+    /// Forgets all rows: the source has forgotten the stream, or can't make it whole.
+    async fn start_again(&mut self) -> Result<(), FetchError> {
+        self.session = 0;
+        self.after.clear();
+        let (home, name) = (self.home.clone(), partial_name(u64::from(self.peer.0)));
+        let old = self.engine.take();
+        let fresh = move || {
+            drop(old);
+            home.wipe(&name)?;
+            home.open(&name)
+        };
+        self.engine = Some(blocking(fresh).await?);
+        Ok(())
+    }
+
+    /// Makes the rows durable with their place, closes the engine and gives it its staged name.
+    async fn stage(self, partial: String, mark: Mark, conf: Conf) -> Result<Fetched, FetchError> {
+        let Self {
+            home, engine, peer, ..
+        } = self;
+        let engine = engine.ok_or(FetchError::Stopped)?;
+        let name = staged_name(mark);
+        let staged = name.clone();
+        blocking(move || {
+            engine.write(&Batch::default(), mark)?;
+            engine.checkpoint()?;
+            drop(engine);
+            home.wipe(&staged)?;
+            home.rename(&partial, &staged)
+        })
+        .await?;
+        tracing::info!(%peer, index = mark.index, "a snapshot of the metadata is fetched");
+        Ok(Fetched { name, mark, conf })
+    }
+}
+
+fn batch(rows: Vec<v1::SnapshotRow>) -> Batch {
+    let nothing = MemRows::default();
+    let mut overlay = Overlay::new(&nothing);
+    for row in rows {
+        if row.deleted {
+            overlay.delete(row.key.to_vec());
+        } else {
+            overlay.put(row.key.to_vec(), row.value.to_vec());
+        }
+    }
+    overlay.into_batch()
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
+) -> Result<T, FetchError> {
+    let done = spawn_blocking(work)
+        .await
+        .map_err(|_| FetchError::Stopped)?;
+    Ok(done?)
+}

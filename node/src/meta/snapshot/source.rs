@@ -1,0 +1,190 @@
+//! The sending side: sessions, one for each peer, and their streams.
+
+use super::Session;
+use crate::meta::log::Mark;
+use crate::meta::raft::ticket;
+use crate::meta::tables::Tables;
+use megalith_proto::v1;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+use tonic::Status;
+
+/// Pieces made ahead of the peer.
+const PIECES_AHEAD: usize = 2;
+
+/// What one process may choose about sending snapshots.
+#[derive(Clone, Copy, Debug)]
+pub struct SourceSettings {
+    /// A session that nobody reads is forgotten after so long. Default 60 s.
+    pub idle_max: Duration,
+    /// Bytes of rows a second to one peer. Default 64 MiB.
+    pub bytes_per_second: u64,
+}
+
+impl Default for SourceSettings {
+    fn default() -> Self {
+        Self {
+            idle_max: Duration::from_secs(60),
+            bytes_per_second: 64 << 20,
+        }
+    }
+}
+
+/// Sends this member's rows. Cheap to clone.
+#[derive(Clone)]
+pub struct Source {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    tables: Arc<Tables>,
+    settings: SourceSettings,
+    sessions: Mutex<HashMap<u32, Held>>,
+    last_number: AtomicU64,
+}
+
+struct Held {
+    session: Arc<Session>,
+    used: Instant,
+}
+
+impl Source {
+    /// Sends the rows of `tables`. `life` must differ from that of every earlier process.
+    #[must_use]
+    pub fn new(tables: Arc<Tables>, settings: SourceSettings, life: u64) -> Self {
+        let sessions = Mutex::new(HashMap::new());
+        let last_number = AtomicU64::new(life);
+        Self {
+            shared: Arc::new(Shared {
+                tables,
+                settings,
+                sessions,
+                last_number,
+            }),
+        }
+    }
+
+    /// When a peer last took a piece.
+    #[must_use]
+    pub fn last_used(&self, peer: u32) -> Option<Instant> {
+        self.shared.sessions().get(&peer).map(|held| held.used)
+    }
+
+    /// Begins or goes on with a stream to `peer`. Fails with NOT_FOUND where the session to go on
+    /// with is forgotten, with UNAVAILABLE where this member isn't as far as asked for.
+    pub fn stream(
+        &self,
+        peer: u32,
+        request: &v1::SnapshotRequest,
+    ) -> Result<mpsc::Receiver<Result<v1::SnapshotPiece, Status>>, Status> {
+        let shared = self.shared.clone();
+        let applied = shared.tables.read(|engine| engine.applied());
+        if applied.is_none_or(|applied| applied.index < request.index || applied.index == 0) {
+            return Err(Status::unavailable("this member has not applied as much"));
+        }
+        let session = shared.session(peer, request)?;
+        let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
+        tokio::spawn(async move {
+            if let Err(status) = shared.send(peer, session, &sender).await {
+                // The peer is gone: it will ask again.
+                let _ = sender.send(Err(status)).await;
+            }
+        });
+        Ok(pieces)
+    }
+}
+
+impl Shared {
+    fn sessions(&self) -> MutexGuard<'_, HashMap<u32, Held>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn session(&self, peer: u32, request: &v1::SnapshotRequest) -> Result<Arc<Session>, Status> {
+        let mut sessions = self.sessions();
+        sessions.retain(|_, held| held.used.elapsed() < self.settings.idle_max);
+        if request.session != 0 {
+            let held = sessions
+                .get_mut(&peer)
+                .filter(|held| held.session.number == request.session)
+                .ok_or_else(|| Status::not_found("the snapshot stream is forgotten"))?;
+            held.used = Instant::now();
+            held.session.resume(&request.after);
+            return Ok(held.session.clone());
+        }
+        let number = self.last_number.fetch_add(1, Ordering::Relaxed) + 1;
+        let session = Arc::new(Session::new(number));
+        self.tables.watch(&session);
+        sessions.insert(
+            peer,
+            Held {
+                session: session.clone(),
+                used: Instant::now(),
+            },
+        );
+        tracing::info!(peer, session = number, "sending a snapshot of the metadata");
+        Ok(session)
+    }
+
+    async fn send(
+        self: &Arc<Self>,
+        peer: u32,
+        session: Arc<Session>,
+        sender: &mpsc::Sender<Result<v1::SnapshotPiece, Status>>,
+    ) -> Result<(), Status> {
+        loop {
+            let (shared, reader) = (self.clone(), session.clone());
+            let piece = spawn_blocking(move || shared.piece(&reader))
+                .await
+                .map_err(|error| Status::internal(format!("make a piece: {error}")))??;
+            let last = piece.last;
+            let bytes: usize = piece
+                .rows
+                .iter()
+                .map(|row| row.key.len() + row.value.len())
+                .sum();
+            let pause = pause_after(bytes, self.settings.bytes_per_second);
+            if sender.send(Ok(piece)).await.is_err() {
+                return Ok(());
+            }
+            if let Some(held) = self.sessions().get_mut(&peer) {
+                held.used = Instant::now();
+            }
+            if last {
+                // Nothing more to note. Should the piece get lost, the peer starts again.
+                session.fail();
+                return Ok(());
+            }
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    fn piece(&self, session: &Session) -> Result<v1::SnapshotPiece, Status> {
+        let made = self.tables.read(|engine| {
+            let piece = session.next_piece(engine);
+            piece.map(|piece| piece.map(|piece| self.placed(piece, engine.applied())))
+        });
+        match made {
+            Some(Ok(Some(piece))) => Ok(piece),
+            Some(Ok(None)) | None => Err(Status::aborted("the snapshot can't be made whole")),
+            Some(Err(error)) => Err(Status::internal(format!("{error}"))),
+        }
+    }
+
+    /// Says in the last piece what all rows stand for.
+    fn placed(&self, mut piece: v1::SnapshotPiece, applied: Mark) -> v1::SnapshotPiece {
+        if piece.last {
+            piece.index = applied.index;
+            piece.term = applied.term;
+            piece.state = Some(ticket(applied, &self.tables.conf()));
+        }
+        piece
+    }
+}
+
+fn pause_after(bytes: usize, bytes_per_second: u64) -> Duration {
+    Duration::from_secs_f64(bytes as f64 / bytes_per_second.max(1) as f64)
+}
