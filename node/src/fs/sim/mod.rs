@@ -99,7 +99,8 @@ impl SimFs {
     }
 
     /// Cuts the power and turns it on again: every handle and lock is void, unsynced changes
-    /// survive or not as `seed` says. Ends a stop asked for by [`SimFs::stop_at`]; fault rules stay.
+    /// survive or not as `seed` says. Ends a stop asked for by [`SimFs::stop_at`]; fault rules
+    /// stay.
     pub fn crash(&self, seed: u64) {
         self.guard().crash(seed);
     }
