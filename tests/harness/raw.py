@@ -35,7 +35,7 @@ class Gone(Exception):
     """The server closed the connection without an answer."""
 
 
-def exchange(address, method, target, headers, body=b"", half_close=False, timeout=60):
+def exchange(address, method, target, headers, body=b"", half_close=False, timeout=20):
     """Sends these bytes on a connection of their own. `headers`: a dict or a list of pairs."""
     with socket.create_connection(address, timeout=timeout) as sock:
         pairs = list(headers.items() if isinstance(headers, dict) else headers)
@@ -51,6 +51,8 @@ def exchange(address, method, target, headers, body=b"", half_close=False, timeo
         try:
             response.begin()
             return Answer(response.status, response.headers, response.read())
+        except TimeoutError:
+            raise  # silence is never right
         except (http.client.HTTPException, OSError) as error:
             raise Gone(repr(error)) from error
 

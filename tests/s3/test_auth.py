@@ -126,13 +126,13 @@ def test_date_headers_that_are_missing_or_broken(raw, path):
         assert answer.status in (400, 403), (date, answer.body)
 
 
-def tampered(raw, path, **change):
+def tampered(raw, signed_path, **change):
     """Signs a GET and sends something else."""
-    sent = raw.signer().headers("GET", path, {"response-content-type": "text/x"},
+    sent = raw.signer().headers("GET", signed_path, {"response-content-type": "text/x"},
                                 {"x-amz-meta-a": "1", "range": "bytes=0-1"})
     method = change.get("method", "GET")
     query = change.get("query", {"response-content-type": "text/x"})
-    target = target_of(change.get("path", path), query)
+    target = target_of(change.get("path", signed_path), query)
     return raw.plain(method, target, {**sent, **change.get("headers", {})})
 
 
@@ -164,7 +164,8 @@ def test_a_body_that_is_not_the_signed_one(raw, s3, bucket):
 def test_a_batch_that_is_not_the_signed_one(raw, s3, bucket, path):
     body = b"<Delete><Object><Key>key</Key></Object></Delete>"
     answer = raw.send("POST", f"/{bucket}", body, query={"delete": ""},
-                      headers={"content-md5": md5_text(body)}, payload=hashlib.sha256(b"good").hexdigest())
+                      headers={"content-md5": md5_text(body)},
+                      payload=hashlib.sha256(b"good").hexdigest())
     answer.refuses(400, "XAmzContentSHA256Mismatch")
     assert read(s3, bucket, "key") == b"body"
 
