@@ -5,7 +5,13 @@ use tracing_subscriber::EnvFilter;
 
 /// Starts logging. A filter that makes no sense is an error.
 pub fn start(settings: &LogSection) -> Result<(), String> {
-    let filter = EnvFilter::try_new(&settings.level)
+    // The S3 library reports every client's mistake as an error; our own lines say them all.
+    let quiet = if settings.level.contains("s3s=") {
+        ""
+    } else {
+        ",s3s=off"
+    };
+    let filter = EnvFilter::try_new(format!("{}{quiet}", settings.level))
         .map_err(|error| format!("log level `{}`: {error}", settings.level))?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)

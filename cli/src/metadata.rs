@@ -1,22 +1,51 @@
 //! The metadata role from its settings.
+
 use crate::config::MetadataSection;
 use crate::run::RunError;
-use megalith_model::ids::ClusterId;
-use megalith_node::run::{MetadataPart, NodeConfig, Ports};
+use megalith_model::driver;
+use megalith_model::ids::{ClusterId, NodeId};
+use megalith_node::run::{MetadataConfig, MetadataPart, NodeConfig, Ports};
+use std::error::Error;
 use std::path::Path;
-pub async fn start(
-    _c: &NodeConfig,
-    _p: &Ports,
-    _d: &Path,
-    _s: &MetadataSection,
+
+/// Starts the role of a node whose ports are bound.
+pub fn start(
+    config: &NodeConfig,
+    ports: &Ports,
+    dir: &Path,
+    settings: &MetadataSection,
 ) -> Result<MetadataPart, RunError> {
-    Err(RunError::Log(String::new()))
+    let expected = usize::try_from(settings.expected_nodes)
+        .ok()
+        .filter(|&nodes| nodes > 0);
+    let metadata = MetadataConfig {
+        dir: dir.to_owned(),
+        cache_bytes: settings.cache_bytes,
+        placement: driver::Settings {
+            expected_nodes: expected,
+            ..driver::Settings::default()
+        },
+    };
+    megalith_node::run::start_metadata(config, ports, metadata).map_err(|source| {
+        RunError::Metadata {
+            path: dir.to_owned(),
+            source: source.into(),
+        }
+    })
 }
+
+/// Makes the directory of a member that has never voted.
 pub fn init(
-    _p: &Path,
-    _c: ClusterId,
-    _m: u32,
-    _v: &[u32],
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    Ok(())
+    dir: &Path,
+    cluster: ClusterId,
+    member: u32,
+    voters: &[u32],
+) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let voters: Vec<NodeId> = voters.iter().copied().map(NodeId).collect();
+    Ok(megalith_node::run::init_metadata(
+        dir,
+        cluster,
+        NodeId(member),
+        &voters,
+    )?)
 }

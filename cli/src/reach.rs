@@ -1,7 +1,7 @@
 //! How an operator's command finds a cluster and says who it is.
 
 use crate::args::Reach;
-use crate::config::{self, ConfigError, OperatorFile};
+use crate::config::{self, ConfigError, NoFlags, OperatorFile};
 use crate::init::{self, InitError};
 use megalith_client::{CallSettings, Endpoint};
 use megalith_crypto::RootKey;
@@ -61,7 +61,7 @@ pub fn open(reach: &Reach) -> Result<Reached, ReachError> {
     if !file.exists() {
         return Err(ReachError::NoCluster(file));
     }
-    let settings: OperatorFile = config::load(Some(&file), ())?;
+    let settings: OperatorFile = config::load(Some(&file), NoFlags {})?;
     let origin = file.display().to_string();
     Ok(Reached {
         members: endpoints(&config::parse_members(&origin, &settings.metadata.members)?),

@@ -1,7 +1,7 @@
 //! Starting roles from their settings, and stopping them by a signal.
 
 use crate::args::{GatewayArgs, NodeArgs};
-use crate::config::{self, ConfigError, GatewayFile, NodeFile, OperatorFile};
+use crate::config::{self, ConfigError, GatewayFile, NoFlags, NodeFile, OperatorFile};
 use crate::files::FileError;
 use crate::iam::IamError;
 use crate::init::{self, InitError};
@@ -149,7 +149,12 @@ pub async fn start_node(settings: NodeFile) -> Result<RunningNode, RunError> {
     };
     let ports = megalith_node::run::Ports::bind(&config).await?;
     let metadata = match &settings.metadata.dir {
-        Some(dir) => Some(crate::metadata::start(&config, &ports, dir, &settings.metadata).await?),
+        Some(dir) => Some(crate::metadata::start(
+            &config,
+            &ports,
+            dir,
+            &settings.metadata,
+        )?),
         None => None,
     };
     Ok(megalith_node::run::start(config, ports, metadata).await?)
@@ -234,7 +239,7 @@ fn address(key: &str, text: &str) -> Result<Option<SocketAddr>, ConfigError> {
 
 /// Waits until the cluster takes writes.
 pub async fn writable(operator: &Path, deadline: Duration) -> Result<(), RunError> {
-    let settings: OperatorFile = config::load(Some(operator), ())?;
+    let settings: OperatorFile = config::load(Some(operator), NoFlags {})?;
     let members = config::parse_members("operator settings", &settings.metadata.members)?;
     let tls = TlsMaterial::load(&settings.operator.tls_dir)?;
     let client = ClusterClient::new(&reach::endpoints(&members), tls, CallSettings::default());
@@ -275,17 +280,17 @@ pub fn check(file: &Path) -> Result<&'static str, RunError> {
     })?;
     let origin = file.display().to_string();
     let (kind, members) = if table.contains_key("gateway") {
-        let settings: GatewayFile = config::load(Some(file), ())?;
+        let settings: GatewayFile = config::load(Some(file), NoFlags {})?;
         init::read_root_key(&settings.gateway.root_key_file)?;
         address("gateway.listen", &settings.gateway.listen)?;
         TlsMaterial::load(&settings.gateway.tls_dir)?;
         ("a gateway's settings, sound", settings.metadata.members)
     } else if table.contains_key("operator") {
-        let settings: OperatorFile = config::load(Some(file), ())?;
+        let settings: OperatorFile = config::load(Some(file), NoFlags {})?;
         TlsMaterial::load(&settings.operator.tls_dir)?;
         ("an operator's settings, sound", settings.metadata.members)
     } else {
-        let settings: NodeFile = config::load(Some(file), ())?;
+        let settings: NodeFile = config::load(Some(file), NoFlags {})?;
         TlsMaterial::load(&settings.node.tls_dir)?;
         ("a node's settings, sound", settings.metadata.members)
     };

@@ -61,6 +61,10 @@ impl ConfigError {
     }
 }
 
+/// No flag was given.
+#[derive(Debug, Serialize)]
+pub struct NoFlags {}
+
 /// Reads a process's settings: `file` (where given), environment, then `flags` (only what was
 /// given on the command line is serialised).
 pub fn load<T, F>(file: Option<&Path>, flags: F) -> Result<T, ConfigError>
@@ -178,9 +182,6 @@ pub fn parse_members(origin: &str, texts: &[String]) -> Result<Vec<(u32, String)
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[derive(serde::Serialize)]
-    struct NoFlags {}
 
     fn load_node(text: &str) -> Result<NodeFile, String> {
         let dir = tempfile::tempdir().expect("temporary directory");

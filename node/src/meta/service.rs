@@ -227,12 +227,14 @@ impl MetaHandle {
     /// Stops the member: no more rounds, a last checkpoint. Returns when its threads have ended.
     pub async fn stop(&self) {
         let raft = self.inner.raft.clone();
-        let mut threads = self
-            .inner
-            .threads
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let threads = std::mem::take(&mut *threads);
+        let threads = {
+            let mut threads = self
+                .inner
+                .threads
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *threads)
+        };
         let stop = move || {
             raft.send_blocking(Input::Stop);
             for thread in threads {

@@ -8,11 +8,14 @@ mod chores;
 mod config;
 mod disks;
 mod member;
+mod metadata;
 
 pub use config::{ConfigError, ListenAddress, NodeConfig, NodeSettings};
 pub use disks::init_disks;
 pub use member::Membership;
+pub use metadata::{MetadataConfig, init_metadata, start_metadata};
 
+use crate::meta::MetaFailure;
 use crate::server::{DataEdge, Disks, Fence, GrpcEdge, ShardService, Shutdown};
 use crate::store::StoreError;
 use megalith_client::{CallSettings, ClusterClient, Endpoint, MapWatch, MetaClient};
@@ -26,7 +29,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 /// A heartbeat is old news after this; the next one says more.
@@ -82,6 +85,8 @@ pub enum NodeError {
 pub struct MetadataPart {
     /// Adds its services.
     pub serve: Box<dyn FnOnce(GrpcEdge) -> GrpcEdge + Send>,
+    /// Says that it has stopped by itself.
+    pub failure: oneshot::Receiver<MetaFailure>,
     /// Ends it, once nothing is served any more.
     pub stop: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
@@ -174,6 +179,14 @@ pub async fn start(
     if let Some(part) = metadata {
         grpc = (part.serve)(grpc);
         stop_metadata = Some(part.stop);
+        let failure = part.failure;
+        tasks.spawn(async move {
+            match failure.await {
+                Ok(_) => "metadata role",
+                // It was stopped: no news.
+                Err(_) => std::future::pending().await,
+            }
+        });
     }
     let (state, membership) = watch::channel(Membership::Joining);
     if let (Some(data), Some(data_addr)) = (ports.data, &ports.data_addr) {
