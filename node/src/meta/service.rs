@@ -246,3 +246,18 @@ impl MetaHandle {
         let _ = spawn_blocking(stop).await;
     }
 }
+
+#[cfg(test)]
+impl MetaHandle {
+    pub(super) fn raft_for_tests(&self) -> &RaftHandle {
+        &self.inner.raft
+    }
+
+    pub(super) fn source_for_tests(&self) -> Source {
+        self.inner.source.clone()
+    }
+
+    pub(super) fn tables_for_tests(&self) -> &Tables {
+        &self.inner.tables
+    }
+}

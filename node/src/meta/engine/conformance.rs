@@ -176,6 +176,7 @@ fn memory_forgets_what_was_not_checkpointed() {
         .write(&batch(&[(vec![1], None)]), mark(2))
         .expect("write");
     home.crash();
+    let engine = home.open("engine-0").expect("open");
     assert_eq!(
         (engine.applied(), engine.get(&[1]).expect("get")),
         (mark(1), Some(vec![1]))

@@ -28,12 +28,21 @@ struct State {
 }
 
 impl MemHome {
-    /// Takes every engine back to its last checkpoint, as a power cut may.
+    /// Takes every engine back to its last checkpoint, as a power cut may. Whoever has one open
+    /// goes on with an engine that nobody will see again.
     pub fn crash(&self) {
-        for engine in guard(&self.engines).values() {
-            let mut state = guard(&engine.state);
-            state.live = state.checkpointed.clone();
+        for engine in guard(&self.engines).values_mut() {
+            let checkpointed = guard(&engine.state).checkpointed.clone();
+            let live = checkpointed.clone();
+            *engine = Arc::new(MemEngine {
+                state: Mutex::new(State { live, checkpointed }),
+            });
         }
+    }
+
+    /// Loses every engine, as a wiped disk does.
+    pub fn lose(&self) {
+        guard(&self.engines).clear();
     }
 }
 

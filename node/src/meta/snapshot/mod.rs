@@ -3,7 +3,7 @@
 //! The source is not paused: it scans in pieces while entries go on being applied, notes which of
 //! the rows already sent change meanwhile, and sends those until nothing is left. The last piece
 //! says which place of the log the whole stands for. Appends, votes and ticks never wait for any
-//! of this. Every piece has a checksum and is at most [`PIECE_BYTES`] long; a broken stream goes on
+//! of this. Every piece has a checksum and is about a MiB long; a broken stream goes on
 //! where it broke, as long as the source remembers it.
 
 mod fetch;
@@ -19,8 +19,8 @@ pub use source::{Source, SourceSettings};
 
 use megalith_proto::v1;
 
-/// Rows of one piece, in bytes; a single longer row makes a longer piece.
-pub const PIECE_BYTES: usize = 1 << 20;
+/// The default of [`SourceSettings::piece_bytes`].
+const PIECE_BYTES: usize = 1 << 20;
 
 /// The checksum of a piece: crc32c over keys and values, each behind its length.
 fn checksum(rows: &[v1::SnapshotRow]) -> u32 {

@@ -1,6 +1,6 @@
 //! One stream of rows: how far its scan is, and which rows behind it have changed since.
 
-use super::{PIECE_BYTES, checksum};
+use super::checksum;
 use crate::meta::engine::{END_KEY, FIRST_KEY, MetaEngine};
 use megalith_model::table::{Batch, RowsError};
 use megalith_proto::v1;
@@ -14,6 +14,7 @@ const NOTED_BYTES_MAX: usize = 256 << 20;
 pub struct Session {
     /// Its number; the peer names it to go on.
     pub(super) number: u64,
+    piece_bytes: usize,
     state: Mutex<State>,
 }
 
@@ -30,7 +31,7 @@ struct State {
 }
 
 impl Session {
-    pub(super) fn new(number: u64) -> Self {
+    pub(super) fn new(number: u64, piece_bytes: usize) -> Self {
         let state = State {
             cursor: Vec::new(),
             scanned: false,
@@ -41,6 +42,7 @@ impl Session {
         };
         Self {
             number,
+            piece_bytes,
             state: Mutex::new(state),
         }
     }
@@ -95,9 +97,9 @@ impl Session {
             return Ok(None);
         }
         let rows = if state.scanned {
-            state.changed_rows(engine)?
+            state.changed_rows(engine, self.piece_bytes)?
         } else {
-            state.scan(engine)?
+            state.scan(engine, self.piece_bytes)?
         };
         let last = state.scanned && state.changed.is_empty();
         let crc = checksum(&rows);
@@ -123,7 +125,11 @@ impl State {
         self.resent.clear();
     }
 
-    fn scan(&mut self, engine: &dyn MetaEngine) -> Result<Vec<v1::SnapshotRow>, RowsError> {
+    fn scan(
+        &mut self,
+        engine: &dyn MetaEngine,
+        piece_bytes: usize,
+    ) -> Result<Vec<v1::SnapshotRow>, RowsError> {
         let mut from = self.cursor.clone();
         if from.is_empty() {
             from.extend_from_slice(FIRST_KEY);
@@ -134,18 +140,22 @@ impl State {
         engine.scan(&from, END_KEY, &mut |key, value| {
             bytes += key.len() + value.len();
             rows.push(row(key, Some(value)));
-            bytes < PIECE_BYTES
+            bytes < piece_bytes
         })?;
         if let Some(last) = rows.last() {
             self.cursor = last.key.to_vec();
         }
-        self.scanned = bytes < PIECE_BYTES;
+        self.scanned = bytes < piece_bytes;
         Ok(rows)
     }
 
-    fn changed_rows(&mut self, engine: &dyn MetaEngine) -> Result<Vec<v1::SnapshotRow>, RowsError> {
+    fn changed_rows(
+        &mut self,
+        engine: &dyn MetaEngine,
+        piece_bytes: usize,
+    ) -> Result<Vec<v1::SnapshotRow>, RowsError> {
         let (mut rows, mut bytes) = (Vec::new(), 0);
-        while bytes < PIECE_BYTES {
+        while bytes < piece_bytes {
             let Some(key) = self.changed.pop_first() else {
                 break;
             };

@@ -1,6 +1,6 @@
 //! The sending side: sessions, one for each peer, and their streams.
 
-use super::Session;
+use super::{PIECE_BYTES, Session};
 use crate::meta::log::Mark;
 use crate::meta::raft::ticket;
 use crate::meta::tables::Tables;
@@ -23,6 +23,8 @@ pub struct SourceSettings {
     pub idle_max: Duration,
     /// Bytes of rows a second to one peer. Default 64 MiB.
     pub bytes_per_second: u64,
+    /// Bytes of rows in one piece; a single longer row makes a longer piece. Default 1 MiB.
+    pub piece_bytes: usize,
 }
 
 impl Default for SourceSettings {
@@ -30,6 +32,7 @@ impl Default for SourceSettings {
         Self {
             idle_max: Duration::from_secs(60),
             bytes_per_second: 64 << 20,
+            piece_bytes: PIECE_BYTES,
         }
     }
 }
@@ -116,7 +119,7 @@ impl Shared {
             return Ok(held.session.clone());
         }
         let number = self.last_number.fetch_add(1, Ordering::Relaxed) + 1;
-        let session = Arc::new(Session::new(number));
+        let session = Arc::new(Session::new(number, self.settings.piece_bytes));
         self.tables.watch(&session);
         sessions.insert(
             peer,

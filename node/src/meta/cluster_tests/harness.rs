@@ -1,0 +1,409 @@
+//! Members of one process on simulated disks, joined by a network that loses messages.
+
+use crate::fs::FileSystem;
+use crate::fs::sim::SimFs;
+use crate::meta::engine::{END_KEY, FIRST_KEY, MemHome};
+use crate::meta::log::LogSettings;
+use crate::meta::raft::Input;
+use crate::meta::testing::{Rng, log_identity};
+use crate::meta::transport::{Pieces, Transport};
+use crate::meta::*;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
+use megalith_model::command::{Answer, Command, Envelope};
+use megalith_model::ids::{NodeId, Token};
+use megalith_model::query::{Query, Reply};
+use megalith_proto::v1;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
+
+/// How long anything may take before a test gives up.
+pub(super) const DEADLINE: Duration = Duration::from_secs(60);
+/// The pause between two looks at a state.
+pub(super) const POLL: Duration = Duration::from_millis(5);
+pub(super) const DIR: &str = "/meta";
+
+pub(super) type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// The way between members.
+#[derive(Clone)]
+pub(super) struct Net {
+    state: Arc<Mutex<NetState>>,
+}
+
+struct NetState {
+    members: HashMap<u64, MetaHandle>,
+    rng: Rng,
+    /// Of a hundred messages so many are lost.
+    loss: u64,
+    /// Snapshot streams that are still to be broken, and after how many pieces.
+    breaks: u64,
+    streams: u64,
+}
+
+impl Net {
+    fn state(&self) -> MutexGuard<'_, NetState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next `count` snapshot streams break after a few pieces.
+    pub(super) fn break_streams(&self, count: u64) {
+        self.state().breaks = count;
+    }
+
+    pub(super) fn streams(&self) -> u64 {
+        self.state().streams
+    }
+}
+
+/// The network as one member uses it.
+struct Port {
+    net: Net,
+    member: u64,
+}
+
+impl Transport for Port {
+    fn send(&self, message: v1::RaftMessage) -> bool {
+        let mut state = self.net.state();
+        let loss = state.loss;
+        if !state.members.contains_key(&self.member) || state.rng.below(100) < loss {
+            return true;
+        }
+        let Some(target) = state.members.get(&message.to) else {
+            return false;
+        };
+        target
+            .raft_for_tests()
+            .send(Input::Message(message))
+            .is_ok()
+    }
+
+    fn snapshot(
+        &self,
+        peer: NodeId,
+        request: v1::SnapshotRequest,
+    ) -> BoxFuture<'static, Result<Pieces, Status>> {
+        let (net, member) = (self.net.clone(), self.member);
+        async move {
+            let (source, broken) = {
+                let mut state = net.state();
+                state.streams += 1;
+                let broken = state.breaks > 0;
+                state.breaks = state.breaks.saturating_sub(1);
+                let target = state.members.get(&u64::from(peer.0));
+                let target = target.ok_or_else(|| Status::unavailable("it is down"))?;
+                (target.source_for_tests(), broken)
+            };
+            let pieces = source.stream(u32::try_from(member).expect("small"), &request)?;
+            let pieces = ReceiverStream::new(pieces);
+            Ok(if broken {
+                pieces.take(3).boxed()
+            } else {
+                pieces.boxed()
+            })
+        }
+        .boxed()
+    }
+}
+
+/// A member's disks, which outlive it.
+pub(super) struct Disk {
+    pub(super) fs: SimFs,
+    pub(super) home: MemHome,
+}
+
+pub(super) struct Cluster {
+    pub(super) net: Net,
+    pub(super) disks: BTreeMap<u32, Disk>,
+    pub(super) running: BTreeMap<u32, MetaHandle>,
+    pub(super) settings: MetaSettings,
+    pub(super) failures: Arc<Mutex<Vec<(u32, MetaFailure)>>>,
+    tokens: Arc<AtomicU64>,
+    seed: u64,
+}
+
+pub(super) fn settings() -> MetaSettings {
+    let mut settings = MetaSettings::default();
+    settings.raft.tick = Duration::from_millis(10);
+    settings.log = LogSettings {
+        segment_bytes: 16 << 10,
+        cache_bytes: 8 << 10,
+        preallocate_bytes: 4 << 10,
+    };
+    settings.raft.log_keep_bytes = 0;
+    settings.raft.snapshot_patience = Duration::from_millis(500);
+    settings.apply.checkpoint_entries = 40;
+    settings.source.piece_bytes = 2 << 10;
+    settings
+}
+
+impl Cluster {
+    /// Starts `count` members that have just been made.
+    pub(super) fn start(count: u32, seed: u64, loss: u64, settings: MetaSettings) -> Self {
+        eprintln!("seed {seed}");
+        let state = NetState {
+            members: HashMap::new(),
+            rng: Rng::new(seed),
+            loss,
+            breaks: 0,
+            streams: 0,
+        };
+        let mut cluster = Self {
+            net: Net {
+                state: Arc::new(Mutex::new(state)),
+            },
+            disks: BTreeMap::new(),
+            running: BTreeMap::new(),
+            settings,
+            failures: Arc::default(),
+            tokens: Arc::default(),
+            seed,
+        };
+        let voters: Vec<NodeId> = (1..=count).map(NodeId).collect();
+        for member in 1..=count {
+            let fs = SimFs::new(1 << 30);
+            fs.create_dir(Path::new(DIR)).expect("create");
+            fs.sync_dir(Path::new("/")).expect("sync");
+            let shared: Arc<dyn FileSystem> = Arc::new(fs.clone());
+            MetaStore::init(shared, Path::new(DIR), log_identity(member), &voters).expect("init");
+            cluster.disks.insert(
+                member,
+                Disk {
+                    fs,
+                    home: MemHome::default(),
+                },
+            );
+            cluster.restart(member);
+        }
+        cluster
+    }
+
+    pub(super) fn try_restart(&mut self, member: u32) -> Result<(), StartError> {
+        let disk = &self.disks[&member];
+        let failures = self.failures.clone();
+        let addresses = self
+            .disks
+            .keys()
+            .map(|&node| (NodeId(node), format!("node-{node}:1")));
+        let parts = MetaParts {
+            fs: Arc::new(disk.fs.clone()),
+            dir: DIR.into(),
+            identity: log_identity(member),
+            home: Arc::new(disk.home.clone()),
+            transport: Arc::new(Port {
+                net: self.net.clone(),
+                member: u64::from(member),
+            }),
+            addresses: addresses.collect(),
+            clock: Arc::new(|| 1_000),
+            runtime: tokio::runtime::Handle::current(),
+            on_failure: Arc::new(move |failure| {
+                let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
+                failures.push((member, failure));
+            }),
+        };
+        let handle = start(parts, &self.settings)?;
+        self.net
+            .state()
+            .members
+            .insert(u64::from(member), handle.clone());
+        self.running.insert(member, handle);
+        Ok(())
+    }
+
+    pub(super) fn restart(&mut self, member: u32) {
+        self.try_restart(member).unwrap_or_else(|error| {
+            panic!(
+                "seed {}: member {member} does not start: {error}",
+                self.seed
+            )
+        });
+    }
+
+    /// Cuts a member's power; its disks keep what was made durable, and perhaps more.
+    pub(super) async fn crash(&mut self, member: u32) {
+        self.net.state().members.remove(&u64::from(member));
+        let disk = &self.disks[&member];
+        let seed = self.net.state().rng.next();
+        disk.home.crash();
+        disk.fs.crash(seed);
+        if let Some(handle) = self.running.remove(&member) {
+            handle.stop().await;
+        }
+    }
+
+    /// Stops a member in good order.
+    pub(super) async fn stop(&mut self, member: u32) {
+        self.net.state().members.remove(&u64::from(member));
+        let handle = self.running.remove(&member).expect("running");
+        handle.stop().await;
+        self.disks[&member].fs.kill();
+    }
+
+    pub(super) fn client(&self) -> Client {
+        Client {
+            net: self.net.clone(),
+            tokens: self.tokens.clone(),
+        }
+    }
+
+    /// Waits until some member leads.
+    pub(super) async fn leader(&self) -> u32 {
+        wait_for("a leader", async || {
+            let leads = |handle: &MetaHandle| handle.leader_changes().borrow().leads;
+            self.running
+                .iter()
+                .find(|(_, handle)| leads(handle))
+                .map(|(&member, _)| member)
+        })
+        .await
+    }
+
+    /// Waits until a member has applied `index`.
+    pub(super) async fn caught_up(&self, member: u32, index: u64) {
+        let handle = &self.running[&member];
+        wait_for("a member to catch up", async || {
+            assert!(self.failures().is_empty(), "{:?}", self.failures());
+            (handle.applied() >= index).then_some(())
+        })
+        .await;
+    }
+
+    pub(super) fn failures(&self) -> MutexGuard<'_, Vec<(u32, MetaFailure)>> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn rows(&self, member: u32) -> Rows {
+        self.running[&member].rows_for_tests()
+    }
+
+    /// Waits until all members have applied the same, and checks that it is the same.
+    pub(super) async fn agree(&self) {
+        let applied =
+            || -> BTreeSet<u64> { self.running.values().map(MetaHandle::applied).collect() };
+        wait_for("all members to agree", async || {
+            (applied().len() == 1).then_some(())
+        })
+        .await;
+        let mut rows = self.running.keys().map(|&member| self.rows(member));
+        let first = rows.next().expect("members");
+        assert!(!first.is_empty());
+        assert!(
+            rows.all(|other| other == first),
+            "seed {}: rows differ",
+            self.seed
+        );
+    }
+}
+
+/// Waits for `state` to be something; panics after [`DEADLINE`].
+pub(super) async fn wait_for<T>(what: &str, mut state: impl AsyncFnMut() -> Option<T>) -> T {
+    let patience = Patience::new();
+    loop {
+        if let Some(found) = state().await {
+            return found;
+        }
+        patience.pause(what).await;
+    }
+}
+
+/// An end to waiting.
+pub(super) struct Patience(Instant);
+
+impl Patience {
+    pub(super) fn new() -> Self {
+        Self(Instant::now() + DEADLINE)
+    }
+
+    /// Waits a moment; panics after [`DEADLINE`].
+    pub(super) async fn pause(&self, what: &str) {
+        assert!(Instant::now() < self.0, "waited in vain for {what}");
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// A client that asks until it is answered.
+#[derive(Clone)]
+pub(super) struct Client {
+    net: Net,
+    tokens: Arc<AtomicU64>,
+}
+
+impl Client {
+    fn members(&self) -> Vec<MetaHandle> {
+        self.net.state().members.values().cloned().collect()
+    }
+
+    /// Proposes with a token of its own until there is an answer.
+    pub(super) async fn propose(&self, command: Command) -> Answer {
+        let number = self.tokens.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut token = [0; 16];
+        token[..8].copy_from_slice(&number.to_be_bytes());
+        let envelope = Envelope {
+            time_ms: 1_000,
+            token: Some(Token(token)),
+            command,
+        };
+        let patience = Patience::new();
+        loop {
+            for member in self.members() {
+                match member.propose(&envelope).await {
+                    Ok(answer) => return answer,
+                    Err(ProposeError::TooLarge) => panic!("a small command"),
+                    Err(
+                        ProposeError::NotLeader { .. }
+                        | ProposeError::Unknown
+                        | ProposeError::Busy
+                        | ProposeError::Stopped,
+                    ) => {}
+                }
+            }
+            patience.pause("an answer to a command").await;
+        }
+    }
+
+    pub(super) async fn create_account(&self, name: &str) {
+        let answer = self
+            .propose(Command::CreateAccount {
+                name: name.to_owned(),
+            })
+            .await;
+        answer.unwrap_or_else(|refusal| panic!("{name}: {refusal}"));
+    }
+
+    /// Whether an account is there, as a member picked by `pick` says; None where it can't say.
+    pub(super) async fn has_account(&self, name: &str, pick: u64) -> Option<bool> {
+        let members = self.members();
+        let member = &members[usize::try_from(pick).expect("small") % members.len().max(1)];
+        // Names have a fixed length, so that the one before it is found by its last letter.
+        let before = format!("{}\u{1}", &name[..name.len() - 1]);
+        let query = Query::Accounts {
+            after: before,
+            max: 20,
+        };
+        match member.query(query).await.ok()? {
+            Reply::Accounts(found) => Some(found.iter().any(|account| account.name == name)),
+            _other => panic!("another reply"),
+        }
+    }
+}
+
+/// All rows of a member.
+pub(super) fn rows_of(tables: &tables::Tables) -> Rows {
+    let mut rows = Rows::new();
+    let read = tables.read(|engine| {
+        engine.scan(FIRST_KEY, END_KEY, &mut |key, value| {
+            rows.insert(key.to_vec(), value.to_vec());
+            true
+        })
+    });
+    if let Some(read) = read {
+        read.expect("scan");
+    }
+    rows
+}
