@@ -293,6 +293,7 @@ impl Applier {
         let running = thread.map_err(|source| EngineError {
             action: "checkpoint",
             name: "thread".into(),
+            damaged: false,
             source: source.into(),
         })?;
         self.since = Since {

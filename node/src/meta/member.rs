@@ -80,12 +80,6 @@ pub enum StartError {
     /// The tables.
     #[error(transparent)]
     Home(#[from] HomeError),
-    /// The rows are lost, the log doesn't reach back to the first, and there is no peer.
-    #[error("the rows are lost and this only member's raft log begins at entry {first}")]
-    NoPeer {
-        /// The log's first entry.
-        first: u64,
-    },
     /// raft refuses what it finds.
     #[error(transparent)]
     Raft(#[from] RaftError),
@@ -244,13 +238,8 @@ pub fn start(parts: MetaParts, settings: &MetaSettings) -> Result<MetaHandle, St
     } = parts;
     let lock = own(fs.as_ref(), &dir, &identity)?;
     let log = MetaLog::open(fs, &dir.join(LOG_DIR), identity, settings.log)?;
-    let choice = choose(home.as_ref(), &log)?;
     let alone = log.conf().members() == [u64::from(identity.member.0)];
-    if choice.needs_snapshot && alone {
-        return Err(StartError::NoPeer {
-            first: log.first_index(),
-        });
-    }
+    let choice = choose(home.as_ref(), &log, alone)?;
     let tables = Arc::new(Tables::new(
         choice.name,
         choice.engine,

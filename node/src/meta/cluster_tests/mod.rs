@@ -4,6 +4,7 @@ mod harness;
 
 use crate::fs::FileSystem;
 use crate::fs::sim::{SimFault, SimOp, SimRule};
+use crate::meta::engine::HomeError;
 use crate::meta::testing::{log_identity, seeds};
 use crate::meta::*;
 use harness::{Client, Cluster, DIR, Rows, settings, wait_for};
@@ -225,9 +226,10 @@ async fn one_member_alone_leads_at_once_and_keeps_everything() {
     assert!(status.log.0 > 1, "the log was purged");
     cluster.stop(1).await;
     cluster.disks[&1].home.lose();
+    let refused = cluster.try_restart(1);
     assert!(matches!(
-        cluster.try_restart(1),
-        Err(StartError::NoPeer { .. })
+        refused,
+        Err(StartError::Home(HomeError::Alone { .. }))
     ));
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 const ENGINE_PREFIX: &str = "engine-";
 /// What the name of a staged engine begins with.
-pub const STAGED_PREFIX: &str = "staged-";
+const STAGED_PREFIX: &str = "staged-";
 const PARTIAL_PREFIX: &str = "partial-";
 
 /// The engine to work with.
@@ -44,6 +44,17 @@ pub enum HomeError {
         /// The log's last entry.
         last: u64,
     },
+    /// The engine is of no use, the log doesn't reach back to the first entry, and there is no
+    /// peer to fetch the rows from. Nothing was removed.
+    #[error("engine {name} can't be used, the only member's raft log begins at entry {first}")]
+    Alone {
+        /// The engine.
+        name: String,
+        /// The log's first entry.
+        first: u64,
+        /// What is wrong with it, where it doesn't open.
+        source: Option<EngineError>,
+    },
 }
 
 /// The name of an engine that began at `base`.
@@ -72,38 +83,29 @@ fn base_of(name: &str, prefix: &str) -> Option<Mark> {
     })
 }
 
-/// Opens the engine that goes with `log`; wipes all others.
-pub fn choose(home: &dyn EngineHome, log: &MetaLog) -> Result<Choice, HomeError> {
+/// Opens the engine that goes with `log`; wipes those that can be made again. `alone` is true for
+/// a member without peers.
+pub fn choose(home: &dyn EngineHome, log: &MetaLog, alone: bool) -> Result<Choice, HomeError> {
     let in_log = |mark: Mark| log.term(mark.index) == Some(mark.term);
-    let mut bases = Vec::new();
-    for name in home.names()? {
-        if let Some(base) = base_of(&name, ENGINE_PREFIX) {
-            bases.push(base);
-        } else if let Some(base) = base_of(&name, STAGED_PREFIX).filter(|&base| in_log(base)) {
-            home.wipe(&engine_name(base))?;
-            home.rename(&name, &engine_name(base))?;
-            bases.push(base);
-        } else if name.starts_with(STAGED_PREFIX) || name.starts_with(PARTIAL_PREFIX) {
-            home.wipe(&name)?;
-        }
-    }
-    bases.sort_unstable();
-    bases.dedup();
-    let mut chosen = None;
-    for base in bases.into_iter().rev() {
+    // Without the rows of an engine there is only the log.
+    let needed = alone && log.prev().index > 0;
+    let mut chosen: Option<Choice> = None;
+    let mut useless = None;
+    for base in bases(home, log)?.into_iter().rev() {
         let name = engine_name(base);
         if chosen.is_some() {
             home.wipe(&name)?;
             continue;
         }
-        match home.open(&name) {
+        let error = match home.open(&name) {
             Ok(engine) => {
                 let applied = engine.applied();
                 if in_log(applied) {
+                    let needs_snapshot = false;
                     chosen = Some(Choice {
                         name,
                         engine,
-                        needs_snapshot: false,
+                        needs_snapshot,
                     });
                     continue;
                 }
@@ -115,23 +117,39 @@ pub fn choose(home: &dyn EngineHome, log: &MetaLog) -> Result<Choice, HomeError>
                         last,
                     });
                 }
-                tracing::warn!(
-                    name,
-                    ?applied,
-                    "the engine is not where the log is: wiping it"
-                );
+                tracing::warn!(name, ?applied, "the engine is not where the log is");
+                None
             }
+            Err(error) if !error.damaged => return Err(error.into()),
             Err(error) => {
-                let error: &dyn std::error::Error = &error;
-                tracing::error!(name, error, "the engine does not open: wiping it");
+                tracing::error!(name, %error, source = %error.source, "the engine is damaged");
+                Some(error)
             }
+        };
+        if needed {
+            useless = useless.or(Some((name, error)));
+        } else {
+            tracing::warn!(name, "wiping the engine; its rows are made again");
+            home.wipe(&name)?;
         }
-        home.wipe(&name)?;
     }
-    match chosen {
-        Some(choice) => Ok(choice),
-        None => {
+    let first = log.first_index();
+    match (chosen, useless) {
+        (Some(choice), _) => Ok(choice),
+        (None, Some((name, source))) => Err(HomeError::Alone {
+            name,
+            first,
+            source,
+        }),
+        (None, None) => {
             let name = engine_name(Mark::default());
+            if needed {
+                return Err(HomeError::Alone {
+                    name,
+                    first,
+                    source: None,
+                });
+            }
             let engine = home.open(&name)?;
             Ok(Choice {
                 name,
@@ -140,4 +158,25 @@ pub fn choose(home: &dyn EngineHome, log: &MetaLog) -> Result<Choice, HomeError>
             })
         }
     }
+}
+
+/// Where the engines began that there are, ascending. Promotes a staged one whose mark is in the
+/// log; wipes all other leftovers.
+fn bases(home: &dyn EngineHome, log: &MetaLog) -> Result<Vec<Mark>, EngineError> {
+    let in_log = |mark: &Mark| log.term(mark.index) == Some(mark.term);
+    let mut bases = Vec::new();
+    for name in home.names()? {
+        if let Some(base) = base_of(&name, ENGINE_PREFIX) {
+            bases.push(base);
+        } else if let Some(base) = base_of(&name, STAGED_PREFIX).filter(in_log) {
+            home.wipe(&engine_name(base))?;
+            home.rename(&name, &engine_name(base))?;
+            bases.push(base);
+        } else if name.starts_with(STAGED_PREFIX) || name.starts_with(PARTIAL_PREFIX) {
+            home.wipe(&name)?;
+        }
+    }
+    bases.sort_unstable();
+    bases.dedup();
+    Ok(bases)
 }

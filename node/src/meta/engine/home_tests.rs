@@ -55,7 +55,7 @@ fn at(index: u64) -> Mark {
 #[test]
 fn a_new_member_begins_with_an_empty_engine() {
     let home = MemHome::default();
-    let choice = choose(&home, &log(1, 5)).expect("choose");
+    let choice = choose(&home, &log(1, 5), false).expect("choose");
     assert!(!choice.needs_snapshot);
     assert_eq!(choice.engine.applied(), Mark::default());
     assert_eq!(choice.name, engine_name(Mark::default()));
@@ -65,7 +65,7 @@ fn a_new_member_begins_with_an_empty_engine() {
 fn an_engine_behind_the_log_is_wiped_and_asked_for() {
     let home = MemHome::default();
     engine_at(&home, &engine_name(Mark::default()), 3, 1);
-    let choice = choose(&home, &log(10, 20)).expect("choose");
+    let choice = choose(&home, &log(10, 20), false).expect("choose");
     assert!(choice.needs_snapshot);
     assert_eq!(choice.engine.applied(), Mark::default());
 }
@@ -75,7 +75,7 @@ fn an_engine_within_the_log_is_taken() {
     let home = MemHome::default();
     for applied in [9, 15, 20] {
         engine_at(&home, &engine_name(Mark::default()), applied, 1);
-        let choice = choose(&home, &log(10, 20)).expect("choose");
+        let choice = choose(&home, &log(10, 20), false).expect("choose");
         assert!(!choice.needs_snapshot, "{applied}");
         assert_eq!(choice.engine.applied(), at(applied));
     }
@@ -85,7 +85,7 @@ fn an_engine_within_the_log_is_taken() {
 fn an_engine_ahead_of_the_log_shows_that_the_log_lost_entries() {
     let home = MemHome::default();
     engine_at(&home, &engine_name(Mark::default()), 21, 1);
-    let refused = choose(&home, &log(10, 20));
+    let refused = choose(&home, &log(10, 20), false);
     assert!(matches!(refused, Err(HomeError::LogBehind { .. })));
 }
 
@@ -95,7 +95,7 @@ fn a_staged_snapshot_counts_once_its_mark_is_in_the_log() {
     engine_at(&home, &engine_name(Mark::default()), 3, 1);
     engine_at(&home, &staged_name(at(9)), 9, 1);
     engine_at(&home, &partial_name(2), 0, 0);
-    let choice = choose(&home, &log(10, 12)).expect("choose");
+    let choice = choose(&home, &log(10, 12), false).expect("choose");
     assert_eq!(
         (choice.name.as_str(), choice.engine.applied()),
         (&*engine_name(at(9)), at(9))
@@ -105,7 +105,22 @@ fn a_staged_snapshot_counts_once_its_mark_is_in_the_log() {
     let home = MemHome::default();
     engine_at(&home, &engine_name(Mark::default()), 3, 1);
     engine_at(&home, &staged_name(at(90)), 90, 1);
-    let choice = choose(&home, &log(1, 12)).expect("choose");
+    let choice = choose(&home, &log(1, 12), false).expect("choose");
     assert_eq!(choice.engine.applied(), at(3));
     assert_eq!(home.names().expect("names"), [engine_name(Mark::default())]);
+}
+
+#[test]
+fn the_only_members_engine_is_never_wiped_without_need() {
+    let home = MemHome::default();
+    let name = engine_name(Mark::default());
+    engine_at(&home, &name, 3, 1);
+    let refused = choose(&home, &log(10, 20), true);
+    assert!(matches!(refused, Err(HomeError::Alone { .. })));
+    assert_eq!(home.names().expect("names"), [name.clone()]);
+    assert_eq!(home.open(&name).expect("open").applied(), at(3));
+    // The log reaches back to the first entry: the rows can be made again.
+    engine_at(&home, &name, 3, 9);
+    let choice = choose(&home, &log(1, 20), true).expect("choose");
+    assert_eq!(choice.engine.applied(), Mark::default());
 }

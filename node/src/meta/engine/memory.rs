@@ -63,6 +63,7 @@ impl EngineHome for MemHome {
         let engine = engines.remove(source).ok_or_else(|| EngineError {
             action: "rename",
             name: source.to_owned(),
+            damaged: false,
             source: "no such engine".into(),
         })?;
         engines.insert(target.to_owned(), engine);

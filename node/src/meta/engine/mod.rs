@@ -17,7 +17,7 @@ mod conformance;
 #[cfg(test)]
 mod home_tests;
 
-pub use home::{Choice, HomeError, STAGED_PREFIX, choose, engine_name, partial_name, staged_name};
+pub use home::{Choice, HomeError, choose, engine_name, partial_name, staged_name};
 pub use memory::MemHome;
 pub use sled_engine::{SledHome, SledSettings};
 
@@ -38,6 +38,9 @@ pub struct EngineError {
     pub action: &'static str,
     /// Which engine.
     pub name: String,
+    /// True where the engine's bytes are at fault, false where the machine is: what can't be
+    /// opened for want of a permission or of memory is not thrown away.
+    pub damaged: bool,
     /// Why it failed.
     pub source: Box<dyn std::error::Error + Send + Sync>,
 }

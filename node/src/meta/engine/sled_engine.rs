@@ -100,16 +100,14 @@ impl EngineHome for SledHome {
     }
 
     fn open(&self, name: &str) -> Result<Arc<dyn MetaEngine>, EngineError> {
-        let db = self
-            .open_db(name)
-            .map_err(|source| failed("open", name, source))?;
+        let db = self.open_db(name).map_err(|source| opening(name, source))?;
         let applied = match db.get(APPLIED_KEY) {
             Ok(None) if db.is_empty() => Mark::default(),
             Ok(Some(value)) => {
-                decode_applied(&value).ok_or_else(|| failed("open", name, "its mark is damaged"))?
+                decode_applied(&value).ok_or_else(|| damaged(name, "its mark is damaged"))?
             }
-            Ok(None) => return Err(failed("open", name, "it has rows but no mark")),
-            Err(source) => return Err(failed("open", name, source)),
+            Ok(None) => return Err(damaged(name, "it has rows but no mark")),
+            Err(source) => return Err(opening(name, source)),
         };
         let (name, dir) = (name.to_owned(), self.dir.join(name));
         Ok(Arc::new(SledEngine {
@@ -239,6 +237,25 @@ fn sync(path: &Path) -> io::Result<()> {
     fs::File::open(path)?.sync_all()
 }
 
+/// An engine that doesn't open: an error of the operating system is no damage.
+fn opening(name: &str, source: sled::Error) -> EngineError {
+    let system = matches!(&source, sled::Error::Io(error) if error.raw_os_error().is_some());
+    let lock = matches!(&source, sled::Error::Io(error) if locked(error));
+    let error = failed("open", name, source);
+    EngineError {
+        damaged: !system && !lock,
+        ..error
+    }
+}
+
+fn damaged(name: &str, what: &str) -> EngineError {
+    let error = failed("open", name, what);
+    EngineError {
+        damaged: true,
+        ..error
+    }
+}
+
 fn failed(
     action: &'static str,
     name: &str,
@@ -247,6 +264,7 @@ fn failed(
     EngineError {
         action,
         name: name.to_owned(),
+        damaged: false,
         source: source.into(),
     }
 }
