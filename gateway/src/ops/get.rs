@@ -91,7 +91,8 @@ impl Found {
         &self.manifest.etag
     }
 
-    /// Its parts, where it was uploaded in parts.
+    /// Its parts, where it was uploaded in parts. They count from 1 without gaps, whatever their
+    /// numbers were in the upload.
     #[must_use]
     pub fn parts(&self) -> Option<Vec<PartInfo>> {
         let uploaded = self
@@ -99,22 +100,20 @@ impl Found {
             .parts
             .first()
             .is_some_and(|part| part.number != 0);
-        uploaded.then(|| {
-            let info = |part: &ManifestPart| PartInfo {
-                number: part.number,
-                size: part.plain_len,
-                checksums: part.checksums.clone(),
-            };
-            self.manifest.parts.iter().map(info).collect()
-        })
+        let info = |(number, part): (u32, &ManifestPart)| PartInfo {
+            number,
+            size: part.plain_len,
+            checksums: part.checksums.clone(),
+        };
+        uploaded.then(|| (1..).zip(&self.manifest.parts).map(info).collect())
     }
 
     /// Finds a part's bytes.
     fn part_bytes(&self, number: u32) -> Result<Range<u64>, OpError> {
         let mut start = 0;
-        for part in &self.manifest.parts {
+        for (index, part) in (1..).zip(&self.manifest.parts) {
             let end = start + part.plain_len;
-            if part.number == number || (part.number == 0 && number == 1) {
+            if index == number {
                 return Ok(start..end);
             }
             start = end;

@@ -18,17 +18,27 @@ pub(super) fn new_version(time_ms: u64) -> Result<VersionId, OpError> {
     Ok(VersionId::new(time_ms, random()?))
 }
 
+/// Makes the id of a new upload. Ids sort by age, and so do the uploads of one key in listings.
+pub(super) fn new_upload(time_ms: u64) -> Result<UploadId, OpError> {
+    Ok(UploadId(VersionId::new(time_ms, random()?).0))
+}
+
 /// Makes the id of the version that an upload becomes. It shows its upload, so that a repeated
-/// completion is known for what it is; an upload completes once, so no other version has it.
+/// completion is known for what it is; an upload completes once, so no other version has it. It
+/// is never the upload's own id: both stand in contexts under the same data key.
 pub(super) fn version_of_upload(time_ms: u64, upload: UploadId) -> VersionId {
-    let mut mark = [0; 8];
-    mark.copy_from_slice(&upload.0[..8]);
-    VersionId::new(time_ms, mark)
+    VersionId::new(time_ms, mark(upload))
 }
 
 /// Returns whether a version came from that upload.
 pub(super) fn came_from(version: VersionId, upload: UploadId) -> bool {
-    version.0[8..] == upload.0[..8]
+    version.0[8..] == mark(upload)
+}
+
+fn mark(upload: UploadId) -> [u8; 8] {
+    let mut mark = [0; 8];
+    mark.copy_from_slice(&upload.0[8..]);
+    mark.map(|byte| !byte)
 }
 
 /// Reads the version a request names; buckets have no versions yet, so only "null" is one.
@@ -36,5 +46,20 @@ pub(super) fn check_version(text: Option<&str>) -> Result<(), OpError> {
     match text {
         None | Some("null") => Ok(()),
         Some(_) => Err(OpError::NoSuchVersion),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_show_their_upload_and_are_never_it() {
+        let upload = new_upload(7).unwrap();
+        let version = version_of_upload(7, upload);
+        assert!(came_from(version, upload));
+        assert!(!came_from(version, new_upload(7).unwrap()));
+        assert_ne!(version.0, upload.0);
+        assert!(new_upload(8).unwrap() > upload);
     }
 }

@@ -20,6 +20,8 @@ use tokio_rustls::TlsAcceptor;
 
 /// After a failed accept (no file descriptors, say) the next waits this long.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Most headers of a request: two KiB of user metadata may be hundreds.
+const HEADERS_MAX: usize = 1024;
 /// Most requests of one HTTP/2 connection at a time.
 const STREAMS_MAX: u32 = 128;
 
@@ -114,6 +116,7 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(rim.limits.head_timeout)
         .max_buf_size(rim.limits.head_bytes_max)
+        .max_headers(HEADERS_MAX)
         .half_close(false);
     builder
         .http2()

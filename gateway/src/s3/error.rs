@@ -90,16 +90,11 @@ fn code(error: &OpError) -> S3ErrorCode {
 fn message(error: &OpError) -> Option<String> {
     let fixed = match error {
         OpError::AccessDenied => "Access Denied",
-        OpError::NoSuchBucket => "The specified bucket does not exist",
-        OpError::BucketAlreadyOwnedByYou => {
-            "Your previous request to create the named bucket succeeded and you already own it."
-        }
-        OpError::BucketAlreadyExists => {
-            "The requested bucket name is not available. Please select a different name and try \
-             again."
-        }
-        OpError::BucketNotEmpty => "The bucket you tried to delete is not empty",
-        OpError::InvalidBucketName => "The specified bucket is not valid.",
+        OpError::NoSuchBucket
+        | OpError::BucketAlreadyOwnedByYou
+        | OpError::BucketAlreadyExists
+        | OpError::BucketNotEmpty
+        | OpError::InvalidBucketName => bucket_message(error),
         OpError::NoSuchKey => "The specified key does not exist.",
         OpError::NoSuchVersion => "The specified version does not exist.",
         OpError::NoSuchUpload => {
@@ -129,27 +124,18 @@ fn message(error: &OpError) -> Option<String> {
             "Your proposed upload is smaller than the minimum allowed size"
         }
         OpError::EntityTooLarge => "Your proposed upload exceeds the maximum allowed size",
-        OpError::MissingContentLength => "You must provide the Content-Length HTTP header.",
-        OpError::IncompleteBody => {
-            "You did not provide the number of bytes specified by the Content-Length HTTP header"
-        }
-        OpError::BodyTimeout => {
-            "Your socket connection to the server was not read from or written to within the \
-             timeout period."
-        }
-        OpError::BodySignature => {
-            "The request signature we calculated does not match the signature you provided."
-        }
-        OpError::BodySha256 => {
-            "The provided 'x-amz-content-sha256' header does not match what was computed."
-        }
-        OpError::BodyMalformed => "The request contained malformed chunks or trailing headers.",
+        OpError::MissingContentLength
+        | OpError::IncompleteBody
+        | OpError::BodyTimeout
+        | OpError::BodySignature
+        | OpError::BodySha256
+        | OpError::BodyMalformed
+        | OpError::InvalidDigest => body_message(error),
         OpError::BadDigest(what) => {
             return Some(format!(
                 "The {what} you specified did not match what we received."
             ));
         }
-        OpError::InvalidDigest => "The Content-MD5 you specified is not valid.",
         OpError::MetadataTooLarge => {
             "Your metadata headers exceed the maximum allowed metadata size"
         }
@@ -169,6 +155,46 @@ fn message(error: &OpError) -> Option<String> {
         }
     };
     Some(fixed.to_owned())
+}
+
+/// S3's words about a bucket.
+fn bucket_message(error: &OpError) -> &'static str {
+    match error {
+        OpError::NoSuchBucket => "The specified bucket does not exist",
+        OpError::BucketAlreadyOwnedByYou => {
+            "Your previous request to create the named bucket succeeded and you already own it."
+        }
+        OpError::BucketAlreadyExists => {
+            "The requested bucket name is not available. Please select a different name and try \
+             again."
+        }
+        OpError::BucketNotEmpty => "The bucket you tried to delete is not empty",
+        OpError::InvalidBucketName => "The specified bucket is not valid.",
+        _ => "The specified bucket was refused.",
+    }
+}
+
+/// S3's words about a body.
+fn body_message(error: &OpError) -> &'static str {
+    match error {
+        OpError::MissingContentLength => "You must provide the Content-Length HTTP header.",
+        OpError::IncompleteBody => {
+            "You did not provide the number of bytes specified by the Content-Length HTTP header"
+        }
+        OpError::BodyTimeout => {
+            "Your socket connection to the server was not read from or written to within the \
+             timeout period."
+        }
+        OpError::BodySignature => {
+            "The request signature we calculated does not match the signature you provided."
+        }
+        OpError::BodySha256 => {
+            "The provided 'x-amz-content-sha256' header does not match what was computed."
+        }
+        OpError::BodyMalformed => "The request contained malformed chunks or trailing headers.",
+        OpError::InvalidDigest => "The Content-MD5 you specified is not valid.",
+        _ => "The request's body was refused.",
+    }
 }
 
 fn insert(headers: &mut HeaderMap, name: http::HeaderName, value: &str) {

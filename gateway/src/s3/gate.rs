@@ -4,6 +4,7 @@
 //! of other regions and services, presigned URLs of more than a week, two ways of signing at
 //! once, and `x-amz-*` headers that nobody signed. Reads only the head of a request.
 
+use crate::ops::checksum::Algorithm;
 use http::request::Parts;
 use http::{HeaderMap, Method, header};
 use s3s::{S3Error, S3ErrorCode};
@@ -77,35 +78,89 @@ pub fn check(head: &Parts, region: &str) -> Result<Framing, S3Error> {
     } else {
         None
     };
+    if in_query("X-Amz-Security-Token") || head.headers.contains_key("x-amz-security-token") {
+        // There are no temporary credentials, so that nobody can have been given one.
+        return Err(error(
+            S3ErrorCode::InvalidToken,
+            "The provided token is malformed or otherwise invalid.",
+        ));
+    }
     if let Some(scope) = scope {
         check_scope(&scope, region, presigned)?;
         check_signed(&scope, &head.headers)?;
     }
+    check_headers(&head.headers)?;
     Ok(framing(&head.headers))
 }
 
-/// Returns whether a `Range` can be dropped because it makes no sense and nobody signed it: S3
-/// serves the whole object then.
+/// Returns whether a `Range` header is one range of bytes. S3 serves the whole object for any
+/// other text.
 #[must_use]
-pub fn drops_range(head: &Parts) -> bool {
-    let Some(range) = head.headers.get(header::RANGE) else {
+pub fn is_range(text: &[u8]) -> bool {
+    let number = |text: &str| {
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        digits.then(|| text.parse().unwrap_or(u64::MAX))
+    };
+    let text = std::str::from_utf8(text)
+        .ok()
+        .and_then(|text| text.strip_prefix("bytes="));
+    let Some((first, last)) = text.and_then(|text| text.split_once('-')) else {
         return false;
     };
-    let readable = range
-        .to_str()
-        .is_ok_and(|text| s3s::dto::Range::parse(text).is_ok());
-    let text = head
-        .headers
-        .get(header::AUTHORIZATION)
-        .map(|value| value.as_bytes());
-    let signed = text
-        .and_then(|text| header_scope(text).ok())
-        .is_some_and(|scope| scope.signed_headers.iter().any(|name| name == "range"));
-    let query = head.uri.query().unwrap_or_default();
-    let presigned_with_range = query_pairs(query)
+    match (first, last) {
+        ("", last) => number(last).is_some(),
+        (first, "") => number(first).is_some(),
+        (first, last) => number(first)
+            .zip(number(last))
+            .is_some_and(|(first, last)| first <= last),
+    }
+}
+
+/// Checks headers that s3s passes over where they are empty or malformed.
+fn check_headers(headers: &HeaderMap) -> Result<(), S3Error> {
+    let is_empty = |name: &str| headers.get(name).is_some_and(|value| value.is_empty());
+    if let Some(hash) = headers.get("x-amz-content-sha256")
+        && !is_payload_hash(hash.as_bytes())
+    {
+        return Err(error(
+            S3ErrorCode::InvalidArgument,
+            "x-amz-content-sha256 must be UNSIGNED-PAYLOAD, STREAMING-UNSIGNED-PAYLOAD-TRAILER, \
+             STREAMING-AWS4-HMAC-SHA256-PAYLOAD, STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER or a \
+             valid sha256 value.",
+        ));
+    }
+    if Algorithm::ALL
         .iter()
-        .any(|(name, value)| name == "X-Amz-SignedHeaders" && value.contains("range"));
-    !readable && !signed && !presigned_with_range
+        .any(|algorithm| is_empty(algorithm.header()))
+    {
+        return Err(error(
+            S3ErrorCode::InvalidRequest,
+            "Value for x-amz-checksum header is invalid.",
+        ));
+    }
+    if is_empty("content-md5") {
+        return Err(error(
+            S3ErrorCode::InvalidDigest,
+            "The Content-MD5 you specified is not valid.",
+        ));
+    }
+    if is_empty("x-amz-server-side-encryption") {
+        return Err(error(
+            S3ErrorCode::InvalidArgument,
+            "The encryption method specified is not supported",
+        ));
+    }
+    Ok(())
+}
+
+fn is_payload_hash(text: &[u8]) -> bool {
+    match text {
+        b"UNSIGNED-PAYLOAD"
+        | b"STREAMING-UNSIGNED-PAYLOAD-TRAILER"
+        | b"STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
+        | b"STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER" => true,
+        hash => hash.len() == 64 && hash.iter().all(u8::is_ascii_hexdigit),
+    }
 }
 
 fn is_form(head: &Parts) -> bool {
@@ -126,7 +181,7 @@ fn check_lifetime(query: &[(String, String)]) -> Result<(), S3Error> {
     let lifetime = value(query, "X-Amz-Expires").and_then(|text| text.parse::<i64>().ok());
     match lifetime {
         None => Err(error(code, "X-Amz-Expires should be a number")),
-        Some(seconds) if seconds < 0 => Err(error(code, "X-Amz-Expires must be non-negative")),
+        Some(seconds) if seconds < 1 => Err(error(code, "X-Amz-Expires must be positive")),
         Some(seconds) if seconds.unsigned_abs() > PRESIGNED_SECONDS_MAX => Err(error(
             code,
             "X-Amz-Expires must be less than a week (in seconds); that is, the given \
@@ -162,9 +217,6 @@ fn header_scope(authorization: &[u8]) -> Result<Scope, S3Error> {
     };
     match algorithm {
         "AWS4-HMAC-SHA256" => {}
-        "AWS4-ECDSA-P256-SHA256" => {
-            return Err(error(S3ErrorCode::NotImplemented, "AWS4-ECDSA-P256-SHA256"));
-        }
         _ => {
             return Err(error(
                 S3ErrorCode::InvalidArgument,

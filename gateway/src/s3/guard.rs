@@ -257,6 +257,10 @@ where
             let bytes = match ready!(self.body.poll_bytes(cx)) {
                 Some(Ok(bytes)) => bytes,
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None if self.rechunker.finish().is_err() => {
+                    let failed = self.body.fail(Cause::Body(BodyError::Incomplete));
+                    return failed.map_ok(Frame::data);
+                }
                 None => return Poll::Ready(None),
             };
             let mut out = Vec::new();

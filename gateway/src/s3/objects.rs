@@ -20,7 +20,6 @@ use futures::{StreamExt, TryStreamExt, stream};
 use http::HeaderMap;
 use megalith_crypto::manifest::ContentHeaders;
 use s3s::dto::{self, *};
-use s3s::stream::ByteStream as _;
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, TrailingHeaders};
 
 /// Most keys of one batch delete.
@@ -186,6 +185,17 @@ pub(super) async fn delete_many(
     let caller = api
         .caller_of(&request, request.input.expected_bucket_owner.as_ref())
         .await?;
+    let digests = Algorithm::ALL.map(Algorithm::header);
+    let is_digest = |name: &&str| request.headers.contains_key(*name);
+    if !["content-md5", "x-amz-trailer"]
+        .iter()
+        .chain(&digests)
+        .any(is_digest)
+    {
+        return Err(s3_error(OpError::InvalidRequest(
+            "Missing required header for this request: Content-MD5 OR x-amz-checksum-*".to_owned(),
+        )));
+    }
     let DeleteObjectsInput {
         bucket,
         delete: Delete { objects, quiet },
@@ -321,11 +331,19 @@ pub(super) fn body<T>(
         .headers
         .get("x-amz-decoded-content-length")
         .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    let exact = || blob.remaining_length().exact().map(|len| len as u64);
     let given = content_length.and_then(|len| u64::try_from(len).ok());
-    let len = decoded.or(given).or_else(exact);
+    let len = decoded.or(given);
     let len = len.ok_or_else(|| s3_error(OpError::MissingContentLength))?;
     let trailer = trailer(&request.headers, request.trailing_headers.clone())?;
+    let announced_values = trailer
+        .as_ref()
+        .map_or(0, |trailer| trailer.algorithms.len());
+    if claims.checksums.len() + announced_values > 1 {
+        return Err(s3_error(OpError::InvalidRequest(
+            "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed."
+                .to_owned(),
+        )));
+    }
     let announced = algorithm(header_algorithm(&request.headers).as_ref())?;
     let verdict = request.extensions.get::<Verdict>().cloned();
     let to_ours = move |error| {

@@ -62,7 +62,13 @@ pub(super) fn not_implemented(what: &'static str) -> S3Error {
 pub(super) fn encryption(wish: Option<&ServerSideEncryption>) -> S3Result<()> {
     match wish.map(ServerSideEncryption::as_str) {
         None | Some(ServerSideEncryption::AES256) => Ok(()),
-        Some(_) => Err(not_implemented("x-amz-server-side-encryption")),
+        Some(ServerSideEncryption::AWS_KMS | ServerSideEncryption::AWS_KMS_DSSE) => {
+            Err(not_implemented("x-amz-server-side-encryption"))
+        }
+        Some(_) => {
+            let text = "The encryption method specified is not supported";
+            Err(s3_error(OpError::InvalidArgument(text.to_owned())))
+        }
     }
 }
 

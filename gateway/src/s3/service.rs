@@ -1,6 +1,6 @@
 //! One request from its head to its answer: gate, guard, s3s, and what every answer carries.
 
-use super::api::{Api, Secrets};
+use super::api::{Api, Secrets, Verified, credential_error};
 use super::error::s3_error;
 use super::gate::{self, Framing};
 use super::guard::{Verdict, XML_BYTES_MAX, guard};
@@ -8,7 +8,8 @@ use super::host::BaseDomains;
 use crate::auth::Credentials;
 use crate::ops::{OpError, Store};
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE, SERVER};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE, SERVER};
+use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::config::{S3Config, StaticConfigProvider};
@@ -42,15 +43,35 @@ pub struct FaceParts {
 /// The S3 face: answers requests.
 pub struct Face {
     service: S3Service,
+    /// Checks no signature: only for what `service` has found to be signed rightly.
+    verified: S3Service,
+    credentials: Arc<Credentials>,
     region: String,
     body_idle: Duration,
     seed: u64,
     requests: AtomicU64,
 }
 
-/// Which operation a request turned out to be; filled in by the access check.
+/// What a request turned out to be once its signature was found right: the operation's name and
+/// the access key. Filled in by the access check.
 #[derive(Clone, Default)]
-struct Operation(Arc<OnceLock<String>>);
+struct Operation(Arc<OnceLock<(String, String)>>);
+
+/// Operations that change what is there, and the parameters that each may have in its query.
+/// One more may stand for an operation that s3s doesn't know and takes for a plain write.
+const WRITES: [(&str, &[&str]); 11] = [
+    ("CreateBucket", &[]),
+    ("DeleteBucket", &[]),
+    ("PutObject", &[]),
+    ("CopyObject", &[]),
+    ("DeleteObject", &["versionId"]),
+    ("DeleteObjects", &["delete"]),
+    ("CreateMultipartUpload", &["uploads"]),
+    ("UploadPart", &["partNumber", "uploadId"]),
+    ("UploadPartCopy", &["partNumber", "uploadId"]),
+    ("CompleteMultipartUpload", &["uploadId"]),
+    ("AbortMultipartUpload", &["uploadId"]),
+];
 
 /// Refuses everything that nobody signed, and notes the operation's name.
 struct SignedOnly;
@@ -58,15 +79,36 @@ struct SignedOnly;
 #[async_trait::async_trait]
 impl S3Access for SignedOnly {
     async fn check(&self, cx: &mut S3AccessContext<'_>) -> S3Result<()> {
-        let name = cx.s3_op().name().to_owned();
+        let Some(credentials) = cx.credentials() else {
+            return Err(s3_error(OpError::AccessDenied));
+        };
+        let verified = (cx.s3_op().name().to_owned(), credentials.access_key.clone());
+        check_query(&verified.0, cx.uri().query().unwrap_or_default())?;
         if let Some(operation) = cx.extensions_mut().get::<Operation>() {
             // Set once: a request is one operation.
-            let _first = operation.0.set(name);
+            let _first = operation.0.set(verified);
         }
-        match cx.credentials() {
-            Some(_) => Ok(()),
-            None => Err(s3_error(OpError::AccessDenied)),
-        }
+        Ok(())
+    }
+}
+
+fn check_query(operation: &str, query: &str) -> S3Result<()> {
+    let Some((_, known)) = WRITES.iter().find(|(name, _)| *name == operation) else {
+        return Ok(());
+    };
+    let foreign = |pair: &&str| {
+        let name = pair.split('=').next().unwrap_or_default();
+        // S3 passes over what begins with "x-", such as parameters of signatures and of clients.
+        let ignored = name
+            .get(..2)
+            .is_some_and(|start| start.eq_ignore_ascii_case("x-"));
+        !name.is_empty() && !ignored && !known.contains(&name)
+    };
+    match query.split('&').find(foreign) {
+        Some(_) => Err(s3_error(OpError::NotImplemented(
+            "a parameter of the query",
+        ))),
+        None => Ok(()),
     }
 }
 
@@ -85,14 +127,21 @@ impl Face {
         let mut config = S3Config::default();
         config.xml_max_body_size = XML_BYTES_MAX;
         config.presigned_url_max_skew_time_secs = 15 * 60;
+        let config = Arc::new(StaticConfigProvider::new(Arc::new(config)));
         let api = Api::new(store, Arc::clone(&credentials), &region);
-        let mut builder = S3ServiceBuilder::new(api);
-        builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
-        builder.set_auth(Secrets(credentials));
-        builder.set_access(SignedOnly);
-        builder.set_host(BaseDomains::new(&base_domains));
+        let builder = || {
+            let mut builder = S3ServiceBuilder::new(api.clone());
+            builder.set_config(config.clone());
+            builder.set_host(BaseDomains::new(&base_domains));
+            builder
+        };
+        let mut signed = builder();
+        signed.set_auth(Secrets(Arc::clone(&credentials)));
+        signed.set_access(SignedOnly);
         Self {
-            service: builder.build(),
+            service: signed.build(),
+            verified: builder().build(),
+            credentials,
             region,
             body_idle,
             seed: request_id_seed,
@@ -115,7 +164,7 @@ impl Face {
         let response = self.respond(request, operation.clone()).await;
         let response = self.finish(response, &method, &path, &id);
         let status = response.status();
-        let name = operation.0.get().map_or("none", String::as_str);
+        let name = operation.0.get().map_or("none", |(name, _)| name.as_str());
         count(name, status, started.elapsed());
         // Neither the path, which names an object, nor the query, which may hold a presigned URL's
         // signature, is ever logged.
@@ -153,19 +202,49 @@ impl Face {
         if let Err(error) = check_length(&head, framing) {
             return error_response(s3_error(error));
         }
-        if gate::drops_range(&head) {
-            head.headers.remove(RANGE);
-        }
+        let range = head.headers.get(RANGE);
+        let senseless = range.is_some_and(|range| !gate::is_range(range.as_bytes()));
+        let whole = senseless.then(|| head.clone());
         let (body, verdict) = guard(body, &head, framing, self.body_idle);
         head.extensions.insert(verdict.clone());
-        head.extensions.insert(operation);
-        match self.service.call(Request::from_parts(head, body)).await {
+        head.extensions.insert(operation.clone());
+        let response = match self.service.call(Request::from_parts(head, body)).await {
             Ok(response) => with_verdict(response, &verdict),
-            Err(_) => {
-                tracing::error!("s3s could not write an answer");
-                error_response(s3_error(OpError::Internal("no answer".to_owned())))
+            Err(_) => return no_answer(),
+        };
+        match (whole, operation.0.get()) {
+            (Some(head), Some((name, access_key)))
+                if matches!(name.as_str(), "GetObject" | "HeadObject") =>
+            {
+                self.whole(head, access_key).await
             }
+            (_, _) => response,
         }
+    }
+
+    /// Answers a read whose `Range` makes no sense with the whole object, as S3 does. s3s refuses
+    /// such a header, but only behind the access check: the signature was found right.
+    async fn whole(&self, mut head: Parts, access_key: &str) -> Response<s3s::Body> {
+        let known = match self.credentials.find(access_key).await {
+            Ok(known) => known,
+            Err(error) => return error_response(credential_error(error)),
+        };
+        head.headers.remove(RANGE);
+        head.headers.remove(AUTHORIZATION);
+        let query = head.uri.query().unwrap_or_default();
+        let unsigned = |pair: &&str| !pair.starts_with("X-Amz-");
+        let query: Vec<&str> = query.split('&').filter(unsigned).collect();
+        let target = format!("{}?{}", head.uri.path(), query.join("&"));
+        let Ok(uri) = target.parse() else {
+            return no_answer();
+        };
+        head.uri = uri;
+        head.extensions.insert(Verified(known.caller));
+        let request = Request::from_parts(head, s3s::Body::empty());
+        self.verified
+            .call(request)
+            .await
+            .unwrap_or_else(|_| no_answer())
     }
 
     /// Adds what every answer carries.
@@ -206,7 +285,7 @@ impl Face {
 }
 
 /// Refuses a body that is certainly too long before it is read.
-fn check_length(head: &http::request::Parts, framing: Framing) -> Result<(), OpError> {
+fn check_length(head: &Parts, framing: Framing) -> Result<(), OpError> {
     let length = |name: &str| {
         let text = head.headers.get(name)?.to_str().ok()?;
         text.parse::<u64>().ok()
@@ -231,6 +310,12 @@ fn with_verdict(response: Response<s3s::Body>, verdict: &Verdict) -> Response<s3
         }
         Some(_) | None => response,
     }
+}
+
+fn no_answer() -> Response<s3s::Body> {
+    error_response(s3_error(OpError::Internal(
+        "s3s could not write an answer".to_owned(),
+    )))
 }
 
 fn error_response(error: S3Error) -> Response<s3s::Body> {

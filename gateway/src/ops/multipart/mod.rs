@@ -10,7 +10,7 @@ pub use parts::{PartCopyRequest, PartOutput, PartRequest};
 
 use super::checksum::Algorithm;
 use super::error::OpError;
-use super::ids::random;
+use super::ids::new_upload;
 use super::names::{check_key, check_user_metadata};
 use super::write::Description;
 use super::{Caller, Store, internal_reply};
@@ -92,7 +92,8 @@ impl Store {
             )));
         }
         let bucket = self.bucket_now(caller, &bucket).await?.row.id;
-        let upload = UploadId(random()?);
+        let time_ms = self.now_ms();
+        let upload = new_upload(time_ms)?;
         let context = self.upload_context(bucket, &key, upload);
         let data_key = DataKey::generate().map_err(OpError::sealing)?;
         let wished = checksum.map(|(algorithm, covers)| Checksum {
@@ -119,7 +120,7 @@ impl Store {
                 .map_err(OpError::sealing)?,
             key: key.into_bytes(),
         };
-        self.propose(self.now_ms(), command).await?;
+        self.propose(time_ms, command).await?;
         Ok(CreatedUpload {
             upload: upload.to_string(),
         })
@@ -213,8 +214,8 @@ impl Store {
 }
 
 /// An upload's description is sealed under the upload's own data key as that of a version whose
-/// id is the upload's. Version ids begin with a time, upload ids are random, and no other key
-/// seals both, so that neither can stand for the other.
+/// id is the upload's. The version that it becomes has another id (see `version_of_upload`), and
+/// no other key seals both, so that neither can stand for the other.
 fn as_object<'a>(upload: &UploadContext<'a>) -> ObjectContext<'a> {
     ObjectContext {
         cluster: upload.cluster,

@@ -104,6 +104,21 @@ impl Store {
         number: u32,
         mut body: Body,
     ) -> Result<PartOutput, OpError> {
+        if let Some((wanted, _)) = opened.checksum {
+            let announced = body
+                .trailer
+                .iter()
+                .flat_map(|trailer| trailer.algorithms.iter());
+            let claimed = body.claims.checksums.iter().map(|value| &value.algorithm);
+            if let Some(other) = claimed.chain(announced).find(|given| **given != wanted) {
+                return Err(OpError::InvalidRequest(format!(
+                    "Checksum Type mismatch occurred, expected checksum Type: {}, actual checksum \
+                     Type: {}",
+                    wanted.name(),
+                    other.name()
+                )));
+            }
+        }
         // The object's checksum is made from those of all parts, whatever their senders say.
         body.wanted
             .extend(opened.checksum.map(|(algorithm, _)| algorithm));

@@ -98,7 +98,10 @@ async fn the_signed_hash_binds_the_body() {
     assert_eq!(changed.error(), (400, "XAmzContentSHA256Mismatch".into()));
     is_absent(&world, "k").await;
     let xml = "<Delete><Object><Key>a</Key></Object></Delete>";
-    let signed = call("POST", "/box?delete").body(xml).sign(&world.ann);
+    let signed = call("POST", "/box?delete")
+        .header("content-md5", "1B2M2Y8AsgTpgAmY7PhCfg==")
+        .body(xml)
+        .sign(&world.ann);
     let changed = signed
         .send_body(&world, xml.replace(">a<", ">b<").into_bytes())
         .await;
@@ -287,6 +290,19 @@ async fn keys_and_metadata_have_their_limits() {
     assert_eq!(put.send(&world).await.status, 200);
     let read = call("GET", "/box/m").send(&world).await;
     assert_eq!(read.header("x-amz-meta-a"), Some("=?UTF-8?B?w7xiZXI=?="));
+}
+
+#[tokio::test]
+async fn two_checksums_are_refused() {
+    let world = with_bucket().await;
+    let both = call("PUT", "/box/k")
+        .header("x-amz-checksum-crc32", &value(Algorithm::Crc32, b"x"))
+        .header("x-amz-checksum-sha1", &value(Algorithm::Sha1, b"x"));
+    assert_eq!(
+        both.body("x").send(&world).await.error(),
+        (400, "InvalidRequest".into())
+    );
+    is_absent(&world, "k").await;
 }
 
 #[tokio::test]

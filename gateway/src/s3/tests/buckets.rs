@@ -1,9 +1,12 @@
 //! Buckets, listings, batches, and whose they are.
 
-use super::client::call;
+use super::client::{Call, call};
 use super::objects::{get, put};
 use super::with_bucket;
 use super::world::World;
+use crate::ops::checksum::{Algorithm, digest};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 
 #[tokio::test]
 async fn buckets() {
@@ -156,6 +159,14 @@ async fn listings_page_through_everything_once() {
     );
 }
 
+/// A batch delete with the digest that it needs.
+fn batch(xml: &str) -> Call {
+    let digest = digest(Algorithm::Crc32, xml.as_bytes());
+    call("POST", "/box?delete")
+        .header("x-amz-checksum-crc32", &STANDARD.encode(digest))
+        .body(xml.to_owned())
+}
+
 #[tokio::test]
 async fn batch_deletes() {
     let world = with_bucket().await;
@@ -163,10 +174,12 @@ async fn batch_deletes() {
         put(&world, key, key).await;
     }
     let xml = "<Delete><Object><Key>a</Key></Object><Object><Key>nope</Key></Object></Delete>";
-    let deleted = call("POST", "/box?delete").body(xml).send(&world).await;
+    let bare = call("POST", "/box?delete").body(xml).send(&world).await;
+    assert_eq!(bare.error(), (400, "InvalidRequest".into()), "no digest");
+    let deleted = batch(xml).send(&world).await;
     assert_eq!(deleted.elements("Key"), ["a", "nope"], "{}", deleted.text());
     let quiet = "<Delete><Quiet>true</Quiet><Object><Key>b</Key></Object></Delete>";
-    let deleted = call("POST", "/box?delete").body(quiet).send(&world).await;
+    let deleted = batch(quiet).send(&world).await;
     assert_eq!((deleted.status, deleted.elements("Key").len()), (200, 0));
     let wrong = call("POST", "/box?delete").header("content-md5", "1B2M2Y8AsgTpgAmY7PhCfg==");
     assert_eq!(
@@ -181,15 +194,12 @@ async fn batch_deletes() {
     let many: String = (0..1001)
         .map(|i| format!("<Object><Key>{i}</Key></Object>"))
         .collect();
-    let many = call("POST", "/box?delete").body(format!("<Delete>{many}</Delete>"));
+    let many = batch(&format!("<Delete>{many}</Delete>"));
     assert_eq!(
         many.send(&world).await.error(),
         (400, "MalformedXML".into())
     );
-    let broken = call("POST", "/box?delete")
-        .body("<Delete><Object>")
-        .send(&world)
-        .await;
+    let broken = batch("<Delete><Object>").send(&world).await;
     assert_eq!(broken.error(), (400, "MalformedXML".into()));
     assert_eq!(get(&world, "c").await.status, 200);
 }

@@ -1,8 +1,8 @@
 //! Objects: writing, reading, conditions, copies, and what is refused.
 
-use super::client::{Answer, call};
+use super::client::{Answer, answer, call};
 use super::with_bucket;
-use super::world::{Lost, World};
+use super::world::{Key, Lost, World};
 use megalith_model::ids::BucketId;
 
 pub(super) async fn put(world: &World, key: &str, body: &str) -> Answer {
@@ -151,6 +151,69 @@ async fn ranges() {
     assert_eq!((part.status, part.text().as_str()), (206, "0123456789"));
     let none = call("GET", "/box/digits?partNumber=2").send(&world).await;
     assert_eq!(none.error(), (416, "InvalidPartNumber".into()));
+}
+
+#[tokio::test]
+async fn a_range_without_sense_gets_everything_and_only_the_owner() {
+    let world = with_bucket().await;
+    put(&world, "digits", "0123456789").await;
+    for range in ["bytes=5-2", "bytes=0-1,4-5", "nonsense", "bytes=-"] {
+        for method in ["GET", "HEAD"] {
+            let read = call(method, "/box/digits")
+                .header("range", range)
+                .send(&world)
+                .await;
+            assert_eq!(
+                (read.status, read.header("content-length")),
+                (200, Some("10")),
+                "{range}"
+            );
+            assert_eq!(read.header("content-range"), None);
+        }
+        let get = || call("GET", "/box/digits").header("range", range);
+        let bob = get().send_as(&world, &world.bob).await;
+        assert_eq!(bob.error(), (403, "AccessDenied".into()));
+        let mut unsigned = get().sign(&world.ann).request(|builder| builder);
+        unsigned.headers_mut().remove("authorization");
+        assert_eq!(
+            answer(&world, unsigned).await.error(),
+            (403, "AccessDenied".into())
+        );
+        let thief = Key {
+            id: world.ann.id.clone(),
+            secret: "guess".into(),
+        };
+        let stolen = get().send_as(&world, &thief).await;
+        assert_eq!(stolen.error(), (403, "SignatureDoesNotMatch".into()));
+    }
+}
+
+#[tokio::test]
+async fn unknown_calls_are_not_taken_for_plain_writes() {
+    let world = with_bucket().await;
+    put(&world, "k", "x").await;
+    for (method, target) in [
+        ("PUT", "/box/new?renameObject"),
+        ("PUT", "/box/new?uploadId=1"),
+        ("PUT", "/box/new?partNumber=1"),
+        ("DELETE", "/box/k?someday"),
+        ("DELETE", "/box?someday"),
+        ("PUT", "/other?someday"),
+    ] {
+        let refused = call(method, target).send(&world).await;
+        assert_eq!(
+            refused.error(),
+            (501, "NotImplemented".into()),
+            "{method} {target}"
+        );
+    }
+    assert_eq!(get(&world, "new").await.error(), (404, "NoSuchKey".into()));
+    assert_eq!(get(&world, "k").await.text(), "x");
+    let known = call("PUT", "/box/k?x-id=PutObject")
+        .body("y")
+        .send(&world)
+        .await;
+    assert_eq!(known.status, 200);
 }
 
 #[tokio::test]
