@@ -1,8 +1,10 @@
 //! Listeners: accepting, TLS, HTTP/1.1 and HTTP/2, draining.
 
 use super::Rim;
-use super::idle::Impatient;
+use super::idle::{Impatient, Unread, Watched};
 use crate::s3::Face;
+use http::Request;
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -87,13 +89,14 @@ impl Listening {
 }
 
 async fn connection(stream: TcpStream, acceptor: Option<TlsAcceptor>, face: Arc<Face>, rim: Rim) {
-    let stream = Impatient::new(stream, rim.limits.idle_timeout);
+    let unread = Unread::default();
+    let stream = Impatient::new(stream, rim.limits.idle_timeout, unread.clone());
     match acceptor {
-        None => serve(stream, face, rim).await,
+        None => serve(stream, unread, face, rim).await,
         Some(acceptor) => {
             let handshake = timeout(rim.limits.handshake_timeout, acceptor.accept(stream));
             match handshake.await {
-                Ok(Ok(stream)) => serve(stream, face, rim).await,
+                Ok(Ok(stream)) => serve(stream, unread, face, rim).await,
                 Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
                 Err(_) => tracing::debug!("a TLS handshake took too long"),
             }
@@ -102,12 +105,13 @@ async fn connection(stream: TcpStream, acceptor: Option<TlsAcceptor>, face: Arc<
 }
 
 /// Serves one connection until it ends, the drain ends it, or its deadline breaks it off.
-async fn serve<S>(stream: S, face: Arc<Face>, rim: Rim)
+async fn serve<S>(stream: S, unread: Unread, face: Arc<Face>, rim: Rim)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = service_fn(move |request| {
+    let service = service_fn(move |request: Request<Incoming>| {
         let face = Arc::clone(&face);
+        let request = request.map(|body| Watched::new(body, unread.clone()));
         async move { Ok::<_, Infallible>(face.answer(request).await) }
     });
     let mut builder = Builder::new(TokioExecutor::new());

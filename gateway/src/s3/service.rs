@@ -98,11 +98,13 @@ fn check_query(operation: &str, query: &str) -> S3Result<()> {
     };
     let foreign = |pair: &&str| {
         let name = pair.split('=').next().unwrap_or_default();
-        // S3 passes over what begins with "x-", such as parameters of signatures and of clients.
+        // S3 passes over what begins with "x-", such as parameters of signatures and of clients,
+        // and has no call with other letters in its name.
         let ignored = name
             .get(..2)
             .is_some_and(|start| start.eq_ignore_ascii_case("x-"));
-        !name.is_empty() && !ignored && !known.contains(&name)
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        !name.is_empty() && !ignored && name.bytes().all(plain) && !known.contains(&name)
     };
     match query.split('&').find(foreign) {
         Some(_) => Err(s3_error(OpError::NotImplemented(
