@@ -23,6 +23,13 @@ const LINGER_BUFFER: usize = 16 * 1024;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Unread(Arc<AtomicBool>);
 
+impl Unread {
+    /// Returns whether it was so.
+    pub(super) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// A request's body that tells when it is given up before its end.
 pub(super) struct Watched<B: Body> {
     inner: B,
@@ -156,7 +163,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
         if !self.lingering {
             let answer = Pin::new(&mut self.inner).poll_shutdown(cx);
             ready!(self.watch(cx, answer))?;
-            if !self.unread.0.load(Ordering::Relaxed) {
+            if !self.unread.is_set() {
                 return Poll::Ready(Ok(()));
             }
             self.lingering = true;

@@ -3,7 +3,8 @@
 use super::Rim;
 use super::idle::{Impatient, Unread, Watched};
 use crate::s3::Face;
-use http::Request;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -110,9 +111,18 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(move |request: Request<Incoming>| {
-        let face = Arc::clone(&face);
+        let (face, unread) = (Arc::clone(&face), unread.clone());
+        let is_http1 = request.version() < Version::HTTP_2;
         let request = request.map(|body| Watched::new(body, unread.clone()));
-        async move { Ok::<_, Infallible>(face.answer(request).await) }
+        async move {
+            let mut response = face.answer(request).await;
+            if is_http1 && unread.is_set() {
+                // hyper closes the connection then; the client must not send the next request.
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(CONNECTION, close);
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let mut builder = Builder::new(TokioExecutor::new());
     builder

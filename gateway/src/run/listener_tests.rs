@@ -163,22 +163,31 @@ async fn connections_have_a_limit_and_the_next_one_waits() {
 #[tokio::test]
 async fn a_refusal_is_seen_though_the_body_is_still_being_sent() {
     let served = served(Limits::default()).await;
-    for _ in 0..10 {
-        let mut stream = TcpStream::connect(served.address).await.expect("accepted");
-        let body = vec![0; 2_000_000];
-        let head = format!(
-            "PUT /nowhere/k HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n",
-            body.len()
-        );
-        stream.write_all(head.as_bytes()).await.expect("sent");
-        stream
-            .write_all(&body)
-            .await
-            .expect("taken, though nobody wants it");
-        assert!(
-            read_until(&mut stream, "\r\n\r\n")
-                .await
-                .starts_with("HTTP/1.1 403")
-        );
-    }
+    let mut stream = TcpStream::connect(served.address).await.expect("accepted");
+    // More than the buffers of both sides hold.
+    let body = vec![0; 64_000_000];
+    let head = format!(
+        "PUT /nowhere/k HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    stream
+        .write_all(&body)
+        .await
+        .expect("taken, though nobody wants it");
+    let answer = read_until(&mut stream, "\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+    assert!(answer.contains("connection: close"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_client_that_waits_to_be_asked_is_told_of_a_refusal_first() {
+    let served = served(Limits::default()).await;
+    let mut stream = TcpStream::connect(served.address).await.expect("accepted");
+    let head = "PUT /nowhere/k HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\
+                expect: 100-continue\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    let answer = read_until(&mut stream, "\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+    assert!(answer.contains("connection: close"), "{answer}");
 }
