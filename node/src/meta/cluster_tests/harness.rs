@@ -235,6 +235,8 @@ impl Cluster {
         if let Some(handle) = self.running.remove(&member) {
             handle.stop().await;
         }
+        // That its disk failed under it was the point.
+        self.failures().retain(|(failed, _)| *failed != member);
     }
 
     /// Stops a member in good order.

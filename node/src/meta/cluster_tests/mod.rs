@@ -1,6 +1,7 @@
 //! What a group of members promises, whatever is lost, cut off or left behind.
 
 mod harness;
+mod real;
 
 use crate::fs::FileSystem;
 use crate::fs::sim::{SimFault, SimOp, SimRule};

@@ -117,7 +117,7 @@ fn the_only_members_engine_is_never_wiped_without_need() {
     engine_at(&home, &name, 3, 1);
     let refused = choose(&home, &log(10, 20), true);
     assert!(matches!(refused, Err(HomeError::Alone { .. })));
-    assert_eq!(home.names().expect("names"), [name.clone()]);
+    assert_eq!(home.names().expect("names"), vec![name.clone()]);
     assert_eq!(home.open(&name).expect("open").applied(), at(3));
     // The log reaches back to the first entry: the rows can be made again.
     engine_at(&home, &name, 3, 9);

@@ -201,11 +201,12 @@ pub(super) fn conf_from_raft(state: &eraftpb::ConfState, index: u64) -> Conf {
 }
 
 pub(super) fn hard_to_raft(hard: HardState) -> eraftpb::HardState {
-    let mut state = eraftpb::HardState::default();
-    state.term = hard.term;
-    state.vote = hard.vote;
-    state.commit = hard.commit;
-    state
+    eraftpb::HardState {
+        term: hard.term,
+        vote: hard.vote,
+        commit: hard.commit,
+        ..eraftpb::HardState::default()
+    }
 }
 
 pub(super) fn hard_from_raft(state: &eraftpb::HardState) -> HardState {
@@ -217,17 +218,18 @@ pub(super) fn hard_from_raft(state: &eraftpb::HardState) -> HardState {
 }
 
 pub(super) fn entry_to_raft(entry: LogEntry) -> eraftpb::Entry {
-    let mut raft = eraftpb::Entry::default();
-    raft.entry_type = match entry.kind {
-        EntryKind::Normal => eraftpb::EntryType::EntryNormal,
-        EntryKind::ConfChange => eraftpb::EntryType::EntryConfChange,
-        EntryKind::ConfChangeV2 => eraftpb::EntryType::EntryConfChangeV2,
-    };
-    raft.term = entry.term;
-    raft.index = entry.index;
-    raft.data = entry.data;
-    raft.context = entry.context;
-    raft
+    eraftpb::Entry {
+        entry_type: match entry.kind {
+            EntryKind::Normal => eraftpb::EntryType::EntryNormal,
+            EntryKind::ConfChange => eraftpb::EntryType::EntryConfChange,
+            EntryKind::ConfChangeV2 => eraftpb::EntryType::EntryConfChangeV2,
+        },
+        term: entry.term,
+        index: entry.index,
+        data: entry.data,
+        context: entry.context,
+        ..eraftpb::Entry::default()
+    }
 }
 
 pub(super) fn entry_from_raft(entry: eraftpb::Entry) -> LogEntry {
@@ -261,8 +263,10 @@ mod tests {
     use crate::meta::testing::{Rng, seeds};
 
     fn random_message(rng: &mut Rng) -> eraftpb::Message {
-        let mut message = eraftpb::Message::default();
-        message.msg_type = KINDS[rng.below(KINDS.len() as u64) as usize];
+        let mut message = eraftpb::Message {
+            msg_type: KINDS[rng.below(KINDS.len() as u64) as usize],
+            ..eraftpb::Message::default()
+        };
         for field in [
             &mut message.to,
             &mut message.from,

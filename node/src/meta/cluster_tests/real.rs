@@ -1,0 +1,96 @@
+//! One member on the machine's own file system and sled.
+
+use crate::fs::RealFs;
+use crate::meta::engine::{SledHome, SledSettings};
+use crate::meta::testing::log_identity;
+use crate::meta::transport::{Pieces, Transport};
+use crate::meta::*;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use megalith_model::command::{Command, Envelope};
+use megalith_model::ids::NodeId;
+use megalith_model::query::{Query, Reply};
+use megalith_proto::v1;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use tonic::Status;
+
+/// The way to nobody.
+struct Alone;
+
+impl Transport for Alone {
+    fn send(&self, _message: v1::RaftMessage) -> bool {
+        false
+    }
+
+    fn snapshot(
+        &self,
+        _peer: NodeId,
+        _request: v1::SnapshotRequest,
+    ) -> BoxFuture<'static, Result<Pieces, Status>> {
+        async { Err(Status::unavailable("there is nobody")) }.boxed()
+    }
+}
+
+fn member(dir: &Path) -> MetaHandle {
+    let parts = MetaParts {
+        fs: Arc::new(RealFs),
+        dir: dir.to_owned(),
+        identity: log_identity(1),
+        home: Arc::new(SledHome::new(
+            dir.join("state"),
+            SledSettings {
+                cache_bytes: 8 << 20,
+            },
+        )),
+        transport: Arc::new(Alone),
+        addresses: BTreeMap::new(),
+        clock: Arc::new(|| 1),
+        runtime: tokio::runtime::Handle::current(),
+        on_failure: Arc::new(|failure| panic!("{failure}")),
+    };
+    let mut settings = super::settings();
+    settings.apply.checkpoint_entries = 30;
+    start(parts, &settings).expect("start")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_and_sled_survive_restarts() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    std::fs::create_dir(dir.path().join("state")).expect("create");
+    MetaStore::init(Arc::new(RealFs), dir.path(), log_identity(1), &[NodeId(1)]).expect("init");
+    for round in 0..4_usize {
+        let member = member(dir.path());
+        let leads = |role: &Role| role.leads;
+        member
+            .leader_changes()
+            .wait_for(leads)
+            .await
+            .expect("it leads");
+        for account in 0..50 {
+            let command = Command::CreateAccount {
+                name: format!("account-{round}-{account}"),
+            };
+            let envelope = Envelope {
+                time_ms: 1,
+                token: None,
+                command,
+            };
+            member
+                .propose(&envelope)
+                .await
+                .expect("an answer")
+                .expect("no refusal");
+        }
+        let query = Query::Accounts {
+            after: String::new(),
+            max: 1_000,
+        };
+        let Reply::Accounts(found) = member.query(query).await.expect("a reply") else {
+            panic!("another reply");
+        };
+        assert_eq!(found.len(), (round + 1) * 50);
+        member.stop().await;
+    }
+}
