@@ -1,5 +1,6 @@
 """Bad input gets S3's own error, and loses nothing."""
 
+import http.client
 import socket
 import uuid
 
@@ -195,6 +196,44 @@ def test_expect_continue_is_not_answered_before_the_signature(raw, up, bucket):
 
 
 # Connections.
+
+def answers_on_one_connection(raw, requests):
+    """Sends each request when the one before was answered; heeds `Connection: close`."""
+    connection = http.client.HTTPConnection(*raw.address, timeout=20)
+    answers = []
+    for method, path, headers, body in requests:
+        sent = raw.signer().headers(method, path, headers=headers, payload=UNSIGNED)
+        sent.pop("host")
+        connection.putrequest(method, path, skip_accept_encoding=True)
+        for name, value in sent.items():
+            connection.putheader(name, value)
+        try:
+            connection.endheaders(body)
+            response = connection.getresponse()
+            answers.append((response.status, response.read()))
+        except (BrokenPipeError, ConnectionResetError):
+            assert body, "closed without a word before a request without a body"
+            connection.close()  # to hang up in the middle of a long body is right
+            answers.append(None)
+    connection.close()
+    return answers
+
+
+@pytest.mark.parametrize("size", [2, 5_000, 2_000_000])
+@pytest.mark.parametrize("expects", [True, False])
+def test_a_refused_body_does_not_disturb_the_next_request(raw, bucket, key, size, expects):
+    """The body of a refused PUT is skipped or never sent. Its connection must either go on with
+    the next request or be announced as closed; its bytes must never be taken for a request, nor
+    the next request for its bytes."""
+    path = f"/{bucket}/key"
+    refused_put = {"if-none-match": "*", "content-length": str(size)}
+    if expects:
+        # Nothing is sent after the refusal, as HTTP has it.
+        refused_put["expect"] = "100-continue"
+    body = None if expects else content("refused", size)
+    requests = [("PUT", path, refused_put, body), ("GET", path, {}, None)] * 5
+    assert answers_on_one_connection(raw, requests)[1::2] == [(200, b"kept")] * 5
+
 
 def served(s3, bucket):
     assert read(s3, bucket, "key") == b"kept"

@@ -51,7 +51,7 @@ def test_a_wrong_value_stores_nothing(s3, bucket, put, algorithm, size):
     assert read(s3, bucket, "key") == b"kept"
 
 
-@pytest.mark.parametrize("value", ["", "abc", "!!!!", "AAAA", "A" * 400])
+@pytest.mark.parametrize("value", ["abc", "!!!!", "AAAA", "A" * 400])
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_malformed_value_is_refused(raw, s3, bucket, algorithm, value):
     answer = raw.send("PUT", f"/{bucket}/key", b"body", headers={header(algorithm): value})

@@ -85,6 +85,7 @@ def bucket_with(up, name, keys):
         status, _, answer = bare.put(bucket, key, key.encode())
         assert status == 200, answer
     yield bucket
+    bare = up.bare()  # the other connection has been idle for long
     for key in keys:
         bare.request("DELETE", f"/{bucket}/{key}")
     s3.delete_bucket(Bucket=bucket)
