@@ -26,7 +26,7 @@ pub enum Verb {
         verb: Option<NodeVerb>,
         /// How to run.
         #[command(flatten)]
-        run: Option<NodeArgs>,
+        run: NodeArgs,
     },
     /// Run an S3 gateway, or set one up.
     #[command(args_conflicts_with_subcommands = true)]
@@ -36,7 +36,7 @@ pub enum Verb {
         verb: Option<GatewayVerb>,
         /// How to run.
         #[command(flatten)]
-        run: Option<GatewayArgs>,
+        run: GatewayArgs,
     },
     /// Make the certificate and file that `status`, `account` and `key` work with.
     Operator {

@@ -16,7 +16,7 @@ mod status;
 mod up;
 
 use args::{Cli, ConfigVerb, GatewayVerb, NodeVerb, OperatorVerb, Verb};
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 use std::error::Error;
 use std::process::ExitCode;
 
@@ -42,26 +42,12 @@ async fn dispatch(verb: Verb) -> Result<ExitCode, Box<dyn Error>> {
             verb: Some(NodeVerb::Init(args)),
             ..
         } => init::node(&args)?,
-        Verb::Node {
-            verb: None,
-            run: Some(args),
-        } => run::node(&args).await?,
+        Verb::Node { verb: None, run } => run::node(&run).await?,
         Verb::Gateway {
             verb: Some(GatewayVerb::Init(args)),
             ..
         } => init::gateway(&args)?,
-        Verb::Gateway {
-            verb: None,
-            run: Some(args),
-        } => run::gateway(&args).await?,
-        Verb::Node {
-            verb: None,
-            run: None,
-        } => usage("node"),
-        Verb::Gateway {
-            verb: None,
-            run: None,
-        } => usage("gateway"),
+        Verb::Gateway { verb: None, run } => run::gateway(&run).await?,
         Verb::Operator {
             verb: OperatorVerb::Init(args),
         } => init::operator(&args)?,
@@ -75,14 +61,6 @@ async fn dispatch(verb: Verb) -> Result<ExitCode, Box<dyn Error>> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Says that a verb lacks its arguments, and ends.
-fn usage(verb: &str) {
-    let message = format!("`megalith {verb}` needs --config FILE, or a verb; see --help");
-    Cli::command()
-        .error(clap::error::ErrorKind::MissingRequiredArgument, message)
-        .exit();
 }
 
 fn fail(error: &dyn Error) -> ExitCode {

@@ -91,7 +91,7 @@ pub enum RunError {
 
 /// Runs `megalith node` until a signal comes.
 pub async fn node(args: &NodeArgs) -> Result<(), RunError> {
-    let settings: NodeFile = config::load(args.config.as_deref(), args)?;
+    let settings: NodeFile = config::load(Some(given(args.config.as_deref())?), args)?;
     logging::start(&settings.log).map_err(RunError::Log)?;
     let mut node = start_node(settings).await?;
     tracing::info!(rpc = node.rpc_addr, data = node.data_addr, "node serves");
@@ -104,7 +104,7 @@ pub async fn node(args: &NodeArgs) -> Result<(), RunError> {
 
 /// Runs `megalith gateway` until a signal comes.
 pub async fn gateway(args: &GatewayArgs) -> Result<(), RunError> {
-    let settings: GatewayFile = config::load(args.config.as_deref(), args)?;
+    let settings: GatewayFile = config::load(Some(given(args.config.as_deref())?), args)?;
     logging::start(&settings.log).map_err(RunError::Log)?;
     let gateway = start_gateway(&settings).await?;
     tracing::info!(http = ?gateway.http_addr, https = ?gateway.https_addr, "gateway serves");
@@ -112,6 +112,12 @@ pub async fn gateway(args: &GatewayArgs) -> Result<(), RunError> {
     gateway.stop().await;
     tracing::info!("gateway stopped");
     Ok(())
+}
+
+/// The file of a role that is to be run.
+fn given(file: Option<&Path>) -> Result<&Path, ConfigError> {
+    let message = "a role needs its file: --config FILE, or the environment's MEGALITH_CONFIG";
+    file.ok_or_else(|| ConfigError::invalid("settings", message))
 }
 
 /// Starts a node from its settings.

@@ -90,9 +90,9 @@ class Cluster:
             process.kill()
 
     def check_running(self):
-        for name, process in self.processes.items():
+        for process in self.processes.values():
             if process.process is not None:
-                assert process.running(), f"{name} ended:\n{process.tail()}"
+                process.must_run()
 
     def status(self):
         done = run("status", "--config", self.operator, "-o", "json", check=False)

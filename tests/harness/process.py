@@ -12,6 +12,10 @@ ROOT = Path(__file__).resolve().parents[2]
 BINARY = Path(os.environ.get("MEGALITH_BIN", ROOT / "target" / "release" / "megalith"))
 
 
+class Ended(Exception):
+    """A process that should run has ended: nothing more to wait for."""
+
+
 def wait_until(what, check, deadline_s=30.0, every_s=0.05):
     """Returns the first true value of `check()`; fails with its last value at the deadline."""
     end = time.monotonic() + deadline_s
@@ -21,6 +25,8 @@ def wait_until(what, check, deadline_s=30.0, every_s=0.05):
             last = check()
             if last:
                 return last
+        except Ended:
+            raise
         except Exception as error:  # the state isn't there yet
             last = error
         if time.monotonic() > end:
@@ -91,6 +97,10 @@ class Process:
         self.process.send_signal(signal.SIGTERM)
         code = self.process.wait(timeout=deadline_s)
         assert code == 0, f"{self.name} ended with {code}:\n{self.tail()}"
+
+    def must_run(self):
+        if not self.running():
+            raise Ended(f"{self.name} has ended:\n{self.tail()}")
 
     def text(self):
         return self.log.read_text(errors="replace") if self.log.exists() else ""

@@ -36,7 +36,7 @@ class Up:
         return self
 
     def _gone(self):
-        assert self.process.running(), f"megalith up ended:\n{self.process.tail()}"
+        self.process.must_run()
 
     def __enter__(self):
         return self.start()
