@@ -88,6 +88,8 @@ impl Fixture {
         };
         let part = MetadataPart {
             serve: Box::new(serve),
+            // Its sender is gone: it never fails.
+            failure: tokio::sync::oneshot::channel().1,
             stop: Box::pin(async {}),
         };
         start(config, ports, Some(part)).await

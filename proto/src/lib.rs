@@ -11,6 +11,5 @@
 
 /// Version 1 of the wire.
 pub mod v1 {
-    #![expect(clippy::all, reason = "generated code is judged by its generator")]
     tonic::include_proto!("megalith.v1");
 }

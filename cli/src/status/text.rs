@@ -14,7 +14,7 @@ impl fmt::Display for Bytes {
         }
         let power = (self.0.ilog2() / 10).min(6);
         let unit = UNITS[power as usize - 1];
-        let tenths = u128::from(self.0) * 10 >> (10 * power);
+        let tenths = (u128::from(self.0) * 10) >> (10 * power);
         write!(f, "{}.{} {unit}", tenths / 10, tenths % 10)
     }
 }
