@@ -11,7 +11,8 @@ from .process import Process, free_ports, run, wait_until
 class Cluster:
     """Sets up, starts, kills and starts again. Node numbers: metadata 1…, storage 11…"""
 
-    def __init__(self, directory, metadata=3, storage=6, gateways=2, log="info"):
+    def __init__(self, directory, metadata=3, storage=6, gateways=2, log="info",
+                 prepare_disk=None):
         self.directory = Path(directory)
         self.log = log
         ports = iter(free_ports(2 * metadata + 2 * storage + 2 * gateways))
@@ -31,6 +32,9 @@ class Cluster:
         for i in range(11, 11 + storage):
             disk = self.directory / f"store-{i}" / "disk"
             self.disks[f"store-{i}"] = disk
+            if prepare_disk:
+                disk.mkdir(parents=True)
+                prepare_disk(disk)
             args = member_args + ["--disk", disk]
             self._node(f"store-{i}", i, next(ports), next(ports), args, storage)
         for i in range(1, gateways + 1):

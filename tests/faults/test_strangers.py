@@ -1,0 +1,116 @@
+"""Who has no right certificate gets no answer from any internal port of real processes."""
+
+import ssl
+
+import httpx
+import pytest
+
+from harness.cluster import Cluster
+from harness.process import free_ports, run
+
+PERMISSION_DENIED = "7"
+OK = "0"
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    with Cluster(tmp_path_factory.mktemp("strangers"), metadata=1, storage=3, gateways=1) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory):
+    """A storage node's certificate by another cluster's authority."""
+    directory = tmp_path_factory.mktemp("foreign")
+    rpc, data = free_ports(2)
+    run("node", "init", "--id", 11, "--dir", directory / "node", "--ca-dir", directory / "ca",
+        "--host", "127.0.0.1", "--disk", directory / "disk",
+        "--rpc-listen", f"127.0.0.1:{rpc}", "--data-listen", f"127.0.0.1:{data}",
+        "--metadata-member", f"1=127.0.0.1:{rpc}")
+    return directory / "node" / "tls"
+
+
+def context(cluster, identity):
+    made = ssl.create_default_context(cafile=str(cluster.ca / "ca.crt"))
+    made.check_hostname = False
+    if identity is not None:
+        made.load_cert_chain(identity / "node.crt", identity / "node.key")
+    return made
+
+
+def identity_of(cluster, name):
+    return cluster.directory / name / "tls"
+
+
+def grpc(cluster, port, identity, method, message=b""):
+    """Calls a method; returns the grpc-status, or raises where there is no answer at all."""
+    frame = b"\0" + len(message).to_bytes(4, "big") + message
+    with httpx.Client(http1=False, http2=True, verify=context(cluster, identity)) as client:
+        answer = client.post(
+            f"https://127.0.0.1:{port}{method}",
+            content=frame,
+            headers={"content-type": "application/grpc", "te": "trailers"},
+            timeout=10,
+        )
+        # httpx shows no trailers: where the call went well, the status is in them.
+        return answer.headers.get("grpc-status", OK), answer.content
+
+
+def http(cluster, port, identity, path):
+    with httpx.Client(verify=context(cluster, identity)) as client:
+        return client.get(f"https://127.0.0.1:{port}{path}", timeout=10).status_code
+
+
+def create_bucket(name):
+    """A `ProposeRequest` for a gateway's command (postcard behind a version byte)."""
+    envelope = bytes([1, 0, 0, 10, len(name)]) + name + bytes([1])
+    return b"\x0a" + bytes([len(envelope)]) + envelope
+
+
+SHARD = "/v1/shards/" + "0" * 32 + "/1/1/0/0?first=0&count=1"
+
+
+@pytest.mark.parametrize("who", ["nobody", "foreign"])
+def test_strangers_get_no_answer_from_any_port(cluster, foreign, who):
+    identity = None if who == "nobody" else foreign
+    for name in ["meta-1", *cluster.names("store")]:
+        rpc, data = cluster.processes[name].ports
+        with pytest.raises((httpx.TransportError, ssl.SSLError)):
+            grpc(cluster, rpc, identity, "/megalith.v1.Cluster/Health")
+        if name != "meta-1":
+            with pytest.raises((httpx.TransportError, ssl.SSLError)):
+                http(cluster, data, identity, SHARD)
+
+
+def test_plain_text_gets_no_answer(cluster):
+    for name in ["meta-1", *cluster.names("store")]:
+        for port in cluster.processes[name].ports[: 1 if name == "meta-1" else 2]:
+            with pytest.raises(httpx.TransportError):
+                httpx.get(f"http://127.0.0.1:{port}/", timeout=15)
+
+
+def test_roles_do_only_what_is_theirs(cluster):
+    storage, gateway = identity_of(cluster, "store-11"), identity_of(cluster, "gateway-1")
+    operator = cluster.directory / "operator" / "tls"
+    meta = cluster.processes["meta-1"].ports[0]
+    store_rpc, store_data = cluster.processes["store-12"].ports
+    propose = "/megalith.v1.Metadata/Propose"
+    # What a gateway may do, a storage node may not, in the very same bytes.
+    assert grpc(cluster, meta, storage, propose, create_bucket(b"stolen"))[0] == PERMISSION_DENIED
+    assert grpc(cluster, meta, gateway, propose, create_bucket(b"rightful"))[0] == OK
+    for port, identity, method in [
+        (meta, storage, "/megalith.v1.RaftTransport/Messages"),
+        (meta, gateway, "/megalith.v1.RaftTransport/Snapshot"),
+        (meta, gateway, "/megalith.v1.Cluster/Join"),
+        (meta, operator, "/megalith.v1.Cluster/Heartbeat"),
+        (store_rpc, gateway, "/megalith.v1.ShardControl/Delete"),
+        (store_rpc, storage, "/megalith.v1.ShardControl/Delete"),
+        (meta, gateway, "/megalith.v1.Metadata/Nothing"),
+        (meta, operator, "/no.such.Service/Method"),
+        (store_rpc, gateway, "/"),
+    ]:
+        assert grpc(cluster, port, identity, method)[0] == PERMISSION_DENIED, method
+    assert http(cluster, store_data, operator, SHARD) == 403
+    assert http(cluster, store_data, gateway, SHARD) in (404, 409)
+    names = [b["Name"] for b in cluster.client().list_buckets()["Buckets"]]
+    assert "stolen" not in names
