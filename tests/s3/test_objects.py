@@ -132,7 +132,8 @@ def test_metadata_in_unicode(raw, bucket, value):
 def test_metadata_up_to_two_kib(s3, bucket, put):
     """Names and values count; whether the prefix of the names does is left open."""
     one = {"k": "v" * (METADATA_MAX - 48)}
-    many = {f"key-{i:03}": "v" * 3 for i in range(90)}
+    # Python's own client takes no answer of more than 100 headers.
+    many = {f"key-{i:03}": "v" * 20 for i in range(60)}
     for metadata in (one, many):
         put("key", b"body", Metadata=metadata)
         assert s3.head_object(Bucket=bucket, Key="key")["Metadata"] == metadata

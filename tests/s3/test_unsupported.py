@@ -118,7 +118,7 @@ def test_what_is_fixed_is_told_truly(s3, kept):
     told = s3.get_object_attributes(
         Bucket=kept, Key="key", ObjectAttributes=["ETag", "ObjectSize", "StorageClass"])
     head = s3.head_object(Bucket=kept, Key="key")
-    assert told["ETag"] == head["ETag"].strip('"')
+    assert told["ETag"].strip('"') == head["ETag"].strip('"')
     assert (told["ObjectSize"], told["StorageClass"]) == (4, "STANDARD")
 
 
