@@ -34,6 +34,8 @@ use tokio_util::task::TaskTracker;
 
 /// How often the https certificate is looked at.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(60);
+/// How long the start waits for the first cluster map.
+const MAP_WAIT: Duration = Duration::from_secs(10);
 /// Between attempts to load the keys at start.
 const KEYS_RETRY: Duration = Duration::from_millis(200);
 
@@ -269,6 +271,12 @@ pub async fn start(config: GatewayConfig) -> Result<RunningGateway, GatewayError
         config.limits.start_timeout,
     )
     .await?;
+    // Without a map every read would fail. A cluster without a leader has none to give: then
+    // requests are refused one by one, and say why.
+    let first_map = map.wait_for(|map| map.version > 0);
+    if tokio::time::timeout(MAP_WAIT, first_map).await.is_err() {
+        tracing::warn!("no cluster map yet; serving without one");
+    }
     let data = DataClient::new(tls, DataSettings::default());
     let parts = pipeline::Parts::connected(meta, data, map.subscribe(), cluster, config.id);
     let pipeline = Pipeline::start(parts, config.pipeline);

@@ -13,8 +13,12 @@ use megalith_model::ids::{Epoch, GatewayId, LeaseId};
 use megalith_model::rows::{Digest, ShardPlace};
 use megalith_model::topology::{ClusterMap, Lease};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
+
+/// How long a node that the map doesn't have is waited for.
+const NODE_WAIT: Duration = Duration::from_secs(2);
 
 /// Shards on storage nodes; addresses come from the newest map.
 pub struct NodeShards {
@@ -29,20 +33,34 @@ impl NodeShards {
         Self { client, map }
     }
 
-    fn resolve(&self, target: ShardTarget, epoch: Epoch) -> Result<WireTarget, ShardError> {
-        let map = self.map.borrow();
-        let node = map.node(target.at.node);
-        let node = node.ok_or_else(|| ShardError::Node("not in the map".into()))?;
-        Ok(WireTarget {
-            node: node.id,
-            address: node.data_address.clone(),
-            disk: target.at.disk,
-            volume: target.volume,
-            blob: target.blob,
-            segment: target.segment,
-            member: target.member,
-            epoch,
-        })
+    /// Finds the node's address. One that the map lacks is waited for: right after a start, or
+    /// after the cluster's own, nodes are still on their way into it.
+    fn resolve(
+        &self,
+        target: ShardTarget,
+        epoch: Epoch,
+    ) -> impl Future<Output = Result<WireTarget, ShardError>> + Send + use<> {
+        let mut maps = self.map.clone();
+        async move {
+            let known = maps.wait_for(|map| map.node(target.at.node).is_some());
+            let map = match timeout(NODE_WAIT, known).await {
+                Ok(Ok(map)) => Arc::clone(&map),
+                Ok(Err(_)) | Err(_) => return Err(ShardError::Node("not in the map".into())),
+            };
+            let address = map
+                .node(target.at.node)
+                .map(|node| node.data_address.clone());
+            Ok(WireTarget {
+                node: target.at.node,
+                address: address.ok_or_else(|| ShardError::Node("not in the map".into()))?,
+                disk: target.at.disk,
+                volume: target.volume,
+                blob: target.blob,
+                segment: target.segment,
+                member: target.member,
+                epoch,
+            })
+        }
     }
 }
 
@@ -55,7 +73,9 @@ impl ShardIo for NodeShards {
     ) -> BoxFuture<'static, Result<ShardReceipt, ShardError>> {
         let (client, target) = (self.client.clone(), self.resolve(write.target, write.epoch));
         async move {
-            let receipt = client.put_shard(&target?, write.len, body, digest).await;
+            let receipt = client
+                .put_shard(&target.await?, write.len, body, digest)
+                .await;
             receipt.map(own_receipt).map_err(own_error)
         }
         .boxed()
@@ -69,7 +89,9 @@ impl ShardIo for NodeShards {
     ) -> BoxFuture<'static, Result<ShardReceipt, ShardError>> {
         let (client, target) = (self.client.clone(), self.resolve(write.target, write.epoch));
         async move {
-            let receipt = client.put_small(&target?, write.len, cells, digest).await;
+            let receipt = client
+                .put_small(&target.await?, write.len, cells, digest)
+                .await;
             receipt.map(own_receipt).map_err(own_error)
         }
         .boxed()
@@ -85,7 +107,7 @@ impl ShardIo for NodeShards {
         // Reads don't look at the epoch.
         let (client, target) = (self.client.clone(), self.resolve(target, Epoch(0)));
         async move {
-            let cells = client.get_cells(&target?, len, first, count).await;
+            let cells = client.get_cells(&target.await?, len, first, count).await;
             cells.map_err(own_error)
         }
         .boxed()
