@@ -3,8 +3,8 @@
 //! `cargo run --release -p megalith-node --example store_bench -- [directory] [seconds]`
 //!
 //! For 1, 8 and 64 writers and shards of 8 KiB and 1 MiB it prints the store's rate, the rate of
-//! one thread that does `pwrite` + `fdatasync` per shard, and their ratio. With more writers than one
-//! the store should be well above 1: commits are shared.
+//! one thread that does `pwrite` + `fdatasync` per shard, and their ratio. With more writers than
+//! one the store should be well above 1: commits are shared.
 
 use bytes::Bytes;
 use megalith_model::ids::{BlobId, ClusterId, DiskId, Epoch, VolumeId};

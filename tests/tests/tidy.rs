@@ -151,26 +151,29 @@ fn files_are_short_and_finished() {
         concat!("unimplemented", "!("),
         concat!("#[ig", "nore"),
     ];
+    let mut wrong = Vec::new();
     for (path, text) in sources() {
         let lines = text.lines().count();
-        assert!(
-            lines <= LINES_MAX,
-            "{}: {lines} lines, look for the seam",
-            path.display()
-        );
+        if lines > LINES_MAX {
+            wrong.push(format!(
+                "{}: {lines} lines, look for the seam",
+                path.display()
+            ));
+        }
         for (number, line) in text.lines().enumerate() {
             let place = format!("{}:{}", path.display(), number + 1);
             let columns = line.chars().count();
-            let is_text = line.contains('"') || line.contains("http");
-            assert!(
-                columns <= COLUMNS_MAX || is_text,
-                "{place}: {columns} columns"
-            );
-            for mark in unfinished {
-                assert!(!line.contains(mark), "{place}: {mark}");
+            // The formatter keeps code within the columns; nobody but us looks at comments.
+            let comment = line.trim_start().starts_with("//");
+            let cannot_wrap = line.contains("//! |") || line.contains("http");
+            if comment && !cannot_wrap && columns > COLUMNS_MAX {
+                wrong.push(format!("{place}: {columns} columns"));
             }
+            let marks = unfinished.iter().filter(|mark| line.contains(**mark));
+            wrong.extend(marks.map(|mark| format!("{place}: {mark}")));
         }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 /// Every Rust file of ours with its path from the root.
