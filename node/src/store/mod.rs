@@ -5,8 +5,8 @@
 //!   volume and file numbers.
 //! - `record`, `index` and `superblock` are the stored forms (`node/docs/disk-format.md`), `scan`
 //!   and `recover` read them back, `core`, `stage` and `round` are the one writer, `seal` and
-//!   `tidy` close files and give space back, `catalog` and `read` serve readers, `worker`, `pool`, `stream` and
-//!   `handle` put threads and an asynchronous face on it.
+//!   `tidy` close files and give space back, `catalog` and `read` serve readers, `worker`, `pool`,
+//!   `stream` and `handle` put threads and an asynchronous face on it.
 //! - Must never acknowledge before the sync, retry a failed sync, cut anything but a torn tail,
 //!   hand out a byte that was not checked, or touch the file system but through [`crate::fs`].
 //! - Knows nothing of objects, erasure coding, encryption or the network, and reads no clock but
