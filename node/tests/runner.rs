@@ -186,7 +186,14 @@ async fn deletes_are_done_before_they_are_acknowledged() {
     rows[1].1.segment = 77;
     fixture.truth.deletes.send_replace(rows);
     let proposed = wait(&fixture.truth.proposed, |commands| !commands.is_empty()).await;
-    assert_eq!(proposed, [Command::AckDeletes { disk, through: 12 }]);
+    assert_eq!(
+        proposed,
+        [Command::AckDeletes {
+            node: NODE,
+            disk,
+            through: 12
+        }]
+    );
     for (blob, there) in [(100, false), (101, true), (102, false)] {
         let target = fixture.target(&node, disk, blob);
         let got = client.get_cells(&target, 100_000, 0, 2).await;

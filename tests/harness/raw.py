@@ -29,6 +29,7 @@ class Answer:
         """Checks that it is this error, in S3's XML."""
         assert self.status == status, (self.status, self.body[:2000])
         assert self.code in codes, (self.code, self.body[:2000])
+        assert b"<Message>" in self.body, self.body[:2000]
 
 
 class Gone(Exception):

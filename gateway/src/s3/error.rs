@@ -86,6 +86,34 @@ fn code(error: &OpError) -> S3ErrorCode {
     }
 }
 
+/// What S3 says with an error that s3s raises by its code alone.
+pub(super) fn sentence(code: &str) -> &'static str {
+    match code {
+        "InvalidBucketName" => "The specified bucket is not valid.",
+        "KeyTooLongError" => "Your key is too long",
+        "InvalidURI" => "Couldn't parse the specified URI.",
+        "MethodNotAllowed" => "The specified method is not allowed against this resource.",
+        "NotImplemented" => {
+            "A header or operation you provided implies functionality that is not implemented"
+        }
+        "SignatureDoesNotMatch" => {
+            "The request signature we calculated does not match the signature you provided. \
+             Check your key and signing method."
+        }
+        "InvalidAccessKeyId" => "The AWS Access Key Id you provided does not exist in our records.",
+        "MalformedXML" => {
+            "The XML you provided was not well-formed or did not validate against our published \
+             schema"
+        }
+        "MissingRequestBodyError" => "Request Body is empty",
+        "IncompleteBody" => {
+            "You did not provide the number of bytes specified by the Content-Length HTTP header"
+        }
+        "InternalError" => "We encountered an internal error. Please try again.",
+        _ => "The request could not be served.",
+    }
+}
+
 /// S3's words; none where the code says it all.
 fn message(error: &OpError) -> Option<String> {
     let fixed = match error {

@@ -1,7 +1,7 @@
 //! One request from its head to its answer: gate, guard, s3s, and what every answer carries.
 
 use super::api::{Api, Secrets, Verified, credential_error};
-use super::error::s3_error;
+use super::error::{s3_error, sentence};
 use super::gate::{self, Framing};
 use super::guard::{Verdict, XML_BYTES_MAX, guard};
 use super::host::BaseDomains;
@@ -335,11 +335,19 @@ fn with_details(body: &Bytes, path: &str, id: &str, region: &str) -> Bytes {
     let Some(start) = body.strip_suffix(END) else {
         return body.clone();
     };
-    let wrong_region = String::from_utf8_lossy(start).contains(WRONG_REGION);
+    let said = String::from_utf8_lossy(start);
+    let wrong_region = said.contains(WRONG_REGION);
+    let silent = !said.contains("<Message>");
+    let code = said.split("<Code>").nth(1);
+    let code = code.and_then(|rest| rest.split("</Code>").next());
     let mut text = start.to_vec();
     let mut element = |name: &str, value: &str| {
         text.extend_from_slice(format!("<{name}>{}</{name}>", escaped(value)).as_bytes());
     };
+    if silent {
+        // s3s names some errors without a word; clients then print "Unknown".
+        element("Message", sentence(code.unwrap_or_default()));
+    }
     if wrong_region {
         // Clients sign again with the region they are told.
         element("Region", region);

@@ -167,8 +167,10 @@ pub enum Command {
         /// True where the shard was there and is bad.
         damaged: bool,
     },
-    /// Takes deletes off a disk's queue.
+    /// Takes deletes off a disk's queue. Refused as malformed unless `node` serves the disk.
     AckDeletes {
+        /// The node that did them.
+        node: NodeId,
         /// The disk.
         disk: DiskId,
         /// The last sequence number that it has done, all before it included.

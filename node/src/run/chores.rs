@@ -8,6 +8,7 @@ use crate::server::Disks;
 use crate::store::{DiskHandle, ShardId, StoreError};
 use megalith_client::{ClientError, MetaClient, new_token};
 use megalith_model::command::{Command, Envelope};
+use megalith_model::ids::NodeId;
 use megalith_model::query::{PAGE_ROWS_MAX, Query, Reply};
 use megalith_model::rows::{DeleteRow, ShardPlace};
 use std::collections::BTreeSet;
@@ -30,19 +31,19 @@ enum ChoreError {
 }
 
 /// Does the chores of all disks until it is dropped.
-pub(super) async fn run(meta: MetaClient, disks: Arc<Disks>, every: Duration) {
-    let each = disks.iter().map(|disk| run_disk(&meta, disk, every));
+pub(super) async fn run(node: NodeId, meta: MetaClient, disks: Arc<Disks>, every: Duration) {
+    let each = disks.iter().map(|disk| run_disk(node, &meta, disk, every));
     futures::future::join_all(each).await;
 }
 
-async fn run_disk(meta: &MetaClient, disk: &DiskHandle, every: Duration) {
+async fn run_disk(node: NodeId, meta: &MetaClient, disk: &DiskHandle, every: Duration) {
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut reported = BTreeSet::new();
     let mut well = true;
     loop {
         ticks.tick().await;
-        let deletes = do_deletes(meta, disk).await;
+        let deletes = do_deletes(node, meta, disk).await;
         let damage = report_damage(meta, disk, &mut reported).await;
         match deletes.and(damage) {
             Ok(()) if well => {}
@@ -62,11 +63,15 @@ async fn run_disk(meta: &MetaClient, disk: &DiskHandle, every: Duration) {
 }
 
 /// Takes the disk's delete queue down to its end.
-async fn do_deletes(meta: &MetaClient, disk: &DiskHandle) -> Result<(), ChoreError> {
+async fn do_deletes(
+    node: NodeId,
+    meta: &MetaClient,
+    handle: &DiskHandle,
+) -> Result<(), ChoreError> {
     loop {
-        let id = disk.superblock().disk;
+        let disk = handle.superblock().disk;
         let max = PAGE_ROWS_MAX;
-        let reply = meta.query(Query::Deletes { disk: id, max }).await;
+        let reply = meta.query(Query::Deletes { disk, max }).await;
         let Reply::Deletes(rows) = reply.map_err(ChoreError::Metadata)? else {
             return Err(ChoreError::Unexpected);
         };
@@ -75,9 +80,14 @@ async fn do_deletes(meta: &MetaClient, disk: &DiskHandle) -> Result<(), ChoreErr
         };
         let shards: Vec<ShardId> = rows.iter().map(|(_, row)| shard_of(row)).collect();
         // Durable when it returns; only then is it acknowledged.
-        disk.delete(&shards).await.map_err(ChoreError::Store)?;
-        propose(meta, Command::AckDeletes { disk: id, through }).await?;
-        tracing::debug!(disk = %id, shards = shards.len(), "deleted");
+        handle.delete(&shards).await.map_err(ChoreError::Store)?;
+        let done = Command::AckDeletes {
+            node,
+            disk,
+            through,
+        };
+        propose(meta, done).await?;
+        tracing::debug!(%disk, shards = shards.len(), "deleted");
         if rows.len() < max as usize {
             return Ok(());
         }

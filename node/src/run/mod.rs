@@ -261,9 +261,9 @@ fn start_storage(
         edge.serve(listener, material).await;
         "data listener"
     });
-    let (own, every) = (disks.clone(), settings.chores_interval);
+    let (id, own, every) = (node.id, disks.clone(), settings.chores_interval);
     tasks.spawn(async move {
-        chores::run(meta, own, every).await;
+        chores::run(id, meta, own, every).await;
         "chores"
     });
     let (own, stopping) = (disks.clone(), shutdown.polite.clone());

@@ -152,7 +152,11 @@ impl Machine<'_, '_> {
             | Command::CompleteUpload { .. }
             | Command::AbortUpload { .. } => self.execute_upload(command),
             Command::MarkOwed { places, damaged } => self.mark_owed(places, *damaged),
-            Command::AckDeletes { disk, through } => self.ack_deletes(*disk, *through),
+            Command::AckDeletes {
+                node,
+                disk,
+                through,
+            } => self.ack_deletes(*node, *disk, *through),
             Command::Nothing => Ok(Outcome::Done),
         }
     }

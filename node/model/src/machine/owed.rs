@@ -5,9 +5,9 @@ use super::counters::{below_zero, down, up};
 use super::segments::count_clean;
 use super::{MachineError, PLACES_MAX};
 use crate::command::Outcome;
-use crate::ids::DiskId;
+use crate::ids::{DiskId, NodeId};
 use crate::keys::{self, RowKey};
-use crate::rows::{BlobRow, OwedRow, ShardPlace, VolumeCounts};
+use crate::rows::{BlobRow, DiskRow, OwedRow, ShardPlace, VolumeCounts};
 use crate::shape::SegmentLayout;
 use crate::table::Rows;
 
@@ -76,7 +76,17 @@ impl Machine<'_, '_> {
     }
 
     /// Takes done deletes off a disk's queue; those done before are passed over.
-    pub(super) fn ack_deletes(&mut self, disk: DiskId, through: u64) -> Step<Outcome> {
+    pub(super) fn ack_deletes(
+        &mut self,
+        node: NodeId,
+        disk: DiskId,
+        through: u64,
+    ) -> Step<Outcome> {
+        // A queue that another node empties would leave its shards behind for good.
+        let row: Option<DiskRow> = self.read(&RowKey::Disk(disk))?;
+        if row.is_none_or(|row| row.node != Some(node)) {
+            return malformed(format!("disk {disk} is not served by {node}"));
+        }
         let mut range = keys::deletes(disk);
         if let Some(next) = through.checked_add(1) {
             let sequence = next;

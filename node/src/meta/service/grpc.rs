@@ -62,6 +62,7 @@ fn check_proposer(peer: &PeerIdentity, command: &Command) -> Result<(), Status> 
     });
     let itself = match command {
         Command::RegisterNode(node) => peer.is(Role::Storage, node.id.0),
+        Command::AckDeletes { node, .. } => peer.is(Role::Storage, node.0),
         Command::OpenLease { gateway, .. } => {
             peer.is(Role::Gateway, gateway.0) || peer.has(Role::Operator)
         }

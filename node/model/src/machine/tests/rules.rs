@@ -45,8 +45,15 @@ fn replacing_an_object_queues_its_shards_on_every_member() {
     let totals: Totals = world.row(&RowKey::Meta(Meta::Totals)).expect("there");
     assert_eq!((totals.deletes_pending, totals.inline_blobs), (5, 1));
     let disk = disk_id(1);
-    world.done(Command::AckDeletes { disk, through: 9 });
-    world.done(Command::AckDeletes { disk, through: 9 });
+    let done = |node| Command::AckDeletes {
+        node: NodeId(node),
+        disk,
+        through: 9,
+    };
+    let refusal = Refusal::Malformed(format!("disk {disk} is not served by {}", NodeId(2)));
+    assert_eq!(world.apply(None, done(2)).0, Err(refusal));
+    world.done(done(1));
+    world.done(done(1));
     world.audited();
     let totals: Totals = world.row(&RowKey::Meta(Meta::Totals)).expect("there");
     assert_eq!(totals.deletes_pending, 4);

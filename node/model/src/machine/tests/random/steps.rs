@@ -4,7 +4,7 @@ use super::super::{World, disk_id, node, version};
 use super::Op;
 use super::model::{Key, Model, Object, pick};
 use crate::command::{Blobs, Command, Condition, PutObject};
-use crate::ids::{AccountId, BlobId, GatewayId, LeaseId, UploadId};
+use crate::ids::{AccountId, BlobId, GatewayId, LeaseId, NodeId, UploadId};
 use crate::keys::RowKey;
 use crate::rows::{BlobRow, ShardPlace};
 use crate::shape::SegmentLayout;
@@ -244,9 +244,14 @@ pub(super) fn cluster_step(model: &mut Model, world: &World, op: &Op) -> Option<
             Step::new(command, good, |_| {})
         }
         Op::Ack(n, through) => {
-            let disk = disk_id(1 + u32::from(n % 6));
-            let through = u64::from(*through);
-            Step::new(Command::AckDeletes { disk, through }, true, |_| {})
+            // Each disk's node has its number; the seventh serves none.
+            let (node, number) = (1 + u32::from(n % 7), 1 + u32::from(n % 6));
+            let command = Command::AckDeletes {
+                node: NodeId(node),
+                disk: disk_id(number),
+                through: u64::from(*through),
+            };
+            Step::new(command, node == number, |_| {})
         }
         Op::Register(n) => {
             let node = node(1 + u32::from(n % 8));
