@@ -61,7 +61,7 @@ class Client:
         """Returns (status, headers, body), or None where no answer came."""
         if self.bare is None:
             gateways = self.cluster.names("gateway")
-            self.bare = self.cluster.bare(gateways[self.gateway % len(gateways)], timeout=15)
+            self.bare = self.cluster.bare(gateways[self.gateway % len(gateways)], timeout=90)
         try:
             return self.bare.request(method, f"/{self.bucket}/{key}", body=body, query=query)
         except LOST_ANSWER:

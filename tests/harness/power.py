@@ -46,7 +46,7 @@ class SmallDisk:
         self.device = _run("losetup", "--find", "--show", self.image)
         try:
             self.mount()
-        except Impossible:
+        except (Impossible, subprocess.SubprocessError):
             self.close()
             raise
 
@@ -62,17 +62,12 @@ class SmallDisk:
         subprocess.run(["umount", str(self.directory)], check=True, capture_output=True,
                        timeout=60)
 
-    def check(self):
-        """Lets the file system's own checker look at it while it is not mounted."""
-        return _run("e2fsck", "-fn", self.device)
-
     def close(self):
         if os.path.ismount(self.directory):
             subprocess.run(["umount", "--lazy", str(self.directory)], timeout=60)
         if self.device:
             subprocess.run(["losetup", "--detach", self.device], timeout=60)
             self.device = None
-        self.image.unlink(missing_ok=True)
 
 
 class Witness:
@@ -132,10 +127,12 @@ class PowerStrip:
         for disk in self.disks.values():
             disk.mount()
 
-    def close(self):
+    def close(self, keep=False):
+        """Takes all of it away; the images may stay, to be looked at."""
         for disk in self.disks.values():
             disk.close()
-        shutil.rmtree(self.images, ignore_errors=True)
+        if not keep:
+            shutil.rmtree(self.images, ignore_errors=True)
 
 
 def impossible(directory):
