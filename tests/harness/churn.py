@@ -152,7 +152,8 @@ class Client:
         for key in self.keys:
             def answered(key=key):
                 answer = self._send("GET", key)
-                return answer if answer and answer[0] in (200, 404) else None
+                assert answer and answer[0] in (200, 404), answer
+                return answer
 
             value = self.judge(key, wait_until(f"{key} can be read", answered, 30))
             self.may[key] = {value}
