@@ -64,7 +64,6 @@ class Reader:
             return self.bare.request(*args, **kwargs)
         except LOST_ANSWER:
             self.turn += 1
-            self.bare.connection.close()
             self.bare = None
             return None
 
