@@ -13,7 +13,7 @@ from .history import (
 )
 
 LOST_ANSWER = (OSError, http.client.HTTPException)
-MIX = {GET: 40, PUT: 14, CREATE: 16, SWAP: 16, DELETE: 7, LIST: 7}
+MIX = {GET: 40, PUT: 14, CREATE: 16, SWAP: 16, DELETE: 12, LIST: 7}
 # Beside the metadata, as whole copies, as coded shards.
 SIZES = (40,) * 12 + (6_000,) * 3 + (150_000,)
 XML = "{http://s3.amazonaws.com/doc/2006-03-01/}"

@@ -109,10 +109,9 @@ class PowerStrip:
         name = Path(directory).name
         self.disks[name] = SmallDisk(directory, self.images / f"{name}.ext4")
 
-    def cut(self, order=None):
-        """Nothing is written any more, anywhere, from here on."""
-        disks = list(order or self.disks.values())
-        plugs = [disk.plug() for disk in disks]
+    def cut(self, names):
+        """Nothing is written any more on these, from here on, in this order."""
+        plugs = [self.disks[name].plug() for name in names]
         try:
             for plug in plugs:
                 fcntl.ioctl(plug, SHUTDOWN, NO_LOG_FLUSH)
@@ -120,12 +119,12 @@ class PowerStrip:
             for plug in plugs:
                 os.close(plug)
 
-    def power_on(self):
-        """After everything that used the disks has ended: mounts them again."""
-        for disk in self.disks.values():
-            disk.unmount()
-        for disk in self.disks.values():
-            disk.mount()
+    def power_on(self, names):
+        """After everything that used these disks has ended: mounts them again."""
+        for name in names:
+            self.disks[name].unmount()
+        for name in names:
+            self.disks[name].mount()
 
     def close(self, keep=False):
         """Takes all of it away; the images may stay, to be looked at."""
@@ -146,8 +145,8 @@ def impossible(directory):
         strip.add(place / "try")
         witness = Witness(strip.disks["try"])
         witness.write()
-        strip.cut()
-        strip.power_on()
+        strip.cut(["try"])
+        strip.power_on(["try"])
         told = witness.told()
         return None if told == (True, False) else f"a cut leaves {told} of (synced, not synced)"
     except (Impossible, OSError, subprocess.SubprocessError) as error:
