@@ -21,8 +21,8 @@ def impossible():
     """Why processes can't be traced here, or None."""
     if not shutil.which("strace"):
         return "strace is not installed"
-    done = subprocess.run(["strace", "-f", "-o", "/dev/null", "true"], capture_output=True,
-                          text=True, timeout=30)
+    probe = ["strace", "-f", "--seccomp-bpf", "-yy", "-e", "trace=fsync", "-o", "/dev/null", "true"]
+    done = subprocess.run(probe, capture_output=True, text=True, timeout=30)
     return None if done.returncode == 0 else f"tracing is not permitted: {done.stderr.strip()}"
 
 
