@@ -1,4 +1,4 @@
-"""One damaged file anywhere: every read stays right, the cluster goes on, and says what is wrong."""
+"""One damaged file anywhere: reads stay right, the cluster goes on and says what is wrong."""
 
 import collections
 import json

@@ -1,4 +1,4 @@
-"""Power cuts: every node's file system is shut down at once in the middle of writes, and then again."""
+"""Power cuts: the nodes' file systems are shut down in the middle of writes, again and again."""
 
 import os
 import random

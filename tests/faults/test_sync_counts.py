@@ -158,7 +158,7 @@ def test_no_receipt_of_a_node_precedes_its_sync(seen):
         answers = [call for call in phase.within(found)
                    if call.call in ("writev", "sendto", "sendmsg", "write")
                    and call.place.startswith("TCP") and f":{port}->" in call.place]
-        # Receipts differ in length by a few digits; what else a connection carries is its handshake.
+        # Receipts differ in length by a few digits; what else is sent is the handshake.
         usual = collections.Counter(call.result for call in answers).most_common(1)[0][0]
         receipts = [call for call in answers if abs(call.result - usual) <= 3]
         count = len(receipts)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LINE = re.compile(
-    r"^(?P<begin>\d+\.\d+) (?P<call>\w+)\((?P<fd>\d+)<(?P<place>\w+:\[[^\]]*\]|[^>]*)>(?P<rest>.*)\)"
+    r"^(?P<begin>\d+\.\d+) (?P<call>\w+)\((?P<fd>\d+)<(?P<place>\w+:\[[^\]]*\]|[^>]*)>"
+    r"(?P<rest>.*)\)"
     r" += (?P<result>-?\d+)[^<]* <(?P<took>[\d.]+)>$")
 VECTOR = re.compile(r'iov_base="([^"]*)"(\.\.\.)?, iov_len=(\d+)')
 HEADER, FOOTER = 64, 48
@@ -94,7 +95,7 @@ def durable_at(found):
 
 
 def shard_ends(found):
-    """(digest, write) of each record that ends a shard in a chunk file, as disk-format.md has it."""
+    """(digest, write) of each record that ends a shard, as disk-format.md has it."""
     ends = []
     for write in found:
         if write.call != "pwritev" or not write.place.endswith(".chunk"):
