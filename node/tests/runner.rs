@@ -2,10 +2,14 @@
 
 mod support;
 
-use megalith_client::{DataClient, DataFault, DataSettings, Endpoint, ShardTarget};
+use megalith_client::{
+    ChannelSettings, ClientError, DataClient, DataFault, DataSettings, Endpoint, ShardClient,
+    ShardTarget,
+};
 use megalith_identity::Role;
 use megalith_model::command::Command;
 use megalith_model::ids::{BlobId, DiskId, Epoch, VolumeId};
+use megalith_model::query::HeldSegment;
 use megalith_model::rows::{DeleteRow, ShardPlace};
 use megalith_model::topology::{ClusterMap, Member};
 use megalith_node::run::{
@@ -259,6 +263,111 @@ async fn damage_that_a_read_finds_is_reported_once() {
             .is_some_and(|beat| beat.disks[0].damaged_shards == 1)
     };
     wait(&fixture.truth.beats, damaged).await;
+    node.stop().await;
+}
+
+/// Removes every chunk file below `dir`.
+fn remove_chunks(dir: &Path) -> usize {
+    let mut removed = 0;
+    for entry in std::fs::read_dir(dir).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            removed += remove_chunks(&path);
+        } else if path
+            .extension()
+            .is_some_and(|extension| extension == "chunk")
+        {
+            std::fs::remove_file(&path).expect("removed");
+            removed += 1;
+        }
+    }
+    removed
+}
+
+#[tokio::test]
+async fn shards_lost_without_a_trace_are_found_by_comparing_at_the_start() {
+    let fixture = Fixture::new(1);
+    let node = fixture.start().await.expect("started");
+    let disk = init_disks(CLUSTER, &fixture.disks).expect("formatted before")[0];
+    let bytes = shard(3000);
+    let client = fixture.gateway();
+    let mut held = Vec::new();
+    for blob in 100..103 {
+        let target = fixture.target(&node, disk, blob);
+        let put = client.put_small(&target, 3000, framed(&bytes), digest(&bytes));
+        put.await.expect("a receipt");
+        held.push(HeldSegment {
+            blob: BlobId(blob),
+            segment: 0,
+            members: 0b1,
+        });
+    }
+    // Of this one the metadata knows already.
+    held[1].members = 0;
+    fixture.truth.held.send_replace(held);
+    let volumes = fixture.truth.pushed.borrow().writable.clone();
+    fixture.truth.volumes.send_replace(volumes);
+    node.stop().await;
+    assert!(fixture.truth.proposed.borrow().is_empty(), "all was there");
+    assert_eq!(remove_chunks(&fixture.disks[0]), 1);
+    let node = fixture.start().await.expect("it starts without the file");
+    let proposed = wait(&fixture.truth.proposed, |commands| !commands.is_empty()).await;
+    let place = |blob| ShardPlace {
+        blob: BlobId(blob),
+        segment: 0,
+        member: 0,
+    };
+    let places = vec![place(100), place(102)];
+    let damaged = true;
+    assert_eq!(proposed, [Command::MarkOwed { places, damaged }]);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn an_operator_alone_has_the_disks_scrubbed() {
+    let fixture = Fixture::new(2);
+    let node = fixture.start().await.expect("started");
+    let client = |role, number| {
+        let material = fixture.certificates.issue(&[(role, number)]);
+        ShardClient::new(
+            material,
+            ChannelSettings::default(),
+            Duration::from_secs(60),
+        )
+    };
+    let gateway = client(Role::Gateway, GATEWAY.0);
+    let refused = gateway.scrub(NODE, &node.rpc_addr, None, true).await;
+    assert!(
+        matches!(refused, Err(ClientError::Rejected(_))),
+        "{refused:?}"
+    );
+    let operator = client(Role::Operator, 1);
+    let before = operator
+        .scrub(NODE, &node.rpc_addr, None, false)
+        .await
+        .expect("an answer");
+    assert_eq!(before.len(), 2);
+    let disk = before[0].disk;
+    operator
+        .scrub(NODE, &node.rpc_addr, Some(disk), true)
+        .await
+        .expect("begun");
+    let passes = before[0].passes;
+    let done = async {
+        loop {
+            let now = operator
+                .scrub(NODE, &node.rpc_addr, Some(disk), false)
+                .await;
+            let now = now.expect("an answer");
+            assert_eq!((now.len(), now[0].disk), (1, disk));
+            if now[0].passes > passes && !now[0].demanded {
+                return;
+            }
+        }
+    };
+    timeout(Duration::from_secs(60), done)
+        .await
+        .expect("in time");
     node.stop().await;
 }
 

@@ -120,6 +120,20 @@ pub enum Query {
     },
     /// What `status` shows of the data. → [`Reply::Data`]
     Data,
+    /// Volumes with a member on a disk. → [`Reply::Volumes`]
+    DiskVolumes {
+        /// The disk.
+        disk: DiskId,
+    },
+    /// A page of what a volume's members should hold, by blob. → [`Reply::Held`]
+    Held {
+        /// The volume.
+        volume: VolumeId,
+        /// After this blob and segment; None at the start.
+        after: Option<(BlobId, u32)>,
+        /// At most so many; fewer come at the end.
+        max: u32,
+    },
 }
 
 /// A page of a bucket's keys.
@@ -170,7 +184,7 @@ pub enum Reply {
     AccessKeys(Vec<AccessKeyRow>),
     /// To [`Query::Keks`], by version.
     Keks(Vec<KekRow>),
-    /// To [`Query::Volumes`].
+    /// To [`Query::Volumes`] and [`Query::DiskVolumes`].
     Volumes(Vec<Volume>),
     /// To [`Query::Counters`].
     Counters(Counters),
@@ -178,6 +192,19 @@ pub enum Reply {
     Deletes(Vec<(u64, DeleteRow)>),
     /// To [`Query::Data`].
     Data(Box<DataStatus>),
+    /// To [`Query::Held`].
+    Held(Vec<HeldSegment>),
+}
+
+/// A segment, and the members of its volume that hold a shard of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldSegment {
+    /// The blob.
+    pub blob: BlobId,
+    /// The segment's number within it.
+    pub segment: u32,
+    /// Bit i: member i holds a shard and does not owe it.
+    pub members: u32,
 }
 
 /// All that a read of an object needs.

@@ -9,6 +9,7 @@ mod config;
 mod disks;
 mod member;
 mod metadata;
+mod reconcile;
 
 pub use config::{ConfigError, ListenAddress, NodeConfig, NodeSettings};
 pub use disks::init_disks;
@@ -261,10 +262,16 @@ fn start_storage(
         edge.serve(listener, material).await;
         "data listener"
     });
+    let reconciled = meta.clone();
     let (id, own, every) = (node.id, disks.clone(), settings.chores_interval);
     tasks.spawn(async move {
         chores::run(id, meta, own, every).await;
         "chores"
+    });
+    let (meta, own) = (reconciled, disks.clone());
+    tasks.spawn(async move {
+        reconcile::run(meta, own, every).await;
+        "reconciliation"
     });
     let (own, stopping) = (disks.clone(), shutdown.polite.clone());
     tasks.spawn(async move {

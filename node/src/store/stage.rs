@@ -200,6 +200,9 @@ impl Core {
                     .entry(shard.volume)
                     .or_default()
                     .push((shard.key(), remains));
+            } else {
+                // One that was reported missing: nobody wants it any more.
+                self.catalog.health.forget_damaged(shard);
             }
         }
         let mut staged = Staged::answered(Ok(Done::Deleted));

@@ -15,7 +15,7 @@ use megalith_model::codec;
 use megalith_model::command::{Answer, Command, Envelope, Outcome};
 use megalith_model::ids::{BlobId, ClusterId, DiskId, Epoch, GatewayId, LeaseId, NodeId, VolumeId};
 use megalith_model::profile::Profile;
-use megalith_model::query::{Query, Reply};
+use megalith_model::query::{HeldSegment, Query, Reply};
 use megalith_model::rows::DeleteRow;
 use megalith_model::topology::{ClusterMap, Domain, Lease, Member, Node, Volume, VolumeState};
 use megalith_node::fs::RealFs;
@@ -94,6 +94,8 @@ pub struct Truth {
     /// The disk's delete queue; acknowledged ones go.
     pub deletes: watch::Sender<Vec<(u64, DeleteRow)>>,
     pub proposed: watch::Sender<Vec<Command>>,
+    /// What the members of every volume should hold.
+    pub held: watch::Sender<Vec<HeldSegment>>,
 }
 
 impl Truth {
@@ -108,6 +110,7 @@ impl Truth {
             forgetful: AtomicBool::new(false),
             deletes: watch::channel(vec![]).0,
             proposed: watch::channel(vec![]).0,
+            held: watch::channel(vec![]).0,
         })
     }
 }
@@ -155,6 +158,18 @@ impl Metadata for FakeMetadata {
             Query::Deletes { max, .. } => {
                 let rows = self.0.deletes.borrow().clone();
                 Reply::Deletes(rows.into_iter().take(max as usize).collect())
+            }
+            Query::DiskVolumes { disk } => {
+                let mut volumes = self.0.volumes.borrow().clone();
+                volumes.retain(|volume| volume.members.iter().any(|member| member.disk == disk));
+                Reply::Volumes(volumes)
+            }
+            Query::Held { after, max, .. } => {
+                let held = self.0.held.borrow().clone();
+                let rest = held
+                    .into_iter()
+                    .filter(|held| after.is_none_or(|after| (held.blob, held.segment) > after));
+                Reply::Held(rest.take(max as usize).collect())
             }
             other => panic!("{other:?}"),
         };

@@ -5,6 +5,7 @@
 
 mod data;
 mod fold;
+mod held;
 mod list;
 mod objects;
 mod owners;
@@ -92,6 +93,10 @@ pub fn answer(rows: &dyn Rows, query: &Query) -> Result<Reply, MachineError> {
         }
         Query::Deletes { disk, max } => Reply::Deletes(deletes(rows, *disk, page_rows(*max))?),
         Query::Data => Reply::Data(Box::new(data::data(rows)?)),
+        Query::DiskVolumes { disk } => Reply::Volumes(held::disk_volumes(rows, *disk)?),
+        Query::Held { volume, after, max } => {
+            Reply::Held(held::held(rows, *volume, *after, page_rows(*max))?)
+        }
     })
 }
 

@@ -35,8 +35,10 @@ fn live(bench: &mut Bench, acked: &mut Acked) -> Result<(), StoreError> {
     if answers.into_iter().all(|answer| answer.is_ok()) {
         acked.fence = 3;
     }
+    super::scrub::save_ledger(bench);
     bench.core().commit(vec![Op::Tidy]);
     bench.housekeep_all();
+    super::scrub::save_ledger(bench);
     bench.core().close();
     Ok(())
 }
@@ -56,6 +58,8 @@ fn check(bench: &mut Bench, acked: &Acked, place: &str) {
             Err(error) => panic!("{place}: {shard}: {error}"),
         }
     }
+    let scrubbed = super::scrub::scrub_whole(bench);
+    assert_eq!(scrubbed.found_shards, 0, "{place}");
     let fence = bench.core().catalog.fence(VolumeId(1));
     assert!(
         fence >= Epoch(acked.fence),

@@ -64,9 +64,10 @@ impl World {
             930..970 => {
                 self.bench.core().housekeep();
             }
-            970..975 => {
+            970..974 => {
                 self.bench.core().commit(vec![Op::Tidy]);
             }
+            974 => self.scrub(),
             975..987 => self.break_something(),
             987..990 => {
                 let nth = self.random.below(30) + 1;
@@ -216,6 +217,27 @@ impl World {
         assert_eq!(listed, expected, "list of volume {volume}");
     }
 
+    /// Whatever happened so far: bytes that were acknowledged check out.
+    fn scrub(&mut self) {
+        let mut scrubber = super::scrub::scrubber(&mut self.bench);
+        let status = scrubber.status();
+        let passes = |status: &crate::store::scrub::worker::SharedStatus| {
+            status.lock().expect("not poisoned").passes
+        };
+        let before = passes(&status);
+        let mut now_ms = 1 << 40;
+        scrubber.demand(now_ms);
+        while passes(&status) == before && !self.stopped() {
+            now_ms += scrubber.turn(now_ms);
+        }
+        if self.stopped() {
+            return;
+        }
+        let health = self.bench.core().catalog.health.read();
+        let found = (health.damaged_shards, health.damaged_regions);
+        assert_eq!(found, (0, 0), "the scrub took something sound for damage");
+    }
+
     fn fence(&mut self, volume: u32) {
         let epoch = self.fences.get(&volume).copied().unwrap_or(1) + 1;
         let id = VolumeId(volume);
@@ -318,7 +340,6 @@ impl World {
 }
 
 fn run(seed: u64, steps: u64) {
-    eprintln!("seed {seed}");
     let mut world = World::new(seed);
     for _ in 0..steps {
         world.step();
@@ -326,15 +347,25 @@ fn run(seed: u64, steps: u64) {
     world.restart(|bench, random| bench.crash(random.next()));
 }
 
+/// `MEGALITH_SEEDS=100..400` looks further, or at one failure again, `MEGALITH_STEPS=40000` longer;
+/// each prints how fast it went.
 #[test]
 fn store_matches_a_plain_map_through_faults_and_power_cuts() {
-    // `MEGALITH_SEEDS=100..400` looks further, or at one failure again.
     let range = std::env::var("MEGALITH_SEEDS").unwrap_or_else(|_| "0..25".to_owned());
     let bounds = range
         .split_once("..")
         .and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
     let (from, to): (u64, u64) = bounds.expect("MEGALITH_SEEDS is two numbers with .. between");
+    let steps = std::env::var("MEGALITH_STEPS").unwrap_or_else(|_| "4000".to_owned());
+    let steps: u64 = steps.parse().expect("MEGALITH_STEPS is a number");
     for seed in from..to {
-        run(seed, 4_000);
+        let begun = std::time::Instant::now();
+        eprint!("seed {seed}: ");
+        run(seed, steps);
+        let per_minute = steps as f64 / begun.elapsed().as_secs_f64() * 60.0;
+        eprintln!(
+            "{steps} operations, {:.1} million a minute",
+            per_minute / 1e6
+        );
     }
 }

@@ -5,7 +5,7 @@ use crate::command::{Blobs, Command};
 use crate::ids::{AccountId, BlobId, BucketId, Epoch, NodeId, UploadId, VolumeId};
 use crate::machine::tests::{World, bucket, coded_len, disk_id, put, put_command, version};
 use crate::margin::margins;
-use crate::query::{ObjectView, Query, Reply};
+use crate::query::{HeldSegment, ObjectView, Query, Reply};
 use crate::rows::ShardPlace;
 
 fn object(world: &World, key: &str) -> Option<Box<ObjectView>> {
@@ -210,4 +210,56 @@ fn owners_are_found_and_paged() {
     };
     assert!(queue.is_empty());
     assert_eq!(world.volume_row(1).members[0].node, NodeId(1));
+}
+
+#[test]
+fn disk_learns_what_its_volumes_should_hold() {
+    let mut world = World::ready();
+    for blob in 1..=5 {
+        let owed = if blob == 2 { 0b10 } else { 0 };
+        put_len(&mut world, &format!("k{blob}"), blob, coded_len(9), owed);
+    }
+    put_len(&mut world, "inline", 6, 10, 0);
+    let places = vec![ShardPlace {
+        blob: BlobId(4),
+        segment: 0,
+        member: 5,
+    }];
+    let damaged = true;
+    world.done(Command::MarkOwed { places, damaged });
+    let ask = |query| answer(&world.rows, &query).expect("rows in memory");
+    for (disk, there) in [(1, true), (6, true), (77, false)] {
+        let disk = disk_id(disk);
+        let Reply::Volumes(volumes) = ask(Query::DiskVolumes { disk }) else {
+            panic!("volumes");
+        };
+        assert_eq!(!volumes.is_empty(), there);
+    }
+    let mut found: Vec<HeldSegment> = Vec::new();
+    loop {
+        let after = found.last().map(|last| (last.blob, last.segment));
+        let volume = VolumeId(1);
+        let max = 2;
+        let Reply::Held(page) = ask(Query::Held { volume, after, max }) else {
+            panic!("held");
+        };
+        let end = page.len() < 2;
+        found.extend(page);
+        if end {
+            break;
+        }
+    }
+    let seen: Vec<_> = found
+        .iter()
+        .map(|held| (held.blob.0, held.members))
+        .collect();
+    let whole = 0b11_1111;
+    let expected = [
+        (1, whole),
+        (2, whole & !0b10),
+        (3, whole),
+        (4, whole & !0b10_0000),
+        (5, whole),
+    ];
+    assert_eq!(seen, expected);
 }
