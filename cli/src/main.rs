@@ -12,6 +12,7 @@ mod logging;
 mod metadata;
 mod reach;
 mod run;
+mod scrub;
 mod status;
 mod up;
 
@@ -52,6 +53,7 @@ async fn dispatch(verb: Verb) -> Result<ExitCode, Box<dyn Error>> {
             verb: OperatorVerb::Init(args),
         } => init::operator(&args)?,
         Verb::Status(args) => return Ok(status::run(&args).await?),
+        Verb::Scrub { verb } => return Ok(scrub::run(&verb).await?),
         Verb::Account { verb } => iam::account(&verb).await?,
         Verb::Key { verb } => iam::key(&verb).await?,
         Verb::Config {
