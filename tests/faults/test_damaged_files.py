@@ -133,9 +133,12 @@ class Surgeon:
 
     def watch(self, process, wound, before, logged, live):
         """Waits until the process is heard or gone, reads all, looks for the damage's name."""
+        def heard():  # it itself, not what it was before
+            return "node serves" in process.text()[logged:] and self.cluster.all_heard()
+
         try:
-            wait_until("it is heard or gone",
-                       lambda: not process.running() or self.cluster.all_heard(), 30, every_s=0.1)
+            wait_until("it is heard or gone", lambda: not process.running() or heard(), 30,
+                       every_s=0.1)
         except AssertionError as error:
             return "silent process", f"neither heard nor gone: {error}; {process.tail(5)}"
         unread = self.objects.unread()
@@ -160,11 +163,13 @@ class Surgeon:
             reasons = wait_until("it is named", named, patience, every_s=0.2)
         except AssertionError:
             reasons = None
+        text = process.text()[logged:]
         said = clear_words(text)
         if not process.running():
             if process.process.returncode < 0:
                 return "crash", f"ended by signal {-process.process.returncode}"
-            wrong = None if said and reasons else f"says nothing clear: {text[-500:]}"
+            wrong = None if said and reasons else (
+                f"nothing clear in status ({reasons}) or log: {text[-500:]}")
             return "refused", wrong
         if reasons:
             return f"named: {reasons[0][:60]}", None
