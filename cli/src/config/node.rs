@@ -70,9 +70,24 @@ pub struct MetadataSection {
     /// for three seconds.
     #[serde(default)]
     pub expected_nodes: u32,
+    /// The embedded database that keeps the rows: `fjall` or `sled`. Default `fjall`. What another
+    /// one keeps is copied at the next start.
+    #[serde(default)]
+    pub engine: Engine,
     /// Bytes of memory for the state machine's cache. Default 256 MiB.
     #[serde(default = "cache_bytes")]
     pub cache_bytes: u64,
+}
+
+/// The embedded database of the metadata role.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// fjall 3.
+    #[default]
+    Fjall,
+    /// sled 0.34.
+    Sled,
 }
 
 /// Logging.

@@ -4,6 +4,7 @@ use super::*;
 use crate::meta::testing::{Rng, seeds};
 use megalith_model::table::{MemRows, Overlay};
 use std::collections::BTreeMap;
+use std::path::Path;
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -153,15 +154,29 @@ fn memory_conforms() {
     conforms(&MemHome::default());
 }
 
+fn on_disk_conforms(kind: EngineKind) {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    conforms(&disk_home(dir.path(), kind));
+}
+
+fn disk_home(dir: &Path, kind: EngineKind) -> DiskHome {
+    let cache_bytes = 8 << 20;
+    DiskHome::new(dir, EngineSettings { kind, cache_bytes })
+}
+
+#[test]
+fn fjall_conforms() {
+    on_disk_conforms(EngineKind::Fjall);
+}
+
+#[test]
+fn redb_conforms() {
+    on_disk_conforms(EngineKind::Redb);
+}
+
 #[test]
 fn sled_conforms() {
-    let dir = tempfile::tempdir().expect("temporary directory");
-    conforms(&SledHome::new(
-        dir.path(),
-        SledSettings {
-            cache_bytes: 8 << 20,
-        },
-    ));
+    on_disk_conforms(EngineKind::Sled);
 }
 
 #[test]
@@ -186,12 +201,7 @@ fn memory_forgets_what_was_not_checkpointed() {
 #[test]
 fn sled_with_a_damaged_file_is_an_error_or_whole() {
     let dir = tempfile::tempdir().expect("temporary directory");
-    let home = SledHome::new(
-        dir.path(),
-        SledSettings {
-            cache_bytes: 8 << 20,
-        },
-    );
+    let home = disk_home(dir.path(), EngineKind::Sled);
     std::fs::create_dir(dir.path().join("engine-junk")).expect("create");
     std::fs::write(
         dir.path().join("engine-junk").join("conf"),

@@ -8,8 +8,12 @@
 //!
 //! `home` keeps the engines of a member by name and says which one to open.
 
+mod disk;
+mod files;
+mod fjall_engine;
 mod home;
 mod memory;
+mod redb_engine;
 mod sled_engine;
 
 #[cfg(test)]
@@ -17,9 +21,9 @@ mod conformance;
 #[cfg(test)]
 mod home_tests;
 
+pub use disk::{DiskHome, EngineKind, EngineSettings};
 pub use home::{Choice, HomeError, choose, engine_name, partial_name, staged_name};
 pub use memory::MemHome;
-pub use sled_engine::{SledHome, SledSettings};
 
 use crate::meta::log::Mark;
 use megalith_model::table::{Batch, Rows};

@@ -1,6 +1,6 @@
 //! The sending side: sessions, one for each peer, and their streams.
 
-use super::{PIECE_BYTES, Session};
+use super::{PIECE_BYTES, Session, checksum};
 use crate::meta::log::Mark;
 use crate::meta::raft::ticket;
 use crate::meta::tables::Tables;
@@ -13,6 +13,8 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tonic::Status;
 
+/// Bytes of rows read at once: writes are held up for so long, a few milliseconds.
+const READ_BYTES: usize = 32 << 10;
 /// Pieces made ahead of the peer.
 const PIECES_AHEAD: usize = 2;
 
@@ -119,7 +121,10 @@ impl Shared {
             return Ok(held.session.clone());
         }
         let number = self.last_number.fetch_add(1, Ordering::Relaxed) + 1;
-        let session = Arc::new(Session::new(number, self.settings.piece_bytes));
+        let session = Arc::new(Session::new(
+            number,
+            READ_BYTES.min(self.settings.piece_bytes),
+        ));
         self.tables.watch(&session);
         sessions.insert(
             peer,
@@ -144,11 +149,7 @@ impl Shared {
                 .await
                 .map_err(|error| Status::internal(format!("make a piece: {error}")))??;
             let last = piece.last;
-            let bytes: usize = piece
-                .rows
-                .iter()
-                .map(|row| row.key.len() + row.value.len())
-                .sum();
+            let bytes: usize = piece.rows.iter().map(row_bytes).sum();
             let pause = pause_after(bytes, self.settings.bytes_per_second);
             if sender.send(Ok(piece)).await.is_err() {
                 return Ok(());
@@ -165,16 +166,28 @@ impl Shared {
         }
     }
 
+    /// Makes a piece in many short reads: writes wait for one of them at most.
     fn piece(&self, session: &Session) -> Result<v1::SnapshotPiece, Status> {
-        let made = self.tables.read(|engine| {
-            let piece = session.next_piece(engine);
-            piece.map(|piece| piece.map(|piece| self.placed(piece, engine.applied())))
-        });
-        match made {
-            Some(Ok(Some(piece))) => Ok(piece),
-            Some(Ok(None)) | None => Err(Status::aborted("the snapshot can't be made whole")),
-            Some(Err(error)) => Err(Status::internal(format!("{error}"))),
+        let (mut piece, mut bytes) = (v1::SnapshotPiece::default(), 0);
+        while bytes < self.settings.piece_bytes && !piece.last {
+            let made = self.tables.read(|engine| {
+                let part = session.next_piece(engine);
+                part.map(|part| part.map(|part| self.placed(part, engine.applied())))
+            });
+            let part = match made {
+                Some(Ok(Some(part))) => part,
+                Some(Ok(None)) | None => {
+                    return Err(Status::aborted("the snapshot can't be made whole"));
+                }
+                Some(Err(error)) => return Err(Status::internal(format!("{error}"))),
+            };
+            let mut rows = std::mem::take(&mut piece.rows);
+            bytes += part.rows.iter().map(row_bytes).sum::<usize>();
+            rows.extend(part.rows);
+            piece = v1::SnapshotPiece { rows, ..part };
         }
+        piece.crc = checksum(&piece.rows);
+        Ok(piece)
     }
 
     /// Says in the last piece what all rows stand for.
@@ -186,6 +199,10 @@ impl Shared {
         }
         piece
     }
+}
+
+fn row_bytes(row: &v1::SnapshotRow) -> usize {
+    row.key.len() + row.value.len()
 }
 
 fn pause_after(bytes: usize, bytes_per_second: u64) -> Duration {
