@@ -81,7 +81,7 @@ impl Table {
 
 impl Meta {
     fn from_number(number: u8) -> Option<Self> {
-        const ALL: [Meta; 8] = [
+        const ALL: [Meta; 9] = [
             Meta::Cluster,
             Meta::Clock,
             Meta::NextVolume,
@@ -90,6 +90,7 @@ impl Meta {
             Meta::NextBucket,
             Meta::NextAccount,
             Meta::Totals,
+            Meta::TokensFrom,
         ];
         ALL.into_iter().find(|item| *item as u8 == number)
     }
