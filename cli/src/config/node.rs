@@ -70,8 +70,8 @@ pub struct MetadataSection {
     /// for three seconds.
     #[serde(default)]
     pub expected_nodes: u32,
-    /// The embedded database that keeps the rows: `fjall` or `sled`. Default `fjall`. What another
-    /// one keeps is copied at the next start.
+    /// The embedded database of new tables: `fjall` or `sled`. Default `fjall`. Tables that are
+    /// there stay with the database that made them until they are rebuilt.
     #[serde(default)]
     pub engine: Engine,
     /// Bytes of memory for the state machine's cache. Default 256 MiB.

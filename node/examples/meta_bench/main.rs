@@ -68,7 +68,6 @@ impl Arguments {
         let phase = words.next()?;
         let kind = match words.next()?.as_str() {
             "fjall" => EngineKind::Fjall,
-            "redb" => EngineKind::Redb,
             "sled" => EngineKind::Sled,
             _unknown => return None,
         };
@@ -86,7 +85,7 @@ impl Arguments {
 #[tokio::main]
 async fn main() -> Result<(), Failed> {
     let Some(arguments) = Arguments::parse() else {
-        return Err("usage: meta_bench load|use fjall|redb|sled OBJECTS DIRECTORY".into());
+        return Err("usage: meta_bench load|use fjall|sled OBJECTS DIRECTORY".into());
     };
     timings::install();
     match arguments.phase.as_str() {

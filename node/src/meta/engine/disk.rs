@@ -1,11 +1,12 @@
 //! Engines on a file system, each in a directory of its own: which database one was made with, and
 //! which one a new one gets.
 
-use super::files::{failed, sync};
-use super::{EngineError, EngineHome, MetaEngine, fjall_engine, redb_engine, sled_engine};
+use super::files::{damaged, failed, sync};
+use super::{EngineError, EngineHome, MetaEngine, fjall_engine, sled_engine};
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The embedded database that keeps the rows.
@@ -14,8 +15,6 @@ pub enum EngineKind {
     /// fjall 3.
     #[default]
     Fjall,
-    /// redb 4.
-    Redb,
     /// sled 0.34.
     Sled,
 }
@@ -74,11 +73,27 @@ impl EngineHome for DiskHome {
 
     fn open(&self, name: &str) -> Result<Arc<dyn MetaEngine>, EngineError> {
         let dir = self.dir.join(name);
-        match self.settings.kind {
-            EngineKind::Fjall => fjall_engine::open(name, &dir, self.settings.cache_bytes),
-            EngineKind::Redb => redb_engine::open(name, &dir, self.settings.cache_bytes),
-            EngineKind::Sled => sled_engine::open(name, &dir, self.settings.cache_bytes),
+        let made_by = made_by(&dir).map_err(|source| failed("open", name, source))?;
+        let kind = match made_by {
+            MadeBy::Nobody => self.settings.kind,
+            MadeBy::Kind(kind) => kind,
+            MadeBy::Unknown => return Err(damaged(name, "its files are of no known database")),
+        };
+        if kind != self.settings.kind {
+            tracing::info!(
+                name,
+                ?kind,
+                "the engine stays with the database that made it; a rebuilt one will not"
+            );
         }
+        let cache_bytes = self.settings.cache_bytes;
+        let open = || match kind {
+            EngineKind::Fjall => fjall_engine::open(name, &dir, cache_bytes),
+            EngineKind::Sled => sled_engine::open(name, &dir, cache_bytes),
+        };
+        // A database that trips over its own damaged files is damaged, not a reason to crash.
+        catch_unwind(AssertUnwindSafe(open))
+            .unwrap_or_else(|_| Err(damaged(name, "the database panicked")))
     }
 
     fn rename(&self, source: &str, target: &str) -> Result<(), EngineError> {
@@ -95,4 +110,33 @@ impl EngineHome for DiskHome {
             _gone => sync(&self.dir).map_err(|error| failed("wipe", name, error)),
         }
     }
+}
+
+/// Which database a directory is of.
+enum MadeBy {
+    Nobody,
+    Kind(EngineKind),
+    Unknown,
+}
+
+fn made_by(dir: &Path) -> io::Result<MadeBy> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(MadeBy::Nobody),
+        entries => entries?,
+    };
+    let mut found = MadeBy::Nobody;
+    for entry in entries {
+        let name = entry?.file_name();
+        let of_fjall = |name: &str| name == "keyspaces" || name.ends_with(".jnl");
+        found = match name.to_str() {
+            Some(name) if of_fjall(name) => return Ok(MadeBy::Kind(EngineKind::Fjall)),
+            Some("conf" | "db" | "blobs") => return Ok(MadeBy::Kind(EngineKind::Sled)),
+            // Of a fjall database that was never finished.
+            Some("version" | "lock") if !matches!(found, MadeBy::Unknown) => {
+                MadeBy::Kind(EngineKind::Fjall)
+            }
+            _other => MadeBy::Unknown,
+        };
+    }
+    Ok(found)
 }

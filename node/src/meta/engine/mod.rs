@@ -1,7 +1,8 @@
 //! The tables of one metadata member: ordered rows, written together with how far the log is
 //! applied.
 //!
-//! Owns the choice of the embedded store; only `sled_engine` names sled. An engine is a cache: it
+//! Owns the choice of the embedded store: only `fjall_engine` and `sled_engine` name theirs
+//! (`node/docs/decisions/metadata-engine.md` says why fjall is the default). An engine is a cache: it
 //! may lose its newest writes at a crash, as long as rows and `applied` go together, and it can be
 //! made again from the log or from a peer. Must never: decide what a row means; show a batch in
 //! part to a reader that opens it after a crash.
@@ -13,7 +14,6 @@ mod files;
 mod fjall_engine;
 mod home;
 mod memory;
-mod redb_engine;
 mod sled_engine;
 
 #[cfg(test)]

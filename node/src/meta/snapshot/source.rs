@@ -91,10 +91,10 @@ impl Source {
         if applied.is_none_or(|applied| applied.index < request.index || applied.index == 0) {
             return Err(Status::unavailable("this member has not applied as much"));
         }
-        let session = shared.session(peer, request)?;
+        let (session, turn) = shared.session(peer, request)?;
         let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
         tokio::spawn(async move {
-            if let Err(status) = shared.send(peer, session, &sender).await {
+            if let Err(status) = shared.send(peer, (session, turn), &sender).await {
                 // The peer is gone: it will ask again.
                 let _ = sender.send(Err(status)).await;
             }
@@ -108,7 +108,11 @@ impl Shared {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn session(&self, peer: u32, request: &v1::SnapshotRequest) -> Result<Arc<Session>, Status> {
+    fn session(
+        &self,
+        peer: u32,
+        request: &v1::SnapshotRequest,
+    ) -> Result<(Arc<Session>, u64), Status> {
         let mut sessions = self.sessions();
         sessions.retain(|_, held| held.used.elapsed() < self.settings.idle_max);
         if request.session != 0 {
@@ -117,8 +121,8 @@ impl Shared {
                 .filter(|held| held.session.number == request.session)
                 .ok_or_else(|| Status::not_found("the snapshot stream is forgotten"))?;
             held.used = Instant::now();
-            held.session.resume(&request.after);
-            return Ok(held.session.clone());
+            let turn = held.session.resume(&request.after);
+            return Ok((held.session.clone(), turn));
         }
         let number = self.last_number.fetch_add(1, Ordering::Relaxed) + 1;
         let session = Arc::new(Session::new(
@@ -134,18 +138,18 @@ impl Shared {
             },
         );
         tracing::info!(peer, session = number, "sending a snapshot of the metadata");
-        Ok(session)
+        Ok((session, 0))
     }
 
     async fn send(
         self: &Arc<Self>,
         peer: u32,
-        session: Arc<Session>,
+        (session, turn): (Arc<Session>, u64),
         sender: &mpsc::Sender<Result<v1::SnapshotPiece, Status>>,
     ) -> Result<(), Status> {
         loop {
             let (shared, reader) = (self.clone(), session.clone());
-            let piece = spawn_blocking(move || shared.piece(&reader))
+            let piece = spawn_blocking(move || shared.piece(&reader, turn))
                 .await
                 .map_err(|error| Status::internal(format!("make a piece: {error}")))??;
             let last = piece.last;
@@ -167,11 +171,11 @@ impl Shared {
     }
 
     /// Makes a piece in many short reads: writes wait for one of them at most.
-    fn piece(&self, session: &Session) -> Result<v1::SnapshotPiece, Status> {
+    fn piece(&self, session: &Session, turn: u64) -> Result<v1::SnapshotPiece, Status> {
         let (mut piece, mut bytes) = (v1::SnapshotPiece::default(), 0);
         while bytes < self.settings.piece_bytes && !piece.last {
             let made = self.tables.read(|engine| {
-                let part = session.next_piece(engine);
+                let part = session.next_piece(turn, engine);
                 part.map(|part| part.map(|part| self.placed(part, engine.applied())))
             });
             let part = match made {
