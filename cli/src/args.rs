@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::meta::MetaVerb;
 use crate::scrub::ScrubVerb;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
@@ -64,6 +65,12 @@ pub enum Verb {
         /// What to do with them.
         #[command(subcommand)]
         verb: KeyVerb,
+    },
+    /// Backups of the metadata, and a new metadata group from one.
+    Meta {
+        /// What to do.
+        #[command(subcommand)]
+        verb: MetaVerb,
     },
     /// Look at configuration files.
     Config {

@@ -162,6 +162,7 @@ pub fn node(args: &NodeInitArgs) -> Result<(), InitError> {
             members: args.members.clone(),
             dir: metadata_dir,
             expected_nodes: args.expected_nodes,
+            engine: config::Engine::default(),
             cache_bytes: 256 << 20,
         },
         log: config::LogSection::default(),

@@ -1,9 +1,10 @@
 //! The metadata role from its settings.
 
-use crate::config::MetadataSection;
+use crate::config::{Engine, MetadataSection};
 use crate::run::RunError;
 use megalith_model::driver;
 use megalith_model::ids::{ClusterId, NodeId};
+use megalith_node::meta::engine::{EngineKind, EngineSettings};
 use megalith_node::run::{MetadataConfig, MetadataPart, NodeConfig, Ports};
 use std::error::Error;
 use std::path::Path;
@@ -20,7 +21,7 @@ pub fn start(
         .filter(|&nodes| nodes > 0);
     let metadata = MetadataConfig {
         dir: dir.to_owned(),
-        cache_bytes: settings.cache_bytes,
+        engine: engine(settings),
         placement: driver::Settings {
             expected_nodes: expected,
             ..driver::Settings::default()
@@ -32,6 +33,17 @@ pub fn start(
             source: source.into(),
         }
     })
+}
+
+/// Which embedded database keeps the rows, and how.
+pub fn engine(settings: &MetadataSection) -> EngineSettings {
+    EngineSettings {
+        kind: match settings.engine {
+            Engine::Fjall => EngineKind::Fjall,
+            Engine::Sled => EngineKind::Sled,
+        },
+        cache_bytes: settings.cache_bytes,
+    }
 }
 
 /// Makes the directory of a member that has never voted.

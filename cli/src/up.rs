@@ -188,6 +188,14 @@ fn local_hosts(args: &UpArgs) -> Vec<String> {
     hosts
 }
 
+/// The settings of the node in the directory of `megalith up`.
+pub fn node_file(data: &Path) -> Result<NodeFile, RunError> {
+    let layout = Layout {
+        root: files::absolute(data)?,
+    };
+    node_settings(&layout)
+}
+
 fn node_settings(layout: &Layout) -> Result<NodeFile, RunError> {
     Ok(NodeFile {
         node: config::NodeSection {
@@ -205,6 +213,7 @@ fn node_settings(layout: &Layout) -> Result<NodeFile, RunError> {
             members: vec![format!("{NODE}=127.0.0.1:0")],
             dir: Some(layout.path("metadata")),
             expected_nodes: 1,
+            engine: config::Engine::default(),
             cache_bytes: 256 << 20,
         },
         log: LogSection::default(),

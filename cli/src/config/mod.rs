@@ -10,7 +10,9 @@ mod node;
 mod operator;
 
 pub use gateway::{GatewayFile, GatewaySection, MembersSection};
-pub use node::{LogFormat, LogSection, MetadataSection, NodeFile, NodeSection, StorageSection};
+pub use node::{
+    Engine, LogFormat, LogSection, MetadataSection, NodeFile, NodeSection, StorageSection,
+};
 pub use operator::{OperatorFile, OperatorSection};
 
 use figment::Figment;

@@ -79,6 +79,10 @@ pub struct MetadataSection {
     /// for three seconds.
     #[serde(default)]
     pub expected_nodes: u32,
+    /// The embedded database of new tables: `fjall` or `sled`. Default `fjall`. Tables that are
+    /// there stay with the database that made them until they are rebuilt.
+    #[serde(default)]
+    pub engine: Engine,
     /// Bytes of memory for the state machine's cache. Default 256 MiB.
     #[serde(default = "cache_bytes")]
     pub cache_bytes: u64,
@@ -96,6 +100,17 @@ impl StorageSection {
             scrub_bytes_per_s: scrub_bytes_per_s(),
         }
     }
+}
+
+/// The embedded database of the metadata role.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// fjall 3.
+    #[default]
+    Fjall,
+    /// sled 0.34.
+    Sled,
 }
 
 /// Logging.

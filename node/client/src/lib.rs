@@ -12,6 +12,7 @@
 //! - [`DataClient`] writes and reads shards; [`ShardClient`] does the small things about them.
 
 mod backoff;
+mod backup;
 mod body;
 mod cluster;
 mod connect;
@@ -26,6 +27,7 @@ mod pool;
 mod shards;
 pub mod wire;
 
+pub use backup::BackupClient;
 pub use cluster::{
     ClusterClient, ClusterStatus, DiskReport, HealthReport, HeartbeatAnswer, MemberStatus,
     NodeStatus,

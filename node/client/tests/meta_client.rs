@@ -67,6 +67,15 @@ fn not_leader(leader: u32, address: String) -> proto::NotLeader {
 
 #[tonic::async_trait]
 impl Metadata for Service {
+    type BackupStream = futures::stream::Empty<Result<proto::SnapshotPiece, Status>>;
+
+    async fn backup(
+        &self,
+        _request: Request<proto::SnapshotRequest>,
+    ) -> Result<Response<Self::BackupStream>, Status> {
+        Err(Status::unimplemented("no rows here"))
+    }
+
     async fn propose(
         &self,
         request: Request<proto::ProposeRequest>,

@@ -419,6 +419,7 @@ impl Audit<'_> {
     }
 
     fn tokens(&mut self) -> Result<(), MachineError> {
+        let from_ms: u64 = read(self.rows, &RowKey::Meta(Meta::TokensFrom))?.unwrap_or(0);
         let mut times: BTreeSet<Vec<u8>> = self
             .all::<()>(Table::TokenTimes)?
             .into_iter()
@@ -428,7 +429,9 @@ impl Audit<'_> {
             if let Ok(RowKey::Token(token)) = RowKey::decode(&key) {
                 let time_ms = row.applied_ms;
                 let known = times.remove(&RowKey::TokenTime { time_ms, token }.encode());
-                self.check(known, || format!("token {token} never ends"));
+                self.check(known && time_ms >= from_ms, || {
+                    format!("token {token} never ends")
+                });
                 let answer = codec::decode::<crate::command::Answer>(&row.answer);
                 self.check(answer.is_ok(), || format!("token {token} answers nothing"));
             }

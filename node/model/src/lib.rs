@@ -4,7 +4,8 @@
 //! `ids`, `profile`, `shape` and `topology` are the vocabulary; `rows` is what the metadata group
 //! stores, `keys` where; `command` and `query` are what is asked of it. `machine` applies commands,
 //! `answer` answers queries, both over `table`; `driver` decides which volumes there are; `margin`
-//! says how safe the data is, `audit` whether the rows agree.
+//! says how safe the data is, `audit` whether the rows agree; `restored` makes the rows of a backup fit
+//! to go on with.
 
 pub mod answer;
 pub mod audit;
@@ -17,6 +18,7 @@ pub mod machine;
 pub mod margin;
 pub mod profile;
 pub mod query;
+pub mod restored;
 pub mod rows;
 pub mod shape;
 pub mod table;

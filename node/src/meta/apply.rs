@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::thread::JoinHandle;
+use std::time::Instant;
 use tokio::sync::{oneshot, watch};
 
 /// Entries written together at most, in bytes of log.
@@ -201,7 +202,9 @@ impl Applier {
                             Err(_) => break,
                         }
                     }
+                    let begun = Instant::now();
                     self.apply(&entries, waiters)?;
+                    metrics::histogram!("megalith_meta_apply_seconds").record(begun.elapsed());
                     self.queued.fetch_sub(bytes as u64, Ordering::AcqRel);
                     self.checkpoint_when_due(bytes as u64, entries.len() as u64)?;
                 }

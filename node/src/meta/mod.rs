@@ -1,7 +1,9 @@
 //! The metadata role: one member of a Raft group and the tables it keeps.
 //!
 //! - `log`: what Raft must not forget, in fsynced files of our own.
-//! - `engine`: the tables, a cache that can be rebuilt; the only module that names sled.
+//! - `engine`: the tables, a cache that can be rebuilt; the only module that names an embedded
+//!   database.
+//! - `backup`: all rows in a directory, and a new group from it.
 //! - `raft`: the driver on its own thread; the only module that names raft's types.
 //! - `transport`: messages between members.
 //! - `placement`: volumes and the cluster map, beside the leader; asks the group through the trait
@@ -11,6 +13,7 @@
 //! hold plaintext or keys.
 
 mod apply;
+pub mod backup;
 pub mod engine;
 pub mod log;
 mod member;
@@ -24,7 +27,7 @@ pub mod transport;
 pub use apply::{ApplyError, ApplySettings, ProposeError};
 pub use member::{MetaFailure, MetaParts, MetaSettings, MetaStore, StartError, start};
 pub use raft::{MemberStatus, PROPOSAL_BYTES_MAX, RaftError, RaftSettings, RaftStatus, Role};
-pub use service::{MetaHandle, MetadataService, QueryError};
+pub use service::{Exported, MetaHandle, MetadataService, QueryError};
 pub use snapshot::SourceSettings;
 
 #[cfg(test)]

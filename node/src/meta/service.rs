@@ -21,14 +21,16 @@ use megalith_model::command::{Answer, Envelope};
 use megalith_model::ids::NodeId;
 use megalith_model::machine::MachineError;
 use megalith_model::query::{Query, Reply};
+use megalith_proto::v1;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
+use tonic::Status;
 
 /// After so long a proposal's fate is unknown.
 const PROPOSE_DEADLINE: Duration = Duration::from_secs(10);
@@ -36,6 +38,12 @@ const PROPOSE_DEADLINE: Duration = Duration::from_secs(10);
 const QUERY_DEADLINE: Duration = Duration::from_secs(5);
 /// Questions that read rows at a time.
 const READERS_MAX: usize = 32;
+
+/// Under which number the operator's stream is kept; no node has it.
+const EXPORT_PEER: u32 = u32::MAX;
+
+/// All rows, in pieces.
+pub type Exported = mpsc::Receiver<Result<v1::SnapshotPiece, Status>>;
 
 /// Why a question has no answer here and now. Another member may answer it.
 #[derive(Debug, thiserror::Error)]
@@ -216,6 +224,25 @@ impl MetaHandle {
     pub fn raft_service(&self) -> RaftService {
         let group = self.inner.identity.group.0;
         RaftService::new(self.inner.raft.clone(), self.inner.source.clone(), group)
+    }
+
+    /// Streams all rows as they are at one point of the log, at or behind everything that was
+    /// answered before; the last piece names it. Rows that change meanwhile come again, behind those
+    /// that they replace. A request that names a session goes on with it.
+    pub async fn export(
+        &self,
+        mut request: v1::SnapshotRequest,
+    ) -> Result<Result<Exported, Status>, QueryError> {
+        let asked = async {
+            let index = self.read_index().await?;
+            self.wait_applied(index).await?;
+            Ok(index)
+        };
+        let index = timeout(QUERY_DEADLINE, asked)
+            .await
+            .unwrap_or(Err(QueryError::Unavailable))?;
+        request.index = request.index.max(index);
+        Ok(self.inner.source.stream(EXPORT_PEER, &request))
     }
 
     /// Makes the service for clients.

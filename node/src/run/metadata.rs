@@ -2,7 +2,8 @@
 
 use super::{MetadataPart, NodeConfig, Ports, now_ms};
 use crate::fs::{FileSystem, RealFs};
-use crate::meta::engine::{SledHome, SledSettings};
+use crate::meta::backup;
+use crate::meta::engine::{DiskHome, EngineSettings};
 use crate::meta::log::LogIdentity;
 use crate::meta::placement::{ClusterService, Placement};
 use crate::meta::transport::{ConnectError, Connector, GrpcTransport, TransportSettings};
@@ -27,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 /// Where the tables are, below the role's directory.
-const ENGINE_DIR: &str = "state";
+pub(super) const ENGINE_DIR: &str = "state";
 /// The most bytes of one call.
 const MESSAGE_LEN_MAX: usize = megalith_client::MESSAGE_LEN_MAX;
 
@@ -36,8 +37,8 @@ const MESSAGE_LEN_MAX: usize = megalith_client::MESSAGE_LEN_MAX;
 pub struct MetadataConfig {
     /// The role's directory, made by [`init_metadata`].
     pub dir: PathBuf,
-    /// Bytes of rows kept in memory.
-    pub cache_bytes: u64,
+    /// The embedded database that keeps the rows.
+    pub engine: EngineSettings,
     /// How volumes are made.
     pub placement: driver::Settings,
 }
@@ -77,6 +78,9 @@ pub fn start_metadata(
     ports: &Ports,
     metadata: MetadataConfig,
 ) -> Result<MetadataPart, StartError> {
+    if backup::unfinished(&metadata.dir) {
+        return Err(StartError::NotInitialised { dir: metadata.dir });
+    }
     let members = ports.members(config);
     let addresses: BTreeMap<NodeId, String> = members
         .into_iter()
@@ -103,14 +107,11 @@ pub fn start_metadata(
         }
     };
     let engines = metadata.dir.join(ENGINE_DIR);
-    let settings = SledSettings {
-        cache_bytes: metadata.cache_bytes,
-    };
     let parts = MetaParts {
         fs: Arc::new(RealFs),
         dir: metadata.dir,
         identity: identity(cluster, config.node),
-        home: Arc::new(SledHome::new(engines, settings)),
+        home: Arc::new(DiskHome::new(engines, metadata.engine)),
         transport: Arc::new(transport),
         addresses,
         clock: Arc::new(now_ms),

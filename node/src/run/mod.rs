@@ -10,11 +10,13 @@ mod disks;
 mod member;
 mod metadata;
 mod reconcile;
+mod restore;
 
 pub use config::{ConfigError, ListenAddress, NodeConfig, NodeSettings};
 pub use disks::init_disks;
 pub use member::Membership;
 pub use metadata::{MetadataConfig, init_metadata, start_metadata};
+pub use restore::restore_metadata;
 
 use crate::meta::MetaFailure;
 use crate::server::{DataEdge, Disks, Fence, GrpcEdge, ShardService, Shutdown};

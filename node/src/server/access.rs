@@ -18,6 +18,7 @@ const METHODS: &[(&str, &[Role])] = &[
         "/megalith.v1.Metadata/Query",
         &[Storage, Gateway, Operator, Metadata],
     ),
+    ("/megalith.v1.Metadata/Backup", &[Operator]),
     ("/megalith.v1.Cluster/Join", &[Storage]),
     ("/megalith.v1.Cluster/Heartbeat", &[Storage]),
     (

@@ -120,6 +120,15 @@ pub struct FakeMetadata(pub Arc<Truth>);
 
 #[tonic::async_trait]
 impl Metadata for FakeMetadata {
+    type BackupStream = futures::stream::Empty<Result<proto::SnapshotPiece, Status>>;
+
+    async fn backup(
+        &self,
+        _request: Request<proto::SnapshotRequest>,
+    ) -> Result<Response<Self::BackupStream>, Status> {
+        Err(Status::unimplemented("no rows here"))
+    }
+
     async fn propose(
         &self,
         request: Request<proto::ProposeRequest>,

@@ -69,6 +69,8 @@ pub enum Meta {
     NextAccount = 7,
     /// Counts of everything: `Totals`.
     Totals = 8,
+    /// No token is remembered from before this time: `u64` milliseconds.
+    TokensFrom = 9,
 }
 
 /// Any row's key, taken apart. Text fields are bytes: what is stored isn't trusted to be UTF-8.

@@ -81,7 +81,7 @@ impl Table {
 
 impl Meta {
     fn from_number(number: u8) -> Option<Self> {
-        const ALL: [Meta; 7] = [
+        const ALL: [Meta; 8] = [
             Meta::Cluster,
             Meta::Clock,
             Meta::NextVolume,
@@ -89,6 +89,7 @@ impl Meta {
             Meta::NextLease,
             Meta::NextAccount,
             Meta::Totals,
+            Meta::TokensFrom,
         ];
         ALL.into_iter().find(|item| *item as u8 == number)
     }

@@ -10,7 +10,7 @@ use super::context::{Machine, damaged, read};
 use crate::codec;
 use crate::command::{Answer, Command, Envelope};
 use crate::ids::Token;
-use crate::keys::{self, KeyError, RowKey, Table};
+use crate::keys::{KeyError, Meta, RowKey};
 use crate::rows::{Digest, TokenRow};
 use crate::table::{Overlay, Rows};
 
@@ -79,30 +79,43 @@ impl Machine<'_, '_> {
         Ok(())
     }
 
-    /// Removes the oldest tokens, those past their time, a few at once.
+    /// Removes the oldest tokens, those past their time, a few at once. Looks from where the last
+    /// removal ended: what an engine keeps of removed rows, for a while, would else be passed over
+    /// by every command.
     pub(super) fn forget_old_tokens(&mut self) -> Result<(), MachineError> {
         let Some(before_ms) = self.now_ms.checked_sub(TOKEN_KEPT_MS) else {
             return Ok(());
         };
-        let from = keys::table(Table::TokenTimes).from;
+        let begin = RowKey::Meta(Meta::TokensFrom);
+        let from_ms = self.read::<u64>(&begin)?.unwrap_or(0);
+        let from = RowKey::TokenTime {
+            time_ms: from_ms,
+            token: Token::default(),
+        };
         let to = RowKey::TokenTime {
             time_ms: before_ms,
             token: Token::default(),
         };
         let mut old: Vec<Result<(u64, Token), KeyError>> = Vec::new();
-        self.rows.scan(&from, &to.encode(), &mut |key, _| {
-            old.push(match RowKey::decode(key) {
-                Ok(RowKey::TokenTime { time_ms, token }) => Ok((time_ms, token)),
-                Ok(_) | Err(_) => Err(KeyError),
-            });
-            old.len() < REMOVED_MAX
-        })?;
+        self.rows
+            .scan(&from.encode(), &to.encode(), &mut |key, _| {
+                old.push(match RowKey::decode(key) {
+                    Ok(RowKey::TokenTime { time_ms, token }) => Ok((time_ms, token)),
+                    Ok(_) | Err(_) => Err(KeyError),
+                });
+                old.len() < REMOVED_MAX
+            })?;
+        let mut last_ms = from_ms;
         for place in old {
             let (time_ms, token) = place.map_err(|KeyError| {
                 MachineError::Contradiction("a token's place in time is malformed".into())
             })?;
             self.delete(&RowKey::TokenTime { time_ms, token });
             self.delete(&RowKey::Token(token));
+            last_ms = time_ms;
+        }
+        if last_ms > from_ms {
+            self.write(&begin, &last_ms);
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
-//! One member on the machine's own file system and sled.
+//! One member on the machine's own file system, with the engines that are kept there.
 
 use crate::fs::RealFs;
-use crate::meta::engine::{SledHome, SledSettings};
+use crate::meta::engine::{DiskHome, EngineKind, EngineSettings};
 use crate::meta::testing::log_identity;
 use crate::meta::transport::{Pieces, Transport};
 use crate::meta::*;
@@ -33,17 +33,16 @@ impl Transport for Alone {
     }
 }
 
-fn member(dir: &Path) -> MetaHandle {
+fn member(dir: &Path, kind: EngineKind) -> MetaHandle {
+    let engine = EngineSettings {
+        kind,
+        cache_bytes: 8 << 20,
+    };
     let parts = MetaParts {
         fs: Arc::new(RealFs),
         dir: dir.to_owned(),
         identity: log_identity(1),
-        home: Arc::new(SledHome::new(
-            dir.join("state"),
-            SledSettings {
-                cache_bytes: 8 << 20,
-            },
-        )),
+        home: Arc::new(DiskHome::new(dir.join("state"), engine)),
         transport: Arc::new(Alone),
         addresses: BTreeMap::new(),
         clock: Arc::new(|| 1),
@@ -56,12 +55,21 @@ fn member(dir: &Path) -> MetaHandle {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn files_and_sled_survive_restarts() {
+async fn a_member_on_fjall_survives_restarts() {
+    restarts(EngineKind::Fjall).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_on_sled_survives_restarts() {
+    restarts(EngineKind::Sled).await;
+}
+
+async fn restarts(kind: EngineKind) {
     let dir = tempfile::tempdir().expect("temporary directory");
     std::fs::create_dir(dir.path().join("state")).expect("create");
     MetaStore::init(Arc::new(RealFs), dir.path(), log_identity(1), &[NodeId(1)]).expect("init");
     for round in 0..4_usize {
-        let member = member(dir.path());
+        let member = member(dir.path(), kind);
         let leads = |role: &Role| role.leads;
         member
             .leader_changes()

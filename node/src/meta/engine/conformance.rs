@@ -4,6 +4,7 @@ use super::*;
 use crate::meta::testing::{Rng, seeds};
 use megalith_model::table::{MemRows, Overlay};
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -153,15 +154,24 @@ fn memory_conforms() {
     conforms(&MemHome::default());
 }
 
+fn on_disk_conforms(kind: EngineKind) {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    conforms(&disk_home(dir.path(), kind));
+}
+
+fn disk_home(dir: &Path, kind: EngineKind) -> DiskHome {
+    let cache_bytes = 8 << 20;
+    DiskHome::new(dir, EngineSettings { kind, cache_bytes })
+}
+
+#[test]
+fn fjall_conforms() {
+    on_disk_conforms(EngineKind::Fjall);
+}
+
 #[test]
 fn sled_conforms() {
-    let dir = tempfile::tempdir().expect("temporary directory");
-    conforms(&SledHome::new(
-        dir.path(),
-        SledSettings {
-            cache_bytes: 8 << 20,
-        },
-    ));
+    on_disk_conforms(EngineKind::Sled);
 }
 
 #[test]
@@ -186,12 +196,7 @@ fn memory_forgets_what_was_not_checkpointed() {
 #[test]
 fn sled_with_a_damaged_file_is_an_error_or_whole() {
     let dir = tempfile::tempdir().expect("temporary directory");
-    let home = SledHome::new(
-        dir.path(),
-        SledSettings {
-            cache_bytes: 8 << 20,
-        },
-    );
+    let home = disk_home(dir.path(), EngineKind::Sled);
     std::fs::create_dir(dir.path().join("engine-junk")).expect("create");
     std::fs::write(
         dir.path().join("engine-junk").join("conf"),
@@ -204,4 +209,114 @@ fn sled_with_a_damaged_file_is_an_error_or_whole() {
         home.open("engine-junk").expect("open").applied(),
         Mark::default()
     );
+}
+
+#[test]
+fn an_engine_stays_with_the_database_that_made_it() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let (fjall, sled) = (
+        disk_home(dir.path(), EngineKind::Fjall),
+        disk_home(dir.path(), EngineKind::Sled),
+    );
+    for (first, second, name) in [(&fjall, &sled, "engine-a"), (&sled, &fjall, "engine-b")] {
+        let engine = first.open(name).expect("open");
+        engine
+            .write(&batch(&[(vec![1], Some(vec![2]))]), mark(9))
+            .expect("write");
+        engine.checkpoint().expect("checkpoint");
+        drop(engine);
+        let engine = second.open(name).expect("open with other settings");
+        assert_eq!(
+            (engine.applied(), engine.get(&[1]).expect("get")),
+            (mark(9), Some(vec![2])),
+            "{name}"
+        );
+    }
+    std::fs::create_dir(dir.path().join("engine-c")).expect("create");
+    std::fs::write(dir.path().join("engine-c").join("rows"), b"of whom?").expect("write");
+    assert!(fjall.open("engine-c").is_err_and(|error| error.damaged));
+}
+
+/// A byte anywhere in the files of a closed engine: it doesn't open, or a read fails, or the rows
+/// are those that belong to its mark. Never wrong rows.
+#[test]
+fn fjall_with_a_flipped_byte_never_gives_wrong_rows() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let home = disk_home(dir.path(), EngineKind::Fjall);
+    let engine = home.open("engine-0").expect("open");
+    let mut rng = Rng::new(5);
+    let mut models = vec![Model::new()];
+    for index in 1..=60 {
+        let value = vec![index as u8; 200 + rng.below(3_000) as usize];
+        let key = random_key(&mut rng);
+        engine
+            .write(&batch(&[(key.clone(), Some(value.clone()))]), mark(index))
+            .expect("write");
+        let mut model = models.last().expect("the first").clone();
+        model.insert(key, value);
+        models.push(model);
+    }
+    engine.checkpoint().expect("checkpoint");
+    drop(engine);
+    let (mut seen, mut harmless) = (0, 0);
+    for turn in 0..60 {
+        let name = format!("engine-{}", turn + 1);
+        let copy = dir.path().join(&name);
+        copy_below(&dir.path().join("engine-0"), &copy);
+        let mut files = files_below(&copy);
+        files.retain(|path| std::fs::metadata(path).is_ok_and(|file| file.len() > 0));
+        let path = &files[turn % files.len()];
+        let mut bytes = std::fs::read(path).expect("read");
+        let written = bytes.iter().rposition(|&byte| byte != 0).unwrap_or(0) + 1;
+        let at = rng.below(written as u64) as usize;
+        bytes[at] ^= 1 << rng.below(8);
+        std::fs::write(path, &bytes).expect("write");
+        match read_all(&home, &name) {
+            Some((applied, rows)) => {
+                assert!(
+                    rows == models[applied.index as usize],
+                    "{}, byte {at}, {applied:?}",
+                    path.display()
+                );
+                match applied == mark(60) {
+                    true => harmless += 1,
+                    false => seen += 1,
+                }
+            }
+            None => seen += 1,
+        }
+        home.wipe(&name).expect("wipe");
+    }
+    assert!(seen > 10, "{seen} seen, {harmless} harmless");
+}
+
+/// All that an engine gives; None where it says that something is wrong.
+fn read_all(home: &DiskHome, name: &str) -> Option<(Mark, Model)> {
+    let engine = home.open(name).ok()?;
+    let mut rows = Model::new();
+    let read = engine.scan(FIRST_KEY, END_KEY, &mut |key, value| {
+        rows.insert(key.to_vec(), value.to_vec());
+        true
+    });
+    read.ok().map(|()| (engine.applied(), rows))
+}
+
+fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).expect("list").flatten() {
+        match entry.path() {
+            path if path.is_dir() => found.extend(files_below(&path)),
+            path => found.push(path),
+        }
+    }
+    found.sort();
+    found
+}
+
+fn copy_below(source: &Path, target: &Path) {
+    for file in files_below(source) {
+        let copy = target.join(file.strip_prefix(source).expect("below"));
+        std::fs::create_dir_all(copy.parent().expect("a directory")).expect("create");
+        std::fs::copy(&file, &copy).expect("copy");
+    }
 }

@@ -1,13 +1,17 @@
 //! The tables of one metadata member: ordered rows, written together with how far the log is
 //! applied.
 //!
-//! Owns the choice of the embedded store; only `sled_engine` names sled. An engine is a cache: it
+//! Owns the choice of the embedded store: only `fjall_engine` and `sled_engine` name theirs
+//! (`node/docs/decisions/metadata-engine.md` says why fjall is the default). An engine is a cache: it
 //! may lose its newest writes at a crash, as long as rows and `applied` go together, and it can be
 //! made again from the log or from a peer. Must never: decide what a row means; show a batch in
 //! part to a reader that opens it after a crash.
 //!
 //! `home` keeps the engines of a member by name and says which one to open.
 
+mod disk;
+mod files;
+mod fjall_engine;
 mod home;
 mod memory;
 mod sled_engine;
@@ -17,9 +21,9 @@ mod conformance;
 #[cfg(test)]
 mod home_tests;
 
+pub use disk::{DiskHome, EngineKind, EngineSettings};
 pub use home::{Choice, HomeError, choose, engine_name, partial_name, staged_name};
 pub use memory::MemHome;
-pub use sled_engine::{SledHome, SledSettings};
 
 use crate::meta::log::Mark;
 use megalith_model::table::{Batch, Rows};

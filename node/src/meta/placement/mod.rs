@@ -54,7 +54,7 @@ enum Request {
     },
     Heard(oneshot::Sender<Vec<Heard>>),
     Proposed {
-        command: Command,
+        command: Box<Command>,
         answer: Option<Answer>,
     },
 }
@@ -231,7 +231,10 @@ impl<G: PlacementGroup> Worker<G> {
                     let _ = answer.send(heard);
                 }
             }
-            Request::Proposed { command, answer } => self.step(Event::Proposed { command, answer }),
+            Request::Proposed { command, answer } => self.step(Event::Proposed {
+                command: *command,
+                answer,
+            }),
         }
     }
 
@@ -299,6 +302,7 @@ impl<G: PlacementGroup> Worker<G> {
                 tracing::warn!(%refusal, ?command, "placement command refused");
             }
             // Gone only when the worker is.
+            let command = Box::new(command);
             let _ = mailbox.send(Request::Proposed { command, answer }).await;
         });
     }

@@ -2,8 +2,10 @@
 
 use super::{MetaHandle, QueryError};
 use crate::meta::apply::ProposeError;
+use crate::meta::transport::Pieces;
 use crate::server::peer_of;
 use bytes::Bytes;
+use futures::StreamExt;
 use megalith_identity::{PeerIdentity, Role};
 use megalith_model::codec;
 use megalith_model::command::{Command, Envelope, Proposer};
@@ -12,6 +14,7 @@ use megalith_model::keys;
 use megalith_model::query::Query;
 use megalith_proto::v1;
 use megalith_proto::v1::metadata_server::Metadata;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 /// Serves `Metadata` on one member.
@@ -98,6 +101,23 @@ impl Metadata for MetadataService {
             Err(error @ ProposeError::Unknown) => Err(Status::unknown(error.to_string())),
             Err(error @ ProposeError::Stopped) => Err(Status::unavailable(error.to_string())),
         }
+    }
+
+    type BackupStream = Pieces;
+
+    async fn backup(
+        &self,
+        request: Request<v1::SnapshotRequest>,
+    ) -> Result<Response<Pieces>, Status> {
+        let request = request.into_inner();
+        if request.group != self.handle.inner.identity.group.0 {
+            return Err(Status::invalid_argument("another group's rows"));
+        }
+        let pieces = match self.handle.export(request).await {
+            Ok(pieces) => pieces?,
+            Err(error) => return Err(Status::unavailable(error.to_string())),
+        };
+        Ok(Response::new(ReceiverStream::new(pieces).boxed()))
     }
 
     async fn query(

@@ -14,7 +14,8 @@ use std::time::Duration;
 use tokio::task::spawn_blocking;
 use tonic::{Code, Status};
 
-/// How often a broken stream is taken up again before the fetch as a whole fails.
+/// How often a broken stream is taken up again without a piece between, before the fetch as a
+/// whole fails.
 const RESUMES_MAX: u32 = 5;
 /// A stream that brings nothing for so long is broken.
 const PIECE_DEADLINE: Duration = Duration::from_secs(10);
@@ -69,6 +70,8 @@ struct Fetch {
     engine: Option<Arc<dyn MetaEngine>>,
     session: u64,
     after: Vec<u8>,
+    /// Taken since the last break.
+    pieces: u64,
 }
 
 /// Fetches all rows of `peer`, at entry `index_min` or later, and stages them.
@@ -96,12 +99,16 @@ pub async fn fetch(
         engine,
         session,
         after,
+        pieces: 0,
     };
     let mut resumes = 0;
     let (mark, conf) = loop {
         match fetch.stream().await {
             Ok(done) => break done,
-            Err(FetchError::Peer { peer, source }) if resumes < RESUMES_MAX => {
+            Err(FetchError::Peer { peer, source }) if resumes < RESUMES_MAX || fetch.pieces > 0 => {
+                if std::mem::take(&mut fetch.pieces) > 0 {
+                    resumes = 0;
+                }
                 tracing::warn!(%peer, status = %source, "the snapshot stream broke");
                 resumes += 1;
                 if matches!(source.code(), Code::NotFound | Code::Aborted) {
@@ -153,7 +160,11 @@ impl Fetch {
             what,
         };
         if checksum(&piece.rows) != piece.crc {
-            return Err(malformed("a piece with a wrong checksum"));
+            // Sent again from the last good piece on.
+            return Err(FetchError::Peer {
+                peer: self.peer,
+                source: Box::new(Status::unavailable("a piece came with a wrong checksum")),
+            });
         }
         let engine_key = |row: &v1::SnapshotRow| matches!(row.key.first(), Some(1..=254));
         if !piece.rows.iter().all(engine_key) {
@@ -174,6 +185,7 @@ impl Fetch {
         {
             self.after = last.key.to_vec();
         }
+        self.pieces += 1;
         let engine = self.engine.clone().ok_or(FetchError::Stopped)?;
         blocking(move || engine.write(&batch(piece.rows), Mark::default())).await?;
         match done {

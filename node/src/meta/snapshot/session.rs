@@ -19,6 +19,8 @@ pub struct Session {
 }
 
 struct State {
+    /// Of the stream that may take pieces; one that was cut off may still be at work.
+    turn: u64,
     /// Rows up to this key are sent. Empty before the first.
     cursor: Vec<u8>,
     scanned: bool,
@@ -33,6 +35,7 @@ struct State {
 impl Session {
     pub(super) fn new(number: u64, piece_bytes: usize) -> Self {
         let state = State {
+            turn: 0,
             cursor: Vec::new(),
             scanned: false,
             changed: BTreeSet::new(),
@@ -73,9 +76,12 @@ impl Session {
         self.state().fail();
     }
 
-    /// Goes back to the last row that the peer has.
-    pub(super) fn resume(&self, after: &[u8]) {
+    /// Goes back to the last row that the peer has. Returns the new stream's turn: from here on,
+    /// an earlier stream gets nothing, or what it took would be missing in this one.
+    pub(super) fn resume(&self, after: &[u8]) -> u64 {
         let mut state = self.state();
+        state.turn += 1;
+        let turn = state.turn;
         let State {
             changed, resent, ..
         } = &mut *state;
@@ -84,16 +90,18 @@ impl Session {
             state.cursor = after.to_vec();
             state.scanned = false;
         }
+        turn
     }
 
-    /// Makes the next piece; `engine` doesn't change meanwhile. None where the session has failed.
-    /// The last piece lacks only its place in the log.
+    /// Makes the next piece; `engine` doesn't change meanwhile. None where the session has failed
+    /// or gone on with another stream. The last piece lacks only its place in the log.
     pub(super) fn next_piece(
         &self,
+        turn: u64,
         engine: &dyn MetaEngine,
     ) -> Result<Option<v1::SnapshotPiece>, RowsError> {
         let mut state = self.state();
-        if state.failed {
+        if state.failed || state.turn != turn {
             return Ok(None);
         }
         let rows = if state.scanned {

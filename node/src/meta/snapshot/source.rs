@@ -1,6 +1,6 @@
 //! The sending side: sessions, one for each peer, and their streams.
 
-use super::{PIECE_BYTES, Session};
+use super::{PIECE_BYTES, Session, checksum};
 use crate::meta::log::Mark;
 use crate::meta::raft::ticket;
 use crate::meta::tables::Tables;
@@ -13,6 +13,8 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tonic::Status;
 
+/// Bytes of rows read at once: writes are held up for so long, a few milliseconds.
+const READ_BYTES: usize = 32 << 10;
 /// Pieces made ahead of the peer.
 const PIECES_AHEAD: usize = 2;
 
@@ -89,10 +91,10 @@ impl Source {
         if applied.is_none_or(|applied| applied.index < request.index || applied.index == 0) {
             return Err(Status::unavailable("this member has not applied as much"));
         }
-        let session = shared.session(peer, request)?;
+        let (session, turn) = shared.session(peer, request)?;
         let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
         tokio::spawn(async move {
-            if let Err(status) = shared.send(peer, session, &sender).await {
+            if let Err(status) = shared.send(peer, (session, turn), &sender).await {
                 // The peer is gone: it will ask again.
                 let _ = sender.send(Err(status)).await;
             }
@@ -106,7 +108,11 @@ impl Shared {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn session(&self, peer: u32, request: &v1::SnapshotRequest) -> Result<Arc<Session>, Status> {
+    fn session(
+        &self,
+        peer: u32,
+        request: &v1::SnapshotRequest,
+    ) -> Result<(Arc<Session>, u64), Status> {
         let mut sessions = self.sessions();
         sessions.retain(|_, held| held.used.elapsed() < self.settings.idle_max);
         if request.session != 0 {
@@ -115,11 +121,14 @@ impl Shared {
                 .filter(|held| held.session.number == request.session)
                 .ok_or_else(|| Status::not_found("the snapshot stream is forgotten"))?;
             held.used = Instant::now();
-            held.session.resume(&request.after);
-            return Ok(held.session.clone());
+            let turn = held.session.resume(&request.after);
+            return Ok((held.session.clone(), turn));
         }
         let number = self.last_number.fetch_add(1, Ordering::Relaxed) + 1;
-        let session = Arc::new(Session::new(number, self.settings.piece_bytes));
+        let session = Arc::new(Session::new(
+            number,
+            READ_BYTES.min(self.settings.piece_bytes),
+        ));
         self.tables.watch(&session);
         sessions.insert(
             peer,
@@ -129,26 +138,22 @@ impl Shared {
             },
         );
         tracing::info!(peer, session = number, "sending a snapshot of the metadata");
-        Ok(session)
+        Ok((session, 0))
     }
 
     async fn send(
         self: &Arc<Self>,
         peer: u32,
-        session: Arc<Session>,
+        (session, turn): (Arc<Session>, u64),
         sender: &mpsc::Sender<Result<v1::SnapshotPiece, Status>>,
     ) -> Result<(), Status> {
         loop {
             let (shared, reader) = (self.clone(), session.clone());
-            let piece = spawn_blocking(move || shared.piece(&reader))
+            let piece = spawn_blocking(move || shared.piece(&reader, turn))
                 .await
                 .map_err(|error| Status::internal(format!("make a piece: {error}")))??;
             let last = piece.last;
-            let bytes: usize = piece
-                .rows
-                .iter()
-                .map(|row| row.key.len() + row.value.len())
-                .sum();
+            let bytes: usize = piece.rows.iter().map(row_bytes).sum();
             let pause = pause_after(bytes, self.settings.bytes_per_second);
             if sender.send(Ok(piece)).await.is_err() {
                 return Ok(());
@@ -165,16 +170,28 @@ impl Shared {
         }
     }
 
-    fn piece(&self, session: &Session) -> Result<v1::SnapshotPiece, Status> {
-        let made = self.tables.read(|engine| {
-            let piece = session.next_piece(engine);
-            piece.map(|piece| piece.map(|piece| self.placed(piece, engine.applied())))
-        });
-        match made {
-            Some(Ok(Some(piece))) => Ok(piece),
-            Some(Ok(None)) | None => Err(Status::aborted("the snapshot can't be made whole")),
-            Some(Err(error)) => Err(Status::internal(format!("{error}"))),
+    /// Makes a piece in many short reads: writes wait for one of them at most.
+    fn piece(&self, session: &Session, turn: u64) -> Result<v1::SnapshotPiece, Status> {
+        let (mut piece, mut bytes) = (v1::SnapshotPiece::default(), 0);
+        while bytes < self.settings.piece_bytes && !piece.last {
+            let made = self.tables.read(|engine| {
+                let part = session.next_piece(turn, engine);
+                part.map(|part| part.map(|part| self.placed(part, engine.applied())))
+            });
+            let part = match made {
+                Some(Ok(Some(part))) => part,
+                Some(Ok(None)) | None => {
+                    return Err(Status::aborted("the snapshot can't be made whole"));
+                }
+                Some(Err(error)) => return Err(Status::internal(format!("{error}"))),
+            };
+            let mut rows = std::mem::take(&mut piece.rows);
+            bytes += part.rows.iter().map(row_bytes).sum::<usize>();
+            rows.extend(part.rows);
+            piece = v1::SnapshotPiece { rows, ..part };
         }
+        piece.crc = checksum(&piece.rows);
+        Ok(piece)
     }
 
     /// Says in the last piece what all rows stand for.
@@ -186,6 +203,10 @@ impl Shared {
         }
         piece
     }
+}
+
+fn row_bytes(row: &v1::SnapshotRow) -> usize {
+    row.key.len() + row.value.len()
 }
 
 fn pause_after(bytes: usize, bytes_per_second: u64) -> Duration {

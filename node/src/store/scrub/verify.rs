@@ -252,7 +252,7 @@ impl Walker<'_> {
             Kind::Head | Kind::Tombstone | Kind::Fence | Kind::Mark => {
                 let len = header.record_len() as usize;
                 let bytes = self.window.get(offset, len, STEP);
-                if !bytes.is_some_and(|bytes| check_record(bytes, &header, place).is_some()) {
+                if bytes.is_none_or(|bytes| check_record(bytes, &header, place).is_none()) {
                     self.region(block);
                 }
             }

@@ -1,12 +1,14 @@
 //! One test for each rule that a random sequence might not make plain.
 
 use super::{World, bucket, coded_len, disk_id, node, put, put_command, version};
-use crate::command::{Blobs, Command, Condition, NewBlob, Outcome, Refusal};
+use crate::command::{Blobs, Command, Condition, Envelope, NewBlob, Outcome, Refusal};
 use crate::ids::{AccountId, BlobId, BucketId, Epoch, LeaseId, NodeId, Token, UploadId, VolumeId};
-use crate::keys::{Meta, RowKey};
+use crate::keys::{self, Meta, RowKey, Table};
+use crate::machine::apply;
 use crate::rows::{
     BlobRow, Counters, DeleteRow, DiskRow, OwedRow, ShardPlace, Totals, VersionRow, VolumeCounts,
 };
+use crate::table::{MemRows, Overlay, Rows, RowsError};
 use crate::topology::Domain;
 
 /// Makes a good blob a bad one.
@@ -483,6 +485,73 @@ fn a_token_answers_again_until_its_time_is_over() {
     world.audited();
     let (anew, _) = world.apply(token, create("bob"));
     assert_eq!(anew, Err(Refusal::NameTaken));
+}
+
+/// Counts the rows that a scan passes.
+struct Counting<'a>(&'a MemRows, std::cell::Cell<usize>);
+
+impl Rows for Counting<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, RowsError> {
+        self.0.get(key)
+    }
+
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), RowsError> {
+        self.0.scan(from, to, &mut |key, value| {
+            self.1.set(self.1.get() + 1);
+            visit(key, value)
+        })
+    }
+}
+
+#[test]
+fn old_tokens_are_forgotten_without_a_look_at_those_forgotten_before() {
+    let mut world = World::ready();
+    for number in 0..400_u32 {
+        world.time_ms += 10;
+        let token = Token([number as u8; 16].map(|byte| byte ^ (number >> 8) as u8));
+        let name = format!("account-{number}");
+        world
+            .apply(Some(token), Command::CreateAccount { name })
+            .0
+            .expect("made");
+    }
+    world.time_ms += super::super::tokens::TOKEN_KEPT_MS + 1;
+    // All in one batch, as the apply thread does it.
+    let counting = Counting(&world.rows, Default::default());
+    let mut overlay = Overlay::new(&counting);
+    for _ in 0..60 {
+        let envelope = Envelope {
+            time_ms: world.time_ms,
+            token: None,
+            command: Command::Nothing,
+        };
+        apply(&mut overlay, &envelope)
+            .expect("applied")
+            .expect("done");
+    }
+    assert!(
+        counting.1.get() < 60 * 20,
+        "{} rows passed",
+        counting.1.get()
+    );
+    let batch = overlay.into_batch();
+    world.rows.write(batch);
+    let all = keys::table(Table::TokenTimes);
+    let mut left = 0;
+    world
+        .rows
+        .scan(&all.from, &all.to, &mut |_, _| {
+            left += 1;
+            true
+        })
+        .expect("rows in memory");
+    assert_eq!(left, 0);
+    world.audited();
 }
 
 #[test]

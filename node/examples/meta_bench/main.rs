@@ -1,0 +1,314 @@
+//! Loads one metadata member with many objects and measures it: the real log, the real state
+//! machine, the engine under test. `node/docs/decisions/metadata-engine.md` says what came out.
+//!
+//! ```text
+//! cargo run --release -p megalith-node --example meta_bench -- load fjall 1000000 /tmp/bench
+//! cargo run --release -p megalith-node --example meta_bench -- use  fjall 1000000 /tmp/bench
+//! ```
+//!
+//! `load` makes the directory, writes the objects (a thousand proposals on their way at any time),
+//! and kills itself with SIGKILL; `use` opens what is left and measures reads, listings, and writes
+//! while a snapshot streams.
+
+mod objects;
+mod timings;
+
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, stream};
+use megalith_model::ids::{ClusterId, GroupId, NodeId};
+use megalith_model::query::{ListQuery, Query, Reply};
+use megalith_node::fs::RealFs;
+use megalith_node::meta::engine::{DiskHome, EngineKind, EngineSettings};
+use megalith_node::meta::log::LogIdentity;
+use megalith_node::meta::transport::{Pieces, Transport};
+use megalith_node::meta::{MetaHandle, MetaParts, MetaSettings, MetaStore, SourceSettings, start};
+use megalith_proto::v1;
+use objects::Objects;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use timings::{Timings, apply_times, resident_bytes, resident_bytes_max};
+use tonic::Status;
+
+const IN_FLIGHT: usize = 1_000;
+const CACHE_BYTES: u64 = 256 << 20;
+/// A peak of ten times the daily mean of five million objects.
+const PEAK_PER_SECOND: u32 = 580;
+
+type Failed = Box<dyn std::error::Error + Send + Sync>;
+
+/// The way to nobody.
+struct Alone;
+
+impl Transport for Alone {
+    fn send(&self, _message: v1::RaftMessage) -> bool {
+        false
+    }
+
+    fn snapshot(
+        &self,
+        _peer: NodeId,
+        _request: v1::SnapshotRequest,
+    ) -> BoxFuture<'static, Result<Pieces, Status>> {
+        async { Err(Status::unavailable("there is nobody")) }.boxed()
+    }
+}
+
+struct Arguments {
+    phase: String,
+    kind: EngineKind,
+    objects: u64,
+    dir: PathBuf,
+}
+
+impl Arguments {
+    fn parse() -> Option<Self> {
+        let mut words = std::env::args().skip(1);
+        let phase = words.next()?;
+        let kind = match words.next()?.as_str() {
+            "fjall" => EngineKind::Fjall,
+            "sled" => EngineKind::Sled,
+            _unknown => return None,
+        };
+        let objects = words.next()?.parse().ok()?;
+        let dir = words.next()?.into();
+        Some(Self {
+            phase,
+            kind,
+            objects,
+            dir,
+        })
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Failed> {
+    let Some(arguments) = Arguments::parse() else {
+        return Err("usage: meta_bench load|use fjall|sled OBJECTS DIRECTORY".into());
+    };
+    timings::install();
+    match arguments.phase.as_str() {
+        "load" => load(&arguments).await,
+        "use" => measure(&arguments).await,
+        _unknown => Err("the phases are load and use".into()),
+    }
+}
+
+fn identity() -> LogIdentity {
+    LogIdentity {
+        cluster: ClusterId([7; 16]),
+        member: NodeId(1),
+        group: GroupId(0),
+    }
+}
+
+fn open(arguments: &Arguments) -> Result<MetaHandle, Failed> {
+    let engine = EngineSettings {
+        kind: arguments.kind,
+        cache_bytes: CACHE_BYTES,
+    };
+    let parts = MetaParts {
+        fs: Arc::new(RealFs),
+        dir: arguments.dir.clone(),
+        identity: identity(),
+        home: Arc::new(DiskHome::new(arguments.dir.join("state"), engine)),
+        transport: Arc::new(Alone),
+        addresses: BTreeMap::new(),
+        clock: Arc::new(|| 1),
+        runtime: tokio::runtime::Handle::current(),
+        on_failure: Arc::new(|failure| {
+            eprintln!("{failure:?}");
+            std::process::exit(1);
+        }),
+    };
+    let settings = MetaSettings {
+        source: SourceSettings::default(),
+        ..MetaSettings::default()
+    };
+    Ok(start(parts, &settings)?)
+}
+
+async fn load(arguments: &Arguments) -> Result<(), Failed> {
+    std::fs::create_dir_all(arguments.dir.join("state"))?;
+    MetaStore::init(Arc::new(RealFs), &arguments.dir, identity(), &[NodeId(1)])?;
+    let handle = open(arguments)?;
+    handle.leader_changes().wait_for(|role| role.leads).await?;
+    let objects = Objects::prepare(&handle, arguments.objects).await?;
+    let (begun, tenth) = (Instant::now(), (arguments.objects / 10).max(1));
+    let mut puts = stream::iter(0..arguments.objects)
+        .map(|number| objects.put(&handle, number))
+        .buffered(IN_FLIGHT);
+    let (mut done, mut last) = (0_u64, Instant::now());
+    while let Some(result) = puts.next().await {
+        result?;
+        done += 1;
+        if done.is_multiple_of(tenth) {
+            let rate = tenth as f64 / last.elapsed().as_secs_f64();
+            last = Instant::now();
+            println!(
+                "{done:>9} objects, {rate:>7.0}/s, resident {} MiB, disk {} MiB",
+                resident_bytes() >> 20,
+                disk_bytes(&arguments.dir.join("state")) >> 20
+            );
+        }
+    }
+    println!(
+        "loaded {done} in {:.1} s; resident max {} MiB; state {} MiB, log {} MiB; apply {}",
+        begun.elapsed().as_secs_f64(),
+        resident_bytes_max() >> 20,
+        disk_bytes(&arguments.dir.join("state")) >> 20,
+        disk_bytes(&arguments.dir.join("log")) >> 20,
+        apply_times(),
+    );
+    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)?;
+    Ok(())
+}
+
+async fn measure(arguments: &Arguments) -> Result<(), Failed> {
+    let begun = Instant::now();
+    let handle = open(arguments)?;
+    let opened = begun.elapsed();
+    handle.leader_changes().wait_for(|role| role.leads).await?;
+    let objects = Objects::found();
+    // Until the end of the log is applied again.
+    while let Err(error) = objects.get(&handle, 0).await {
+        if begun.elapsed() > Duration::from_secs(300) {
+            return Err(error);
+        }
+    }
+    println!(
+        "opened in {:.2} s, first answer after {:.2} s; resident {} MiB; state {} MiB",
+        opened.as_secs_f64(),
+        begun.elapsed().as_secs_f64(),
+        resident_bytes() >> 20,
+        disk_bytes(&arguments.dir.join("state")) >> 20
+    );
+    gets(&handle, &objects, arguments.objects).await?;
+    lists(&handle, &objects).await?;
+    let alone = writes(&handle, &objects, arguments.objects, None).await?;
+    println!(
+        "writes at {PEAK_PER_SECOND}/s alone: answer {alone}; apply {}",
+        apply_times()
+    );
+    let next = arguments.objects + u64::from(PEAK_PER_SECOND) * 60;
+    let snapshot = tokio::spawn(snapshot(handle.clone()));
+    let beside = writes(&handle, &objects, next, Some(&snapshot)).await?;
+    let (bytes, rows, took) = snapshot.await??;
+    println!(
+        "snapshot: {rows} rows, {} MiB in {:.1} s ({:.0} MiB/s)",
+        bytes >> 20,
+        took.as_secs_f64(),
+        (bytes >> 20) as f64 / took.as_secs_f64()
+    );
+    println!(
+        "writes at {PEAK_PER_SECOND}/s beside it: answer {beside}; apply {}",
+        apply_times()
+    );
+    println!(
+        "resident {} MiB, max {} MiB",
+        resident_bytes() >> 20,
+        resident_bytes_max() >> 20
+    );
+    handle.stop().await;
+    Ok(())
+}
+
+async fn gets(handle: &MetaHandle, objects: &Objects, count: u64) -> Result<(), Failed> {
+    let mut timings = Timings::default();
+    for turn in 0..2_000_u64 {
+        let begun = Instant::now();
+        objects.get(handle, objects::mixed(turn) % count).await?;
+        timings.add(begun.elapsed());
+    }
+    println!("get: {timings}");
+    Ok(())
+}
+
+async fn lists(handle: &MetaHandle, objects: &Objects) -> Result<(), Failed> {
+    let mut timings = Timings::default();
+    for turn in 0..200_u64 {
+        let query = Query::List(ListQuery {
+            bucket: objects.bucket(),
+            prefix: Vec::new(),
+            delimiter: Vec::new(),
+            after: objects::key(objects::mixed(turn)),
+            max: 1_000,
+        });
+        let begun = Instant::now();
+        let Reply::Listing(page) = handle.query(query).await? else {
+            return Err("another reply".into());
+        };
+        timings.add(begun.elapsed());
+        if page.entries.is_empty() {
+            return Err("an empty page".into());
+        }
+    }
+    println!("list of 1,000: {timings}");
+    Ok(())
+}
+
+/// Writes at the peak's rate for half a minute, or while `beside` runs; returns the times from
+/// proposal to answer.
+async fn writes(
+    handle: &MetaHandle,
+    objects: &Objects,
+    first: u64,
+    beside: Option<&tokio::task::JoinHandle<Result<(u64, u64, Duration), Failed>>>,
+) -> Result<Timings, Failed> {
+    apply_times();
+    let mut tick = tokio::time::interval(Duration::from_secs(1) / PEAK_PER_SECOND);
+    let mut running = tokio::task::JoinSet::new();
+    let mut timings = Timings::default();
+    let begun = Instant::now();
+    for number in first.. {
+        tick.tick().await;
+        let (handle, objects) = (handle.clone(), objects.clone());
+        running.spawn(async move {
+            let begun = Instant::now();
+            objects.put(&handle, number).await.map(|()| begun.elapsed())
+        });
+        while let Some(done) = running.try_join_next() {
+            timings.add(done??);
+        }
+        let over = beside.map_or(begun.elapsed() > Duration::from_secs(30), |task| {
+            task.is_finished()
+        });
+        if over {
+            break;
+        }
+    }
+    while let Some(done) = running.join_next().await {
+        timings.add(done??);
+    }
+    Ok(timings)
+}
+
+async fn snapshot(handle: MetaHandle) -> Result<(u64, u64, Duration), Failed> {
+    let begun = Instant::now();
+    let mut pieces = handle.export(v1::SnapshotRequest::default()).await??;
+    let (mut bytes, mut rows) = (0, 0);
+    while let Some(piece) = pieces.recv().await {
+        let piece = piece?;
+        rows += piece.rows.len() as u64;
+        bytes += piece
+            .rows
+            .iter()
+            .map(|row| (row.key.len() + row.value.len()) as u64)
+            .sum::<u64>();
+    }
+    Ok((bytes, rows, begun.elapsed()))
+}
+
+fn disk_bytes(dir: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return 0;
+    };
+    let of = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(found) if found.is_dir() => disk_bytes(&entry.path()),
+        Ok(found) => found.blocks() * 512,
+        Err(_gone) => 0,
+    };
+    entries.flatten().map(of).sum()
+}

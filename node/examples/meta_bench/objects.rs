@@ -1,0 +1,187 @@
+//! The objects of the measurement: a megabyte each, coded 4+2, names in no order, rows as long as
+//! a gateway makes them.
+
+use super::Failed;
+use megalith_model::command::{
+    Blobs, Command, Condition, Envelope, NewBlob, NewSegment, Outcome, PutObject,
+};
+use megalith_model::ids::{
+    AccountId, BlobId, BucketId, DiskId, Epoch, GatewayId, LeaseId, NodeId, Token, VersionId,
+    VolumeId,
+};
+use megalith_model::machine::LEASE_COUNT_MAX;
+use megalith_model::profile::Profile;
+use megalith_model::query::{Query, Reply};
+use megalith_model::shape::Shape;
+use megalith_model::topology::{Disk, Domain, Member, Node};
+use megalith_node::meta::MetaHandle;
+
+const OBJECT_LEN: u64 = 1 << 20;
+const WRAPPED_KEY_LEN: usize = 80;
+const MANIFEST_LEN: usize = 280;
+const LISTING_LEN: usize = 100;
+const SEALED_OWNER_LEN: usize = 48;
+const BUCKET: BucketId = BucketId(1);
+const VOLUMES: u32 = 64;
+/// Objects that are written after the load.
+const MARGIN: u64 = 1_000_000;
+/// Objects a second, by the clock of the commands: tokens are forgotten while the load runs.
+const PER_SECOND: u64 = 60;
+
+/// Makes objects by number.
+#[derive(Clone)]
+pub struct Objects {
+    epoch: Epoch,
+}
+
+/// A number without an order (splitmix64).
+pub fn mixed(number: u64) -> u64 {
+    let mut mixed = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    mixed ^ (mixed >> 31)
+}
+
+/// The key of an object.
+pub fn key(number: u64) -> Vec<u8> {
+    let random = mixed(number);
+    let (account, name) = (random >> 42, random & 0x3ff_ffff_ffff);
+    format!("account-{account:07}/files/{name:013}.bin").into_bytes()
+}
+
+fn bytes(number: u64, len: usize) -> Vec<u8> {
+    let words = (0..).flat_map(|word| mixed(number ^ (word << 40)).to_le_bytes());
+    words.take(len).collect()
+}
+
+fn token(number: u64) -> Token {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&mixed(number).to_be_bytes());
+    bytes[8..].copy_from_slice(&number.to_be_bytes());
+    Token(bytes)
+}
+
+async fn done(handle: &MetaHandle, command: Command) -> Result<Outcome, Failed> {
+    let envelope = Envelope {
+        time_ms: 1,
+        token: None,
+        command,
+    };
+    Ok(handle.propose(&envelope).await??)
+}
+
+impl Objects {
+    /// Makes nodes, an account, a bucket, volumes, and leases for `count` objects and some more.
+    pub async fn prepare(handle: &MetaHandle, count: u64) -> Result<Self, Failed> {
+        let disk = |node| DiskId([node as u8; 16]);
+        for node in 1..=6 {
+            let command = Command::RegisterNode(Node {
+                id: NodeId(node),
+                rpc_address: format!("10.0.0.{node}:7001"),
+                data_address: format!("10.0.0.{node}:7002"),
+                zone: String::new(),
+                disks: vec![Disk {
+                    id: disk(node),
+                    capacity: 1 << 44,
+                }],
+            });
+            done(handle, command).await?;
+        }
+        let name = "bench".to_owned();
+        done(handle, Command::CreateAccount { name: name.clone() }).await?;
+        let account = AccountId(1);
+        let bucket = Command::CreateBucket {
+            id: BUCKET,
+            name,
+            account,
+            sealed_owner: bytes(0, SEALED_OWNER_LEN),
+        };
+        done(handle, bucket).await?;
+        let members = (1..=6).map(|node| Member {
+            node: NodeId(node),
+            disk: disk(node),
+        });
+        let mut objects = Self::found();
+        for _ in 0..VOLUMES {
+            let command = Command::CreateVolume {
+                profile: Profile::new(4, 2)?,
+                domain: Domain::Node,
+                members: members.clone().collect(),
+                shrunk: false,
+            };
+            if let Outcome::Volume(volume) = done(handle, command).await? {
+                objects.epoch = volume.epoch;
+            }
+        }
+        for _ in 0..=(count + MARGIN) / LEASE_COUNT_MAX {
+            let command = Command::OpenLease {
+                gateway: GatewayId(1),
+                count: LEASE_COUNT_MAX,
+            };
+            done(handle, command).await?;
+        }
+        Ok(objects)
+    }
+
+    /// The objects of a directory that [`Objects::prepare`] made.
+    pub fn found() -> Self {
+        Self { epoch: Epoch(1) }
+    }
+
+    pub fn bucket(&self) -> BucketId {
+        BUCKET
+    }
+
+    /// Writes one.
+    pub async fn put(&self, handle: &MetaHandle, number: u64) -> Result<(), Failed> {
+        let time_ms = 1_000_000 + number * 1_000 / PER_SECOND;
+        let segment = NewSegment {
+            volume: VolumeId(1 + (number % u64::from(VOLUMES)) as u32),
+            epoch: self.epoch,
+            len: OBJECT_LEN,
+            digests: (0..6)
+                .map(|member| *blake3::hash(&(number * 6 + member).to_le_bytes()).as_bytes())
+                .collect(),
+            owed: 0,
+        };
+        let object = PutObject {
+            bucket: self.bucket(),
+            key: key(number),
+            version: VersionId::new(time_ms, mixed(number).to_be_bytes()),
+            size: OBJECT_LEN,
+            condition: Condition::None,
+            wrapped_key: bytes(number, WRAPPED_KEY_LEN),
+            sealed_manifest: bytes(number ^ 1 << 62, MANIFEST_LEN),
+            sealed_listing: bytes(number ^ 1 << 63, LISTING_LEN),
+            blobs: Blobs::New(NewBlob {
+                blob: BlobId(1 + number),
+                lease: LeaseId(1 + number / LEASE_COUNT_MAX),
+                len: OBJECT_LEN,
+                shape: Shape::Coded,
+                segments: vec![segment],
+                inline: Vec::new(),
+            }),
+        };
+        let envelope = Envelope {
+            time_ms,
+            token: Some(token(number)),
+            command: Command::PutObject(Box::new(object)),
+        };
+        handle.propose(&envelope).await??;
+        Ok(())
+    }
+
+    /// Reads one.
+    pub async fn get(&self, handle: &MetaHandle, number: u64) -> Result<(), Failed> {
+        let query = Query::Object {
+            bucket: self.bucket(),
+            key: key(number),
+            version: None,
+            with_blobs: true,
+        };
+        match handle.query(query).await? {
+            Reply::Object(Some(_)) => Ok(()),
+            _other => Err(format!("object {number} is not there").into()),
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! What must change in rows that come from a backup before a cluster goes on with them.
+//!
+//! The cluster went on after the backup: it gave out numbers and changed volumes that these rows
+//! know nothing of. So every number jumps far ahead, and nothing that was open stays open: no
+//! blob, volume or lease is ever named twice. The same rows always give the same changes, so that
+//! several members may restore one backup each by itself. Knows nothing of files.
+
+use crate::ids::{AccountId, BlobId, Epoch, LeaseId, VolumeId};
+use crate::keys::{self, Meta, RowKey, Table};
+use crate::machine::{MachineError, decode_row, read};
+use crate::rows::DiskRow;
+use crate::table::{Batch, Overlay, Rows};
+use crate::topology::{Volume, VolumeState};
+
+/// More blob ids than a cluster gives out between a backup and its loss.
+const BLOBS: u64 = 1 << 40;
+/// More of anything else.
+const OTHERS: u32 = 1 << 20;
+/// More deletes than are queued for a disk between a backup and its loss.
+const DELETES: u64 = 1 << 40;
+
+/// The changes: all leases are closed, all volumes sealed in epochs of their own, all numbers
+/// beyond those that may have been given out.
+pub fn changes(rows: &dyn Rows) -> Result<Batch, MachineError> {
+    let mut overlay = Overlay::new(rows);
+    jump(&mut overlay, Meta::NextBlob, BlobId(1), |id: BlobId| {
+        Some(BlobId(id.0.checked_add(BLOBS)?))
+    })?;
+    jump(&mut overlay, Meta::NextLease, LeaseId(1), |id: LeaseId| {
+        Some(LeaseId(id.0.checked_add(OTHERS.into())?))
+    })?;
+    jump(
+        &mut overlay,
+        Meta::NextVolume,
+        VolumeId(1),
+        |id: VolumeId| Some(VolumeId(id.0.checked_add(OTHERS)?)),
+    )?;
+    jump(
+        &mut overlay,
+        Meta::NextAccount,
+        AccountId(1),
+        |id: AccountId| Some(AccountId(id.0.checked_add(OTHERS.into())?)),
+    )?;
+    for (key, _) in table(rows, Table::Leases)? {
+        overlay.delete(key);
+    }
+    for (key, value) in table(rows, Table::Volumes)? {
+        let volume: Volume = decode_row(&key, &value)?;
+        let epoch = volume.epoch.0.checked_add(OTHERS).ok_or_else(used_up)?;
+        overlay.delete(RowKey::OpenVolume(volume.id).encode());
+        let volume = Volume {
+            epoch: Epoch(epoch),
+            state: VolumeState::Sealed,
+            ..volume
+        };
+        overlay.put(key, crate::codec::encode(&volume));
+    }
+    for (key, value) in table(rows, Table::Disks)? {
+        let disk: DiskRow = decode_row(&key, &value)?;
+        let last_delete = disk.last_delete.checked_add(DELETES).ok_or_else(used_up)?;
+        let disk = DiskRow {
+            last_delete,
+            ..disk
+        };
+        overlay.put(key, crate::codec::encode(&disk));
+    }
+    Ok(overlay.into_batch())
+}
+
+fn used_up() -> MachineError {
+    MachineError::Contradiction("numbers are used up".into())
+}
+
+fn jump<T: serde::Serialize + serde::de::DeserializeOwned>(
+    rows: &mut Overlay<'_>,
+    item: Meta,
+    first: T,
+    far: impl FnOnce(T) -> Option<T>,
+) -> Result<(), MachineError> {
+    let key = RowKey::Meta(item);
+    let next = read(rows, &key)?.unwrap_or(first);
+    let next = far(next).ok_or_else(used_up)?;
+    rows.put(key.encode(), crate::codec::encode(&next));
+    Ok(())
+}
+
+type Row = (Vec<u8>, Vec<u8>);
+
+/// A table of few rows: volumes, disks, leases.
+fn table(rows: &dyn Rows, table: Table) -> Result<Vec<Row>, MachineError> {
+    let range = keys::table(table);
+    let mut found = Vec::new();
+    rows.scan(&range.from, &range.to, &mut |key, value| {
+        found.push((key.to_vec(), value.to_vec()));
+        true
+    })?;
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::{Blobs, Command, Condition, Outcome, Refusal};
+    use crate::ids::BucketId;
+    use crate::machine::tests::{World, put, put_command};
+
+    #[test]
+    fn restored_rows_agree_and_give_no_number_twice() {
+        let mut world = World::ready();
+        let blob = world.blob(1, 300_000, 1);
+        world.done(put_command(put("kept", 1, Blobs::New(blob))));
+        let lost = world.blob(2, 300_000, 1);
+        let backup = world.rows.clone();
+
+        // What the cluster did after the backup, of which the rows know nothing.
+        world.done(put_command(put("lost", 2, Blobs::New(lost.clone()))));
+        let (lease, volume) = (world.lease(), world.volume(4, 2));
+
+        world.rows = backup;
+        let changes = changes(&world.rows).expect("readable");
+        world.rows.write(changes);
+        world.audited();
+
+        let late = world.try_apply(put_command(put("lost", 2, Blobs::New(lost))));
+        assert!(matches!(late, Err(Refusal::LeaseClosed { .. })), "{late:?}");
+        assert!(world.lease().first.0 >= lease.first.0 + lease.count);
+        let fresh = world.volume(4, 2);
+        assert!(fresh.id > volume.id);
+        let old = world.volume_row(1);
+        assert_eq!(old.state, VolumeState::Sealed);
+        assert!(old.epoch > Epoch(1_000));
+
+        let deleted = world.done(Command::DeleteObject {
+            bucket: BucketId(1),
+            key: b"kept".to_vec(),
+            condition: Condition::None,
+        });
+        assert!(matches!(deleted, Outcome::Object { replaced: Some(_) }));
+        world.audited();
+    }
+}

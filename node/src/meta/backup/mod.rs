@@ -1,0 +1,102 @@
+//! Backups of the metadata: all rows at one point of the log, in a directory.
+//!
+//! Owns the format (`node/docs/metadata-backup.md`). A backup is whole once its card is there, and
+//! is read only after every byte of it was checked. Must never: write into a member's directory
+//! that is in use; restore half of anything.
+
+mod card;
+mod file;
+mod restore;
+mod take;
+#[cfg(test)]
+mod tests;
+
+pub use card::Card;
+pub use restore::{Restored, restore, unfinished};
+pub use take::{BackupSource, take};
+
+use crate::meta::engine::EngineError;
+use crate::meta::log::LogError;
+use megalith_model::machine::MachineError;
+use std::io;
+use std::path::{Path, PathBuf};
+use tonic::Status;
+
+/// A backup that can't be made, read or restored.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// A file or directory.
+    #[error("{action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// There is something already.
+    #[error("{} is not empty: nothing was changed", dir.display())]
+    NotEmpty {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// It isn't what was written.
+    #[error("{} is damaged: {what}", path.display())]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// It was made by another cluster.
+    #[error("{} is a backup of cluster {found}", path.display())]
+    Foreign {
+        /// Its card.
+        path: PathBuf,
+        /// Which cluster.
+        found: String,
+    },
+    /// The members don't send their rows.
+    #[error("stream the metadata")]
+    Stream(#[source] Box<Status>),
+    /// What a member sent isn't what it read.
+    #[error("a member sent {0}")]
+    Malformed(&'static str),
+    /// The new engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The new log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The rows can't be read.
+    #[error("make the rows fit to go on with")]
+    Rows(#[from] MachineError),
+    /// The process ends.
+    #[error("the work was given up")]
+    Stopped,
+}
+
+/// Names what was tried on a path.
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BackupError {
+    let path = path.to_owned();
+    move |source| BackupError::Io {
+        action,
+        path,
+        source,
+    }
+}
+
+/// True for a directory that is missing or holds nothing.
+fn is_free(dir: &Path) -> Result<bool, BackupError> {
+    match std::fs::read_dir(dir) {
+        Ok(mut entries) => Ok(entries.next().is_none()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(io_error("list", dir)(error)),
+    }
+}
+
+fn sync(path: &Path) -> Result<(), BackupError> {
+    let synced = std::fs::File::open(path).and_then(|file| file.sync_all());
+    synced.map_err(io_error("sync", path))
+}

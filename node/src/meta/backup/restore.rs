@@ -1,0 +1,141 @@
+//! A backup becomes the rows and the log of a new member.
+//!
+//! Every member of the new group restores the same backup by itself. The rows are made fit to go
+//! on with (`megalith_model::restored`) the same way everywhere, and stand at the same place of the
+//! log, in a term far behind the backup's: no log that the lost group may have left anywhere can
+//! outvote the new one.
+
+use super::file::{self, RowsReader};
+use super::{BackupError, Card, io_error};
+use crate::fs::FileSystem;
+use crate::meta::engine::{EngineHome, engine_name, partial_name};
+use crate::meta::log::{Append, Conf, HardState, LogIdentity, LogSettings, Mark, MetaLog};
+use megalith_model::ids::NodeId;
+use megalith_model::restored;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// More terms than a group goes through between a backup and its loss.
+const TERMS: u64 = 1 << 32;
+/// There while a member's directory is being made; removed last.
+const UNFINISHED_FILE: &str = "restoring";
+
+/// What was restored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// Where the new log begins.
+    pub mark: Mark,
+    /// Records read.
+    pub records: u64,
+}
+
+/// True for a directory in which a restore was cut off: it is no member's.
+#[must_use]
+pub fn unfinished(dir: &Path) -> bool {
+    dir.join(UNFINISHED_FILE).exists()
+}
+
+/// Restores the backup in `from` as a member that [`crate::meta::MetaStore::init`] has just made
+/// for the group of `voters`. `make` is that init: it is called once the backup is known to be good
+/// and the directory to be free. `log_dir` is where it puts the log.
+pub fn restore(
+    from: &Path,
+    (dir, log_dir): (&Path, PathBuf),
+    identity: LogIdentity,
+    voters: &[NodeId],
+    fs: Arc<dyn FileSystem>,
+    make: impl FnOnce() -> Result<Arc<dyn EngineHome>, BackupError>,
+) -> Result<Restored, BackupError> {
+    let card = verified(from, identity)?;
+    if unfinished(dir) {
+        fs::remove_dir_all(dir).map_err(io_error("clear", dir))?;
+    }
+    if !super::is_free(dir)? {
+        return Err(BackupError::NotEmpty {
+            dir: dir.to_owned(),
+        });
+    }
+    fs::create_dir_all(dir).map_err(io_error("create", dir))?;
+    let unfinished = dir.join(UNFINISHED_FILE);
+    fs::write(&unfinished, "a restore was cut off: begin it again\n")
+        .map_err(io_error("write", &unfinished))?;
+    super::sync(dir)?;
+    let home = make()?;
+    let mark = Mark {
+        index: card.mark.index,
+        term: card.mark.term + TERMS,
+    };
+    rows(from, &card, home.as_ref(), mark)?;
+    log(fs, &log_dir, identity, voters, mark)?;
+    fs::remove_file(&unfinished).map_err(io_error("remove", &unfinished))?;
+    super::sync(dir)?;
+    if let Some(parent) = dir.parent().filter(|parent| parent.is_dir()) {
+        super::sync(parent)?;
+    }
+    Ok(Restored {
+        mark,
+        records: card.records,
+    })
+}
+
+/// Reads every byte of a backup before any of it is used.
+fn verified(from: &Path, identity: LogIdentity) -> Result<Card, BackupError> {
+    let card = Card::read(from, identity.cluster)?;
+    let (len, digest) = file::digest(from)?;
+    if (len, digest) == (card.len, card.digest) && card.group == identity.group {
+        return Ok(card);
+    }
+    Err(BackupError::Damaged {
+        path: from.join(file::ROWS_FILE),
+        what: format!(
+            "it is not the file of {} bytes that the card names",
+            card.len
+        ),
+    })
+}
+
+/// Makes the engine: under its name only once it is whole and durable.
+fn rows(from: &Path, card: &Card, home: &dyn EngineHome, mark: Mark) -> Result<(), BackupError> {
+    let partial = partial_name(0);
+    home.wipe(&partial)?;
+    let engine = home.open(&partial)?;
+    let (mut reader, mut records) = (RowsReader::open(from)?, 0);
+    while let Some((batch, count)) = reader.next_batch()? {
+        engine.write(&batch, Mark::default())?;
+        records += count;
+    }
+    if records != card.records {
+        return Err(BackupError::Damaged {
+            path: from.join(file::ROWS_FILE),
+            what: format!("{records} records, not {}", card.records),
+        });
+    }
+    engine.write(&restored::changes(engine.as_ref())?, mark)?;
+    engine.checkpoint()?;
+    drop(engine);
+    home.rename(&partial, &engine_name(mark))?;
+    Ok(())
+}
+
+/// Lets the log begin where the rows end.
+fn log(
+    fs: Arc<dyn FileSystem>,
+    dir: &Path,
+    identity: LogIdentity,
+    voters: &[NodeId],
+    mark: Mark,
+) -> Result<(), BackupError> {
+    let mut log = MetaLog::open(fs, dir, identity, LogSettings::default())?;
+    log.append(Append {
+        reset: Some(mark),
+        hard: Some(HardState {
+            term: mark.term,
+            vote: 0,
+            commit: mark.index,
+        }),
+        conf: Some(Conf::of_voters(voters.iter().copied())),
+        entries: Vec::new(),
+    })?;
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! Engines on fjall 3: a log-structured merge tree, one keyspace, one batch a write.
+//!
+//! What must be known of fjall: a batch goes through one checksummed journal, and its recovery
+//! takes whole batches in order, so that rows and mark go together; a batch is in the page cache
+//! when `write` returns and durable once the journal is synced, which is all that a checkpoint
+//! costs; every block carries a checksum that a read judges.
+
+use super::files::sync;
+use super::files::{APPLIED_KEY, applied_of, damaged, encode_applied, failed, open_unlocked};
+use super::{EngineError, MetaEngine};
+use crate::meta::log::Mark;
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use megalith_model::table::{Batch, Rows, RowsError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+const ROWS: &str = "rows";
+/// Journals kept at most; what is in them is read again at a start.
+const JOURNALS_BYTES: u64 = 256 << 20;
+/// Rows collected in memory before they become a file.
+const MEMTABLE_BYTES: u64 = 64 << 20;
+
+struct FjallEngine {
+    name: String,
+    dir: PathBuf,
+    db: Database,
+    rows: Keyspace,
+    applied: Mutex<Mark>,
+}
+
+/// Opens or makes the engine in `dir`.
+pub(super) fn open(
+    name: &str,
+    dir: &Path,
+    cache_bytes: u64,
+) -> Result<Arc<dyn MetaEngine>, EngineError> {
+    let build = || {
+        Database::builder(dir)
+            .cache_size(cache_bytes)
+            .max_journaling_size(JOURNALS_BYTES)
+            .worker_threads(2)
+            .open()
+    };
+    let held = |error: &fjall::Error| matches!(error, fjall::Error::Locked);
+    let db = open_unlocked(build, held).map_err(|source| opening(name, source))?;
+    let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
+    let rows = db
+        .keyspace(ROWS, options)
+        .map_err(|source| opening(name, source))?;
+    let applied = rows
+        .get(APPLIED_KEY)
+        .map_err(|source| opening(name, source))?;
+    let empty = applied.is_some() || rows.is_empty().map_err(|source| opening(name, source))?;
+    let applied = applied_of(name, applied.as_deref(), empty)?;
+    Ok(Arc::new(FjallEngine {
+        name: name.to_owned(),
+        dir: dir.to_owned(),
+        db,
+        rows,
+        applied: Mutex::new(applied),
+    }))
+}
+
+impl MetaEngine for FjallEngine {
+    fn write(&self, batch: &Batch, applied: Mark) -> Result<(), EngineError> {
+        let mut writes = self.db.batch();
+        for (key, change) in batch.iter() {
+            match change {
+                Some(value) => writes.insert(&self.rows, key, value),
+                None => writes.remove(&self.rows, key),
+            }
+        }
+        writes.insert(&self.rows, APPLIED_KEY, encode_applied(applied));
+        let mut current = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        writes
+            .commit()
+            .map_err(|source| failed("write", &self.name, source))?;
+        *current = applied;
+        Ok(())
+    }
+
+    fn applied(&self) -> Mark {
+        *self.applied.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn checkpoint(&self) -> Result<(), EngineError> {
+        self.db
+            .persist(PersistMode::SyncAll)
+            .map_err(|source| failed("sync", &self.name, source))?;
+        // fjall syncs its own directories, not the one that holds this one.
+        let parent = self.dir.parent().unwrap_or(&self.dir);
+        sync(parent).map_err(|source| failed("sync", &self.name, source))
+    }
+
+    fn approximate_len(&self) -> u64 {
+        self.db.disk_space().unwrap_or(0)
+    }
+}
+
+impl Rows for FjallEngine {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, RowsError> {
+        let value = self.rows.get(key).map_err(RowsError::new)?;
+        Ok(value.map(|value| value.to_vec()))
+    }
+
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), RowsError> {
+        if from >= to {
+            return Ok(());
+        }
+        for row in self.rows.range(from..to) {
+            let (key, value) = row.into_inner().map_err(RowsError::new)?;
+            if !visit(&key, &value) {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An engine that doesn't open: an error of the operating system is no damage.
+fn opening(name: &str, source: fjall::Error) -> EngineError {
+    let machine = match &source {
+        fjall::Error::Io(error) => error.raw_os_error().is_some(),
+        fjall::Error::Storage(fjall::LsmError::Io(error)) => error.raw_os_error().is_some(),
+        fjall::Error::Locked => true,
+        _other => false,
+    };
+    match machine {
+        true => failed("open", name, source),
+        false => damaged(name, source),
+    }
+}

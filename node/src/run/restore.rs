@@ -1,0 +1,40 @@
+//! A backup of the metadata becomes the directory of a new member.
+
+use super::metadata::{ENGINE_DIR, init_metadata};
+use crate::fs::RealFs;
+use crate::meta::backup::{BackupError, Restored, restore};
+use crate::meta::engine::{DiskHome, EngineHome, EngineSettings};
+use crate::meta::log::LogIdentity;
+use megalith_model::ids::{ClusterId, GroupId, NodeId};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Where a member keeps its log, below its directory.
+const LOG_DIR: &str = "log";
+
+/// Restores the backup in `from` into `dir`, which must be missing or empty. `voters` are the first
+/// members of the new group, the same for all of them; every one of them must restore this backup.
+pub fn restore_metadata(
+    from: &Path,
+    dir: &Path,
+    (cluster, member): (ClusterId, NodeId),
+    voters: &[NodeId],
+    engine: EngineSettings,
+) -> Result<Restored, BackupError> {
+    let identity = LogIdentity {
+        cluster,
+        member,
+        group: GroupId(0),
+    };
+    let make = || -> Result<Arc<dyn EngineHome>, BackupError> {
+        init_metadata(dir, cluster, member, voters).map_err(|error| BackupError::Io {
+            action: "set up",
+            path: dir.to_owned(),
+            source: io::Error::other(error),
+        })?;
+        Ok(Arc::new(DiskHome::new(dir.join(ENGINE_DIR), engine)))
+    };
+    let place = (dir, dir.join(LOG_DIR));
+    restore(from, place, identity, voters, Arc::new(RealFs), make)
+}
