@@ -53,6 +53,8 @@ struct Progress {
     session: u64,
     after: Vec<u8>,
     broken: u32,
+    /// How often it began anew.
+    begun: u32,
 }
 
 /// Writes a backup into `dir`, which must be empty or missing.
@@ -84,6 +86,7 @@ pub(super) async fn take_within(
         session: 0,
         after: Vec::new(),
         broken: 0,
+        begun: 0,
     };
     let mark = loop {
         let request = v1::SnapshotRequest {
@@ -168,6 +171,7 @@ impl Progress {
         let Self {
             mut writer,
             mut after,
+            begun,
             ..
         } = self;
         let session = piece.session;
@@ -184,6 +188,7 @@ impl Progress {
             session,
             after,
             broken: 0,
+            begun,
         })
     }
 
@@ -199,11 +204,12 @@ impl Progress {
             status.code(),
             Code::PermissionDenied | Code::Unauthenticated | Code::InvalidArgument
         );
-        if self.broken > BREAKS_MAX || refused {
+        if self.broken > BREAKS_MAX || self.begun > BREAKS_MAX || refused {
             return Err(BackupError::Stream(Box::new(status)));
         }
         tracing::warn!(%status, "the stream of the metadata broke");
         if matches!(status.code(), Code::NotFound | Code::Aborted) {
+            self.begun += 1;
             self.writer = RowsWriter::create(dir)?;
             self.session = 0;
             self.after.clear();

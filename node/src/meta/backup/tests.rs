@@ -9,10 +9,10 @@ use crate::meta::engine::{
     choose,
 };
 use crate::meta::log::{Conf, LogIdentity, LogSettings, Mark, MetaLog};
-use crate::meta::snapshot::{Source, SourceSettings};
+use crate::meta::snapshot::{Source, SourceSettings, fetch};
 use crate::meta::tables::Tables;
 use crate::meta::testing::{Rng, log_identity, seeds};
-use crate::meta::transport::Pieces;
+use crate::meta::transport::{Pieces, Transport};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use megalith_model::ids::NodeId;
@@ -47,7 +47,9 @@ struct Shaky {
     tables: Arc<Tables>,
     source: Mutex<Source>,
     rng: Mutex<Rng>,
-    index: Arc<AtomicU64>,
+    index: AtomicU64,
+    /// The rows after each write.
+    models: Mutex<BTreeMap<u64, Model>>,
     faults: u64,
 }
 
@@ -58,7 +60,7 @@ fn rows_of_values(rng: &mut Rng) -> Batch {
         // Name rows: opaque to what a restore changes.
         let key = RowKey::Name {
             bucket: megalith_model::ids::BucketId(1),
-            key: vec![rng.below(40) as u8, rng.below(40) as u8].into(),
+            key: vec![rng.below(16) as u8, rng.below(16) as u8].into(),
         };
         if rng.below(4) == 0 {
             overlay.delete(key.encode());
@@ -79,7 +81,8 @@ impl Shaky {
             tables,
             source,
             rng: Mutex::new(Rng::new(seed)),
-            index: Arc::default(),
+            index: AtomicU64::default(),
+            models: Mutex::default(),
             faults,
         };
         (0..300).for_each(|_| shaky.write());
@@ -92,6 +95,8 @@ impl Shaky {
         self.tables
             .write(&rows_of_values(&mut rng), Mark { index, term: 3 })
             .expect("write");
+        let rows = self.tables.read(model).expect("whole");
+        self.models.lock().expect("lock").insert(index, rows);
     }
 
     fn fault(&self) -> Fault {
@@ -163,6 +168,39 @@ impl BackupSource for Shaky {
     }
 }
 
+impl Transport for Arc<Shaky> {
+    fn send(&self, _message: v1::RaftMessage) -> bool {
+        false
+    }
+
+    fn snapshot(
+        &self,
+        _peer: NodeId,
+        request: v1::SnapshotRequest,
+    ) -> BoxFuture<'static, Result<Pieces, Status>> {
+        let shaky = self.clone();
+        async move { shaky.rows(request, 0).await }.boxed()
+    }
+}
+
+/// A member that is far behind fetches over the same way.
+#[tokio::test]
+async fn a_snapshot_under_writes_and_faults_is_the_rows_of_its_place() {
+    for seed in seeds(4) {
+        let shaky = Arc::new(Shaky::new(seed, 12));
+        let home = Arc::new(MemHome::default());
+        let transport = Arc::new(shaky.clone());
+        let group = identity().group;
+        let fetched = fetch(home.clone(), transport, group, NodeId(9), 1).await;
+        let fetched = fetched.expect("fetched");
+        let engine = home.open(&fetched.name).expect("open");
+        assert_eq!(engine.applied(), fetched.mark);
+        let models = shaky.models.lock().expect("lock");
+        let wrong = models[&fetched.mark.index] != model(engine.as_ref());
+        assert!(!wrong, "seed {seed}, place {:?}", fetched.mark);
+    }
+}
+
 fn model(engine: &dyn MetaEngine) -> Model {
     let mut rows = Model::new();
     engine
@@ -205,9 +243,8 @@ async fn backed_up(seed: u64, faults: u64, dir: &Path) -> (Card, Model) {
     let card = take_within(&source, identity.cluster, identity.group, dir, PAUSE)
         .await
         .expect("a backup");
-    let rows = source.tables.read(model).expect("whole");
-    assert_eq!(card.mark.index, source.index.load(Ordering::SeqCst));
-    (card, rows)
+    let rows = source.models.lock().expect("lock").remove(&card.mark.index);
+    (card, rows.expect("a place that was written"))
 }
 
 #[tokio::test]

@@ -105,13 +105,9 @@ pub async fn fetch(
     let (mark, conf) = loop {
         match fetch.stream().await {
             Ok(done) => break done,
-            Err(FetchError::Peer { peer, source }) if resumes < RESUMES_MAX || fetch.pieces > 0 => {
-                if std::mem::take(&mut fetch.pieces) > 0 {
-                    resumes = 0;
-                }
+            Err(FetchError::Peer { peer, source }) if fetch.may_resume(&mut resumes, &source) => {
                 tracing::warn!(%peer, status = %source, "the snapshot stream broke");
-                resumes += 1;
-                if matches!(source.code(), Code::NotFound | Code::Aborted) {
+                if is_forgotten(&source) {
                     fetch.start_again().await?;
                 }
                 tokio::time::sleep(Duration::from_millis(100 << resumes)).await;
@@ -122,7 +118,21 @@ pub async fn fetch(
     fetch.stage(name, mark, conf).await
 }
 
+/// True where a stream can't be gone on with.
+fn is_forgotten(status: &Status) -> bool {
+    matches!(status.code(), Code::NotFound | Code::Aborted)
+}
+
 impl Fetch {
+    /// Counts a break. Pieces that came since the last one make up for it, unless they are lost.
+    fn may_resume(&mut self, resumes: &mut u32, status: &Status) -> bool {
+        if std::mem::take(&mut self.pieces) > 0 && !is_forgotten(status) {
+            *resumes = 0;
+        }
+        *resumes += 1;
+        *resumes <= RESUMES_MAX
+    }
+
     /// Takes pieces until the last one.
     async fn stream(&mut self) -> Result<(Mark, Conf), FetchError> {
         let request = v1::SnapshotRequest {
