@@ -130,7 +130,7 @@ impl Core {
                 let mut outcome = file.write();
                 let late = u64::from(file.written - file.synced) * BLOCK_LEN > UNSYNCED_MAX;
                 if outcome.is_ok() && (late || durable.contains(&(*id, *seq))) {
-                    outcome = file.sync();
+                    outcome = file.sync(self.catalog.fs.as_ref());
                     if outcome.is_ok() {
                         self.catalog.health.sync_went_well();
                     }
@@ -267,7 +267,8 @@ impl Core {
             catalog.health.add_write_error();
             StoreError::io("create", &path, error)
         })?;
-        let mut growing = Growing::new(catalog.file_id(id, seq), path, Arc::clone(&file));
+        let fs = catalog.fs.as_ref();
+        let mut growing = Growing::new(fs, catalog.file_id(id, seq), path, Arc::clone(&file))?;
         let fence = volume.read().fence;
         let head = Header {
             lsn: self.lsn,
@@ -343,7 +344,15 @@ impl Core {
         for stream in &file.streams {
             self.streams.insert(*stream, Stream::Failed(error.clone()));
         }
+        let named = file.is_named(self.catalog.fs.as_ref()).unwrap_or(true);
         self.seal_failed(file);
+        if !named {
+            // What was promised of it is lost as well.
+            if let Err(error) = self.report_lost(volume, seq, 0) {
+                tracing::error!(%volume, error = %Chain(&error), "not all that is lost is named");
+                self.catalog.health.add_doubt(volume);
+            }
+        }
     }
 
     /// Bytes on the disk that die with a shard, and its punchable holes later.

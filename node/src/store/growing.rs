@@ -5,7 +5,7 @@ use super::files::failed;
 use super::record::{BLOCK_LEN, Cell, Footer, Header, encode_record};
 use super::scan::FileId;
 use super::settings::StoreSettings;
-use crate::fs::{File, FileSystem};
+use crate::fs::{File, FileIdentity, FileSystem};
 use bytes::Bytes;
 use megalith_model::ids::Epoch;
 use std::collections::BTreeSet;
@@ -18,6 +18,8 @@ pub(super) struct Growing {
     pub(super) id: FileId,
     pub(super) path: PathBuf,
     pub(super) file: Arc<dyn File>,
+    /// What the path named when the file was opened.
+    identity: FileIdentity,
     /// The block the next record goes to, those waiting included.
     pub(super) end: u32,
     /// Blocks below are written.
@@ -43,9 +45,16 @@ pub(super) enum Claim {
 }
 
 impl Growing {
-    pub(super) fn new(id: FileId, path: PathBuf, file: Arc<dyn File>) -> Self {
-        Self {
+    pub(super) fn new(
+        fs: &dyn FileSystem,
+        id: FileId,
+        path: PathBuf,
+        file: Arc<dyn File>,
+    ) -> Result<Self, StoreError> {
+        let identity = fs.identity(&path).map_err(failed("look at", &path))?;
+        Ok(Self {
             id,
+            identity,
             path,
             file,
             end: 0,
@@ -56,7 +65,7 @@ impl Growing {
             streams: BTreeSet::new(),
             epoch: Epoch(0),
             lsn_max: 0,
-        }
+        })
     }
 
     /// Places a record at the end; [`Growing::write`] writes it. Returns its block.
@@ -134,13 +143,27 @@ impl Growing {
         Ok(())
     }
 
-    /// Makes everything written durable.
-    pub(super) fn sync(&mut self) -> Result<(), StoreError> {
+    /// Makes everything written durable. A file that was removed under us takes writes and syncs
+    /// as before, and is lost with the last handle: so its name is looked at too.
+    pub(super) fn sync(&mut self, fs: &dyn FileSystem) -> Result<(), StoreError> {
         if self.synced < self.written {
             self.file.sync_data().map_err(failed("sync", &self.path))?;
+            if !self.is_named(fs)? {
+                let gone = io::Error::new(io::ErrorKind::NotFound, "it was removed or replaced");
+                return Err(StoreError::io("find", &self.path, gone));
+            }
             self.synced = self.written;
         }
         Ok(())
+    }
+
+    /// False where the path no longer names this file.
+    pub(super) fn is_named(&self, fs: &dyn FileSystem) -> Result<bool, StoreError> {
+        match fs.identity(&self.path) {
+            Ok(found) => Ok(found == self.identity),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(StoreError::io("look at", &self.path, error)),
+        }
     }
 
     /// Makes the new file's head and name durable before anything else goes into it: one that is
@@ -154,7 +177,7 @@ impl Growing {
         self.make_room(fs, settings, head.record_len(), Claim::Reserve)?;
         self.push(head, &[], &Footer::BLANK);
         self.write()?;
-        self.sync()?;
+        self.sync(fs)?;
         match self.path.parent() {
             Some(dir) => fs.sync_dir(dir).map_err(failed("sync the directory", dir)),
             None => Ok(()),

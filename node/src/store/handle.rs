@@ -268,7 +268,7 @@ impl DiskHandle {
     /// Remembers shards as damaged that should be here and are not, to be reported as any other.
     pub fn report_missing(&self, shards: &[ShardId]) {
         for shard in shards {
-            self.inner.catalog.report(*shard, 0);
+            self.inner.catalog.health.add_damaged(*shard, 0);
         }
     }
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Damaged shards remembered by name; beyond that they are only counted.
-const DAMAGED_MAX: usize = 65_536;
+const DAMAGED_MAX: usize = 262_144;
 /// Damaged shards shown by [`DiskHealth`].
 const DAMAGED_SHOWN: usize = 16;
 

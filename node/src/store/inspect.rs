@@ -36,7 +36,7 @@ impl Core {
                     // Written by somebody else, or left by a write that failed before the file was
                     // sealed: in both cases nothing of it was promised.
                     let path = path.display();
-                    tracing::warn!(%path, len, expected = end, "cut what follows a chunk file's end");
+                    tracing::warn!(%path, len, expected = end, "cut bytes behind a chunk file");
                     catalog.health.add_regions(0, 1);
                     // It may well fail: nothing behind the end is ever read.
                     let _ = file.set_len(end);

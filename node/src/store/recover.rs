@@ -288,7 +288,8 @@ impl Core {
             recovery.add_sealed(id, facts, source);
             return Ok(());
         }
-        let mut growing = Growing::new(id, path, Arc::clone(&file));
+        let fs = self.catalog.fs.as_ref();
+        let mut growing = Growing::new(fs, id, path, Arc::clone(&file))?;
         (growing.end, growing.written, growing.synced) = (found.end, found.end, found.end);
         growing.allocated = u64::from(found.end) * BLOCK_LEN;
         (growing.epoch, growing.lsn_max) = (found.epoch, found.lsn_max);

@@ -71,7 +71,7 @@ impl Core {
     pub(super) fn mark(&mut self, file: &mut Growing) -> Result<(), StoreError> {
         let fs = Arc::clone(&self.catalog.fs);
         file.write()?;
-        file.sync()?;
+        file.sync(fs.as_ref())?;
         let header = Header {
             lsn: self.lsn,
             ..Header::bare(Kind::Mark, file.id.volume, file.epoch)
@@ -85,7 +85,7 @@ impl Core {
         self.lsn += 1;
         file.push(header, &[], &Footer::BLANK);
         file.write()?;
-        file.sync()
+        file.sync(fs.as_ref())
     }
 
     /// Seals a file that failed: nothing beyond what was durable counts.

@@ -17,8 +17,8 @@ const MAGIC: [u8; 4] = *b"MGRs";
 const VERSION: u32 = 1;
 const HEAD_LEN: usize = 112;
 const ENTRY_LEN: usize = 40;
-/// More damaged shards than this are left to be found again.
-const DAMAGED_MAX: usize = 65_536;
+/// As many as are remembered by name.
+const DAMAGED_MAX: usize = 262_144;
 
 /// A shard known to be damaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

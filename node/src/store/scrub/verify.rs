@@ -312,6 +312,8 @@ pub(super) fn superblock(catalog: &Catalog) -> Result<(), StoreError> {
     let error = match Superblock::read(catalog.fs.as_ref(), root) {
         Ok(found) if found == catalog.superblock => return Ok(()),
         Ok(_) => {
+            catalog.health.set_gone();
+            tracing::error!(path = %root.display(), "superblock is another disk's");
             return Err(StoreError::Gone { path: root.clone() });
         }
         Err(error @ (StoreError::NoSuperblock { .. } | StoreError::BadSuperblock { .. })) => error,

@@ -53,8 +53,8 @@ pub(in crate::store) struct Scrubber {
 struct Saved {
     at_ms: u64,
     progress: Progress,
-    /// [`crate::store::health::Health::damage`]'s number.
-    damage: u64,
+    /// [`crate::store::health::Health::damage`]'s number; None where it was not written.
+    damage: Option<u64>,
 }
 
 impl Scrubber {
@@ -214,7 +214,7 @@ impl Scrubber {
                 );
             now_ms < saved.at_ms
                 || milestone
-                || (saved.damage != damage && since >= DAMAGE_INTERVAL_MS)
+                || (saved.damage != Some(damage) && since >= DAMAGE_INTERVAL_MS)
                 || (saved.progress != progress && since >= SAVE_INTERVAL_MS)
         });
         if due {
@@ -245,14 +245,14 @@ impl Scrubber {
             let written = ledger.write(catalog.fs.as_ref(), &path, disk);
             written.map_err(|error| StoreError::io("write", &path, error))
         });
-        if let Err(error) = written {
-            // The next one writes a new file; until then a restart goes back a little.
-            tracing::warn!(error = %Chain(&error), "scrub ledger not written");
+        if let Err(error) = &written {
+            // The next try writes a new file.
+            tracing::warn!(error = %Chain(error), "scrub ledger not written");
         }
         self.saved = Some(Saved {
             at_ms: now_ms,
             progress,
-            damage: changes,
+            damage: written.ok().map(|()| changes),
         });
     }
 

@@ -73,6 +73,34 @@ fn disk_that_only_fails_to_answer_is_not_gone() {
     assert!(bench.fs.list(root()).is_ok());
 }
 
+#[test]
+fn chunk_file_removed_under_a_running_disk_is_not_written_to_any_more() {
+    let mut bench = Bench::new(64 << 20, settings());
+    let (kept, later) = (shard(1, 1), shard(1, 2));
+    bench.put(kept, &content(kept, 0, 5000)).expect("stored");
+    let path = bench.path(1, "00000000.chunk");
+    bench.fs.remove(&path).expect("remove");
+    // Its handle would take the write and the sync.
+    bench
+        .put(later, &content(later, 0, 5000))
+        .expect_err("not promised");
+    bench
+        .put(later, &content(later, 0, 5000))
+        .expect("goes to another file");
+    let health = bench.core().catalog.health.read();
+    assert_eq!(
+        health.damaged_first,
+        [kept],
+        "what was promised is named as lost"
+    );
+    bench.put(kept, &content(kept, 0, 5000)).expect("repaired");
+    bench.crash(1);
+    bench.reopen();
+    for shard in [kept, later] {
+        assert_eq!(bench.get(shard).expect("there"), content(shard, 0, 5000));
+    }
+}
+
 fn real_disk(root: &Path, disk: DiskId) {
     let superblock = Superblock {
         cluster: CLUSTER,
