@@ -129,6 +129,8 @@ class Surgeon:
         outcome, wrong = self.watch(process, wound, before, logged, bool(live))
         if not process.running():
             wrong = self.healed(process, wound) or wrong
+        wait_until("the group is whole, so that another member may fail",
+                   lambda: all_vote(self.cluster), 60, every_s=0.2)
         return what, outcome, wrong
 
     def watch(self, process, wound, before, logged, live):
@@ -160,6 +162,7 @@ class Surgeon:
         try:
             # Of what is only a cache the log may tell; whatever is missing is missed by others.
             patience = 10 if not process.running() or (live and not harmless) else 0
+            patience = patience or (3 if kind_of(wound.path) == "log" and not harmless else 0)
             reasons = wait_until("it is named", named, patience, every_s=0.2)
         except AssertionError:
             reasons = None
@@ -190,6 +193,13 @@ class Surgeon:
         except Exception:
             return f"refused, and ends with its file back too: {process.tail(3)}"
         return None
+
+
+def all_vote(cluster):
+    """Every metadata member is heard and votes: none is being rebuilt any more."""
+    members = cluster.status()[1]["metadata"]["members"]
+    return len(members) == len(cluster.members) and all(
+        member["alive"] and member.get("voter", True) for member in members)
 
 
 def scrub(cluster, verb, node):
@@ -275,6 +285,8 @@ def test_a_member_with_a_bad_log_rebuilds_itself_and_votes_again(surgeon, harm):
 
     # Without another member, nothing is acknowledged but by the one that was rebuilt.
     wait_until("everybody is heard", cluster.all_heard, 60, every_s=0.3)
+    wait_until("everybody votes", lambda: cluster.processes[rotten].must_run() or all_vote(cluster),
+               60, every_s=0.3)
     cluster.kill("meta-3")
 
     def votes():
