@@ -37,6 +37,8 @@ const CACHE_BYTES: u64 = 256 << 20;
 const PEAK_PER_SECOND: u32 = 580;
 
 type Failed = Box<dyn std::error::Error + Send + Sync>;
+/// Bytes and rows of a snapshot and how long its stream took.
+type Streamed = Result<(u64, u64, Duration), Failed>;
 
 /// The way to nobody.
 struct Alone;
@@ -254,7 +256,7 @@ async fn writes(
     handle: &MetaHandle,
     objects: &Objects,
     first: u64,
-    beside: Option<&tokio::task::JoinHandle<Result<(u64, u64, Duration), Failed>>>,
+    beside: Option<&tokio::task::JoinHandle<Streamed>>,
 ) -> Result<Timings, Failed> {
     apply_times();
     let mut tick = tokio::time::interval(Duration::from_secs(1) / PEAK_PER_SECOND);
@@ -284,7 +286,7 @@ async fn writes(
     Ok(timings)
 }
 
-async fn snapshot(handle: MetaHandle) -> Result<(u64, u64, Duration), Failed> {
+async fn snapshot(handle: MetaHandle) -> Streamed {
     let begun = Instant::now();
     let mut pieces = handle.export(v1::SnapshotRequest::default()).await??;
     let (mut bytes, mut rows) = (0, 0);
