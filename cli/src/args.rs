@@ -58,6 +58,12 @@ pub enum Verb {
         #[command(subcommand)]
         verb: KeyVerb,
     },
+    /// The members of the metadata group.
+    Meta {
+        /// What to do with them.
+        #[command(subcommand)]
+        verb: crate::meta::MetaVerb,
+    },
     /// Look at configuration files.
     Config {
         /// The only verb so far.

@@ -9,6 +9,7 @@ mod files;
 mod iam;
 mod init;
 mod logging;
+mod meta;
 mod metadata;
 mod reach;
 mod run;
@@ -54,6 +55,7 @@ async fn dispatch(verb: Verb) -> Result<ExitCode, Box<dyn Error>> {
         Verb::Status(args) => return Ok(status::run(&args).await?),
         Verb::Account { verb } => iam::account(&verb).await?,
         Verb::Key { verb } => iam::key(&verb).await?,
+        Verb::Meta { verb } => return Ok(meta::run(&verb).await?),
         Verb::Config {
             verb: ConfigVerb::Check { file },
         } => {

@@ -6,7 +6,10 @@ use crate::meta::engine::{SledHome, SledSettings};
 use crate::meta::log::LogIdentity;
 use crate::meta::placement::{ClusterService, Placement};
 use crate::meta::transport::{ConnectError, Connector, GrpcTransport, TransportSettings};
-use crate::meta::{self, MetaFailure, MetaParts, MetaSettings, MetaStore, StartError};
+use crate::meta::{
+    self, AddressBook, MetaFailure, MetaParts, MetaSettings, MetaStore, RepairError, Repairs,
+    StartError,
+};
 use crate::server::GrpcEdge;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -47,6 +50,7 @@ fn identity(cluster: ClusterId, member: NodeId) -> LogIdentity {
         cluster,
         member,
         group: GroupId(0),
+        incarnation: 0,
     }
 }
 
@@ -71,6 +75,22 @@ pub fn init_metadata(
     MetaStore::init(Arc::new(RealFs), dir, identity(cluster, member), voters)
 }
 
+/// Looks at a member's directory, for a repair. The node must not run.
+pub fn examine_metadata(
+    dir: &Path,
+    cluster: ClusterId,
+    member: NodeId,
+    cache_bytes: u64,
+) -> Result<Repairs, RepairError> {
+    let home = home(dir, cache_bytes);
+    meta::examine(Arc::new(RealFs), dir, identity(cluster, member), &home)
+}
+
+/// Where a member's tables are.
+fn home(dir: &Path, cache_bytes: u64) -> SledHome {
+    SledHome::new(dir.join(ENGINE_DIR), SledSettings { cache_bytes })
+}
+
 /// Starts the metadata role of a node whose ports are bound.
 pub fn start_metadata(
     config: &NodeConfig,
@@ -82,6 +102,7 @@ pub fn start_metadata(
         .into_iter()
         .map(|member| (member.node, member.address))
         .collect();
+    let addresses = Arc::new(AddressBook::new(config.node, addresses));
     let cluster = config.material.identity().cluster();
     let stop = CancellationToken::new();
     let connector = MemberConnector {
@@ -102,15 +123,12 @@ pub fn start_metadata(
             let _ = failed.send(failure);
         }
     };
-    let engines = metadata.dir.join(ENGINE_DIR);
-    let settings = SledSettings {
-        cache_bytes: metadata.cache_bytes,
-    };
+    let home = home(&metadata.dir, metadata.cache_bytes);
     let parts = MetaParts {
         fs: Arc::new(RealFs),
         dir: metadata.dir,
         identity: identity(cluster, config.node),
-        home: Arc::new(SledHome::new(engines, settings)),
+        home: Arc::new(home),
         transport: Arc::new(transport),
         addresses,
         clock: Arc::new(now_ms),
@@ -134,58 +152,42 @@ pub fn start_metadata(
             edge.with(services.0).with(services.1).with(services.2)
         }),
         failure,
+        hand_over: {
+            let handle = handle.clone();
+            Box::pin(async move { handle.hand_over().await })
+        },
         stop: Box::pin(async move {
-            hand_over(&handle).await;
             handle.stop().await;
             stop.cancel();
         }),
     })
 }
 
-/// Spares the group an election timeout where this member leads.
-async fn hand_over(handle: &meta::MetaHandle) {
-    let Some(status) = handle.status().await.filter(|status| status.role.leads) else {
-        return;
-    };
-    let own = handle.identity().member;
-    let others = status
-        .members
-        .iter()
-        .filter(|member| member.node != own && !member.learner);
-    let next = others
-        .filter(|member| member.alive)
-        .max_by_key(|member| member.matched);
-    let Some(next) = next else { return };
-    let mut role = handle.leader_changes();
-    if handle.transfer_leader(next.node).is_ok() {
-        let handed = role.wait_for(|role| !role.leads);
-        // Without it the others find a leader by themselves, a second later.
-        let _ = tokio::time::timeout(HAND_OVER_DEADLINE, handed).await;
-    }
-}
-
-const HAND_OVER_DEADLINE: std::time::Duration = std::time::Duration::from_secs(1);
-
 /// Connects to other members under this node's certificate.
 struct MemberConnector {
-    addresses: BTreeMap<NodeId, String>,
+    addresses: Arc<AddressBook>,
     material: Arc<TlsMaterial>,
 }
 
-/// A peer that no setting names.
+/// A peer that nobody has named.
 #[derive(Debug, thiserror::Error)]
-#[error("{0} is not among the metadata members of the configuration")]
-struct NotConfigured(NodeId);
+#[error("no address of {0} is known: neither the settings nor the group name one")]
+struct NoAddress(NodeId);
 
 impl Connector for MemberConnector {
     fn connect(&self, peer: NodeId) -> BoxFuture<'static, Result<Channel, ConnectError>> {
-        let found = self.addresses.get(&peer).map(|address| {
+        let found = self.addresses.next(peer).map(|address| {
             let settings = ChannelSettings::default();
-            channel(address, (Role::Metadata, peer.0), &self.material, &settings)
+            channel(
+                &address,
+                (Role::Metadata, peer.0),
+                &self.material,
+                &settings,
+            )
         });
         let found = found.ok_or_else(|| ConnectError {
             peer,
-            source: NotConfigured(peer).into(),
+            source: NoAddress(peer).into(),
         });
         futures::future::ready(found).boxed()
     }

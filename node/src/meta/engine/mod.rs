@@ -18,6 +18,7 @@ mod conformance;
 mod home_tests;
 
 pub use home::{Choice, HomeError, choose, engine_name, partial_name, staged_name};
+pub(in crate::meta) use home::{drop_kept, engine_bases, set_aside};
 pub use memory::MemHome;
 pub use sled_engine::{SledHome, SledSettings};
 
