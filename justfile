@@ -20,3 +20,9 @@ lint:
 bench *ARGS:
     cargo build --release --bin megalith
     tests/venv python tests/bench/s3_bench.py {{ARGS}}
+
+# The fault tests at full length: 20 power cuts, 200 damaged files, 100,000 judged operations.
+faults:
+    cargo build --release --bin megalith
+    MEGALITH_POWER_ROUNDS=20 MEGALITH_DAMAGE_CASES=200 MEGALITH_LINEAR_OPS=100000 \
+        MEGALITH_KILL_ROUNDS=20 tests/venv pytest -q -s tests/faults

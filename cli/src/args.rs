@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::scrub::ScrubVerb;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -46,6 +47,12 @@ pub enum Verb {
     },
     /// Show the cluster's health. Exit code 0: healthy, 1: degraded, 2: not serving.
     Status(StatusArgs),
+    /// The check of every byte on the disks against its checksum.
+    Scrub {
+        /// What to do about it.
+        #[command(subcommand)]
+        verb: ScrubVerb,
+    },
     /// Owners of buckets and access keys.
     Account {
         /// What to do with them.

@@ -157,10 +157,7 @@ pub fn node(args: &NodeInitArgs) -> Result<(), InitError> {
             data_advertise: args.data_advertise.clone(),
             zone: args.zone.clone(),
         },
-        storage: (!disks.is_empty()).then_some(config::StorageSection {
-            disks,
-            reserve_bytes: None,
-        }),
+        storage: (!disks.is_empty()).then(|| config::StorageSection::new(disks)),
         metadata: config::MetadataSection {
             members: args.members.clone(),
             dir: metadata_dir,

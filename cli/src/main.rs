@@ -13,6 +13,7 @@ mod meta;
 mod metadata;
 mod reach;
 mod run;
+mod scrub;
 mod status;
 mod up;
 
@@ -53,6 +54,7 @@ async fn dispatch(verb: Verb) -> Result<ExitCode, Box<dyn Error>> {
             verb: OperatorVerb::Init(args),
         } => init::operator(&args)?,
         Verb::Status(args) => return Ok(status::run(&args).await?),
+        Verb::Scrub { verb } => return Ok(scrub::run(&verb).await?),
         Verb::Account { verb } => iam::account(&verb).await?,
         Verb::Key { verb } => iam::key(&verb).await?,
         Verb::Meta { verb } => return Ok(meta::run(&verb).await?),

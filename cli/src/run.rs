@@ -1,7 +1,9 @@
 //! Starting roles from their settings, and stopping them by a signal.
 
 use crate::args::{GatewayArgs, NodeArgs};
-use crate::config::{self, ConfigError, GatewayFile, NoFlags, NodeFile, OperatorFile};
+use crate::config::{
+    self, ConfigError, GatewayFile, NoFlags, NodeFile, OperatorFile, StorageSection,
+};
 use crate::files::FileError;
 use crate::iam::IamError;
 use crate::init::{self, InitError};
@@ -16,6 +18,7 @@ use megalith_identity::{IdentityError, TlsMaterial};
 use megalith_model::ids::{GatewayId, NodeId};
 use megalith_node::fs::{FileSystem, RealFs};
 use megalith_node::run::{ListenAddress, NodeConfig, NodeError, NodeSettings, RunningNode};
+use megalith_node::store::ScrubSettings;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -137,6 +140,9 @@ pub async fn start_node(settings: NodeFile) -> Result<RunningNode, RunError> {
         .as_ref()
         .and_then(|storage| storage.reserve_bytes);
     node_settings.store.reserve = reserve.unwrap_or_else(|| default_reserve(&disks));
+    if let Some(storage) = &settings.storage {
+        node_settings.store.scrub = scrub_settings(origin, storage)?;
+    }
     let config = NodeConfig {
         node: NodeId(settings.node.id),
         zone: settings.node.zone.clone(),
@@ -164,6 +170,23 @@ pub async fn start_node(settings: NodeFile) -> Result<RunningNode, RunError> {
         None => None,
     };
     Ok(megalith_node::run::start(config, ports, metadata).await?)
+}
+
+fn scrub_settings(origin: &str, storage: &StorageSection) -> Result<ScrubSettings, ConfigError> {
+    let keys = [
+        ("scrub_days", u64::from(storage.scrub_days)),
+        ("scrub_new_hours", u64::from(storage.scrub_new_hours)),
+        ("scrub_bytes_per_s", storage.scrub_bytes_per_s),
+    ];
+    if let Some((key, _)) = keys.iter().find(|(_, value)| *value == 0) {
+        let message = format!("`storage.{key}` is 0: rot would never be found");
+        return Err(ConfigError::invalid(origin, message));
+    }
+    Ok(ScrubSettings {
+        cycle: Duration::from_secs(24 * 3600 * u64::from(storage.scrub_days)),
+        fresh_within: Duration::from_secs(3600 * u64::from(storage.scrub_new_hours)),
+        bytes_per_s_max: storage.scrub_bytes_per_s,
+    })
 }
 
 /// 1 GiB, or a twentieth of the smallest disk where that is less.

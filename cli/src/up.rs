@@ -199,10 +199,7 @@ fn node_settings(layout: &Layout) -> Result<NodeFile, RunError> {
             data_advertise: None,
             zone: String::new(),
         },
-        storage: Some(config::StorageSection {
-            disks: layout.disks()?,
-            reserve_bytes: None,
-        }),
+        storage: Some(config::StorageSection::new(layout.disks()?)),
         metadata: config::MetadataSection {
             // The port that is bound replaces it.
             members: vec![format!("{NODE}=127.0.0.1:0")],

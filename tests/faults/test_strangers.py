@@ -63,7 +63,9 @@ def http(cluster, port, identity, path):
 
 def create_bucket(name):
     """A `ProposeRequest` for a gateway's command (postcard behind a version byte)."""
-    envelope = bytes([1, 0, 0, 10, len(name)]) + name + bytes([1])
+    seal = b"not looked at by metadata"
+    command = bytes([10, 99, len(name)]) + name + bytes([1, len(seal)]) + seal
+    envelope = bytes([1, 0, 0]) + command
     return b"\x0a" + bytes([len(envelope)]) + envelope
 
 

@@ -12,9 +12,15 @@ class Cluster:
     """Sets up, starts, kills and starts again. Node numbers: metadata 1…, storage 11…"""
 
     def __init__(self, directory, metadata=3, storage=6, gateways=2, log="info",
-                 prepare_disk=None):
+                 prepare_disk=None, prepare_node=None, wrap=None):
+        """`prepare_disk` and `prepare_node` get a directory before anything is in it, `wrap` a
+        process's name: it returns the command to run it under, such as a tracer."""
         self.directory = Path(directory)
+        self.logs = self.directory / "logs"
+        self.logs.mkdir(parents=True, exist_ok=True)
         self.log = log
+        self.prepare_node = prepare_node
+        self.wrap = wrap or (lambda _name: [])
         ports = iter(free_ports(2 * metadata + 2 * storage + 2 * gateways))
         self.members = {i: next(ports) for i in range(1, metadata + 1)}
         self.ca = self.directory / "ca"
@@ -48,12 +54,15 @@ class Cluster:
 
     def _node(self, name, number, rpc, data, args, expected):
         directory = self.directory / name
+        if self.prepare_node:
+            directory.mkdir(parents=True)
+            self.prepare_node(directory)
         run("node", "init", "--id", number, "--dir", directory, "--ca-dir", self.ca,
             "--host", "127.0.0.1", "--rpc-listen", f"127.0.0.1:{rpc}",
             "--data-listen", f"127.0.0.1:{data}", "--expected-nodes", expected, *args)
         self.processes[name] = Process(
-            name, ["node", "--config", directory / "node.toml"], directory / "log",
-            env={"MEGALITH_LOG__LEVEL": self.log},
+            name, ["node", "--config", directory / "node.toml"], self.logs / f"{name}.log",
+            env={"MEGALITH_LOG__LEVEL": self.log}, wrap=self.wrap(name),
         )
         self.processes[name].ports = (rpc, data)
 
@@ -76,7 +85,7 @@ class Cluster:
         self.gateway_ports[name] = port
         self.admin_ports[name] = admin
         self.processes[name] = Process(
-            name, ["gateway", "--config", directory / "gateway.toml"], directory / "log",
+            name, ["gateway", "--config", directory / "gateway.toml"], self.logs / f"{name}.log",
             env={"MEGALITH_LOG__LEVEL": self.log},
         )
 

@@ -1,5 +1,6 @@
 """Real processes of the real binary, each with its log, ended by their own id only."""
 
+import contextlib
 import os
 import re
 import signal
@@ -60,9 +61,9 @@ def run(*args, check=True, env=None):
 class Process:
     """One running role."""
 
-    def __init__(self, name, args, log, env=None):
+    def __init__(self, name, args, log, env=None, wrap=()):
         self.name = name
-        self.args = [str(BINARY), *map(str, args)]
+        self.args = [*map(str, wrap), str(BINARY), *map(str, args)]
         self.log = Path(log)
         self.env = {**os.environ, **(env or {})}
         self.process = None
@@ -89,6 +90,18 @@ class Process:
 
     def resume(self):
         self.process.send_signal(signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def paused(self, until, deadline_s=10):
+        """Stopped in its tracks while the block runs and then until `until()` or the deadline."""
+        self.pause()
+        try:
+            yield
+            end = time.monotonic() + deadline_s
+            while time.monotonic() < end and not until():
+                time.sleep(0.01)
+        finally:
+            self.resume()
 
     def stop(self, deadline_s=30):
         """Asks it to stop and expects that it does, cleanly."""

@@ -54,6 +54,15 @@ pub struct StorageSection {
     /// twentieth of a disk of less than 20 GiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reserve_bytes: Option<u64>,
+    /// Days within which every byte of every disk is checked against its checksums. Default 30.
+    #[serde(default = "scrub_days")]
+    pub scrub_days: u32,
+    /// Hours within which new shards are checked for the first time. Default 24.
+    #[serde(default = "scrub_new_hours")]
+    pub scrub_new_hours: u32,
+    /// The most bytes the scrub of a disk reads in a second. Default 32 MiB.
+    #[serde(default = "scrub_bytes_per_s")]
+    pub scrub_bytes_per_s: u64,
 }
 
 /// The metadata group.
@@ -73,6 +82,20 @@ pub struct MetadataSection {
     /// Bytes of memory for the state machine's cache. Default 256 MiB.
     #[serde(default = "cache_bytes")]
     pub cache_bytes: u64,
+}
+
+impl StorageSection {
+    /// Disks with all else as it comes.
+    #[must_use]
+    pub fn new(disks: Vec<PathBuf>) -> Self {
+        Self {
+            disks,
+            reserve_bytes: None,
+            scrub_days: scrub_days(),
+            scrub_new_hours: scrub_new_hours(),
+            scrub_bytes_per_s: scrub_bytes_per_s(),
+        }
+    }
 }
 
 /// Logging.
@@ -114,6 +137,18 @@ fn rpc_listen() -> String {
 
 fn data_listen() -> String {
     "0.0.0.0:7002".to_owned()
+}
+
+fn scrub_days() -> u32 {
+    30
+}
+
+fn scrub_new_hours() -> u32 {
+    24
+}
+
+fn scrub_bytes_per_s() -> u64 {
+    32 << 20
 }
 
 fn cache_bytes() -> u64 {

@@ -64,7 +64,7 @@ pub fn report(status: &ClusterStatus) -> Report {
     let nodes: Vec<NodeReport> = status
         .nodes
         .iter()
-        .map(|node| judge_node(status, node, &mut verdict))
+        .map(|node| judge_node(status, node, &mut verdict, &mut notes))
         .collect();
     let volumes = volumes(status, &mut verdict, &mut notes);
     let data = data(status, &mut verdict, &mut notes);
@@ -137,7 +137,12 @@ fn judge_member(member: &MemberReport, verdict: &mut Verdict, notes: &mut Vec<St
     }
 }
 
-fn judge_node(status: &ClusterStatus, node: &NodeStatus, verdict: &mut Verdict) -> NodeReport {
+fn judge_node(
+    status: &ClusterStatus,
+    node: &NodeStatus,
+    verdict: &mut Verdict,
+    notes: &mut Vec<String>,
+) -> NodeReport {
     let id = node.node.0;
     if !node.alive {
         let silent = node.silent.as_secs();
@@ -156,6 +161,24 @@ fn judge_node(status: &ClusterStatus, node: &NodeStatus, verdict: &mut Verdict) 
             let (disk, errors) = (disk.disk, disk.write_errors);
             verdict.degraded(format!(
                 "disk {disk} of node {id} had {errors} failed writes"
+            ));
+        }
+        if disk.damaged_shards > 0 {
+            let (disk, shards) = (disk.disk, disk.damaged_shards);
+            verdict.degraded(format!(
+                "disk {disk} of node {id} has {shards} damaged shards"
+            ));
+        }
+        if disk.damaged_regions > 0 {
+            let (disk, pieces) = (disk.disk, disk.damaged_regions);
+            verdict.degraded(format!(
+                "disk {disk} of node {id} has {pieces} damaged pieces in its chunk files"
+            ));
+        }
+        if disk.restored_files > 0 {
+            let (disk, files) = (disk.disk, disk.restored_files);
+            notes.push(format!(
+                "disk {disk} of node {id} had {files} damaged files that were written anew"
             ));
         }
     }
@@ -182,6 +205,9 @@ fn disk(disk: &DiskReport) -> DiskStatus {
         closed: disk.closed.clone(),
         damaged_shards: disk.damaged_shards,
         write_errors: disk.write_errors,
+        damaged_regions: disk.damaged_regions,
+        restored_files: disk.restored_files,
+        scrubbed_ms: disk.scrubbed_ms,
     }
 }
 

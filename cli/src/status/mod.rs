@@ -108,6 +108,12 @@ pub struct DiskStatus {
     pub damaged_shards: u64,
     /// Failed writes and syncs since its node started.
     pub write_errors: u64,
+    /// Damaged pieces of chunk files, beyond the shards, found since its node started.
+    pub damaged_regions: u64,
+    /// Small files found bad and written anew since its node started.
+    pub restored_files: u64,
+    /// When its scrub last finished a pass, milliseconds since 1970; 0: not yet.
+    pub scrubbed_ms: u64,
 }
 
 /// A volume.

@@ -6,9 +6,11 @@
 //! ([`Located::is_kept`]).
 
 use super::error::OpError;
+use super::ids::random;
 use super::names::check_bucket_name;
 use super::{Caller, Rejection, Store, internal_outcome, internal_reply};
 use megalith_model::command::{Command, Outcome, Refusal};
+use megalith_model::ids::BucketId;
 use megalith_model::query::{Query, Reply};
 use megalith_model::rows::BucketRow;
 use std::collections::HashMap;
@@ -88,9 +90,12 @@ impl Store {
     /// [`OpError::InvalidBucketName`].
     pub async fn create_bucket(&self, caller: Caller, name: &str) -> Result<BucketRow, OpError> {
         check_bucket_name(name)?;
+        let id = BucketId(u64::from_be_bytes(random()?));
         let command = Command::CreateBucket {
+            id,
             name: name.to_owned(),
             account: caller.account,
+            sealed_owner: self.keys().seal_owner(id, name, caller.account)?,
         };
         match self.propose(self.now_ms(), command).await {
             Ok(Outcome::Bucket(row)) => {
@@ -195,10 +200,11 @@ impl Store {
             self.shared.buckets.forget(name);
             return Err(OpError::NoSuchBucket);
         };
-        self.shared.buckets.keep(&row);
         if row.account != caller.account {
             return Err(OpError::AccessDenied);
         }
+        self.keys().check_owner(&row).await?;
+        self.shared.buckets.keep(&row);
         Ok(Located { row, kept: false })
     }
 }

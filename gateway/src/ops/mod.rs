@@ -18,6 +18,7 @@ pub mod keys;
 mod list;
 mod multipart;
 pub mod names;
+mod owner;
 pub mod ports;
 mod put;
 pub mod range;

@@ -33,6 +33,12 @@ pub struct DiskReport {
     pub damaged_shards: u64,
     /// Failed writes and syncs since the node started.
     pub write_errors: u64,
+    /// Pieces of chunk files found damaged since the node started, beyond the shards.
+    pub damaged_regions: u64,
+    /// Index files and other small files found bad and written anew since the node started.
+    pub restored_files: u64,
+    /// When the scrub last finished a pass, milliseconds since 1970; 0: not yet.
+    pub scrubbed_ms: u64,
 }
 
 /// What the leader says to a heartbeat.
@@ -283,6 +289,9 @@ fn disk_to_wire(report: &DiskReport) -> proto::DiskState {
         reason: report.closed.clone().unwrap_or_default(),
         damaged_shards: report.damaged_shards,
         write_errors: report.write_errors,
+        damaged_regions: report.damaged_regions,
+        restored_files: report.restored_files,
+        scrubbed_ms: report.scrubbed_ms,
     }
 }
 
@@ -295,6 +304,9 @@ fn disk_from_wire(state: proto::DiskState) -> Result<DiskReport, ClientError> {
         closed: state.closed.then_some(state.reason),
         damaged_shards: state.damaged_shards,
         write_errors: state.write_errors,
+        damaged_regions: state.damaged_regions,
+        restored_files: state.restored_files,
+        scrubbed_ms: state.scrubbed_ms,
     })
 }
 

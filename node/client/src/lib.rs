@@ -36,7 +36,7 @@ pub use error::{ClientError, DataError, DataFault};
 pub use group::{CallSettings, Endpoint};
 pub use map::MapWatch;
 pub use meta::{ChangeStanding, MemberChange, MetaClient, new_token};
-pub use shards::{ShardAddress, ShardClient, ShardPage, ShardStat};
+pub use shards::{ScrubReport, ShardAddress, ShardClient, ShardPage, ShardStat};
 
 #[cfg(test)]
 mod tests {

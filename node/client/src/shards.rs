@@ -50,6 +50,37 @@ pub struct ShardPage {
     pub truncated: bool,
 }
 
+/// How far the scrub of a disk is. Times are in milliseconds since 1970, 0 where it has not been.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScrubReport {
+    /// The disk.
+    pub disk: DiskId,
+    /// An operator asked for the pass under way.
+    pub demanded: bool,
+    /// When the pass under way, or the last one, began.
+    pub began_ms: u64,
+    /// How much of it is done, in thousandths.
+    pub done_permille: u32,
+    /// Passes finished.
+    pub passes: u64,
+    /// When the last pass was finished.
+    pub finished_ms: u64,
+    /// All that was written before was checked at least once.
+    pub fresh_ms: u64,
+    /// Bytes read in all passes.
+    pub checked_bytes: u64,
+    /// Damaged shards that the scrub found in all passes.
+    pub found_shards: u64,
+    /// The disk holds more than its rate allows for.
+    pub late: bool,
+    /// Shards known to be damaged now.
+    pub damaged_shards: u64,
+    /// Damaged pieces of chunk files since the node started.
+    pub damaged_regions: u64,
+    /// Index files rebuilt since the node started.
+    pub indexes_rebuilt: u64,
+}
+
 /// Calls the shard service of storage nodes. Cheap to clone; clones share connections.
 #[derive(Clone)]
 pub struct ShardClient {
@@ -148,6 +179,25 @@ impl ShardClient {
         })
     }
 
+    /// Says how far the scrub of a node's disks is, or of one of them; with `start` everything is
+    /// checked now.
+    pub async fn scrub(
+        &self,
+        node: NodeId,
+        address: &str,
+        disk: Option<DiskId>,
+        start: bool,
+    ) -> Result<Vec<ScrubReport>, ClientError> {
+        let disk = disk.map(|disk| Bytes::copy_from_slice(&disk.0));
+        let request = proto::ScrubRequest {
+            disk: disk.unwrap_or_default(),
+            start,
+        };
+        let mut client = self.client(node, address);
+        let reply = self.within(client.scrub(request)).await?;
+        reply.disks.into_iter().map(scrub_from_wire).collect()
+    }
+
     fn client(&self, node: NodeId, address: &str) -> ShardControlClient<Channel> {
         let shared = &*self.shared;
         let mut channels = shared
@@ -214,4 +264,24 @@ fn stat_from_wire(stat: &proto::ShardStat) -> Result<Option<ShardStat>, ClientEr
         epoch: Epoch(stat.epoch),
         damaged: stat.damaged,
     }))
+}
+
+fn scrub_from_wire(state: proto::ScrubState) -> Result<ScrubReport, ClientError> {
+    let disk = state.disk.as_ref().try_into();
+    let disk = disk.map_err(|_| ClientError::Malformed("a disk's id".into()))?;
+    Ok(ScrubReport {
+        disk: DiskId(disk),
+        demanded: state.demanded,
+        began_ms: state.began_ms,
+        done_permille: state.done_permille,
+        passes: state.passes,
+        finished_ms: state.finished_ms,
+        fresh_ms: state.fresh_ms,
+        checked_bytes: state.checked_bytes,
+        found_shards: state.found_shards,
+        late: state.late,
+        damaged_shards: state.damaged_shards,
+        damaged_regions: state.damaged_regions,
+        indexes_rebuilt: state.indexes_rebuilt,
+    })
 }

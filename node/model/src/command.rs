@@ -94,10 +94,14 @@ pub enum Command {
     },
     /// Adds a bucket.
     CreateBucket {
+        /// Its id, drawn at random by the gateway: the sealed owner is bound to it.
+        id: BucketId,
         /// Its unique name.
         name: String,
         /// Its owner.
         account: AccountId,
+        /// The owner once more, sealed.
+        sealed_owner: Vec<u8>,
     },
     /// Removes an empty bucket.
     DeleteBucket(BucketId),

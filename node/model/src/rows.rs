@@ -92,10 +92,13 @@ pub struct BucketRow {
     pub id: BucketId,
     /// Its name.
     pub name: String,
-    /// Its owner.
+    /// Its owner (the sealed copy decides).
     pub account: AccountId,
     /// When it was created.
     pub created_ms: u64,
+    /// The owner, bound to id and name: a writer of metadata who lacks the root key can't give
+    /// somebody's bucket to another, who would then read it through the front door.
+    pub sealed_owner: Vec<u8>,
 }
 
 /// Exact counts of a bucket or account, changed by the entry that changes the objects.

@@ -34,6 +34,10 @@ pub trait File: Send + Sync {
     /// Gives the space of a range back; it then reads as zeros. The length stays.
     fn punch(&self, offset: u64, len: u64) -> io::Result<()>;
 
+    /// Lets go of what memory holds of a range, so that the next read asks the disk itself. Bytes
+    /// that are not synced stay.
+    fn drop_cached(&self, offset: u64, len: u64) -> io::Result<()>;
+
     /// Cuts or grows the file to `len` bytes.
     fn set_len(&self, len: u64) -> io::Result<()>;
 
@@ -64,6 +68,15 @@ pub struct FsSpace {
     pub free: u64,
 }
 
+/// Tells one directory or file from every other of this machine, whatever its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileIdentity {
+    /// The file system it is on.
+    pub device: u64,
+    /// Its number there.
+    pub inode: u64,
+}
+
 /// Held as long as this process owns a directory; dropping it lets another process in.
 pub trait DirLock: Send + Sync {}
 
@@ -78,6 +91,9 @@ pub trait FileSystem: Send + Sync + 'static {
 
     /// Creates one directory in an existing one; it must not exist yet.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Says what a path names at this moment: another file system may be mounted there by now.
+    fn identity(&self, path: &Path) -> io::Result<FileIdentity>;
 
     /// Lists the names in a directory, sorted.
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>>;

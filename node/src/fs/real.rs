@@ -1,11 +1,12 @@
 //! The kernel's file system by plain system calls: positional reads and writes, `fdatasync`,
 //! `fallocate`. Blocking: called on the store's own threads only, never on a runtime's.
 
-use super::{DirEntry, DirLock, File, FileSystem, FsSpace};
-use rustix::fs::{FallocateFlags, fallocate};
+use super::{DirEntry, DirLock, File, FileIdentity, FileSystem, FsSpace};
+use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
 use std::fs;
 use std::io::{self, IoSlice};
-use std::os::unix::fs::FileExt;
+use std::num::NonZeroU64;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -42,6 +43,14 @@ impl FileSystem for RealFs {
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         fs::create_dir(path)
+    }
+
+    fn identity(&self, path: &Path) -> io::Result<FileIdentity> {
+        let found = fs::metadata(path)?;
+        Ok(FileIdentity {
+            device: found.dev(),
+            inode: found.ino(),
+        })
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
@@ -146,6 +155,13 @@ impl File for RealFile {
             Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
             result => result.map_err(Into::into),
         }
+    }
+
+    fn drop_cached(&self, offset: u64, len: u64) -> io::Result<()> {
+        let Some(len) = NonZeroU64::new(len) else {
+            return Ok(());
+        };
+        fadvise(&self.0, offset, Some(len), Advice::DontNeed).map_err(Into::into)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {

@@ -90,6 +90,10 @@ pub(super) async fn open(config: &NodeConfig) -> Result<Disks, NodeError> {
             Ok(disk) => {
                 let id = disk.superblock().disk;
                 tracing::info!(disk = %id, "disk opened");
+                if let Err(error) = disk.start_scrub(Arc::new(now_ms)) {
+                    let error: &dyn Error = &error;
+                    tracing::error!(error, disk = %id, "disk is not scrubbed");
+                }
                 disks.insert(id, disk);
             }
             Err(error) => {
@@ -169,6 +173,9 @@ fn nothing_known(disk: DiskId) -> DiskReport {
         closed: None,
         damaged_shards: 0,
         write_errors: 0,
+        damaged_regions: 0,
+        restored_files: 0,
+        scrubbed_ms: 0,
     }
 }
 
@@ -196,6 +203,9 @@ async fn ask(disk: &DiskHandle, deadline: Duration) -> (DiskId, Result<DiskRepor
         closed,
         damaged_shards: health.damaged_shards,
         write_errors: health.write_errors,
+        damaged_regions: health.damaged_regions,
+        restored_files: health.indexes_rebuilt + health.files_restored,
+        scrubbed_ms: disk.scrub_status().finished_ms,
     };
     (id, Ok(report))
 }

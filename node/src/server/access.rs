@@ -42,6 +42,7 @@ const METHODS: &[(&str, &[Role])] = &[
         "/megalith.v1.ShardControl/List",
         &[Storage, Metadata, Operator],
     ),
+    ("/megalith.v1.ShardControl/Scrub", &[Operator]),
 ];
 
 /// The roles that may read and write shard bytes on the data port.
@@ -115,7 +116,7 @@ mod tests {
             include_str!("../../../proto/megalith/v1/shard.proto"),
         ];
         let said: Vec<_> = protos.iter().flat_map(|text| methods(text)).collect();
-        assert_eq!(said.len(), 14, "the protos were not read as they should be");
+        assert_eq!(said.len(), 15, "the protos were not read as they should be");
         for (path, allowed) in &said {
             let (_, roles) = METHODS
                 .iter()

@@ -83,6 +83,44 @@ impl ShardControl for ShardService {
             shards: found.iter().map(|stat| to_wire(&stat.shard)).collect(),
         }))
     }
+
+    async fn scrub(
+        &self,
+        request: Request<proto::ScrubRequest>,
+    ) -> Result<Response<proto::ScrubReply>, Status> {
+        let request = request.into_inner();
+        let disks: Vec<&DiskHandle> = match request.disk.is_empty() {
+            true => self.disks.iter().collect(),
+            false => vec![self.disk(&request.disk)?],
+        };
+        if request.start {
+            for disk in &disks {
+                disk.demand_scrub().map_err(status)?;
+            }
+        }
+        Ok(Response::new(proto::ScrubReply {
+            disks: disks.into_iter().map(scrub_to_wire).collect(),
+        }))
+    }
+}
+
+fn scrub_to_wire(disk: &DiskHandle) -> proto::ScrubState {
+    let (status, health) = (disk.scrub_status(), disk.health());
+    proto::ScrubState {
+        disk: Bytes::copy_from_slice(&disk.superblock().disk.0),
+        demanded: status.demanded,
+        began_ms: status.began_ms,
+        done_permille: u32::try_from(status.done_permille).unwrap_or(1000),
+        passes: status.passes,
+        finished_ms: status.finished_ms,
+        fresh_ms: status.fresh_ms,
+        checked_bytes: status.checked_bytes,
+        found_shards: status.found_shards,
+        late: status.late,
+        damaged_shards: health.damaged_shards,
+        damaged_regions: health.damaged_regions,
+        indexes_rebuilt: health.indexes_rebuilt,
+    }
 }
 
 fn names(shards: &[proto::ShardRef]) -> Result<Vec<ShardId>, Status> {

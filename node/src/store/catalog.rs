@@ -5,26 +5,33 @@
 //! highest record number holds. No lock is kept while a file is read.
 
 use super::error::StoreError;
-use super::files::{FileCache, Paths, failed};
+use super::files::{FileCache, Paths, failed, is_loss};
 use super::health::Health;
 use super::index::{BadIndex, Index, SealedFacts};
-use super::scan::{FileId, Table, scan};
+use super::scan::{FileId, Table, remember, scan};
+use super::scrub::plan::FileFacts;
 use super::settings::StoreSettings;
 use super::shard::{Entry, Extent, ShardId, ShardKey};
 use super::superblock::Superblock;
-use crate::fs::{File, FileSystem};
+use crate::fs::{File, FileIdentity, FileSystem};
 use megalith_model::ids::{Epoch, VolumeId};
 use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Everything that readers share with the writer.
 pub(super) struct Catalog {
     pub(super) fs: Arc<dyn FileSystem>,
+    /// The directory of chunks that was opened.
+    pub(super) home: FileIdentity,
     pub(super) paths: Paths,
     pub(super) superblock: Superblock,
     pub(super) settings: StoreSettings,
     pub(super) health: Health,
     pub(super) files: FileCache,
+    /// Counts what users ask for: the scrub stands back for them.
+    pub(super) traffic: AtomicU64,
     volumes: RwLock<BTreeMap<VolumeId, Arc<Volume>>>,
     /// Sealed files whose index must be written anew.
     pub(super) reindex: Mutex<Vec<(VolumeId, u32)>>,
@@ -52,6 +59,38 @@ pub(super) struct VolumeState {
 pub(super) struct OpenView {
     pub(super) file: Arc<dyn File>,
     pub(super) table: Table,
+    /// The highest record number in the table.
+    pub(super) lsn_max: u64,
+    /// The block after the last record of a shard in the table.
+    pub(super) end: u32,
+}
+
+impl OpenView {
+    pub(super) fn new(file: Arc<dyn File>, table: Table) -> Self {
+        let mut view = Self {
+            file,
+            table: Table::new(),
+            lsn_max: 0,
+            end: 0,
+        };
+        for entry in table.values() {
+            view.note(entry);
+        }
+        view.table = table;
+        view
+    }
+
+    /// Takes up a file's new word on a shard.
+    pub(super) fn remember(&mut self, key: ShardKey, entry: Entry) {
+        self.note(&entry);
+        remember(&mut self.table, key, entry);
+    }
+
+    fn note(&mut self, entry: &Entry) {
+        self.lsn_max = self.lsn_max.max(entry.lsn);
+        let ends = entry.extent.iter().flat_map(Extent::blocks);
+        self.end = ends.map(|(_, end)| end).fold(self.end, u32::max);
+    }
 }
 
 /// A file that grows no more.
@@ -187,11 +226,14 @@ pub(super) fn page_of(table: &Table, from: ShardKey) -> Vec<(ShardKey, Entry)> {
 impl Catalog {
     pub(super) fn new(
         fs: Arc<dyn FileSystem>,
+        home: FileIdentity,
         paths: Paths,
         superblock: Superblock,
         settings: StoreSettings,
     ) -> Self {
         Self {
+            home,
+            traffic: AtomicU64::new(0),
             files: FileCache::new(Arc::clone(&fs), settings.files_open_max),
             fs,
             paths,
@@ -201,6 +243,34 @@ impl Catalog {
             volumes: RwLock::default(),
             reindex: Mutex::default(),
         }
+    }
+
+    /// Fails where the disk's directory is no longer the one that was opened: it was unmounted,
+    /// removed, or another is mounted in its place. Asked before every change and before every
+    /// answer that promises something, so that nothing is written through or promised falsely.
+    pub(super) fn verify_home(&self) -> Result<(), StoreError> {
+        let path = self.paths.chunks();
+        let gone = || StoreError::Gone {
+            path: self.paths.root.clone(),
+        };
+        if self.health.is_gone() {
+            return Err(gone());
+        }
+        match self.fs.identity(&path) {
+            Ok(found) if found == self.home => return Ok(()),
+            Ok(_) => {}
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) => {}
+            Err(error) => return Err(StoreError::io("look at", path, error)),
+        }
+        if self.health.set_gone() {
+            let disk = self.superblock.disk;
+            tracing::error!(%disk, path = %self.paths.root.display(), "disk is gone");
+        }
+        Err(gone())
     }
 
     pub(super) fn file_id(&self, volume: VolumeId, seq: u32) -> FileId {
@@ -229,6 +299,34 @@ impl Catalog {
         let mut volumes = self.volumes.write().unwrap_or_else(PoisonError::into_inner);
         volumes.insert(volume.id, Arc::clone(&volume));
         volume
+    }
+
+    /// All chunk files by volume and number, and a record number up to which everything that is
+    /// visible is in them.
+    pub(super) fn file_facts(&self) -> (Vec<FileFacts>, u64) {
+        // The writer shows in the order of numbers: what is below the highest one seen here is
+        // visible when the files are listed after it.
+        let lsn = self.list_files().iter().map(|file| file.lsn_max).max();
+        (self.list_files(), lsn.unwrap_or(0))
+    }
+
+    fn list_files(&self) -> Vec<FileFacts> {
+        let mut files = Vec::new();
+        for volume in self.volumes() {
+            let state = volume.read();
+            let facts = |seq: u32, blocks: u32, lsn_max: u64| FileFacts {
+                volume: volume.id,
+                seq,
+                blocks,
+                lsn_max,
+            };
+            let open = state.open.iter();
+            files.extend(open.map(|(seq, view)| facts(*seq, view.end, view.lsn_max)));
+            let sealed = state.sealed.iter();
+            files.extend(sealed.map(|(seq, file)| facts(*seq, file.facts.end, file.facts.lsn_max)));
+        }
+        files.sort_by_key(|file| (file.volume, file.seq));
+        files
     }
 
     /// The epoch a volume is at on this disk.
@@ -301,14 +399,33 @@ impl Catalog {
     }
 
     /// Reads a sealed file's entries from the chunk file itself, because its index is bad.
-    fn rebuild(&self, sealed: &Sealed) -> Result<(), StoreError> {
+    pub(super) fn rebuild(&self, sealed: &Sealed) -> Result<(), StoreError> {
         let FileId { volume, seq, .. } = sealed.id;
+        self.verify_home()?;
         let path = self.paths.chunk(volume, seq);
-        let file = self.files.get(&path).map_err(failed("open", &path))?;
+        let file = match self.files.get(&path) {
+            // Neither is left: the volume's other files must stay usable.
+            Err(error) if is_loss(&error) => {
+                let path = path.display();
+                tracing::error!(%path, %error, "chunk file is gone and its index file is bad");
+                self.health.add_regions(1, 0);
+                self.health.add_doubt(volume);
+                sealed.set_source(Source::Memory(Arc::default()));
+                return Ok(());
+            }
+            result => result.map_err(failed("open", &path))?,
+        };
         let scan = scan(file.as_ref(), sealed.id, &path)?;
-        tracing::warn!(%volume, file = seq, "index file is bad, rebuilt by a scan");
+        let index = self.paths.index(volume, seq);
+        tracing::warn!(path = %index.display(), "index file is bad, rebuilt by a scan");
         self.health.add_rebuilt_index();
-        self.health.add_regions(scan.damage.len(), 0);
+        if !scan.damage.is_empty() || scan.unreadable {
+            self.health.add_regions(usize::from(scan.unreadable), 0);
+            for region in &scan.damage {
+                self.health.add_region_at(volume, seq, region.start);
+            }
+            self.health.add_doubt(volume);
+        }
         sealed.set_source(Source::Memory(Arc::new(scan.table)));
         if !scan.unreadable {
             let mut reindex = self.reindex.lock().unwrap_or_else(PoisonError::into_inner);

@@ -81,12 +81,16 @@ impl Core {
     pub(super) fn commit(&mut self, ops: Vec<Op>) -> Vec<Result<Done, StoreError>> {
         let mut answers = Vec::with_capacity(ops.len());
         let mut round = Round::default();
+        let home = self.catalog.verify_home();
         for op in ops {
             if round.must_precede(&op) {
                 self.finish(std::mem::take(&mut round), &mut answers);
             }
             round.note(&op);
-            let staged = self.stage(op);
+            let staged = match &home {
+                Err(error) if op.is_change() => Err(error.clone()),
+                Ok(()) | Err(_) => self.stage(op),
+            };
             round
                 .staged
                 .push(staged.unwrap_or_else(|error| Staged::answered(Err(error))));
@@ -136,13 +140,19 @@ impl Core {
                 }
             }
         }
+        // What was synced in a place that is gone is promised to nobody.
+        let home = match durable.is_empty() {
+            true => None,
+            false => self.catalog.verify_home().err(),
+        };
         for Staged {
             touched,
             effects,
             answer,
         } in round.staged
         {
-            let error = touched.iter().find_map(|file| broken.get(file));
+            let gone = home.as_ref().filter(|_| !touched.is_empty());
+            let error = touched.iter().find_map(|file| broken.get(file)).or(gone);
             // What became durable in other volumes counts even so: memory must not believe in
             // shards that the log has deleted.
             let failed: BTreeSet<VolumeId> = touched
@@ -275,13 +285,10 @@ impl Core {
         let writer = self.volumes.entry(id).or_default();
         writer.files.insert(seq, growing);
         writer.active = Some(seq);
-        volume.write().open.insert(
-            seq,
-            OpenView {
-                file,
-                table: Table::new(),
-            },
-        );
+        volume
+            .write()
+            .open
+            .insert(seq, OpenView::new(file, Table::new()));
         Ok(seq)
     }
 

@@ -77,6 +77,13 @@ pub enum StoreError {
     /// Place it elsewhere: too many writes failed, the disk takes no more.
     #[error("disk is read-only after failed writes")]
     ReadOnly,
+    /// Place it elsewhere: what was opened is not there any more. Nothing is written through to
+    /// what is there instead.
+    #[error("disk at {} is gone: unmounted, removed or replaced", path.display())]
+    Gone {
+        /// Where it was.
+        path: PathBuf,
+    },
     /// An operator must look: no disk of ours is mounted there.
     #[error("no superblock at {}: not a formatted disk, or not mounted", path.display())]
     NoSuperblock {

@@ -19,6 +19,10 @@ impl Paths {
         self.root.join("lock")
     }
 
+    pub(super) fn ledger(&self) -> PathBuf {
+        self.root.join("scrub")
+    }
+
     pub(super) fn chunks(&self) -> PathBuf {
         self.root.join("chunks")
     }
@@ -97,6 +101,18 @@ impl FileCache {
     fn guard(&self) -> MutexGuard<'_, CacheState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// True where an error of opening or reading says that the bytes are lost, not that the machine
+/// is short of something or that its operator has forbidden it.
+pub(super) fn is_loss(error: &io::Error) -> bool {
+    // EIO, ENODATA, EBADMSG, EILSEQ, EUCLEAN, EREMOTEIO: what Linux says of media and of damaged
+    // structures of a file system.
+    const LOSSES: [i32; 6] = [5, 61, 74, 84, 117, 121];
+    error.kind() == io::ErrorKind::NotFound
+        || error
+            .raw_os_error()
+            .is_some_and(|code| LOSSES.contains(&code))
 }
 
 /// `Io` for a path.

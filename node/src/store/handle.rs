@@ -7,6 +7,8 @@ use super::op::{Done, Op};
 use super::pool::ReadPool;
 use super::record::Cell;
 use super::recover;
+use super::scrub::worker::{ScrubMail, Scrubber, SharedStatus};
+use super::scrub::{self, ScrubStatus};
 use super::settings::StoreSettings;
 use super::shard::{ShardId, ShardStat};
 use super::stream::ShardWriter;
@@ -17,7 +19,7 @@ use megalith_model::ids::{BlobId, ClusterId, DiskId, Epoch, VolumeId};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use tokio::sync::{Semaphore, oneshot};
 
@@ -53,6 +55,7 @@ impl Disk {
         let waiting_max = settings.reads_waiting_max;
         let core = recover::open(fs, root, cluster, disk, settings)?;
         let catalog = Arc::clone(&core.catalog);
+        let scrubber = Scrubber::open(Arc::clone(&catalog));
         let (reads, mut joins) = ReadPool::start(threads, waiting_max).map_err(spawn_failed)?;
         let (mailbox, mail) = channel();
         let counters = Arc::new(CommitCounters::default());
@@ -69,6 +72,8 @@ impl Disk {
             streams: AtomicU64::new(1),
             counters,
             joins: Mutex::new(joins),
+            scrub_status: scrubber.status(),
+            scrub: Mutex::new(Scrub::Waiting(Box::new(scrubber))),
         };
         Ok(DiskHandle {
             inner: Arc::new(inner),
@@ -92,6 +97,18 @@ struct Inner {
     streams: AtomicU64,
     counters: Arc<CommitCounters>,
     joins: Mutex<Vec<JoinHandle<()>>>,
+    scrub: Mutex<Scrub>,
+    scrub_status: SharedStatus,
+}
+
+/// The disk's scrub.
+enum Scrub {
+    /// Not started.
+    Waiting(Box<Scrubber>),
+    /// It has a thread.
+    Running(Sender<ScrubMail>),
+    /// The disk was stopped before it was started.
+    Over,
 }
 
 /// Sizes of a disk in bytes.
@@ -157,6 +174,7 @@ impl DiskHandle {
         count: u64,
     ) -> Result<Vec<Cell>, StoreError> {
         let catalog = Arc::clone(&self.inner.catalog);
+        catalog.traffic.fetch_add(1, Ordering::Relaxed);
         self.inner
             .reads
             .run(move || catalog.read(shard, first_cell, count))
@@ -235,6 +253,62 @@ impl DiskHandle {
         self.inner.catalog.health.damaged()
     }
 
+    /// Returns the volumes of which shards may be missing without the disk knowing which: a
+    /// reconciliation with the metadata tells.
+    #[must_use]
+    pub fn doubtful(&self) -> Vec<VolumeId> {
+        self.inner.catalog.health.doubtful()
+    }
+
+    /// Takes a volume off the doubtful ones: it was reconciled.
+    pub fn forget_doubt(&self, volume: VolumeId) {
+        self.inner.catalog.health.forget_doubt(volume);
+    }
+
+    /// Remembers shards as damaged that should be here and are not, to be reported as any other.
+    pub fn report_missing(&self, shards: &[ShardId]) {
+        for shard in shards {
+            self.inner.catalog.report(*shard, 0);
+        }
+    }
+
+    /// Starts the scrub, once; `clock` says the milliseconds since 1970.
+    pub fn start_scrub(&self, clock: Arc<dyn Fn() -> u64 + Send + Sync>) -> Result<(), StoreError> {
+        let mut scrub = lock(&self.inner.scrub);
+        let Scrub::Waiting(scrubber) = std::mem::replace(&mut *scrub, Scrub::Over) else {
+            return Ok(());
+        };
+        let (mailbox, mail) = channel();
+        let writer = lock(&self.inner.mailbox).clone();
+        let thread = std::thread::Builder::new().name("store-scrub".to_owned());
+        let thread = thread.spawn(move || {
+            // Gone only after a stop.
+            let wake = || drop(writer.send(Mail::Wake));
+            scrub::worker::run(*scrubber, &mail, clock.as_ref(), &wake);
+        });
+        let root = &self.inner.catalog.paths.root;
+        let thread = thread.map_err(|error| StoreError::io("start the scrub of", root, error))?;
+        lock(&self.inner.joins).push(thread);
+        *scrub = Scrub::Running(mailbox);
+        Ok(())
+    }
+
+    /// Lets the scrub check the whole disk now, as fast as its rate allows.
+    pub fn demand_scrub(&self) -> Result<(), StoreError> {
+        match &*lock(&self.inner.scrub) {
+            Scrub::Running(mailbox) => mailbox
+                .send(ScrubMail::Demand)
+                .map_err(|_| StoreError::Closed),
+            Scrub::Waiting(_) | Scrub::Over => Err(StoreError::Closed),
+        }
+    }
+
+    /// Returns how far the scrub is.
+    #[must_use]
+    pub fn scrub_status(&self) -> ScrubStatus {
+        *lock(&self.inner.scrub_status)
+    }
+
     /// Returns how well commits are shared.
     #[must_use]
     pub fn commit_counts(&self) -> CommitCounts {
@@ -249,15 +323,15 @@ impl DiskHandle {
     /// `Closed`, on every clone.
     pub async fn stop(&self) {
         self.inner.queue.close();
+        if let Scrub::Running(mailbox) =
+            std::mem::replace(&mut *lock(&self.inner.scrub), Scrub::Over)
+        {
+            // Gone only after a stop.
+            let _ = mailbox.send(ScrubMail::Stop);
+        }
         self.send(Mail::Stop);
         self.inner.reads.stop();
-        let joins = std::mem::take(
-            &mut *self
-                .inner
-                .joins
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
+        let joins = std::mem::take(&mut *lock(&self.inner.joins));
         let joined = tokio::task::spawn_blocking(move || {
             joins
                 .into_iter()
@@ -281,6 +355,8 @@ impl DiskHandle {
         &self,
         op: Op,
     ) -> Result<oneshot::Receiver<Result<Done, StoreError>>, StoreError> {
+        let traffic = &self.inner.catalog.traffic;
+        traffic.fetch_add(1, Ordering::Relaxed);
         let weight = u32::try_from(op.weight())
             .unwrap_or(u32::MAX)
             .min(self.inner.queue_bytes);
@@ -309,17 +385,17 @@ impl DiskHandle {
     }
 
     fn send(&self, mail: Mail) {
-        let mailbox = self
-            .inner
-            .mailbox
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
         // The thread is gone only after a stop: the answer's channel tells.
-        let _ = mailbox.send(mail);
+        let _ = lock(&self.inner.mailbox).send(mail);
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn space(catalog: &Catalog) -> Result<DiskSpace, StoreError> {
+    catalog.verify_home()?;
     let root = &catalog.paths.root;
     let space = catalog.fs.space(root);
     let space = space.map_err(|error| StoreError::io("measure the disk of", root, error))?;

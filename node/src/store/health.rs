@@ -1,7 +1,8 @@
 //! What went wrong on a disk so far: counts, and the shards that a caller must rebuild.
 
 use super::shard::ShardId;
-use std::collections::BTreeMap;
+use megalith_model::ids::VolumeId;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Damaged shards remembered by name; beyond that they are only counted.
@@ -27,8 +28,12 @@ pub struct DiskHealth {
     pub torn_pieces: u64,
     /// Index files that were missing or bad and were rebuilt from their chunk file.
     pub indexes_rebuilt: u64,
+    /// Other files of ours that were bad and were written anew: superblock, scrub's ledger.
+    pub files_restored: u64,
     /// True where the disk takes no more writes.
     pub read_only: bool,
+    /// True where the disk's directory is no longer what was opened.
+    pub gone: bool,
 }
 
 #[derive(Debug, Default)]
@@ -42,6 +47,11 @@ struct State {
     damaged: BTreeMap<ShardId, u64>,
     unnamed: u64,
     failed_in_a_row: u32,
+    doubtful: BTreeSet<VolumeId>,
+    /// Where damaged pieces begin: volume, file, block. Beyond a bound they are counted again.
+    regions: BTreeSet<(VolumeId, u32, u32)>,
+    /// Grows with every change of the damaged shards.
+    changes: u64,
 }
 
 impl Health {
@@ -62,6 +72,43 @@ impl Health {
         self.guard().damaged.contains_key(&shard)
     }
 
+    /// The damaged shards, and a number that grows with every change of them.
+    pub(super) fn damage(&self) -> (Vec<(ShardId, u64)>, u64) {
+        let state = self.guard();
+        let damaged = state.damaged.iter().map(|(shard, cell)| (*shard, *cell));
+        (damaged.collect(), state.changes)
+    }
+
+    pub(super) fn damage_changes(&self) -> u64 {
+        self.guard().changes
+    }
+
+    /// Marks a volume of which shards may be missing without a trace.
+    pub(super) fn add_doubt(&self, volume: VolumeId) {
+        self.guard().doubtful.insert(volume);
+    }
+
+    pub(super) fn doubtful(&self) -> Vec<VolumeId> {
+        self.guard().doubtful.iter().copied().collect()
+    }
+
+    pub(super) fn forget_doubt(&self, volume: VolumeId) {
+        self.guard().doubtful.remove(&volume);
+    }
+
+    pub(super) fn add_restored_file(&self) {
+        self.guard().shown.files_restored += 1;
+    }
+
+    /// The disk's directory is another one: true the first time.
+    pub(super) fn set_gone(&self) -> bool {
+        !std::mem::replace(&mut self.guard().shown.gone, true)
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        self.guard().shown.gone
+    }
+
     pub(super) fn is_read_only(&self) -> bool {
         self.guard().shown.read_only
     }
@@ -72,6 +119,7 @@ impl Health {
         if state.damaged.contains_key(&shard) {
             return false;
         }
+        state.changes += 1;
         if state.damaged.len() < DAMAGED_MAX {
             state.damaged.insert(shard, cell);
         } else {
@@ -82,13 +130,27 @@ impl Health {
 
     /// The shard was deleted or written anew.
     pub(super) fn forget_damaged(&self, shard: ShardId) {
-        self.guard().damaged.remove(&shard);
+        let mut state = self.guard();
+        state.changes += u64::from(state.damaged.remove(&shard).is_some());
     }
 
     pub(super) fn add_regions(&self, damaged: usize, torn: usize) {
         let mut state = self.guard();
         state.shown.damaged_regions += damaged as u64;
         state.shown.torn_pieces += torn as u64;
+    }
+
+    /// Counts a damaged piece by its place; true the first time.
+    pub(super) fn add_region_at(&self, volume: VolumeId, seq: u32, block: u32) -> bool {
+        let mut state = self.guard();
+        if state.regions.contains(&(volume, seq, block)) {
+            return false;
+        }
+        if state.regions.len() < DAMAGED_MAX {
+            state.regions.insert((volume, seq, block));
+        }
+        state.shown.damaged_regions += 1;
+        true
     }
 
     pub(super) fn add_rebuilt_index(&self) {

@@ -61,6 +61,14 @@ impl Op {
         bytes as u64 + 256
     }
 
+    /// True where the disk is changed by it.
+    pub(super) fn is_change(&self) -> bool {
+        match self {
+            Self::Append(_) | Self::Delete { .. } | Self::Fence { .. } | Self::Tidy => true,
+            Self::Abandon { .. } => false,
+        }
+    }
+
     /// True where the answer waits for a sync.
     pub(super) fn is_durable(&self) -> bool {
         match self {

@@ -3,6 +3,7 @@
 
 use super::catalog::{Catalog, Located, Volume, page_of};
 use super::error::StoreError;
+use super::files::is_loss;
 use super::record::{BLOCK_LEN, CELL_LEN, CRC_LEN, Cell, HEADER_LEN, Header, Kind, crc32c, u32_at};
 use super::scan::FileId;
 use super::shard::{Entry, RECORD_LOST, ShardId, ShardKey, ShardStat};
@@ -63,6 +64,8 @@ impl Catalog {
             // A delete gives the blocks back while they are being read: that is no damage.
             let now = self.find(shard)?.ok_or(not_found.clone())?;
             if now.lsn == located.lsn {
+                // A disk that is gone has lost nothing that others should rebuild one by one.
+                self.verify_home()?;
                 self.report(shard, bad);
                 return Err(StoreError::Damaged { shard, cell: bad });
             }
@@ -70,12 +73,14 @@ impl Catalog {
         }
     }
 
-    /// Remembers a shard as damaged.
-    pub(super) fn report(&self, shard: ShardId, cell: u64) {
-        if self.health.add_damaged(shard, cell) {
+    /// Remembers a shard as damaged; true the first time.
+    pub(super) fn report(&self, shard: ShardId, cell: u64) -> bool {
+        let fresh = self.health.add_damaged(shard, cell);
+        if fresh {
             let disk = self.superblock.disk;
             tracing::error!(%disk, %shard, cell, "shard is damaged");
         }
+        fresh
     }
 
     fn read_cells(
@@ -87,8 +92,9 @@ impl Catalog {
     ) -> Result<Result<Vec<Cell>, BadCell>, StoreError> {
         let file = match self.chunk_of(shard.volume, located) {
             Ok(file) => file,
-            // The file was removed, after a move of its shards or by someone else: look again.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            // The file was removed, after a move of its shards or by someone else (look again), or
+            // the disk has lost it.
+            Err(error) if is_loss(&error) => {
                 return Ok(Err(BadCell(first)));
             }
             Err(error) => {

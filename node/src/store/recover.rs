@@ -8,8 +8,9 @@ use super::files::{Paths, failed, number};
 use super::growing::Growing;
 use super::index::{Index, SealedFacts};
 use super::record::{BLOCK_LEN, Header, Kind};
-use super::scan::{FileId, Region, Scan, scan};
+use super::scan::{FileId, Region, Scan, Table, scan};
 use super::settings::StoreSettings;
+use super::shard::{Entry, Extent, ShardKey};
 use super::superblock::Superblock;
 use crate::fs::{DirLock, File, FileSystem, read_exact_at};
 use megalith_model::ids::{ClusterId, DiskId, Epoch, VolumeId};
@@ -69,6 +70,8 @@ pub(super) fn open(
         root: root.to_path_buf(),
     };
     let superblock = Superblock::read(fs.as_ref(), root)?;
+    let chunks = paths.chunks();
+    let home = fs.identity(&chunks).map_err(failed("look at", &chunks))?;
     if superblock.cluster != cluster {
         let (disk, found) = (superblock.disk, superblock.cluster);
         return Err(StoreError::ForeignCluster {
@@ -84,7 +87,7 @@ pub(super) fn open(
         });
     }
     let lock = take_lock(fs.as_ref(), &paths)?;
-    let catalog = Arc::new(Catalog::new(fs, paths, superblock, settings));
+    let catalog = Arc::new(Catalog::new(fs, home, paths, superblock, settings));
     let mut core = Core {
         catalog,
         volumes: BTreeMap::new(),
@@ -93,7 +96,6 @@ pub(super) fn open(
         chores: VecDeque::new(),
         _lock: lock,
     };
-    let chunks = core.catalog.paths.chunks();
     core.catalog
         .fs
         .sync_dir(&chunks)
@@ -108,6 +110,7 @@ pub(super) fn open(
             core.recover_volume(VolumeId(volume))?;
         }
     }
+    core.catalog.verify_home()?;
     Ok(core)
 }
 
@@ -136,6 +139,8 @@ struct Recovery {
     lsn_max: u64,
     /// To be sealed once the volume is known.
     left_behind: Vec<u32>,
+    /// Sealed files that lack something, and the block from which on.
+    short: Vec<(u32, u32)>,
 }
 
 impl Core {
@@ -157,17 +162,29 @@ impl Core {
             };
             match index {
                 Some(index) => {
-                    if !files.chunk {
-                        tracing::error!(%volume, file = seq, "chunk file is gone");
-                        self.catalog.health.add_regions(1, 0);
-                    }
+                    let short = self.lost_from(id, &index.facts, files.chunk);
+                    recovery.short.extend(short.map(|block| (seq, block)));
                     recovery.add_sealed(id, index.facts, Source::Disk(Arc::new(index)));
                 }
                 None if files.chunk => {
                     let active = newest == Some(seq) && !files.index;
-                    self.recover_file(id, active, files.index, &mut recovery)?;
+                    // Only the newest has none yet; of another it was lost, or a power cut came
+                    // before it was written.
+                    let rebuilt = files.index || newest != Some(seq);
+                    match self.recover_file(id, active, rebuilt, &mut recovery) {
+                        // A newer program wrote it: that is no damage, and not ours to touch.
+                        Err(error @ StoreError::NewerFormat { .. }) => return Err(error),
+                        Err(error) => self.leave_out(id, &error),
+                        Ok(()) => {}
+                    }
                 }
-                None => self.catalog.health.add_regions(1, 0),
+                None => {
+                    let path = self.catalog.paths.index(volume, seq);
+                    let path = path.display();
+                    tracing::error!(%path, "chunk file is gone and its index file is bad");
+                    self.catalog.health.add_regions(1, 0);
+                    self.catalog.health.add_doubt(volume);
+                }
             }
         }
         if !recovery.writer.files.is_empty() {
@@ -183,11 +200,19 @@ impl Core {
             writer,
             lsn_max,
             left_behind,
+            short,
         } = recovery;
         self.lsn = self.lsn.max(lsn_max + 1);
         self.catalog.add_volume(Volume::new(volume, state));
         self.volumes.insert(volume, writer);
-        self.report_damaged(volume)?;
+        let mut named = self.report_damaged(volume);
+        for (seq, block) in short {
+            named = named.and(self.report_lost(volume, seq, block));
+        }
+        if let Err(error) = named {
+            tracing::error!(%volume, error = %Chain(&error), "not all that is lost can be named");
+            self.catalog.health.add_doubt(volume);
+        }
         for seq in left_behind {
             self.seal(volume, seq);
         }
@@ -235,7 +260,7 @@ impl Core {
         let path = self.catalog.paths.chunk(id.volume, id.seq);
         let file = self.catalog.fs.open(&path).map_err(failed("open", &path))?;
         let found = scan(file.as_ref(), id, &path)?;
-        self.note_scan(id, &found, had_index);
+        self.note_scan(id, &found, had_index, &path);
         recovery.note(found.epoch, found.lsn_max);
         if found.end == 0 && self.drop_blank(file.as_ref(), &path)? {
             return Ok(());
@@ -268,13 +293,10 @@ impl Core {
         growing.allocated = u64::from(found.end) * BLOCK_LEN;
         (growing.epoch, growing.lsn_max) = (found.epoch, found.lsn_max);
         recovery.writer.files.insert(id.seq, growing);
-        recovery.state.open.insert(
-            id.seq,
-            OpenView {
-                file,
-                table: found.table,
-            },
-        );
+        recovery
+            .state
+            .open
+            .insert(id.seq, OpenView::new(file, found.table));
         if active && found.damage.is_empty() {
             recovery.writer.active = Some(id.seq);
         } else {
@@ -283,18 +305,26 @@ impl Core {
         Ok(())
     }
 
-    fn note_scan(&self, id: FileId, found: &Scan, had_index: bool) {
+    fn note_scan(&self, id: FileId, found: &Scan, had_index: bool, path: &Path) {
         let torn = found.torn.len() + usize::from(found.tail_torn);
         let unreadable = usize::from(found.unreadable);
-        self.catalog
-            .health
-            .add_regions(found.damage.len() + unreadable, torn);
+        let health = &self.catalog.health;
+        health.add_regions(unreadable, torn);
         if had_index {
-            self.catalog.health.add_rebuilt_index();
+            health.add_rebuilt_index();
+            let path = self.catalog.paths.index(id.volume, id.seq);
+            tracing::warn!(path = %path.display(), "index file is bad, rebuilt by a scan");
+        }
+        // Of damage and of a torn end nobody here can tell whose bytes they were.
+        if !found.clean {
+            health.add_doubt(id.volume);
+        }
+        if found.unreadable {
+            tracing::error!(path = %path.display(), "the disk refuses to read a chunk file");
         }
         for Region { start, end } in &found.damage {
-            let FileId { volume, seq, .. } = id;
-            tracing::error!(%volume, file = seq, start, end, "damaged blocks in chunk file");
+            health.add_region_at(id.volume, id.seq, *start);
+            tracing::error!(path = %path.display(), start, end, "damaged blocks in chunk file");
         }
     }
 
@@ -318,17 +348,20 @@ impl Core {
         let Some(volume) = self.catalog.volume(id) else {
             return Ok(());
         };
+        let broken = |table: &Table| -> Vec<ShardKey> {
+            let whole = |entry: &Entry| entry.extent.as_ref().is_none_or(Extent::is_whole);
+            let broken = table.iter().filter(|(_, entry)| !whole(entry));
+            broken.map(|(key, _)| *key).collect()
+        };
         let mut suspects = Vec::new();
         {
             let state = volume.read();
-            let tables = state.open.values().map(|view| &view.table);
-            for (key, entry) in tables.flatten() {
-                if entry
-                    .extent
-                    .as_ref()
-                    .is_some_and(|extent| !extent.is_whole())
-                {
-                    suspects.push(*key);
+            for view in state.open.values() {
+                suspects.extend(broken(&view.table));
+            }
+            for sealed in state.sealed.values() {
+                if let Source::Memory(table) = sealed.source() {
+                    suspects.extend(broken(&table));
                 }
             }
         }

@@ -4,7 +4,6 @@
 use super::core::Core;
 use super::error::StoreError;
 use super::op::{Done, Op};
-use super::scan::remember;
 use super::shard::{Entry, Extent, ShardId, ShardKey};
 use megalith_model::ids::{Epoch, VolumeId};
 use std::collections::{BTreeSet, HashSet};
@@ -124,7 +123,7 @@ impl Core {
                 if let Some(volume) = self.catalog.volume(volume)
                     && let Some(view) = volume.write().open.get_mut(&seq)
                 {
-                    remember(&mut view.table, key, entry);
+                    view.remember(key, entry);
                 }
             }
             Effect::Dead {

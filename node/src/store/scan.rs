@@ -68,6 +68,9 @@ pub(super) struct Scan {
     pub(super) tail_torn: bool,
     /// Pieces that were durable and are bad now.
     pub(super) damage: Vec<Region>,
+    /// True where the file ends with a mark, as after a clean stop: no record can be missing at
+    /// its end.
+    pub(super) clean: bool,
     /// True where the disk refused to read a part: then nothing may be cut or made permanent.
     pub(super) unreadable: bool,
 }
@@ -118,6 +121,9 @@ pub(super) fn scan(file: &dyn File, id: FileId, path: &Path) -> Result<Scan, Sto
     };
     classify(&mut scan, &records, synced);
     scan.tail_torn = scanner.has_bytes(scan.end);
+    let last = records.iter().rfind(|found| found.good);
+    let marked = last.is_some_and(|last| last.header.kind == Kind::Mark && last.end() == scan.end);
+    scan.clean = marked && !scan.tail_torn && scan.torn.is_empty() && scan.damage.is_empty();
     records.retain(|found| found.good);
     assemble(&mut scan, &records, &mut scanner);
     scan.unreadable = scanner.window.unreadable;
@@ -344,7 +350,7 @@ impl Scanner<'_> {
 }
 
 /// A file read in larger pieces than asked for.
-struct Window<'a> {
+pub(super) struct Window<'a> {
     file: &'a dyn File,
     len: u64,
     start: u64,
@@ -353,7 +359,7 @@ struct Window<'a> {
 }
 
 impl<'a> Window<'a> {
-    fn new(file: &'a dyn File, len: u64) -> Self {
+    pub(super) fn new(file: &'a dyn File, len: u64) -> Self {
         Self {
             file,
             len,
@@ -365,7 +371,7 @@ impl<'a> Window<'a> {
 
     /// Returns `len` bytes at `offset`, reading `ahead`; None beyond the end or where the disk
     /// refuses.
-    fn get(&mut self, offset: u64, len: usize, ahead: usize) -> Option<&[u8]> {
+    pub(super) fn get(&mut self, offset: u64, len: usize, ahead: usize) -> Option<&[u8]> {
         if offset + len as u64 > self.len {
             return None;
         }

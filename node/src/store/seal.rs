@@ -60,6 +60,7 @@ impl Core {
 
     /// Ends a file with a mark that all of it is durable, and gives spare space back.
     fn close_file(&mut self, file: &mut Growing) -> Result<(), StoreError> {
+        self.catalog.verify_home()?;
         self.mark(file)?;
         let end = u64::from(file.end) * BLOCK_LEN;
         file.file.set_len(end).map_err(failed("cut", &file.path))?;
@@ -146,6 +147,7 @@ impl Core {
         id: FileId,
         facts: SealedFacts,
     ) -> Result<Index, StoreError> {
+        self.catalog.verify_home()?;
         let path = self.catalog.paths.index(id.volume, id.seq);
         let bytes = encode(table, id, facts);
         replace_file(self.catalog.fs.as_ref(), &path, &bytes).map_err(failed("write", &path))?;

@@ -1,5 +1,6 @@
 //! What one process may choose about its disks. None of it is part of the format.
 
+use super::scrub::ScrubSettings;
 use std::time::Duration;
 
 /// The settings of one disk's store. All sizes are in bytes.
@@ -35,6 +36,8 @@ pub struct StoreSettings {
     pub compact_below_percent: u64,
     /// After this many files failed in a row the disk takes no more writes (default 3).
     pub failed_files_max: u32,
+    /// How the disk is scrubbed.
+    pub scrub: ScrubSettings,
 }
 
 impl Default for StoreSettings {
@@ -54,6 +57,7 @@ impl Default for StoreSettings {
             tidy_after: 64 << 20,
             compact_below_percent: 70,
             failed_files_max: 3,
+            scrub: ScrubSettings::default(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Names of shards and what is known of one.
 
+use super::record::{BLOCK_LEN, CELL_LEN, RECORD_CELLS_MAX, record_len};
 use megalith_model::ids::{BlobId, Epoch, VolumeId};
 use std::fmt;
 
@@ -148,6 +149,27 @@ pub(super) struct Extent {
 }
 
 impl Extent {
+    /// First block and block after the last of each record that is not lost, in cell order.
+    pub(super) fn blocks(&self) -> impl Iterator<Item = (u32, u32)> {
+        let records = self.records();
+        records.map(|(_, start, len)| (start, start + (len / BLOCK_LEN) as u32))
+    }
+
+    /// First cell, first block and length in bytes of each record that is not lost.
+    pub(super) fn records(&self) -> impl Iterator<Item = (u32, u32, u64)> {
+        let per_record = u32::from(self.record_cells.clamp(1, RECORD_CELLS_MAX));
+        let numbered = (0..).zip(self.records.iter());
+        let kept = numbered.filter(|(_, block)| **block != RECORD_LOST);
+        kept.map(move |(number, block): (u32, _)| {
+            let first = number * per_record;
+            let cells = per_record.min(self.cells.saturating_sub(first));
+            let before = u64::from(first) * CELL_LEN as u64;
+            let most = u64::from(cells) * CELL_LEN as u64;
+            let length = self.len.saturating_sub(before).min(most);
+            (first, *block, record_len(cells as u16, length))
+        })
+    }
+
     pub(super) fn is_whole(&self) -> bool {
         self.digest.is_some() && !self.records.contains(&RECORD_LOST)
     }

@@ -10,11 +10,9 @@ use super::error::StoreError;
 use super::files::failed;
 use super::growing::Claim;
 use super::op::Done;
-use super::record::{
-    BLOCK_LEN, CELL_LEN, Footer, GRAVES_MAX, Header, Kind, RECORD_CELLS_MAX, record_len,
-};
+use super::record::{BLOCK_LEN, CELL_LEN, Footer, GRAVES_MAX, Header, Kind, record_len};
 use super::round::{Effect, Round, Staged};
-use super::shard::{Entry, Extent, RECORD_LOST, ShardKey};
+use super::shard::{Entry, Extent, ShardKey};
 use crate::fs::File;
 use megalith_model::ids::VolumeId;
 use std::collections::BTreeMap;
@@ -43,6 +41,10 @@ pub(super) enum Chore {
 impl Core {
     /// Does some of what is not urgent. Returns true while there is more.
     pub(super) fn housekeep(&mut self) -> bool {
+        if self.catalog.health.is_gone() {
+            self.chores.clear();
+            return false;
+        }
         self.seal_full();
         self.write_bad_indexes();
         for _ in 0..16 {
@@ -64,6 +66,7 @@ impl Core {
     }
 
     fn work(&mut self, chore: Chore) -> Result<(), StoreError> {
+        self.catalog.verify_home()?;
         match chore {
             Chore::Punch {
                 volume,
@@ -366,20 +369,8 @@ impl Core {
 
 /// Offset and length of each record of a shard, in bytes.
 fn spans(extent: &Extent) -> impl Iterator<Item = (u64, u64)> {
-    let per_record = u32::from(extent.record_cells.clamp(1, RECORD_CELLS_MAX));
-    (0..)
-        .zip(extent.records.iter())
-        .filter(|(_, block)| **block != RECORD_LOST)
-        .map(move |(number, block): (u32, _)| {
-            let first = number * per_record;
-            let cells = per_record.min(extent.cells - first);
-            let before = u64::from(first) * CELL_LEN as u64;
-            let length = (extent.len - before).min(u64::from(cells) * CELL_LEN as u64);
-            (
-                u64::from(*block) * BLOCK_LEN,
-                record_len(cells as u16, length),
-            )
-        })
+    let records = extent.records();
+    records.map(|(_, block, len)| (u64::from(block) * BLOCK_LEN, len))
 }
 
 /// What can be punched of a shard: its records but their first and last block, so that a scan

@@ -25,6 +25,8 @@ pub(super) struct Request {
 pub(super) enum Mail {
     /// A request.
     Request(Request),
+    /// Look for work that nobody asked for.
+    Wake,
     /// Commit what came before, close the disk, end.
     Stop,
 }
@@ -126,6 +128,7 @@ impl Batch {
     fn add(&mut self, mail: Mail) -> bool {
         match mail {
             Mail::Stop => false,
+            Mail::Wake => true,
             Mail::Request(request) => {
                 self.bytes += request.op.weight();
                 self.durable += usize::from(request.op.is_durable());

@@ -3,10 +3,14 @@
 use super::client::{Call, call};
 use super::objects::{get, put};
 use super::with_bucket;
-use super::world::World;
 use crate::ops::checksum::{Algorithm, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use megalith_model::codec;
+use megalith_model::ids::AccountId;
+use megalith_model::keys::RowKey;
+use megalith_model::rows::BucketRow;
+use megalith_model::table::Overlay;
 
 #[tokio::test]
 async fn buckets() {
@@ -65,28 +69,42 @@ async fn a_bucket_made_anew_is_found_behind_a_kept_row() {
     let world = with_bucket().await;
     put(&world, "k", "x").await;
     // Behind the gateway's back, as another gateway would.
-    let bucket = |world: &World| {
-        let query = megalith_model::query::Query::Bucket { name: "box".into() };
-        match world.meta.ask(&query) {
-            megalith_model::query::Reply::Bucket(Some(row)) => row,
-            other => panic!("{other:?}"),
-        }
-    };
     use megalith_model::command::{Command, Condition};
-    let old = bucket(&world);
+    let old = world.bucket("box").unwrap();
     world.meta.done(Command::DeleteObject {
         bucket: old.id,
         key: b"k".to_vec(),
         condition: Condition::None,
     });
     world.meta.done(Command::DeleteBucket(old.id));
-    world.meta.done(Command::CreateBucket {
-        name: "box".into(),
-        account: old.account,
-    });
+    world.create_behind(77, "box", old.account);
     assert_eq!(get(&world, "k").await.error(), (404, "NoSuchKey".into()));
     put(&world, "k", "new").await;
     assert_eq!(get(&world, "k").await.text(), "new");
+}
+
+#[tokio::test]
+async fn a_bucket_given_away_in_the_metadata_opens_for_nobody() {
+    let world = with_bucket().await;
+    put(&world, "k", "secret").await;
+    world.create_behind(78, "bobs", AccountId(2));
+    let edit = |from: &str, change: &dyn Fn(&mut BucketRow)| {
+        let mut row = world.bucket(from).unwrap();
+        change(&mut row);
+        let mut rows = world.meta.rows.lock().unwrap();
+        let mut edited = Overlay::new(&*rows);
+        edited.put(RowKey::Bucket(row.id).encode(), codec::encode(&row));
+        let batch = edited.into_batch();
+        rows.write(batch);
+    };
+    let bobs = || call("GET", "/box/k");
+    assert_eq!(bobs().send_as(&world, &world.bob).await.error().0, 403);
+    // The owner alone, then the seal of a bucket that is rightly his.
+    edit("box", &|row| row.account = AccountId(2));
+    assert_eq!(bobs().send_as(&world, &world.bob).await.error().0, 500);
+    let his = world.bucket("bobs").unwrap();
+    edit("box", &|row| row.sealed_owner.clone_from(&his.sealed_owner));
+    assert_eq!(bobs().send_as(&world, &world.bob).await.error().0, 500);
 }
 
 #[tokio::test]

@@ -3,7 +3,6 @@
 use super::client::{Answer, answer, call};
 use super::with_bucket;
 use super::world::{Key, Lost, World};
-use megalith_model::ids::BucketId;
 
 pub(super) async fn put(world: &World, key: &str, body: &str) -> Answer {
     let put = call("PUT", &format!("/box/{key}"))
@@ -407,11 +406,12 @@ async fn exchanged_records_never_give_wrong_bytes() {
         world.version("box", "a").unwrap(),
         world.version("box", "b").unwrap(),
     );
+    let bucket = world.bucket("box").unwrap().id;
     // Someone who writes the metadata exchanges the rows of the two versions.
     let row = |key: &'static str, version| {
         let key = key.as_bytes().into();
         megalith_model::keys::RowKey::Version {
-            bucket: BucketId(1),
+            bucket,
             key,
             version,
         }

@@ -18,11 +18,12 @@ use megalith_crypto::{
 use megalith_model::answer::answer;
 use megalith_model::command::{Answer, Command, Envelope, NewBlob, NewSegment, Outcome};
 use megalith_model::ids::{
-    AccountId, BlobId, ClusterId, DiskId, GatewayId, LeaseId, NodeId, VersionId,
+    AccountId, BlobId, BucketId, ClusterId, DiskId, GatewayId, LeaseId, NodeId, VersionId,
 };
 use megalith_model::machine::apply;
 use megalith_model::profile::Profile;
 use megalith_model::query::{Query, Reply};
+use megalith_model::rows::BucketRow;
 use megalith_model::shape::{Shape, segments};
 use megalith_model::table::{MemRows, Overlay};
 use megalith_model::topology::{Disk, Domain, Lease, Member, Node, Volume};
@@ -337,13 +338,28 @@ impl World {
         });
     }
 
+    /// Creates a bucket behind the gateway's back, as another gateway would.
+    pub(crate) fn create_behind(&self, id: u64, name: &str, account: AccountId) {
+        let id = BucketId(id);
+        self.meta.done(Command::CreateBucket {
+            id,
+            name: name.to_owned(),
+            account,
+            sealed_owner: self.keys.seal_owner(id, name, account).unwrap(),
+        });
+    }
+
+    /// A bucket's row.
+    pub(crate) fn bucket(&self, name: &str) -> Option<BucketRow> {
+        match self.meta.ask(&Query::Bucket { name: name.into() }) {
+            Reply::Bucket(row) => row,
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// The current version of an object, by the names of bucket and key.
     pub(crate) fn version(&self, bucket: &str, key: &str) -> Option<VersionId> {
-        let Reply::Bucket(Some(bucket)) = self.meta.ask(&Query::Bucket {
-            name: bucket.into(),
-        }) else {
-            return None;
-        };
+        let bucket = self.bucket(bucket)?;
         let key = key.as_bytes().to_vec();
         let query = Query::Object {
             bucket: bucket.id,

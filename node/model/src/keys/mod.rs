@@ -65,8 +65,6 @@ pub enum Meta {
     NextBlob = 4,
     /// The next lease's number: `LeaseId`.
     NextLease = 5,
-    /// The next bucket's id: `BucketId`.
-    NextBucket = 6,
     /// The next account's id: `AccountId`.
     NextAccount = 7,
     /// Counts of everything: `Totals`.

@@ -81,13 +81,12 @@ impl Table {
 
 impl Meta {
     fn from_number(number: u8) -> Option<Self> {
-        const ALL: [Meta; 8] = [
+        const ALL: [Meta; 7] = [
             Meta::Cluster,
             Meta::Clock,
             Meta::NextVolume,
             Meta::NextBlob,
             Meta::NextLease,
-            Meta::NextBucket,
             Meta::NextAccount,
             Meta::Totals,
         ];

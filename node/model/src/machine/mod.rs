@@ -139,7 +139,12 @@ impl Machine<'_, '_> {
                 enabled,
                 sealed_credential,
             } => self.put_access_key(access_key, *account, *enabled, sealed_credential),
-            Command::CreateBucket { name, account } => self.create_bucket(name, *account),
+            Command::CreateBucket {
+                id,
+                name,
+                account,
+                sealed_owner,
+            } => self.create_bucket(*id, name, *account, sealed_owner),
             Command::DeleteBucket(bucket) => self.delete_bucket(*bucket),
             Command::PutObject(put) => self.put_object(put),
             Command::DeleteObject {

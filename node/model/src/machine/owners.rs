@@ -108,7 +108,13 @@ impl Machine<'_, '_> {
         Ok(Outcome::Done)
     }
 
-    pub(super) fn create_bucket(&mut self, name: &str, account: AccountId) -> Step<Outcome> {
+    pub(super) fn create_bucket(
+        &mut self,
+        id: BucketId,
+        name: &str,
+        account: AccountId,
+        sealed_owner: &[u8],
+    ) -> Step<Outcome> {
         check_name(name)?;
         self.account(account)?;
         let name_key = RowKey::BucketName(bytes(name));
@@ -116,15 +122,16 @@ impl Machine<'_, '_> {
             let owner = self.require::<BucketRow>(&RowKey::Bucket(id))?.account;
             return Err(Refusal::BucketExists { owner }.into());
         }
-        let next_key = RowKey::Meta(Meta::NextBucket);
-        let id = self.read::<BucketId>(&next_key)?.unwrap_or(BucketId(1));
+        if self.read::<BucketRow>(&RowKey::Bucket(id))?.is_some() {
+            return malformed(format!("bucket id {id} is taken"));
+        }
         let row = BucketRow {
             id,
             name: name.to_owned(),
             account,
             created_ms: self.now_ms,
+            sealed_owner: sealed_owner.to_vec(),
         };
-        self.write(&next_key, &id.next());
         self.write(&name_key, &id);
         let owned_key = RowKey::AccountBucket {
             account,

@@ -12,7 +12,8 @@ const ENOSPC: i32 = 28;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Node {
-    Dir,
+    /// With a number of its own: a directory made anew is another one.
+    Dir(u64),
     File(u64),
 }
 
@@ -35,7 +36,7 @@ pub(super) struct Disk {
 
 impl Disk {
     pub(super) fn new(capacity: u64) -> Self {
-        let root = BTreeMap::from([(PathBuf::from("/"), Node::Dir)]);
+        let root = BTreeMap::from([(PathBuf::from("/"), Node::Dir(0))]);
         Self {
             capacity,
             life: 0,
@@ -155,9 +156,26 @@ impl Disk {
     pub(super) fn file_at(&self, path: &Path) -> io::Result<u64> {
         match self.seen.get(path) {
             Some(Node::File(inode)) => Ok(*inode),
-            Some(Node::Dir) => Err(io::ErrorKind::IsADirectory.into()),
+            Some(Node::Dir(_)) => Err(io::ErrorKind::IsADirectory.into()),
             None => Err(io::ErrorKind::NotFound.into()),
         }
+    }
+
+    pub(super) fn number_of(&self, path: &Path) -> io::Result<u64> {
+        match self.seen.get(path) {
+            Some(Node::File(number) | Node::Dir(number)) => Ok(*number),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    pub(super) fn add_dir(&mut self, path: &Path) -> io::Result<()> {
+        let number = self.inode_next;
+        self.inode_next += 1;
+        self.add_name(path, Node::Dir(number))
+    }
+
+    fn is_dir(&self, path: &Path) -> bool {
+        matches!(self.seen.get(path), Some(Node::Dir(_)))
     }
 
     pub(super) fn add_file(&mut self, path: &Path) -> io::Result<u64> {
@@ -171,7 +189,7 @@ impl Disk {
 
     pub(super) fn add_name(&mut self, path: &Path, node: Node) -> io::Result<()> {
         let parent = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
-        if self.seen.get(parent) != Some(&Node::Dir) {
+        if !self.is_dir(parent) {
             return Err(io::ErrorKind::NotFound.into());
         }
         if self.seen.contains_key(path) {
@@ -183,7 +201,7 @@ impl Disk {
 
     pub(super) fn remove_name(&mut self, path: &Path) -> io::Result<()> {
         match self.seen.remove(path).ok_or(io::ErrorKind::NotFound)? {
-            Node::Dir => {}
+            Node::Dir(_) => {}
             Node::File(inode) => {
                 if let Some(found) = self.inodes.get_mut(&inode) {
                     found.links -= 1;
@@ -205,7 +223,7 @@ impl Disk {
     }
 
     pub(super) fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
-        if self.seen.get(dir) != Some(&Node::Dir) {
+        if !self.is_dir(dir) {
             return Err(io::ErrorKind::NotFound.into());
         }
         let children = self
@@ -219,13 +237,13 @@ impl Disk {
                     .unwrap_or_default()
                     .to_string_lossy()
                     .into_owned(),
-                is_dir: *node == Node::Dir,
+                is_dir: matches!(node, Node::Dir(_)),
             })
             .collect())
     }
 
     pub(super) fn sync_dir(&mut self, dir: &Path) -> io::Result<()> {
-        if self.seen.get(dir) != Some(&Node::Dir) {
+        if !self.is_dir(dir) {
             return Err(io::ErrorKind::NotFound.into());
         }
         for path in self.differing(Some(dir)) {

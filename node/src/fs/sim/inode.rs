@@ -101,6 +101,18 @@ impl Inode {
         }
     }
 
+    /// Clean blocks are read from the platter again: after a failed sync that is older bytes.
+    pub(super) fn drop_cached(&mut self, offset: u64, len: u64) {
+        let blocks = offset / BLOCK..(offset + len).div_ceil(BLOCK);
+        for (number, block) in self.platter.range(blocks) {
+            if !self.dirty.contains_key(number)
+                && let Some(cached) = self.cache.get_mut(number)
+            {
+                *cached = Arc::clone(block);
+            }
+        }
+    }
+
     pub(super) fn set_len(&mut self, len: u64) {
         self.len = len;
         self.cache.split_off(&len.div_ceil(BLOCK));

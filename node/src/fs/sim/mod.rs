@@ -9,8 +9,8 @@
 mod disk;
 mod inode;
 
-use super::{DirEntry, DirLock, File, FileSystem, FsSpace};
-use disk::{Disk, Node};
+use super::{DirEntry, DirLock, File, FileIdentity, FileSystem, FsSpace};
+use disk::Disk;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -176,7 +176,14 @@ impl FileSystem for SimFs {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
         let mut disk = self.guard();
         disk.change(SimOp::Create, path)?;
-        disk.add_name(path, Node::Dir)
+        disk.add_dir(path)
+    }
+
+    fn identity(&self, path: &Path) -> io::Result<FileIdentity> {
+        let disk = self.guard();
+        disk.alive()?;
+        let inode = disk.number_of(path)?;
+        Ok(FileIdentity { device: 1, inode })
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
@@ -329,6 +336,11 @@ impl File for SimFile {
         let mut disk = self.disk()?;
         disk.change(SimOp::Punch, &self.path)?;
         disk.inode(self.inode)?.punch(offset, len);
+        Ok(())
+    }
+
+    fn drop_cached(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.disk()?.inode(self.inode)?.drop_cached(offset, len);
         Ok(())
     }
 

@@ -25,6 +25,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Time between two looks at the clock.
 const TICK: Duration = Duration::from_millis(200);
+/// How long no volume can be made before it is worth a warning.
+const COMPLAIN_AFTER: Duration = Duration::from_secs(3);
 /// Every so many ticks the topology is read anew, for the bytes of the volumes.
 const TICKS_PER_READ: u32 = 5;
 /// Requests that may wait for the worker.
@@ -80,6 +82,8 @@ impl Placement {
             cluster,
             driver: Driver::new(settings),
             started: Instant::now(),
+            refused: None,
+            complained: None,
             term: None,
             topology: None,
             heard: BTreeMap::new(),
@@ -119,6 +123,10 @@ struct Worker<G> {
     cluster: ClusterId,
     driver: Driver,
     started: Instant,
+    /// Since when no volume can be made.
+    refused: Option<Instant>,
+    /// What was said of that last.
+    complained: Option<String>,
     /// Set while this replica leads.
     term: Option<u64>,
     topology: Option<Topology>,
@@ -160,6 +168,7 @@ impl<G: PlacementGroup> Worker<G> {
                         self.read_topology().await;
                     }
                     self.step(Event::Tick);
+                    self.complain();
                 }
             }
         }
@@ -258,13 +267,27 @@ impl<G: PlacementGroup> Worker<G> {
                         writable = map.writable.len(),
                         "cluster map"
                     );
-                    if let Some(refusal) = &map.refusal {
-                        tracing::warn!(refusal, "no volume can be made");
-                    }
                     self.publish.send_replace(Some(Arc::new(map)));
                 }
             }
         }
+    }
+
+    /// Says why no volume can be made, once it has lasted; a start's first moments are no news.
+    fn complain(&mut self) {
+        let refusal = self.driver.map().and_then(|map| map.refusal.clone());
+        let since = self.refused.unwrap_or_else(Instant::now);
+        self.refused = refusal.is_some().then_some(since);
+        let lasting = since.elapsed() >= COMPLAIN_AFTER;
+        let news = refusal.filter(|_| lasting);
+        match &news {
+            Some(refusal) if news != self.complained => {
+                tracing::warn!(refusal, "no volume can be made");
+            }
+            None if self.complained.is_some() => tracing::info!("volumes can be made again"),
+            Some(_) | None => {}
+        }
+        self.complained = news;
     }
 
     /// Proposes in the background; the answer comes back as a request.

@@ -41,6 +41,7 @@ impl From<StoreError> for Refused {
             StoreError::Malformed { .. } => DataFault::Malformed,
             StoreError::Io { .. }
             | StoreError::ReadOnly
+            | StoreError::Gone { .. }
             | StoreError::NoSuperblock { .. }
             | StoreError::BadSuperblock { .. }
             | StoreError::ForeignCluster { .. }

@@ -254,7 +254,7 @@ fn unmounted_disk_is_never_written_through() {
         .expect("no volume yet");
     let shard = shard(1, 1);
     let refused = bench.put(shard, &content(shard, 0, 10));
-    assert!(matches!(refused, Err(StoreError::Io { .. })));
+    assert!(matches!(refused, Err(StoreError::Gone { .. })));
 }
 
 #[test]

@@ -6,8 +6,11 @@ mod damage;
 mod faults;
 mod golden;
 mod handle;
+mod hurt;
 mod model;
+mod plan;
 mod rules;
+mod scrub;
 
 use super::core::Core;
 use super::error::StoreError;

@@ -3,7 +3,7 @@
 use crate::answer::{OBJECT_BLOBS_MAX, answer, topology};
 use crate::command::{Blobs, Command};
 use crate::ids::{AccountId, BlobId, BucketId, Epoch, NodeId, UploadId, VolumeId};
-use crate::machine::tests::{World, coded_len, disk_id, put, put_command, version};
+use crate::machine::tests::{World, bucket, coded_len, disk_id, put, put_command, version};
 use crate::margin::margins;
 use crate::query::{ObjectView, Query, Reply};
 use crate::rows::ShardPlace;
@@ -154,11 +154,8 @@ fn the_topology_leaves_out_what_is_closed() {
 fn owners_are_found_and_paged() {
     let mut world = World::ready();
     world.done(Command::CreateAccount { name: "bob".into() });
-    for name in ["c", "d", "e"] {
-        world.done(Command::CreateBucket {
-            name: name.into(),
-            account: AccountId(2),
-        });
+    for (id, name) in (2..).zip(["c", "d", "e"]) {
+        world.done(bucket(id, name, 2));
         world.done(Command::PutAccessKey {
             access_key: name.into(),
             account: AccountId(2),

@@ -84,8 +84,6 @@ fn one_row_of_each_kind() {
           01e907
         Meta 0105
           0102
-        Meta 0106
-          0102
         Meta 0107
           0102
         Meta 0108
@@ -121,7 +119,7 @@ fn one_row_of_each_kind() {
         Parts 10abababababababababababababababab00000007
           0101c0843d010403
         Buckets 110000000000000001
-          010103626f7801c0843d
+          010103626f7801c0843d0107
         BucketNames 12626f78
           0101
         AccountBuckets 130000000000000001626f78

@@ -29,6 +29,16 @@ pub(crate) fn disk_id(node: u32) -> DiskId {
     DiskId([node as u8; 16])
 }
 
+/// Adds a bucket of an account.
+pub(crate) fn bucket(id: u64, name: &str, account: u64) -> Command {
+    Command::CreateBucket {
+        id: BucketId(id),
+        name: name.into(),
+        account: AccountId(account),
+        sealed_owner: vec![7],
+    }
+}
+
 pub(crate) fn node(id: u32) -> Node {
     Node {
         id: NodeId(id),
@@ -63,10 +73,7 @@ impl World {
             world.done(Command::RegisterNode(node(id)));
         }
         world.done(Command::CreateAccount { name: "ann".into() });
-        world.done(Command::CreateBucket {
-            name: "box".into(),
-            account: AccountId(1),
-        });
+        world.done(bucket(1, "box", 1));
         world.lease();
         world.volume(4, 2);
         world

@@ -1,6 +1,6 @@
 //! One test for each rule that a random sequence might not make plain.
 
-use super::{World, coded_len, disk_id, node, put, put_command, version};
+use super::{World, bucket, coded_len, disk_id, node, put, put_command, version};
 use crate::command::{Blobs, Command, Condition, NewBlob, Outcome, Refusal};
 use crate::ids::{AccountId, BlobId, BucketId, Epoch, LeaseId, NodeId, Token, UploadId, VolumeId};
 use crate::keys::{Meta, RowKey};
@@ -445,15 +445,13 @@ fn names_belong_to_their_first_owner() {
     world.done(key(1, true));
     world.done(key(1, false));
     assert_eq!(world.try_apply(key(2, true)), Err(Refusal::NameTaken));
-    let bucket = Command::CreateBucket {
-        name: "box".into(),
-        account: AccountId(2),
-    };
     let owner = AccountId(1);
     assert_eq!(
-        world.try_apply(bucket),
+        world.try_apply(bucket(2, "box", 2)),
         Err(Refusal::BucketExists { owner })
     );
+    let taken = Refusal::Malformed(format!("bucket id {} is taken", BucketId(1)));
+    assert_eq!(world.try_apply(bucket(1, "crate", 2)), Err(taken));
     let kek = |byte| Command::PutKek {
         version: 1,
         sealed_kek: vec![byte],

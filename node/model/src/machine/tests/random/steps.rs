@@ -1,10 +1,10 @@
 //! Numbers made commands, each with what the maps expect of it.
 
-use super::super::{World, disk_id, node, version};
+use super::super::{World, bucket, disk_id, node, version};
 use super::Op;
 use super::model::{Key, Model, Object, pick};
 use crate::command::{Blobs, Command, Condition, PutObject};
-use crate::ids::{AccountId, BlobId, GatewayId, LeaseId, NodeId, UploadId};
+use crate::ids::{BlobId, BucketId, GatewayId, LeaseId, NodeId, UploadId};
 use crate::keys::RowKey;
 use crate::rows::{BlobRow, ShardPlace};
 use crate::shape::SegmentLayout;
@@ -96,12 +96,10 @@ pub(super) fn object_step(model: &mut Model, world: &World, op: &Op) -> Option<S
         }
         Op::CreateBucket(n) => {
             let name = format!("bucket{}", n % 3);
-            let good = !model.buckets.values().any(|known| *known == name);
-            let command = Command::CreateBucket {
-                name,
-                account: AccountId(1),
-            };
-            Step::new(command, good, |_| {})
+            let id = 1 + u64::from(n % 5);
+            let taken = model.buckets.contains_key(&BucketId(id));
+            let good = !taken && !model.buckets.values().any(|known| *known == name);
+            Step::new(bucket(id, &name, 1), good, |_| {})
         }
         Op::DeleteBucket(n) => {
             let bucket = model.bucket(*n);

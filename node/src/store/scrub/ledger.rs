@@ -1,0 +1,167 @@
+//! The scrub's own file, `scrub` in the disk's directory: how far it is, and the shards known to be
+//! damaged. Layout in `node/docs/disk-format.md`.
+//!
+//! Replaced as a whole, never changed in place. One that is missing or bad costs a pass that begins
+//! anew, nothing else: what was known to be damaged is found again.
+
+use super::plan::{Progress, Spot};
+use crate::fs::{FileSystem, read_exact_at, replace_file};
+use crate::store::record::{crc32c, u32_at, u64_at};
+use crate::store::shard::{ShardId, ShardKey};
+use bytes::{Buf, BufMut};
+use megalith_model::ids::{DiskId, VolumeId};
+use std::io;
+use std::path::Path;
+
+const MAGIC: [u8; 4] = *b"MGRs";
+const VERSION: u32 = 1;
+const HEAD_LEN: usize = 112;
+const ENTRY_LEN: usize = 40;
+/// More damaged shards than this are left to be found again.
+const DAMAGED_MAX: usize = 65_536;
+
+/// A shard known to be damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) struct DamagedShard {
+    pub(in crate::store) shard: ShardId,
+    /// Of the record that holds; an entry for another one is out of date.
+    pub(in crate::store) lsn: u64,
+    /// The first bad cell.
+    pub(in crate::store) cell: u64,
+}
+
+/// What the file says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::store) struct Ledger {
+    pub(in crate::store) progress: Progress,
+    pub(in crate::store) damaged: Vec<DamagedShard>,
+}
+
+/// Why there is no ledger.
+#[derive(Debug)]
+pub(in crate::store) enum NoLedger {
+    /// There is no file: the disk is new.
+    Missing,
+    /// It does not check out.
+    Bad,
+}
+
+impl Ledger {
+    pub(in crate::store) fn encode(&self, disk: DiskId) -> Vec<u8> {
+        let damaged = &self.damaged[..self.damaged.len().min(DAMAGED_MAX)];
+        let mut out = Vec::with_capacity(HEAD_LEN + damaged.len() * ENTRY_LEN + 4);
+        let progress = &self.progress;
+        out.put_slice(&MAGIC);
+        out.put_u32_le(VERSION);
+        out.put_slice(&disk.0);
+        out.put_u32_le(progress.at.volume.0);
+        out.put_u32_le(progress.at.seq);
+        out.put_u32_le(progress.at.block);
+        out.put_u32_le(u32::from(progress.demanded));
+        for number in [
+            progress.began_ms,
+            progress.passes,
+            progress.finished_ms,
+            progress.fresh_lsn,
+            progress.fresh_ms,
+            progress.checked_bytes,
+            progress.found_shards,
+            damaged.len() as u64,
+        ] {
+            out.put_u64_le(number);
+        }
+        out.resize(HEAD_LEN, 0);
+        for entry in damaged {
+            out.put_u32_le(entry.shard.volume.0);
+            out.put_slice(&entry.shard.key().to_bytes());
+            out.put_bytes(0, 7);
+            out.put_u64_le(entry.lsn);
+            out.put_u64_le(entry.cell);
+        }
+        let crc = crc32c(&out);
+        out.put_u32_le(crc);
+        out
+    }
+
+    pub(in crate::store) fn decode(bytes: &[u8], disk: DiskId) -> Option<Self> {
+        let (body, crc) = bytes.split_last_chunk::<4>()?;
+        let ours = body.len() >= HEAD_LEN
+            && u32::from_le_bytes(*crc) == crc32c(body)
+            && body[..4] == MAGIC
+            && u32_at(body, 4) == VERSION
+            && body[8..24] == disk.0;
+        if !ours || u64_at(body, 96) > DAMAGED_MAX as u64 {
+            return None;
+        }
+        let progress = Progress {
+            at: Spot {
+                volume: VolumeId(u32_at(body, 24)),
+                seq: u32_at(body, 28),
+                block: u32_at(body, 32),
+            },
+            demanded: u32_at(body, 36) != 0,
+            began_ms: u64_at(body, 40),
+            passes: u64_at(body, 48),
+            finished_ms: u64_at(body, 56),
+            fresh_lsn: u64_at(body, 64),
+            fresh_ms: u64_at(body, 72),
+            checked_bytes: u64_at(body, 80),
+            found_shards: u64_at(body, 88),
+        };
+        let entries = &body[HEAD_LEN..];
+        if entries.len() as u64 != u64_at(body, 96) * ENTRY_LEN as u64 {
+            return None;
+        }
+        let damaged = entries
+            .as_chunks::<ENTRY_LEN>()
+            .0
+            .iter()
+            .map(entry)
+            .collect();
+        Some(Self { progress, damaged })
+    }
+
+    /// Reads the file.
+    pub(in crate::store) fn read(
+        fs: &dyn FileSystem,
+        path: &Path,
+        disk: DiskId,
+    ) -> Result<Self, NoLedger> {
+        let file = match fs.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(NoLedger::Missing),
+            result => result.map_err(|_| NoLedger::Bad)?,
+        };
+        let longest = (HEAD_LEN + DAMAGED_MAX * ENTRY_LEN + 4) as u64;
+        let len = file
+            .len()
+            .ok()
+            .filter(|len| *len <= longest)
+            .ok_or(NoLedger::Bad)?;
+        let mut bytes = vec![0; usize::try_from(len).map_err(|_| NoLedger::Bad)?];
+        read_exact_at(file.as_ref(), &mut bytes, 0).map_err(|_| NoLedger::Bad)?;
+        Self::decode(&bytes, disk).ok_or(NoLedger::Bad)
+    }
+
+    /// Replaces the file, durably.
+    pub(in crate::store) fn write(
+        &self,
+        fs: &dyn FileSystem,
+        path: &Path,
+        disk: DiskId,
+    ) -> io::Result<()> {
+        replace_file(fs, path, &self.encode(disk))
+    }
+}
+
+fn entry(bytes: &[u8; ENTRY_LEN]) -> DamagedShard {
+    let mut rest = &bytes[..];
+    let volume = VolumeId(rest.get_u32_le());
+    let key = rest
+        .first_chunk::<{ ShardKey::LEN }>()
+        .expect("36 bytes hold a key");
+    DamagedShard {
+        shard: ShardKey::from_bytes(key).of(volume),
+        lsn: u64_at(bytes, 24),
+        cell: u64_at(bytes, 32),
+    }
+}
