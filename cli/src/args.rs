@@ -66,7 +66,7 @@ pub enum Verb {
         #[command(subcommand)]
         verb: KeyVerb,
     },
-    /// Backups of the metadata, and a new metadata group from one.
+    /// The members of the metadata group, and backups of what they hold.
     Meta {
         /// What to do.
         #[command(subcommand)]

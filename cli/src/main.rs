@@ -57,7 +57,7 @@ async fn dispatch(verb: Verb) -> Result<ExitCode, Box<dyn Error>> {
         Verb::Scrub { verb } => return Ok(scrub::run(&verb).await?),
         Verb::Account { verb } => iam::account(&verb).await?,
         Verb::Key { verb } => iam::key(&verb).await?,
-        Verb::Meta { verb } => meta::run(&verb).await?,
+        Verb::Meta { verb } => return Ok(meta::run(&verb).await?),
         Verb::Config {
             verb: ConfigVerb::Check { file },
         } => {

@@ -94,6 +94,7 @@ impl Fixture {
             serve: Box::new(serve),
             // Its sender is gone: it never fails.
             failure: tokio::sync::oneshot::channel().1,
+            hand_over: Box::pin(async {}),
             stop: Box::pin(async {}),
         };
         start(config, ports, Some(part)).await

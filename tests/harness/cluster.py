@@ -33,6 +33,8 @@ class Cluster:
             arg for i, port in self.members.items()
             for arg in ("--metadata-member", f"{i}=127.0.0.1:{port}")
         ]
+        self.member_args = member_args
+        self.expected = storage
         for i, port in self.members.items():
             self._node(f"meta-{i}", i, port, next(ports), member_args + ["--metadata"], storage)
         for i in range(11, 11 + storage):
@@ -63,6 +65,16 @@ class Cluster:
             env={"MEGALITH_LOG__LEVEL": self.log}, wrap=self.wrap(name),
         )
         self.processes[name].ports = (rpc, data)
+
+    def new_member(self, number):
+        """Sets up a metadata member that is to be added to the group."""
+        rpc, data = free_ports(2)
+        itself = ["--metadata-member", f"{number}=127.0.0.1:{rpc}", "--metadata"]
+        self._node(f"meta-{number}", number, rpc, data, self.member_args + itself, self.expected)
+
+    def init_metadata(self, name):
+        """Makes a member's metadata directory on a new disk."""
+        run("meta", "init", "--config", self.directory / name / "node.toml")
 
     def _gateway(self, number, port, admin, member_args):
         name = f"gateway-{number}"

@@ -86,24 +86,55 @@ fn metadata(
     verdict: &mut Verdict,
     notes: &mut Vec<String>,
 ) -> MetadataReport {
-    let members: Vec<MemberReport> = status
+    // A node that has lost its log is there twice, until its new life votes: once is enough.
+    let learns = |node| status.members.iter().any(|m| m.learner && m.node == node);
+    let shown = status
         .members
         .iter()
+        .filter(|m| m.learner || !learns(m.node));
+    let some = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+    let members: Vec<MemberReport> = shown
         .map(|member| MemberReport {
             node: member.node.0,
             address: member.address.clone(),
             leader: member.leader,
             alive: member.alive,
             behind: member.committed.saturating_sub(member.matched),
+            voter: !member.learner,
+            lost: some(&member.lost),
+            kept: some(&member.kept),
         })
         .collect();
-    for member in members.iter().filter(|member| !member.alive) {
-        verdict.degraded(format!("metadata member {} is not heard from", member.node));
+    for member in &members {
+        judge_member(member, verdict, notes);
     }
     if members.len() == 1 {
         notes.push("one metadata member: losing its disk loses the metadata".to_owned());
     }
     MetadataReport { members }
+}
+
+fn judge_member(member: &MemberReport, verdict: &mut Verdict, notes: &mut Vec<String>) {
+    let node = member.node;
+    if !member.alive {
+        verdict.degraded(format!("metadata member {node} is not heard from"));
+    }
+    match (&member.lost, &member.kept, member.voter) {
+        (Some(lost), _, false) => verdict.degraded(format!(
+            "metadata member {node} has lost its log and is being rebuilt from its peers, it does \
+             not vote: {lost}"
+        )),
+        (None, _, false) => {
+            notes.push(format!(
+                "metadata member {node} is a learner: it does not vote yet"
+            ));
+        }
+        (Some(lost), Some(kept), true) => notes.push(format!(
+            "metadata member {node} was rebuilt from its peers; the files of the lost log are in \
+             {kept} until somebody removes them: {lost}"
+        )),
+        (_, None, true) | (None, Some(_), true) => {}
+    }
 }
 
 fn judge_node(

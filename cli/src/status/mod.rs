@@ -68,6 +68,12 @@ pub struct MemberReport {
     pub alive: bool,
     /// Log entries that it lacks.
     pub behind: u64,
+    /// It votes; a learner is on its way to that.
+    pub voter: bool,
+    /// Why its node lost an earlier log, where it did.
+    pub lost: Option<String>,
+    /// Where its node keeps the files of that log, where it does.
+    pub kept: Option<String>,
 }
 
 /// A storage node.
@@ -163,6 +169,16 @@ pub struct MarginReport {
     pub margin: i32,
     /// How many.
     pub segments: u64,
+}
+
+/// Judges what the leader says.
+pub fn judge(status: &megalith_client::ClusterStatus) -> Report {
+    judge::report(status)
+}
+
+/// Renders the metadata members alone, lines ended.
+pub fn members_text(report: &Report) -> String {
+    text::render_members(report)
 }
 
 /// Runs the verb.

@@ -26,6 +26,13 @@ pub fn render(report: &Report) -> String {
     out
 }
 
+/// Renders the metadata members, lines ended.
+pub fn render_members(report: &Report) -> String {
+    let mut out = String::new();
+    members(&mut out, report).expect("writing to a string does not fail");
+    out
+}
+
 fn write_report(out: &mut String, report: &Report) -> fmt::Result {
     let verdict = match report.health {
         Health::Healthy => "healthy",
@@ -54,7 +61,11 @@ fn write_report(out: &mut String, report: &Report) -> fmt::Result {
 fn members(out: &mut String, report: &Report) -> fmt::Result {
     writeln!(out, "\nmetadata members")?;
     for member in &report.metadata.members {
-        let role = if member.leader { "leader" } else { "follower" };
+        let role = match (member.leader, member.voter) {
+            (true, _) => "leader",
+            (false, true) => "follower",
+            (false, false) => "learner",
+        };
         let state = match (member.alive, member.behind) {
             (false, _) => "not heard from".to_owned(),
             (true, 0) => "up to date".to_owned(),

@@ -82,6 +82,12 @@ pub struct MemberStatus {
     pub committed: u64,
     /// It has no vote.
     pub learner: bool,
+    /// Under which it speaks; another one in each life of its log.
+    pub id: u64,
+    /// Why its node lost the log of an earlier life; empty where it didn't.
+    pub lost: String,
+    /// Where its node keeps the files of that life; empty where there are none.
+    pub kept: String,
 }
 
 /// A storage node.
@@ -322,6 +328,9 @@ fn status_from_wire(status: proto::ClusterStatus) -> Result<ClusterStatus, Clien
         matched: member.matched,
         committed: member.committed,
         learner: member.learner,
+        id: member.id,
+        lost: member.lost,
+        kept: member.kept,
     };
     let unreadable = |error: DecodeError| malformed(error);
     Ok(ClusterStatus {

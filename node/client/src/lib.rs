@@ -37,7 +37,7 @@ pub use data::{DataClient, DataSettings, Receipt, ShardTarget};
 pub use error::{ClientError, DataError, DataFault};
 pub use group::{CallSettings, Endpoint};
 pub use map::MapWatch;
-pub use meta::{MetaClient, new_token};
+pub use meta::{ChangeStanding, MemberChange, MetaClient, new_token};
 pub use shards::{ScrubReport, ShardAddress, ShardClient, ShardPage, ShardStat};
 
 #[cfg(test)]

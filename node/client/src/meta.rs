@@ -73,6 +73,46 @@ impl MetaClient {
         codec::decode(&answer).map_err(|error| ClientError::Malformed(error.to_string()))
     }
 
+    /// Takes the next step of a change of members, and says how far it is. To be asked again until
+    /// it is done or refused; asking once too often does no harm.
+    pub async fn change_members(
+        &self,
+        change: MemberChange,
+    ) -> Result<ChangeStanding, ClientError> {
+        use proto::change_members_reply::Result as Told;
+        use proto::change_members_request::Change;
+        let change = match change {
+            MemberChange::Add(node) => Change::Add(node.0),
+            MemberChange::Remove(node) => Change::Remove(node.0),
+            MemberChange::Replace { old, new } => Change::Replace(proto::ReplaceMember {
+                old: old.0,
+                new: new.0,
+            }),
+        };
+        let change = Some(change);
+        let group = &self.shared.group;
+        let call = |channel| async move {
+            let request = proto::ChangeMembersRequest { change };
+            let reply = Shared::client(channel).change_members(request).await?;
+            Ok(match reply.into_inner().result {
+                Some(Told::NotLeader(hint)) => Said::NotLeader(hint),
+                Some(Told::Done(how)) => Said::Answer(ChangeStanding::Done(how)),
+                Some(Told::UnderWay(how)) => Said::Answer(ChangeStanding::UnderWay(how)),
+                Some(Told::Refused(why)) => Said::Answer(ChangeStanding::Refused(why)),
+                None => return Err(Status::internal("an answer without content")),
+            })
+        };
+        let deadline = Instant::now() + group.settings.query_deadline;
+        let standing = group.call_leader(deadline, call).await;
+        standing.map_err(|end| {
+            if end.refused {
+                ClientError::Rejected(end.last)
+            } else {
+                ClientError::Unavailable(end.last)
+            }
+        })
+    }
+
     /// Asks a question; the reply is linearizable, whoever gives it. Prefers the member that
     /// answered last, asks another at once when one fails, and one more when one is slow.
     pub async fn query(&self, query: Query) -> Result<Reply, ClientError> {
@@ -96,6 +136,33 @@ impl MetaClient {
             sleep(wait).await;
         }
     }
+}
+
+/// A change of the group's members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemberChange {
+    /// The node becomes a voter.
+    Add(NodeId),
+    /// The node is no member any more.
+    Remove(NodeId),
+    /// The one takes the other's place; both may be the same node, whose log is lost.
+    Replace {
+        /// Who goes.
+        old: NodeId,
+        /// Who comes.
+        new: NodeId,
+    },
+}
+
+/// How far a change of members is, in the leader's words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChangeStanding {
+    /// It is as was asked for.
+    Done(String),
+    /// Ask again.
+    UnderWay(String),
+    /// It can't be, or not now.
+    Refused(String),
 }
 
 /// What came of asking one member.

@@ -118,6 +118,15 @@ impl Metadata for Service {
         let result = Some(told);
         Ok(Response::new(proto::QueryReply { result }))
     }
+
+    async fn change_members(
+        &self,
+        _request: Request<proto::ChangeMembersRequest>,
+    ) -> Result<Response<proto::ChangeMembersReply>, Status> {
+        Err(Status::unimplemented(
+            "this group's members stay as they are",
+        ))
+    }
 }
 
 fn nothing(token: Option<Token>) -> Envelope {

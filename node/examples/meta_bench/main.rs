@@ -21,7 +21,9 @@ use megalith_node::fs::RealFs;
 use megalith_node::meta::engine::{DiskHome, EngineKind, EngineSettings};
 use megalith_node::meta::log::LogIdentity;
 use megalith_node::meta::transport::{Pieces, Transport};
-use megalith_node::meta::{MetaHandle, MetaParts, MetaSettings, MetaStore, SourceSettings, start};
+use megalith_node::meta::{
+    AddressBook, MetaHandle, MetaParts, MetaSettings, MetaStore, SourceSettings, start,
+};
 use megalith_proto::v1;
 use objects::Objects;
 use std::collections::BTreeMap;
@@ -53,6 +55,14 @@ impl Transport for Alone {
         _peer: NodeId,
         _request: v1::SnapshotRequest,
     ) -> BoxFuture<'static, Result<Pieces, Status>> {
+        async { Err(Status::unavailable("there is nobody")) }.boxed()
+    }
+
+    fn knock(
+        &self,
+        _peer: NodeId,
+        _request: v1::KnockRequest,
+    ) -> BoxFuture<'static, Result<v1::KnockReply, Status>> {
         async { Err(Status::unavailable("there is nobody")) }.boxed()
     }
 }
@@ -102,6 +112,7 @@ fn identity() -> LogIdentity {
         cluster: ClusterId([7; 16]),
         member: NodeId(1),
         group: GroupId(0),
+        incarnation: 0,
     }
 }
 
@@ -116,7 +127,7 @@ fn open(arguments: &Arguments) -> Result<MetaHandle, Failed> {
         identity: identity(),
         home: Arc::new(DiskHome::new(arguments.dir.join("state"), engine)),
         transport: Arc::new(Alone),
-        addresses: BTreeMap::new(),
+        addresses: Arc::new(AddressBook::new(NodeId(1), BTreeMap::new())),
         clock: Arc::new(|| 1),
         runtime: tokio::runtime::Handle::current(),
         on_failure: Arc::new(|failure| {

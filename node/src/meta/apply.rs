@@ -4,7 +4,7 @@
 //! on whatever an apply costs. Must never: answer before the rows are written; go on after an entry
 //! that it could not apply.
 
-use crate::meta::engine::{EngineError, EngineHome, engine_name};
+use crate::meta::engine::{EngineError, EngineHome, drop_kept, engine_name};
 use crate::meta::log::{EntryKind, LogEntry, Mark};
 use crate::meta::tables::Tables;
 use megalith_model::codec::{self, DecodeError};
@@ -324,6 +324,7 @@ impl Applier {
         let applied = engine.applied();
         let old = self.tables.replace(name, engine);
         self.home.wipe(&old)?;
+        drop_kept(self.home.as_ref())?;
         self.since.entries = 0;
         self.since.bytes = 0;
         (self.report)(ApplyReport::Applied(applied));

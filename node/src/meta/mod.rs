@@ -12,6 +12,7 @@
 //! Must never: answer before an entry is durable on a quorum and applied; vote without its log;
 //! hold plaintext or keys.
 
+mod addresses;
 mod apply;
 pub mod backup;
 pub mod engine;
@@ -24,9 +25,16 @@ mod snapshot;
 mod tables;
 pub mod transport;
 
+pub use addresses::AddressBook;
 pub use apply::{ApplyError, ApplySettings, ProposeError};
-pub use member::{MetaFailure, MetaParts, MetaSettings, MetaStore, StartError, start};
-pub use raft::{MemberStatus, PROPOSAL_BYTES_MAX, RaftError, RaftSettings, RaftStatus, Role};
+pub use member::{
+    Lost, MetaFailure, MetaParts, MetaSettings, MetaStore, RepairError, Repairs, StartError,
+    examine, start,
+};
+pub use raft::{
+    ChangeStanding, MemberChange, MemberStatus, PROPOSAL_BYTES_MAX, RaftError, RaftSettings,
+    RaftStatus, Role,
+};
 pub use service::{Exported, MetaHandle, MetadataService, QueryError};
 pub use snapshot::SourceSettings;
 

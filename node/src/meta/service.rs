@@ -7,11 +7,15 @@ mod placed;
 
 pub use grpc::MetadataService;
 
+use crate::meta::addresses::AddressBook;
 use crate::meta::apply::ProposeError;
 use crate::meta::engine::MetaEngine;
-use crate::meta::log::LogIdentity;
+use crate::meta::log::{LogIdentity, node_of};
 use crate::meta::placement::Leadership;
-use crate::meta::raft::{Input, PROPOSAL_BYTES_MAX, RaftHandle, RaftStatus, Role};
+use crate::meta::raft::{
+    ChangeStanding, Input, Knock, KnockAnswer, MemberChange, PROPOSAL_BYTES_MAX, RaftHandle,
+    RaftStatus, Role,
+};
 use crate::meta::snapshot::Source;
 use crate::meta::tables::Tables;
 use crate::meta::transport::RaftService;
@@ -22,7 +26,6 @@ use megalith_model::ids::NodeId;
 use megalith_model::machine::MachineError;
 use megalith_model::query::{Query, Reply};
 use megalith_proto::v1;
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -36,6 +39,10 @@ use tonic::Status;
 const PROPOSE_DEADLINE: Duration = Duration::from_secs(10);
 /// After so long a question isn't answered.
 const QUERY_DEADLINE: Duration = Duration::from_secs(5);
+/// A stop waits no longer than this for another leader.
+const HAND_OVER_DEADLINE: Duration = Duration::from_secs(2);
+/// A transfer that has not gone through by then is asked for again.
+const HAND_OVER_PAUSE: Duration = Duration::from_millis(500);
 /// Questions that read rows at a time.
 const READERS_MAX: usize = 32;
 
@@ -72,7 +79,7 @@ struct Inner {
     leadership: watch::Receiver<Leadership>,
     topology_changes: watch::Receiver<u64>,
     source: Source,
-    addresses: BTreeMap<NodeId, String>,
+    addresses: Arc<AddressBook>,
     identity: LogIdentity,
     clock: Arc<dyn Fn() -> u64 + Send + Sync>,
     readers: Semaphore,
@@ -86,7 +93,7 @@ pub(super) struct HandleParts {
     pub(super) role: watch::Receiver<Role>,
     pub(super) topology_changes: watch::Receiver<u64>,
     pub(super) source: Source,
-    pub(super) addresses: BTreeMap<NodeId, String>,
+    pub(super) addresses: Arc<AddressBook>,
     pub(super) identity: LogIdentity,
     pub(super) clock: Arc<dyn Fn() -> u64 + Send + Sync>,
     pub(super) threads: Vec<JoinHandle<()>>,
@@ -213,22 +220,111 @@ impl MetaHandle {
         self.inner.identity
     }
 
-    /// Hands the lead to another voter; nothing happens where this member doesn't lead. Before a
-    /// planned stop it spares the group an election timeout.
-    pub fn transfer_leader(&self, target: NodeId) -> Result<(), ProposeError> {
-        self.inner.raft.send(Input::Transfer(target))
+    /// Hands the lead to another voter before a planned stop, which spares the group an election
+    /// timeout. Returns when this member leads no more, or nobody could be found in time.
+    pub async fn hand_over(&self) {
+        let mut role = self.inner.role.clone();
+        let handed = async {
+            while role.borrow_and_update().leads {
+                // Asked again: a transfer is given up where its target doesn't answer.
+                if self.inner.raft.send(Input::HandOver).is_err() {
+                    return;
+                }
+                if let Ok(Err(_)) = timeout(HAND_OVER_PAUSE, role.changed()).await {
+                    return;
+                }
+            }
+        };
+        if timeout(HAND_OVER_DEADLINE, handed).await.is_err() {
+            tracing::warn!("nobody took the lead over; the others elect somebody");
+        }
+    }
+
+    /// Takes the next step of a change of members, and says how far it is.
+    pub async fn change_members(&self, change: MemberChange) -> ChangeStanding {
+        let (asker, standing) = oneshot::channel();
+        if self
+            .inner
+            .raft
+            .send(Input::Change { change, asker })
+            .is_err()
+        {
+            return ChangeStanding::NotLeader(None);
+        }
+        match timeout(QUERY_DEADLINE, standing).await {
+            Ok(Ok(standing)) => standing,
+            Ok(Err(_)) | Err(_) => ChangeStanding::NotLeader(None),
+        }
+    }
+
+    /// Answers a member that knocks; `peer` is who its certificate says it is.
+    pub async fn knock(
+        &self,
+        peer: NodeId,
+        request: v1::KnockRequest,
+    ) -> Result<v1::KnockReply, Status> {
+        if request.group != self.inner.identity.group.0 {
+            return Err(Status::invalid_argument("another group's member"));
+        }
+        if node_of(request.id) != Some(peer) {
+            return Err(Status::permission_denied(
+                "a knock in another member's name",
+            ));
+        }
+        let knock = Knock {
+            id: request.id,
+            address: request.address,
+            fresh: request.fresh,
+            lost: request.lost,
+            kept: request.kept,
+        };
+        let gone = || Status::unavailable("the member is busy or stops");
+        let (asker, answer) = oneshot::channel();
+        let asked = self.inner.raft.send(Input::Knock { knock, asker });
+        asked.map_err(|_| gone())?;
+        let answer = timeout(QUERY_DEADLINE, answer).await.map_err(|_| gone())?;
+        let mut reply = v1::KnockReply::default();
+        match answer.map_err(|_| gone())? {
+            KnockAnswer::Fresh => reply.fresh = true,
+            KnockAnswer::NotLeader(hint) => reply.not_leader = Some(self.not_leader(hint)),
+            KnockAnswer::Voter => reply.set_standing(v1::KnockStanding::Voter),
+            KnockAnswer::UnderWay(how) => {
+                reply.set_standing(v1::KnockStanding::UnderWay);
+                reply.reason = how;
+            }
+            KnockAnswer::Stranger => reply.set_standing(v1::KnockStanding::Stranger),
+        }
+        Ok(reply)
+    }
+
+    /// Names the leader to somebody who should have asked it.
+    fn not_leader(&self, hint: Option<NodeId>) -> v1::NotLeader {
+        let known = hint.or(self.inner.role.borrow().leader);
+        known.map_or_else(v1::NotLeader::default, |leader| v1::NotLeader {
+            leader: leader.0,
+            address: self.inner.addresses.told(leader),
+        })
     }
 
     /// Makes the service by which other members reach this one.
     #[must_use]
     pub fn raft_service(&self) -> RaftService {
-        let group = self.inner.identity.group.0;
-        RaftService::new(self.inner.raft.clone(), self.inner.source.clone(), group)
+        RaftService::new(self.clone())
+    }
+
+    /// Hands a raft message on; dropped where the driver has too much to do: raft sends again.
+    pub(super) fn take_message(&self, message: v1::RaftMessage) {
+        let _ = self.inner.raft.send(Input::Message(message));
+    }
+
+    /// Sends this member's rows to others.
+    pub(super) fn source(&self) -> &Source {
+        &self.inner.source
     }
 
     /// Streams all rows as they are at one point of the log, at or behind everything that was
-    /// answered before; the last piece names it. Rows that change meanwhile come again, behind those
-    /// that they replace. A request that names a session goes on with it.
+    /// answered before; the last piece names it. Rows that change meanwhile come again, behind
+    /// those that they replace. A request that names a session goes on with it.
     pub async fn export(
         &self,
         mut request: v1::SnapshotRequest,
@@ -278,10 +374,6 @@ impl MetaHandle {
 impl MetaHandle {
     pub(super) fn raft_for_tests(&self) -> &RaftHandle {
         &self.inner.raft
-    }
-
-    pub(super) fn source_for_tests(&self) -> Source {
-        self.inner.source.clone()
     }
 
     pub(super) fn tables_for_tests(&self) -> &Tables {

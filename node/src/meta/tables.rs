@@ -108,6 +108,17 @@ impl Tables {
         old.name
     }
 
+    /// There is nothing to read until the rows have been fetched again.
+    pub(super) fn forget(&self) {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        current.whole = false;
+        for session in self.live_sessions() {
+            session.fail();
+        }
+        drop(current);
+        self.set_conf(Conf::default());
+    }
+
     /// From here on `session` is told of every write.
     pub(super) fn watch(&self, session: &Arc<Session>) {
         guard(&self.sessions).push(Arc::downgrade(session));

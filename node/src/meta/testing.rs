@@ -38,5 +38,6 @@ pub(crate) fn log_identity(member: u32) -> LogIdentity {
         cluster: ClusterId([7; 16]),
         member: NodeId(member),
         group: GroupId(0),
+        incarnation: 0,
     }
 }

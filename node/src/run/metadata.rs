@@ -7,7 +7,10 @@ use crate::meta::engine::{DiskHome, EngineSettings};
 use crate::meta::log::LogIdentity;
 use crate::meta::placement::{ClusterService, Placement};
 use crate::meta::transport::{ConnectError, Connector, GrpcTransport, TransportSettings};
-use crate::meta::{self, MetaFailure, MetaParts, MetaSettings, MetaStore, StartError};
+use crate::meta::{
+    self, AddressBook, MetaFailure, MetaParts, MetaSettings, MetaStore, RepairError, Repairs,
+    StartError,
+};
 use crate::server::GrpcEdge;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -43,11 +46,13 @@ pub struct MetadataConfig {
     pub placement: driver::Settings,
 }
 
-fn identity(cluster: ClusterId, member: NodeId) -> LogIdentity {
+/// Of the life that a directory begins with.
+pub(super) fn identity(cluster: ClusterId, member: NodeId) -> LogIdentity {
     LogIdentity {
         cluster,
         member,
         group: GroupId(0),
+        incarnation: 0,
     }
 }
 
@@ -72,6 +77,22 @@ pub fn init_metadata(
     MetaStore::init(Arc::new(RealFs), dir, identity(cluster, member), voters)
 }
 
+/// Looks at a member's directory, for a repair. The node must not run.
+pub fn examine_metadata(
+    dir: &Path,
+    cluster: ClusterId,
+    member: NodeId,
+    engine: EngineSettings,
+) -> Result<Repairs, RepairError> {
+    let home = home(dir, engine);
+    meta::examine(Arc::new(RealFs), dir, identity(cluster, member), &home)
+}
+
+/// Where a member's tables are.
+fn home(dir: &Path, engine: EngineSettings) -> DiskHome {
+    DiskHome::new(dir.join(ENGINE_DIR), engine)
+}
+
 /// Starts the metadata role of a node whose ports are bound.
 pub fn start_metadata(
     config: &NodeConfig,
@@ -86,6 +107,7 @@ pub fn start_metadata(
         .into_iter()
         .map(|member| (member.node, member.address))
         .collect();
+    let addresses = Arc::new(AddressBook::new(config.node, addresses));
     let cluster = config.material.identity().cluster();
     let stop = CancellationToken::new();
     let connector = MemberConnector {
@@ -106,12 +128,12 @@ pub fn start_metadata(
             let _ = failed.send(failure);
         }
     };
-    let engines = metadata.dir.join(ENGINE_DIR);
+    let home = home(&metadata.dir, metadata.engine);
     let parts = MetaParts {
         fs: Arc::new(RealFs),
         dir: metadata.dir,
         identity: identity(cluster, config.node),
-        home: Arc::new(DiskHome::new(engines, metadata.engine)),
+        home: Arc::new(home),
         transport: Arc::new(transport),
         addresses,
         clock: Arc::new(now_ms),
@@ -135,58 +157,42 @@ pub fn start_metadata(
             edge.with(services.0).with(services.1).with(services.2)
         }),
         failure,
+        hand_over: {
+            let handle = handle.clone();
+            Box::pin(async move { handle.hand_over().await })
+        },
         stop: Box::pin(async move {
-            hand_over(&handle).await;
             handle.stop().await;
             stop.cancel();
         }),
     })
 }
 
-/// Spares the group an election timeout where this member leads.
-async fn hand_over(handle: &meta::MetaHandle) {
-    let Some(status) = handle.status().await.filter(|status| status.role.leads) else {
-        return;
-    };
-    let own = handle.identity().member;
-    let others = status
-        .members
-        .iter()
-        .filter(|member| member.node != own && !member.learner);
-    let next = others
-        .filter(|member| member.alive)
-        .max_by_key(|member| member.matched);
-    let Some(next) = next else { return };
-    let mut role = handle.leader_changes();
-    if handle.transfer_leader(next.node).is_ok() {
-        let handed = role.wait_for(|role| !role.leads);
-        // Without it the others find a leader by themselves, a second later.
-        let _ = tokio::time::timeout(HAND_OVER_DEADLINE, handed).await;
-    }
-}
-
-const HAND_OVER_DEADLINE: std::time::Duration = std::time::Duration::from_secs(1);
-
 /// Connects to other members under this node's certificate.
 struct MemberConnector {
-    addresses: BTreeMap<NodeId, String>,
+    addresses: Arc<AddressBook>,
     material: Arc<TlsMaterial>,
 }
 
-/// A peer that no setting names.
+/// A peer that nobody has named.
 #[derive(Debug, thiserror::Error)]
-#[error("{0} is not among the metadata members of the configuration")]
-struct NotConfigured(NodeId);
+#[error("no address of {0} is known: neither the settings nor the group name one")]
+struct NoAddress(NodeId);
 
 impl Connector for MemberConnector {
     fn connect(&self, peer: NodeId) -> BoxFuture<'static, Result<Channel, ConnectError>> {
-        let found = self.addresses.get(&peer).map(|address| {
+        let found = self.addresses.next(peer).map(|address| {
             let settings = ChannelSettings::default();
-            channel(address, (Role::Metadata, peer.0), &self.material, &settings)
+            channel(
+                &address,
+                (Role::Metadata, peer.0),
+                &self.material,
+                &settings,
+            )
         });
         let found = found.ok_or_else(|| ConnectError {
             peer,
-            source: NotConfigured(peer).into(),
+            source: NoAddress(peer).into(),
         });
         futures::future::ready(found).boxed()
     }

@@ -12,10 +12,11 @@ mod metadata;
 mod reconcile;
 mod restore;
 
+pub use crate::meta::{RepairError, Repairs};
 pub use config::{ConfigError, ListenAddress, NodeConfig, NodeSettings};
 pub use disks::init_disks;
 pub use member::Membership;
-pub use metadata::{MetadataConfig, init_metadata, start_metadata};
+pub use metadata::{MetadataConfig, examine_metadata, init_metadata, start_metadata};
 pub use restore::restore_metadata;
 
 use crate::meta::MetaFailure;
@@ -90,6 +91,8 @@ pub struct MetadataPart {
     pub serve: Box<dyn FnOnce(GrpcEdge) -> GrpcEdge + Send>,
     /// Says that it has stopped by itself.
     pub failure: oneshot::Receiver<MetaFailure>,
+    /// Lets another member lead, while everything is still served.
+    pub hand_over: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// Ends it, once nothing is served any more.
     pub stop: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
@@ -105,7 +108,13 @@ pub struct RunningNode {
     shutdown: Shutdown,
     drain_deadline: Duration,
     disks: Arc<Disks>,
-    metadata: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    metadata: Option<MetadataEnd>,
+}
+
+/// How the metadata role is ended: before the listeners, and after them.
+struct MetadataEnd {
+    hand_over: Pin<Box<dyn Future<Output = ()> + Send>>,
+    stop: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 /// The ports of a node, bound before anything else so that the metadata role knows its address.
@@ -181,7 +190,10 @@ pub async fn start(
     let mut stop_metadata = None;
     if let Some(part) = metadata {
         grpc = (part.serve)(grpc);
-        stop_metadata = Some(part.stop);
+        stop_metadata = Some(MetadataEnd {
+            hand_over: part.hand_over,
+            stop: part.stop,
+        });
         let failure = part.failure;
         tasks.spawn(async move {
             match failure.await {
@@ -302,13 +314,20 @@ impl RunningNode {
     /// Stops in order: takes no new work, lets what is in flight end within the drain's deadline,
     /// makes durable what was accepted, closes the disks.
     pub async fn stop(mut self) {
+        let stop_metadata = match self.metadata.take() {
+            Some(end) => {
+                end.hand_over.await;
+                Some(end.stop)
+            }
+            None => None,
+        };
         self.shutdown.stop(self.drain_deadline).await;
         // The listeners have ended; membership and chores are cut off at any point they are at.
         self.tasks.shutdown().await;
         for disk in self.disks.iter() {
             disk.stop().await;
         }
-        if let Some(stop) = self.metadata.take() {
+        if let Some(stop) = stop_metadata {
             stop.await;
         }
         tracing::info!("node stopped");

@@ -1,11 +1,10 @@
 //! A backup of the metadata becomes the directory of a new member.
 
-use super::metadata::{ENGINE_DIR, init_metadata};
+use super::metadata::{ENGINE_DIR, identity, init_metadata};
 use crate::fs::RealFs;
 use crate::meta::backup::{BackupError, Restored, restore};
 use crate::meta::engine::{DiskHome, EngineHome, EngineSettings};
-use crate::meta::log::LogIdentity;
-use megalith_model::ids::{ClusterId, GroupId, NodeId};
+use megalith_model::ids::{ClusterId, NodeId};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -22,11 +21,7 @@ pub fn restore_metadata(
     voters: &[NodeId],
     engine: EngineSettings,
 ) -> Result<Restored, BackupError> {
-    let identity = LogIdentity {
-        cluster,
-        member,
-        group: GroupId(0),
-    };
+    let identity = identity(cluster, member);
     let make = || -> Result<Arc<dyn EngineHome>, BackupError> {
         init_metadata(dir, cluster, member, voters).map_err(|error| BackupError::Io {
             action: "set up",

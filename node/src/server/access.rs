@@ -19,6 +19,7 @@ const METHODS: &[(&str, &[Role])] = &[
         &[Storage, Gateway, Operator, Metadata],
     ),
     ("/megalith.v1.Metadata/Backup", &[Operator]),
+    ("/megalith.v1.Metadata/ChangeMembers", &[Operator]),
     ("/megalith.v1.Cluster/Join", &[Storage]),
     ("/megalith.v1.Cluster/Heartbeat", &[Storage]),
     (
@@ -32,6 +33,7 @@ const METHODS: &[(&str, &[Role])] = &[
     ),
     ("/megalith.v1.RaftTransport/Messages", &[Metadata]),
     ("/megalith.v1.RaftTransport/Snapshot", &[Metadata]),
+    ("/megalith.v1.RaftTransport/Knock", &[Metadata]),
     (
         "/megalith.v1.ShardControl/Stat",
         &[Gateway, Storage, Metadata, Operator],
@@ -115,7 +117,7 @@ mod tests {
             include_str!("../../../proto/megalith/v1/shard.proto"),
         ];
         let said: Vec<_> = protos.iter().flat_map(|text| methods(text)).collect();
-        assert_eq!(said.len(), 13, "the protos were not read as they should be");
+        assert_eq!(said.len(), 16, "the protos were not read as they should be");
         for (path, allowed) in &said {
             let (_, roles) = METHODS
                 .iter()

@@ -186,6 +186,15 @@ impl Metadata for FakeMetadata {
         let result = Some(proto::query_reply::Result::Reply(reply.into()));
         Ok(Response::new(proto::QueryReply { result }))
     }
+
+    async fn change_members(
+        &self,
+        _request: Request<proto::ChangeMembersRequest>,
+    ) -> Result<Response<proto::ChangeMembersReply>, Status> {
+        Err(Status::unimplemented(
+            "this group's members stay as they are",
+        ))
+    }
 }
 
 #[tonic::async_trait]

@@ -181,6 +181,14 @@ impl Transport for Arc<Shaky> {
         let shaky = self.clone();
         async move { shaky.rows(request, 0).await }.boxed()
     }
+
+    fn knock(
+        &self,
+        _peer: NodeId,
+        _request: v1::KnockRequest,
+    ) -> BoxFuture<'static, Result<v1::KnockReply, Status>> {
+        async { Err(Status::unavailable("there is nobody")) }.boxed()
+    }
 }
 
 /// A member that is far behind fetches over the same way.

@@ -3,7 +3,7 @@
 use crate::fs::FileSystem;
 use crate::fs::sim::SimFs;
 use crate::meta::engine::{END_KEY, FIRST_KEY, MemHome};
-use crate::meta::log::LogSettings;
+use crate::meta::log::{LogSettings, node_of};
 use crate::meta::raft::Input;
 use crate::meta::testing::{Rng, log_identity};
 use crate::meta::transport::{Pieces, Transport};
@@ -44,6 +44,9 @@ struct NetState {
     /// Snapshot streams that are still to be broken, and after how many pieces.
     breaks: u64,
     streams: u64,
+    /// Ids that must not speak any more, and those that did nevertheless.
+    silenced: BTreeSet<u64>,
+    spoke: BTreeSet<u64>,
 }
 
 impl Net {
@@ -59,6 +62,16 @@ impl Net {
     pub(super) fn streams(&self) -> u64 {
         self.state().streams
     }
+
+    /// From here on every message of this id is noted.
+    pub(super) fn silence(&self, id: u64) {
+        self.state().silenced.insert(id);
+    }
+
+    /// The silenced ids that have spoken.
+    pub(super) fn spoke(&self) -> BTreeSet<u64> {
+        self.state().spoke.clone()
+    }
 }
 
 /// The network as one member uses it.
@@ -71,10 +84,14 @@ impl Transport for Port {
     fn send(&self, message: v1::RaftMessage) -> bool {
         let mut state = self.net.state();
         let loss = state.loss;
+        if state.silenced.contains(&message.from) {
+            state.spoke.insert(message.from);
+        }
         if !state.members.contains_key(&self.member) || state.rng.below(100) < loss {
             return true;
         }
-        let Some(target) = state.members.get(&message.to) else {
+        let node = node_of(message.to).map(|node| u64::from(node.0));
+        let Some(target) = node.and_then(|node| state.members.get(&node)) else {
             return false;
         };
         target
@@ -97,7 +114,7 @@ impl Transport for Port {
                 state.breaks = state.breaks.saturating_sub(1);
                 let target = state.members.get(&u64::from(peer.0));
                 let target = target.ok_or_else(|| Status::unavailable("it is down"))?;
-                (target.source_for_tests(), broken)
+                (target.source().clone(), broken)
             };
             let pieces = source.stream(u32::try_from(member).expect("small"), &request)?;
             let pieces = ReceiverStream::new(pieces);
@@ -106,6 +123,25 @@ impl Transport for Port {
             } else {
                 pieces.boxed()
             })
+        }
+        .boxed()
+    }
+
+    fn knock(
+        &self,
+        peer: NodeId,
+        request: v1::KnockRequest,
+    ) -> BoxFuture<'static, Result<v1::KnockReply, Status>> {
+        let target = {
+            let state = self.net.state();
+            let caller = state.members.contains_key(&self.member);
+            let target = state.members.get(&u64::from(peer.0));
+            target.filter(|_| caller).cloned()
+        };
+        let caller = NodeId(u32::try_from(self.member).expect("small"));
+        async move {
+            let target = target.ok_or_else(|| Status::unavailable("it is down"))?;
+            target.knock(caller, request).await
         }
         .boxed()
     }
@@ -145,6 +181,15 @@ pub(super) fn settings() -> MetaSettings {
 impl Cluster {
     /// Starts `count` members that have just been made.
     pub(super) fn start(count: u32, seed: u64, loss: u64, settings: MetaSettings) -> Self {
+        let mut cluster = Self::make(count, seed, loss, settings);
+        for member in 1..=count {
+            cluster.restart(member);
+        }
+        cluster
+    }
+
+    /// Makes `count` members and starts none.
+    pub(super) fn make(count: u32, seed: u64, loss: u64, settings: MetaSettings) -> Self {
         eprintln!("seed {seed}");
         let state = NetState {
             members: HashMap::new(),
@@ -152,6 +197,8 @@ impl Cluster {
             loss,
             breaks: 0,
             streams: 0,
+            silenced: BTreeSet::new(),
+            spoke: BTreeSet::new(),
         };
         let mut cluster = Self {
             net: Net {
@@ -164,23 +211,84 @@ impl Cluster {
             tokens: Arc::default(),
             seed,
         };
-        let voters: Vec<NodeId> = (1..=count).map(NodeId).collect();
         for member in 1..=count {
-            let fs = SimFs::new(1 << 30);
-            fs.create_dir(Path::new(DIR)).expect("create");
-            fs.sync_dir(Path::new("/")).expect("sync");
-            let shared: Arc<dyn FileSystem> = Arc::new(fs.clone());
-            MetaStore::init(shared, Path::new(DIR), log_identity(member), &voters).expect("init");
-            cluster.disks.insert(
-                member,
-                Disk {
-                    fs,
-                    home: MemHome::default(),
-                },
-            );
-            cluster.restart(member);
+            cluster.make_disk(member, count);
         }
         cluster
+    }
+
+    /// Makes the disks of a member that is one of the first `count`, or a later one.
+    pub(super) fn make_disk(&mut self, member: u32, count: u32) {
+        let mut voters: Vec<NodeId> = (1..=count).map(NodeId).collect();
+        if member > count {
+            voters.push(NodeId(member));
+        }
+        let fs = SimFs::new(1 << 30);
+        fs.create_dir(Path::new(DIR)).expect("create");
+        fs.sync_dir(Path::new("/")).expect("sync");
+        let shared: Arc<dyn FileSystem> = Arc::new(fs.clone());
+        MetaStore::init(shared, Path::new(DIR), log_identity(member), &voters).expect("init");
+        let home = MemHome::default();
+        self.disks.insert(member, Disk { fs, home });
+    }
+
+    /// Takes steps of a change of members until it is done; what refuses it is the error.
+    pub(super) async fn change(&self, change: MemberChange) -> Result<String, String> {
+        let mut seen = None;
+        wait_for("a change of members", async || {
+            let leader = self.leader().await;
+            let standing = self.running[&leader].change_members(change).await;
+            if seen.as_ref() != Some(&standing) {
+                // Only a test that fails shows it.
+                eprintln!("{change:?}: {standing:?}");
+                seen = Some(standing.clone());
+            }
+            match standing {
+                ChangeStanding::Done(how) => Some(Ok(how)),
+                ChangeStanding::Refused(why) => Some(Err(why)),
+                ChangeStanding::UnderWay(_) | ChangeStanding::NotLeader(_) => None,
+            }
+        })
+        .await
+    }
+
+    /// Waits until a node is a voter in one life only, alive and not behind; returns its id.
+    pub(super) async fn voter(&self, node: u32) -> u64 {
+        let mut seen = Vec::new();
+        wait_for("a node to be a voter again", async || {
+            let leader = self.leader().await;
+            let status = self.running[&leader].status().await?;
+            let lives = status.members.iter().map(|m| (m.id, m.learner, m.alive));
+            let lives: Vec<_> = lives.collect();
+            if lives != seen {
+                // Only a test that fails shows it.
+                eprintln!("waiting for {node}, as {leader} sees it: {lives:?}");
+                seen = lives;
+            }
+            let mut lives = status.members.iter().filter(|m| m.node == NodeId(node));
+            let (life, another) = (lives.next()?, lives.next());
+            let own = self.running[&node].status().await?.id;
+            let back = another.is_none() && life.id == own && !life.learner && life.alive;
+            (back && life.matched + 20 >= status.committed).then_some(life.id)
+        })
+        .await
+    }
+
+    /// Waits until a node is a voter in another life than `before`; returns its id.
+    pub(super) async fn another_life(&self, node: u32, before: u64) -> u64 {
+        wait_for("another life", async || {
+            let id = self.voter(node).await;
+            (id != before).then_some(id)
+        })
+        .await
+    }
+
+    /// The nodes that vote, in order.
+    pub(super) async fn voters(&self) -> Vec<u32> {
+        let leader = self.leader().await;
+        let status = self.running[&leader].status().await.expect("status");
+        let voters = status.members.iter().filter(|member| !member.learner);
+        voters.map(|member| member.node.0).collect()
     }
 
     pub(super) fn try_restart(&mut self, member: u32) -> Result<(), StartError> {
@@ -199,7 +307,7 @@ impl Cluster {
                 net: self.net.clone(),
                 member: u64::from(member),
             }),
-            addresses: addresses.collect(),
+            addresses: Arc::new(AddressBook::new(NodeId(member), addresses.collect())),
             clock: Arc::new(|| 1_000),
             runtime: tokio::runtime::Handle::current(),
             on_failure: Arc::new(move |failure| {

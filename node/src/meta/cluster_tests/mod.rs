@@ -1,10 +1,12 @@
 //! What a group of members promises, whatever is lost, cut off or left behind.
 
+mod damage;
 mod harness;
+mod members;
 mod real;
 
 use crate::fs::FileSystem;
-use crate::fs::sim::{SimFault, SimOp, SimRule};
+use crate::fs::sim::{SimFault, SimFs, SimOp, SimRule};
 use crate::meta::engine::HomeError;
 use crate::meta::testing::{log_identity, seeds};
 use crate::meta::*;
@@ -296,14 +298,17 @@ async fn what_a_member_refuses() {
         Err(StartError::InUse { .. })
     ));
     cluster.stop(follower).await;
-    let disk = &cluster.disks[&follower];
-    disk.fs
-        .remove(&Path::new(DIR).join("member"))
-        .expect("remove");
+    let disk = cluster.disks.get_mut(&follower).expect("made");
+    disk.fs = SimFs::new(1 << 20);
+    disk.home.lose();
+    disk.fs.create_dir(Path::new(DIR)).expect("create");
+    // An empty directory may be a disk that isn't mounted: nothing is made there.
     assert!(matches!(
         cluster.try_restart(follower),
         Err(StartError::NotInitialised { .. })
     ));
+    let left = cluster.disks[&follower].fs.list(Path::new(DIR));
+    assert_eq!(left.expect("list"), []);
 }
 
 #[test]

@@ -31,6 +31,14 @@ impl Transport for Alone {
     ) -> BoxFuture<'static, Result<Pieces, Status>> {
         async { Err(Status::unavailable("there is nobody")) }.boxed()
     }
+
+    fn knock(
+        &self,
+        _peer: NodeId,
+        _request: v1::KnockRequest,
+    ) -> BoxFuture<'static, Result<v1::KnockReply, Status>> {
+        async { Err(Status::unavailable("there is nobody")) }.boxed()
+    }
 }
 
 fn member(dir: &Path, kind: EngineKind) -> MetaHandle {
@@ -44,7 +52,7 @@ fn member(dir: &Path, kind: EngineKind) -> MetaHandle {
         identity: log_identity(1),
         home: Arc::new(DiskHome::new(dir.join("state"), engine)),
         transport: Arc::new(Alone),
-        addresses: BTreeMap::new(),
+        addresses: Arc::new(AddressBook::new(NodeId(1), BTreeMap::new())),
         clock: Arc::new(|| 1),
         runtime: tokio::runtime::Handle::current(),
         on_failure: Arc::new(|failure| panic!("{failure}")),

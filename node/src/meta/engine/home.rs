@@ -3,7 +3,8 @@
 //! Names: `engine-<index>-<term>` began with a snapshot at that place (0-0: with nothing);
 //! `staged-<index>-<term>` is a whole snapshot whose mark isn't in the log yet; `partial-…` is one
 //! in the making. A snapshot becomes the engine in this order: partial → staged → mark in the log
-//! → engine, so that a crash anywhere leaves either the old state or the new one.
+//! → engine, so that a crash anywhere leaves either the old state or the new one. `kept-<n>-…` is
+//! the engine of a life whose log was lost; it stays until the rows of the new one are whole.
 
 use super::{EngineError, EngineHome, MetaEngine};
 use crate::meta::log::{Mark, MetaLog};
@@ -13,6 +14,7 @@ const ENGINE_PREFIX: &str = "engine-";
 /// What the name of a staged engine begins with.
 const STAGED_PREFIX: &str = "staged-";
 const PARTIAL_PREFIX: &str = "partial-";
+const KEPT_PREFIX: &str = "kept-";
 
 /// The engine to work with.
 pub struct Choice {
@@ -158,6 +160,43 @@ pub fn choose(home: &dyn EngineHome, log: &MetaLog, alone: bool) -> Result<Choic
             })
         }
     }
+}
+
+/// Where the engines of a member began, ascending.
+pub(in crate::meta) fn engine_bases(home: &dyn EngineHome) -> Result<Vec<Mark>, EngineError> {
+    let names = home.names()?;
+    let mut bases: Vec<Mark> = names
+        .iter()
+        .filter_map(|name| base_of(name, ENGINE_PREFIX))
+        .collect();
+    bases.sort_unstable();
+    Ok(bases)
+}
+
+/// Renames all engines out of the way of a new life; their rows stay.
+pub(in crate::meta) fn set_aside(home: &dyn EngineHome) -> Result<(), EngineError> {
+    let names = home.names()?;
+    for name in names.iter().filter(|name| name.starts_with(ENGINE_PREFIX)) {
+        let numbered = (1_u32..).map(|number| format!("{KEPT_PREFIX}{number}-{name}"));
+        let mut free = numbered.filter(|kept| !names.contains(kept));
+        let kept = free.next().expect("names are few");
+        home.rename(name, &kept)?;
+        tracing::warn!(name, kept, "an engine is put aside");
+    }
+    Ok(())
+}
+
+/// Removes the engines of lost lives: there is a whole one again.
+pub(in crate::meta) fn drop_kept(home: &dyn EngineHome) -> Result<(), EngineError> {
+    let names = home.names()?;
+    for name in names.iter().filter(|name| name.starts_with(KEPT_PREFIX)) {
+        tracing::info!(
+            name,
+            "the rows are whole again: the engine of the lost life is removed"
+        );
+        home.wipe(name)?;
+    }
+    Ok(())
 }
 
 /// Where the engines began that there are, ascending. Promotes a staged one whose mark is in the

@@ -2,8 +2,8 @@
 //! applied.
 //!
 //! Owns the choice of the embedded store: only `fjall_engine` and `sled_engine` name theirs
-//! (`node/docs/decisions/metadata-engine.md` says why fjall is the default). An engine is a cache: it
-//! may lose its newest writes at a crash, as long as rows and `applied` go together, and it can be
+//! (`node/docs/decisions/metadata-engine.md` says why fjall is the default). An engine is a cache:
+//! it may lose its newest writes at a crash, as long as rows and `applied` go together, and it can be
 //! made again from the log or from a peer. Must never: decide what a row means; show a batch in
 //! part to a reader that opens it after a crash.
 //!
@@ -23,6 +23,7 @@ mod home_tests;
 
 pub use disk::{DiskHome, EngineKind, EngineSettings};
 pub use home::{Choice, HomeError, choose, engine_name, partial_name, staged_name};
+pub(in crate::meta) use home::{drop_kept, engine_bases, set_aside};
 pub use memory::MemHome;
 
 use crate::meta::log::Mark;

@@ -7,6 +7,7 @@ use super::{Conf, EntryKind, HardState, LogEntry, LogIdentity, Mark};
 use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, Digest};
 use megalith_model::ids::{ClusterId, GroupId, NodeId};
+use std::collections::BTreeMap;
 
 /// The format this program writes, and the only one it reads.
 pub(super) const VERSION: u32 = 1;
@@ -80,6 +81,7 @@ pub(super) fn encode_header(identity: &LogIdentity, sequence: u64) -> [u8; HEADE
     bytes[28..32].copy_from_slice(&identity.member.0.to_le_bytes());
     bytes[32..36].copy_from_slice(&identity.group.0.to_le_bytes());
     bytes[36..44].copy_from_slice(&sequence.to_le_bytes());
+    bytes[44..48].copy_from_slice(&identity.incarnation.to_le_bytes());
     let crc = crc32c(&[&bytes[..60]]);
     bytes[60..].copy_from_slice(&crc.to_le_bytes());
     bytes
@@ -104,6 +106,7 @@ pub(super) fn decode_header(bytes: &[u8]) -> Result<(LogIdentity, u64), HeaderEr
         cluster: ClusterId(cluster),
         member: NodeId(u32_at(bytes, 28)),
         group: GroupId(u32_at(bytes, 32)),
+        incarnation: u32_at(bytes, 44),
     };
     Ok((identity, u64_at(bytes, 36)))
 }
@@ -179,6 +182,12 @@ fn encode_payload(out: &mut Vec<u8>, record: &Record) -> u8 {
                     put_u64(out, member);
                 }
             }
+            put_u64(out, conf.addresses.len() as u64);
+            for (&member, address) in &conf.addresses {
+                put_u64(out, member);
+                put_u64(out, address.len() as u64);
+                out.extend_from_slice(address.as_bytes());
+            }
             KIND_CONF
         }
         Record::Entry(entry) => {
@@ -216,6 +225,7 @@ fn decode_payload(kind: u8, payload: &Bytes) -> Option<Record> {
             learners: take_set(&mut rest)?,
             voters_outgoing: take_set(&mut rest)?,
             learners_next: take_set(&mut rest)?,
+            addresses: take_addresses(&mut rest)?,
         }),
         KIND_ENTRY => return decode_entry(payload).map(Record::Entry),
         _unknown => return None,
@@ -270,6 +280,25 @@ fn take_set(rest: &mut &[u8]) -> Option<Vec<u64>> {
         return None;
     }
     (0..len).map(|_| take_u64(rest)).collect()
+}
+
+/// Reads the members' addresses. A record may end before them: then there are none.
+fn take_addresses(rest: &mut &[u8]) -> Option<BTreeMap<u64, String>> {
+    if rest.is_empty() {
+        return Some(BTreeMap::new());
+    }
+    let len = usize::try_from(take_u64(rest)?).ok()?;
+    if len > rest.len() / 16 {
+        return None;
+    }
+    let one = |_| {
+        let member = take_u64(rest)?;
+        let bytes = usize::try_from(take_u64(rest)?).ok()?;
+        let (address, behind) = rest.split_at_checked(bytes)?;
+        *rest = behind;
+        Some((member, String::from_utf8(address.to_vec()).ok()?))
+    };
+    (0..len).map(one).collect()
 }
 
 fn u32_at(bytes: &[u8], offset: usize) -> u32 {

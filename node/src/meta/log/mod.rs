@@ -22,7 +22,9 @@ mod model_tests;
 mod tests;
 
 pub use error::LogError;
-pub use types::{Append, Conf, EntryKind, HardState, LogEntry, LogIdentity, LogSettings, Mark};
+pub use types::{
+    Append, Conf, EntryKind, HardState, LogEntry, LogIdentity, LogSettings, Mark, node_of,
+};
 
 use crate::fs::{File, FileSystem, read_exact_at};
 use bytes::Bytes;

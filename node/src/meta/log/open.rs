@@ -14,6 +14,17 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// How a segment is looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// Others follow it.
+    Older,
+    /// Its end may be torn.
+    Newest,
+    /// Whatever can be had of it is wanted.
+    Salvage,
+}
+
 /// A segment as found on disk.
 struct Opened {
     sequence: u64,
@@ -68,7 +79,12 @@ impl MetaLog {
             if expected.is_some_and(|expected| expected != sequence) {
                 return Err(log.damaged(sequence, 0, "the segment before it is missing"));
             }
-            match log.read_segment(sequence, sequence == newest)? {
+            let reading = if sequence == newest {
+                Reading::Newest
+            } else {
+                Reading::Older
+            };
+            match log.read_segment(sequence, reading)? {
                 Some(opened) => log.take(opened)?,
                 None => log.discard(sequence)?,
             }
@@ -101,6 +117,40 @@ impl MetaLog {
         Ok(log)
     }
 
+    /// Reads what can still be read of a log that doesn't open: for each segment that can be a
+    /// beginning, all that follows it up to the first damage. Nothing is changed, and none of these
+    /// logs is to be appended to.
+    pub fn salvage(
+        fs: &Arc<dyn FileSystem>,
+        dir: &Path,
+        identity: LogIdentity,
+        settings: LogSettings,
+    ) -> Result<Vec<Self>, LogError> {
+        let sequences = match sequences(fs.as_ref(), dir) {
+            Ok(sequences) => sequences,
+            Err(LogError::Missing { .. }) => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        let mut runs = Vec::new();
+        for first in 0..sequences.len() {
+            let mut run = Self::empty(fs.clone(), dir, identity, settings);
+            for &sequence in &sequences[first..] {
+                let next = run.segments.back().map(|segment| segment.sequence + 1);
+                let follows = next.is_none_or(|next| next == sequence);
+                // What isn't whole ends the run, whatever is wrong with it.
+                let read = run.read_segment(sequence, Reading::Salvage);
+                let Ok(Some(opened)) = read else { break };
+                if !follows || run.take(opened).is_err() {
+                    break;
+                }
+            }
+            if !run.segments.is_empty() {
+                runs.push(run);
+            }
+        }
+        Ok(runs)
+    }
+
     fn empty(
         fs: Arc<dyn FileSystem>,
         dir: &Path,
@@ -126,7 +176,8 @@ impl MetaLog {
     }
 
     /// Reads a segment. None where it is the newest one and its creation was torn.
-    fn read_segment(&self, sequence: u64, newest: bool) -> Result<Option<Opened>, LogError> {
+    fn read_segment(&self, sequence: u64, reading: Reading) -> Result<Option<Opened>, LogError> {
+        let newest = reading == Reading::Newest;
         let path = self.path(sequence);
         let failed = |source| self.io("read", sequence, source);
         let file = self.fs.open(&path).map_err(failed)?;
@@ -139,7 +190,18 @@ impl MetaLog {
             Err(HeaderError::Version(version)) => return Err(LogError::Version { path, version }),
             Err(HeaderError::Unreadable) => None,
         };
-        if let Some((found, _)) = header.filter(|&(found, _)| found != self.identity) {
+        let foreign = |&(found, _): &(LogIdentity, u64)| match reading {
+            Reading::Newest | Reading::Older => found != self.identity,
+            // The card that knows the incarnation may be lost with the log.
+            Reading::Salvage => {
+                let incarnation = self.identity.incarnation;
+                LogIdentity {
+                    incarnation,
+                    ..found
+                } != self.identity
+            }
+        };
+        if let Some((found, _)) = header.filter(foreign) {
             let (found, expected) = (Box::new(found), Box::new(self.identity));
             return Err(LogError::Foreign {
                 path,

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use megalith_model::ids::{ClusterId, GroupId, NodeId};
+use std::collections::BTreeMap;
 
 /// Whose log it is. A log of any other is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +13,24 @@ pub struct LogIdentity {
     pub member: NodeId,
     /// The group.
     pub group: GroupId,
+    /// Which of the member's lives: one that has lost its log comes back as another voter. 0 for
+    /// a group's first members, and in settings, which don't know it: the directory does.
+    pub incarnation: u32,
+}
+
+impl LogIdentity {
+    /// The id by which Raft knows this life of the member.
+    #[must_use]
+    pub fn raft_id(&self) -> u64 {
+        u64::from(self.incarnation) << 32 | u64::from(self.member.0)
+    }
+}
+
+/// The node of a Raft id, whichever of its lives; None for nobody's.
+#[must_use]
+pub fn node_of(id: u64) -> Option<NodeId> {
+    let node = u32::try_from(id & u64::from(u32::MAX)).expect("32 bits");
+    (node != 0).then_some(NodeId(node))
 }
 
 /// What one process may choose about its log.
@@ -72,6 +91,8 @@ pub struct Conf {
     pub learners_next: Vec<u64>,
     /// The joint configuration is left by itself.
     pub auto_leave: bool,
+    /// `host:port` of the members that came later; the first ones' are in the settings.
+    pub addresses: BTreeMap<u64, String>,
 }
 
 impl Conf {
@@ -100,6 +121,20 @@ impl Conf {
         members.sort_unstable();
         members.dedup();
         members
+    }
+
+    /// Every id under which a node is a member.
+    #[must_use]
+    pub fn ids_of(&self, node: NodeId) -> Vec<u64> {
+        let mut members = self.members();
+        members.retain(|&id| node_of(id) == Some(node));
+        members
+    }
+
+    /// True while the group is on its way from one configuration to another.
+    #[must_use]
+    pub fn is_joint(&self) -> bool {
+        !self.voters_outgoing.is_empty()
     }
 }
 

@@ -4,6 +4,8 @@ use crate::meta::log::{Conf, EntryKind, HardState, LogEntry, Mark};
 use ::raft::eraftpb;
 use eraftpb::MessageType;
 use megalith_proto::v1;
+use prost::Message as _;
+use std::collections::BTreeMap;
 
 /// A message that can't be one of raft's, or that no member sends.
 #[derive(Debug, thiserror::Error)]
@@ -32,16 +34,9 @@ const KINDS: [MessageType; 13] = [
 ];
 
 pub(super) fn to_wire(group: u32, message: eraftpb::Message) -> v1::RaftMessage {
-    let snapshot = message.snapshot.into_option().map(|mut snapshot| {
-        let metadata = snapshot.take_metadata();
-        let conf = conf_from_raft(metadata.get_conf_state(), conf_index_in(&snapshot.data));
-        ticket(
-            Mark {
-                index: metadata.index,
-                term: metadata.term,
-            },
-            &conf,
-        )
+    let snapshot = message.snapshot.into_option().map(|snapshot| {
+        let (mark, conf) = snapshot_parts(&snapshot);
+        ticket(mark, &conf)
     });
     v1::RaftMessage {
         kind: message.msg_type as u32,
@@ -130,6 +125,7 @@ pub(crate) fn ticket(mark: Mark, conf: &Conf) -> v1::SnapshotTicket {
         learners_next: conf.learners_next.clone(),
         auto_leave: conf.auto_leave,
         conf_index: conf.index,
+        addresses: conf.addresses.clone().into_iter().collect(),
     }
 }
 
@@ -142,6 +138,7 @@ pub(crate) fn ticket_parts(ticket: v1::SnapshotTicket) -> (Mark, Conf) {
         voters_outgoing: ticket.voters_outgoing,
         learners_next: ticket.learners_next,
         auto_leave: ticket.auto_leave,
+        addresses: ticket.addresses.into_iter().collect(),
     };
     (
         Mark {
@@ -152,31 +149,20 @@ pub(crate) fn ticket_parts(ticket: v1::SnapshotTicket) -> (Mark, Conf) {
     )
 }
 
-/// Raft's snapshot: a place and members; its data is the index of the members' entry.
+/// Raft's snapshot: a place and members. Its data is the ticket, for what raft does not know.
 pub(super) fn snapshot(mark: Mark, conf: &Conf) -> eraftpb::Snapshot {
     let mut snapshot = eraftpb::Snapshot::default();
     let metadata = snapshot.mut_metadata();
     metadata.index = mark.index;
     metadata.term = mark.term;
     metadata.set_conf_state(conf_to_raft(conf));
-    snapshot.data = conf.index.to_le_bytes().to_vec().into();
+    snapshot.data = ticket(mark, conf).encode_to_vec().into();
     snapshot
 }
 
 pub(super) fn snapshot_parts(snapshot: &eraftpb::Snapshot) -> (Mark, Conf) {
-    let metadata = snapshot.get_metadata();
-    let mark = Mark {
-        index: metadata.index,
-        term: metadata.term,
-    };
-    (
-        mark,
-        conf_from_raft(metadata.get_conf_state(), conf_index_in(&snapshot.data)),
-    )
-}
-
-fn conf_index_in(data: &[u8]) -> u64 {
-    data.try_into().map_or(0, u64::from_le_bytes)
+    let ticket = v1::SnapshotTicket::decode(snapshot.data.clone());
+    ticket_parts(ticket.expect("made by `snapshot` in this process"))
 }
 
 pub(super) fn conf_to_raft(conf: &Conf) -> eraftpb::ConfState {
@@ -189,15 +175,24 @@ pub(super) fn conf_to_raft(conf: &Conf) -> eraftpb::ConfState {
     state
 }
 
-pub(super) fn conf_from_raft(state: &eraftpb::ConfState, index: u64) -> Conf {
-    Conf {
+/// raft's members as ours, with `addresses` of those among them.
+pub(super) fn conf_from_raft(
+    state: &eraftpb::ConfState,
+    index: u64,
+    addresses: &BTreeMap<u64, String>,
+) -> Conf {
+    let mut conf = Conf {
         index,
         voters: state.voters.clone(),
         learners: state.learners.clone(),
         voters_outgoing: state.voters_outgoing.clone(),
         learners_next: state.learners_next.clone(),
         auto_leave: state.auto_leave,
-    }
+        addresses: addresses.clone(),
+    };
+    let members = conf.members();
+    conf.addresses.retain(|id, _| members.contains(id));
+    conf
 }
 
 pub(super) fn hard_to_raft(hard: HardState) -> eraftpb::HardState {
@@ -305,6 +300,7 @@ mod tests {
                 voters_outgoing: vec![4],
                 learners_next: vec![5],
                 auto_leave: true,
+                addresses: [(2, "two:1".to_owned())].into(),
             };
             let mark = Mark {
                 index: rng.next(),

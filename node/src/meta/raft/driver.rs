@@ -1,19 +1,20 @@
 //! The driver's thread: inputs and time in, rounds of raft out.
 
+use super::change::Knocks;
 use super::follow::Follow;
 use super::reads::Reads;
 use super::storage::LogStorage;
 use super::waiters::Waiters;
 use super::{
-    Input, MemberStatus, RaftError, RaftSettings, RaftStatus, Role, Surroundings, convert, logger,
-    newest,
+    Input, MemberStatus, Phase, Presence, RaftError, RaftSettings, RaftStatus, Role, Surroundings,
+    convert, logger, newest,
 };
 use crate::meta::apply::{ApplyQueue, ApplyReport, ApplyTask, ProposeError, Waiter};
-use crate::meta::log::{Mark, MetaLog};
+use crate::meta::log::{HardState, Mark, MetaLog, node_of};
 use crate::meta::tables::Tables;
 use crate::meta::transport::Transport;
 use ::raft::{Config, ProgressState, RawNode, StateRole};
-use megalith_model::ids::{GroupId, NodeId};
+use megalith_model::ids::GroupId;
 use megalith_proto::v1;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,18 +29,24 @@ const ROUND_INPUTS: usize = 1024;
 /// What a driver is made of.
 pub(in crate::meta) struct DriverParts {
     pub(in crate::meta) log: MetaLog,
-    pub(in crate::meta) member: NodeId,
+    /// Its id in the group, in this life.
+    pub(in crate::meta) member: u64,
     pub(in crate::meta) group: GroupId,
     pub(in crate::meta) settings: RaftSettings,
     pub(in crate::meta) tables: Arc<Tables>,
+    /// What is applied of this log.
+    pub(in crate::meta) applied: Mark,
     /// True where the rows must be fetched from a peer.
     pub(in crate::meta) rebuild: bool,
+    /// True for one of several first members, until it is known that none has taken part before.
+    pub(in crate::meta) asleep: bool,
     pub(in crate::meta) inbox: Receiver<Input>,
     pub(in crate::meta) inbox_bytes: Arc<AtomicUsize>,
     pub(in crate::meta) apply: ApplyQueue,
     pub(in crate::meta) transport: Arc<dyn Transport>,
     pub(in crate::meta) surroundings: Box<dyn Surroundings>,
     pub(in crate::meta) role: watch::Sender<Role>,
+    pub(in crate::meta) presence: watch::Sender<Presence>,
     /// Differs from that of every earlier process of this member.
     pub(in crate::meta) life: u64,
 }
@@ -57,6 +64,10 @@ pub(in crate::meta) struct Driver {
     transport: Arc<dyn Transport>,
     pub(super) surroundings: Box<dyn Surroundings>,
     role: watch::Sender<Role>,
+    presence: watch::Sender<Presence>,
+    life: u64,
+    asleep: bool,
+    pub(super) knocks: Knocks,
     pub(super) waiters: Waiters,
     pub(super) reads: Reads,
     pub(super) follow: Follow,
@@ -76,8 +87,7 @@ impl Driver {
     /// Builds the driver of an opened log and its tables.
     pub(in crate::meta) fn new(parts: DriverParts) -> Result<Self, RaftError> {
         let settings = parts.settings;
-        let member = u64::from(parts.member.0);
-        let applied = *parts.tables.applied().borrow();
+        let (member, applied) = (parts.member, parts.applied);
         let prev = parts.log.prev().index;
         let config = Config {
             id: member,
@@ -111,6 +121,10 @@ impl Driver {
             transport: parts.transport,
             surroundings: parts.surroundings,
             role: parts.role,
+            presence: parts.presence,
+            life: parts.life,
+            asleep: parts.asleep,
+            knocks: Knocks::default(),
             waiters: Waiters::default(),
             reads: Reads::new(member, parts.life, retry),
             follow: Follow::new(parts.rebuild),
@@ -125,16 +139,44 @@ impl Driver {
 
     /// Drives until told to stop or until the log fails.
     pub(in crate::meta) fn run(mut self) -> Result<(), RaftError> {
-        if self.raw.raft.prs().is_singleton() && !self.follow.rebuilding() {
+        self.publish();
+        if self.raw.raft.prs().is_singleton() && !self.follow.rebuilding() && !self.asleep {
             // Nobody else can lead: no need to wait for an election timeout.
             self.raw
                 .campaign()
                 .map_err(|error| RaftError::Raft(error.to_string()))?;
         }
         while !self.stopping {
-            self.round()?;
+            match self.round() {
+                Err(RaftError::Lost(reason)) => self = self.begin_anew(&reason)?,
+                ended => ended?,
+            }
         }
         Ok(())
+    }
+
+    /// Goes on in another life: with an empty log, under another id, as a member of no group yet.
+    fn begin_anew(self, reason: &str) -> Result<Self, RaftError> {
+        let (log, member) = self.surroundings.begin_anew(reason)?;
+        self.tables.forget();
+        Self::new(DriverParts {
+            log,
+            member,
+            group: self.group,
+            settings: self.settings,
+            tables: self.tables,
+            applied: Mark::default(),
+            rebuild: true,
+            asleep: false,
+            inbox: self.inbox,
+            inbox_bytes: self.inbox_bytes,
+            apply: self.apply,
+            transport: self.transport,
+            surroundings: self.surroundings,
+            role: self.role,
+            presence: self.presence,
+            life: self.life,
+        })
     }
 
     fn round(&mut self) -> Result<(), RaftError> {
@@ -153,6 +195,10 @@ impl Driver {
             Err(RecvTimeoutError::Disconnected) => self.stopping = true,
         }
         let now = Instant::now();
+        if self.asleep {
+            self.next_tick = now + self.settings.tick;
+            return Ok(());
+        }
         self.tick(now)?;
         self.reads.ask(&mut self.raw, now);
         self.process_ready()?;
@@ -167,7 +213,14 @@ impl Driver {
         match input {
             Input::Propose { data, waiter } => self.propose(data, waiter),
             Input::Read(waiter) => self.reads.add(waiter),
-            Input::Message(message) => self.step(message),
+            Input::Message(message) => self.step(message)?,
+            Input::Knock { knock, asker } => {
+                let _ = asker.send(self.knocked(knock));
+            }
+            Input::Change { change, asker } => {
+                let _ = asker.send(self.change(change));
+            }
+            Input::Founded { first } => self.founded(first)?,
             Input::Report(ApplyReport::Applied(mark)) => self.applied(mark),
             Input::Report(ApplyReport::Checkpointed(mark)) => self.purge(mark)?,
             Input::Fetched(fetched) => self.fetched(fetched),
@@ -175,7 +228,7 @@ impl Driver {
                 // Nobody waits any more: fine.
                 let _ = asker.send(self.status());
             }
-            Input::Transfer(target) => self.raw.transfer_leader(u64::from(target.0)),
+            Input::HandOver => self.hand_over(),
             Input::Stop => self.stopping = true,
         }
         Ok(())
@@ -184,7 +237,7 @@ impl Driver {
     fn propose(&mut self, data: Vec<u8>, waiter: Waiter) {
         let refusal = if self.raw.raft.state != StateRole::Leader {
             ProposeError::NotLeader {
-                hint: node(self.raw.raft.leader_id),
+                hint: node_of(self.raw.raft.leader_id),
             }
         } else if self.raw.propose(Vec::new(), data).is_err() {
             ProposeError::Busy
@@ -198,19 +251,56 @@ impl Driver {
         let _ = waiter.send(Err(refusal));
     }
 
-    fn step(&mut self, message: v1::RaftMessage) {
+    /// One of several first members learns whether the group is being formed now.
+    fn founded(&mut self, first: bool) -> Result<(), RaftError> {
+        if !self.asleep {
+            return Ok(());
+        }
+        if first {
+            tracing::info!("none of the first members has taken part before: the group is formed");
+            self.asleep = false;
+            return Ok(());
+        }
+        Err(RaftError::Lost(
+            "the group was formed before, and this directory is new".to_owned(),
+        ))
+    }
+
+    /// True where this member has never promised anything to anybody.
+    pub(super) fn is_fresh(&self) -> bool {
+        let log = &self.raw.store().log;
+        log.hard_state() == HardState::default()
+            && log.last_index() == 0
+            && log.conf().index == 0
+            && !log.conf().voters.is_empty()
+    }
+
+    /// Lets another voter lead before a planned stop, so that nobody waits for an election.
+    fn hand_over(&mut self) {
+        if self.raw.raft.state == StateRole::Leader
+            && let Some(next) = self.successor()
+        {
+            self.raw.transfer_leader(next);
+        }
+    }
+
+    fn step(&mut self, message: v1::RaftMessage) -> Result<(), RaftError> {
+        if self.asleep {
+            return Ok(());
+        }
         if message.to != self.member {
-            tracing::warn!(
+            // Sent to an earlier life of this member, which says nothing any more.
+            tracing::debug!(
                 to = message.to,
                 from = message.from,
                 "another member's raft message"
             );
-            return;
+            return Ok(());
         }
         self.heard.insert(message.from, Instant::now());
         match convert::from_wire(message) {
             Ok(message) => {
-                if let Some(message) = self.intercept(message)
+                if let Some(message) = self.intercept(message)?
                     && let Err(error) = self.raw.step(message)
                 {
                     tracing::debug!(%error, "raft message not taken");
@@ -218,6 +308,7 @@ impl Driver {
             }
             Err(error) => tracing::warn!(%error, "raft message refused"),
         }
+        Ok(())
     }
 
     fn tick(&mut self, now: Instant) -> Result<(), RaftError> {
@@ -250,7 +341,7 @@ impl Driver {
         let mut failed = Vec::new();
         for (&peer, told) in &mut self.snapshots {
             let state = self.raw.raft.prs().get(peer).map(|progress| progress.state);
-            let used = node(peer).and_then(|peer| self.surroundings.snapshot_used(peer));
+            let used = node_of(peer).and_then(|peer| self.surroundings.snapshot_used(peer));
             let active = used.map_or(*told, |used| used.max(*told));
             if state != Some(ProgressState::Snapshot) || now >= active + patience {
                 failed.push(peer);
@@ -268,6 +359,11 @@ impl Driver {
             let to = message.to;
             if message.get_msg_type() == ::raft::eraftpb::MessageType::MsgSnapshot {
                 self.snapshots.insert(to, Instant::now());
+                // What it has asked for is on its way. raft would send it once more, and the
+                // follower fetch everything again.
+                if let Some(progress) = self.raw.raft.mut_prs().get_mut(to) {
+                    progress.pending_request_snapshot = 0;
+                }
             }
             if !self.transport.send(convert::to_wire(self.group.0, message)) {
                 self.raw.report_unreachable(to);
@@ -347,12 +443,49 @@ impl Driver {
         let raft = &self.raw.raft;
         Role {
             term: raft.term,
-            leader: node(raft.leader_id),
+            leader: node_of(raft.leader_id),
             leads: raft.state == StateRole::Leader,
         }
     }
 
+    fn phase(&self) -> Phase {
+        let conf = self.raw.store().log.conf();
+        if self.is_fresh() && self.asleep {
+            Phase::Fresh
+        } else if conf.voters.contains(&self.member) {
+            Phase::Voter
+        } else if conf.learners.contains(&self.member) {
+            Phase::Learner
+        } else if conf.members().is_empty() {
+            Phase::Joining
+        } else {
+            Phase::Removed
+        }
+    }
+
+    /// True within the last two election timeouts, and for this member itself.
+    pub(super) fn is_alive(&self, id: u64) -> bool {
+        id == self.member
+            || self
+                .heard
+                .get(&id)
+                .is_some_and(|&at| at >= self.alive_since())
+    }
+
     fn publish(&mut self) {
+        let presence = Presence {
+            id: self.member,
+            phase: self.phase(),
+        };
+        self.presence.send_if_modified(|old| {
+            if *old != presence {
+                tracing::info!(?presence, "this metadata member's place in its group");
+                *old = presence;
+                true
+            } else {
+                false
+            }
+        });
         let role = self.role();
         self.role.send_if_modified(|old| {
             if *old != role {
@@ -367,31 +500,36 @@ impl Driver {
 
     fn status(&self) -> RaftStatus {
         let raft = &self.raw.raft;
-        let alive_since = self.alive_since();
         let log = &self.raw.store().log;
         let conf = log.conf();
         let mut members = Vec::new();
         for (&id, progress) in raft.prs().iter() {
-            let Some(node) = node(id) else { continue };
+            let Some(node) = node_of(id) else { continue };
             let itself = id == self.member;
+            let (matched, committed) = if itself {
+                (raft.raft_log.persisted, raft.raft_log.committed)
+            } else {
+                (progress.matched, progress.committed_index)
+            };
+            let (lost, kept) = if itself {
+                self.surroundings.lost()
+            } else {
+                self.knocks.lost(node)
+            };
             members.push(MemberStatus {
                 node,
+                id,
                 learner: conf.learners.contains(&id),
-                matched: if itself {
-                    raft.raft_log.persisted
-                } else {
-                    progress.matched
-                },
-                committed: if itself {
-                    raft.raft_log.committed
-                } else {
-                    progress.committed_index
-                },
-                alive: itself || self.heard.get(&id).is_some_and(|&at| at >= alive_since),
+                matched,
+                committed,
+                alive: self.is_alive(id),
+                lost,
+                kept,
             });
         }
-        members.sort_by_key(|member| member.node);
+        members.sort_by_key(|member| (member.node, member.id));
         RaftStatus {
+            id: self.member,
             role: self.role(),
             committed: raft.raft_log.committed,
             applied: self.raw.store().applied.index,
@@ -401,9 +539,4 @@ impl Driver {
             members,
         }
     }
-}
-
-/// raft's id of a node, 0 being nobody.
-pub(super) fn node(id: u64) -> Option<NodeId> {
-    u32::try_from(id).ok().filter(|&id| id != 0).map(NodeId)
 }

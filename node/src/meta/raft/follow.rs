@@ -5,12 +5,13 @@
 //! they really stand for. Or our own engine was lost while our log is fine: then the log goes on
 //! growing and voting meanwhile, and only the rows are put in.
 
-use super::driver::{Driver, node};
+use super::driver::Driver;
 use super::{RaftError, convert};
 use crate::meta::apply::ApplyTask;
+use crate::meta::log::node_of;
 use crate::meta::snapshot::Fetched;
-use ::raft::StateRole;
 use ::raft::eraftpb::{Message, MessageType};
+use ::raft::{ProgressState, StateRole};
 use megalith_model::ids::NodeId;
 use std::time::{Duration, Instant};
 
@@ -58,20 +59,82 @@ impl Follow {
 
 impl Driver {
     /// Holds a snapshot message back and fetches its rows; lets all others pass that this member
-    /// may follow.
-    pub(super) fn intercept(&mut self, message: Message) -> Option<Message> {
+    /// may follow. Fails where a message proves that the log has lost something.
+    pub(super) fn intercept(&mut self, message: Message) -> Result<Option<Message>, RaftError> {
+        let current = message.term >= self.raw.raft.term;
         match message.get_msg_type() {
-            MessageType::MsgTimeoutNow if self.follow.rebuilding => None,
-            MessageType::MsgSnapshot if message.term >= self.raw.raft.term => {
-                let index_min = message.get_snapshot().get_metadata().index;
-                let leader = node(message.from)?;
-                self.follow.held = Some(message);
-                if !self.follow.fetching && self.follow.staged.is_none() {
-                    self.fetch(leader, index_min);
-                }
-                None
+            MessageType::MsgTimeoutNow if self.follow.rebuilding => Ok(None),
+            MessageType::MsgSnapshot if current => {
+                self.hold(message);
+                Ok(None)
             }
-            _other => Some(message),
+            // The first entries don't say who the first members were: only a snapshot does.
+            MessageType::MsgAppend if current && self.is_joining() => {
+                self.ask_for_snapshot(&message);
+                Ok(None)
+            }
+            // It was asked for once more than needed: the leader is sending it already.
+            MessageType::MsgAppendResponse
+                if message.request_snapshot != 0 && self.is_sending_snapshot(message.from) =>
+            {
+                Ok(None)
+            }
+            // A leader lets a follower commit only what that has said it holds.
+            MessageType::MsgHeartbeat
+                if current && message.commit > self.raw.raft.raft_log.last_index() =>
+            {
+                Err(RaftError::Lost(format!(
+                    "the raft log ends at entry {}, and this member had acknowledged entry {}",
+                    self.raw.raft.raft_log.last_index(),
+                    message.commit
+                )))
+            }
+            _other => Ok(Some(message)),
+        }
+    }
+
+    /// True for a member that does not know its group yet.
+    pub(super) fn is_joining(&self) -> bool {
+        self.raw.store().log.conf().voters.is_empty()
+    }
+
+    /// Says to a leader that its entries are of no use here, once in a while.
+    fn ask_for_snapshot(&mut self, append: &Message) {
+        let follow = &mut self.follow;
+        let now = Instant::now();
+        let under_way = follow.fetching || follow.held.is_some() || follow.staged.is_some();
+        if under_way || now < follow.next_fetch {
+            return;
+        }
+        follow.next_fetch = now + FETCH_PAUSE;
+        let mut ask = Message {
+            to: append.from,
+            from: append.to,
+            term: append.term,
+            index: append.index,
+            reject: true,
+            request_snapshot: 1,
+            ..Message::default()
+        };
+        ask.set_msg_type(MessageType::MsgAppendResponse);
+        self.send_all(vec![ask]);
+    }
+
+    fn is_sending_snapshot(&self, peer: u64) -> bool {
+        let progress = self.raw.raft.prs().get(peer);
+        progress.is_some_and(|progress| progress.state == ProgressState::Snapshot)
+    }
+
+    fn hold(&mut self, message: Message) {
+        // Rows never go back behind those that were served here.
+        let served = self.tables.applied().borrow().index;
+        let index_min = message.get_snapshot().get_metadata().index.max(served);
+        let Some(leader) = node_of(message.from) else {
+            return;
+        };
+        self.follow.held = Some(message);
+        if !self.follow.fetching && self.follow.staged.is_none() {
+            self.fetch(leader, index_min);
         }
     }
 
@@ -98,9 +161,10 @@ impl Driver {
         if self.follow.staged.is_some() {
             return self.use_staged();
         }
-        if self.follow.rebuilding && !self.follow.fetching && now >= self.follow.next_fetch {
-            let leader =
-                node(self.raw.raft.leader_id).filter(|leader| u64::from(leader.0) != self.member);
+        let wanted = self.follow.rebuilding && !self.is_joining();
+        if wanted && !self.follow.fetching && now >= self.follow.next_fetch {
+            let leader = node_of(self.raw.raft.leader_id)
+                .filter(|leader| Some(*leader) != node_of(self.member));
             if let Some(peer) = leader.or_else(|| self.some_peer()) {
                 let index_min = self.raw.store().log.prev().index;
                 self.fetch(peer, index_min.max(1));
@@ -111,10 +175,10 @@ impl Driver {
 
     fn some_peer(&mut self) -> Option<NodeId> {
         let mut members = self.raw.store().log.conf().members();
-        members.retain(|&member| member != self.member);
+        members.retain(|&member| node_of(member) != node_of(self.member));
         self.follow.turn += 1;
         let turn = self.follow.turn.checked_rem(members.len())?;
-        node(members[turn])
+        node_of(members[turn])
     }
 
     fn use_staged(&mut self) -> Result<(), RaftError> {

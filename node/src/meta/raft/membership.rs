@@ -1,11 +1,63 @@
 //! Changes of members as they stand in entries, read without raft's own parser: an entry came over
 //! the network once.
 
-use super::RaftError;
-use crate::meta::log::{EntryKind, LogEntry};
+use super::{RaftError, convert};
+use crate::meta::log::{Conf, EntryKind, LogEntry};
 use ::raft::eraftpb;
 use megalith_proto::v1;
 use prost::Message as _;
+
+/// What becomes of one member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// It votes.
+    Voter,
+    /// It is no member any more.
+    Remove,
+    /// It only follows.
+    Learner,
+}
+
+/// A change of several members in one step, by a joint configuration where they are more than one.
+/// `address` is that of the member that comes; none changes where it is empty. Without any change:
+/// a joint configuration is left.
+pub(super) fn encode(changes: &[(Kind, u64)], address: &str) -> eraftpb::ConfChangeV2 {
+    let single = |&(kind, node_id): &(Kind, u64)| {
+        let mut change = eraftpb::ConfChangeSingle {
+            node_id,
+            ..eraftpb::ConfChangeSingle::default()
+        };
+        change.set_change_type(match kind {
+            Kind::Voter => eraftpb::ConfChangeType::AddNode,
+            Kind::Remove => eraftpb::ConfChangeType::RemoveNode,
+            Kind::Learner => eraftpb::ConfChangeType::AddLearnerNode,
+        });
+        change
+    };
+    let mut change = eraftpb::ConfChangeV2::default();
+    change.set_changes(changes.iter().map(single).collect::<Vec<_>>().into());
+    change.context = address.as_bytes().to_vec().into();
+    change
+}
+
+/// The members after a change that raft has taken, with the address that came with it.
+pub(super) fn changed(
+    before: &Conf,
+    change: &eraftpb::ConfChangeV2,
+    state: &eraftpb::ConfState,
+    index: u64,
+) -> Conf {
+    let mut addresses = before.addresses.clone();
+    let comes = change
+        .get_changes()
+        .iter()
+        .find(|single| single.get_change_type() != eraftpb::ConfChangeType::RemoveNode);
+    if let Some(comes) = comes.filter(|_| !change.context.is_empty()) {
+        let address = String::from_utf8_lossy(&change.context).into_owned();
+        addresses.insert(comes.node_id, address);
+    }
+    convert::conf_from_raft(state, index, &addresses)
+}
 
 /// Reads an entry that changes members.
 pub(super) fn decode(entry: &LogEntry) -> Result<eraftpb::ConfChangeV2, RaftError> {
@@ -33,6 +85,7 @@ pub(super) fn decode(entry: &LogEntry) -> Result<eraftpb::ConfChangeV2, RaftErro
                 .map(|one| single(one.change_type, one.node_id));
             let singles: Vec<_> = singles.collect::<Result<_, _>>().map_err(bad)?;
             change.set_changes(singles.into());
+            change.context = wire.context;
         }
     }
     Ok(change)

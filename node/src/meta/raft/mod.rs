@@ -8,6 +8,7 @@
 //! `driver` takes inputs and time, `ready` does what raft says, `follow` brings a member back whose
 //! log or rows are too old, `reads` and `waiters` know who waits, `convert` keeps raft's types in.
 
+mod change;
 mod convert;
 mod driver;
 mod follow;
@@ -18,11 +19,13 @@ mod ready;
 mod storage;
 mod waiters;
 
+pub use change::{ChangeStanding, MemberChange};
+pub(super) use change::{Knock, KnockAnswer};
 pub(crate) use convert::{ticket, ticket_parts};
 pub(super) use driver::{Driver, DriverParts};
 
 use crate::meta::apply::{ApplyReport, ProposeError, Waiter};
-use crate::meta::log::{LogError, Mark};
+use crate::meta::log::{Conf, LogError, Mark, MetaLog};
 use crate::meta::snapshot::Fetched;
 use crate::meta::transport::weight;
 use megalith_model::ids::NodeId;
@@ -96,6 +99,12 @@ pub enum RaftError {
     /// The log failed. Never tried again: what it holds isn't known any more.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// The log is whole and yet lacks what this member has promised. It must not be used again.
+    #[error("{0}")]
+    Lost(String),
+    /// The member could not begin anew.
+    #[error("put the lost raft log aside")]
+    Anew(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// raft refuses its state or a change of members.
     #[error("raft: {0}")]
     Raft(String),
@@ -112,9 +121,35 @@ pub struct Role {
     pub leads: bool,
 }
 
+/// A member's place in its group, as it knows itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Presence {
+    /// Under which it speaks.
+    pub(super) id: u64,
+    /// Where it stands.
+    pub(super) phase: Phase,
+}
+
+/// Where a member stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// One of the first members, that may not act before all of them were heard.
+    Fresh,
+    /// It knows of no group and waits to be let in.
+    Joining,
+    /// It follows.
+    Learner,
+    /// It votes.
+    Voter,
+    /// It was a member once.
+    Removed,
+}
+
 /// One member's standing, as it sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RaftStatus {
+    /// Under which this member speaks.
+    pub id: u64,
     /// Who leads.
     pub role: Role,
     /// The last entry known to be committed.
@@ -136,6 +171,8 @@ pub struct RaftStatus {
 pub struct MemberStatus {
     /// Who.
     pub node: NodeId,
+    /// Under which it speaks; another one in each of its lives.
+    pub id: u64,
     /// It does not vote.
     pub learner: bool,
     /// The last entry known to be on it.
@@ -144,6 +181,10 @@ pub struct MemberStatus {
     pub committed: u64,
     /// Heard from within the last two election timeouts.
     pub alive: bool,
+    /// Why it lost the log of an earlier life; empty where it didn't.
+    pub lost: String,
+    /// Where it keeps the files of that life; empty where there are none.
+    pub kept: String,
 }
 
 /// What the driver is told.
@@ -160,8 +201,20 @@ pub(super) enum Input {
     Fetched(Option<Fetched>),
     /// Asks for the standing.
     Status(oneshot::Sender<RaftStatus>),
+    /// A member knocks, perhaps this one's leader-to-be.
+    Knock {
+        knock: Knock,
+        asker: oneshot::Sender<KnockAnswer>,
+    },
+    /// An operator's change of members, its next step.
+    Change {
+        change: MemberChange,
+        asker: oneshot::Sender<ChangeStanding>,
+    },
+    /// Whether this is the first time that the first members meet.
+    Founded { first: bool },
     /// Hands the lead to another member.
-    Transfer(NodeId),
+    HandOver,
     /// The end.
     Stop,
 }
@@ -171,11 +224,14 @@ impl Input {
         match self {
             Self::Propose { data, .. } => data.len() + 128,
             Self::Message(message) => weight(message),
+            Self::Knock { knock, .. } => 128 + knock.address.len() + knock.lost.len(),
             Self::Read(_)
             | Self::Report(_)
             | Self::Fetched(_)
             | Self::Status(_)
-            | Self::Transfer(_)
+            | Self::Change { .. }
+            | Self::Founded { .. }
+            | Self::HandOver
             | Self::Stop => 64,
         }
     }
@@ -235,6 +291,15 @@ pub(super) trait Surroundings: Send {
 
     /// Drops a staged snapshot that is of no use.
     fn discard(&self, staged: &Fetched);
+
+    /// Notes who the members are now.
+    fn members_are(&self, conf: &Conf);
+
+    /// Puts the log aside and makes an empty one for another life. Returns it with its new id.
+    fn begin_anew(&self, reason: &str) -> Result<(MetaLog, u64), RaftError>;
+
+    /// Why the log of the life before was lost, and where its files are; empty where it wasn't.
+    fn lost(&self) -> (String, String);
 
     /// When `peer` last took a piece of a snapshot from this member.
     fn snapshot_used(&self, peer: NodeId) -> Option<std::time::Instant>;

@@ -66,6 +66,7 @@ impl Driver {
                 RaftError::Raft("a snapshot to install that nobody has fetched".to_owned())
             })?;
             self.waiters.fail_all();
+            self.surroundings.members_are(&conf);
             self.tables.set_conf(conf);
             self.apply.push(ApplyTask::Switch {
                 staged: staged.name,
@@ -108,9 +109,11 @@ impl Driver {
             .raw
             .apply_conf_change(&change)
             .map_err(|error| RaftError::Raft(format!("change of members: {error}")))?;
-        let conf = convert::conf_from_raft(&state, entry.index);
+        let before = self.raw.store().log.conf();
+        let conf = membership::changed(before, &change, &state, entry.index);
         tracing::info!(?conf, "metadata members changed");
         self.tables.set_conf(conf.clone());
+        self.surroundings.members_are(&conf);
         // Durable before the entry counts as applied.
         let append = Append {
             conf: Some(conf),

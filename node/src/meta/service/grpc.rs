@@ -2,6 +2,7 @@
 
 use super::{MetaHandle, QueryError};
 use crate::meta::apply::ProposeError;
+use crate::meta::raft::{ChangeStanding, MemberChange};
 use crate::meta::transport::Pieces;
 use crate::server::peer_of;
 use bytes::Bytes;
@@ -26,20 +27,6 @@ pub struct MetadataService {
 impl MetadataService {
     pub(super) fn new(handle: MetaHandle) -> Self {
         Self { handle }
-    }
-
-    fn not_leader(&self, hint: Option<NodeId>) -> v1::NotLeader {
-        let known = hint.or(self.handle.inner.role.borrow().leader);
-        known.map_or_else(v1::NotLeader::default, |leader| v1::NotLeader {
-            leader: leader.0,
-            address: self
-                .handle
-                .inner
-                .addresses
-                .get(&leader)
-                .cloned()
-                .unwrap_or_default(),
-        })
     }
 
     /// Whether this member's group holds the range that the caller means. A caller without a map
@@ -95,7 +82,9 @@ impl Metadata for MetadataService {
         }
         match self.handle.propose(&envelope).await {
             Ok(answer) => reply(Said::Answer(Bytes::from(codec::encode(&answer)))),
-            Err(ProposeError::NotLeader { hint }) => reply(Said::NotLeader(self.not_leader(hint))),
+            Err(ProposeError::NotLeader { hint }) => {
+                reply(Said::NotLeader(self.handle.not_leader(hint)))
+            }
             Err(error @ ProposeError::TooLarge) => Err(Status::out_of_range(error.to_string())),
             Err(error @ ProposeError::Busy) => Err(Status::resource_exhausted(error.to_string())),
             Err(error @ ProposeError::Unknown) => Err(Status::unknown(error.to_string())),
@@ -143,5 +132,32 @@ impl Metadata for MetadataService {
                 Err(Status::data_loss("the metadata can't be read here"))
             }
         }
+    }
+
+    async fn change_members(
+        &self,
+        request: Request<v1::ChangeMembersRequest>,
+    ) -> Result<Response<v1::ChangeMembersReply>, Status> {
+        use v1::change_members_reply::Result as Said;
+        use v1::change_members_request::Change;
+        let peer = peer_of(&request)?.to_string();
+        let change = match request.into_inner().change {
+            Some(Change::Add(node)) => MemberChange::Add(NodeId(node)),
+            Some(Change::Remove(node)) => MemberChange::Remove(NodeId(node)),
+            Some(Change::Replace(both)) => MemberChange::Replace {
+                old: NodeId(both.old),
+                new: NodeId(both.new),
+            },
+            None => return Err(Status::invalid_argument("no change is named")),
+        };
+        let standing = self.handle.change_members(change).await;
+        tracing::info!(?change, ?standing, peer, "a change of members is asked for");
+        let said = match standing {
+            ChangeStanding::Done(how) => Said::Done(how),
+            ChangeStanding::UnderWay(how) => Said::UnderWay(how),
+            ChangeStanding::Refused(why) => Said::Refused(why),
+            ChangeStanding::NotLeader(hint) => Said::NotLeader(self.handle.not_leader(hint)),
+        };
+        Ok(Response::new(v1::ChangeMembersReply { result: Some(said) }))
     }
 }

@@ -1,15 +1,15 @@
 //! The member as placement sees it.
 
 use super::MetaHandle;
+use crate::meta::addresses::AddressBook;
 use crate::meta::log::Mark;
 use crate::meta::placement::{Leadership, PlacementGroup};
 use crate::meta::raft::Role;
 use megalith_model::answer::{self, Topology};
 use megalith_model::command::{Answer, Command, Envelope};
-use megalith_model::ids::NodeId;
 use megalith_model::query::{DataStatus, Query, Reply};
 use megalith_proto::v1;
-use std::collections::BTreeMap;
+use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
@@ -19,13 +19,13 @@ pub(super) fn watch_leadership(
     runtime: &Handle,
     mut role: watch::Receiver<Role>,
     mut applied: watch::Receiver<Mark>,
-    addresses: BTreeMap<NodeId, String>,
+    addresses: Arc<AddressBook>,
 ) -> watch::Receiver<Leadership> {
     let (sender, receiver) = watch::channel(Leadership::default());
     runtime.spawn(async move {
         loop {
             let (now, mark) = (*role.borrow_and_update(), *applied.borrow_and_update());
-            let address = |node| (node, addresses.get(&node).cloned().unwrap_or_default());
+            let address = |node| (node, addresses.told(node));
             let leadership = Leadership {
                 term: (now.leads && mark.term == now.term).then_some(now.term),
                 leader: now.leader.map(address),
@@ -85,15 +85,18 @@ impl PlacementGroup for MetaHandle {
         let Some(status) = self.status().await else {
             return Vec::new();
         };
-        let address = |node| self.inner.addresses.get(&node).cloned().unwrap_or_default();
+        let book = &self.inner.addresses;
         let members = status.members.into_iter().map(|member| v1::MetadataMember {
             node: member.node.0,
-            address: address(member.node),
+            address: book.told(member.node),
             leader: status.role.leader == Some(member.node),
             alive: member.alive,
             matched: member.matched,
             committed: member.committed,
             learner: member.learner,
+            id: member.id,
+            lost: member.lost,
+            kept: member.kept,
         });
         members.collect()
     }

@@ -1,6 +1,7 @@
 //! The client's side: a worker for each peer keeps one stream of messages to it.
 
 use super::{Connector, Pieces, Transport};
+use crate::meta::log::node_of;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use megalith_model::ids::NodeId;
@@ -15,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
+use tonic::transport::Channel;
 
 /// The most bytes of one message between members; raft's own limit is far below.
 pub(super) const MESSAGE_LEN_MAX: usize = 16 << 20;
@@ -106,9 +108,23 @@ impl GrpcTransport {
     }
 }
 
+impl GrpcTransport {
+    fn connect(&self, peer: NodeId) -> BoxFuture<'static, Result<Channel, Status>> {
+        let connecting = self.connector.connect(peer);
+        let deadline = self.settings.connect_deadline;
+        async move {
+            tokio::time::timeout(deadline, connecting)
+                .await
+                .map_err(|_| Status::unavailable("no connection in time"))?
+                .map_err(|error| Status::unavailable(error.to_string()))
+        }
+        .boxed()
+    }
+}
+
 impl Transport for GrpcTransport {
     fn send(&self, message: v1::RaftMessage) -> bool {
-        let Ok(node) = u32::try_from(message.to).map(NodeId) else {
+        let Some(node) = node_of(message.to) else {
             return false;
         };
         let mut peers = self.peers();
@@ -130,17 +146,26 @@ impl Transport for GrpcTransport {
         peer: NodeId,
         request: v1::SnapshotRequest,
     ) -> BoxFuture<'static, Result<Pieces, Status>> {
-        let connecting = self.connector.connect(peer);
-        let deadline = self.settings.connect_deadline;
+        let connecting = self.connect(peer);
         async move {
-            let channel = tokio::time::timeout(deadline, connecting)
-                .await
-                .map_err(|_| Status::unavailable("no connection in time"))?
-                .map_err(|error| Status::unavailable(error.to_string()))?;
+            let channel = connecting.await?;
             let mut client =
                 RaftTransportClient::new(channel).max_decoding_message_size(MESSAGE_LEN_MAX);
             let pieces = client.snapshot(request).await?.into_inner();
             Ok(pieces.boxed())
+        }
+        .boxed()
+    }
+
+    fn knock(
+        &self,
+        peer: NodeId,
+        request: v1::KnockRequest,
+    ) -> BoxFuture<'static, Result<v1::KnockReply, Status>> {
+        let connecting = self.connect(peer);
+        async move {
+            let mut client = RaftTransportClient::new(connecting.await?);
+            Ok(client.knock(request).await?.into_inner())
         }
         .boxed()
     }

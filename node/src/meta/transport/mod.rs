@@ -39,6 +39,13 @@ pub trait Transport: Send + Sync + 'static {
         peer: NodeId,
         request: v1::SnapshotRequest,
     ) -> BoxFuture<'static, Result<Pieces, Status>>;
+
+    /// Asks a peer whether there is a group, or to be let in.
+    fn knock(
+        &self,
+        peer: NodeId,
+        request: v1::KnockRequest,
+    ) -> BoxFuture<'static, Result<v1::KnockReply, Status>>;
 }
 
 /// Makes the connections, with whatever identifies this member to its peers.

@@ -1,8 +1,8 @@
 //! The service `RaftTransport`: messages and snapshots from and for other members.
 
 use super::Pieces;
-use crate::meta::raft::{Input, RaftHandle};
-use crate::meta::snapshot::Source;
+use crate::meta::log::node_of;
+use crate::meta::service::MetaHandle;
 use futures::StreamExt;
 use megalith_identity::{PeerIdentity, Role};
 use megalith_model::ids::NodeId;
@@ -20,20 +20,18 @@ pub struct PeerNode(pub u32);
 /// Serves `RaftTransport` on one member.
 #[derive(Clone)]
 pub struct RaftService {
-    raft: RaftHandle,
-    source: Source,
-    group: u32,
+    member: MetaHandle,
 }
 
 impl RaftService {
-    /// Steps messages of group `group` into `raft`; sends the rows of `source`.
+    /// Serves for `member`.
     #[must_use]
-    pub fn new(raft: RaftHandle, source: Source, group: u32) -> Self {
-        Self {
-            raft,
-            source,
-            group,
-        }
+    pub(in crate::meta) fn new(member: MetaHandle) -> Self {
+        Self { member }
+    }
+
+    fn group(&self) -> u32 {
+        self.member.identity().group.0
     }
 }
 
@@ -59,16 +57,15 @@ impl RaftTransport for RaftService {
         let peer = caller(&request)?;
         let mut messages = request.into_inner();
         while let Some(message) = messages.message().await? {
-            if message.from != u64::from(peer.0) {
+            if node_of(message.from) != Some(peer) {
                 return Err(Status::permission_denied(
                     "a message in another member's name",
                 ));
             }
-            if message.group != self.group {
+            if message.group != self.group() {
                 return Err(Status::invalid_argument("another group's message"));
             }
-            // Dropped where the driver has too much to do; raft sends again.
-            let _ = self.raft.send(Input::Message(message));
+            self.member.take_message(message);
         }
         Ok(Response::new(v1::RaftMessagesReply {}))
     }
@@ -80,10 +77,19 @@ impl RaftTransport for RaftService {
         request: Request<v1::SnapshotRequest>,
     ) -> Result<Response<Pieces>, Status> {
         let peer = caller(&request)?;
-        if request.get_ref().group != self.group {
+        if request.get_ref().group != self.group() {
             return Err(Status::invalid_argument("another group's snapshot"));
         }
-        let pieces = self.source.stream(peer.0, request.get_ref())?;
+        let pieces = self.member.source().stream(peer.0, request.get_ref())?;
         Ok(Response::new(ReceiverStream::new(pieces).boxed()))
+    }
+
+    async fn knock(
+        &self,
+        request: Request<v1::KnockRequest>,
+    ) -> Result<Response<v1::KnockReply>, Status> {
+        let peer = caller(&request)?;
+        let reply = self.member.knock(peer, request.into_inner()).await?;
+        Ok(Response::new(reply))
     }
 }

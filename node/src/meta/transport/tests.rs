@@ -114,7 +114,7 @@ impl Group {
                 identity: log_identity(member),
                 home: Arc::new(MemHome::default()),
                 transport: Arc::new(transport),
-                addresses: BTreeMap::new(),
+                addresses: Arc::new(AddressBook::new(NodeId(member), BTreeMap::new())),
                 clock: Arc::new(|| 1),
                 runtime: Handle::current(),
                 on_failure: Arc::new(|failure| panic!("{failure}")),

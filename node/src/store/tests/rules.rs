@@ -14,7 +14,8 @@ const LOOKED_AT: &[&str] = &[
     "meta/log/append.rs",
     "meta/log/open.rs",
     "meta/snapshot/fetch.rs",
-    "meta/member.rs",
+    "meta/member/card.rs",
+    "meta/member/rebuild.rs",
     "run/disks.rs",
     "run/metadata.rs",
 ];

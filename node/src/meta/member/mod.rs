@@ -1,35 +1,50 @@
 //! One metadata member put together: its directory, its log, its tables, its threads.
 //!
 //! Owns starting and stopping. A member's directory is made once, by [`MetaStore::init`]; a member
-//! that finds none doesn't start, for one that has forgotten its votes must never vote again.
+//! that finds none doesn't start. One that has lost its log begins another life under another id,
+//! for one that has forgotten its votes must never vote again.
+//!
+//! `card` is the directory's own files, `rebuild` begins another life, `join` asks to be let in,
+//! `repair` is for an operator whose only member has lost its log.
 
-use crate::fs::{DirLock, FileSystem, replace_file};
+mod card;
+mod join;
+mod rebuild;
+mod repair;
+
+pub use card::Lost;
+pub use repair::{RepairError, Repairs, examine};
+
+use crate::fs::{DirLock, FileSystem};
+use crate::meta::addresses::AddressBook;
 use crate::meta::apply::{Applier, ApplyError, ApplyQueue, ApplyReport, ApplySettings, ApplyTask};
-use crate::meta::engine::{EngineHome, HomeError, choose};
-use crate::meta::log::{Conf, LogError, LogIdentity, LogSettings, MetaLog};
+use crate::meta::engine::{Choice, EngineHome, HomeError, choose};
+use crate::meta::log::{Conf, HardState, LogError, LogIdentity, LogSettings, MetaLog, node_of};
 use crate::meta::raft::{
-    Driver, DriverParts, Input, RaftError, RaftHandle, RaftSettings, Role, Surroundings,
+    Driver, DriverParts, Input, Phase, Presence, RaftError, RaftHandle, RaftSettings, Role,
+    Surroundings,
 };
 use crate::meta::service::{HandleParts, MetaHandle};
 use crate::meta::snapshot::{Fetched, Source, SourceSettings, fetch};
 use crate::meta::tables::Tables;
 use crate::meta::transport::Transport;
+use card::Card;
 use megalith_model::ids::{GroupId, NodeId};
+use rebuild::{Place, Standing, is_lost};
 use std::any::Any;
-use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::Instant;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-/// The file that says whose directory it is; written last when one is made.
-const MEMBER_FILE: &str = "member";
 const LOG_DIR: &str = "log";
+/// Raft's ticks between two knocks of a member that is to become a voter.
+const KNOCK_TICKS: u32 = 10;
 const LOCK_FILE: &str = "lock";
 
 /// Why a member doesn't start.
@@ -67,6 +82,18 @@ pub enum StartError {
         path: PathBuf,
         /// What it says.
         found: String,
+    },
+    /// The log is lost, and there are no peers to fetch anything from. Nothing was changed.
+    #[error(
+        "{reason}; this is the only member of its group, so nobody can bring it back: nothing was \
+         changed in {}, and `megalith meta repair` says what can be kept",
+        dir.display()
+    )]
+    OnlyCopy {
+        /// What is wrong.
+        reason: String,
+        /// The directory.
+        dir: PathBuf,
     },
     /// Another process runs this member.
     #[error("{} is in use by another process", dir.display())]
@@ -126,14 +153,14 @@ pub struct MetaParts {
     pub fs: Arc<dyn FileSystem>,
     /// Its directory, as given to [`MetaStore::init`].
     pub dir: PathBuf,
-    /// Whose it is.
+    /// Whose it is, as the settings say; its incarnation is not used.
     pub identity: LogIdentity,
     /// Where the tables are.
     pub home: Arc<dyn EngineHome>,
     /// The way to the other members.
     pub transport: Arc<dyn Transport>,
-    /// `host:port` of every member's gRPC listener, for redirects.
-    pub addresses: BTreeMap<NodeId, String>,
+    /// Where the members are; shared with the transport.
+    pub addresses: Arc<AddressBook>,
     /// Milliseconds since 1970, for the commands that this member makes itself.
     pub clock: Arc<dyn Fn() -> u64 + Send + Sync>,
     /// Where fetches and waits run.
@@ -151,76 +178,80 @@ impl MetaStore {
         identity: LogIdentity,
         voters: &[NodeId],
     ) -> Result<(), StartError> {
-        if member_text(fs.as_ref(), dir)?.is_some() {
+        if Self::is_initialised(fs.as_ref(), dir)? {
             return Err(StartError::Initialised {
                 dir: dir.to_owned(),
             });
         }
-        let failed = |action, path: &Path, source| StartError::Io {
-            action,
-            path: path.to_owned(),
-            source,
+        let place = Place {
+            fs,
+            dir: dir.to_owned(),
+            identity,
         };
-        let log_dir = dir.join(LOG_DIR);
-        match fs.create_dir(&log_dir) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(failed("create", &log_dir, error));
-            }
-            _there => {}
-        }
-        // Left behind by an init that was cut off: nothing was ever answered from it.
-        let found = fs
-            .list(&log_dir)
-            .map_err(|error| failed("list", &log_dir, error))?;
-        for entry in found {
-            let path = log_dir.join(entry.name);
-            fs.remove(&path)
-                .map_err(|error| failed("remove", &path, error))?;
-        }
-        let conf = Conf::of_voters(voters.iter().copied());
-        MetaLog::init(fs.clone(), &log_dir, identity, conf)?;
-        fs.sync_dir(dir)
-            .map_err(|error| failed("sync", dir, error))?;
-        let file = dir.join(MEMBER_FILE);
-        replace_file(fs.as_ref(), &file, text_of(&identity).as_bytes())
-            .map_err(|error| failed("write", &file, error))
+        // Left behind by an init that was cut off, or by a member whose card was lost: kept.
+        place.put_aside()?;
+        place.make_log(identity, Conf::of_voters(voters.iter().copied()))?;
+        let lost = None;
+        Card { identity, lost }.write(place.fs.as_ref(), dir)
     }
 
-    /// True where `dir` is a member's directory.
+    /// True where `dir` is a member's directory, whoever's.
     pub fn is_initialised(fs: &dyn FileSystem, dir: &Path) -> Result<bool, StartError> {
-        Ok(member_text(fs, dir)?.is_some())
-    }
-}
-
-fn text_of(identity: &LogIdentity) -> String {
-    format!(
-        "megalith metadata member, version 1\ncluster {}\nmember {}\ngroup {}\n",
-        identity.cluster, identity.member.0, identity.group.0
-    )
-}
-
-fn member_text(fs: &dyn FileSystem, dir: &Path) -> Result<Option<String>, StartError> {
-    let path = dir.join(MEMBER_FILE);
-    let file = match fs.open(&path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => {
-            return Err(StartError::Io {
+        let path = dir.join(card::MEMBER_FILE);
+        match fs.open(&path) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(StartError::Io {
                 action: "open",
                 path,
                 source,
-            });
+            }),
         }
-    };
-    let mut bytes = vec![0; 4096];
-    match file.read_at(&mut bytes, 0) {
-        Ok(len) => Ok(Some(String::from_utf8_lossy(&bytes[..len]).into_owned())),
-        Err(source) => Err(StartError::Io {
-            action: "read",
-            path,
-            source,
-        }),
     }
+}
+
+/// A member's log and tables, open.
+struct Opened {
+    card: Card,
+    log: MetaLog,
+    choice: Choice,
+}
+
+/// Opens what a directory holds; where the log is lost, a new life is begun.
+fn open(
+    place: &Place,
+    home: &dyn EngineHome,
+    book: &AddressBook,
+    settings: LogSettings,
+) -> Result<Opened, StartError> {
+    let found = match place.standing(home)? {
+        Standing::CardLost(reason) => Err(reason),
+        Standing::Member(card) => match open_life(place, home, settings, card) {
+            Ok(opened) => Ok(opened),
+            Err(StartError::Log(error)) if is_lost(&error) => Err(error.to_string()),
+            Err(StartError::Home(error @ HomeError::LogBehind { .. })) => Err(error.to_string()),
+            Err(error) => return Err(error),
+        },
+    };
+    let reason = match found {
+        Ok(opened) => return Ok(opened),
+        Err(reason) => reason,
+    };
+    let card = place.begin_anew(&reason, Some(home), book)?;
+    open_life(place, home, settings, card)
+}
+
+fn open_life(
+    place: &Place,
+    home: &dyn EngineHome,
+    settings: LogSettings,
+    card: Card,
+) -> Result<Opened, StartError> {
+    let log = place.open_log(card.identity, settings)?;
+    let alone = log.conf().members() == [card.identity.raft_id()];
+    let mut choice = choose(home, &log, alone)?;
+    choice.needs_snapshot |= log.conf().members().is_empty();
+    Ok(Opened { card, log, choice })
 }
 
 /// Opens a member's directory and starts its threads.
@@ -231,22 +262,28 @@ pub fn start(parts: MetaParts, settings: &MetaSettings) -> Result<MetaHandle, St
         identity,
         home,
         transport,
-        addresses,
+        addresses: book,
         clock,
         runtime,
         on_failure,
     } = parts;
-    let lock = own(fs.as_ref(), &dir, &identity)?;
-    let log = MetaLog::open(fs, &dir.join(LOG_DIR), identity, settings.log)?;
-    let alone = log.conf().members() == [u64::from(identity.member.0)];
-    let choice = choose(home.as_ref(), &log, alone)?;
+    let place = Place {
+        fs: fs.clone(),
+        dir: dir.clone(),
+        identity,
+    };
+    // Also says that it is this member's, before anything is written there.
+    place.standing(home.as_ref())?;
+    let lock = own(fs.as_ref(), &dir)?;
+    book.remember(card::read_peers(fs.as_ref(), &dir));
+    let Opened { card, log, choice } = open(&place, home.as_ref(), &book, settings.log)?;
+    let life = life();
     let tables = Arc::new(Tables::new(
         choice.name,
         choice.engine,
         !choice.needs_snapshot,
         log.conf().clone(),
     ));
-    let life = life();
     let (inbox_sender, inbox) = mpsc::sync_channel(settings.raft.inbox_len);
     let raft = RaftHandle::new(inbox_sender, settings.raft.inbox_bytes);
     let (tasks_sender, tasks) = mpsc::channel();
@@ -261,6 +298,13 @@ pub fn start(parts: MetaParts, settings: &MetaSettings) -> Result<MetaHandle, St
     let source = Source::new(tables.clone(), settings.source, life);
     let (role_sender, role) = watch::channel(Role::default());
     let (topology_sender, topology_changes) = watch::channel(0);
+    let own_id = card.identity.raft_id();
+    let founders = founders(&log, own_id);
+    let (presence_sender, presence) = watch::channel(Presence {
+        id: own_id,
+        phase: Phase::Joining,
+    });
+    let lost = Arc::new(Mutex::new(card.lost));
     let surroundings = Around {
         raft: raft.clone(),
         home: home.clone(),
@@ -268,22 +312,44 @@ pub fn start(parts: MetaParts, settings: &MetaSettings) -> Result<MetaHandle, St
         source: source.clone(),
         group: identity.group,
         runtime: runtime.clone(),
+        place,
+        settings: settings.log,
+        book: book.clone(),
+        lost: lost.clone(),
     };
+    if !log.conf().members().is_empty() {
+        surroundings.members_are(log.conf());
+    }
     let driver = Driver::new(DriverParts {
         log,
-        member: identity.member,
+        member: own_id,
         group: identity.group,
         settings: settings.raft,
         tables: tables.clone(),
+        applied: *tables.applied().borrow(),
         rebuild: choice.needs_snapshot,
+        asleep: !founders.is_empty(),
         inbox,
         inbox_bytes: raft.bytes(),
         apply: apply_queue(Arc::clone(&queued)),
-        transport,
+        transport: transport.clone(),
         surroundings: Box::new(surroundings),
         role: role_sender,
+        presence: presence_sender,
         life,
     })?;
+    let asker = join::Asker {
+        raft: raft.clone(),
+        transport,
+        group: identity.group,
+        book: book.clone(),
+        presence,
+        lost,
+        fs,
+        founders,
+        pause: settings.raft.tick * KNOCK_TICKS,
+    };
+    runtime.spawn(asker.run());
     let reports = raft.clone();
     let applier = Applier {
         tables: tables.clone(),
@@ -314,7 +380,7 @@ pub fn start(parts: MetaParts, settings: &MetaSettings) -> Result<MetaHandle, St
         role,
         topology_changes,
         source,
-        addresses,
+        addresses: book,
         identity,
         clock,
         threads,
@@ -322,24 +388,17 @@ pub fn start(parts: MetaParts, settings: &MetaSettings) -> Result<MetaHandle, St
     }))
 }
 
+/// The other first members, where this log is a first member's and has never been used.
+fn founders(log: &MetaLog, own: u64) -> Vec<NodeId> {
+    let unused =
+        log.hard_state() == HardState::default() && log.last_index() == 0 && log.conf().index == 0;
+    let mut others = log.conf().members();
+    others.retain(|&id| unused && id != own);
+    others.into_iter().filter_map(node_of).collect()
+}
+
 /// Takes a member's directory for this process.
-fn own(
-    fs: &dyn FileSystem,
-    dir: &Path,
-    identity: &LogIdentity,
-) -> Result<Box<dyn DirLock>, StartError> {
-    let Some(found) = member_text(fs, dir)? else {
-        return Err(StartError::NotInitialised {
-            dir: dir.to_owned(),
-        });
-    };
-    if found != text_of(identity) {
-        let found = found.trim().replace('\n', ", ");
-        return Err(StartError::Foreign {
-            path: dir.join(MEMBER_FILE),
-            found,
-        });
-    }
+fn own(fs: &dyn FileSystem, dir: &Path) -> Result<Box<dyn DirLock>, StartError> {
     let path = dir.join(LOCK_FILE);
     fs.lock(&path).map_err(|source| match source.kind() {
         io::ErrorKind::WouldBlock => StartError::InUse {
@@ -431,6 +490,10 @@ struct Around {
     source: Source,
     group: GroupId,
     runtime: Handle,
+    place: Place,
+    settings: LogSettings,
+    book: Arc<AddressBook>,
+    lost: Arc<Mutex<Option<Lost>>>,
 }
 
 impl Surroundings for Around {
@@ -459,6 +522,35 @@ impl Surroundings for Around {
                 tracing::warn!(%error, "a staged snapshot stays behind");
             }
         });
+    }
+
+    fn members_are(&self, conf: &Conf) {
+        self.book.learn(conf);
+        if let Err(error) = card::write_peers(self.place.fs.as_ref(), &self.place.dir, &self.book) {
+            let dir = self.place.dir.display();
+            tracing::warn!(%dir, %error, "the members' addresses are not written down");
+        }
+    }
+
+    fn begin_anew(&self, reason: &str) -> Result<(MetaLog, u64), RaftError> {
+        let anew = |error: StartError| RaftError::Anew(error.into());
+        let card = self
+            .place
+            .begin_anew(reason, None, &self.book)
+            .map_err(anew)?;
+        let log = self.place.open_log(card.identity, self.settings)?;
+        *self.lost.lock().unwrap_or_else(PoisonError::into_inner) = card.lost;
+        Ok((log, card.identity.raft_id()))
+    }
+
+    fn lost(&self) -> (String, String) {
+        let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        let lost = lost.clone().unwrap_or_default();
+        let there = join::is_dir(self.place.fs.as_ref(), &lost.kept);
+        (
+            lost.reason,
+            Some(lost.kept).filter(|_| there).unwrap_or_default(),
+        )
     }
 
     fn snapshot_used(&self, peer: NodeId) -> Option<Instant> {

@@ -1,25 +1,16 @@
-//! `megalith meta`: backups of the metadata, and a new metadata group from one.
+//! Backups of the metadata, and a new metadata group from one.
 
 use crate::args::Reach;
 use crate::config::{self, ConfigError, NoFlags, NodeFile};
 use crate::reach::{self, ReachError};
 use crate::{metadata, up};
-use clap::{Args, Subcommand};
+use clap::Args;
 use megalith_client::BackupClient;
 use megalith_identity::{IdentityError, TlsMaterial};
 use megalith_model::ids::{GroupId, NodeId};
 use megalith_node::meta::backup::{self, BackupError};
 use megalith_node::run::restore_metadata;
 use std::path::PathBuf;
-
-/// Verbs of `megalith meta`.
-#[derive(Debug, Subcommand)]
-pub enum MetaVerb {
-    /// Write all metadata, as of one moment, into a directory; the cluster goes on meanwhile.
-    Backup(BackupArgs),
-    /// Make a lost metadata group's member from a backup; on every member, with the same backup.
-    Restore(RestoreArgs),
-}
 
 /// Arguments of `megalith meta backup`.
 #[derive(Debug, Args)]
@@ -53,7 +44,7 @@ pub struct RestoreArgs {
 
 /// A backup could not be made or restored.
 #[derive(Debug, thiserror::Error)]
-pub enum MetaError {
+pub enum BackupVerbError {
     /// The cluster isn't within reach.
     #[error(transparent)]
     Reach(#[from] ReachError),
@@ -74,15 +65,8 @@ pub enum MetaError {
     Backup(#[from] BackupError),
 }
 
-/// Runs the verb.
-pub async fn run(verb: &MetaVerb) -> Result<(), MetaError> {
-    match verb {
-        MetaVerb::Backup(args) => make(args).await,
-        MetaVerb::Restore(args) => restore(args),
-    }
-}
-
-async fn make(args: &BackupArgs) -> Result<(), MetaError> {
+/// Takes a backup.
+pub async fn make(args: &BackupArgs) -> Result<(), BackupVerbError> {
     let reached = reach::open(&args.reach)?;
     let cluster = reached.tls.identity().cluster();
     let source = BackupClient::new(reached.members, reached.tls);
@@ -97,7 +81,8 @@ async fn make(args: &BackupArgs) -> Result<(), MetaError> {
     Ok(())
 }
 
-fn restore(args: &RestoreArgs) -> Result<(), MetaError> {
+/// Makes a member from a backup.
+pub fn restore(args: &RestoreArgs) -> Result<(), BackupVerbError> {
     let (settings, origin): (NodeFile, PathBuf) = match (&args.config, &args.data) {
         (Some(file), _) => (config::load(Some(file), NoFlags {})?, file.clone()),
         (None, data) => {
@@ -115,7 +100,7 @@ fn restore(args: &RestoreArgs) -> Result<(), MetaError> {
         .as_ref()
         .filter(|_| voters.contains(&own))
     else {
-        return Err(MetaError::NoMember(origin));
+        return Err(BackupVerbError::NoMember(origin));
     };
     let cluster = TlsMaterial::load(&settings.node.tls_dir)?
         .identity()

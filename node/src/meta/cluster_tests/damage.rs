@@ -1,0 +1,398 @@
+//! Members whose log is damaged, lost or another's: nothing answered is lost, they come back as
+//! voters, and never do they vote as if they were new.
+
+use super::harness::{Cluster, DIR, settings, wait_for};
+use super::{Load, all_there, check_rows};
+use crate::fs::sim::SimFs;
+use crate::fs::{FileSystem, read_exact_at};
+use crate::meta::testing::log_identity;
+use crate::meta::{StartError, examine};
+use std::io::IoSlice;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What happens to a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Damage {
+    FlippedInTheMiddle,
+    ZeroedBlock,
+    Truncated,
+    Emptied,
+    Deleted,
+    Foreign,
+}
+
+const ALL: [Damage; 6] = [
+    Damage::FlippedInTheMiddle,
+    Damage::ZeroedBlock,
+    Damage::Truncated,
+    Damage::Emptied,
+    Damage::Deleted,
+    Damage::Foreign,
+];
+
+/// The segments of a log that is not open, oldest first.
+fn segments(fs: &SimFs) -> Vec<PathBuf> {
+    let dir = Path::new(DIR).join("log");
+    let found = fs.list(&dir).expect("list");
+    found
+        .into_iter()
+        .map(|entry| dir.join(entry.name))
+        .collect()
+}
+
+fn read(fs: &SimFs, path: &Path) -> Vec<u8> {
+    let file = fs.open(path).expect("open");
+    let mut bytes = vec![0; usize::try_from(file.len().expect("len")).expect("small")];
+    read_exact_at(file.as_ref(), &mut bytes, 0).expect("read");
+    bytes
+}
+
+fn write(fs: &SimFs, path: &Path, bytes: &[u8]) {
+    let file = fs.open(path).expect("open");
+    file.set_len(bytes.len() as u64).expect("cut");
+    file.write_at(&[IoSlice::new(bytes)], 0).expect("write");
+    file.sync_data().expect("sync");
+}
+
+/// Damages a file; `foreign` is what another member has in its log.
+fn damage(fs: &SimFs, path: &Path, how: Damage, foreign: &[u8]) {
+    let mut bytes = read(fs, path);
+    // What is reserved ahead of the writer holds nothing that could be damaged.
+    let used = bytes
+        .iter()
+        .rposition(|&byte| byte != 0)
+        .map_or(0, |at| at + 1);
+    match how {
+        Damage::FlippedInTheMiddle => bytes[used / 2] ^= 0x10,
+        Damage::ZeroedBlock => {
+            let from = (used / 2).min(used.saturating_sub(512));
+            bytes[from..used.min(from + 512)].fill(0);
+        }
+        Damage::Truncated => bytes.truncate(used / 2),
+        Damage::Emptied => bytes.clear(),
+        Damage::Foreign => bytes = foreign.to_vec(),
+        Damage::Deleted => {
+            fs.remove(path).expect("remove");
+            return fs
+                .sync_dir(path.parent().expect("a directory"))
+                .expect("sync");
+        }
+    }
+    write(fs, path, &bytes);
+}
+
+/// Damages every kind of file of every member in turn, the leader's among them, under load.
+async fn damage_all_under_load(seed: u64, kinds: &[Damage]) {
+    let mut cluster = Cluster::start(3, seed, 2, settings());
+    let client = cluster.client();
+    let load = Load::start(&client, 6);
+    load.until(60).await;
+    let mut turn = u32::try_from(seed).expect("small");
+    let mut renewed = 0;
+    for &kind in kinds {
+        for place in 0..4 {
+            let member = turn % 3 + 1;
+            turn += 1;
+            let before = cluster.voter(member).await;
+            load.more(20).await;
+            cluster.crash(member).await;
+            let foreign = {
+                let other = &cluster.disks[&(member % 3 + 1)].fs;
+                read(other, &segments(other)[0])
+            };
+            let fs = &cluster.disks[&member].fs;
+            let segments = segments(fs);
+            let path = match place {
+                0 => segments[0].clone(),
+                1 => segments[segments.len() / 2].clone(),
+                2 => segments[segments.len() - 1].clone(),
+                _the_card => Path::new(DIR).join("member"),
+            };
+            damage(fs, &path, kind, &foreign);
+            let restarted = cluster.try_restart(member);
+            restarted.unwrap_or_else(|error| panic!("seed {seed}, {kind:?} of {path:?}: {error}"));
+            load.more(20).await;
+            let after = cluster.voter(member).await;
+            if after != before {
+                renewed += 1;
+                cluster.net.silence(before);
+                continue;
+            }
+            // What may be a torn end is not damage, nor is it when the oldest segment is gone: it
+            // would have been removed soon, for the rows no longer need it.
+            let torn = path == segments[segments.len() - 1];
+            let purged = kind == Damage::Deleted && path == segments[0];
+            assert!(
+                torn || purged,
+                "seed {seed}: {kind:?} of {path:?} went unseen"
+            );
+        }
+    }
+    assert!(renewed >= kinds.len() * 2 - 1, "only {renewed} were seen");
+    let names = load.end().await;
+    for member in 1..=3 {
+        cluster.crash(member).await;
+    }
+    for member in 1..=3 {
+        cluster.restart(member);
+    }
+    all_there(&client, &names).await;
+    cluster.agree().await;
+    check_rows(&cluster.rows(1));
+    assert!(cluster.net.spoke().is_empty(), "a lost life has spoken");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn bytes_damaged_in_any_file_under_load_cost_nothing() {
+    damage_all_under_load(1, &ALL[..3]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn files_lost_or_foreign_under_load_cost_nothing() {
+    damage_all_under_load(2, &ALL[3..]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_lost_log_directory_and_lost_rows_are_rebuilt() {
+    let mut cluster = Cluster::start(3, 3, 0, settings());
+    let client = cluster.client();
+    let load = Load::start(&client, 6);
+    for member in 1..=3 {
+        load.more(60).await;
+        let before = cluster.voter(member).await;
+        cluster.crash(member).await;
+        let fs = &cluster.disks[&member].fs;
+        for path in segments(fs) {
+            fs.remove(&path).expect("remove");
+        }
+        fs.remove_dir(&Path::new(DIR).join("log")).expect("remove");
+        fs.sync_dir(Path::new(DIR)).expect("sync");
+        if member != 2 {
+            cluster.disks[&member].home.lose();
+        }
+        cluster.restart(member);
+        assert_ne!(cluster.voter(member).await, before);
+    }
+    let names = load.end().await;
+    all_there(&client, &names).await;
+    cluster.agree().await;
+}
+
+/// The end of a log that is cut off cleanly looks like a log that never went further. The leader
+/// knows better.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_log_that_lost_its_end_without_a_trace_is_found_out_by_the_leader() {
+    let mut settings = settings();
+    // No row is durable, so that only the log could know.
+    settings.apply.checkpoint_entries = u64::MAX;
+    settings.apply.checkpoint_bytes = u64::MAX;
+    let mut cluster = Cluster::start(3, 4, 0, settings);
+    let client = cluster.client();
+    let load = Load::start(&client, 4);
+    load.until(400).await;
+    let leader = cluster.leader().await;
+    let member = leader % 3 + 1;
+    let before = cluster.voter(member).await;
+    cluster.crash(member).await;
+    let fs = &cluster.disks[&member].fs;
+    let newest = segments(fs).pop().expect("segments");
+    damage(fs, &newest, Damage::Deleted, &[]);
+    cluster.restart(member);
+    let after = cluster.another_life(member, before).await;
+    let status = cluster.running[&leader].status().await.expect("status");
+    let seen = status.members.iter().find(|seen| seen.id == after);
+    let lost = &seen.expect("it is a voter").lost;
+    assert!(lost.contains("had acknowledged"), "{lost}");
+    let names = load.end().await;
+    all_there(&client, &names).await;
+    cluster.agree().await;
+}
+
+/// A directory made anew for a member that has voted before, while only one other is there: the two
+/// would be a majority, if the new one counted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_member_made_anew_does_not_vote_as_if_it_were_new() {
+    let mut cluster = Cluster::start(3, 5, 0, settings());
+    let client = cluster.client();
+    let load = Load::start(&client, 4);
+    load.until(100).await;
+    let names = load.end().await;
+    let leader = cluster.leader().await;
+    let (wiped, other) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+    cluster.crash(leader).await;
+    cluster.crash(wiped).await;
+    cluster.make_disk(wiped, 3);
+    cluster.net.silence(u64::from(wiped));
+    cluster.restart(wiped);
+    wait_for("the member to learn that it is not new", async || {
+        let status = cluster.running[&wiped].status().await?;
+        (status.rebuilding && status.members.is_empty()).then_some(())
+    })
+    .await;
+    // Long enough for several elections of the two that are there.
+    let mut leaderless = 0;
+    wait_for("elections that nobody wins", async || {
+        let status = cluster.running[&other].status().await?;
+        assert!(
+            !status.role.leads,
+            "it leads by the vote of one that had voted before"
+        );
+        leaderless += u32::from(status.role.leader.is_none());
+        (leaderless > 200).then_some(())
+    })
+    .await;
+    assert!(cluster.net.spoke().is_empty());
+    cluster.restart(leader);
+    assert_ne!(cluster.voter(wiped).await, u64::from(wiped));
+    all_there(&client, &names).await;
+    cluster.agree().await;
+    assert!(cluster.net.spoke().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_first_members_wait_for_each_other() {
+    let mut cluster = Cluster::make(3, 6, 0, settings());
+    cluster.restart(1);
+    cluster.restart(2);
+    // Long enough for several elections, if they held any.
+    let mut looks = 0;
+    wait_for("two members to have waited", async || {
+        looks += 1;
+        let leads = |member| cluster.running[member].leader_changes().borrow().leads;
+        assert!(![1, 2].iter().any(leads), "two of three first members lead");
+        (looks > 200).then_some(())
+    })
+    .await;
+    cluster.restart(3);
+    cluster.client().create_account("first").await;
+    for member in 1..=3 {
+        assert_eq!(cluster.voter(member).await, u64::from(member));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_only_member_refuses_to_start_and_changes_nothing() {
+    for kind in ALL {
+        let mut cluster = Cluster::start(1, 7, 0, settings());
+        let client = cluster.client();
+        for number in 0..120 {
+            client.create_account(&super::name(number)).await;
+        }
+        cluster.stop(1).await;
+        let fs = cluster.disks[&1].fs.clone();
+        let oldest = segments(&fs)[0].clone();
+        let mut foreign = read(&fs, &oldest);
+        foreign[..8].fill(1);
+        damage(&fs, &oldest, kind, &foreign);
+        if kind == Damage::Deleted {
+            // The rest would be taken for a log that was purged up to there.
+            for path in segments(&fs) {
+                damage(&fs, &path, kind, &[]);
+            }
+        }
+        let names = |fs: &SimFs| fs.list(Path::new(DIR)).expect("list");
+        let before = (names(&fs), segments(&fs));
+        let Err(error @ StartError::OnlyCopy { .. }) = cluster.try_restart(1) else {
+            panic!("{kind:?}: it starts, or says something else");
+        };
+        let text = error.to_string();
+        assert!(text.contains("meta repair"), "{text}");
+        assert!(text.contains("only member"), "{text}");
+        assert_eq!((names(&fs), segments(&fs)), before, "{kind:?}");
+    }
+}
+
+/// What a repair keeps is all that was answered, as long as the rows and the log behind them read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_only_member_is_repaired_at_an_operators_word() {
+    for (kind, place) in [
+        (Damage::FlippedInTheMiddle, 0),
+        (Damage::ZeroedBlock, 0),
+        (Damage::FlippedInTheMiddle, 9),
+        (Damage::Emptied, 9),
+    ] {
+        let mut cluster = Cluster::start(1, 8, 0, settings());
+        let client = cluster.client();
+        for number in 0..130 {
+            client.create_account(&super::name(number)).await;
+        }
+        // Its rows are those of the last checkpoint.
+        cluster.crash(1).await;
+        let disk = &cluster.disks[&1];
+        let paths = segments(&disk.fs);
+        let path = paths[place.min(paths.len() - 1)].clone();
+        damage(&disk.fs, &path, kind, &[]);
+        if place == 9 {
+            // A torn end is not damage; a lost card is, and it does not hold the repair up.
+            disk.fs
+                .remove(&Path::new(DIR).join("member"))
+                .expect("remove");
+        }
+        let fs: Arc<dyn FileSystem> = Arc::new(disk.fs.clone());
+        let found = examine(fs, Path::new(DIR), log_identity(1), &disk.home).expect("examine");
+        assert!(found.problem.is_some(), "{kind:?}");
+        assert!(found.rows > 0 && found.kept >= found.rows, "{kind:?}");
+        let kept = found.kept;
+        assert!(found.known >= kept, "{kind:?}");
+        let aside = found.repair().expect("repair");
+        assert!(
+            !disk
+                .fs
+                .list(Path::new(&aside))
+                .expect("kept files")
+                .is_empty()
+        );
+        cluster.restart(1);
+        // The first entry is the leader's own, as is each after it once more.
+        let answered = wait_for("rows", async || {
+            let mut there = 0;
+            for number in 0..130 {
+                there += u64::from(client.has_account(&super::name(number), 0).await?);
+            }
+            Some(there)
+        })
+        .await;
+        assert!(answered + 2 >= kept, "{kind:?}: {answered} of {kept}");
+        client.create_account("afterwards").await;
+        cluster.stop(1).await;
+        cluster.restart(1);
+        assert_ne!(cluster.voter(1).await, 1, "it has another id");
+    }
+}
+
+/// Cuts the beginning of another life off at every step: the life before never speaks again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_new_life_that_is_cut_off_half_way_is_begun_again() {
+    for step in 1..30 {
+        let mut cluster = Cluster::start(3, step, 0, settings());
+        let client = cluster.client();
+        for number in 0..40 {
+            client.create_account(&super::name(number)).await;
+        }
+        let member = cluster.leader().await;
+        let before = cluster.voter(member).await;
+        cluster.crash(member).await;
+        let fs = cluster.disks[&member].fs.clone();
+        damage(&fs, &segments(&fs)[0], Damage::FlippedInTheMiddle, &[]);
+        fs.stop_at(step);
+        let first = cluster.try_restart(member);
+        if first.is_ok() {
+            // Stopped later, in the middle of running.
+            cluster.crash(member).await;
+        } else {
+            fs.crash(step);
+        }
+        cluster.net.silence(before);
+        cluster
+            .try_restart(member)
+            .unwrap_or_else(|error| panic!("step {step}: {error}"));
+        assert_ne!(cluster.voter(member).await, before, "step {step}");
+        let names: Vec<_> = (0..40).map(super::name).collect();
+        all_there(&client, &names).await;
+        assert!(cluster.net.spoke().is_empty(), "step {step}");
+        for member in 1..=3 {
+            cluster.stop(member).await;
+        }
+    }
+}
