@@ -3,8 +3,8 @@
 //!
 //! Owns the choice of the embedded store: only `fjall_engine` and `sled_engine` name theirs
 //! (`node/docs/decisions/metadata-engine.md` says why fjall is the default). An engine is a cache:
-//! it may lose its newest writes at a crash, as long as rows and `applied` go together, and it can be
-//! made again from the log or from a peer. Must never: decide what a row means; show a batch in
+//! it may lose its newest writes at a crash, as long as rows and `applied` go together, and it can
+//! be made again from the log or from a peer. Must never: decide what a row means; show a batch in
 //! part to a reader that opens it after a crash.
 //!
 //! `home` keeps the engines of a member by name and says which one to open.
