@@ -5,12 +5,13 @@ use tracing_subscriber::EnvFilter;
 
 /// Starts logging. A filter that makes no sense is an error.
 pub fn start(settings: &LogSection) -> Result<(), String> {
-    // The S3 library reports every client's mistake as an error; our own lines say them all.
-    let quiet = if settings.level.contains("s3s=") {
-        ""
-    } else {
-        ",s3s=off"
-    };
+    // The S3 library reports every client's mistake as an error, and the database every file it
+    // opens; our own lines say what matters. Who names them in the level gets them.
+    let quiet: String = [("s3s", "off"), ("fjall", "warn"), ("lsm_tree", "warn")]
+        .into_iter()
+        .filter(|(library, _)| !settings.level.contains(&format!("{library}=")))
+        .map(|(library, level)| format!(",{library}={level}"))
+        .collect();
     let filter = EnvFilter::try_new(format!("{}{quiet}", settings.level))
         .map_err(|error| format!("log level `{}`: {error}", settings.level))?;
     let builder = tracing_subscriber::fmt()

@@ -16,7 +16,7 @@ use crate::pipeline::{self, Pipeline};
 use crate::s3::{Face, FaceParts};
 use listener::{Listening, Transport};
 use megalith_client::{
-    CallSettings, ClusterClient, DataClient, DataSettings, Endpoint, MapWatch, MetaClient,
+    CallSettings, ClusterClient, DataClient, DataSettings, Endpoint, MapWatch, MetaClient, Roster,
 };
 use megalith_crypto::{Entropy as _, RootKey, SystemEntropy};
 use megalith_identity::{HttpsMaterial, IdentityError, TlsMaterial};
@@ -247,12 +247,10 @@ pub async fn start(config: GatewayConfig) -> Result<RunningGateway, GatewayError
     let addresses = sockets.addresses();
 
     let (tls, calls) = (Arc::clone(&config.tls), CallSettings::default());
-    let meta = MetaClient::new(&config.metadata, Arc::clone(&tls), calls.clone());
-    let map = MapWatch::start(ClusterClient::new(
-        &config.metadata,
-        Arc::clone(&tls),
-        calls,
-    ));
+    // Shared, so that what the map's stream says of the members is known to both.
+    let roster = Roster::new(&config.metadata);
+    let meta = MetaClient::new(&roster, Arc::clone(&tls), calls.clone());
+    let map = MapWatch::start(ClusterClient::new(&roster, Arc::clone(&tls), calls));
     let ready = Arc::new(AtomicBool::new(false));
     if let Some((listener, metrics)) = sockets.admin {
         let state = admin::State {

@@ -1,6 +1,7 @@
 """A cluster of separate processes: metadata members, storage nodes, gateways."""
 
 import json
+import re
 import threading
 from pathlib import Path
 
@@ -71,6 +72,13 @@ class Cluster:
         rpc, data = free_ports(2)
         itself = ["--metadata-member", f"{number}=127.0.0.1:{rpc}", "--metadata"]
         self._node(f"meta-{number}", number, rpc, data, self.member_args + itself, self.expected)
+
+    def tell_operator(self, members):
+        """Writes the group's present members, as `meta list` shows them, into the operator's file."""
+        text = self.operator.read_text()
+        listed = "".join(f'    "{m["node"]}={m["address"]}",\n' for m in members)
+        self.operator.write_text(re.sub(r"members = \[.*?\]", f"members = [\n{listed}]", text,
+                                        flags=re.DOTALL))
 
     def init_metadata(self, name):
         """Makes a member's metadata directory on a new disk."""

@@ -27,12 +27,16 @@ def impossible():
     return None if done.returncode == 0 else f"tracing is not permitted: {done.stderr.strip()}"
 
 
+# A sync takes at least this: were the processors the bottleneck, there would be little to share.
+SYNC_US = 5_000
+
+
 def under(directory, name, calls, bytes_max):
     """The command to run a process under. A file for each thread, so that no line is cut in two;
     the traced process stays the one that was started."""
     return ["strace", "-D", "-f", "-ff", "--seccomp-bpf", "-ttt", "-T", "-yy", "-xx",
             "-s", bytes_max, "-e", "signal=none", "-e", f"trace={','.join(calls)}",
-            "-o", Path(directory) / name]
+            "-e", f"inject=fdatasync,fsync:delay_exit={SYNC_US}", "-o", Path(directory) / name]
 
 
 def plain(escaped):

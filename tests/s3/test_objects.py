@@ -36,6 +36,15 @@ def check_object(s3, bucket, key, body):
             same(answer["Body"].read(), body)
 
 
+def test_an_empty_object_leaves_the_connection_as_it_was(up, bucket):
+    """botocore waits to be asked for the body, even for none, and the server never asks."""
+    client = up.client(read_timeout=10, max_pool_connections=1)
+    for number in range(3):
+        client.put_object(Bucket=bucket, Key="empty", Body=b"")
+        answer = client.put_object(Bucket=bucket, Key="key", Body=b"x" * (number + 1))
+        assert answer["ETag"] == f'"{md5(b"x" * (number + 1))}"'
+
+
 @pytest.mark.parametrize("size", [*SIZES, LONG])
 def test_round_trip(s3, bucket, put, size):
     body = content("round trip", size)

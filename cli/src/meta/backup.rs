@@ -1,5 +1,6 @@
 //! Backups of the metadata, and a new metadata group from one.
 
+use super::bucket::{Bucket, BucketError, Place};
 use crate::args::Reach;
 use crate::config::{self, ConfigError, NoFlags, NodeFile};
 use crate::reach::{self, ReachError};
@@ -10,7 +11,8 @@ use megalith_identity::{IdentityError, TlsMaterial};
 use megalith_model::ids::{GroupId, NodeId};
 use megalith_node::meta::backup::{self, BackupError};
 use megalith_node::run::restore_metadata;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
 
 /// Arguments of `megalith meta backup`.
 #[derive(Debug, Args)]
@@ -18,9 +20,14 @@ pub struct BackupArgs {
     /// Which cluster.
     #[command(flatten)]
     pub reach: Reach,
-    /// An empty or missing directory.
+    /// An empty or missing directory, or s3://bucket/prefix; endpoint and key of the bucket come
+    /// from AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_CA_BUNDLE.
     #[arg(long)]
-    pub to: PathBuf,
+    pub to: Place,
+    /// Where a backup on its way to a bucket is kept meanwhile. Default: the system's directory
+    /// for temporary files.
+    #[arg(long)]
+    pub spool: Option<PathBuf>,
 }
 
 /// Arguments of `megalith meta restore`.
@@ -37,9 +44,13 @@ pub struct RestoreArgs {
     /// The directory of `megalith up`, in place of --config.
     #[arg(long)]
     pub data: Option<PathBuf>,
-    /// The backup's directory.
+    /// The backup's directory, or s3://bucket/prefix.
     #[arg(long)]
-    pub from: PathBuf,
+    pub from: Place,
+    /// Where a backup from a bucket is kept meanwhile. Default: the system's directory for
+    /// temporary files.
+    #[arg(long)]
+    pub spool: Option<PathBuf>,
 }
 
 /// A backup could not be made or restored.
@@ -63,6 +74,26 @@ pub enum BackupVerbError {
     /// The backup.
     #[error(transparent)]
     Backup(#[from] BackupError),
+    /// The bucket.
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
+    /// The directory for what is on its way.
+    #[error("make a directory in {}", dir.display())]
+    Spool {
+        /// Where.
+        dir: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+/// Made for one backup; removed with whatever is in it.
+fn spool(dir: Option<&Path>) -> Result<TempDir, BackupVerbError> {
+    let dir = dir.map_or_else(std::env::temp_dir, Path::to_owned);
+    let made = tempfile::Builder::new()
+        .prefix("megalith-backup-")
+        .tempdir_in(&dir);
+    made.map_err(|source| BackupVerbError::Spool { dir, source })
 }
 
 /// Takes a backup.
@@ -70,19 +101,26 @@ pub async fn make(args: &BackupArgs) -> Result<(), BackupVerbError> {
     let reached = reach::open(&args.reach)?;
     let cluster = reached.tls.identity().cluster();
     let source = BackupClient::new(reached.members, reached.tls);
-    let card = backup::take(&source, cluster, GroupId(0), &args.to).await?;
+    let card = match &args.to {
+        Place::Directory(dir) => backup::take(&source, cluster, GroupId(0), dir).await?,
+        Place::Bucket { name, prefix } => {
+            let bucket = Bucket::open(name, prefix)?;
+            bucket.must_be_free().await?;
+            let spool = spool(args.spool.as_deref())?;
+            let card = backup::take(&source, cluster, GroupId(0), spool.path()).await?;
+            bucket.put(spool.path()).await?;
+            card
+        }
+    };
     println!(
         "backup of cluster {cluster} as of entry {}: {} records, {} bytes in {}",
-        card.mark.index,
-        card.records,
-        card.len,
-        args.to.display()
+        card.mark.index, card.records, card.len, args.to
     );
     Ok(())
 }
 
 /// Makes a member from a backup.
-pub fn restore(args: &RestoreArgs) -> Result<(), BackupVerbError> {
+pub async fn restore(args: &RestoreArgs) -> Result<(), BackupVerbError> {
     let (settings, origin): (NodeFile, PathBuf) = match (&args.config, &args.data) {
         (Some(file), _) => (config::load(Some(file), NoFlags {})?, file.clone()),
         (None, data) => {
@@ -106,7 +144,15 @@ pub fn restore(args: &RestoreArgs) -> Result<(), BackupVerbError> {
         .identity()
         .cluster();
     let engine = metadata::engine(&settings.metadata);
-    let restored = restore_metadata(&args.from, dir, (cluster, own), &voters, engine)?;
+    let (from, _spool) = match &args.from {
+        Place::Directory(from) => (from.clone(), None),
+        Place::Bucket { name, prefix } => {
+            let spool = spool(args.spool.as_deref())?;
+            Bucket::open(name, prefix)?.get(spool.path()).await?;
+            (spool.path().to_owned(), Some(spool))
+        }
+    };
+    let restored = restore_metadata(&from, dir, (cluster, own), &voters, engine)?;
     println!(
         "member {} of cluster {cluster} is restored: {} records, its log begins at entry {} of \
          term {}",

@@ -4,6 +4,7 @@
 //! does no harm, and the same command goes on with it.
 
 mod backup;
+mod bucket;
 mod init;
 mod repair;
 
@@ -57,7 +58,8 @@ pub enum MetaVerb {
     Init(init::MetaInitArgs),
     /// Save the only member of a group whose log is damaged, as far as that goes. Offline.
     Repair(RepairArgs),
-    /// Write all metadata, as of one moment, into a directory; the cluster goes on meanwhile.
+    /// Write all metadata, as of one moment, into a directory or a bucket; the cluster goes on
+    /// meanwhile.
     Backup(BackupArgs),
     /// Make a lost metadata group's member from a backup; on every member, with the same backup.
     Restore(RestoreArgs),
@@ -142,8 +144,8 @@ pub async fn run(verb: &MetaVerb) -> Result<ExitCode, MetaError> {
         }
         MetaVerb::Init(args) => init::run(args)?,
         MetaVerb::Repair(args) => return Ok(repair::run(args)?),
-        MetaVerb::Backup(args) => backup::make(args).await?,
-        MetaVerb::Restore(args) => backup::restore(args)?,
+        MetaVerb::Backup(args) => Box::pin(backup::make(args)).await?,
+        MetaVerb::Restore(args) => backup::restore(args).await?,
     }
     Ok(ExitCode::SUCCESS)
 }

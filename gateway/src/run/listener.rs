@@ -3,9 +3,9 @@
 use super::Rim;
 use super::idle::{Impatient, Unread, Watched};
 use crate::s3::Face;
-use http::header::CONNECTION;
+use http::header::{CONNECTION, EXPECT};
 use http::{HeaderValue, Request, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -113,11 +113,14 @@ where
     let service = service_fn(move |request: Request<Incoming>| {
         let (face, unread) = (Arc::clone(&face), unread.clone());
         let is_http1 = request.version() < Version::HTTP_2;
+        // Nobody asks for a body without bytes, so that the client waits to be asked and gets its
+        // answer. botocore then takes that status line for the next answer's as well.
+        let never_asked = request.headers().contains_key(EXPECT) && request.body().is_end_stream();
         let request = request.map(|body| Watched::new(body, unread.clone()));
         async move {
             let mut response = face.answer(request).await;
-            if is_http1 && unread.is_set() {
-                // hyper closes the connection then; the client must not send the next request.
+            if is_http1 && (unread.is_set() || never_asked) {
+                // The connection is closed; the client must not send the next request on it.
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(CONNECTION, close);
             }

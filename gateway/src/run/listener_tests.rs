@@ -191,3 +191,15 @@ async fn a_client_that_waits_to_be_asked_is_told_of_a_refusal_first() {
     assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
     assert!(answer.contains("connection: close"), "{answer}");
 }
+
+#[tokio::test]
+async fn a_client_that_waits_to_be_asked_for_nothing_gets_an_answer_and_no_second_one() {
+    let served = served(Limits::default()).await;
+    let mut stream = TcpStream::connect(served.address).await.expect("accepted");
+    let head = "PUT /nowhere/k HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\
+                expect: 100-continue\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    let answer = read_until(&mut stream, "\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+    assert!(answer.contains("connection: close"), "{answer}");
+}

@@ -2,7 +2,8 @@
 
 use crate::connect::MESSAGE_LEN_MAX;
 use crate::error::{ClientError, chain};
-use crate::group::{Ask, CallSettings, Endpoint, Group, Member, NoAnswer, Said};
+use crate::group::{Ask, CallSettings, Group, Member, NoAnswer, Said};
+use crate::roster::Roster;
 use megalith_identity::TlsMaterial;
 use megalith_model::codec::{self, DecodeError};
 use megalith_model::ids::{ClusterId, DiskId, NodeId};
@@ -137,11 +138,15 @@ fn unavailable(end: NoAnswer) -> ClientError {
 }
 
 impl ClusterClient {
-    /// Builds a client of the group that `endpoints` are members of; more are learnt by redirects.
+    /// Builds a client of the group whose members `roster` names; more are learnt by redirects.
     #[must_use]
-    pub fn new(endpoints: &[Endpoint], material: Arc<TlsMaterial>, settings: CallSettings) -> Self {
+    pub fn new(
+        roster: impl Into<Roster>,
+        material: Arc<TlsMaterial>,
+        settings: CallSettings,
+    ) -> Self {
         Self {
-            group: Arc::new(Group::new(endpoints, material, settings)),
+            group: Arc::new(Group::new(roster.into(), material, settings)),
         }
     }
 

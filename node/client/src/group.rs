@@ -3,6 +3,7 @@
 use crate::backoff::Backoff;
 use crate::connect::{ChannelSettings, noting_channel};
 use crate::error::chain;
+use crate::roster::{Known, Roster};
 use megalith_identity::{IdentityError, Role, TlsMaterial};
 use megalith_model::ids::NodeId;
 use megalith_proto::v1 as proto;
@@ -23,6 +24,9 @@ pub struct Endpoint {
     /// `host:port` of its gRPC listener; the name is resolved at each connect.
     pub address: String,
 }
+
+/// The most addresses of one member that are remembered.
+const ADDRESSES_MAX: usize = 3;
 
 /// How long callers wait.
 #[derive(Clone, Debug)]
@@ -54,7 +58,8 @@ impl Default for CallSettings {
 /// One member with its connection.
 pub(crate) struct Member {
     pub(crate) node: NodeId,
-    address: String,
+    /// Tried one after the other, from the first; never empty.
+    addresses: Vec<String>,
     channel: OnceLock<Channel>,
     /// There has been a connection.
     reached: Arc<AtomicBool>,
@@ -62,13 +67,18 @@ pub(crate) struct Member {
 
 /// The members, shared by the clones of a client.
 pub(crate) struct Group {
+    roster: Roster,
     material: Arc<TlsMaterial>,
     pub(crate) settings: CallSettings,
     state: Mutex<State>,
 }
 
 struct State {
+    /// Of the roster.
+    version: u64,
     members: Vec<Arc<Member>>,
+    /// How many of them, from the first, are asked before the others.
+    first: usize,
     /// Who answered last as a leader, or was named as one.
     leader: Option<NodeId>,
     /// Who answered a question last.
@@ -104,33 +114,41 @@ pub(crate) struct NoAnswer {
 }
 
 impl Group {
-    pub(crate) fn new(
-        endpoints: &[Endpoint],
-        material: Arc<TlsMaterial>,
-        settings: CallSettings,
-    ) -> Self {
-        let members = endpoints.iter().map(Member::new).collect();
+    pub(crate) fn new(roster: Roster, material: Arc<TlsMaterial>, settings: CallSettings) -> Self {
         let state = State {
-            members,
+            version: 0,
+            members: Vec::new(),
+            first: 0,
             leader: None,
             reader: None,
             turn: 0,
         };
         Self {
+            roster,
             material,
             settings,
             state: Mutex::new(state),
         }
     }
 
+    /// As the roster has it now.
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.version != self.roster.version() {
+            state.take(self.roster.known());
+        }
+        state
+    }
+
+    /// Takes the group's own word on who its members are.
+    pub(crate) fn tell(&self, members: Vec<Endpoint>) {
+        self.roster.tell(members);
     }
 
     pub(crate) fn channel(&self, member: &Member) -> Channel {
         let make = || {
             noting_channel(
-                &member.address,
+                member.address(),
                 (Role::Metadata, member.node.0),
                 &self.material,
                 &self.settings.channel,
@@ -154,11 +172,14 @@ impl Group {
         if let Some(preferred) = preferred.filter(usable) {
             return Some(preferred.clone());
         }
-        let (count, turn) = (state.members.len(), state.turn);
-        let chosen = (0..count)
-            .map(|i| (turn + i) % count)
+        let (first, turn) = (state.first, state.turn);
+        let chosen = (0..first)
+            .map(|i| (turn + i) % first)
+            .chain(first..state.members.len())
             .find(|&i| usable(&&state.members[i]))?;
-        state.turn = chosen + 1;
+        if chosen < first {
+            state.turn = chosen + 1;
+        }
         Some(state.members[chosen].clone())
     }
 
@@ -170,7 +191,8 @@ impl Group {
         }
     }
 
-    /// Stops preferring a member that failed.
+    /// Stops preferring a member that failed; it is tried at another address next, where one is
+    /// known.
     pub(crate) fn demote(&self, member: &Member) {
         let mut state = self.state();
         let state = &mut *state;
@@ -178,6 +200,15 @@ impl Group {
             if *preferred == Some(member.node) {
                 *preferred = None;
             }
+        }
+        let place = state
+            .members
+            .iter()
+            .position(|held| held.node == member.node && held.addresses == member.addresses);
+        if let Some(place) = place.filter(|_| member.addresses.len() > 1) {
+            let mut addresses = member.addresses.clone();
+            addresses.rotate_left(1);
+            state.members[place] = Member::new(member.node, addresses);
         }
     }
 
@@ -192,21 +223,21 @@ impl Group {
             return None;
         }
         match state.members.iter().position(|member| member.node == named) {
-            Some(at) if hint.address.is_empty() || state.members[at].address == hint.address => {}
+            Some(at) if hint.address.is_empty() || state.members[at].address() == hint.address => {}
             // It moved: its certificate, not its address, says that it is the same member.
             Some(at) => {
-                state.members[at] = Member::new(&Endpoint {
-                    node: named,
-                    address: hint.address.clone(),
-                });
+                let mut addresses = state.members[at].addresses.clone();
+                addresses.retain(|address| *address != hint.address);
+                addresses.insert(0, hint.address.clone());
+                addresses.truncate(ADDRESSES_MAX);
+                state.members[at] = Member::new(named, addresses);
             }
             None if hint.address.is_empty() => return None,
             None => {
-                let endpoint = Endpoint {
-                    node: named,
-                    address: hint.address.clone(),
-                };
-                state.members.push(Member::new(&endpoint));
+                let first = state.first;
+                let member = Member::new(named, vec![hint.address.clone()]);
+                state.members.insert(first, member);
+                state.first += 1;
             }
         }
         state.leader = Some(named);
@@ -320,13 +351,54 @@ enum Heeded<T> {
 }
 
 impl Member {
-    fn new(endpoint: &Endpoint) -> Arc<Self> {
+    fn new(node: NodeId, addresses: Vec<String>) -> Arc<Self> {
         Arc::new(Self {
-            node: endpoint.node,
-            address: endpoint.address.clone(),
+            node,
+            addresses,
             channel: OnceLock::new(),
             reached: Arc::default(),
         })
+    }
+
+    /// Where it is tried now.
+    fn address(&self) -> &str {
+        self.addresses.first().map_or("", String::as_str)
+    }
+}
+
+impl State {
+    /// Takes a newer roster; members that are the same keep their connections.
+    fn take(&mut self, known: Known) {
+        let mut members: Vec<(NodeId, Vec<String>)> = Vec::new();
+        self.first = 0;
+        for (endpoint, first) in (known.members.into_iter().map(|endpoint| (endpoint, true)))
+            .chain(known.others.into_iter().map(|endpoint| (endpoint, false)))
+        {
+            match members.iter_mut().find(|(node, _)| *node == endpoint.node) {
+                Some((_, addresses)) if addresses.contains(&endpoint.address) => {}
+                Some((_, addresses)) => addresses.push(endpoint.address),
+                None => {
+                    members.push((endpoint.node, vec![endpoint.address]));
+                    self.first += usize::from(first);
+                }
+            }
+        }
+        let held = std::mem::take(&mut self.members);
+        let same = |node: NodeId, addresses: &[String]| {
+            let found = held.iter().find(|member| member.node == node)?;
+            let (mut now, mut then) = (addresses.to_vec(), found.addresses.clone());
+            now.sort_unstable();
+            then.sort_unstable();
+            (now == then).then(|| found.clone())
+        };
+        self.members = members
+            .into_iter()
+            .map(|(node, addresses)| {
+                same(node, &addresses).unwrap_or_else(|| Member::new(node, addresses))
+            })
+            .collect();
+        self.version = known.version;
+        self.turn = 0;
     }
 }
 

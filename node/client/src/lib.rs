@@ -24,6 +24,7 @@ mod group;
 mod map;
 mod meta;
 mod pool;
+mod roster;
 mod shards;
 pub mod wire;
 
@@ -38,6 +39,7 @@ pub use error::{ClientError, DataError, DataFault};
 pub use group::{CallSettings, Endpoint};
 pub use map::MapWatch;
 pub use meta::{ChangeStanding, MemberChange, MetaClient, new_token};
+pub use roster::Roster;
 pub use shards::{ScrubReport, ShardAddress, ShardClient, ShardPage, ShardStat};
 
 #[cfg(test)]

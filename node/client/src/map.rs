@@ -1,12 +1,13 @@
 //! The newest cluster map, kept at hand.
 //!
-//! A task follows the leader's stream; it ends when the last [`MapWatch`] is dropped. A dead or
+//! A task follows the leader's stream, and tells all clients that share the roster who the members
+//! are; it ends when the last [`MapWatch`] is dropped. A dead or
 //! frozen leader is noticed by the connection's keep-alive, a deposed one by its redirect.
 
 use crate::backoff::Backoff;
 use crate::cluster::{ClusterClient, MapStream, said_of_update};
 use crate::error::{ClientError, chain};
-use crate::group::{Member, Said};
+use crate::group::{Endpoint, Member, Said};
 use megalith_model::codec;
 use megalith_model::ids::NodeId;
 use megalith_model::topology::ClusterMap;
@@ -168,7 +169,14 @@ async fn read(
             }
         };
         let update = match next {
-            Ok(Some(update)) => said_of_update(update),
+            Ok(Some(update)) => {
+                let members = update.members.iter().map(|member| Endpoint {
+                    node: NodeId(member.node),
+                    address: member.address.clone(),
+                });
+                cluster.group().tell(members.collect());
+                said_of_update(update)
+            }
             Ok(None) => return End::Lost("the stream ended".into()),
             Err(status) => return End::Lost(chain(&status)),
         };

@@ -7,7 +7,8 @@ use crate::backoff::Backoff;
 use crate::backoff::random;
 use crate::connect::MESSAGE_LEN_MAX;
 use crate::error::{ClientError, chain};
-use crate::group::{Ask, CallSettings, Endpoint, Group, Member, NoAnswer, Said, is_final};
+use crate::group::{Ask, CallSettings, Group, Member, NoAnswer, Said, is_final};
+use crate::roster::Roster;
 use futures::stream::{FuturesUnordered, StreamExt};
 use megalith_identity::TlsMaterial;
 use megalith_model::codec;
@@ -41,11 +42,15 @@ pub fn new_token() -> Token {
 }
 
 impl MetaClient {
-    /// Builds a client of the group that `endpoints` are members of; more are learnt by redirects.
+    /// Builds a client of the group whose members `roster` names; more are learnt by redirects.
     #[must_use]
-    pub fn new(endpoints: &[Endpoint], material: Arc<TlsMaterial>, settings: CallSettings) -> Self {
+    pub fn new(
+        roster: impl Into<Roster>,
+        material: Arc<TlsMaterial>,
+        settings: CallSettings,
+    ) -> Self {
         let shared = Shared {
-            group: Group::new(endpoints, material, settings),
+            group: Group::new(roster.into(), material, settings),
             range_epoch: AtomicU32::new(0),
         };
         Self {

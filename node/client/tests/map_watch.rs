@@ -2,7 +2,7 @@
 
 mod support;
 
-use megalith_client::{ClusterClient, MapWatch};
+use megalith_client::{ClusterClient, MapWatch, Roster};
 use megalith_identity::Role;
 use megalith_model::codec;
 use megalith_model::topology::ClusterMap;
@@ -21,7 +21,11 @@ use tonic::{Request, Response, Status};
 /// What a member streams: a map, a redirect, or (None) the end.
 type Update = Option<Result<ClusterMap, (u32, String)>>;
 
-struct Member(Arc<watch::Sender<Update>>);
+struct Member {
+    updates: Arc<watch::Sender<Update>>,
+    /// Whom it names as the group's members.
+    members: Vec<proto::MemberAddress>,
+}
 
 #[tonic::async_trait]
 impl Cluster for Member {
@@ -46,14 +50,16 @@ impl Cluster for Member {
         _: Request<proto::WatchMapRequest>,
     ) -> Result<Response<Self::WatchMapStream>, Status> {
         use proto::map_update::Update as Told;
-        let updates = WatchStream::new(self.0.subscribe());
-        let updates = updates.map_while(|update| {
+        let updates = WatchStream::new(self.updates.subscribe());
+        let members = self.members.clone();
+        let updates = updates.map_while(move |update| {
             let told = match update? {
                 Ok(map) => Told::Map(codec::encode(&map).into()),
                 Err((leader, address)) => Told::NotLeader(proto::NotLeader { leader, address }),
             };
             let update = Some(told);
-            Some(Ok(proto::MapUpdate { update }))
+            let members = members.clone();
+            Some(Ok(proto::MapUpdate { update, members }))
         });
         Ok(Response::new(Box::pin(updates)))
     }
@@ -78,9 +84,22 @@ async fn member(
     node: u32,
     first: Update,
 ) -> (Server, Arc<watch::Sender<Update>>) {
+    member_that_names(certificates, node, first, Vec::new()).await
+}
+
+async fn member_that_names(
+    certificates: &Certificates,
+    node: u32,
+    first: Update,
+    members: Vec<proto::MemberAddress>,
+) -> (Server, Arc<watch::Sender<Update>>) {
     let updates = Arc::new(watch::channel(first).0);
     let material = certificates.issue(Role::Metadata, node);
-    let server = serve_grpc(material, ClusterServer::new(Member(updates.clone()))).await;
+    let member = Member {
+        updates: updates.clone(),
+        members,
+    };
+    let server = serve_grpc(material, ClusterServer::new(member)).await;
     (server, updates)
 }
 
@@ -129,4 +148,25 @@ async fn the_newest_map_is_kept_whoever_leads() {
     drop(first);
     pushed.send_replace(Some(Ok(map(3, 1))));
     until(&maps, 3, 1).await;
+}
+
+#[tokio::test]
+async fn members_that_came_later_are_asked_when_those_of_the_settings_are_gone() {
+    let certificates = Certificates::new();
+    let (second, _pushed) = member(&certificates, 2, Some(Ok(map(2, 1)))).await;
+    let named = proto::MemberAddress {
+        node: 2,
+        address: second.address.clone(),
+    };
+    let (first, told) = member_that_names(&certificates, 1, Some(Ok(map(1, 1))), vec![named]).await;
+    let roster = Roster::new(&[endpoint(1, &first.address)]);
+    let material = certificates.issue(Role::Storage, 7);
+    let maps = MapWatch::start(ClusterClient::new(&roster, material.clone(), quick()));
+    until(&maps, 1, 1).await;
+    drop(first);
+    told.send_replace(None);
+    until(&maps, 2, 1).await;
+    // Nobody has told this one anything but the roster.
+    let other = ClusterClient::new(&roster, material, quick());
+    assert_eq!(other.fetch_map().await.expect("asked").term, 2);
 }

@@ -7,7 +7,8 @@
 use crate::meta::log::{Conf, node_of};
 use megalith_model::ids::NodeId;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
 
 /// The addresses of one member's peers.
 #[derive(Debug)]
@@ -15,7 +16,11 @@ pub struct AddressBook {
     own: NodeId,
     configured: BTreeMap<NodeId, String>,
     state: Mutex<State>,
+    told: watch::Sender<Told>,
 }
+
+/// The members with the addresses that others are told.
+pub(in crate::meta) type Told = Arc<Vec<(NodeId, String)>>;
 
 #[derive(Debug, Default)]
 struct State {
@@ -33,6 +38,7 @@ impl AddressBook {
             own,
             configured,
             state: Mutex::default(),
+            told: watch::Sender::default(),
         }
     }
 
@@ -94,6 +100,19 @@ impl AddressBook {
                 state.learnt.insert(node, address.clone());
             }
         }
+        drop(state);
+        let mut told = self.remembered();
+        told.retain(|(_, address)| !address.is_empty());
+        self.told.send_if_modified(|held| {
+            let changed = **held != told;
+            *held = Arc::new(told);
+            changed
+        });
+    }
+
+    /// Returns the members as others are told them, as the group's own word changes.
+    pub(in crate::meta) fn watch(&self) -> watch::Receiver<Told> {
+        self.told.subscribe()
     }
 
     /// Returns the members with the addresses of those that have one, for a file.

@@ -22,7 +22,7 @@ pub use restore::restore_metadata;
 use crate::meta::MetaFailure;
 use crate::server::{DataEdge, Disks, Fence, GrpcEdge, ShardService, Shutdown};
 use crate::store::StoreError;
-use megalith_client::{CallSettings, ClusterClient, Endpoint, MapWatch, MetaClient};
+use megalith_client::{CallSettings, ClusterClient, Endpoint, MapWatch, MetaClient, Roster};
 use megalith_model::ids::DiskId;
 use megalith_model::topology::Node;
 use megalith_proto::v1::shard_control_server::ShardControlServer;
@@ -256,15 +256,16 @@ fn start_storage(
 ) {
     let settings = config.settings.clone();
     let (material, calls) = (config.material.clone(), settings.calls.clone());
-    let meta = MetaClient::new(members, material.clone(), calls.clone());
+    let roster = Roster::new(members);
+    let meta = MetaClient::new(&roster, material.clone(), calls.clone());
     let heartbeats = CallSettings {
         query_deadline: HEARTBEAT_DEADLINE,
         attempt_deadline: HEARTBEAT_DEADLINE / 2,
         ..calls.clone()
     };
     // Heartbeats have their own connections: nothing shall hold them up.
-    let beats = ClusterClient::new(members, material.clone(), heartbeats);
-    let maps = MapWatch::start(ClusterClient::new(members, material.clone(), calls));
+    let beats = ClusterClient::new(&roster, material.clone(), heartbeats);
+    let maps = MapWatch::start(ClusterClient::new(&roster, material.clone(), calls));
     let fence = Fence::new(node.id, maps, meta.clone());
     let edge = DataEdge::new(
         disks.clone(),

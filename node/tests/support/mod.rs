@@ -235,6 +235,7 @@ impl Cluster for FakeMetadata {
             let update = proto::map_update::Update::Map(codec::encode(&map).into());
             Ok(proto::MapUpdate {
                 update: Some(update),
+                members: Vec::new(),
             })
         };
         let asked = self.0.asked.borrow().clone();

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
-const CARD_FILE: &str = "backup";
+pub(super) const CARD_FILE: &str = "backup";
 const TITLE: &str = "megalith metadata backup, version 1";
 
 /// What a backup says of itself.

@@ -22,6 +22,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use tonic::Status;
 
+/// The files of a backup, in the order in which a copy is to be made: the one that makes it whole
+/// comes last.
+pub const FILES: [&str; 2] = [file::ROWS_FILE, card::CARD_FILE];
+/// What a name ends with while a copy is being made.
+pub const PARTIAL_SUFFIX: &str = ".new";
+
 /// A backup that can't be made, read or restored.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {

@@ -45,7 +45,7 @@ pub struct DiskHome {
 }
 
 impl DiskHome {
-    /// Keeps engines in `dir`, which must exist.
+    /// Keeps engines in `dir`; one that is missing has none, and is made by the first.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>, settings: EngineSettings) -> Self {
         Self {
@@ -59,7 +59,11 @@ impl EngineHome for DiskHome {
     fn names(&self) -> Result<Vec<String>, EngineError> {
         let list = || -> io::Result<Vec<String>> {
             let mut names = Vec::new();
-            for entry in fs::read_dir(&self.dir)? {
+            let entries = match fs::read_dir(&self.dir) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(names),
+                entries => entries?,
+            };
+            for entry in entries {
                 let entry = entry?;
                 if entry.file_type()?.is_dir() {
                     names.push(entry.file_name().to_string_lossy().into_owned());
@@ -107,7 +111,10 @@ impl EngineHome for DiskHome {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(failed("wipe", name, error))
             }
-            _gone => sync(&self.dir).map_err(|error| failed("wipe", name, error)),
+            _gone => match sync(&self.dir) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                synced => synced.map_err(|error| failed("wipe", name, error)),
+            },
         }
     }
 }
@@ -139,4 +146,25 @@ fn made_by(dir: &Path) -> io::Result<MadeBy> {
         };
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_home_that_is_missing_is_empty_and_made_by_its_first_engine() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for kind in [EngineKind::Fjall, EngineKind::Sled] {
+            let settings = EngineSettings {
+                kind,
+                ..EngineSettings::default()
+            };
+            let home = DiskHome::new(dir.path().join(format!("{kind:?}")), settings);
+            assert_eq!(home.names().expect("names"), Vec::<String>::new());
+            home.wipe("partial-0").expect("nothing to wipe");
+            drop(home.open("partial-0").expect("open"));
+            assert_eq!(home.names().expect("names"), ["partial-0"]);
+        }
+    }
 }

@@ -6,6 +6,7 @@ use megalith_model::ids::NodeId;
 use megalith_model::query::DataStatus;
 use megalith_proto::v1;
 use std::future::Future;
+use std::sync::Arc;
 use tokio::sync::watch;
 
 /// Who leads, as this replica sees it.
@@ -33,6 +34,9 @@ pub trait PlacementGroup: Clone + Send + Sync + 'static {
 
     /// Rises with every applied command that changes the topology.
     fn topology_changes(&self) -> watch::Receiver<u64>;
+
+    /// The members and where they are, as they come and go.
+    fn addresses(&self) -> watch::Receiver<Arc<Vec<(NodeId, String)>>>;
 
     /// The members as the leader sees them.
     fn members(&self) -> impl Future<Output = Vec<v1::MetadataMember>> + Send;

@@ -122,10 +122,17 @@ impl<G: PlacementGroup> Cluster for ClusterService<G> {
         let this = self.clone();
         // Ends after the first update that says that this replica doesn't lead.
         let mut over = false;
-        let updates = WatchStream::new(self.placement.map()).filter_map(move |map| {
+        let members = this.group.addresses();
+        let worker = WatchStream::new(self.placement.map()).map(|_| true);
+        let changes = worker
+            .chain(tokio_stream::once(false))
+            .merge(WatchStream::from_changes(members.clone()).map(|_| true))
+            .take_while(|&works| works);
+        let updates = changes.filter_map(move |_| {
             if over {
                 return None;
             }
+            let map = this.placement.map().borrow().clone();
             let update = match map {
                 Some(map) => Update::Map(codec::encode(map.as_ref()).into()),
                 None if this.leads() => return None,
@@ -134,8 +141,14 @@ impl<G: PlacementGroup> Cluster for ClusterService<G> {
                     Update::NotLeader(this.not_leader())
                 }
             };
+            let members = members.borrow().clone();
+            let members = members.iter().map(|(node, address)| v1::MemberAddress {
+                node: node.0,
+                address: address.clone(),
+            });
             Some(Ok(v1::MapUpdate {
                 update: Some(update),
+                members: members.collect(),
             }))
         });
         Ok(Response::new(Box::pin(updates)))

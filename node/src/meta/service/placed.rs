@@ -1,7 +1,7 @@
 //! The member as placement sees it.
 
 use super::MetaHandle;
-use crate::meta::addresses::AddressBook;
+use crate::meta::addresses::{AddressBook, Told};
 use crate::meta::log::Mark;
 use crate::meta::placement::{Leadership, PlacementGroup};
 use crate::meta::raft::Role;
@@ -79,6 +79,10 @@ impl PlacementGroup for MetaHandle {
 
     fn topology_changes(&self) -> watch::Receiver<u64> {
         self.inner.topology_changes.clone()
+    }
+
+    fn addresses(&self) -> watch::Receiver<Told> {
+        self.inner.addresses.watch()
     }
 
     async fn members(&self) -> Vec<v1::MetadataMember> {

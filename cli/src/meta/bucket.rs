@@ -1,0 +1,262 @@
+//! Backups in an S3 bucket: a directory on its way there, or one that came from there.
+//!
+//! The card goes last, so that a backup whose upload was cut off is none. Where the endpoint is and
+//! who we are comes from the variables that every S3 client reads (`AWS_ENDPOINT_URL`,
+//! `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_REGION`,
+//! `AWS_CA_BUNDLE`).
+
+use futures::{StreamExt, TryStreamExt};
+use megalith_node::meta::backup::{FILES, PARTIAL_SUFFIX};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum};
+use object_store::path::Path as Key;
+use object_store::{Certificate, ClientOptions, ObjectStore, ObjectStoreExt, WriteMultipart};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::fs::File;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// S3 takes parts of at least 5 MiB, and at most 10,000 of them.
+const PART_LEN: u64 = 16 << 20;
+const PARTS_MAX: u64 = 9_000;
+/// Parts on their way at once.
+const PARTS_IN_FLIGHT: usize = 3;
+/// For one request; a part must get through in it.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(120);
+
+/// Where a backup is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A local directory.
+    Directory(PathBuf),
+    /// Keys of a bucket that begin with a prefix and a slash.
+    Bucket {
+        /// Its name.
+        name: String,
+        /// Without a slash at either end; never empty.
+        prefix: String,
+    },
+}
+
+impl std::str::FromStr for Place {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some(rest) = text.strip_prefix("s3://") else {
+            return match text.split_once("://") {
+                Some((scheme, _)) => Err(format!("{scheme}:// is no place for a backup")),
+                None => Ok(Self::Directory(text.into())),
+            };
+        };
+        let (name, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        let prefix = prefix.trim_matches('/');
+        if name.is_empty() || prefix.is_empty() {
+            return Err("name a bucket and a prefix: s3://bucket/prefix".to_owned());
+        }
+        Ok(Self::Bucket {
+            name: name.to_owned(),
+            prefix: prefix.to_owned(),
+        })
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Directory(dir) => dir.display().fmt(f),
+            Self::Bucket { name, prefix } => write!(f, "s3://{name}/{prefix}"),
+        }
+    }
+}
+
+/// A bucket could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum BucketError {
+    /// The bucket's side.
+    #[error("{action} s3://{bucket}/{key}")]
+    Store {
+        /// What was tried.
+        action: &'static str,
+        /// The bucket's name.
+        bucket: String,
+        /// The key.
+        key: String,
+        /// Why it failed.
+        source: Box<object_store::Error>,
+    },
+    /// There is a backup, or something else.
+    #[error("s3://{bucket}/{prefix} is not empty: nothing was changed")]
+    NotEmpty {
+        /// The bucket's name.
+        bucket: String,
+        /// The prefix.
+        prefix: String,
+    },
+    /// Our side.
+    #[error("{action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+fn local(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BucketError {
+    let path = path.to_owned();
+    move |source| BucketError::Io {
+        action,
+        path,
+        source,
+    }
+}
+
+/// The backups below one prefix of a bucket.
+pub struct Bucket {
+    store: Box<dyn ObjectStore>,
+    name: String,
+    prefix: Key,
+}
+
+impl Bucket {
+    /// Reads the environment; asks nobody.
+    pub fn open(name: &str, prefix: &str) -> Result<Self, BucketError> {
+        let failed = |source| BucketError::Store {
+            action: "reach",
+            bucket: name.to_owned(),
+            key: prefix.to_owned(),
+            source: Box::new(source),
+        };
+        let mut options = ClientOptions::new().with_timeout(REQUEST_DEADLINE);
+        if let Some(path) = std::env::var_os("AWS_CA_BUNDLE").map(PathBuf::from) {
+            let pem = std::fs::read(&path).map_err(local("read", &path))?;
+            for certificate in Certificate::from_pem_bundle(&pem).map_err(failed)? {
+                options = options.with_root_certificate(certificate);
+            }
+        }
+        let builder = AmazonS3Builder::from_env();
+        let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint);
+        let plain = endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"));
+        let store = builder
+            .with_client_options(options.with_allow_http(plain))
+            .with_bucket_name(name)
+            .with_checksum_algorithm(Checksum::SHA256)
+            .build()
+            .map_err(failed)?;
+        Ok(Self {
+            store: Box::new(store),
+            name: name.to_owned(),
+            prefix: Key::parse(prefix).map_err(|error| failed(error.into()))?,
+        })
+    }
+
+    fn key(&self, file: &str) -> Key {
+        self.prefix.clone().join(file)
+    }
+
+    fn failed(
+        &self,
+        action: &'static str,
+        key: &Key,
+    ) -> impl FnOnce(object_store::Error) -> BucketError {
+        let (bucket, key) = (self.name.clone(), key.to_string());
+        move |source| BucketError::Store {
+            action,
+            bucket,
+            key,
+            source: Box::new(source),
+        }
+    }
+
+    /// Fails where there is anything below the prefix.
+    pub async fn must_be_free(&self) -> Result<(), BucketError> {
+        let mut found = self.store.list(Some(&self.prefix));
+        match found.try_next().await {
+            Ok(None) => Ok(()),
+            Ok(Some(_)) => Err(BucketError::NotEmpty {
+                bucket: self.name.clone(),
+                prefix: self.prefix.to_string(),
+            }),
+            Err(error) => Err(self.failed("list", &self.prefix)(error)),
+        }
+    }
+
+    /// Sends the backup in `dir`. The bucket's side checks a SHA-256 of every part.
+    pub async fn put(&self, dir: &Path) -> Result<(), BucketError> {
+        for file in FILES {
+            self.put_file(&dir.join(file), &self.key(file)).await?;
+        }
+        Ok(())
+    }
+
+    async fn put_file(&self, path: &Path, key: &Key) -> Result<(), BucketError> {
+        let mut file = File::open(path).await.map_err(local("open", path))?;
+        let len = file.metadata().await.map_err(local("stat", path))?.len();
+        let part_len = PART_LEN.max(len / PARTS_MAX);
+        let begun = self.store.put_multipart(key).await;
+        let upload = begun.map_err(self.failed("begin", key))?;
+        let part_len = usize::try_from(part_len).expect("a part is in memory");
+        let mut upload = WriteMultipart::new_with_chunk_size(upload, part_len);
+        let mut bytes = vec![0; 1 << 20];
+        let sent = async {
+            loop {
+                let read = file.read(&mut bytes).await.map_err(local("read", path))?;
+                if read == 0 {
+                    return Ok(());
+                }
+                let room = upload.wait_for_capacity(PARTS_IN_FLIGHT).await;
+                room.map_err(self.failed("write", key))?;
+                upload.write(&bytes[..read]);
+            }
+        };
+        if let Err(error) = sent.await {
+            // Parts that stay cost room; the error that is told is the first one.
+            let _ = upload.abort().await;
+            return Err(error);
+        }
+        upload.finish().await.map_err(self.failed("write", key))?;
+        Ok(())
+    }
+
+    /// Fetches the backup into `dir`, which exists. What comes is checked by whoever reads it.
+    pub async fn get(&self, dir: &Path) -> Result<(), BucketError> {
+        for file in FILES {
+            let (path, key) = (dir.join(file), self.key(file));
+            let partial = dir.join(format!("{file}{PARTIAL_SUFFIX}"));
+            let found = self.store.get(&key).await;
+            let mut bytes = found.map_err(self.failed("read", &key))?.into_stream();
+            let mut out = File::create(&partial)
+                .await
+                .map_err(local("create", &partial))?;
+            while let Some(piece) = bytes.next().await {
+                let piece = piece.map_err(self.failed("read", &key))?;
+                out.write_all(&piece)
+                    .await
+                    .map_err(local("write", &partial))?;
+            }
+            out.sync_all().await.map_err(local("sync", &partial))?;
+            tokio::fs::rename(&partial, &path)
+                .await
+                .map_err(local("make", &path))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_a_directory_or_a_prefix_of_a_bucket() {
+        let dir = "/backups/monday".parse::<Place>();
+        assert_eq!(dir, Ok(Place::Directory("/backups/monday".into())));
+        let bucket: Place = "s3://safe/meta/monday/".parse().expect("a place");
+        assert_eq!(bucket.to_string(), "s3://safe/meta/monday");
+        for bad in ["s3://", "s3://safe", "s3://safe/", "s3:///x", "gs://safe/x"] {
+            bad.parse::<Place>().expect_err(bad);
+        }
+    }
+}
