@@ -173,6 +173,8 @@ class Surgeon:
                 return "crash", f"ended by signal {-process.process.returncode}"
             wrong = None if said and reasons else (
                 f"nothing clear in status ({reasons}) or log: {text[-500:]}")
+            if kind_of(wound.path).startswith("tables/"):
+                wrong = f"tables can be made again, and it refuses: {text[-500:]}"
             return "refused", wrong
         if reasons:
             return f"named: {reasons[0][:60]}", None

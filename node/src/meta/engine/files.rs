@@ -90,6 +90,25 @@ pub(super) fn open_unlocked<T, E>(
     }
 }
 
+/// True for an error that speaks of the machine, not of an engine's files: what can't be opened for
+/// want of memory or of a permission is not thrown away. All others are damage: a file that is
+/// missing, empty or can't be read.
+pub(super) fn is_machines(error: &io::Error) -> bool {
+    const EMFILE: i32 = 24;
+    const ENFILE: i32 = 23;
+    matches!(
+        error.kind(),
+        io::ErrorKind::PermissionDenied
+            | io::ErrorKind::OutOfMemory
+            | io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::ReadOnlyFilesystem
+            | io::ErrorKind::ResourceBusy
+            | io::ErrorKind::WouldBlock
+            | io::ErrorKind::Interrupted
+    ) || matches!(error.raw_os_error(), Some(EMFILE | ENFILE))
+}
+
 pub(super) fn damaged(
     name: &str,
     what: impl Into<Box<dyn std::error::Error + Send + Sync>>,

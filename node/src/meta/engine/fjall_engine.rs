@@ -5,8 +5,9 @@
 //! when `write` returns and durable once the journal is synced, which is all that a checkpoint
 //! costs; every block carries a checksum that a read judges.
 
-use super::files::sync;
-use super::files::{APPLIED_KEY, applied_of, damaged, encode_applied, failed, open_unlocked};
+use super::files::{
+    APPLIED_KEY, applied_of, damaged, encode_applied, failed, is_machines, open_unlocked, sync,
+};
 use super::{EngineError, MetaEngine};
 use crate::meta::log::Mark;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
@@ -122,11 +123,11 @@ impl Rows for FjallEngine {
     }
 }
 
-/// An engine that doesn't open: an error of the operating system is no damage.
+/// An engine that doesn't open.
 fn opening(name: &str, source: fjall::Error) -> EngineError {
     let machine = match &source {
-        fjall::Error::Io(error) => error.raw_os_error().is_some(),
-        fjall::Error::Storage(fjall::LsmError::Io(error)) => error.raw_os_error().is_some(),
+        fjall::Error::Io(error) => is_machines(error),
+        fjall::Error::Storage(fjall::LsmError::Io(error)) => is_machines(error),
         fjall::Error::Locked => true,
         _other => false,
     };

@@ -5,8 +5,10 @@
 //! nothing is flushed per write; the lock of a database that was just dropped may linger for a
 //! moment.
 
-use super::files::{APPLIED_KEY, applied_of, damaged, encode_applied, failed, open_unlocked};
-use super::files::{sync, sync_all};
+use super::files::{
+    APPLIED_KEY, applied_of, damaged, encode_applied, failed, is_machines, open_unlocked, sync,
+    sync_all,
+};
 use super::{EngineError, MetaEngine};
 use crate::meta::log::Mark;
 use megalith_model::table::{Batch, Rows, RowsError};
@@ -114,11 +116,11 @@ impl Rows for SledEngine {
     }
 }
 
-/// An engine that doesn't open: an error of the operating system is no damage.
+/// An engine that doesn't open.
 fn opening(name: &str, source: sled::Error) -> EngineError {
     let machine = matches!(
         &source,
-        sled::Error::Io(error) if error.raw_os_error().is_some() || locked(error)
+        sled::Error::Io(error) if is_machines(error) || locked(error)
     );
     match machine {
         true => failed("open", name, source),
