@@ -39,6 +39,13 @@ def under(directory, name, calls, bytes_max):
             "-e", f"inject=fdatasync,fsync:delay_exit={SYNC_US}", "-o", Path(directory) / name]
 
 
+def ended_at(call, number):
+    """The command to run a process under that is to end, by SIGKILL, when one of its threads enters
+    its `number`th such call. With --seccomp-bpf strace 6.1 counts no further than one."""
+    return ["strace", "-D", "-f", "-qq", "-e", "signal=none", "-e", f"trace={call}",
+            "-e", f"inject={call}:signal=KILL:when={number}", "-o", "/dev/null"]
+
+
 def plain(escaped):
     return bytes.fromhex(escaped.replace("\\x", ""))
 

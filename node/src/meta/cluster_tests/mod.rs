@@ -4,6 +4,7 @@ mod damage;
 mod harness;
 mod members;
 mod real;
+mod steps;
 
 use crate::fs::FileSystem;
 use crate::fs::sim::{SimFault, SimFs, SimOp, SimRule};

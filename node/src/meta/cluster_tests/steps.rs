@@ -1,0 +1,67 @@
+//! The power fails at each step of the log in turn: writes, syncs, new segments, removed ones.
+
+use super::harness::{Cluster, settings};
+use super::{all_there, name};
+use megalith_model::command::{Command, Envelope};
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// A member that doesn't notice that its disk is gone would hang the test.
+const NOTICE: Duration = Duration::from_secs(20);
+
+/// Proposes one command after the other until the leader's disk stops at its `step`th change.
+/// Returns what was answered; what came last may have come true or not.
+async fn until_the_disk_stops(
+    cluster: &Cluster,
+    leader: u32,
+    step: u64,
+    next: &mut u64,
+) -> Vec<String> {
+    let handle = cluster.running[&leader].clone();
+    cluster.disks[&leader].fs.stop_at(step);
+    let mut answered = Vec::new();
+    loop {
+        let name = name(*next);
+        *next += 1;
+        let envelope = Envelope {
+            time_ms: 1_000,
+            token: None,
+            command: Command::CreateAccount { name: name.clone() },
+        };
+        let answer = timeout(NOTICE, handle.propose(&envelope)).await;
+        match answer.expect("the member notices") {
+            Ok(answer) => {
+                answer.expect("a new name");
+                answered.push(name);
+            }
+            Err(_unknown) => return answered,
+        }
+    }
+}
+
+async fn cut_at_every_step(members: u32, steps: u64) {
+    let mut cluster = Cluster::start(members, 1, 0, settings());
+    let client = cluster.client();
+    let (mut next, mut answered) = (0, Vec::new());
+    for step in 1..=steps {
+        let leader = cluster.leader().await;
+        let fresh = until_the_disk_stops(&cluster, leader, step, &mut next).await;
+        cluster.crash(leader).await;
+        cluster.restart(leader);
+        all_there(&client, &fresh).await;
+        answered.extend(fresh);
+    }
+    assert!(answered.len() as u64 > steps, "the steps are of proposals");
+    all_there(&client, &answered).await;
+    cluster.agree().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_only_member_loses_nothing_by_a_power_cut_at_any_step() {
+    cut_at_every_step(1, 80).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn leaders_of_three_lose_nothing_by_a_power_cut_at_any_step() {
+    cut_at_every_step(3, 40).await;
+}
