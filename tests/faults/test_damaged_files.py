@@ -158,6 +158,9 @@ class Surgeon:
             new = [line for line in status["reasons"] + status["notes"] if line not in old]
             return new
 
+        if "the engine is damaged" in text:
+            tables = f"the tables of metadata member {process.name.split('-')[1]} were damaged"
+            return self.told(tables)
         harmless = wound.damage == GROWN or kind_of(wound.path) in REMADE
         try:
             # Of what is only a cache the log may tell; whatever is missing is missed by others.
@@ -183,6 +186,17 @@ class Surgeon:
                 "live data is damaged and status is silent" if live and not harmless else None)
         return "masked in silence", (
             "live data is damaged and nothing says so" if live and not harmless else None)
+
+    def told(self, words):
+        """`status` notes what begins with `words`, once the leader has heard of it."""
+        def found():
+            notes = self.cluster.status()[1]["notes"]
+            return next((note for note in notes if note.startswith(words)), None)
+
+        try:
+            return f"named: {wait_until('it is told', found, 15, every_s=0.2)[:60]}", None
+        except AssertionError:
+            return "logged", f"status does not say: {words}"
 
     def healed(self, process, wound):
         """A refusal must have changed nothing: with the file put back the process runs."""

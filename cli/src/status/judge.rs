@@ -103,6 +103,7 @@ fn metadata(
             voter: !member.learner,
             lost: some(&member.lost),
             kept: some(&member.kept),
+            tables: some(&member.tables),
         })
         .collect();
     for member in &members {
@@ -134,6 +135,11 @@ fn judge_member(member: &MemberReport, verdict: &mut Verdict, notes: &mut Vec<St
              {kept} until somebody removes them: {lost}"
         )),
         (_, None, true) | (None, Some(_), true) => {}
+    }
+    if let Some(why) = &member.tables {
+        notes.push(format!(
+            "the tables of metadata member {node} were damaged and made again: {why}"
+        ));
     }
 }
 

@@ -74,6 +74,8 @@ pub struct MemberReport {
     pub lost: Option<String>,
     /// Where its node keeps the files of that log, where it does.
     pub kept: Option<String>,
+    /// Why its tables were made again since its process began, where they were.
+    pub tables: Option<String>,
 }
 
 /// A storage node.

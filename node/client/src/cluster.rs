@@ -89,6 +89,8 @@ pub struct MemberStatus {
     pub lost: String,
     /// Where its node keeps the files of that life; empty where there are none.
     pub kept: String,
+    /// Why its tables were made again since its process began; empty where they weren't.
+    pub tables: String,
 }
 
 /// A storage node.
@@ -336,6 +338,7 @@ fn status_from_wire(status: proto::ClusterStatus) -> Result<ClusterStatus, Clien
         id: member.id,
         lost: member.lost,
         kept: member.kept,
+        tables: member.tables,
     };
     let unreadable = |error: DecodeError| malformed(error);
     Ok(ClusterStatus {

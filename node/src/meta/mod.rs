@@ -32,8 +32,8 @@ pub use member::{
     examine, start,
 };
 pub use raft::{
-    ChangeStanding, MemberChange, MemberStatus, PROPOSAL_BYTES_MAX, RaftError, RaftSettings,
-    RaftStatus, Role,
+    ChangeStanding, Losses, MemberChange, MemberStatus, PROPOSAL_BYTES_MAX, RaftError,
+    RaftSettings, RaftStatus, Role,
 };
 pub use service::{Exported, MetaHandle, MetadataService, QueryError};
 pub use snapshot::SourceSettings;

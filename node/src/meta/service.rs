@@ -13,8 +13,8 @@ use crate::meta::engine::MetaEngine;
 use crate::meta::log::{LogIdentity, node_of};
 use crate::meta::placement::Leadership;
 use crate::meta::raft::{
-    ChangeStanding, Input, Knock, KnockAnswer, MemberChange, PROPOSAL_BYTES_MAX, RaftHandle,
-    RaftStatus, Role,
+    ChangeStanding, Input, Knock, KnockAnswer, Losses, MemberChange, PROPOSAL_BYTES_MAX,
+    RaftHandle, RaftStatus, Role,
 };
 use crate::meta::snapshot::Source;
 use crate::meta::tables::Tables;
@@ -275,8 +275,11 @@ impl MetaHandle {
             id: request.id,
             address: request.address,
             fresh: request.fresh,
-            lost: request.lost,
-            kept: request.kept,
+            losses: Losses {
+                lost: request.lost,
+                kept: request.kept,
+                tables: request.tables,
+            },
         };
         let gone = || Status::unavailable("the member is busy or stops");
         let (asker, answer) = oneshot::channel();

@@ -202,7 +202,7 @@ async fn a_log_that_lost_its_end_without_a_trace_is_found_out_by_the_leader() {
     let after = cluster.another_life(member, before).await;
     let status = cluster.running[&leader].status().await.expect("status");
     let seen = status.members.iter().find(|seen| seen.id == after);
-    let lost = &seen.expect("it is a voter").lost;
+    let lost = &seen.expect("it is a voter").losses.lost;
     assert!(lost.contains("had acknowledged"), "{lost}");
     let names = load.end().await;
     all_there(&client, &names).await;

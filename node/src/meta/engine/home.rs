@@ -25,6 +25,8 @@ pub struct Choice {
     /// True where the log doesn't reach back to what the engine has applied: the rows must come
     /// from a peer.
     pub needs_snapshot: bool,
+    /// Why the engine before it can't be used, where there was one.
+    pub damaged: Option<String>,
 }
 
 /// Why no engine can be opened.
@@ -93,6 +95,7 @@ pub fn choose(home: &dyn EngineHome, log: &MetaLog, alone: bool) -> Result<Choic
     let needed = alone && log.prev().index > 0;
     let mut chosen: Option<Choice> = None;
     let mut useless = None;
+    let mut damaged = None;
     for base in bases(home, log)?.into_iter().rev() {
         let name = engine_name(base);
         if chosen.is_some() {
@@ -108,6 +111,7 @@ pub fn choose(home: &dyn EngineHome, log: &MetaLog, alone: bool) -> Result<Choic
                         name,
                         engine,
                         needs_snapshot,
+                        damaged: None,
                     });
                     continue;
                 }
@@ -125,6 +129,7 @@ pub fn choose(home: &dyn EngineHome, log: &MetaLog, alone: bool) -> Result<Choic
             Err(error) if !error.damaged => return Err(error.into()),
             Err(error) => {
                 tracing::error!(name, %error, source = %error.source, "the engine is damaged");
+                damaged = damaged.or(Some(format!("{error}: {}", error.source)));
                 Some(error)
             }
         };
@@ -137,7 +142,7 @@ pub fn choose(home: &dyn EngineHome, log: &MetaLog, alone: bool) -> Result<Choic
     }
     let first = log.first_index();
     match (chosen, useless) {
-        (Some(choice), _) => Ok(choice),
+        (Some(choice), _) => Ok(Choice { damaged, ..choice }),
         (None, Some((name, source))) => Err(HomeError::Alone {
             name,
             first,
@@ -157,6 +162,7 @@ pub fn choose(home: &dyn EngineHome, log: &MetaLog, alone: bool) -> Result<Choic
                 name,
                 engine,
                 needs_snapshot: log.prev().index > 0,
+                damaged,
             })
         }
     }

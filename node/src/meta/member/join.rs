@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 /// One knock takes at most so long.
 const KNOCK_DEADLINE: Duration = Duration::from_secs(2);
-/// Between two reports of a voter that keeps the files of a lost life.
+/// Between two reports of a voter whose disk has lost something.
 const REPORT_PAUSE: Duration = Duration::from_secs(5);
 
 /// Asks for one member.
@@ -31,6 +31,8 @@ pub(super) struct Asker {
     pub(super) book: Arc<AddressBook>,
     pub(super) presence: watch::Receiver<Presence>,
     pub(super) lost: Arc<Mutex<Option<Lost>>>,
+    /// Why the tables were made again, where they were.
+    pub(super) tables: Option<String>,
     pub(super) fs: Arc<dyn FileSystem>,
     /// The other first members, for one that is new.
     pub(super) founders: Vec<NodeId>,
@@ -60,7 +62,7 @@ impl Asker {
                 }
                 Phase::Voter => {
                     said.clear();
-                    if self.keeps_files() {
+                    if self.tables.is_some() || self.keeps_files() {
                         self.ask(presence.id).await;
                     }
                     REPORT_PAUSE
@@ -145,6 +147,7 @@ impl Asker {
             fresh: false,
             lost: lost.reason,
             kept: kept.unwrap_or_default(),
+            tables: self.tables.clone().unwrap_or_default(),
         }
     }
 

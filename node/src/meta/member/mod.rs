@@ -21,7 +21,7 @@ use crate::meta::apply::{Applier, ApplyError, ApplyQueue, ApplyReport, ApplySett
 use crate::meta::engine::{Choice, EngineHome, HomeError, choose};
 use crate::meta::log::{Conf, HardState, LogError, LogIdentity, LogSettings, MetaLog, node_of};
 use crate::meta::raft::{
-    Driver, DriverParts, Input, Phase, Presence, RaftError, RaftHandle, RaftSettings, Role,
+    Driver, DriverParts, Input, Losses, Phase, Presence, RaftError, RaftHandle, RaftSettings, Role,
     Surroundings,
 };
 use crate::meta::service::{HandleParts, MetaHandle};
@@ -316,6 +316,7 @@ pub fn start(parts: MetaParts, settings: &MetaSettings) -> Result<MetaHandle, St
         settings: settings.log,
         book: book.clone(),
         lost: lost.clone(),
+        tables: choice.damaged.clone(),
     };
     if !log.conf().members().is_empty() {
         surroundings.members_are(log.conf());
@@ -345,6 +346,7 @@ pub fn start(parts: MetaParts, settings: &MetaSettings) -> Result<MetaHandle, St
         book: book.clone(),
         presence,
         lost,
+        tables: choice.damaged,
         fs,
         founders,
         pause: settings.raft.tick * KNOCK_TICKS,
@@ -494,6 +496,8 @@ struct Around {
     settings: LogSettings,
     book: Arc<AddressBook>,
     lost: Arc<Mutex<Option<Lost>>>,
+    /// Why the tables were made again, where they were.
+    tables: Option<String>,
 }
 
 impl Surroundings for Around {
@@ -543,14 +547,15 @@ impl Surroundings for Around {
         Ok((log, card.identity.raft_id()))
     }
 
-    fn lost(&self) -> (String, String) {
+    fn losses(&self) -> Losses {
         let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
         let lost = lost.clone().unwrap_or_default();
         let there = join::is_dir(self.place.fs.as_ref(), &lost.kept);
-        (
-            lost.reason,
-            Some(lost.kept).filter(|_| there).unwrap_or_default(),
-        )
+        Losses {
+            lost: lost.reason,
+            kept: Some(lost.kept).filter(|_| there).unwrap_or_default(),
+            tables: self.tables.clone().unwrap_or_default(),
+        }
     }
 
     fn snapshot_used(&self, peer: NodeId) -> Option<Instant> {

@@ -5,6 +5,7 @@
 //! counts is in the members themselves. A new member is a learner until it has caught up; then one
 //! joint change makes it a voter and removes those whose place it takes.
 
+use super::Losses;
 use super::driver::Driver;
 use super::membership::{self, Kind};
 use crate::meta::log::{Conf, node_of};
@@ -56,10 +57,8 @@ pub(in crate::meta) struct Knock {
     pub(in crate::meta) address: String,
     /// It has never taken part and only asks whether this member has.
     pub(in crate::meta) fresh: bool,
-    /// Why it has a new id; empty where it hasn't.
-    pub(in crate::meta) lost: String,
-    /// Where it keeps what it put aside; may be empty.
-    pub(in crate::meta) kept: String,
+    /// Why it has a new id, and what else befell its disk.
+    pub(in crate::meta) losses: Losses,
 }
 
 /// What it is told.
@@ -88,12 +87,10 @@ impl Knocks {
         (at.elapsed() < KNOCK_MAX).then_some(knock)
     }
 
-    /// What a node has said of a life that it lost: why, and where the files are.
-    pub(super) fn lost(&self, node: NodeId) -> (String, String) {
+    /// What a node has said of its disk.
+    pub(super) fn losses(&self, node: NodeId) -> Losses {
         let knock = self.lately(node);
-        knock.map_or_else(Default::default, |knock| {
-            (knock.lost.clone(), knock.kept.clone())
-        })
+        knock.map_or_else(Losses::default, |knock| knock.losses.clone())
     }
 }
 
@@ -333,8 +330,9 @@ impl Driver {
             return KnockAnswer::UnderWay("there is a group".to_owned());
         };
         let first = self.knocks.0.insert(node, (knock.clone(), Instant::now()));
-        if first.is_none_or(|(before, _)| before.id != knock.id) && !knock.lost.is_empty() {
-            let Knock { id, lost, .. } = &knock;
+        let lost = &knock.losses.lost;
+        if first.is_none_or(|(before, _)| before.id != knock.id) && !lost.is_empty() {
+            let id = knock.id;
             tracing::error!(%node, id, lost, "a metadata member has lost its log");
         }
         match self.view(|view| view.rejoin(&knock)) {

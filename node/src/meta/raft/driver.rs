@@ -511,10 +511,10 @@ impl Driver {
             } else {
                 (progress.matched, progress.committed_index)
             };
-            let (lost, kept) = if itself {
-                self.surroundings.lost()
+            let losses = if itself {
+                self.surroundings.losses()
             } else {
-                self.knocks.lost(node)
+                self.knocks.losses(node)
             };
             members.push(MemberStatus {
                 node,
@@ -523,8 +523,7 @@ impl Driver {
                 matched,
                 committed,
                 alive: self.is_alive(id),
-                lost,
-                kept,
+                losses,
             });
         }
         members.sort_by_key(|member| (member.node, member.id));

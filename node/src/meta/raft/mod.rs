@@ -181,10 +181,19 @@ pub struct MemberStatus {
     pub committed: u64,
     /// Heard from within the last two election timeouts.
     pub alive: bool,
-    /// Why it lost the log of an earlier life; empty where it didn't.
+    /// What befell its disk.
+    pub losses: Losses,
+}
+
+/// What befell a member's disk. Empty words where nothing did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Why the log of an earlier life was lost.
     pub lost: String,
-    /// Where it keeps the files of that life; empty where there are none.
+    /// Where the files of that life are.
     pub kept: String,
+    /// Why its tables were made again since its process began.
+    pub tables: String,
 }
 
 /// What the driver is told.
@@ -224,7 +233,7 @@ impl Input {
         match self {
             Self::Propose { data, .. } => data.len() + 128,
             Self::Message(message) => weight(message),
-            Self::Knock { knock, .. } => 128 + knock.address.len() + knock.lost.len(),
+            Self::Knock { knock, .. } => 128 + knock.address.len() + knock.losses.lost.len(),
             Self::Read(_)
             | Self::Report(_)
             | Self::Fetched(_)
@@ -298,8 +307,8 @@ pub(super) trait Surroundings: Send {
     /// Puts the log aside and makes an empty one for another life. Returns it with its new id.
     fn begin_anew(&self, reason: &str) -> Result<(MetaLog, u64), RaftError>;
 
-    /// Why the log of the life before was lost, and where its files are; empty where it wasn't.
-    fn lost(&self) -> (String, String);
+    /// What befell this member's disk.
+    fn losses(&self) -> Losses;
 
     /// When `peer` last took a piece of a snapshot from this member.
     fn snapshot_used(&self, peer: NodeId) -> Option<std::time::Instant>;

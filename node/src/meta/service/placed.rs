@@ -99,8 +99,9 @@ impl PlacementGroup for MetaHandle {
             committed: member.committed,
             learner: member.learner,
             id: member.id,
-            lost: member.lost,
-            kept: member.kept,
+            lost: member.losses.lost,
+            kept: member.losses.kept,
+            tables: member.losses.tables,
         });
         members.collect()
     }
