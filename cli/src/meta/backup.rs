@@ -1,13 +1,13 @@
 //! Backups of the metadata, and a new metadata group from one.
 
 use super::bucket::{Bucket, BucketError, Place};
+use super::node::{NodeError, StoppedNode};
 use crate::args::Reach;
-use crate::config::{self, ConfigError, NoFlags, NodeFile};
+use crate::config::{self, ConfigError};
+use crate::metadata;
 use crate::reach::{self, ReachError};
-use crate::{metadata, up};
 use clap::Args;
 use megalith_client::BackupClient;
-use megalith_identity::{IdentityError, TlsMaterial};
 use megalith_model::ids::{GroupId, NodeId};
 use megalith_node::meta::backup::{self, BackupError};
 use megalith_node::run::restore_metadata;
@@ -33,17 +33,9 @@ pub struct BackupArgs {
 /// Arguments of `megalith meta restore`.
 #[derive(Debug, Args)]
 pub struct RestoreArgs {
-    /// The TOML file of the node, which is stopped and whose metadata directory is empty or gone.
-    #[arg(
-        long,
-        env = "MEGALITH_CONFIG",
-        conflicts_with = "data",
-        required_unless_present = "data"
-    )]
-    pub config: Option<PathBuf>,
-    /// The directory of `megalith up`, in place of --config.
-    #[arg(long)]
-    pub data: Option<PathBuf>,
+    /// Which member; its metadata directory is empty or gone.
+    #[command(flatten)]
+    pub node: StoppedNode,
     /// The backup's directory, or s3://bucket/prefix.
     #[arg(long)]
     pub from: Place,
@@ -59,18 +51,20 @@ pub enum BackupVerbError {
     /// The cluster isn't within reach.
     #[error(transparent)]
     Reach(#[from] ReachError),
-    /// The node's file.
+    /// The node's settings.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The directory of `megalith up`.
+    /// The node.
     #[error(transparent)]
-    Up(#[from] crate::run::RunError),
-    /// The node's certificate.
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
-    /// The node is no member.
-    #[error("{0} names no `metadata.dir`: this node is no metadata member")]
-    NoMember(PathBuf),
+    Node(#[from] NodeError),
+    /// It isn't among the first members.
+    #[error("{file}: {node} is not among `metadata.members`")]
+    NotNamed {
+        /// The settings.
+        file: PathBuf,
+        /// The node.
+        node: NodeId,
+    },
     /// The backup.
     #[error(transparent)]
     Backup(#[from] BackupError),
@@ -121,29 +115,18 @@ pub async fn make(args: &BackupArgs) -> Result<(), BackupVerbError> {
 
 /// Makes a member from a backup.
 pub async fn restore(args: &RestoreArgs) -> Result<(), BackupVerbError> {
-    let (settings, origin): (NodeFile, PathBuf) = match (&args.config, &args.data) {
-        (Some(file), _) => (config::load(Some(file), NoFlags {})?, file.clone()),
-        (None, data) => {
-            let data = data.clone().unwrap_or_default();
-            (up::node_file(&data)?, data)
-        }
-    };
-    let origin_text = origin.display().to_string();
-    let members = config::parse_members(&origin_text, &settings.metadata.members)?;
+    let member = args.node.member()?;
+    let origin = member.origin.display().to_string();
+    let members = config::parse_members(&origin, &member.settings.metadata.members)?;
     let voters: Vec<NodeId> = members.iter().map(|(id, _)| NodeId(*id)).collect();
-    let own = NodeId(settings.node.id);
-    let Some(dir) = settings
-        .metadata
-        .dir
-        .as_ref()
-        .filter(|_| voters.contains(&own))
-    else {
-        return Err(BackupVerbError::NoMember(origin));
-    };
-    let cluster = TlsMaterial::load(&settings.node.tls_dir)?
-        .identity()
-        .cluster();
-    let engine = metadata::engine(&settings.metadata);
+    let (own, cluster) = (member.node, member.cluster);
+    if !voters.contains(&own) {
+        return Err(BackupVerbError::NotNamed {
+            file: member.origin,
+            node: own,
+        });
+    }
+    let engine = metadata::engine(&member.settings.metadata);
     let (from, _spool) = match &args.from {
         Place::Directory(from) => (from.clone(), None),
         Place::Bucket { name, prefix } => {
@@ -152,7 +135,7 @@ pub async fn restore(args: &RestoreArgs) -> Result<(), BackupVerbError> {
             (spool.path().to_owned(), Some(spool))
         }
     };
-    let restored = restore_metadata(&from, dir, (cluster, own), &voters, engine)?;
+    let restored = restore_metadata(&from, &member.dir, (cluster, own), &voters, engine)?;
     println!(
         "member {} of cluster {cluster} is restored: {} records, its log begins at entry {} of \
          term {}",

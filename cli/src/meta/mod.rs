@@ -6,6 +6,7 @@
 mod backup;
 mod bucket;
 mod init;
+mod node;
 mod repair;
 
 use crate::args::{OutputFormat, Reach};

@@ -1,11 +1,9 @@
 //! `megalith meta repair`: says what is left of a metadata member that no peer can rebuild, and
 //! keeps that at an explicit word.
 
-use crate::config::{self, ConfigError, NoFlags, NodeFile};
+use super::node::{NodeError, StoppedNode};
 use crate::metadata;
 use clap::Args;
-use megalith_identity::{IdentityError, TlsMaterial};
-use megalith_model::ids::NodeId;
 use megalith_node::run::{self, Repairs};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,9 +11,9 @@ use std::process::ExitCode;
 /// Arguments of `megalith meta repair`.
 #[derive(Debug, Args)]
 pub struct RepairArgs {
-    /// The file of the node, which must not run.
-    #[arg(long, env = "MEGALITH_CONFIG")]
-    pub config: PathBuf,
+    /// Which member.
+    #[command(flatten)]
+    pub node: StoppedNode,
     /// Make the repair, and give up what it can't keep.
     #[arg(long)]
     pub accept_loss: bool,
@@ -30,13 +28,7 @@ pub struct RepairArgs {
 pub enum RepairError {
     /// The settings.
     #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The certificate, which names the cluster.
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
-    /// The node is no member.
-    #[error("{0} names no `metadata.dir`: the node is no metadata member")]
-    NoMember(PathBuf),
+    Node(#[from] NodeError),
     /// The directory.
     #[error("repair {dir}")]
     Repair {
@@ -49,20 +41,13 @@ pub enum RepairError {
 
 /// Runs the verb. 1 where something is to be repaired and nothing was.
 pub fn run(args: &RepairArgs) -> Result<ExitCode, RepairError> {
-    let settings: NodeFile = config::load(Some(&args.config), NoFlags {})?;
-    let engine = metadata::engine(&settings.metadata);
-    let Some(dir) = settings.metadata.dir else {
-        return Err(RepairError::NoMember(args.config.clone()));
-    };
-    let cluster = TlsMaterial::load(&settings.node.tls_dir)?
-        .identity()
-        .cluster();
+    let member = args.node.member()?;
+    let (dir, engine) = (member.dir, metadata::engine(&member.settings.metadata));
     let failed = |source| RepairError::Repair {
         dir: dir.clone(),
         source,
     };
-    let member = NodeId(settings.node.id);
-    let found = run::examine_metadata(&dir, cluster, member, engine);
+    let found = run::examine_metadata(&dir, member.cluster, member.node, engine);
     let found = found.map_err(failed)?;
     if found.problem.is_none() && !args.alone {
         println!(
