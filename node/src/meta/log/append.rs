@@ -238,7 +238,8 @@ impl MetaLog {
             .map(|(count, _)| count)
     }
 
-    /// Removes the oldest segments, in order, so that a crash between leaves a log.
+    /// Removes the oldest segments, one durably after the other: a power cut may undo removals in
+    /// any order, and a log with a hole is damaged.
     fn remove_segments(&mut self, count: usize) -> Result<(), LogError> {
         for _ in 0..count {
             let sequence = self.segments.front().expect("counted").sequence;
@@ -246,8 +247,6 @@ impl MetaLog {
                 .remove(&self.path(sequence))
                 .map_err(|source| self.io("remove", sequence, source))?;
             self.segments.pop_front();
-        }
-        if count > 0 {
             self.fs.sync_dir(&self.dir).map_err(|source| LogError::Io {
                 action: "sync",
                 path: self.dir.clone(),
