@@ -17,6 +17,13 @@ pub(super) enum Node {
     File(u64),
 }
 
+/// Calls that a test makes slow.
+pub(super) struct Held {
+    op: SimOp,
+    path: String,
+    pub(super) waiting: usize,
+}
+
 /// The whole simulated disk, behind one lock.
 pub(super) struct Disk {
     pub(super) capacity: u64,
@@ -32,6 +39,9 @@ pub(super) struct Disk {
     inodes: BTreeMap<u64, Inode>,
     inode_next: u64,
     locks: BTreeSet<PathBuf>,
+    /// Calls that wait, by the number of their hold.
+    pub(super) holds: BTreeMap<u64, Held>,
+    hold_next: u64,
 }
 
 impl Disk {
@@ -50,6 +60,36 @@ impl Disk {
             inodes: BTreeMap::new(),
             inode_next: 1,
             locks: BTreeSet::new(),
+            holds: BTreeMap::new(),
+            hold_next: 1,
+        }
+    }
+
+    pub(super) fn hold(&mut self, op: SimOp, path: &str) -> u64 {
+        let number = self.hold_next;
+        self.hold_next += 1;
+        let held = Held {
+            op,
+            path: path.to_owned(),
+            waiting: 0,
+        };
+        self.holds.insert(number, held);
+        number
+    }
+
+    /// Who holds such a call.
+    pub(super) fn held(&self, op: SimOp, path: &Path) -> Option<u64> {
+        let path = path.to_string_lossy();
+        let matches = |held: &Held| held.op == op && path.contains(held.path.as_str());
+        let mut holds = self.holds.iter();
+        holds
+            .find(|(_, held)| matches(held))
+            .map(|(&number, _)| number)
+    }
+
+    pub(super) fn count_waiting(&mut self, number: u64, more: isize) {
+        if let Some(held) = self.holds.get_mut(&number) {
+            held.waiting = held.waiting.saturating_add_signed(more);
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! [`SimFs::crash`] is a power cut: synced bytes and names stay; of the others a seed decides
 //! sector by sector (512 bytes) and name by name, so that writes tear and arrive out of order.
-//! [`SimFs::inject`] adds faults. [`SimFs::stop_at`] ends the world at the nth change, so that a
+//! [`SimFs::inject`] adds faults, [`SimFs::hold`] makes calls slow. [`SimFs::stop_at`] ends the world at the nth change, so that a
 //! test can stop between any two durable steps. The same calls and seeds give the same history.
 //! For tests, of this crate and of those above it; it never touches a disk.
 
@@ -13,7 +13,8 @@ use super::{DirEntry, DirLock, File, FileIdentity, FileSystem, FsSpace};
 use disk::Disk;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// What a fault rule watches for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +87,38 @@ impl SimRule {
 /// The in-memory file system. Clones share it.
 #[derive(Clone)]
 pub struct SimFs {
-    disk: Arc<Mutex<Disk>>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    disk: Mutex<Disk>,
+    let_go: Condvar,
+}
+
+/// A held call goes on by itself after this: no test shall hang.
+const HOLD_MAX: Duration = Duration::from_secs(30);
+
+/// Makes matching calls as slow as a test wants: they wait until this is dropped; others go on.
+#[must_use]
+pub struct Hold {
+    fs: SimFs,
+    number: u64,
+}
+
+impl Hold {
+    /// How many calls wait now.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        let disk = self.fs.guard();
+        disk.holds.get(&self.number).map_or(0, |held| held.waiting)
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.fs.guard().holds.remove(&self.number);
+        self.fs.shared.let_go.notify_all();
+    }
 }
 
 impl SimFs {
@@ -94,7 +126,19 @@ impl SimFs {
     #[must_use]
     pub fn new(capacity: u64) -> Self {
         Self {
-            disk: Arc::new(Mutex::new(Disk::new(capacity))),
+            shared: Arc::new(Shared {
+                disk: Mutex::new(Disk::new(capacity)),
+                let_go: Condvar::new(),
+            }),
+        }
+    }
+
+    /// Holds every read, write or sync of a file with `path` in its path.
+    pub fn hold(&self, op: SimOp, path: &str) -> Hold {
+        let number = self.guard().hold(op, path);
+        Hold {
+            fs: self.clone(),
+            number,
         }
     }
 
@@ -144,7 +188,10 @@ impl SimFs {
     }
 
     fn guard(&self) -> MutexGuard<'_, Disk> {
-        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared
+            .disk
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn handle(&self, disk: &mut Disk, path: &Path, inode: u64) -> Arc<dyn File> {
@@ -266,7 +313,23 @@ struct SimFile {
 }
 
 impl SimFile {
-    /// The disk, if this handle was not voided by a crash.
+    /// The disk, if this handle was not voided by a crash, once nobody holds `op`.
+    fn disk_for(&self, op: SimOp) -> io::Result<MutexGuard<'_, Disk>> {
+        let mut disk = self.fs.guard();
+        while let Some(number) = disk.held(op, &self.path) {
+            let let_go = &self.fs.shared.let_go;
+            disk.count_waiting(number, 1);
+            let waited = let_go.wait_timeout(disk, HOLD_MAX);
+            let late;
+            (disk, late) = waited.unwrap_or_else(PoisonError::into_inner);
+            disk.count_waiting(number, -1);
+            assert!(!late.timed_out(), "a call was held for too long");
+        }
+        drop(disk);
+        self.disk()
+    }
+
+    /// As above, whatever is held.
     fn disk(&self) -> io::Result<MutexGuard<'_, Disk>> {
         let disk = self.fs.guard();
         if disk.life != self.life {
@@ -288,7 +351,7 @@ impl Drop for SimFile {
 
 impl File for SimFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        let mut disk = self.disk()?;
+        let mut disk = self.disk_for(SimOp::Read)?;
         let fault = disk.fault(SimOp::Read, &self.path);
         let read = disk.inode(self.inode)?.read(buf, offset);
         match fault {
@@ -304,11 +367,12 @@ impl File for SimFile {
     fn write_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<()> {
         let slices: Vec<&[u8]> = bufs.iter().map(|buf| &**buf).collect();
         let bytes = slices.concat();
-        self.disk()?.write(&self.path, self.inode, bytes, offset)
+        self.disk_for(SimOp::Write)?
+            .write(&self.path, self.inode, bytes, offset)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let mut disk = self.disk()?;
+        let mut disk = self.disk_for(SimOp::Sync)?;
         match disk.change(SimOp::Sync, &self.path) {
             Ok(()) => {
                 disk.syncs += 1;

@@ -1,13 +1,25 @@
-//! The power fails at each step of the log in turn: writes, syncs, new segments, removed ones.
+//! The power fails at each step of the log in turn: writes, syncs, new segments, removed ones. Or
+//! a step takes without end.
 
-use super::harness::{Cluster, settings};
+use super::harness::{Cluster, settings, wait_for};
 use super::{all_there, name};
+use crate::fs::sim::SimOp;
 use megalith_model::command::{Command, Envelope};
 use std::time::Duration;
 use tokio::time::timeout;
 
 /// A member that doesn't notice that its disk is gone would hang the test.
 const NOTICE: Duration = Duration::from_secs(20);
+
+fn creation(name: &str) -> Envelope {
+    Envelope {
+        time_ms: 1_000,
+        token: None,
+        command: Command::CreateAccount {
+            name: name.to_owned(),
+        },
+    }
+}
 
 /// Proposes one command after the other until the leader's disk stops at its `step`th change.
 /// Returns what was answered; what came last may have come true or not.
@@ -23,12 +35,7 @@ async fn until_the_disk_stops(
     loop {
         let name = name(*next);
         *next += 1;
-        let envelope = Envelope {
-            time_ms: 1_000,
-            token: None,
-            command: Command::CreateAccount { name: name.clone() },
-        };
-        let answer = timeout(NOTICE, handle.propose(&envelope)).await;
+        let answer = timeout(NOTICE, handle.propose(&creation(&name))).await;
         match answer.expect("the member notices") {
             Ok(answer) => {
                 answer.expect("a new name");
@@ -64,4 +71,43 @@ async fn the_only_member_loses_nothing_by_a_power_cut_at_any_step() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn leaders_of_three_lose_nothing_by_a_power_cut_at_any_step() {
     cut_at_every_step(3, 40).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_leader_whose_disk_hangs_is_replaced_and_loses_nothing() {
+    let cluster = Cluster::start(3, 1, 0, settings());
+    let mut answered = Vec::new();
+    let hung = cluster.leader().await;
+    for number in 0..20 {
+        answered.push(name(number));
+        let answer = cluster.running[&hung]
+            .propose(&creation(&name(number)))
+            .await;
+        answer.expect("it leads").expect("a new name");
+    }
+    let hold = cluster.disks[&hung].fs.hold(SimOp::Sync, "");
+    let handle = cluster.running[&hung].clone();
+    let unknown = tokio::spawn(async move { handle.propose(&creation(&name(999))).await });
+    let leads = |member: &u32| cluster.running[member].leader_changes().borrow().leads;
+    let next = wait_for("another leader", async || {
+        let mut others = cluster.running.keys().filter(|&&member| member != hung);
+        others.find(|member| leads(member)).copied()
+    });
+    let next = next.await;
+    assert!(hold.waiting() > 0, "its log waits for the sync");
+    for number in 20..60 {
+        let answer = cluster.running[&next]
+            .propose(&creation(&name(number)))
+            .await;
+        if let Ok(answer) = answer {
+            answer.expect("a new name");
+            answered.push(name(number));
+        }
+    }
+    assert!(answered.len() > 40, "two members go on");
+    drop(hold);
+    // It may have come true or not.
+    let _ = unknown.await.expect("no panic");
+    all_there(&cluster.client(), &answered).await;
+    cluster.agree().await;
 }

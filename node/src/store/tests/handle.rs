@@ -1,6 +1,7 @@
 //! The asynchronous face, its threads, and the machine's own file system.
 
 use super::{CLUSTER, DISK, cells_of, content, settings, shard};
+use crate::fs::sim::{SimFs, SimOp};
 use crate::fs::{FileSystem, RealFs};
 use crate::store::error::StoreError;
 use crate::store::settings::StoreSettings;
@@ -205,4 +206,41 @@ async fn begin_refuses_what_can_not_end_well() {
     let other = put(&disk, shard(1, 1), &Bytes::from_static(b"two")).await;
     assert!(matches!(other, Err(StoreError::Conflict { .. })));
     disk.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_sync_holds_back_its_promises_and_nothing_else() {
+    let (fs, root) = (SimFs::new(256 << 20), Path::new("/disk"));
+    fs.create_dir(root).expect("create");
+    let superblock = Superblock {
+        cluster: CLUSTER,
+        disk: DISK,
+        created_ms: 1,
+    };
+    Disk::format(&fs, root, &superblock).expect("format");
+    let settings = StoreSettings {
+        reserve: 0,
+        ..settings()
+    };
+    let shared = Arc::new(fs.clone());
+    let disk = Disk::open(shared, root, CLUSTER, Some(DISK), settings).expect("open");
+    let (early, late) = (shard(1, 1), shard(1, 2));
+    let bytes = content(early, 0, 100_000);
+    put(&disk, early, &bytes).await.expect("stored");
+
+    let hold = fs.hold(SimOp::Sync, ".chunk");
+    let (own, more) = (disk.clone(), content(late, 0, 5000));
+    let writing = tokio::spawn(async move { put(&own, late, &more).await });
+    let began = std::time::Instant::now();
+    while hold.waiting() == 0 {
+        assert!(began.elapsed().as_secs() < 20, "it never syncs");
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..50 {
+        assert_eq!(get(&disk, early).await.expect("read"), bytes);
+    }
+    assert!(!writing.is_finished(), "promised before its sync");
+    drop(hold);
+    writing.await.expect("no panic").expect("stored");
+    assert_eq!(get(&disk, late).await.expect("read").len(), 5000);
 }
