@@ -223,6 +223,9 @@ impl MetaHandle {
     /// Hands the lead to another voter before a planned stop, which spares the group an election
     /// timeout. Returns when this member leads no more, or nobody could be found in time.
     pub async fn hand_over(&self) {
+        if self.inner.addresses.alone() {
+            return;
+        }
         let mut role = self.inner.role.clone();
         let handed = async {
             while role.borrow_and_update().leads {

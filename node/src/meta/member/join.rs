@@ -44,7 +44,7 @@ impl Asker {
     /// Asks until the member ends.
     pub(super) async fn run(mut self) {
         let mut seen = BTreeSet::new();
-        let mut said = String::new();
+        let (mut said, mut warned) = (String::new(), false);
         loop {
             let presence = *self.presence.borrow_and_update();
             let pause = match presence.phase {
@@ -54,9 +54,12 @@ impl Asker {
                 }
                 Phase::Joining | Phase::Learner | Phase::Removed => {
                     let heard = self.ask(presence.id).await;
+                    // What is said once is how every start begins.
                     if heard != said {
+                        (said, warned) = (heard, false);
+                    } else if !warned {
                         tracing::warn!(id = presence.id, answer = heard, "not a voter yet");
-                        said = heard;
+                        warned = true;
                     }
                     self.pause
                 }
