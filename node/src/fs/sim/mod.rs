@@ -2,9 +2,10 @@
 //!
 //! [`SimFs::crash`] is a power cut: synced bytes and names stay; of the others a seed decides
 //! sector by sector (512 bytes) and name by name, so that writes tear and arrive out of order.
-//! [`SimFs::inject`] adds faults, [`SimFs::hold`] makes calls slow. [`SimFs::stop_at`] ends the world at the nth change, so that a
-//! test can stop between any two durable steps. The same calls and seeds give the same history.
-//! For tests, of this crate and of those above it; it never touches a disk.
+//! [`SimFs::inject`] adds faults, [`SimFs::hold`] makes calls slow. [`SimFs::stop_at`] ends the
+//! world at the nth change, so that a test can stop between any two durable steps. The same calls
+//! and seeds give the same history. For tests, of this crate and of those above it; it never
+//! touches a disk.
 
 mod disk;
 mod inode;
