@@ -129,8 +129,11 @@ class Surgeon:
         outcome, wrong = self.watch(process, wound, before, logged, bool(live))
         if not process.running():
             wrong = self.healed(process, wound) or wrong
-        wait_until("the group is whole, so that another member may fail",
-                   lambda: all_vote(self.cluster), 60, every_s=0.2)
+        def whole():
+            said = process.text()[logged:]
+            return all_vote(self.cluster) and ("has lost its log" not in said or votes_anew(said))
+
+        wait_until("the group is whole, so that another member may fail", whole, 60, every_s=0.2)
         return what, outcome, wrong
 
     def watch(self, process, wound, before, logged, live):
@@ -211,11 +214,27 @@ class Surgeon:
         return None
 
 
+def votes_anew(text):
+    """True where a member that says in `text` that it has lost its log votes in its next life."""
+    _, lost, after = text.rpartition("has lost its log")
+    return lost and "phase: Voter" in after
+
+
+def knows_the_members(text):
+    """True where the last change of members that a log tells of is no half of a joint one."""
+    changes = [line for line in text.splitlines() if "metadata members changed" in line]
+    return not changes or "voters_outgoing: []" in changes[-1]
+
+
 def all_vote(cluster):
-    """Every metadata member is heard and votes: none is being rebuilt any more."""
+    """Every metadata member is heard, votes, and knows that it is so: none is being rebuilt.
+
+    Who was killed counts as heard for two seconds more, also where its log is lost since:
+    `votes_anew` tells that apart."""
     members = cluster.status()[1]["metadata"]["members"]
     return len(members) == len(cluster.members) and all(
-        member["alive"] and member.get("voter", True) for member in members)
+        member["alive"] and member.get("voter", True) for member in members) and all(
+        knows_the_members(cluster.processes[name].text()) for name in cluster.names("meta"))
 
 
 def scrub(cluster, verb, node):
@@ -301,8 +320,9 @@ def test_a_member_with_a_bad_log_rebuilds_itself_and_votes_again(surgeon, harm):
 
     # Without another member, nothing is acknowledged but by the one that was rebuilt.
     wait_until("everybody is heard", cluster.all_heard, 60, every_s=0.3)
-    wait_until("everybody votes", lambda: cluster.processes[rotten].must_run() or all_vote(cluster),
-               60, every_s=0.3)
+    wait_until("it votes in its next life", lambda: cluster.processes[rotten].must_run()
+               or votes_anew(cluster.processes[rotten].text()[logged:]), 60, every_s=0.3)
+    wait_until("everybody votes", lambda: all_vote(cluster), 60, every_s=0.3)
     cluster.kill("meta-3")
 
     def votes():

@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 pub const PART_BYTES_MIN: u64 = 5 * 1024 * 1024;
 /// Most bytes of an object: 5 TiB, as in S3.
 pub const OBJECT_BYTES_MAX: u64 = 5 * 1024 * 1024 * 1024 * 1024;
-/// How often parts are looked up anew where one was replaced meanwhile.
+/// How often parts are looked up where one was replaced meanwhile, or the upload has ended.
 const TRIES_MAX: usize = 2;
 
 /// A part as a completion names it.
@@ -79,7 +79,11 @@ impl Store {
             };
             let (bucket, key) = (opened.bucket, opened.key.as_str());
             let first = self.condition(bucket, key, &wish).await?;
-            let parts = self.named_parts(&opened, &numbers, &request.parts).await?;
+            let parts = match self.named_parts(&opened, &numbers, &request.parts).await {
+                // An upload that ended while they were looked up has no parts any more: look again.
+                Err(OpError::InvalidPart) => continue,
+                other => other?,
+            };
             let manifest = manifest(&opened, parts, request)?;
             let time_ms = self.now_ms();
             let version = version_of_upload(time_ms, opened.upload);

@@ -99,6 +99,10 @@ impl Store {
             });
         }
         let (rows, truncated) = self.part_rows(&opened, after, max).await?;
+        if rows.is_empty() {
+            // So is the list of an upload that has ended since it was opened.
+            self.open_upload(caller, name).await?;
+        }
         let mut parts = Vec::with_capacity(rows.len());
         for (number, row) in rows {
             let manifest = self.open_part(&opened, number, &row)?;

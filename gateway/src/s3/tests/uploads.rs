@@ -2,11 +2,12 @@
 
 use super::client::{Answer, call};
 use super::with_bucket;
-use super::world::World;
+use super::world::{Lost, World};
 use crate::ops::checksum::{Algorithm, digest, multipart_etag};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use md5::Digest as _;
+use megalith_model::command::Envelope;
 
 const MIN: usize = 5 * 1024 * 1024;
 
@@ -183,6 +184,45 @@ async fn full_object_checksums_are_composed_and_compared() {
         bad.send(&world).await.error(),
         (400, "InvalidRequest".into())
     );
+}
+
+/// The command that a request sends, not applied yet.
+async fn about_to_end(world: &World, target: &str, method: &str, body: &str) -> Envelope {
+    *world.meta.lose_next.lock().unwrap() = Some(Lost::Command);
+    let lost = call(method, target).body(body.as_bytes().to_vec());
+    assert_eq!(lost.send(world).await.status, 503);
+    let envelope = world.meta.lost.lock().unwrap().take();
+    envelope.expect("a command was sent")
+}
+
+#[tokio::test]
+async fn an_upload_that_ends_while_its_parts_are_looked_up_is_no_upload_without_parts() {
+    let world = with_bucket().await;
+    let upload = create(&world, &[]).await;
+    let target = format!("/box/big?uploadId={upload}");
+    let parts = [(1, part(&world, &upload, 1, vec![1; 100]).await.etag())];
+    let end = |envelope: &Envelope| {
+        *world.meta.before_parts.lock().unwrap() = Some(envelope.clone());
+    };
+
+    let completed = about_to_end(&world, &target, "POST", &completion(&parts)).await;
+    let rows = world.meta.rows.lock().unwrap().clone();
+    end(&completed);
+    let done = complete(&world, &upload, &parts).await;
+    assert_eq!(done.status, 200, "{}", done.text());
+    let etag = multipart_etag(&[md5(&[1; 100])]);
+    assert!(done.text().contains(&etag), "{}", done.text());
+
+    *world.meta.rows.lock().unwrap() = rows;
+    let aborted = about_to_end(&world, &target, "DELETE", "").await;
+    let rows = world.meta.rows.lock().unwrap().clone();
+    end(&aborted);
+    let gone = complete(&world, &upload, &parts).await;
+    assert_eq!(gone.error(), (404, "NoSuchUpload".into()));
+    *world.meta.rows.lock().unwrap() = rows;
+    end(&aborted);
+    let gone = call("GET", &target).send(&world).await;
+    assert_eq!(gone.error(), (404, "NoSuchUpload".into()));
 }
 
 #[tokio::test]

@@ -43,6 +43,10 @@ pub(crate) struct Meta {
     pub(crate) rows: Mutex<MemRows>,
     /// Commands that are lost before they are applied, and those whose answer is lost.
     pub(crate) lose_next: Mutex<Option<Lost>>,
+    /// The last command that was lost before it was applied.
+    pub(crate) lost: Mutex<Option<Envelope>>,
+    /// What somebody else does just before the next list of parts.
+    pub(crate) before_parts: Mutex<Option<Envelope>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +84,7 @@ impl Metadata for Meta {
         Box::pin(async move {
             let lost = self.lose_next.lock().unwrap().take();
             if lost == Some(Lost::Command) {
+                *self.lost.lock().unwrap() = Some(envelope);
                 return Err(MetadataError::Unavailable("no leader".into()));
             }
             let answer = self.apply(&envelope);
@@ -91,7 +96,14 @@ impl Metadata for Meta {
     }
 
     fn query(&self, query: Query) -> BoxFuture<'_, Result<Reply, MetadataError>> {
-        Box::pin(async move { Ok(self.ask(&query)) })
+        Box::pin(async move {
+            if matches!(query, Query::Parts { .. })
+                && let Some(envelope) = self.before_parts.lock().unwrap().take()
+            {
+                self.apply(&envelope).expect("applied");
+            }
+            Ok(self.ask(&query))
+        })
     }
 }
 

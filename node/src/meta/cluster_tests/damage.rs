@@ -6,7 +6,8 @@ use super::{Load, all_there, check_rows};
 use crate::fs::sim::SimFs;
 use crate::fs::{FileSystem, read_exact_at};
 use crate::meta::testing::log_identity;
-use crate::meta::{StartError, examine};
+use crate::meta::{Losses, MemberStatus, StartError, examine};
+use megalith_model::ids::NodeId;
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -199,6 +200,19 @@ async fn a_log_that_lost_its_end_without_a_trace_is_found_out_by_the_leader() {
     let newest = segments(fs).pop().expect("segments");
     damage(fs, &newest, Damage::Deleted, &[]);
     cluster.restart(member);
+    wait_for("the new life to be told", async || {
+        let leader = cluster.leader().await;
+        let status = wait_for("a status", async || cluster.running[&leader].status().await).await;
+        let rows = status.members.iter().filter(|m| m.node == NodeId(member));
+        let (old, new): (Vec<_>, Vec<_>) = rows.partition(|m| m.id == before);
+        for old in old {
+            assert_eq!(old.losses, Losses::default(), "told of the life before");
+            assert!(!old.alive || new.is_empty(), "two lives at once");
+        }
+        let told = |m: &&MemberStatus| !m.losses.lost.is_empty();
+        new.into_iter().find(told).map(|_| ())
+    })
+    .await;
     let after = cluster.another_life(member, before).await;
     let status = cluster.running[&leader].status().await.expect("status");
     let seen = status.members.iter().find(|seen| seen.id == after);

@@ -87,9 +87,9 @@ impl Knocks {
         (at.elapsed() < KNOCK_MAX).then_some(knock)
     }
 
-    /// What a node has said of its disk.
-    pub(super) fn losses(&self, node: NodeId) -> Losses {
-        let knock = self.lately(node);
+    /// What a member has said of its disk. Nothing of an earlier life of its node.
+    pub(super) fn losses(&self, node: NodeId, id: u64) -> Losses {
+        let knock = self.lately(node).filter(|knock| knock.id == id);
         knock.map_or_else(Losses::default, |knock| knock.losses.clone())
     }
 }
@@ -335,6 +335,7 @@ impl Driver {
             let id = knock.id;
             tracing::error!(%node, id, lost, "a metadata member has lost its log");
         }
+        self.forget_other_lives(node, knock.id);
         match self.view(|view| view.rejoin(&knock)) {
             None => KnockAnswer::Stranger,
             Some(Step::Done(_)) => KnockAnswer::Voter,

@@ -14,7 +14,7 @@ use crate::meta::log::{HardState, Mark, MetaLog, node_of};
 use crate::meta::tables::Tables;
 use crate::meta::transport::Transport;
 use ::raft::{Config, ProgressState, RawNode, StateRole};
-use megalith_model::ids::GroupId;
+use megalith_model::ids::{GroupId, NodeId};
 use megalith_proto::v1;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -472,6 +472,12 @@ impl Driver {
                 .is_some_and(|&at| at >= self.alive_since())
     }
 
+    /// A node that speaks under `id` is not alive under any other.
+    pub(super) fn forget_other_lives(&mut self, node: NodeId, id: u64) {
+        self.heard
+            .retain(|&other, _| other == id || node_of(other) != Some(node));
+    }
+
     fn publish(&mut self) {
         let presence = Presence {
             id: self.member,
@@ -514,7 +520,7 @@ impl Driver {
             let losses = if itself {
                 self.surroundings.losses()
             } else {
-                self.knocks.losses(node)
+                self.knocks.losses(node, id)
             };
             members.push(MemberStatus {
                 node,
