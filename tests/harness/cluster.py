@@ -67,11 +67,16 @@ class Cluster:
         )
         self.processes[name].ports = (rpc, data)
 
-    def new_member(self, number):
-        """Sets up a metadata member that is to be added to the group."""
+    def new_member(self, number, knows=None):
+        """Sets up a metadata member that is to be added to the group.
+
+        Of the others its settings name `knows`, a member as `meta list` shows it, or the first."""
         rpc, data = free_ports(2)
+        others = self.member_args
+        if knows:
+            others = ["--metadata-member", f"{knows['node']}={knows['address']}"]
         itself = ["--metadata-member", f"{number}=127.0.0.1:{rpc}", "--metadata"]
-        self._node(f"meta-{number}", number, rpc, data, self.member_args + itself, self.expected)
+        self._node(f"meta-{number}", number, rpc, data, others + itself, self.expected)
 
     def tell_operator(self, members):
         """Writes the group's present members, as `meta list` shows them, into the operator's file."""

@@ -1,7 +1,8 @@
 //! Where the other members are: names by node, resolved anew at every connection.
 //!
-//! Three sources, the first that knows wins: what the group itself says of members that came
-//! later, what was remembered from then on, and the settings. A wrong address does no harm, for a
+//! Four sources, the first that knows wins: what the group itself says of members that came
+//! later, what was remembered from then on, the settings, and whom another member names as its
+//! leader. A wrong address does no harm, for a
 //! peer's certificate says who it is; so all that are known are tried in turn.
 
 use crate::meta::log::{Conf, node_of};
@@ -27,6 +28,8 @@ struct State {
     learnt: BTreeMap<NodeId, String>,
     /// The group's members as last known; empty where that was never known.
     members: BTreeSet<NodeId>,
+    /// The leader, as another member has named it last.
+    leader: Option<(NodeId, String)>,
     turns: HashMap<NodeId, usize>,
 }
 
@@ -49,7 +52,10 @@ impl AddressBook {
         let learnt = state.learnt.get(&node).cloned();
         let configured = self.configured.get(&node).cloned();
         let configured = configured.filter(|address| Some(address) != learnt.as_ref());
-        let known: Vec<String> = learnt.into_iter().chain(configured).collect();
+        let named = state.leader.iter().filter(|(leader, _)| *leader == node);
+        let named = named.map(|(_, address)| address.clone()).next();
+        let mut known: Vec<String> = learnt.into_iter().chain(configured).collect();
+        known.extend(named.filter(|named| !known.contains(named)));
         let turn = state.turns.entry(node).or_default();
         let chosen = known.get(turn.checked_rem(known.len())?).cloned();
         *turn = turn.wrapping_add(1);
@@ -75,8 +81,18 @@ impl AddressBook {
     pub fn others(&self) -> Vec<NodeId> {
         let state = self.state();
         let known = state.members.iter().chain(self.configured.keys());
+        let known = known.chain(state.leader.iter().map(|(leader, _)| leader));
         let all: BTreeSet<NodeId> = known.copied().filter(|&node| node != self.own).collect();
         all.into_iter().collect()
+    }
+
+    /// Takes whom another member names as its leader; true where that is news.
+    pub(in crate::meta) fn named_leader(&self, node: NodeId, address: &str) -> bool {
+        let named = Some((node, address.to_owned())).filter(|_| !address.is_empty());
+        let mut state = self.state();
+        let news = named.is_some() && named != state.leader;
+        state.leader = named.or_else(|| state.leader.take());
+        news
     }
 
     /// True where nobody else is a member, as far as is known.
@@ -162,5 +178,19 @@ mod tests {
         let tried: Vec<_> = (0..3).filter_map(|_| book.next(NodeId(2))).collect();
         assert_eq!(tried, ["two:2", "two:1", "two:2"]);
         assert_eq!(book.next(NodeId(9)), None);
+    }
+
+    #[test]
+    fn a_leader_that_no_settings_name_is_tried_where_another_member_says_it_is() {
+        let book = AddressBook::new(NodeId(1), [(NodeId(2), "two:1".to_owned())].into());
+        assert!(!book.named_leader(NodeId(9), ""), "it says nothing");
+        assert!(book.named_leader(NodeId(9), "nine:1"));
+        assert!(!book.named_leader(NodeId(9), "nine:1"), "known");
+        assert_eq!(book.others(), [NodeId(2), NodeId(9)]);
+        assert_eq!(book.next(NodeId(9)).as_deref(), Some("nine:1"));
+        assert!(book.named_leader(NodeId(2), "two:2"));
+        let tried: Vec<_> = (0..3).filter_map(|_| book.next(NodeId(2))).collect();
+        assert_eq!(tried, ["two:1", "two:2", "two:1"]);
+        assert_eq!(book.others(), [NodeId(2)]);
     }
 }

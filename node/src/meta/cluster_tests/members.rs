@@ -141,3 +141,37 @@ async fn one_change_at_a_time_and_none_that_ends_the_group() {
     )
     .await;
 }
+
+/// A member that has died a moment ago still counts as alive: nothing is done on the strength of
+/// that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_change_right_after_a_death_does_not_take_the_dead_for_the_living() {
+    let mut cluster = Cluster::start(3, 25, 0, settings());
+    let leader = cluster.leader().await;
+    let (dead, living) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+    cluster.voter(dead).await;
+    cluster.crash(dead).await;
+    // Gone with its disk: without the third, the leader would be alone for good.
+    let refused = cluster.change(remove(living)).await;
+    let why = refused.expect_err("a removal that ends the group");
+    assert!(why.contains("no majority"), "{why}");
+
+    cluster.restart(dead);
+    cluster.voter(dead).await;
+    cluster.crash(dead).await;
+    let leader = cluster.leader().await;
+    wait_for("the dead member to be waited for", async || {
+        match cluster.running[&leader]
+            .change_members(replace(dead, dead))
+            .await
+        {
+            ChangeStanding::UnderWay(why) => why.contains("does not ask").then_some(()),
+            ChangeStanding::NotLeader(_) => None,
+            other => panic!("{other:?}"),
+        }
+    })
+    .await;
+    cluster.restart(dead);
+    let done = cluster.change(replace(dead, dead)).await.expect("renewed");
+    assert!(done.contains("heard from"), "{done}");
+}

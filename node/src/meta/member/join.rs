@@ -20,6 +20,8 @@ use tokio::time::timeout;
 
 /// One knock takes at most so long.
 const KNOCK_DEADLINE: Duration = Duration::from_secs(2);
+/// How often leaders are followed that members name, before a pause.
+const ROUNDS_MAX: usize = 3;
 /// Between two reports of a voter whose disk has lost something.
 const REPORT_PAUSE: Duration = Duration::from_secs(5);
 
@@ -115,29 +117,44 @@ impl Asker {
         }
     }
 
-    /// Knocks at all that may be members; returns what the leader said, or why there is none.
+    /// Knocks at all that may be members, and at the leader that one of them names; returns what
+    /// the leader said, or why there is none.
     async fn ask(&self, id: u64) -> String {
-        let request = self.request(id);
-        let knock = |node| timeout(KNOCK_DEADLINE, self.transport.knock(node, request.clone()));
         let mut heard = "no member of the group answers".to_owned();
-        for reply in join_all(self.book.others().into_iter().map(knock)).await {
-            let Ok(Ok(reply)) = reply else { continue };
-            match reply.standing() {
-                _ if reply.not_leader.is_some() || reply.fresh => {
-                    heard =
-                        "no leader answers: the group has lost its majority, or elects".to_owned();
+        for _ in 0..ROUNDS_MAX {
+            let mut news = false;
+            for reply in self.knock_at_all(id).await {
+                if let Some(other) = &reply.not_leader {
+                    let leader = NodeId(other.leader);
+                    news |= self.book.named_leader(leader, &other.address);
                 }
-                v1::KnockStanding::Stranger => {
-                    return "this node is no member: an operator lets it in by `megalith meta add` \
-                            or `replace`"
-                        .to_owned();
+                match reply.standing() {
+                    _ if reply.not_leader.is_some() || reply.fresh => {
+                        heard = "no leader answers: the group has lost its majority, or elects"
+                            .to_owned();
+                    }
+                    v1::KnockStanding::Stranger => {
+                        return "this node is no member: an operator lets it in by `megalith meta \
+                                add` or `replace`"
+                            .to_owned();
+                    }
+                    v1::KnockStanding::Voter
+                    | v1::KnockStanding::UnderWay
+                    | v1::KnockStanding::Unspecified => return reply.reason,
                 }
-                v1::KnockStanding::Voter
-                | v1::KnockStanding::UnderWay
-                | v1::KnockStanding::Unspecified => return reply.reason,
+            }
+            if !news {
+                break;
             }
         }
         heard
+    }
+
+    async fn knock_at_all(&self, id: u64) -> Vec<v1::KnockReply> {
+        let request = self.request(id);
+        let knock = |node| timeout(KNOCK_DEADLINE, self.transport.knock(node, request.clone()));
+        let replies = join_all(self.book.others().into_iter().map(knock)).await;
+        replies.into_iter().flatten().flatten().collect()
     }
 
     fn request(&self, id: u64) -> v1::KnockRequest {

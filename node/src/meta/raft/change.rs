@@ -18,9 +18,11 @@ use std::time::{Duration, Instant};
 const BEHIND_MAX: u64 = 1024;
 /// A node that has not knocked for so long doesn't run.
 const KNOCK_MAX: Duration = Duration::from_secs(10);
+/// Who has not asked for a change for so long has given it up.
+const ASKED_MAX: Duration = Duration::from_secs(10);
 
 /// What an operator wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MemberChange {
     /// The node becomes a voter.
     Add(NodeId),
@@ -94,6 +96,21 @@ impl Knocks {
     }
 }
 
+/// What operators ask for, from the first time that they did to the last.
+#[derive(Default)]
+pub(super) struct Asked(HashMap<MemberChange, (Instant, Instant)>);
+
+impl Asked {
+    /// For how long a change is being asked for, now included.
+    fn again(&mut self, change: MemberChange) -> Duration {
+        let now = Instant::now();
+        self.0.retain(|_, (_, last)| last.elapsed() < ASKED_MAX);
+        let (first, last) = self.0.entry(change).or_insert((now, now));
+        *last = now;
+        now - *first
+    }
+}
+
 /// What to do next.
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
@@ -118,6 +135,9 @@ struct View<'a> {
     /// Entries that a member lacks; None where nothing is known of it.
     behind: &'a dyn Fn(u64) -> Option<u64>,
     alive: &'a dyn Fn(u64) -> bool,
+    /// Who is alive has been heard since the change was asked for. Before, `alive` may still hold
+    /// for one that died a moment ago.
+    settled: bool,
     knock: &'a dyn Fn(NodeId) -> Option<&'a Knock>,
 }
 
@@ -184,14 +204,19 @@ impl View<'_> {
     /// A node whose log is lost comes back by itself, as soon as it runs; this only looks on.
     fn renew(&self, node: NodeId) -> Step {
         let ids = self.conf.ids_of(node);
-        match ((self.knock)(node), ids.first()) {
-            (_, None) => Step::Refuse(format!("{node} is no member: use `meta add`")),
-            (Some(knock), Some(_)) => self.admit(knock, &ids),
-            (None, Some(&id)) if ids.len() == 1 && (self.alive)(id) => {
-                Step::Done(format!("{node} is a member and heard from"))
+        let knock = (self.knock)(node);
+        match *ids {
+            [] => return Step::Refuse(format!("{node} is no member: use `meta add`")),
+            [id] if self.conf.voters.contains(&id) && knock.is_none_or(|knock| knock.id == id) => {
+                return match ((self.alive)(id), self.settled) {
+                    (true, true) => Step::Done(format!("{node} is a member and heard from")),
+                    (true, false) => still_listening(),
+                    (false, _) => not_knocking(node),
+                };
             }
-            (None, Some(_)) => not_knocking(node),
+            [..] => {}
         }
+        knock.map_or_else(|| not_knocking(node), |knock| self.admit(knock, &ids))
     }
 
     fn replace(&self, old: NodeId, new: NodeId) -> Step {
@@ -277,6 +302,9 @@ impl View<'_> {
                 rest.len()
             ));
         }
+        if !self.settled {
+            return still_listening();
+        }
         Step::Propose {
             changes: ids.into_iter().map(|id| (Kind::Remove, id)).collect(),
             address: String::new(),
@@ -310,6 +338,10 @@ fn another_is_under_way(id: u64) -> String {
     format!("another change is under way: {node} is being added or replaced; one at a time")
 }
 
+fn still_listening() -> Step {
+    Step::Wait("listening for the members, to know who of them is alive".to_owned())
+}
+
 fn not_knocking(node: NodeId) -> Step {
     Step::Wait(format!(
         "{node} does not ask to be let in: it must run, with this group's members in its settings \
@@ -336,7 +368,7 @@ impl Driver {
             tracing::error!(%node, id, lost, "a metadata member has lost its log");
         }
         self.forget_other_lives(node, knock.id);
-        match self.view(|view| view.rejoin(&knock)) {
+        match self.view(false, |view| view.rejoin(&knock)) {
             None => KnockAnswer::Stranger,
             Some(Step::Done(_)) => KnockAnswer::Voter,
             Some(step) => match self.take_step(step) {
@@ -353,11 +385,12 @@ impl Driver {
         if self.raw.raft.state != StateRole::Leader {
             return ChangeStanding::NotLeader(node_of(self.raw.raft.leader_id));
         }
-        let step = self.view(|view| view.plan(change));
+        let settled = self.asked.again(change) > self.alive_for();
+        let step = self.view(settled, |view| view.plan(change));
         self.take_step(step)
     }
 
-    fn view<R>(&self, look: impl FnOnce(&View<'_>) -> R) -> R {
+    fn view<R>(&self, settled: bool, look: impl FnOnce(&View<'_>) -> R) -> R {
         let raft = &self.raw.raft;
         let committed = raft.raft_log.committed;
         look(&View {
@@ -370,6 +403,7 @@ impl Driver {
                 follows.then(|| committed.saturating_sub(progress.matched))
             },
             alive: &|id| self.is_alive(id),
+            settled,
             knock: &|node| self.knocks.lately(node),
         })
     }

@@ -1,6 +1,6 @@
 //! The driver's thread: inputs and time in, rounds of raft out.
 
-use super::change::Knocks;
+use super::change::{Asked, Knocks};
 use super::follow::Follow;
 use super::reads::Reads;
 use super::storage::LogStorage;
@@ -20,7 +20,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// Inputs taken in one round at most: what they propose is one append.
@@ -68,6 +68,7 @@ pub(in crate::meta) struct Driver {
     life: u64,
     asleep: bool,
     pub(super) knocks: Knocks,
+    pub(super) asked: Asked,
     pub(super) waiters: Waiters,
     pub(super) reads: Reads,
     pub(super) follow: Follow,
@@ -125,6 +126,7 @@ impl Driver {
             life: parts.life,
             asleep: parts.asleep,
             knocks: Knocks::default(),
+            asked: Asked::default(),
             waiters: Waiters::default(),
             reads: Reads::new(member, parts.life, retry),
             follow: Follow::new(parts.rebuild),
@@ -413,11 +415,14 @@ impl Driver {
         Ok(())
     }
 
+    /// For how long a member counts as alive that is not heard from any more.
+    pub(super) fn alive_for(&self) -> Duration {
+        self.settings.tick * u32::try_from(self.settings.election_ticks * 2).unwrap_or(u32::MAX)
+    }
+
     fn alive_since(&self) -> Instant {
-        let timeout = self.settings.tick
-            * u32::try_from(self.settings.election_ticks * 2).unwrap_or(u32::MAX);
         let now = Instant::now();
-        now.checked_sub(timeout).unwrap_or(now)
+        now.checked_sub(self.alive_for()).unwrap_or(now)
     }
 
     /// Reads entries again that the apply thread had no room for.
