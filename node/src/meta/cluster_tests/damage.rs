@@ -11,6 +11,7 @@ use megalith_model::ids::NodeId;
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// What happens to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,9 +37,9 @@ const ALL: [Damage; 6] = [
 fn segments(fs: &SimFs) -> Vec<PathBuf> {
     let dir = Path::new(DIR).join("log");
     let found = fs.list(&dir).expect("list");
-    found
-        .into_iter()
-        .map(|entry| dir.join(entry.name))
+    let segments = found.into_iter().map(|entry| dir.join(entry.name));
+    segments
+        .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
         .collect()
 }
 
@@ -122,7 +123,8 @@ async fn damage_all_under_load(seed: u64, kinds: &[Damage]) {
             }
             // What may be a torn end is not damage, nor is it when the oldest segment is gone: it
             // would have been removed soon, for the rows no longer need it.
-            let torn = path == segments[segments.len() - 1];
+            let in_place = matches!(kind, Damage::FlippedInTheMiddle | Damage::ZeroedBlock);
+            let torn = in_place && path == segments[segments.len() - 1];
             let purged = kind == Damage::Deleted && path == segments[0];
             assert!(
                 torn || purged,
@@ -167,6 +169,8 @@ async fn a_lost_log_directory_and_lost_rows_are_rebuilt() {
         for path in segments(fs) {
             fs.remove(&path).expect("remove");
         }
+        fs.remove(&Path::new(DIR).join("log/reached"))
+            .expect("remove");
         fs.remove_dir(&Path::new(DIR).join("log")).expect("remove");
         fs.sync_dir(Path::new(DIR)).expect("sync");
         if member != 2 {
@@ -199,6 +203,13 @@ async fn a_log_that_lost_its_end_without_a_trace_is_found_out_by_the_leader() {
     let fs = &cluster.disks[&member].fs;
     let newest = segments(fs).pop().expect("segments");
     damage(fs, &newest, Damage::Deleted, &[]);
+    // With the note of how far the log went: otherwise the member knows it by itself.
+    damage(
+        fs,
+        &Path::new(DIR).join("log/reached"),
+        Damage::Deleted,
+        &[],
+    );
     cluster.restart(member);
     wait_for("the new life to be told", async || {
         let leader = cluster.leader().await;
@@ -408,5 +419,46 @@ async fn a_new_life_that_is_cut_off_half_way_is_begun_again() {
         for member in 1..=3 {
             cluster.stop(member).await;
         }
+    }
+}
+
+/// The only other member with an entry is away when a member comes back whose log has lost its end:
+/// with the third, that has never had it, it would be a majority that knows nothing of the entry.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_member_whose_log_lost_its_end_does_not_elect_one_that_lacks_it() {
+    for (seed, kind) in (30..).zip([Damage::Truncated, Damage::Emptied, Damage::Deleted]) {
+        let mut settings = settings();
+        // No row is durable, so that only the log could know.
+        settings.apply.checkpoint_entries = u64::MAX;
+        settings.apply.checkpoint_bytes = u64::MAX;
+        let mut cluster = Cluster::start(3, seed, 0, settings);
+        let client = cluster.client();
+        let load = Load::start(&client, 4);
+        load.until(40).await;
+        let leader = cluster.leader().await;
+        let (other, behind) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+        cluster.crash(behind).await;
+        load.more(100).await;
+        let names = load.end().await;
+        cluster.crash(leader).await;
+        cluster.crash(other).await;
+        let fs = &cluster.disks[&leader].fs;
+        let newest = segments(fs).pop().expect("segments");
+        damage(fs, &newest, kind, &[]);
+        cluster.restart(leader);
+        cluster.restart(behind);
+        let looked = Instant::now();
+        while looked.elapsed() < Duration::from_secs(2) {
+            for member in [leader, behind] {
+                let status = cluster.running[&member].status().await;
+                let role = status.map(|status| status.role);
+                assert!(role.is_none_or(|role| !role.leads), "{kind:?}: {role:?}");
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        cluster.restart(other);
+        all_there(&client, &names).await;
+        cluster.voter(leader).await;
+        cluster.agree().await;
     }
 }

@@ -1,6 +1,7 @@
 //! The writing half of the log: appending, opening new segments, purging old ones.
 
 use super::format::{self, HEADER_LEN, Record};
+use super::reached::{FILE, Reached, ReachedFile};
 use super::{Append, LogEntry, LogError, Mark, MetaLog, Segment, Slot, Writer, index_in};
 use std::io::IoSlice;
 
@@ -50,11 +51,13 @@ impl MetaLog {
         let entries_from = records.len();
         records.extend(append.entries.into_iter().map(Record::Entry));
         let (bytes, places) = self.encode(rolls, &records);
-        if rolls {
+        let reserved_more = if rolls {
             self.create_segment(prev, &bytes)?;
+            true
         } else {
-            self.extend_segment(&bytes)?;
-        }
+            self.extend_segment(&bytes)?
+        };
+        self.note_reached(reserved_more)?;
         self.next_batch += 1;
         if append.reset.is_some() {
             self.forget_all(prev)?;
@@ -115,6 +118,10 @@ impl MetaLog {
     }
 
     fn create_segment(&mut self, prev: Mark, bytes: &[u8]) -> Result<(), LogError> {
+        if self.reached.is_none() {
+            let made = ReachedFile::create(self.fs.as_ref(), &self.dir);
+            self.reached = Some(made.map_err(|source| self.io_of("create", FILE, source))?);
+        }
         let sequence = self.next_sequence;
         let file = self
             .fs
@@ -146,7 +153,21 @@ impl MetaLog {
         Ok(())
     }
 
-    fn extend_segment(&mut self, bytes: &[u8]) -> Result<(), LogError> {
+    /// Notes how far the log reaches now: durably where a segment is new or has got more space.
+    fn note_reached(&mut self, sync: bool) -> Result<(), LogError> {
+        let newest = self.segments.back().expect("never empty");
+        let reached = Reached {
+            sequence: newest.sequence,
+            reserved: newest.bytes,
+            append: self.next_batch,
+        };
+        let file = self.reached.as_mut().expect("made with a segment");
+        let noted = file.note(&self.identity, reached, sync);
+        noted.map_err(|source| self.io_of("write", FILE, source))
+    }
+
+    /// Returns whether space was reserved.
+    fn extend_segment(&mut self, bytes: &[u8]) -> Result<bool, LogError> {
         let step = self.settings.preallocate_bytes;
         let writer = self
             .writer
@@ -154,8 +175,9 @@ impl MetaLog {
             .expect("a full or missing writer rolls");
         let segment = self.segments.back_mut().expect("never empty");
         let (sequence, end) = (segment.sequence, writer.offset + bytes.len() as u64);
+        let more_needed = end > writer.preallocated;
         let written = (|| {
-            if end > writer.preallocated {
+            if more_needed {
                 let more = step.max(end - writer.preallocated);
                 segment.file.preallocate(writer.preallocated, more)?;
                 writer.preallocated += more;
@@ -166,7 +188,7 @@ impl MetaLog {
                 .write_at(&[IoSlice::new(bytes)], writer.offset)?;
             segment.file.sync_data()?;
             writer.offset = end;
-            Ok(())
+            Ok(more_needed)
         })();
         written.map_err(|source| self.io("append to", sequence, source))
     }

@@ -248,7 +248,7 @@ fn decode_entry(payload: &Bytes) -> Option<LogEntry> {
     })
 }
 
-fn crc32c(parts: &[&[u8]]) -> u32 {
+pub(super) fn crc32c(parts: &[&[u8]]) -> u32 {
     let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
     for part in parts {
         digest.update(part);

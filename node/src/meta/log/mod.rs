@@ -13,6 +13,7 @@ mod append;
 mod error;
 mod format;
 mod open;
+mod reached;
 mod scan;
 mod types;
 
@@ -51,6 +52,8 @@ pub struct MetaLog {
     conf: Conf,
     next_sequence: u64,
     next_batch: u64,
+    /// None until the first append where there was no such file.
+    reached: Option<reached::ReachedFile>,
     /// Set by a failed write or sync: nothing on disk can be relied on from there on.
     failed: bool,
 }
@@ -252,9 +255,13 @@ impl MetaLog {
     }
 
     fn io(&self, action: &'static str, sequence: u64, source: std::io::Error) -> LogError {
+        self.io_of(action, &segment_name(sequence), source)
+    }
+
+    fn io_of(&self, action: &'static str, file: &str, source: std::io::Error) -> LogError {
         LogError::Io {
             action,
-            path: self.path(sequence),
+            path: self.dir.join(file),
             source,
         }
     }

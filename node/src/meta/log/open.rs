@@ -2,6 +2,7 @@
 //! else is refused.
 
 use super::format::{self, HeaderError, Record};
+use super::reached::{FILE, ReachedFile};
 use super::scan::{self, Placed, Scanned};
 use super::{
     Append, Cache, Conf, HardState, LogError, LogIdentity, LogSettings, Mark, MetaLog, Segment,
@@ -48,6 +49,16 @@ impl MetaLog {
                 dir: dir.to_owned(),
             });
         }
+        match fs.remove(&dir.join(FILE)) {
+            Err(source) if source.kind() != ErrorKind::NotFound => {
+                return Err(LogError::Io {
+                    action: "remove",
+                    path: dir.join(FILE),
+                    source,
+                });
+            }
+            _gone => {}
+        }
         let settings = LogSettings {
             preallocate_bytes: 4096,
             ..LogSettings::default()
@@ -74,6 +85,10 @@ impl MetaLog {
                 dir: dir.to_owned(),
             });
         };
+        let reached = ReachedFile::open(log.fs.as_ref(), dir, &identity)
+            .map_err(|source| log.io_of("read", FILE, source))?;
+        let (reached_file, reached) = reached.unzip();
+        let reached = reached.unwrap_or_default();
         for sequence in sequences {
             let expected = log.segments.back().map(|segment| segment.sequence + 1);
             if expected.is_some_and(|expected| expected != sequence) {
@@ -85,10 +100,26 @@ impl MetaLog {
                 Reading::Older
             };
             match log.read_segment(sequence, reading)? {
+                Some(opened) if sequence == reached.sequence && opened.bytes < reached.reserved => {
+                    let reason = format!("it had {} bytes once", reached.reserved);
+                    return Err(log.damaged(sequence, opened.bytes, &reason));
+                }
                 Some(opened) => log.take(opened)?,
+                None if sequence <= reached.sequence => {
+                    return Err(log.damaged(sequence, 0, "its first append was whole once"));
+                }
                 None => log.discard(sequence)?,
             }
         }
+        if newest < reached.sequence {
+            return Err(log.damaged(reached.sequence, 0, "it is missing"));
+        }
+        if log.next_batch <= reached.append {
+            let (ends, reached) = (log.next_batch - 1, reached.append);
+            let reason = format!("it ends with append {ends}, and append {reached} was durable");
+            return Err(log.damaged(newest, 0, &reason));
+        }
+        log.reached = reached_file;
         let Some(last) = log.segments.back() else {
             return Err(LogError::Missing {
                 dir: dir.to_owned(),
@@ -171,6 +202,7 @@ impl MetaLog {
             conf: Conf::default(),
             next_sequence: 1,
             next_batch: 1,
+            reached: None,
             failed: false,
         }
     }

@@ -202,11 +202,12 @@ fn after_a_failed_sync_nothing_is_appended_any_more() {
     assert!(matches!(log.purge(3, 0), Err(LogError::Failed)));
 }
 
-/// Flips each byte of each file in turn: the log is refused, or it is what it was, or it lacks the
-/// very last append, which can't be told from a torn one. It is never anything else.
+/// Flips each byte of each file in turn: the log is refused, or it is what it was. Without the note
+/// of how far it went it may lack the very last append, which can't be told from a torn one. It is
+/// never anything else.
 #[test]
 fn a_flipped_byte_is_never_taken_for_a_log() {
-    let build = || {
+    for noted in [true, false] {
         let fs = fresh();
         let mut log = open(&fs).expect("open");
         append(&mut log, 1, 12, 1);
@@ -215,37 +216,72 @@ fn a_flipped_byte_is_never_taken_for_a_log() {
         let without_last = contents(&log);
         append(&mut log, 15, 2, 2);
         let whole = contents(&log);
-        let files: Vec<(PathBuf, u64)> = log
+        let mut files: Vec<PathBuf> = log
             .segments
             .iter()
-            .map(|segment| (log.path(segment.sequence), segment.file.len().expect("len")))
+            .map(|segment| log.path(segment.sequence))
             .collect();
-        (fs, whole, without_last, files)
-    };
-    let (fs, whole, without_last, files) = build();
-    let (mut refused, mut torn) = (0, 0);
-    for (path, len) in files {
-        for offset in 0..len {
-            fs.flip(&path, offset, 0x10).expect("flip");
-            match open(&fs) {
-                Err(LogError::Damaged { .. }) => refused += 1,
-                Err(error) => panic!("flip at {}:{offset}: {error}", path.display()),
-                Ok(log) => {
-                    let found = contents(&log);
-                    torn += u32::from(found == without_last);
-                    assert!(
-                        found == whole || found == without_last,
-                        "flip at {}:{offset}: {found:?}",
-                        path.display()
-                    );
-                }
-            }
-            fs.flip(&path, offset, 0x10).expect("flip back");
+        drop(log);
+        let note = Path::new(DIR).join(reached::FILE);
+        if noted {
+            files.push(note.clone());
+        } else {
+            fs.remove(&note).expect("remove");
         }
+        let (mut refused, mut torn) = (0, 0);
+        for path in files {
+            let len = fs.open(&path).expect("open").len().expect("len");
+            for offset in 0..len {
+                fs.flip(&path, offset, 0x10).expect("flip");
+                match open(&fs) {
+                    Err(LogError::Damaged { .. }) if path != note => refused += 1,
+                    Err(error) => panic!("flip at {}:{offset}: {error}", path.display()),
+                    Ok(log) => {
+                        let found = contents(&log);
+                        let lacks_last = found == without_last;
+                        torn += u32::from(lacks_last);
+                        assert!(
+                            found == whole || (lacks_last && !noted),
+                            "flip at {}:{offset}: {found:?}",
+                            path.display()
+                        );
+                    }
+                }
+                fs.flip(&path, offset, 0x10).expect("flip back");
+            }
+        }
+        assert!(refused > 1000, "{refused} refused");
+        assert!(noted || (torn > 0 && torn < 400), "{torn} torn");
+        assert_eq!(contents(&open(&fs).expect("open")), whole);
     }
-    assert!(refused > 1000, "{refused} refused");
-    assert!(torn > 0 && torn < 400, "{torn} torn");
-    assert_eq!(contents(&open(&fs).expect("open")), whole);
+}
+
+/// A power cut takes the note of the newest append back, and leaves that of the newest segment and
+/// of its space.
+#[test]
+fn a_newest_segment_that_was_cut_emptied_or_deleted_is_damage_also_after_a_power_cut() {
+    for (seed, harm) in (0..).zip(["cut", "emptied", "deleted"].repeat(20)) {
+        let fs = fresh();
+        let mut log = open(&fs).expect("open");
+        for round in 0..(1 + seed % 7) {
+            append(&mut log, round * 10 + 1, 10, 1);
+        }
+        let newest = log.path(log.segments.back().expect("one").sequence);
+        let whole = contents(&log);
+        drop(log);
+        fs.crash(seed);
+        assert_eq!(contents(&open(&fs).expect("nothing is wrong")), whole);
+        let file = fs.open(&newest).expect("open");
+        match harm {
+            "cut" => file
+                .set_len(file.len().expect("len") - 1 - seed)
+                .expect("cut"),
+            "emptied" => file.set_len(0).expect("cut"),
+            _deleted => fs.remove(&newest).expect("remove"),
+        }
+        let error = open(&fs).err().expect("its end is lost");
+        assert!(matches!(error, LogError::Damaged { .. }), "{harm}: {error}");
+    }
 }
 
 #[test]
