@@ -13,13 +13,15 @@ class Cluster:
     """Sets up, starts, kills and starts again. Node numbers: metadata 1…, storage 11…"""
 
     def __init__(self, directory, metadata=3, storage=6, gateways=2, log="info",
-                 prepare_disk=None, prepare_node=None, wrap=None):
+                 prepare_disk=None, prepare_node=None, wrap=None, node_env=None):
         """`prepare_disk` and `prepare_node` get a directory before anything is in it, `wrap` a
-        process's name: it returns the command to run it under, such as a tracer."""
+        process's name: it returns the command to run it under, such as a tracer. `node_env` is
+        set for every node."""
         self.directory = Path(directory)
         self.logs = self.directory / "logs"
         self.logs.mkdir(parents=True, exist_ok=True)
-        self.log = log
+        self.env = {"MEGALITH_LOG__LEVEL": log}
+        self.node_env = {**self.env, **(node_env or {})}
         self.prepare_node = prepare_node
         self.wrap = wrap or (lambda _name: [])
         ports = iter(free_ports(2 * metadata + 2 * storage + 2 * gateways))
@@ -63,7 +65,7 @@ class Cluster:
             "--data-listen", f"127.0.0.1:{data}", "--expected-nodes", expected, *args)
         self.processes[name] = Process(
             name, ["node", "--config", directory / "node.toml"], self.logs / f"{name}.log",
-            env={"MEGALITH_LOG__LEVEL": self.log}, wrap=self.wrap(name),
+            env=self.node_env, wrap=self.wrap(name),
         )
         self.processes[name].ports = (rpc, data)
 
@@ -99,7 +101,7 @@ class Cluster:
         self.admin_ports[name] = admin
         self.processes[name] = Process(
             name, ["gateway", "--config", directory / "gateway.toml"], self.logs / f"{name}.log",
-            env={"MEGALITH_LOG__LEVEL": self.log},
+            env=self.env,
         )
 
     def names(self, kind):

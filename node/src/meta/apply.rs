@@ -255,12 +255,13 @@ impl Applier {
             self.tables.write(&batch, mark)?;
             (self.report)(ApplyReport::Applied(mark));
         }
+        // First: whoever hears the answer may need the map that it leads to.
+        if topology_changed {
+            self.topology_changes.send_modify(|changes| *changes += 1);
+        }
         for (waiter, answer) in answers {
             // Nobody waits any more: fine.
             let _ = waiter.send(Ok(answer));
-        }
-        if topology_changed {
-            self.topology_changes.send_modify(|changes| *changes += 1);
         }
         Ok(())
     }

@@ -160,6 +160,18 @@ impl MetaHandle {
         }
     }
 
+    /// Waits until this member has applied everything that was answered before the call; the
+    /// index of the last entry that this takes.
+    pub(super) async fn catch_up(&self) -> Result<u64, QueryError> {
+        let caught_up = async {
+            let index = self.read_index().await?;
+            self.wait_applied(index).await?;
+            Ok(index)
+        };
+        let caught_up = timeout(QUERY_DEADLINE, caught_up).await;
+        caught_up.unwrap_or(Err(QueryError::Unavailable))
+    }
+
     /// Asks the leader from which entry on a read sees everything that was answered before.
     async fn read_index(&self) -> Result<u64, QueryError> {
         let (waiter, index) = oneshot::channel();
@@ -335,14 +347,7 @@ impl MetaHandle {
         &self,
         mut request: v1::SnapshotRequest,
     ) -> Result<Result<Exported, Status>, QueryError> {
-        let asked = async {
-            let index = self.read_index().await?;
-            self.wait_applied(index).await?;
-            Ok(index)
-        };
-        let index = timeout(QUERY_DEADLINE, asked)
-            .await
-            .unwrap_or(Err(QueryError::Unavailable))?;
+        let index = self.catch_up().await?;
         request.index = request.index.max(index);
         Ok(self.inner.source.stream(EXPORT_PEER, &request))
     }

@@ -23,6 +23,10 @@ pub trait PlacementGroup: Clone + Send + Sync + 'static {
     /// Puts a command through the log. None where its fate isn't known.
     fn propose(&self, command: Command) -> impl Future<Output = Option<Answer>> + Send;
 
+    /// Waits until this replica has applied everything that any replica has answered before the
+    /// call. False where that can't be known now.
+    fn catch_up(&self) -> impl Future<Output = bool> + Send;
+
     /// The topology as this replica has applied it. None where it can't be read.
     fn topology(&self) -> impl Future<Output = Option<Topology>> + Send;
 

@@ -6,6 +6,8 @@
 
 mod group;
 mod service;
+#[cfg(test)]
+mod tests;
 
 pub use group::{Leadership, PlacementGroup};
 pub use service::ClusterService;
@@ -53,6 +55,7 @@ enum Request {
         known: oneshot::Sender<bool>,
     },
     Heard(oneshot::Sender<Vec<Heard>>),
+    CatchUp(oneshot::Sender<()>),
     Proposed {
         command: Box<Command>,
         answer: Option<Answer>,
@@ -87,6 +90,7 @@ impl Placement {
             term: None,
             topology: None,
             heard: BTreeMap::new(),
+            catching_up: Vec::new(),
             publish,
             mailbox: mailbox.clone(),
         };
@@ -110,6 +114,14 @@ impl Placement {
         answer.await.ok()
     }
 
+    /// Waits until any map that is pushed from here holds everything that this replica has applied
+    /// by now. False where the rows can't be read.
+    pub async fn catch_up(&self) -> bool {
+        let (done, answer) = oneshot::channel();
+        let sent = self.mailbox.send(Request::CatchUp(done)).await;
+        sent.is_ok() && answer.await.is_ok()
+    }
+
     /// Every registered storage node as it was last heard; None where nobody leads here.
     pub async fn heard(&self) -> Option<Vec<Heard>> {
         let (heard, answer) = oneshot::channel();
@@ -131,6 +143,8 @@ struct Worker<G> {
     term: Option<u64>,
     topology: Option<Topology>,
     heard: BTreeMap<NodeId, (Instant, Vec<v1::DiskState>)>,
+    /// Who waits for a map of the rows as they are.
+    catching_up: Vec<oneshot::Sender<()>>,
     publish: watch::Sender<Option<Arc<ClusterMap>>>,
     mailbox: mpsc::Sender<Request>,
 }
@@ -161,7 +175,13 @@ impl<G: PlacementGroup> Worker<G> {
                     changes.mark_unchanged();
                     self.read_topology().await;
                 }
-                Some(request) = requests.recv() => self.answer(request),
+                Some(request) = requests.recv() => {
+                    self.answer(request);
+                    while let Ok(request) = requests.try_recv() {
+                        self.answer(request);
+                    }
+                    self.catch_up().await;
+                }
                 _ = ticks.tick() => {
                     count = count.wrapping_add(1);
                     if count.is_multiple_of(TICKS_PER_READ) {
@@ -192,12 +212,28 @@ impl<G: PlacementGroup> Worker<G> {
         }
     }
 
-    async fn read_topology(&mut self) {
-        if self.term.is_none() {
+    /// Makes one map for all who wait for one.
+    async fn catch_up(&mut self) {
+        if self.catching_up.is_empty() {
             return;
         }
+        let waiting = std::mem::take(&mut self.catching_up);
+        // Where it fails they are dropped, and know.
+        if self.read_topology().await {
+            for done in waiting {
+                let _ = done.send(());
+            }
+        }
+    }
+
+    /// Takes the topology in as it is applied here, if this replica leads; without that no map is
+    /// pushed. False where it can't be read.
+    async fn read_topology(&mut self) -> bool {
+        if self.term.is_none() {
+            return true;
+        }
         let Some(topology) = self.group.topology().await else {
-            return;
+            return false;
         };
         if topology.cluster.is_none() {
             self.propose(Command::InitCluster {
@@ -206,6 +242,7 @@ impl<G: PlacementGroup> Worker<G> {
         }
         self.topology = Some(topology.clone());
         self.step(Event::TopologyChanged(topology));
+        true
     }
 
     fn answer(&mut self, request: Request) {
@@ -231,6 +268,7 @@ impl<G: PlacementGroup> Worker<G> {
                     let _ = answer.send(heard);
                 }
             }
+            Request::CatchUp(done) => self.catching_up.push(done),
             Request::Proposed { command, answer } => self.step(Event::Proposed {
                 command: *command,
                 answer,

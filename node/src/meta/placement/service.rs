@@ -119,6 +119,12 @@ impl<G: PlacementGroup> Cluster for ClusterService<G> {
         &self,
         _request: Request<v1::WatchMapRequest>,
     ) -> Result<Response<Self::WatchMapStream>, Status> {
+        // The first map knows whatever was answered before the call: a gateway writes under a lease
+        // as soon as it has one, and the node that doubts it asks here.
+        if self.leads() && !(self.group.catch_up().await && self.placement.catch_up().await) {
+            let message = "the newest map can't be made now";
+            return Err(Status::unavailable(message));
+        }
         let this = self.clone();
         // Ends after the first update that says that this replica doesn't lead.
         let mut over = false;

@@ -60,6 +60,10 @@ impl PlacementGroup for MetaHandle {
         MetaHandle::propose(self, &envelope).await.ok()
     }
 
+    async fn catch_up(&self) -> bool {
+        MetaHandle::catch_up(self).await.is_ok()
+    }
+
     async fn topology(&self) -> Option<Topology> {
         let read = self.read(|engine| answer::topology(engine)).await.ok()?;
         read.map_err(|error| tracing::error!(%error, "read the topology"))
