@@ -158,13 +158,11 @@ pub fn node(args: &NodeInitArgs) -> Result<(), InitError> {
             zone: args.zone.clone(),
         },
         storage: (!disks.is_empty()).then(|| config::StorageSection::new(disks)),
-        metadata: config::MetadataSection {
-            members: args.members.clone(),
-            dir: metadata_dir,
-            expected_nodes: args.expected_nodes,
-            engine: config::Engine::default(),
-            cache_bytes: 256 << 20,
-        },
+        metadata: config::MetadataSection::new(
+            args.members.clone(),
+            metadata_dir,
+            args.expected_nodes,
+        ),
         log: config::LogSection::default(),
     };
     write_toml(&file, &content)?;

@@ -1,6 +1,6 @@
 //! The metadata role from its settings.
 
-use crate::config::{Engine, MetadataSection};
+use crate::config::{ConfigError, Engine, MetadataSection};
 use crate::run::RunError;
 use megalith_model::driver;
 use megalith_model::ids::{ClusterId, NodeId};
@@ -8,6 +8,9 @@ use megalith_node::meta::engine::{EngineKind, EngineSettings};
 use megalith_node::run::{MetadataConfig, MetadataPart, NodeConfig, Ports};
 use std::error::Error;
 use std::path::Path;
+
+/// Smaller volumes would be made and sealed all the time.
+const VOLUME_BYTES_MIN: u64 = 1 << 20;
 
 /// Starts the role of a node whose ports are bound.
 pub fn start(
@@ -19,11 +22,19 @@ pub fn start(
     let expected = usize::try_from(settings.expected_nodes)
         .ok()
         .filter(|&nodes| nodes > 0);
+    if settings.volume_bytes < VOLUME_BYTES_MIN {
+        let message = format!(
+            "`metadata.volume_bytes` is {}: at least {VOLUME_BYTES_MIN} are needed",
+            settings.volume_bytes
+        );
+        return Err(ConfigError::invalid("node settings", message).into());
+    }
     let metadata = MetadataConfig {
         dir: dir.to_owned(),
         engine: engine(settings),
         placement: driver::Settings {
             expected_nodes: expected,
+            volume_bytes: settings.volume_bytes,
             ..driver::Settings::default()
         },
     };

@@ -208,14 +208,12 @@ fn node_settings(layout: &Layout) -> Result<NodeFile, RunError> {
             zone: String::new(),
         },
         storage: Some(config::StorageSection::new(layout.disks()?)),
-        metadata: config::MetadataSection {
+        metadata: config::MetadataSection::new(
             // The port that is bound replaces it.
-            members: vec![format!("{NODE}=127.0.0.1:0")],
-            dir: Some(layout.path("metadata")),
-            expected_nodes: 1,
-            engine: config::Engine::default(),
-            cache_bytes: 256 << 20,
-        },
+            vec![format!("{NODE}=127.0.0.1:0")],
+            Some(layout.path("metadata")),
+            1,
+        ),
         log: LogSection::default(),
     })
 }

@@ -86,6 +86,25 @@ pub struct MetadataSection {
     /// Bytes of memory for the state machine's cache. Default 256 MiB.
     #[serde(default = "cache_bytes")]
     pub cache_bytes: u64,
+    /// Ciphertext bytes with which a volume is full, and another takes over. Default 32 GiB; the
+    /// leader's counts.
+    #[serde(default = "volume_bytes")]
+    pub volume_bytes: u64,
+}
+
+impl MetadataSection {
+    /// A group of `members`, with all else as it comes.
+    #[must_use]
+    pub fn new(members: Vec<String>, dir: Option<PathBuf>, expected_nodes: u32) -> Self {
+        Self {
+            members,
+            dir,
+            expected_nodes,
+            engine: Engine::default(),
+            cache_bytes: cache_bytes(),
+            volume_bytes: volume_bytes(),
+        }
+    }
 }
 
 impl StorageSection {
@@ -168,6 +187,10 @@ fn scrub_bytes_per_s() -> u64 {
 
 fn cache_bytes() -> u64 {
     256 << 20
+}
+
+fn volume_bytes() -> u64 {
+    megalith_model::driver::Settings::default().volume_bytes
 }
 
 fn level() -> String {

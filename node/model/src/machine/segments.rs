@@ -4,7 +4,7 @@ use super::MachineError;
 use super::context::{Machine, Step, malformed};
 use super::counters::{below_zero, down, up};
 use crate::command::{NewBlob, NewSegment, Refusal};
-use crate::ids::{BlobId, DiskId};
+use crate::ids::{BlobId, DiskId, Epoch};
 use crate::keys::RowKey;
 use crate::profile::Profile;
 use crate::rows::{DeleteRow, DiskRow, OwedRow, SegmentRow, VolumeCounts};
@@ -61,9 +61,7 @@ impl Machine<'_, '_> {
             epoch: segment.epoch,
         };
         let mut volume: Volume = match self.read::<Volume>(&volume_key)? {
-            Some(volume) if volume.epoch == segment.epoch && volume.state == VolumeState::Open => {
-                volume
-            }
+            Some(volume) if is_as_written(&volume, segment.epoch) => volume,
             Some(_) | None => return Err(stale.into()),
         };
         check_segment(new.shape, volume.profile, segment, last)?;
@@ -174,6 +172,17 @@ impl Machine<'_, '_> {
         let sequence = row.last_delete;
         self.write(&RowKey::Delete { disk, sequence }, delete);
         self.change_totals(|totals| up(&mut totals.deletes_pending))
+    }
+}
+
+/// True where the volume's members are those that a segment of `epoch` was written to.
+///
+/// A volume that was sealed since then has them still: it takes no further write, but what was
+/// written before counts, or a long body would be lost to every volume that fills up under it.
+fn is_as_written(volume: &Volume, epoch: Epoch) -> bool {
+    match volume.state {
+        VolumeState::Open => volume.epoch == epoch,
+        VolumeState::Sealed => volume.epoch == epoch.next(),
     }
 }
 

@@ -89,26 +89,24 @@ fn a_blob_is_brought_once() {
 }
 
 #[test]
-fn a_sealed_volume_takes_nothing_whatever_epoch_is_given() {
+fn a_sealed_volume_takes_only_what_was_written_before_the_seal() {
     let mut world = World::ready();
-    let mut blob = world.blob(1, coded_len(9), 1);
+    let before = world.blob(1, coded_len(9), 1);
+    let mut other = world.blob(2, coded_len(9), 1);
     let (volume, epoch) = (VolumeId(1), Epoch(1));
     world.done(Command::SealVolume { volume, epoch });
-    let stale = Refusal::StaleVolume { volume, epoch };
-    assert_eq!(
-        put_blob(&mut world, "a", 1, blob.clone()),
-        Err(stale.clone())
-    );
+    let stale = |epoch| Refusal::StaleVolume { volume, epoch };
     assert_eq!(
         world.try_apply(Command::SealVolume { volume, epoch }),
-        Err(stale)
+        Err(stale(epoch))
     );
+    for late in [0, 2, 3].map(Epoch) {
+        other.segments[0].epoch = late;
+        let refused = put_blob(&mut world, "a", 1, other.clone());
+        assert_eq!(refused, Err(stale(late)));
+    }
+    put_blob(&mut world, "a", 1, before).expect("its members are what they were");
     let epoch = Epoch(2);
-    blob.segments[0].epoch = epoch;
-    assert_eq!(
-        put_blob(&mut world, "a", 1, blob),
-        Err(Refusal::StaleVolume { volume, epoch })
-    );
     let Outcome::Volume(again) = world.done(Command::SealVolume { volume, epoch }) else {
         panic!("a volume");
     };

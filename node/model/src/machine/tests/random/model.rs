@@ -3,7 +3,7 @@
 use super::super::{World, version};
 use super::Blob;
 use crate::command::{Condition, NewBlob};
-use crate::ids::{BlobId, BucketId, LeaseId, UploadId, VersionId};
+use crate::ids::{BlobId, BucketId, Epoch, LeaseId, UploadId, VersionId};
 use crate::shape::{SegmentLayout, Shape};
 use crate::topology::VolumeState;
 use std::collections::{BTreeMap, BTreeSet};
@@ -67,9 +67,17 @@ impl Model {
         let mut new = world.blob(id, spec.len, volume);
         let row = world.volume_row(volume);
         let inline = new.shape == Shape::Inline;
+        // Made in one epoch before, or in the present one.
+        let sealed_since = spec.flaw % 4 == 3 && row.epoch > Epoch(1);
+        if sealed_since {
+            for segment in &mut new.segments {
+                segment.epoch = Epoch(row.epoch.0 - 1);
+            }
+        }
+        let is_sealed = row.state == VolumeState::Sealed;
         let mut good = self.leases.contains(&lease)
             && !self.brought.contains(&new.blob)
-            && (inline || row.state == VolumeState::Open);
+            && (inline || is_sealed == sealed_since);
         if let (Some(member), Some(segment)) = (spec.owed, new.segments.first_mut()) {
             let member = usize::from(member) % row.profile.shards();
             segment.owed = 1 << member;
@@ -87,7 +95,7 @@ impl Model {
             }
             2 => {
                 if let Some(segment) = new.segments.last_mut() {
-                    segment.epoch = segment.epoch.next();
+                    segment.epoch = row.epoch.next();
                     good = false;
                 }
             }
