@@ -1,5 +1,6 @@
 //! megalith-node.
 
+pub mod crc32c;
 pub mod fs;
 pub mod meta;
 pub mod run;

@@ -40,10 +40,11 @@ mod tests;
 mod tidy;
 mod worker;
 
+pub use crate::crc32c::crc32c;
 pub use error::StoreError;
 pub use handle::{CommitCounts, Disk, DiskHandle, DiskSpace};
 pub use health::DiskHealth;
-pub use record::{BLOCK_LEN, CELL_LEN, Cell, RECORD_CELLS_MAX, crc32c};
+pub use record::{BLOCK_LEN, CELL_LEN, Cell, RECORD_CELLS_MAX};
 pub use scrub::{ScrubSettings, ScrubStatus};
 pub use settings::StoreSettings;
 pub use shard::{Receipt, ShardId, ShardStat};

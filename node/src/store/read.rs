@@ -4,9 +4,10 @@
 use super::catalog::{Catalog, Located, Volume, page_of};
 use super::error::StoreError;
 use super::files::is_loss;
-use super::record::{BLOCK_LEN, CELL_LEN, CRC_LEN, Cell, HEADER_LEN, Header, Kind, crc32c, u32_at};
+use super::record::{BLOCK_LEN, CELL_LEN, CRC_LEN, Cell, HEADER_LEN, Header, Kind, u32_at};
 use super::scan::FileId;
 use super::shard::{Entry, RECORD_LOST, ShardId, ShardKey, ShardStat};
+use crate::crc32c::crc32c;
 use crate::fs::{File, read_exact_at};
 use bytes::Bytes;
 use megalith_model::ids::{BlobId, VolumeId};

@@ -5,6 +5,7 @@
 //! record that a disk wrote to the wrong place, or a stale one, never passes for the right one.
 
 use super::shard::ShardKey;
+use crate::crc32c::{crc32c, crc32c_of};
 use bytes::{BufMut, Bytes, BytesMut};
 use megalith_model::ids::{BlobId, DiskId, Epoch, VolumeId};
 
@@ -29,13 +30,6 @@ pub(super) const GRAVES_MAX: usize = CELL_LEN / GRAVE_LEN;
 /// The most records of one shard; their list must fit into one block of an index file.
 pub(super) const RECORDS_MAX: u32 = 512;
 
-/// crc32c (Castagnoli) of `bytes`.
-#[must_use]
-pub fn crc32c(bytes: &[u8]) -> u32 {
-    // The upper half of a 32-bit checksum is zero.
-    crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32
-}
-
 /// Where a record lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
@@ -46,12 +40,8 @@ pub(super) struct Place {
 
 impl Place {
     pub(super) fn crc(self, bytes: &[u8]) -> u32 {
-        let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
-        digest.update(&self.disk.0);
-        digest.update(&self.file.to_le_bytes());
-        digest.update(&self.block.to_le_bytes());
-        digest.update(bytes);
-        digest.finalize() as u32
+        let (file, block) = (self.file.to_le_bytes(), self.block.to_le_bytes());
+        crc32c_of(&[&self.disk.0, &file, &block, bytes])
     }
 }
 

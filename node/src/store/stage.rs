@@ -7,10 +7,11 @@ use super::error::StoreError;
 use super::growing::Claim;
 use super::op::{Append, Done};
 use super::record::{
-    CELL_LEN, Footer, GRAVES_MAX, Header, Kind, RECORDS_MAX, crc32c, encode_graves, record_len,
+    CELL_LEN, Footer, GRAVES_MAX, Header, Kind, RECORDS_MAX, encode_graves, record_len,
 };
 use super::round::{Effect, Staged};
 use super::shard::{Entry, Extent, Receipt, ShardId, ShardKey};
+use crate::crc32c::crc32c;
 use megalith_model::ids::{Epoch, VolumeId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,7 +1,8 @@
 //! The superblock: which disk of which cluster a directory is.
 
 use super::error::StoreError;
-use super::record::{crc32c, u32_at, u64_at};
+use super::record::{u32_at, u64_at};
+use crate::crc32c::crc32c;
 use crate::fs::{FileSystem, read_exact_at, replace_file};
 use megalith_model::ids::{ClusterId, DiskId};
 use std::io;

@@ -1,6 +1,7 @@
 //! The file of rows: a head, then frames of records, each with a checksum.
 
 use super::{BackupError, io_error};
+use crate::crc32c::crc32c;
 use megalith_model::table::{Batch, MemRows, Overlay};
 use megalith_proto::v1;
 use std::fs::File;
@@ -196,9 +197,4 @@ fn record(bytes: &[u8]) -> Option<Record<'_>> {
 
 fn length(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).expect("pieces are below 4 GiB")
-}
-
-fn crc32c(bytes: &[u8]) -> u32 {
-    let sum = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes);
-    u32::try_from(sum).expect("a 32-bit checksum")
 }

@@ -4,8 +4,8 @@
 //! Pure: reads and writes no file. Nothing read is trusted; what does not check out is `None`.
 
 use super::{Conf, EntryKind, HardState, LogEntry, LogIdentity, Mark};
+use crate::crc32c::{crc32c, crc32c_of};
 use bytes::Bytes;
-use crc_fast::{CrcAlgorithm, Digest};
 use megalith_model::ids::{ClusterId, GroupId, NodeId};
 use std::collections::BTreeMap;
 
@@ -82,7 +82,7 @@ pub(super) fn encode_header(identity: &LogIdentity, sequence: u64) -> [u8; HEADE
     bytes[32..36].copy_from_slice(&identity.group.0.to_le_bytes());
     bytes[36..44].copy_from_slice(&sequence.to_le_bytes());
     bytes[44..48].copy_from_slice(&identity.incarnation.to_le_bytes());
-    let crc = crc32c(&[&bytes[..60]]);
+    let crc = crc32c(&bytes[..60]);
     bytes[60..].copy_from_slice(&crc.to_le_bytes());
     bytes
 }
@@ -93,7 +93,7 @@ pub(super) fn decode_header(bytes: &[u8]) -> Result<(LogIdentity, u64), HeaderEr
         return Err(HeaderError::Unreadable);
     };
     let crc = u32_at(bytes, 60);
-    if bytes[..8] != MAGIC || crc != crc32c(&[&bytes[..60]]) {
+    if bytes[..8] != MAGIC || crc != crc32c(&bytes[..60]) {
         return Err(HeaderError::Unreadable);
     }
     match u32_at(bytes, 8) {
@@ -124,7 +124,7 @@ pub(super) fn encode_record(out: &mut Vec<u8>, batch: u64, last: bool, record: &
     header[8..16].copy_from_slice(&batch.to_le_bytes());
     header[16] = kind;
     header[17] = if last { FLAG_LAST } else { 0 };
-    let crc = crc32c(&[&header[..20], payload]);
+    let crc = crc32c_of(&[&header[..20], payload]);
     header[20..24].copy_from_slice(&crc.to_le_bytes());
     out.resize(out.len().next_multiple_of(ALIGN), 0);
     begin
@@ -142,7 +142,7 @@ pub(super) fn decode_record(bytes: &Bytes) -> Option<Found> {
     }
     let end = RECORD_HEADER_LEN + len;
     let payload = bytes.get(RECORD_HEADER_LEN..end)?;
-    if u32_at(header, 20) != crc32c(&[&header[..20], payload]) {
+    if u32_at(header, 20) != crc32c_of(&[&header[..20], payload]) {
         return None;
     }
     let record = decode_payload(header[16], &bytes.slice(RECORD_HEADER_LEN..end))?;
@@ -246,14 +246,6 @@ fn decode_entry(payload: &Bytes) -> Option<LogEntry> {
         context: payload.slice(ENTRY_FIXED_LEN..context_end),
         data: payload.slice(context_end..),
     })
-}
-
-pub(super) fn crc32c(parts: &[&[u8]]) -> u32 {
-    let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
-    for part in parts {
-        digest.update(part);
-    }
-    u32::try_from(digest.finalize()).expect("a 32-bit checksum")
 }
 
 fn put_u64(out: &mut Vec<u8>, value: u64) {

@@ -6,7 +6,7 @@
 //! power cut may take it back, a killed process leaves it.
 
 use super::LogIdentity;
-use super::format::crc32c;
+use crate::crc32c::crc32c;
 use crate::fs::{File, FileSystem, read_exact_at};
 use std::io::{self, IoSlice};
 use std::path::Path;
@@ -99,7 +99,7 @@ fn encode(identity: &LogIdentity, reached: Reached) -> [u8; NOTE_LEN] {
     bytes[40..48].copy_from_slice(&reached.sequence.to_le_bytes());
     bytes[48..56].copy_from_slice(&reached.reserved.to_le_bytes());
     bytes[56..64].copy_from_slice(&reached.append.to_le_bytes());
-    let crc = crc32c(&[&bytes[..64]]);
+    let crc = crc32c(&bytes[..64]);
     bytes[64..].copy_from_slice(&crc.to_le_bytes());
     bytes
 }

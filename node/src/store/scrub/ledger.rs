@@ -5,8 +5,9 @@
 //! anew, nothing else: what was known to be damaged is found again.
 
 use super::plan::{Progress, Spot};
+use crate::crc32c::crc32c;
 use crate::fs::{FileSystem, read_exact_at, replace_file};
-use crate::store::record::{crc32c, u32_at, u64_at};
+use crate::store::record::{u32_at, u64_at};
 use crate::store::shard::{ShardId, ShardKey};
 use bytes::{Buf, BufMut};
 use megalith_model::ids::{DiskId, VolumeId};

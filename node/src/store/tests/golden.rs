@@ -1,9 +1,10 @@
 //! The stored forms, byte by byte: a change here means disks that can't be read any more.
 
 use super::{CLUSTER, DISK};
+use crate::crc32c::crc32c;
 use crate::store::record::{
-    Cell, Footer, HEADER_LEN, Header, HeaderFault, Kind, Place, check_record, crc32c,
-    decode_graves, encode_graves, encode_record,
+    Cell, Footer, HEADER_LEN, Header, HeaderFault, Kind, Place, check_record, decode_graves,
+    encode_graves, encode_record,
 };
 use crate::store::shard::ShardKey;
 use crate::store::superblock::Superblock;
