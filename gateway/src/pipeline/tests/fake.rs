@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// How a node behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +59,8 @@ pub struct Fake {
     pub reads: Mutex<Vec<(NodeId, u64)>>,
     /// Cells that good nodes took.
     pub cells_taken: AtomicUsize,
+    /// Writes that a frozen node holds for good.
+    pub frozen: watch::Sender<usize>,
 }
 
 /// A handle that the pipeline may own.
@@ -96,7 +98,10 @@ impl Fake {
     async fn before_write(&self, node: NodeId) -> Result<(), ShardError> {
         match self.conduct(node) {
             Conduct::Dead => Err(ShardError::Node("connection refused".into())),
-            Conduct::Frozen => pending().await,
+            Conduct::Frozen => {
+                self.frozen.send_modify(|held| *held += 1);
+                pending().await
+            }
             Conduct::StaleEpoch => Err(ShardError::StaleEpoch),
             Conduct::LeaseClosed => Err(ShardError::LeaseClosed),
             Conduct::Slow(time) => {

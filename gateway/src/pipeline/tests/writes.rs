@@ -342,7 +342,9 @@ async fn member_that_the_map_calls_dead_is_not_waited_for() {
         let plain = bytes(len);
         let write = rig.write(&plain, 100_000);
         let tell = async {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            let mut frozen = rig.fake.frozen.subscribe();
+            let both = tokio::time::timeout(Duration::from_secs(30), frozen.wait_for(|n| *n >= 2));
+            both.await.expect("in time").expect("the rig is there");
             rig.map.send_modify(|map| {
                 let map = Arc::make_mut(map);
                 map.alive.retain(|node| node.0 % 100 >= 2);
