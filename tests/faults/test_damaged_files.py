@@ -19,6 +19,8 @@ SEED = int(os.environ.get("MEGALITH_SEED", "1"))
 SIZES = (100, 3_000, *[70_000] * 3, *[300_000] * 5, 1_200_000)
 # Files that hold nothing that can be lost: they are made anew, or their damage is none.
 REMADE = ("lock", "index", "ledger", "scrub")
+# What a member says of itself; a leader says it in other words of the others.
+LOST = "this metadata member has lost its log"
 
 
 def clear_words(text):
@@ -131,7 +133,7 @@ class Surgeon:
             wrong = self.healed(process, wound) or wrong
         def whole():
             said = process.text()[logged:]
-            return all_vote(self.cluster) and ("has lost its log" not in said or votes_anew(said))
+            return all_vote(self.cluster) and (LOST not in said or votes_anew(said))
 
         wait_until("the group is whole, so that another member may fail", whole, 60, every_s=0.2)
         return what, outcome, wrong
@@ -216,7 +218,7 @@ class Surgeon:
 
 def votes_anew(text):
     """True where a member that says in `text` that it has lost its log votes in its next life."""
-    _, lost, after = text.rpartition("has lost its log")
+    _, lost, after = text.rpartition(LOST)
     return lost and "phase: Voter" in after
 
 

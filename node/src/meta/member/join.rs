@@ -46,7 +46,7 @@ impl Asker {
     /// Asks until the member ends.
     pub(super) async fn run(mut self) {
         let mut seen = BTreeSet::new();
-        let (mut said, mut warned) = (String::new(), false);
+        let (mut said, mut warned) = (None, false);
         loop {
             let presence = *self.presence.borrow_and_update();
             let pause = match presence.phase {
@@ -55,7 +55,7 @@ impl Asker {
                     self.pause
                 }
                 Phase::Joining | Phase::Learner | Phase::Removed => {
-                    let heard = self.ask(presence.id).await;
+                    let heard = Some(self.ask(presence.id).await);
                     // What is said once is how every start begins.
                     if heard != said {
                         (said, warned) = (heard, false);
@@ -66,7 +66,7 @@ impl Asker {
                     self.pause
                 }
                 Phase::Voter => {
-                    said.clear();
+                    said = None;
                     if self.tables.is_some() || self.keeps_files() {
                         self.ask(presence.id).await;
                     }
@@ -138,9 +138,13 @@ impl Asker {
                                 add` or `replace`"
                             .to_owned();
                     }
-                    v1::KnockStanding::Voter
-                    | v1::KnockStanding::UnderWay
-                    | v1::KnockStanding::Unspecified => return reply.reason,
+                    v1::KnockStanding::Voter => {
+                        return "the leader counts it as a voter: it has yet to catch up"
+                            .to_owned();
+                    }
+                    v1::KnockStanding::UnderWay | v1::KnockStanding::Unspecified => {
+                        return reply.reason;
+                    }
                 }
             }
             if !news {

@@ -362,13 +362,15 @@ impl Driver {
             return KnockAnswer::UnderWay("there is a group".to_owned());
         };
         let first = self.knocks.0.insert(node, (knock.clone(), Instant::now()));
-        let lost = &knock.losses.lost;
-        if first.is_none_or(|(before, _)| before.id != knock.id) && !lost.is_empty() {
-            let id = knock.id;
+        self.forget_other_lives(node, knock.id);
+        let step = self.view(false, |view| view.rejoin(&knock));
+        // One that votes again is whole: every new leader hears of its loss, and it is no news.
+        let (id, lost) = (knock.id, &knock.losses.lost);
+        let news = first.is_none_or(|(before, _)| before.id != id) && !lost.is_empty();
+        if news && !matches!(step, Some(Step::Done(_))) {
             tracing::error!(%node, id, lost, "a metadata member has lost its log");
         }
-        self.forget_other_lives(node, knock.id);
-        match self.view(false, |view| view.rejoin(&knock)) {
+        match step {
             None => KnockAnswer::Stranger,
             Some(Step::Done(_)) => KnockAnswer::Voter,
             Some(step) => match self.take_step(step) {
