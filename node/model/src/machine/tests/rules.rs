@@ -100,7 +100,7 @@ fn a_sealed_volume_takes_only_what_was_written_before_the_seal() {
         world.try_apply(Command::SealVolume { volume, epoch }),
         Err(stale(epoch))
     );
-    for late in [0, 2, 3].map(Epoch) {
+    for late in [0, 2, 3, u32::MAX].map(Epoch) {
         other.segments[0].epoch = late;
         let refused = put_blob(&mut world, "a", 1, other.clone());
         assert_eq!(refused, Err(stale(late)));
