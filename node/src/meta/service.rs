@@ -149,8 +149,7 @@ impl MetaHandle {
     /// Answers a question, linearizably: it sees every command answered before it was asked.
     pub async fn query(&self, query: Query) -> Result<Reply, QueryError> {
         let asked = async {
-            let index = self.read_index().await?;
-            self.wait_applied(index).await?;
+            self.reach_now().await?;
             self.read(move |engine| answer::answer(engine, &query))
                 .await
         };
@@ -163,13 +162,15 @@ impl MetaHandle {
     /// Waits until this member has applied everything that was answered before the call; the
     /// index of the last entry that this takes.
     pub(super) async fn catch_up(&self) -> Result<u64, QueryError> {
-        let caught_up = async {
-            let index = self.read_index().await?;
-            self.wait_applied(index).await?;
-            Ok(index)
-        };
-        let caught_up = timeout(QUERY_DEADLINE, caught_up).await;
+        let caught_up = timeout(QUERY_DEADLINE, self.reach_now()).await;
         caught_up.unwrap_or(Err(QueryError::Unavailable))
+    }
+
+    /// As [`Self::catch_up`], for a caller that keeps a deadline.
+    async fn reach_now(&self) -> Result<u64, QueryError> {
+        let index = self.read_index().await?;
+        self.wait_applied(index).await?;
+        Ok(index)
     }
 
     /// Asks the leader from which entry on a read sees everything that was answered before.

@@ -177,7 +177,11 @@ impl<G: PlacementGroup> Worker<G> {
                 }
                 Some(request) = requests.recv() => {
                     self.answer(request);
-                    while let Ok(request) = requests.try_recv() {
+                    // One map for all who wait by now; who comes later waits for the next.
+                    for _ in 0..requests.len() {
+                        let Ok(request) = requests.try_recv() else {
+                            break;
+                        };
                         self.answer(request);
                     }
                     self.catch_up().await;
