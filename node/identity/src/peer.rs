@@ -256,7 +256,7 @@ mod tests {
             format!("megalith://{hex}/storage/7 "),
             format!("megalith://{hex}/storage/"),
             format!("megalith://{hex}//7"),
-            format!("megalith://{hex}/root/7"),
+            format!("megalith://{hex}/owner/7"),
             format!("megalith://{}/storage/7", &hex[2..]),
             format!("megalith://{hex}"),
             format!("megalith:/{hex}/storage/7"),
