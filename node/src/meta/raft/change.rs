@@ -448,3 +448,6 @@ impl Driver {
             .max_by_key(|&id| self.raw.raft.prs().get(id).map(|progress| progress.matched))
     }
 }
+
+#[cfg(test)]
+mod tests;
