@@ -87,8 +87,10 @@ fn nodes(out: &mut String, report: &Report) -> fmt::Result {
         let zone = if node.zone.is_empty() { "" } else { "  zone " };
         writeln!(out, "  {:<5} {state}{zone}{}", node.node, node.zone)?;
         for disk in &node.disks {
-            let (used, capacity) = (Bytes(disk.used), Bytes(disk.capacity));
-            write!(out, "        disk {}  {used} of {capacity} used", disk.disk)?;
+            // What is free, not what is used: blocks kept for root are neither.
+            let free = Bytes(disk.capacity.saturating_sub(disk.used));
+            let capacity = Bytes(disk.capacity);
+            write!(out, "        disk {}  {free} free of {capacity}", disk.disk)?;
             if let Some(reason) = &disk.closed {
                 write!(out, "  CLOSED: {reason}")?;
             }
