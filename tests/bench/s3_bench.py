@@ -2,13 +2,15 @@
 
 Runs a cluster of its own (`megalith up`: 6 disks 4+2; or --processes: 3 metadata members, 6 storage
 nodes, 1 gateway), http, UNSIGNED-PAYLOAD, incompressible data. Server CPU is user and system time of
-every server process, deferred work included. Rates depend on the machine and on what else it does;
-CPU per operation is what compares.
+every server process, deferred work included. Bytes on disk are all that the servers keep, but for
+what is reserved ahead of the writers. Rates depend on the machine and on what else it does; CPU per
+operation is what compares.
 
     tests/venv python tests/bench/s3_bench.py [--processes] [--seconds 8] [--only 4KiB,1MiB]
 """
 
 import argparse
+import errno
 import os
 import sys
 import tempfile
@@ -57,16 +59,18 @@ class Target:
         return sum(process.status_value("VmHWM") for process in self.processes) // 1024
 
     def on_disk(self):
-        """Allocated bytes of everything that the servers keep: shards, log and metadata."""
-        total = 0
-        for root, _, files in os.walk(self.directory):
-            for name in files:
-                if not name.endswith("log"):
-                    try:
-                        total += os.stat(os.path.join(root, name)).st_blocks * 512
-                    except FileNotFoundError:
-                        pass
-        return total
+        """Bytes that hold data, and bytes reserved ahead of the writers: shards, log, metadata."""
+        told = {process.log for process in self.processes}
+        written = allocated = 0
+        for path in self.directory.rglob("*"):
+            if path in told or not path.is_file():
+                continue
+            try:
+                data, blocks = extent(path)
+            except FileNotFoundError:
+                continue  # a file that the servers removed meanwhile
+            written, allocated = written + data, allocated + blocks
+        return written, max(0, allocated - written)
 
     def settle(self):
         """Waits until the servers have done what they put off."""
@@ -81,6 +85,26 @@ class Target:
 
     def close(self):
         self.cluster.__exit__(None, None, None)
+
+
+def extent(path):
+    """Bytes of a file that hold data, and those allocated to it.
+
+    A store reserves chunk files in steps far larger than an object. What it reserved and has not
+    written is a hole to SEEK_DATA where the file system knows such space (ext4, xfs).
+    """
+    with open(path, "rb") as file:
+        stat, at, data = os.fstat(file.fileno()), 0, 0
+        while at < stat.st_size:
+            try:
+                start = os.lseek(file.fileno(), at, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    raise
+                break  # nothing but a hole up to the end
+            at = os.lseek(file.fileno(), start, os.SEEK_HOLE)
+            data += at - start
+    return min(data, stat.st_blocks * 512), stat.st_blocks * 512
 
 
 def load(target, clients, seconds, work):
@@ -113,7 +137,7 @@ def load(target, clients, seconds, work):
 
 
 def row(target, what, size, clients, seconds, work, on_disk=False):
-    disk = target.on_disk() if on_disk else 0
+    disk = target.on_disk()[0] if on_disk else 0
     before = target.cpu()
     latencies, elapsed = load(target, clients, seconds, work)
     target.settle()
@@ -121,7 +145,7 @@ def row(target, what, size, clients, seconds, work, on_disk=False):
     flat = sorted(value for of in latencies for value in of)
     count = len(flat)
     p50, p99 = flat[count // 2] * 1e3, flat[min(count - 1, count * 99 // 100)] * 1e3
-    stored = (target.on_disk() - disk) / (count * size) if on_disk else None
+    stored = (target.on_disk()[0] - disk) / (count * size) if on_disk else None
     print(
         f"| {what} ×{clients} | {count / elapsed:.0f} | {count * size / elapsed / MIB:.1f} "
         f"| {p50:.1f} / {p99:.1f} | {cpu / count * 1e3:.2f} | {cpu / (count * size / GIB):.1f} "
@@ -153,6 +177,7 @@ def bench(target, seconds, only):
 
         row(target, f"GET {name}", size, clients, seconds, get)
     print(f"\npeak memory of all processes: {target.memory_mib()} MiB")
+    print(f"disk space reserved ahead of the writers: {target.on_disk()[1] // MIB} MiB")
 
 
 def main():
