@@ -3,18 +3,16 @@
 //! They need an operator's certificate and the root key: the secret and what a key may stand for
 //! are sealed before the metadata group sees them.
 
-use crate::ops::keys::{Keys, KeysError};
-use crate::ops::ports::{Metadata, MetadataError};
-use megalith_client::new_token;
+use megalith_client::{ClientError, Metadata, new_token, now_ms};
 use megalith_crypto::{
     AccessSecret, Credential, CryptoError, Entropy as _, RootKey, SystemEntropy,
 };
+use megalith_keyring::{Keys, KeysError};
 use megalith_model::command::{Command, Envelope, Outcome, Refusal};
 use megalith_model::ids::{AccountId, ClusterId};
 use megalith_model::query::{PAGE_ROWS_MAX, Query, Reply};
 use megalith_model::rows::{AccessKeyRow, AccountRow};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 use zeroize::Zeroizing;
 
 const ID_PREFIX: &str = "MGL";
@@ -43,7 +41,7 @@ pub enum AdminError {
     InvalidName,
     /// The metadata group didn't answer, or not clearly.
     #[error("ask the metadata group")]
-    Metadata(#[from] MetadataError),
+    Metadata(#[from] ClientError),
     /// The metadata group refused.
     #[error("the metadata group refused")]
     Refused(#[source] Refusal),
@@ -286,13 +284,6 @@ fn new_key() -> Result<(String, AccessSecret), CryptoError> {
         .map(|byte| letter(SECRET_LETTERS, *byte))
         .collect();
     Ok((format!("{ID_PREFIX}{id}"), AccessSecret::new(secret)))
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

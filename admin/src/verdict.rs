@@ -1,6 +1,6 @@
 //! From what the leader says to a verdict with named reasons. Pure.
 
-use super::{
+use crate::report::{
     DataReport, DiskStatus, Health, MarginReport, MemberReport, MetadataReport, NodeReport, Report,
     VolumeReport,
 };

@@ -2,8 +2,8 @@
 
 use crate::args::{AccountVerb, KeyVerb, Listed, OutputFormat, Reach};
 use crate::reach::{self, ReachError};
+use megalith_admin::accounts::{Admin, AdminError, CreatedKey};
 use megalith_client::MetaClient;
-use megalith_gateway::auth::admin::{Admin, AdminError, CreatedKey};
 use megalith_model::rows::{AccessKeyRow, AccountRow};
 use serde_json::json;
 use std::sync::Arc;

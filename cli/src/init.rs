@@ -288,7 +288,7 @@ pub fn https_certificate(
 
 /// Formats an empty directory as a disk of the cluster.
 pub fn format_disk(path: &Path, cluster: ClusterId) -> Result<(), InitError> {
-    let made = megalith_node::run::init_disks(cluster, &[path.to_owned()]);
+    let made = megalith_server::init_disks(cluster, &[path.to_owned()]);
     made.map(drop).map_err(|source| InitError::Directory {
         path: path.to_owned(),
         source: source.into(),

@@ -2,10 +2,9 @@
 
 use crate::config::{ConfigError, Engine, MetadataSection};
 use crate::run::RunError;
-use megalith_model::driver;
+use megalith_metadata::engine::{EngineKind, EngineSettings};
 use megalith_model::ids::{ClusterId, NodeId};
-use megalith_node::meta::engine::{EngineKind, EngineSettings};
-use megalith_node::run::{MetadataConfig, MetadataPart, NodeConfig, Ports};
+use megalith_server::{MetadataConfig, MetadataPart, NodeConfig, Ports};
 use std::error::Error;
 use std::path::Path;
 
@@ -32,17 +31,15 @@ pub fn start(
     let metadata = MetadataConfig {
         dir: dir.to_owned(),
         engine: engine(settings),
-        placement: driver::Settings {
+        placement: megalith_placement::Settings {
             expected_nodes: expected,
             volume_bytes: settings.volume_bytes,
-            ..driver::Settings::default()
+            ..megalith_placement::Settings::default()
         },
     };
-    megalith_node::run::start_metadata(config, ports, metadata).map_err(|source| {
-        RunError::Metadata {
-            path: dir.to_owned(),
-            source: source.into(),
-        }
+    megalith_server::start_metadata(config, ports, metadata).map_err(|source| RunError::Metadata {
+        path: dir.to_owned(),
+        source: source.into(),
     })
 }
 
@@ -65,7 +62,7 @@ pub fn init(
     voters: &[u32],
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
     let voters: Vec<NodeId> = voters.iter().copied().map(NodeId).collect();
-    Ok(megalith_node::run::init_metadata(
+    Ok(megalith_server::init_metadata(
         dir,
         cluster,
         NodeId(member),

@@ -10,15 +10,14 @@ use crate::init::{self, InitError};
 use crate::logging;
 use crate::reach::{self, ReachError};
 use megalith_client::{CallSettings, ClusterClient};
-use megalith_gateway::pipeline;
+use megalith_disk::{FileSystem, RealFs};
 use megalith_gateway::run::{
     AdminListen, GatewayConfig, GatewayError, HttpsListen, Limits, MetricsText, RunningGateway,
 };
 use megalith_identity::{IdentityError, TlsMaterial};
 use megalith_model::ids::{GatewayId, NodeId};
-use megalith_node::fs::{FileSystem, RealFs};
-use megalith_node::run::{ListenAddress, NodeConfig, NodeError, NodeSettings, RunningNode};
-use megalith_node::store::ScrubSettings;
+use megalith_server::{ListenAddress, NodeConfig, NodeError, NodeSettings, RunningNode};
+use megalith_store::ScrubSettings;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -159,7 +158,7 @@ pub async fn start_node(settings: NodeFile) -> Result<RunningNode, RunError> {
         members: reach::endpoints(&members),
         settings: node_settings,
     };
-    let ports = megalith_node::run::Ports::bind(&config).await?;
+    let ports = megalith_server::Ports::bind(&config).await?;
     let metadata = match &settings.metadata.dir {
         Some(dir) => Some(crate::metadata::start(
             &config,
@@ -169,7 +168,7 @@ pub async fn start_node(settings: NodeFile) -> Result<RunningNode, RunError> {
         )?),
         None => None,
     };
-    Ok(megalith_node::run::start(config, ports, metadata).await?)
+    Ok(megalith_server::start(config, ports, metadata).await?)
 }
 
 fn scrub_settings(origin: &str, storage: &StorageSection) -> Result<ScrubSettings, ConfigError> {
@@ -238,9 +237,9 @@ pub async fn start_gateway(settings: &GatewayFile) -> Result<RunningGateway, Run
         metadata: reach::endpoints(&members),
         tls,
         root_key: init::read_root_key(&section.root_key_file)?,
-        pipeline: pipeline::Settings {
+        pipeline: megalith_blobs::Settings {
             memory_bytes_max: section.memory_bytes,
-            ..pipeline::Settings::default()
+            ..megalith_blobs::Settings::default()
         },
         limits: Limits::default(),
     };

@@ -16,7 +16,7 @@ use crate::files::{self, Access};
 use crate::iam::{self, IamError};
 use crate::run::{self, RunError};
 use crate::{init, logging};
-use megalith_gateway::auth::admin::AdminError;
+use megalith_admin::accounts::AdminError;
 use megalith_gateway::run::RunningGateway;
 use megalith_identity::{Authority, Bundle, Role};
 use std::path::{Path, PathBuf};

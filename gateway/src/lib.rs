@@ -2,6 +2,5 @@
 
 pub mod auth;
 pub mod ops;
-pub mod pipeline;
 pub mod run;
 pub mod s3;

@@ -4,29 +4,30 @@
 //! no argument: the command line hands in [`GatewayConfig`]. Must not serve before the keys are
 //! loaded, and must not end while requests run, up to the drain's deadline.
 
-mod admin;
 mod idle;
 mod listener;
 
 use crate::auth::Credentials;
-use crate::ops::keys::{Keys, KeysError};
-use crate::ops::ports::Metadata;
 use crate::ops::{Clock, Parts as StoreParts, Store};
-use crate::pipeline::{self, Pipeline};
 use crate::s3::{Face, FaceParts};
 use listener::{Listening, Transport};
+use megalith_blobs::Pipeline;
 use megalith_client::{
-    CallSettings, ClusterClient, DataClient, DataSettings, Endpoint, MapWatch, MetaClient, Roster,
+    CallSettings, ClusterClient, DataClient, DataSettings, Endpoint, MapWatch, MetaClient,
+    Metadata, Roster, now_ms,
 };
 use megalith_crypto::{Entropy as _, RootKey, SystemEntropy};
 use megalith_identity::{HttpsMaterial, IdentityError, TlsMaterial};
+use megalith_keyring::{Keys, KeysError};
 use megalith_model::ids::{ClusterId, GatewayId};
+use megalith_serve::health;
+pub use megalith_serve::health::MetricsText;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -38,9 +39,6 @@ const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(60);
 const MAP_WAIT: Duration = Duration::from_secs(10);
 /// Between attempts to load the keys at start.
 const KEYS_RETRY: Duration = Duration::from_millis(200);
-
-/// Renders the metrics as text.
-pub type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
 
 /// What one gateway is to be.
 pub struct GatewayConfig {
@@ -63,7 +61,7 @@ pub struct GatewayConfig {
     /// The key at the top.
     pub root_key: RootKey,
     /// The blob pipeline's settings.
-    pub pipeline: pipeline::Settings,
+    pub pipeline: megalith_blobs::Settings,
     /// Limits on clients.
     pub limits: Limits,
 }
@@ -253,11 +251,12 @@ pub async fn start(config: GatewayConfig) -> Result<RunningGateway, GatewayError
     let map = MapWatch::start(ClusterClient::new(&roster, Arc::clone(&tls), calls));
     let ready = Arc::new(AtomicBool::new(false));
     if let Some((listener, metrics)) = sockets.admin {
-        let state = admin::State {
+        let state = health::State {
             metrics,
             ready: readiness(&ready, &map, &rim),
         };
-        rim.tasks.spawn(admin::serve(listener, state, rim.clone()));
+        let health = health::serve(listener, state, rim.stop.clone(), rim.tasks.clone());
+        rim.tasks.spawn(health);
     }
 
     let cluster = tls.identity().cluster();
@@ -276,7 +275,7 @@ pub async fn start(config: GatewayConfig) -> Result<RunningGateway, GatewayError
         tracing::warn!("no cluster map yet; serving without one");
     }
     let data = DataClient::new(tls, DataSettings::default());
-    let parts = pipeline::Parts::connected(meta, data, map.subscribe(), cluster, config.id);
+    let parts = megalith_blobs::Parts::connected(meta, data, map.subscribe(), cluster, config.id);
     let pipeline = Pipeline::start(parts, config.pipeline);
     let names = (config.base_domains, config.region);
     let face = face(shared_meta, keys, &pipeline, names, &config.limits)?;
@@ -443,16 +442,9 @@ fn listen(socket: TcpListener, transport: Transport, face: &Arc<Face>, rim: &Rim
 }
 
 /// Ready: started, not stopping, and the cluster's map has come.
-fn readiness(started: &Arc<AtomicBool>, map: &MapWatch, rim: &Rim) -> admin::Ready {
+fn readiness(started: &Arc<AtomicBool>, map: &MapWatch, rim: &Rim) -> health::Ready {
     let (started, maps, stop) = (Arc::clone(started), map.subscribe(), rim.stop.clone());
     Arc::new(move || {
         started.load(Ordering::Acquire) && !stop.is_cancelled() && maps.borrow().term > 0
     })
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -2,7 +2,7 @@
 a sync, before an answer. One node without redundancy and one member: every step counts.
 
 That a power cut at any step loses nothing either is shown on simulated disks by
-`node/src/store/tests/crash.rs` and `node/src/meta/cluster_tests/steps.rs`.
+`node/store/src/tests/crash.rs` and `node/metadata/src/tests/steps.rs`.
 """
 
 import collections

@@ -190,7 +190,7 @@ fn cache_bytes() -> u64 {
 }
 
 fn volume_bytes() -> u64 {
-    megalith_model::driver::Settings::default().volume_bytes
+    megalith_placement::Settings::default().volume_bytes
 }
 
 fn level() -> String {

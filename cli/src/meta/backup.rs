@@ -8,9 +8,9 @@ use crate::metadata;
 use crate::reach::{self, ReachError};
 use clap::Args;
 use megalith_client::BackupClient;
+use megalith_metadata::backup::{self, BackupError};
 use megalith_model::ids::{GroupId, NodeId};
-use megalith_node::meta::backup::{self, BackupError};
-use megalith_node::run::restore_metadata;
+use megalith_server::restore_metadata;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 

@@ -6,7 +6,7 @@
 //! `AWS_CA_BUNDLE`).
 
 use futures::{StreamExt, TryStreamExt};
-use megalith_node::meta::backup::{FILES, PARTIAL_SUFFIX};
+use megalith_metadata::backup::{FILES, PARTIAL_SUFFIX};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum};
 use object_store::path::Path as Key;
 use object_store::{Certificate, ClientOptions, ObjectStore, ObjectStoreExt, WriteMultipart};

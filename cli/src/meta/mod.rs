@@ -182,7 +182,7 @@ async fn change(change: MemberChange, how: &How) -> Result<(), MetaError> {
 async fn list(output: OutputFormat, reach: &Reach) -> Result<(), MetaError> {
     let reach = reach::open(reach)?;
     let client = ClusterClient::new(&reach.members, reach.tls.clone(), reach::call_settings());
-    let report = crate::status::judge(&client.status().await?);
+    let report = megalith_admin::verdict::report(&client.status().await?);
     match output {
         OutputFormat::Json => {
             let json = serde_json::to_string_pretty(&report.metadata.members);

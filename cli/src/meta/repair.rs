@@ -4,7 +4,7 @@
 use super::node::{NodeError, StoppedNode};
 use crate::metadata;
 use clap::Args;
-use megalith_node::run::{self, Repairs};
+use megalith_server::Repairs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -35,7 +35,7 @@ pub enum RepairError {
         /// Which.
         dir: PathBuf,
         /// Why not.
-        source: run::RepairError,
+        source: megalith_server::RepairError,
     },
 }
 
@@ -47,7 +47,7 @@ pub fn run(args: &RepairArgs) -> Result<ExitCode, RepairError> {
         dir: dir.clone(),
         source,
     };
-    let found = run::examine_metadata(&dir, member.cluster, member.node, engine);
+    let found = megalith_server::examine_metadata(&dir, member.cluster, member.node, engine);
     let found = found.map_err(failed)?;
     if found.problem.is_none() && !args.alone {
         println!(

@@ -1,182 +1,13 @@
 //! `megalith status`: asks the metadata leader and judges what it says.
 
-mod judge;
 mod text;
 
 use crate::args::{OutputFormat, StatusArgs};
 use crate::reach::{self, ReachError};
+use megalith_admin::report::{Health, Report};
+use megalith_admin::verdict;
 use megalith_client::ClusterClient;
-use serde::Serialize;
 use std::process::ExitCode;
-
-/// How well the cluster is; the exit code of `megalith status`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Health {
-    /// All is as it should be (0).
-    Healthy,
-    /// Everything is served, something needs a look (1).
-    Degraded,
-    /// Reads or writes are refused, or objects can't be read (2).
-    NotServing,
-}
-
-impl Health {
-    fn exit_code(self) -> ExitCode {
-        ExitCode::from(self as u8)
-    }
-}
-
-/// What `status -o json` prints; keys are stable.
-#[derive(Clone, Debug, Serialize)]
-pub struct Report {
-    /// The verdict.
-    pub health: Health,
-    /// Why it isn't healthy, worst first; empty where it is.
-    pub reasons: Vec<String>,
-    /// What an operator should know though nothing is wrong.
-    pub notes: Vec<String>,
-    /// The cluster's id; absent where nobody answered.
-    pub cluster: Option<String>,
-    /// The metadata group.
-    pub metadata: MetadataReport,
-    /// Storage nodes and their disks.
-    pub nodes: Vec<NodeReport>,
-    /// Volumes.
-    pub volumes: Vec<VolumeReport>,
-    /// The data.
-    pub data: DataReport,
-}
-
-/// The metadata group.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct MetadataReport {
-    /// Its members.
-    pub members: Vec<MemberReport>,
-}
-
-/// A metadata member.
-#[derive(Clone, Debug, Serialize)]
-pub struct MemberReport {
-    /// Its node's number.
-    pub node: u32,
-    /// `host:port`.
-    pub address: String,
-    /// It leads.
-    pub leader: bool,
-    /// It is heard from.
-    pub alive: bool,
-    /// Log entries that it lacks.
-    pub behind: u64,
-    /// It votes; a learner is on its way to that.
-    pub voter: bool,
-    /// Why its node lost an earlier log, where it did.
-    pub lost: Option<String>,
-    /// Where its node keeps the files of that log, where it does.
-    pub kept: Option<String>,
-    /// Why its tables were made again since its process began, where they were.
-    pub tables: Option<String>,
-}
-
-/// A storage node.
-#[derive(Clone, Debug, Serialize)]
-pub struct NodeReport {
-    /// Its number.
-    pub node: u32,
-    /// Its zone.
-    pub zone: String,
-    /// It is heard from.
-    pub alive: bool,
-    /// Milliseconds since it was.
-    pub silent_ms: u64,
-    /// Its disks.
-    pub disks: Vec<DiskStatus>,
-}
-
-/// A disk.
-#[derive(Clone, Debug, Serialize)]
-pub struct DiskStatus {
-    /// Its id.
-    pub disk: String,
-    /// Bytes.
-    pub capacity: u64,
-    /// Bytes.
-    pub used: u64,
-    /// Bytes that may still be taken.
-    pub free: u64,
-    /// Why it takes no new shards, where it doesn't.
-    pub closed: Option<String>,
-    /// Found damaged since its node started.
-    pub damaged_shards: u64,
-    /// Failed writes and syncs since its node started.
-    pub write_errors: u64,
-    /// Damaged pieces of chunk files, beyond the shards, found since its node started.
-    pub damaged_regions: u64,
-    /// Small files found bad and written anew since its node started.
-    pub restored_files: u64,
-    /// When its scrub last finished a pass, milliseconds since 1970; 0: not yet.
-    pub scrubbed_ms: u64,
-}
-
-/// A volume.
-#[derive(Clone, Debug, Serialize)]
-pub struct VolumeReport {
-    /// Its number.
-    pub volume: u32,
-    /// k+m.
-    pub profile: String,
-    /// `open` or `sealed`.
-    pub state: &'static str,
-    /// Its epoch.
-    pub epoch: u32,
-    /// What its members are spread over: `node` or `disk`.
-    pub domain: &'static str,
-    /// Made with fewer data shards than the cluster's profile.
-    pub shrunk: bool,
-    /// Ciphertext bytes in it, parity not counted.
-    pub bytes: u64,
-    /// Members that live.
-    pub living: usize,
-    /// Members.
-    pub members: usize,
-}
-
-/// The data.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct DataReport {
-    /// Buckets.
-    pub buckets: u64,
-    /// Objects.
-    pub objects: u64,
-    /// Plaintext bytes.
-    pub bytes: u64,
-    /// Multipart uploads in progress.
-    pub uploads: u64,
-    /// Small objects kept in the metadata group.
-    pub inline_blobs: u64,
-    /// Segments that lack shards.
-    pub owed_segments: u64,
-    /// Shards found damaged and not yet repaired.
-    pub damaged_shards: u64,
-    /// Shards that disks are still to remove.
-    pub deletes_pending: u64,
-    /// Segments by margin: how many more shards each may lose. Negative: can't be read now.
-    pub segments_by_margin: Vec<MarginReport>,
-}
-
-/// Segments of one margin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct MarginReport {
-    /// Live shards less those needed.
-    pub margin: i32,
-    /// How many.
-    pub segments: u64,
-}
-
-/// Judges what the leader says.
-pub fn judge(status: &megalith_client::ClusterStatus) -> Report {
-    judge::report(status)
-}
 
 /// Renders the metadata members alone, lines ended.
 pub fn members_text(report: &Report) -> String {
@@ -188,8 +19,8 @@ pub async fn run(args: &StatusArgs) -> Result<ExitCode, ReachError> {
     let reach = reach::open(&args.reach)?;
     let client = ClusterClient::new(&reach.members, reach.tls.clone(), reach::call_settings());
     let report = match client.status().await {
-        Ok(status) => judge::report(&status),
-        Err(error) => judge::unreachable(&reach.members, &crate::chain(&error)),
+        Ok(status) => verdict::report(&status),
+        Err(error) => verdict::unreachable(&reach.members, &crate::chain(&error)),
     };
     match args.output {
         OutputFormat::Json => {
@@ -198,5 +29,10 @@ pub async fn run(args: &StatusArgs) -> Result<ExitCode, ReachError> {
         }
         OutputFormat::Text => print!("{}", text::render(&report)),
     }
-    Ok(report.health.exit_code())
+    Ok(exit_code(report.health))
+}
+
+/// Returns the exit code that says how well the cluster is.
+fn exit_code(health: Health) -> ExitCode {
+    ExitCode::from(health as u8)
 }

@@ -1,6 +1,6 @@
 //! The report for people.
 
-use super::{Health, Report};
+use megalith_admin::report::{Health, Report};
 use std::fmt::{self, Write};
 
 /// Bytes with a binary unit, one decimal.

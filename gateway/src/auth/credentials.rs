@@ -1,9 +1,9 @@
 //! Access keys as requests use them: asked for, opened, and kept for a moment.
 
 use crate::ops::Caller;
-use crate::ops::keys::Keys;
-use crate::ops::ports::Metadata;
+use megalith_client::Metadata;
 use megalith_crypto::AccessSecret;
+use megalith_keyring::Keys;
 use megalith_model::ids::AccountId;
 use megalith_model::query::{Query, Reply};
 use std::collections::HashMap;

@@ -4,7 +4,6 @@
 //! ([`admin`]). Must never print a secret, trust an unsealed copy of an account or flag, or keep
 //! a credential longer than [`credentials::KEPT_FOR`].
 
-pub mod admin;
 pub mod credentials;
 
 pub use credentials::{CredentialError, Credentials, Known};

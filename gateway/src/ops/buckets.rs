@@ -8,7 +8,7 @@
 use super::error::OpError;
 use super::ids::random;
 use super::names::check_bucket_name;
-use super::{Caller, Rejection, Store, internal_outcome, internal_reply};
+use super::{Caller, Rejection, Store, internal_outcome, internal_reply, owner};
 use megalith_model::command::{Command, Outcome, Refusal};
 use megalith_model::ids::BucketId;
 use megalith_model::query::{Query, Reply};
@@ -95,7 +95,7 @@ impl Store {
             id,
             name: name.to_owned(),
             account: caller.account,
-            sealed_owner: self.keys().seal_owner(id, name, caller.account)?,
+            sealed_owner: owner::seal(self.keys(), id, name, caller.account)?,
         };
         match self.propose(self.now_ms(), command).await {
             Ok(Outcome::Bucket(row)) => {
@@ -203,7 +203,7 @@ impl Store {
         if row.account != caller.account {
             return Err(OpError::AccessDenied);
         }
-        self.keys().check_owner(&row).await?;
+        owner::check(self.keys(), &row).await?;
         self.shared.buckets.keep(&row);
         Ok(Located { row, kept: false })
     }

@@ -3,7 +3,7 @@
 use super::conditions::WriteWish;
 use super::error::OpError;
 use super::{Rejection, Store, internal_reply};
-use megalith_crypto::ListingEntry;
+use megalith_crypto::{KeyRing, ListingEntry};
 use megalith_model::command::{Command, Condition, Outcome, Refusal};
 use megalith_model::ids::{BucketId, VersionId};
 use megalith_model::query::{ObjectView, Query, Reply};
@@ -43,11 +43,8 @@ impl Store {
         if let Ok(entry) = self.keys().listing(bucket).open(key, version.0, sealed) {
             return Ok(entry);
         }
-        self.keys()
-            .opened("list row", |ring| {
-                ring.listing(bucket.0).open(key, version.0, sealed)
-            })
-            .await
+        let open = |ring: &KeyRing| ring.listing(bucket.0).open(key, version.0, sealed);
+        Ok(self.keys().opened("list row", open).await?)
     }
 
     /// Finds what apply is to judge a write by; refuses at once what can't hold now.

@@ -2,7 +2,7 @@
 //!
 //! Owns what each operation promises: conditions, checks before anything is proposed, sealing,
 //! and the mapping of refusals. Knows nothing of s3s, HTTP or XML ([`crate::s3`] does), nor of
-//! how bytes are coded ([`crate::pipeline`] does). Must never answer success for an outcome that
+//! how bytes are coded ([`megalith_blobs`] does). Must never answer success for an outcome that
 //! is not known, or "no such key" for an object that could not be asked for.
 
 mod buckets;
@@ -14,11 +14,10 @@ mod delete;
 pub mod error;
 mod get;
 mod ids;
-pub mod keys;
 mod list;
 mod multipart;
 pub mod names;
-mod owner;
+pub(crate) mod owner;
 pub mod ports;
 mod put;
 pub mod range;
@@ -38,12 +37,12 @@ pub use multipart::{
 pub use put::{PutOutput, PutRequest};
 pub use write::{BODY_BYTES_MAX, Body, BodyError, Description, Trailer};
 
-use keys::Keys;
-use megalith_client::new_token;
+use megalith_client::{ClientError, Metadata, new_token};
+use megalith_keyring::{Keys, KeysError};
 use megalith_model::command::{Command, Envelope, Outcome, Refusal};
 use megalith_model::ids::AccountId;
 use megalith_model::query::{Query, Reply};
-use ports::{Blobs, Metadata, MetadataError};
+use ports::Blobs;
 use std::sync::Arc;
 
 /// Tells the time in milliseconds since 1970.
@@ -163,12 +162,25 @@ impl From<Refusal> for OpError {
     }
 }
 
-fn unavailable(error: MetadataError) -> OpError {
-    match error {
-        MetadataError::Unknown(_) | MetadataError::Unavailable(_) => {
-            OpError::Unavailable(error.to_string())
+impl From<KeysError> for OpError {
+    fn from(error: KeysError) -> Self {
+        match error {
+            KeysError::Metadata(error) => unavailable(error),
+            KeysError::Damaged(what) => Self::Damaged(what),
+            KeysError::Root(_) => Self::Damaged("key-encryption key"),
+            KeysError::Reply | KeysError::Make(_) => Self::Internal(error.to_string()),
         }
-        MetadataError::Rejected(_) => OpError::Internal(error.to_string()),
+    }
+}
+
+fn unavailable(error: ClientError) -> OpError {
+    match error {
+        // An answer that can't be read leaves open what was done.
+        ClientError::Unknown(why) | ClientError::Malformed(why) => {
+            OpError::Unavailable(format!("outcome unknown: {why}"))
+        }
+        ClientError::Unavailable(why) => OpError::Unavailable(format!("unavailable: {why}")),
+        ClientError::Rejected(why) => OpError::Internal(format!("rejected: {why}")),
     }
 }
 

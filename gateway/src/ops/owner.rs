@@ -4,8 +4,8 @@
 //! of its own, and read the objects through the front door with a key that is rightly his.
 
 use super::error::OpError;
-use super::keys::Keys;
 use megalith_crypto::{KeyRing, RecordKind};
+use megalith_keyring::Keys;
 use megalith_model::ids::{AccountId, BucketId};
 use megalith_model::rows::BucketRow;
 
@@ -17,35 +17,33 @@ fn binding(id: BucketId, name: &str) -> Vec<u8> {
     [&id.0.to_be_bytes(), name.as_bytes()].concat()
 }
 
-impl Keys {
-    /// Seals whose a bucket is.
-    ///
-    /// # Errors
-    /// [`OpError::Internal`] where no randomness is to be had.
-    pub fn seal_owner(
-        &self,
-        id: BucketId,
-        name: &str,
-        account: AccountId,
-    ) -> Result<Vec<u8>, OpError> {
-        let records = self.ring().records();
-        records
-            .seal_record(OWNER, &binding(id, name), &account.0.to_be_bytes())
-            .map_err(|error| OpError::Internal(format!("seal a bucket's owner: {error}")))
-    }
+/// Seals whose a bucket is.
+///
+/// # Errors
+/// [`OpError::Internal`] if no randomness is to be had.
+pub(crate) fn seal(
+    keys: &Keys,
+    id: BucketId,
+    name: &str,
+    account: AccountId,
+) -> Result<Vec<u8>, OpError> {
+    let records = keys.ring().records();
+    records
+        .seal_record(OWNER, &binding(id, name), &account.0.to_be_bytes())
+        .map_err(|error| OpError::Internal(format!("seal a bucket's owner: {error}")))
+}
 
-    /// Checks that a gateway gave this bucket, by id and name, to the owner that its row shows.
-    ///
-    /// # Errors
-    /// [`OpError::Damaged`], [`OpError::Unavailable`].
-    pub async fn check_owner(&self, row: &BucketRow) -> Result<(), OpError> {
-        let id = binding(row.id, &row.name);
-        let open = |ring: &KeyRing| ring.records().open_record(OWNER, &id, &row.sealed_owner);
-        let owner = self.opened("owner of a bucket", open).await?;
-        if *owner == row.account.0.to_be_bytes() {
-            Ok(())
-        } else {
-            Err(OpError::Damaged("owner of a bucket"))
-        }
+/// Checks that a gateway gave this bucket, by id and name, to the owner that its row shows.
+///
+/// # Errors
+/// [`OpError::Damaged`], [`OpError::Unavailable`].
+pub(super) async fn check(keys: &Keys, row: &BucketRow) -> Result<(), OpError> {
+    let id = binding(row.id, &row.name);
+    let open = |ring: &KeyRing| ring.records().open_record(OWNER, &id, &row.sealed_owner);
+    let owner = keys.opened("owner of a bucket", open).await?;
+    if *owner == row.account.0.to_be_bytes() {
+        Ok(())
+    } else {
+        Err(OpError::Damaged("owner of a bucket"))
     }
 }

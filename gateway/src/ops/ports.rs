@@ -1,48 +1,23 @@
-//! The two seams below the operations: the metadata group and the blob pipeline.
+//! The seam below the operations towards the object pipeline.
 //!
-//! The real parts are `megalith-client` and [`crate::pipeline`]; tests put a small model here.
+//! The real part is [`megalith_blobs`]; tests put a small model here. The seam towards the
+//! metadata group is [`megalith_client::Metadata`].
 
-use crate::pipeline::{
-    Busy, GetError, Hashes, Pipeline, PutError, ReadPlan, Reservation, SourceError, WrittenBlob,
-};
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use megalith_client::{ClientError, MetaClient};
+use megalith_blobs::{
+    Busy, GetError, Hashes, Pipeline, PutError, ReadPlan, Reservation, SourceError, WrittenBlob,
+};
 use megalith_crypto::DataKey;
-use megalith_model::command::{Answer, Envelope};
 use megalith_model::ids::LeaseId;
-use megalith_model::query::{Query, Reply};
 use std::ops::Range;
 
 /// A body on its way in.
 pub type Source = BoxStream<'static, Result<Bytes, SourceError>>;
 /// Plaintext on its way out; an error ends it and must end the connection.
 pub type Plaintext = BoxStream<'static, Result<Bytes, GetError>>;
-
-/// Why the metadata group gave no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum MetadataError {
-    /// A command may or may not have been applied.
-    #[error("outcome unknown: {0}")]
-    Unknown(String),
-    /// Nobody answered; nothing was changed.
-    #[error("unavailable: {0}")]
-    Unavailable(String),
-    /// Refused for what it is: a mistake of ours.
-    #[error("rejected: {0}")]
-    Rejected(String),
-}
-
-/// The metadata group.
-pub trait Metadata: Send + Sync + 'static {
-    /// Puts a command through the log.
-    fn propose(&self, envelope: Envelope) -> BoxFuture<'_, Result<Answer, MetadataError>>;
-
-    /// Asks a question; the reply is linearizable.
-    fn query(&self, query: Query) -> BoxFuture<'_, Result<Reply, MetadataError>>;
-}
 
 /// Where blobs are written and read.
 pub trait Blobs: Send + Sync + 'static {
@@ -68,31 +43,6 @@ pub trait Blobs: Send + Sync + 'static {
 
     /// Notes that the metadata group doesn't know a lease any more.
     fn lease_refused(&self, lease: LeaseId);
-}
-
-impl Metadata for MetaClient {
-    fn propose(&self, envelope: Envelope) -> BoxFuture<'_, Result<Answer, MetadataError>> {
-        Box::pin(async move {
-            Self::propose(self, envelope)
-                .await
-                .map_err(MetadataError::from)
-        })
-    }
-
-    fn query(&self, query: Query) -> BoxFuture<'_, Result<Reply, MetadataError>> {
-        Box::pin(async move { Self::query(self, query).await.map_err(MetadataError::from) })
-    }
-}
-
-impl From<ClientError> for MetadataError {
-    fn from(error: ClientError) -> Self {
-        match error {
-            // An answer that can't be read leaves open what was done.
-            ClientError::Unknown(why) | ClientError::Malformed(why) => Self::Unknown(why),
-            ClientError::Unavailable(why) => Self::Unavailable(why),
-            ClientError::Rejected(why) => Self::Rejected(why),
-        }
-    }
 }
 
 impl Blobs for Pipeline {

@@ -7,11 +7,11 @@ use super::Store;
 use super::checksum::{Algorithm, Claims, Computed, Value};
 use super::error::OpError;
 use super::ports::Source;
-use crate::pipeline::{
-    GetError, HashResults, Hashes, PutError, Reservation, SourceError, WrittenBlob,
-};
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream};
+use megalith_blobs::{
+    GetError, HashResults, Hashes, PutError, Reservation, SourceError, WrittenBlob,
+};
 use megalith_crypto::manifest::ContentHeaders;
 use megalith_crypto::{DataKey, StreamHeader};
 use megalith_model::command::NewBlob;

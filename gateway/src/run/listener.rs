@@ -163,5 +163,4 @@ where
 }
 
 #[cfg(test)]
-#[path = "listener_tests.rs"]
 mod tests;

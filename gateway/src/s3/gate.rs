@@ -349,5 +349,4 @@ fn error(code: S3ErrorCode, message: &'static str) -> S3Error {
 }
 
 #[cfg(test)]
-#[path = "gate_tests.rs"]
 mod tests;

@@ -15,9 +15,9 @@ use crate::ops::{
     Body, BodyError, Caller, CopyRequest, CopySource, DeleteRequest, Description, MetadataSource,
     OpError, PutRequest, Trailer,
 };
-use crate::pipeline::SourceError;
 use futures::{StreamExt, TryStreamExt, stream};
 use http::HeaderMap;
+use megalith_blobs::SourceError;
 use megalith_crypto::manifest::ContentHeaders;
 use s3s::dto::{self, *};
 use s3s::{S3Error, S3ErrorCode, S3Request, S3Response, S3Result, TrailingHeaders};

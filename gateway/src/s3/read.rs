@@ -90,7 +90,7 @@ pub(super) async fn get(
     let body = got.body.take();
     let mut output = describe!(GetObjectOutput, got, part, with_checksums);
     output.body = body.map(|plaintext| {
-        let log = |error: crate::pipeline::GetError| -> StdError {
+        let log = |error: megalith_blobs::GetError| -> StdError {
             tracing::error!(%error, "a body breaks off");
             Box::new(error)
         };

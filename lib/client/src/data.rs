@@ -1,4 +1,4 @@
-//! Writing and reading shards: `node/docs/data-plane.md`.
+//! Writing and reading shards: `docs/formats/data-plane.md`.
 //!
 //! Every wait has a deadline, so that a dead, frozen or crawling node costs a bounded time. A slow
 //! caller is not the node's fault: while a write waits for its caller no deadline runs here.

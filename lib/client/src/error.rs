@@ -36,7 +36,7 @@ pub struct DataError {
     pub message: String,
 }
 
-/// The kinds of [`DataError`]; the first ones are the table in `node/docs/data-plane.md`.
+/// The kinds of [`DataError`]; the first ones are the table in `docs/formats/data-plane.md`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DataFault {
     /// The request is wrong; don't repeat it.

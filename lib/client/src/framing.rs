@@ -1,4 +1,4 @@
-//! Cells and their checksums in a body of shard bytes: `node/docs/data-plane.md`, "Framing".
+//! Cells and their checksums in a body of shard bytes: `docs/formats/data-plane.md`, "Framing".
 
 use bytes::{BufMut, Bytes, BytesMut};
 use megalith_model::shape::CELL_LEN;

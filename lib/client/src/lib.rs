@@ -1,7 +1,7 @@
 //! How processes of a cluster call storage nodes and metadata members.
 //!
 //! Owns: connections (mutual TLS, the peer known by role and id), retries, redirects to the
-//! leader, deadlines, and both ends' framing of shard bytes (`node/docs/data-plane.md`).
+//! leader, deadlines, and both ends' framing of shard bytes (`docs/formats/data-plane.md`).
 //! Must never: call a lost answer a failure, hand out a cell whose checksum it has not checked,
 //! speak to a peer whose certificate names another member, or mix shard bytes, control and Raft on
 //! one connection. Knows nothing of S3, of encryption and of what the bytes mean.
@@ -23,6 +23,7 @@ pub mod framing;
 mod group;
 mod map;
 mod meta;
+mod metadata;
 mod pool;
 mod roster;
 mod shards;
@@ -39,6 +40,7 @@ pub use error::{ClientError, DataError, DataFault};
 pub use group::{CallSettings, Endpoint};
 pub use map::MapWatch;
 pub use meta::{ChangeStanding, MemberChange, MetaClient, new_token};
+pub use metadata::{Metadata, now_ms};
 pub use roster::Roster;
 pub use shards::{ScrubReport, ShardAddress, ShardClient, ShardPage, ShardStat};
 

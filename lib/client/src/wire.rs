@@ -1,4 +1,4 @@
-//! Names on the data plane, for both ends: `node/docs/data-plane.md`.
+//! Names on the data plane, for both ends: `docs/formats/data-plane.md`.
 
 use crate::error::DataFault;
 use megalith_model::ids::{BlobId, DiskId, VolumeId};

@@ -414,5 +414,4 @@ impl BlobLayout {
 }
 
 #[cfg(test)]
-#[path = "cell_tests.rs"]
 mod tests;

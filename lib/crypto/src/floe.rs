@@ -295,5 +295,4 @@ fn derivation(_: ExpandError) -> CryptoError {
 }
 
 #[cfg(test)]
-#[path = "floe_tests.rs"]
 mod tests;

@@ -171,5 +171,4 @@ secret_key!(RootKey);
 secret_key!(DataKey);
 
 #[cfg(test)]
-#[path = "keys/keys_tests.rs"]
 mod tests;

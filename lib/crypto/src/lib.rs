@@ -47,6 +47,4 @@ pub use listing::{ListingEntry, ListingSealer};
 pub use manifest::{Checksum, ChecksumType, ContentHeaders, Manifest, ManifestPart, PartManifest};
 
 #[cfg(test)]
-mod collision_tests;
-#[cfg(test)]
-mod entropy_tests;
+mod tests;

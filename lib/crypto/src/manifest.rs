@@ -327,5 +327,4 @@ fn at_most(what: &'static str, len: usize, max: usize) -> Result<(), CryptoError
 }
 
 #[cfg(test)]
-#[path = "manifest_tests.rs"]
 mod tests;

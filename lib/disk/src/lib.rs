@@ -5,6 +5,7 @@
 //! fails when told to. Paths handed in are made of fixed words and numbers, never of a user's key.
 //! This module decides nothing: when to sync, and what a failed sync means, is the caller's.
 
+pub mod crc32c;
 mod real;
 pub mod sim;
 

@@ -3,9 +3,7 @@
 //! Owns: loading the KEKs, making the first one, noticing a newer one. Must never use a ring that
 //! the root key did not seal.
 
-use super::error::OpError;
-use super::ports::{Metadata, MetadataError};
-use super::{internal_reply, unavailable};
+use megalith_client::{ClientError, Metadata};
 use megalith_crypto::{
     CryptoError, DataKey, KeyRing, ListingSealer, ObjectContext, RootKey, UploadContext,
 };
@@ -36,18 +34,21 @@ struct State {
     loaded: Instant,
 }
 
-/// Why the keys could not be loaded.
+/// Why the keys could not be loaded, or something not opened under them.
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {
     /// The metadata group didn't answer.
     #[error("read the key-encryption keys")]
-    Metadata(#[from] MetadataError),
+    Metadata(#[from] ClientError),
     /// The answer was none to the question.
     #[error("the metadata group answered another question")]
     Reply,
     /// The root key is another cluster's, or a record was altered.
     #[error("the root key does not open this cluster's key-encryption keys")]
     Root(#[source] CryptoError),
+    /// A record doesn't open under any key of the ring.
+    #[error("{0} does not open")]
+    Damaged(&'static str),
     /// A new key couldn't be made.
     #[error("make a key-encryption key")]
     Make(#[source] CryptoError),
@@ -81,7 +82,7 @@ impl Keys {
                 .await;
             rows = load(&*meta).await?;
             if rows.is_empty() {
-                proposed?.map_err(|refusal| MetadataError::Rejected(refusal.to_string()))?;
+                proposed?.map_err(|refusal| ClientError::Rejected(refusal.to_string()))?;
                 return Err(KeysError::Reply);
             }
         }
@@ -129,12 +130,12 @@ impl Keys {
     /// Unwraps an object's data key; asks for newer KEKs where it doesn't open.
     ///
     /// # Errors
-    /// [`OpError::Damaged`], [`OpError::Unavailable`].
+    /// [`KeysError::Damaged`], [`KeysError::Metadata`].
     pub async fn unwrap(
         &self,
         wrapped: &[u8],
         object: &ObjectContext<'_>,
-    ) -> Result<DataKey, OpError> {
+    ) -> Result<DataKey, KeysError> {
         self.opened("data key", |ring| ring.unwrap(wrapped, object))
             .await
     }
@@ -147,7 +148,7 @@ impl Keys {
         &self,
         wrapped: &[u8],
         upload: &UploadContext<'_>,
-    ) -> Result<DataKey, OpError> {
+    ) -> Result<DataKey, KeysError> {
         self.opened("upload key", |ring| ring.unwrap_upload(wrapped, upload))
             .await
     }
@@ -155,20 +156,20 @@ impl Keys {
     /// Opens something with the ring, and once more with newer KEKs where it doesn't open.
     ///
     /// # Errors
-    /// [`OpError::Damaged`] naming `what`, [`OpError::Unavailable`].
+    /// [`KeysError::Damaged`] naming `what`, [`KeysError::Metadata`].
     pub async fn opened<T>(
         &self,
         what: &'static str,
         open: impl Fn(&KeyRing) -> Result<T, CryptoError>,
-    ) -> Result<T, OpError> {
+    ) -> Result<T, KeysError> {
         if let Ok(opened) = open(&self.ring()) {
             return Ok(opened);
         }
         self.reload().await?;
-        open(&self.ring()).map_err(|_| OpError::Damaged(what))
+        open(&self.ring()).map_err(|_| KeysError::Damaged(what))
     }
 
-    async fn reload(&self) -> Result<(), OpError> {
+    async fn reload(&self) -> Result<(), KeysError> {
         {
             let mut state = self.state();
             if state.loaded.elapsed() < RELOAD_INTERVAL {
@@ -176,12 +177,11 @@ impl Keys {
             }
             state.loaded = Instant::now();
         }
-        let rows = match self.meta.query(Query::Keks).await.map_err(unavailable)? {
+        let rows = match self.meta.query(Query::Keks).await? {
             Reply::Keks(rows) => rows,
-            _ => return Err(internal_reply()),
+            _ => return Err(KeysError::Reply),
         };
-        let ring = open_ring(&self.root, self.cluster, &rows)
-            .map_err(|_| OpError::Damaged("key-encryption key"))?;
+        let ring = open_ring(&self.root, self.cluster, &rows).map_err(KeysError::Root)?;
         let mut state = self.state();
         state.ring = ring;
         state.sealers.clear();

@@ -11,7 +11,6 @@ pub mod answer;
 pub mod audit;
 pub mod codec;
 pub mod command;
-pub mod driver;
 pub mod ids;
 pub mod keys;
 pub mod machine;

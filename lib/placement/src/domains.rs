@@ -2,8 +2,8 @@
 
 use super::placement::{Candidate, Group};
 use super::state::View;
-use crate::profile::Profile;
-use crate::topology::{Disk, Domain, Node};
+use megalith_model::profile::Profile;
+use megalith_model::topology::{Disk, Domain, Node};
 use std::collections::BTreeMap;
 
 /// From so many zones on, no more than m members are put into one.

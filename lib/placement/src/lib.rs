@@ -16,11 +16,11 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-use crate::answer::Topology;
-use crate::command::{Answer, Command, Outcome};
-use crate::ids::{DiskId, NodeId};
-use crate::profile::Profile;
-use crate::topology::{ClusterMap, Volume, VolumeState};
+use megalith_model::answer::Topology;
+use megalith_model::command::{Answer, Command, Outcome};
+use megalith_model::ids::{DiskId, NodeId};
+use megalith_model::profile::Profile;
+use megalith_model::topology::{ClusterMap, Volume, VolumeState};
 use state::Leading;
 
 /// What the driver is to keep to.

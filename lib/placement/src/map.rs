@@ -2,7 +2,7 @@
 
 use super::domains::Kind;
 use super::state::View;
-use crate::topology::{ClusterMap, Volume};
+use megalith_model::topology::{ClusterMap, Volume};
 use std::cmp::Reverse;
 
 /// Makes the map of this moment, not yet numbered.

@@ -2,10 +2,10 @@
 
 use super::domains::{Aim, Kind};
 use super::state::View;
-use crate::command::Command;
-use crate::ids::{DiskId, NodeId, VolumeId};
-use crate::profile::Profile;
-use crate::topology::Member;
+use megalith_model::command::Command;
+use megalith_model::ids::{DiskId, NodeId, VolumeId};
+use megalith_model::profile::Profile;
+use megalith_model::topology::Member;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt;

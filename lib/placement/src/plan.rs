@@ -3,9 +3,9 @@
 use super::domains::{Aim, Kind, aim};
 use super::state::{Leading, View};
 use super::{Action, Settings, map, placement};
-use crate::command::Command;
-use crate::ids::VolumeId;
-use crate::topology::Volume;
+use megalith_model::command::Command;
+use megalith_model::ids::VolumeId;
+use megalith_model::topology::Volume;
 
 fn kind_of(volume: &Volume) -> Kind {
     Kind {

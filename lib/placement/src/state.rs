@@ -1,10 +1,10 @@
 //! What a leader's driver remembers, and who is taken to be alive.
 
 use super::{DiskReport, Settings};
-use crate::answer::Topology;
-use crate::command::Command;
-use crate::ids::{DiskId, NodeId, VolumeId};
-use crate::topology::{ClusterMap, Member, Node};
+use megalith_model::answer::Topology;
+use megalith_model::command::Command;
+use megalith_model::ids::{DiskId, NodeId, VolumeId};
+use megalith_model::topology::{ClusterMap, Member, Node};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// After a refused or lost proposal nothing is proposed for so long.

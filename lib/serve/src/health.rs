@@ -1,6 +1,5 @@
 //! Health and metrics, on a listener of their own: on the S3 listener they would hide buckets.
 
-use super::{MetricsText, Rim};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
@@ -14,33 +13,40 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Renders the metrics as text.
+pub type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
 
 /// Tells whether requests can be served.
-pub(super) type Ready = Arc<dyn Fn() -> bool + Send + Sync>;
+pub type Ready = Arc<dyn Fn() -> bool + Send + Sync>;
 
 const CONNECTIONS_MAX: usize = 64;
 const CONNECTION_LIFE: Duration = Duration::from_secs(60);
 
 /// What is told.
 #[derive(Clone)]
-pub(super) struct State {
-    pub(super) metrics: Option<MetricsText>,
-    pub(super) ready: Ready,
+pub struct State {
+    /// The metrics, if there are any to show.
+    pub metrics: Option<MetricsText>,
+    /// Whether requests can be served.
+    pub ready: Ready,
 }
 
-/// Serves until the stop.
-pub(super) async fn serve(socket: TcpListener, state: State, rim: Rim) {
+/// Serves until `stop`; connections are tasks of `tasks`.
+pub async fn serve(socket: TcpListener, state: State, stop: CancellationToken, tasks: TaskTracker) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let accepted = tokio::select! {
             biased;
-            () = rim.stop.cancelled() => return,
+            () = stop.cancelled() => return,
             accepted = socket.accept() => accepted,
         };
         // One too many is closed at once.
         if let (Ok((stream, _)), Ok(permit)) = (accepted, Arc::clone(&room).try_acquire_owned()) {
-            let (state, stop) = (state.clone(), rim.stop.clone());
-            rim.tasks.spawn(async move {
+            let (state, stop) = (state.clone(), stop.clone());
+            tasks.spawn(async move {
                 let _permit = permit;
                 tokio::select! {
                     () = connection(stream, state) => {}

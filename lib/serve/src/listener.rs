@@ -42,10 +42,11 @@ impl Default for ListenerSettings {
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
     /// No new connections; the ones there end after the request in flight.
-    pub(crate) polite: CancellationToken,
+    pub polite: CancellationToken,
     /// The end of everything.
-    pub(crate) hard: CancellationToken,
-    pub(crate) tasks: TaskTracker,
+    pub hard: CancellationToken,
+    /// What is waited for.
+    pub tasks: TaskTracker,
 }
 
 impl Shutdown {
@@ -68,7 +69,7 @@ impl Shutdown {
 }
 
 /// Accepts connections until the shutdown and serves each on a task of its own.
-pub(super) async fn listen<F>(
+pub async fn listen<F>(
     listener: TcpListener,
     material: Arc<TlsMaterial>,
     settings: ListenerSettings,
@@ -130,7 +131,7 @@ pub(super) async fn listen<F>(
 }
 
 /// A connection that fails when its peer takes no bytes for too long.
-pub(super) struct Guarded {
+pub struct Guarded {
     stream: IdentifiedStream,
     deadline: Duration,
     /// Runs while a write waits.
@@ -146,7 +147,9 @@ impl Guarded {
         }
     }
 
-    pub(super) fn stream(&self) -> &IdentifiedStream {
+    /// Returns the connection, with its peer.
+    #[must_use]
+    pub fn stream(&self) -> &IdentifiedStream {
         &self.stream
     }
 

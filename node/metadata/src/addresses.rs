@@ -5,7 +5,7 @@
 //! leader. A wrong address does no harm, for a
 //! peer's certificate says who it is; so all that are known are tried in turn.
 
-use crate::meta::log::{Conf, node_of};
+use crate::log::{Conf, node_of};
 use megalith_model::ids::NodeId;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,7 +21,7 @@ pub struct AddressBook {
 }
 
 /// The members with the addresses that others are told.
-pub(in crate::meta) type Told = Arc<Vec<(NodeId, String)>>;
+pub(crate) type Told = Arc<Vec<(NodeId, String)>>;
 
 #[derive(Debug, Default)]
 struct State {
@@ -87,7 +87,7 @@ impl AddressBook {
     }
 
     /// Takes whom another member names as its leader; true where that is news.
-    pub(in crate::meta) fn named_leader(&self, node: NodeId, address: &str) -> bool {
+    pub(crate) fn named_leader(&self, node: NodeId, address: &str) -> bool {
         let named = Some((node, address.to_owned())).filter(|_| !address.is_empty());
         let mut state = self.state();
         let news = named.is_some() && named != state.leader;
@@ -127,19 +127,19 @@ impl AddressBook {
     }
 
     /// Returns the members as others are told them, as the group's own word changes.
-    pub(in crate::meta) fn watch(&self) -> watch::Receiver<Told> {
+    pub(crate) fn watch(&self) -> watch::Receiver<Told> {
         self.told.subscribe()
     }
 
     /// Returns the members with the addresses of those that have one, for a file.
-    pub(in crate::meta) fn remembered(&self) -> Vec<(NodeId, String)> {
+    pub(crate) fn remembered(&self) -> Vec<(NodeId, String)> {
         let members = self.state().members.clone();
         let with_address = |node| (node, self.told(node));
         members.into_iter().map(with_address).collect()
     }
 
     /// Takes what a file said.
-    pub(in crate::meta) fn remember(&self, members: Vec<(NodeId, String)>) {
+    pub(crate) fn remember(&self, members: Vec<(NodeId, String)>) {
         let mut state = self.state();
         for (node, address) in members {
             state.members.insert(node);

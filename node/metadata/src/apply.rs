@@ -4,9 +4,9 @@
 //! on whatever an apply costs. Must never: answer before the rows are written; go on after an entry
 //! that it could not apply.
 
-use crate::meta::engine::{EngineError, EngineHome, drop_kept, engine_name};
-use crate::meta::log::{EntryKind, LogEntry, Mark};
-use crate::meta::tables::Tables;
+use crate::engine::{EngineError, EngineHome, drop_kept, engine_name};
+use crate::log::{EntryKind, LogEntry, Mark};
+use crate::tables::Tables;
 use megalith_model::codec::{self, DecodeError};
 use megalith_model::command::{Answer, Envelope};
 use megalith_model::ids::NodeId;

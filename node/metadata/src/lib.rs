@@ -39,6 +39,6 @@ pub use service::{Exported, MetaHandle, MetadataService, QueryError};
 pub use snapshot::SourceSettings;
 
 #[cfg(test)]
-mod cluster_tests;
-#[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;

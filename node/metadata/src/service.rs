@@ -7,18 +7,18 @@ mod placed;
 
 pub use grpc::MetadataService;
 
-use crate::meta::addresses::AddressBook;
-use crate::meta::apply::ProposeError;
-use crate::meta::engine::MetaEngine;
-use crate::meta::log::{LogIdentity, node_of};
-use crate::meta::placement::Leadership;
-use crate::meta::raft::{
+use crate::addresses::AddressBook;
+use crate::apply::ProposeError;
+use crate::engine::MetaEngine;
+use crate::log::{LogIdentity, node_of};
+use crate::placement::Leadership;
+use crate::raft::{
     ChangeStanding, Input, Knock, KnockAnswer, Losses, MemberChange, PROPOSAL_BYTES_MAX,
     RaftHandle, RaftStatus, Role,
 };
-use crate::meta::snapshot::Source;
-use crate::meta::tables::Tables;
-use crate::meta::transport::RaftService;
+use crate::snapshot::Source;
+use crate::tables::Tables;
+use crate::transport::RaftService;
 use megalith_model::answer;
 use megalith_model::codec;
 use megalith_model::command::{Answer, Envelope};

@@ -4,9 +4,9 @@
 //! snapshot sessions told of what changes. Must never hold the gate while anything waits for a
 //! peer.
 
-use crate::meta::engine::{EngineError, MetaEngine};
-use crate::meta::log::{Conf, Mark};
-use crate::meta::snapshot::Session;
+use crate::engine::{EngineError, MetaEngine};
+use crate::log::{Conf, Mark};
+use crate::snapshot::Session;
 use megalith_model::table::Batch;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use tokio::sync::watch;

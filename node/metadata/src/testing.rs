@@ -1,6 +1,6 @@
 //! What the tests of this role share: seeds, a small generator, identities.
 
-use crate::meta::log::LogIdentity;
+use crate::log::LogIdentity;
 use megalith_model::ids::{ClusterId, GroupId, NodeId};
 
 /// A small generator (splitmix64): the same seed gives the same numbers.

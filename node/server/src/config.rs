@@ -1,10 +1,10 @@
 //! What a node is told: a checked value, no files read here.
 
-use crate::server::{DataEdgeSettings, GrpcEdgeSettings};
-use crate::store::StoreSettings;
+use crate::edge::{DataEdgeSettings, GrpcEdgeSettings};
 use megalith_client::{CallSettings, Endpoint};
 use megalith_identity::{Role, TlsMaterial};
 use megalith_model::ids::NodeId;
+use megalith_store::StoreSettings;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;

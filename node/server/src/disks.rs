@@ -1,14 +1,14 @@
 //! Opening a node's disks, and how they are.
 
 use super::config::NodeConfig;
-use super::{NodeError, now_ms, random};
-use crate::fs::{FileSystem, RealFs};
-use crate::server::Disks;
-use crate::store::{Disk, DiskHandle, StoreError, Superblock};
-use megalith_client::DiskReport;
+use super::{NodeError, random};
+use megalith_client::{DiskReport, now_ms};
+use megalith_disk::{FileSystem, RealFs};
 use megalith_model::ids::{ClusterId, DiskId};
 use megalith_model::shape::{CELL_LEN, SEGMENT_CELLS_MAX};
 use megalith_model::topology;
+use megalith_store::Disks;
+use megalith_store::{Disk, DiskHandle, StoreError, Superblock};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::io;

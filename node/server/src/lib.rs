@@ -4,34 +4,35 @@
 //! end means: listeners, membership and chores run until the stop; one that ends by itself is a
 //! defect, ends the node ([`RunningNode::wait`]) and leaves the restart to whoever runs it.
 
-mod chores;
 mod config;
 mod disks;
-mod member;
+pub mod edge;
+mod membership;
 mod metadata;
-mod reconcile;
 mod restore;
 
-pub use crate::meta::{RepairError, Repairs};
 pub use config::{ConfigError, ListenAddress, NodeConfig, NodeSettings};
 pub use disks::init_disks;
-pub use member::Membership;
+pub use megalith_metadata::{RepairError, Repairs};
+pub use membership::Membership;
 pub use metadata::{MetadataConfig, examine_metadata, init_metadata, start_metadata};
 pub use restore::restore_metadata;
 
-use crate::meta::MetaFailure;
-use crate::server::{DataEdge, Disks, Fence, GrpcEdge, ShardService, Shutdown};
-use crate::store::StoreError;
+use crate::edge::{DataEdge, Fence, GrpcEdge, ShardService};
 use megalith_client::{CallSettings, ClusterClient, Endpoint, MapWatch, MetaClient, Roster};
+use megalith_metadata::MetaFailure;
 use megalith_model::ids::DiskId;
 use megalith_model::topology::Node;
 use megalith_proto::v1::shard_control_server::ShardControlServer;
+use megalith_serve::listener::Shutdown;
+use megalith_store::{Disks, StoreError};
+use megalith_upkeep::{compare, deletes};
 use std::future::Future;
 use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
@@ -280,17 +281,17 @@ fn start_storage(
     let reconciled = meta.clone();
     let (id, own, every) = (node.id, disks.clone(), settings.chores_interval);
     tasks.spawn(async move {
-        chores::run(id, meta, own, every).await;
+        deletes::run(id, meta, own, every).await;
         "chores"
     });
     let (meta, own) = (reconciled, disks.clone());
     tasks.spawn(async move {
-        reconcile::run(meta, own, every).await;
+        compare::run(meta, own, every).await;
         "reconciliation"
     });
     let (own, stopping) = (disks.clone(), shutdown.polite.clone());
     tasks.spawn(async move {
-        member::run(beats, node, own, settings, (state, stopping)).await;
+        membership::run(beats, node, own, settings, (state, stopping)).await;
         "membership"
     });
 }
@@ -340,14 +341,6 @@ impl Drop for RunningNode {
         self.shutdown.polite.cancel();
         self.shutdown.hard.cancel();
     }
-}
-
-/// Returns the wall clock in milliseconds since 1970.
-pub(crate) fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| {
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    })
 }
 
 /// Returns random bytes from the operating system.

@@ -2,9 +2,9 @@
 
 use super::config::NodeSettings;
 use super::disks::Reporter;
-use crate::server::Disks;
 use megalith_client::{ClientError, ClusterClient, HeartbeatAnswer};
 use megalith_model::topology::Node;
+use megalith_store::Disks;
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;

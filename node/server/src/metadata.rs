@@ -1,22 +1,20 @@
 //! The metadata role of a node: its directory, its way to the other members, its services.
 
-use super::{MetadataPart, NodeConfig, Ports, now_ms};
-use crate::fs::{FileSystem, RealFs};
-use crate::meta::backup;
-use crate::meta::engine::{DiskHome, EngineSettings};
-use crate::meta::log::LogIdentity;
-use crate::meta::placement::{ClusterService, Placement};
-use crate::meta::transport::{ConnectError, Connector, GrpcTransport, TransportSettings};
-use crate::meta::{
-    self, AddressBook, MetaFailure, MetaParts, MetaSettings, MetaStore, RepairError, Repairs,
-    StartError,
-};
-use crate::server::GrpcEdge;
+use super::{MetadataPart, NodeConfig, Ports};
+use crate::edge::GrpcEdge;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use megalith_client::{ChannelSettings, channel};
+use megalith_client::{ChannelSettings, channel, now_ms};
+use megalith_disk::{FileSystem, RealFs};
 use megalith_identity::{Role, TlsMaterial};
-use megalith_model::driver;
+use megalith_metadata::backup;
+use megalith_metadata::engine::{DiskHome, EngineSettings};
+use megalith_metadata::log::LogIdentity;
+use megalith_metadata::placement::{ClusterService, Placement};
+use megalith_metadata::transport::{ConnectError, Connector, GrpcTransport, TransportSettings};
+use megalith_metadata::{
+    AddressBook, MetaFailure, MetaParts, MetaSettings, MetaStore, RepairError, Repairs, StartError,
+};
 use megalith_model::ids::{ClusterId, GroupId, NodeId};
 use megalith_proto::v1::cluster_server::ClusterServer;
 use megalith_proto::v1::metadata_server::MetadataServer;
@@ -43,7 +41,7 @@ pub struct MetadataConfig {
     /// The embedded database that keeps the rows.
     pub engine: EngineSettings,
     /// How volumes are made.
-    pub placement: driver::Settings,
+    pub placement: megalith_placement::Settings,
 }
 
 /// Of the life that a directory begins with.
@@ -85,7 +83,7 @@ pub fn examine_metadata(
     engine: EngineSettings,
 ) -> Result<Repairs, RepairError> {
     let home = home(dir, engine);
-    meta::examine(Arc::new(RealFs), dir, identity(cluster, member), &home)
+    megalith_metadata::examine(Arc::new(RealFs), dir, identity(cluster, member), &home)
 }
 
 /// Where a member's tables are.
@@ -140,7 +138,7 @@ pub fn start_metadata(
         runtime: Handle::current(),
         on_failure: Arc::new(on_failure),
     };
-    let handle = meta::start(parts, &MetaSettings::default())?;
+    let handle = megalith_metadata::start(parts, &MetaSettings::default())?;
     let placement = Placement::start(handle.clone(), cluster, metadata.placement, stop.clone());
     let services = (
         MetadataServer::new(handle.metadata_service())

@@ -1,9 +1,9 @@
 //! A backup of the metadata becomes the directory of a new member.
 
 use super::metadata::{ENGINE_DIR, identity, init_metadata};
-use crate::fs::RealFs;
-use crate::meta::backup::{BackupError, Restored, restore};
-use crate::meta::engine::{DiskHome, EngineHome, EngineSettings};
+use megalith_disk::RealFs;
+use megalith_metadata::backup::{BackupError, Restored, restore};
+use megalith_metadata::engine::{DiskHome, EngineHome, EngineSettings};
 use megalith_model::ids::{ClusterId, NodeId};
 use std::io;
 use std::path::Path;

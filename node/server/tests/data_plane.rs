@@ -6,7 +6,7 @@ use bytes::Bytes;
 use megalith_client::{DataError, DataFault, Receipt, ShardTarget};
 use megalith_identity::Role;
 use megalith_model::ids::{BlobId, DiskId, Epoch, GatewayId, VolumeId};
-use megalith_node::server::DataEdgeSettings;
+use megalith_server::edge::DataEdgeSettings;
 use std::time::Duration;
 use support::{Edge, GATEWAY, digest, framed, lease, map, shard, volume};
 use tokio::sync::{mpsc, oneshot};

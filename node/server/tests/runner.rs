@@ -12,14 +12,14 @@ use megalith_model::ids::{BlobId, DiskId, Epoch, VolumeId};
 use megalith_model::query::HeldSegment;
 use megalith_model::rows::{DeleteRow, ShardPlace};
 use megalith_model::topology::{ClusterMap, Member};
-use megalith_node::run::{
+use megalith_proto::v1::cluster_server::ClusterServer;
+use megalith_proto::v1::metadata_server::MetadataServer;
+use megalith_server::edge::GrpcEdge;
+use megalith_server::{
     ConfigError, ListenAddress, Membership, MetadataPart, NodeConfig, NodeError, NodeSettings,
     Ports, RunningNode, init_disks, start,
 };
-use megalith_node::server::GrpcEdge;
-use megalith_node::store::StoreSettings;
-use megalith_proto::v1::cluster_server::ClusterServer;
-use megalith_proto::v1::metadata_server::MetadataServer;
+use megalith_store::StoreSettings;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -4,8 +4,8 @@ mod support;
 
 use megalith_client::{ChannelSettings, ClientError, DataClient, DataFault, DataSettings, channel};
 use megalith_identity::{Authority, IssueRequest, Role, TlsMaterial};
-use megalith_node::server::DataEdgeSettings;
-use megalith_node::store::ShardId;
+use megalith_server::edge::DataEdgeSettings;
+use megalith_store::ShardId;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use std::sync::Arc;

@@ -7,9 +7,9 @@
 //! one the store should be well above 1: commits are shared.
 
 use bytes::Bytes;
+use megalith_disk::{FileSystem, RealFs};
 use megalith_model::ids::{BlobId, ClusterId, DiskId, Epoch, VolumeId};
-use megalith_node::fs::{FileSystem, RealFs};
-use megalith_node::store::{
+use megalith_store::{
     CELL_LEN, Disk, DiskHandle, ShardId, StoreError, StoreSettings, Superblock, crc32c,
 };
 use std::error::Error;

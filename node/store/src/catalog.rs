@@ -13,7 +13,7 @@ use super::scrub::plan::FileFacts;
 use super::settings::StoreSettings;
 use super::shard::{Entry, Extent, ShardId, ShardKey};
 use super::superblock::Superblock;
-use crate::fs::{File, FileIdentity, FileSystem};
+use megalith_disk::{File, FileIdentity, FileSystem};
 use megalith_model::ids::{Epoch, VolumeId};
 use std::collections::BTreeMap;
 use std::io;

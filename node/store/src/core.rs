@@ -15,7 +15,7 @@ use super::round::{Effect, Round, Staged};
 use super::scan::Table;
 use super::shard::{Extent, ShardId};
 use super::tidy::Chore;
-use crate::fs::DirLock;
+use megalith_disk::DirLock;
 use megalith_model::ids::{Epoch, VolumeId};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;

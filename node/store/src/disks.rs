@@ -1,9 +1,6 @@
 //! The disks of this node, by their id.
 
-use super::data::Refused;
-use crate::store::{DiskHandle, ShardId};
-use megalith_client::DataFault;
-use megalith_client::wire::ShardPath;
+use crate::DiskHandle;
 use megalith_model::ids::DiskId;
 use std::collections::BTreeMap;
 
@@ -29,19 +26,9 @@ impl Disks {
         self.disks.values()
     }
 
-    /// Returns a disk; where it isn't here, that is `missing`.
-    pub(super) fn get(&self, disk: DiskId, missing: DataFault) -> Result<&DiskHandle, Refused> {
-        let missing = || Refused::new(missing, format!("no disk {disk} here"));
-        self.disks.get(&disk).ok_or_else(missing)
-    }
-}
-
-/// Returns a shard's name on its disk.
-pub(super) fn shard_id(path: &ShardPath) -> ShardId {
-    ShardId {
-        volume: path.volume,
-        blob: path.blob,
-        segment: path.segment,
-        member: path.member,
+    /// Returns a disk, if it is here.
+    #[must_use]
+    pub fn get(&self, disk: DiskId) -> Option<&DiskHandle> {
+        self.disks.get(&disk)
     }
 }

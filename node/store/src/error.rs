@@ -9,7 +9,6 @@ use std::sync::Arc;
 /// An answer of the store that is not the wished one. Nothing is stored where one comes back from
 /// a write, except after [`StoreError::Closed`], where the outcome is unknown.
 #[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum StoreError {
     /// Place it elsewhere: writing it would eat the reserve.
     #[error("disk is full: {free} bytes free, {needed} needed above a reserve of {reserve}")]

@@ -1,7 +1,7 @@
 //! Paths of a disk, all made of fixed words and numbers, and a bounded set of open files.
 
 use super::error::StoreError;
-use crate::fs::{File, FileSystem};
+use megalith_disk::{File, FileSystem};
 use megalith_model::ids::VolumeId;
 use std::collections::HashMap;
 use std::io;

@@ -14,7 +14,7 @@ use super::shard::{ShardId, ShardStat};
 use super::stream::ShardWriter;
 use super::superblock::Superblock;
 use super::worker::{CommitCounters, Mail, Request, run};
-use crate::fs::FileSystem;
+use megalith_disk::FileSystem;
 use megalith_model::ids::{BlobId, ClusterId, DiskId, Epoch, VolumeId};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};

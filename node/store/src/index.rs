@@ -1,12 +1,12 @@
 //! The index file of a sealed chunk file: sorted blocks of entries, found by binary search over
 //! the first key of each block. In memory are only these keys. Layout in
-//! `node/docs/disk-format.md`. A bad index costs a scan of the chunk file, never a shard.
+//! `docs/formats/disk.md`. A bad index costs a scan of the chunk file, never a shard.
 
 use super::record::{BLOCK_LEN, CRC_LEN, Place, RECORDS_MAX, u32_at, u64_at};
 use super::scan::{FileId, Table};
 use super::shard::{Entry, Extent, ShardKey};
-use crate::fs::{File, read_exact_at};
 use bytes::{Buf, BufMut};
+use megalith_disk::{File, read_exact_at};
 use megalith_model::ids::Epoch;
 use std::io;
 

@@ -3,17 +3,18 @@
 //!
 //! - Owns everything below a disk's directory. Keys of users never come here; paths are made of
 //!   volume and file numbers.
-//! - `record`, `index` and `superblock` are the stored forms (`node/docs/disk-format.md`), `scan`
+//! - `record`, `index` and `superblock` are the stored forms (`docs/formats/disk.md`), `scan`
 //!   and `recover` read them back, `core`, `stage` and `round` are the one writer, `seal` and
 //!   `tidy` close files and give space back, `catalog` and `read` serve readers, `worker`, `pool`,
 //!   `stream` and `handle` put threads and an asynchronous face on it.
 //! - Must never acknowledge before the sync, retry a failed sync, cut anything but a torn tail,
-//!   hand out a byte that was not checked, or touch the file system but through [`crate::fs`].
+//!   hand out a byte that was not checked, or touch the file system but through [`megalith_disk`].
 //! - Knows nothing of objects, erasure coding, encryption or the network, and reads no clock but
 //!   to pace commits.
 
 mod catalog;
 mod core;
+mod disks;
 mod error;
 mod files;
 mod growing;
@@ -40,10 +41,11 @@ mod tests;
 mod tidy;
 mod worker;
 
-pub use crate::crc32c::crc32c;
+pub use disks::Disks;
 pub use error::StoreError;
 pub use handle::{CommitCounts, Disk, DiskHandle, DiskSpace};
 pub use health::DiskHealth;
+pub use megalith_disk::crc32c::crc32c;
 pub use record::{BLOCK_LEN, CELL_LEN, Cell, RECORD_CELLS_MAX};
 pub use scrub::{ScrubSettings, ScrubStatus};
 pub use settings::StoreSettings;

@@ -1,12 +1,12 @@
 //! The record: the only thing a chunk file holds. Encoding, decoding and checks; no input or
-//! output. Layout byte by byte in `node/docs/disk-format.md`.
+//! output. Layout byte by byte in `docs/formats/disk.md`.
 //!
 //! The checksums of header and footer also cover where the record lies (disk, file, block): a
 //! record that a disk wrote to the wrong place, or a stale one, never passes for the right one.
 
 use super::shard::ShardKey;
-use crate::crc32c::{crc32c, crc32c_of};
 use bytes::{BufMut, Bytes, BytesMut};
+use megalith_disk::crc32c::{crc32c, crc32c_of};
 use megalith_model::ids::{BlobId, DiskId, Epoch, VolumeId};
 
 /// Records begin and end at multiples of this.

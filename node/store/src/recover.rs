@@ -12,7 +12,7 @@ use super::scan::{FileId, Region, Scan, Table, scan};
 use super::settings::StoreSettings;
 use super::shard::{Entry, Extent, ShardKey};
 use super::superblock::Superblock;
-use crate::fs::{DirLock, File, FileSystem, read_exact_at};
+use megalith_disk::{DirLock, File, FileSystem, read_exact_at};
 use megalith_model::ids::{ClusterId, DiskId, Epoch, VolumeId};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io::{self, IoSlice};

@@ -11,7 +11,7 @@ use super::record::{
     check_record, decode_graves,
 };
 use super::shard::{Entry, Extent, RECORD_LOST, ShardKey};
-use crate::fs::{File, read_exact_at};
+use megalith_disk::{File, read_exact_at};
 use megalith_model::ids::{DiskId, Epoch, VolumeId};
 use std::collections::{BTreeMap, HashMap};
 use std::io;

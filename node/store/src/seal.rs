@@ -8,7 +8,7 @@ use super::growing::{Claim, Growing};
 use super::index::{Index, SealedFacts, encode};
 use super::record::{BLOCK_LEN, Footer, Header, Kind};
 use super::scan::{FileId, Table};
-use crate::fs::replace_file;
+use megalith_disk::replace_file;
 use megalith_model::ids::VolumeId;
 use std::io;
 use std::sync::Arc;

@@ -11,7 +11,7 @@ use super::record::{
 };
 use super::round::{Effect, Staged};
 use super::shard::{Entry, Extent, Receipt, ShardId, ShardKey};
-use crate::crc32c::crc32c;
+use megalith_disk::crc32c::crc32c;
 use megalith_model::ids::{Epoch, VolumeId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

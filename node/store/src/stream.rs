@@ -6,8 +6,8 @@ use super::handle::DiskHandle;
 use super::op::{Append, Done, Op};
 use super::record::{CELL_LEN, Cell, RECORDS_MAX};
 use super::shard::{Receipt, ShardId, ShardStat};
-use crate::crc32c::crc32c;
 use bytes::Bytes;
+use megalith_disk::crc32c::crc32c;
 use megalith_model::ids::Epoch;
 use tokio::sync::oneshot;
 

@@ -2,13 +2,13 @@
 
 use super::error::StoreError;
 use super::record::{u32_at, u64_at};
-use crate::crc32c::crc32c;
-use crate::fs::{FileSystem, read_exact_at, replace_file};
+use megalith_disk::crc32c::crc32c;
+use megalith_disk::{FileSystem, read_exact_at, replace_file};
 use megalith_model::ids::{ClusterId, DiskId};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Version 1: see `node/docs/disk-format.md`.
+/// Version 1: see `docs/formats/disk.md`.
 pub(super) const FORMAT_VERSION: u32 = 1;
 const MAGIC: [u8; 8] = *b"MEGALITH";
 const LEN: usize = 64;

@@ -13,7 +13,7 @@ use super::op::Done;
 use super::record::{BLOCK_LEN, CELL_LEN, Footer, GRAVES_MAX, Header, Kind, record_len};
 use super::round::{Effect, Round, Staged};
 use super::shard::{Entry, Extent, ShardKey};
-use crate::fs::File;
+use megalith_disk::File;
 use megalith_model::ids::VolumeId;
 use std::collections::BTreeMap;
 use std::sync::Arc;

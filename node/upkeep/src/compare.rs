@@ -5,12 +5,12 @@
 //! that reports damage does the rest. Nothing is ever deleted here: what is here and should not be
 //! is somebody else's question.
 
-use crate::server::Disks;
-use crate::store::{DiskHandle, ShardId, ShardStat, StoreError};
 use megalith_client::{ClientError, MetaClient};
 use megalith_model::ids::{BlobId, VolumeId};
 use megalith_model::query::{HeldSegment, PAGE_ROWS_MAX, Query, Reply};
 use megalith_model::topology::Volume;
+use megalith_store::Disks;
+use megalith_store::{DiskHandle, ShardId, ShardStat, StoreError};
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ enum ReconcileError {
 }
 
 /// Compares all disks until it is dropped.
-pub(super) async fn run(meta: MetaClient, disks: Arc<Disks>, every: Duration) {
+pub async fn run(meta: MetaClient, disks: Arc<Disks>, every: Duration) {
     let each = disks.iter().map(|disk| run_disk(&meta, disk, every));
     futures::future::join_all(each).await;
 }

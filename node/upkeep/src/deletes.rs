@@ -3,14 +3,14 @@
 //! A delete is acknowledged only after it is durable, and damage is reported until the metadata
 //! group has taken it, so that neither is lost by a crash, here or there.
 
-use super::now_ms;
-use crate::server::Disks;
-use crate::store::{DiskHandle, ShardId, StoreError};
+use megalith_client::now_ms;
 use megalith_client::{ClientError, MetaClient, new_token};
 use megalith_model::command::{Command, Envelope};
 use megalith_model::ids::NodeId;
 use megalith_model::query::{PAGE_ROWS_MAX, Query, Reply};
 use megalith_model::rows::{DeleteRow, ShardPlace};
+use megalith_store::Disks;
+use megalith_store::{DiskHandle, ShardId, StoreError};
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ enum ChoreError {
 }
 
 /// Does the chores of all disks until it is dropped.
-pub(super) async fn run(node: NodeId, meta: MetaClient, disks: Arc<Disks>, every: Duration) {
+pub async fn run(node: NodeId, meta: MetaClient, disks: Arc<Disks>, every: Duration) {
     let each = disks.iter().map(|disk| run_disk(node, &meta, disk, every));
     futures::future::join_all(each).await;
 }

@@ -3,7 +3,7 @@
 
 use super::fake::Conduct;
 use super::rig::{Rig, bytes, settings};
-use crate::pipeline::{GetError, Settings};
+use crate::{GetError, Settings};
 use megalith_crypto::cell::PLAIN_CELL_LEN;
 use megalith_model::rows::ShardPlace;
 use std::sync::Arc;

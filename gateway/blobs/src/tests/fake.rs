@@ -3,8 +3,8 @@
 //! Good nodes do what real ones do: check every crc on arrival, compute the digest themselves and
 //! compare it, keep nothing of a shard that was given up.
 
-use crate::pipeline::plain::unframed;
-use crate::pipeline::ports::{
+use crate::plain::unframed;
+use crate::ports::{
     MetaIo, MetaIoError, ShardError, ShardIo, ShardReceipt, ShardTarget, ShardWrite,
 };
 use bytes::Bytes;

@@ -2,7 +2,7 @@
 
 use super::fake::Conduct;
 use super::rig::{Rig, bytes, settings};
-use crate::pipeline::{GetError, Hashes, PutError, Settings, SourceError};
+use crate::{GetError, Hashes, PutError, Settings, SourceError};
 use bytes::Bytes;
 use futures::StreamExt;
 use megalith_crypto::cell::PLAIN_CELL_LEN;

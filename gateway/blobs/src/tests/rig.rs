@@ -1,7 +1,7 @@
 //! A pipeline on a fake cluster, and what a gateway does around it.
 
 use super::fake::{Conduct, Fake, FakeIo, FakeMeta, FakeMetaIo};
-use crate::pipeline::{
+use crate::{
     GetError, Hashes, PartToRead, Parts, Pipeline, PutError, ReadPlan, Settings, SourceError,
     WrittenBlob,
 };

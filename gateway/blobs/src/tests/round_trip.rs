@@ -1,7 +1,7 @@
 //! What was written is what is read, whole and in ranges, at every boundary.
 
 use super::rig::{Rig, bytes, settings};
-use crate::pipeline::{GetError, Hashes, Settings};
+use crate::{GetError, Hashes, Settings};
 use futures::StreamExt;
 use megalith_crypto::cell::PLAIN_CELL_LEN;
 use megalith_model::shape::Shape;
@@ -165,7 +165,7 @@ async fn checksums_are_those_of_the_plaintext() {
         .write_blob(source, len, &rig.key, 0, hashes)
         .await;
     let found = written.expect("writes").hashes;
-    let mut whole = crate::pipeline::Hasher::new(hashes);
+    let mut whole = crate::Hasher::new(hashes);
     whole.update(&plain);
     assert_eq!(found, whole.finish());
     assert!(found.sha256.is_some() && found.sha1.is_none());

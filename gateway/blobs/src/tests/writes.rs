@@ -3,8 +3,8 @@
 
 use super::fake::Conduct;
 use super::rig::{Rig, bytes, member_at, settings};
-use crate::pipeline::ports::ShardTarget;
-use crate::pipeline::{Hashes, PutError, Settings, SourceError, WrittenBlob};
+use crate::ports::ShardTarget;
+use crate::{Hashes, PutError, Settings, SourceError, WrittenBlob};
 use bytes::Bytes;
 use megalith_crypto::cell::PLAIN_CELL_LEN;
 use megalith_model::ids::{BlobId, VolumeId};

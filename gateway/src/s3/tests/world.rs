@@ -1,20 +1,21 @@
 //! A cluster in memory: the real state machine, really sealed blobs, no network.
 
 use crate::auth::Credentials;
-use crate::ops::keys::Keys;
-use crate::ops::ports::{Blobs, Metadata, MetadataError, Plaintext, Source};
+use crate::ops::ports::{Blobs, Plaintext, Source};
 use crate::ops::{Parts, Store};
-use crate::pipeline::{
-    Busy, GetError, Hasher, Hashes, Memory, PutError, ReadPlan, Reservation, WrittenBlob,
-};
 use crate::s3::{Face, FaceParts};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{StreamExt, stream};
+use megalith_blobs::{
+    Busy, GetError, Hasher, Hashes, Memory, PutError, ReadPlan, Reservation, WrittenBlob,
+};
+use megalith_client::{ClientError, Metadata};
 use megalith_crypto::{
     AccessSecret, BlobLayout, CellOpener, CellSealer, Credential, DataKey, RootKey, StreamContext,
     cell::PLAIN_CELL_LEN,
 };
+use megalith_keyring::Keys;
 use megalith_model::answer::answer;
 use megalith_model::command::{Answer, Command, Envelope, NewBlob, NewSegment, Outcome};
 use megalith_model::ids::{
@@ -80,22 +81,22 @@ impl Meta {
 }
 
 impl Metadata for Meta {
-    fn propose(&self, envelope: Envelope) -> BoxFuture<'_, Result<Answer, MetadataError>> {
+    fn propose(&self, envelope: Envelope) -> BoxFuture<'_, Result<Answer, ClientError>> {
         Box::pin(async move {
             let lost = self.lose_next.lock().unwrap().take();
             if lost == Some(Lost::Command) {
                 *self.lost.lock().unwrap() = Some(envelope);
-                return Err(MetadataError::Unavailable("no leader".into()));
+                return Err(ClientError::Unavailable("no leader".into()));
             }
             let answer = self.apply(&envelope);
             if lost == Some(Lost::Answer) {
-                return Err(MetadataError::Unknown("silence".into()));
+                return Err(ClientError::Unknown("silence".into()));
             }
             Ok(answer)
         })
     }
 
-    fn query(&self, query: Query) -> BoxFuture<'_, Result<Reply, MetadataError>> {
+    fn query(&self, query: Query) -> BoxFuture<'_, Result<Reply, ClientError>> {
         Box::pin(async move {
             if matches!(query, Query::Parts { .. })
                 && let Some(envelope) = self.before_parts.lock().unwrap().take()
@@ -357,7 +358,7 @@ impl World {
             id,
             name: name.to_owned(),
             account,
-            sealed_owner: self.keys.seal_owner(id, name, account).unwrap(),
+            sealed_owner: crate::ops::owner::seal(&self.keys, id, name, account).unwrap(),
         });
     }
 

@@ -18,7 +18,7 @@ impl Vector<'_> {
 }
 
 fn vectors() -> Vec<Vector<'static>> {
-    let text = include_str!("../tests/vectors/floe.txt");
+    let text = include_str!("../../tests/vectors/floe.txt");
     let fields = |block: &'static str| {
         let lines = block.lines().filter(|line| !line.starts_with('#'));
         lines

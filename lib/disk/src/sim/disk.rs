@@ -2,7 +2,7 @@
 
 use super::inode::{BLOCK, Inode};
 use super::{SimFault, SimOp, SimRule};
-use crate::fs::DirEntry;
+use crate::DirEntry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};

@@ -10,13 +10,13 @@ mod transcripts;
 mod units;
 
 use super::*;
-use crate::answer::topology;
-use crate::command::Envelope;
-use crate::keys::RowKey;
-use crate::machine::apply;
-use crate::table::{MemRows, Overlay, Rows};
-use crate::topology::{Disk, Node};
 use expect_test::Expect;
+use megalith_model::answer::topology;
+use megalith_model::command::Envelope;
+use megalith_model::keys::RowKey;
+use megalith_model::machine::apply;
+use megalith_model::table::{MemRows, Overlay, Rows};
+use megalith_model::topology::{Disk, Node};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
@@ -152,7 +152,7 @@ impl World {
             .rows
             .get(&RowKey::Node(NodeId(node)).encode())
             .expect("rows in memory")
-            .map(|bytes| crate::codec::decode(&bytes).expect("a node"));
+            .map(|bytes| megalith_model::codec::decode(&bytes).expect("a node"));
         let closed = self.closed.contains(&node);
         let disks = row
             .expect("registered")
@@ -213,11 +213,11 @@ impl World {
 
     fn fill(&mut self, volume: u32, gib: u32) {
         let mut overlay = Overlay::new(&self.rows);
-        let key = RowKey::Volume(crate::ids::VolumeId(volume)).encode();
+        let key = RowKey::Volume(megalith_model::ids::VolumeId(volume)).encode();
         let bytes = overlay.get(&key).expect("rows").expect("there");
-        let mut volume: Volume = crate::codec::decode(&bytes).expect("a volume");
+        let mut volume: Volume = megalith_model::codec::decode(&bytes).expect("a volume");
         volume.bytes = u64::from(gib) << 30;
-        overlay.put(key, crate::codec::encode(&volume));
+        overlay.put(key, megalith_model::codec::encode(&volume));
         let batch = overlay.into_batch();
         self.rows.write(batch);
         self.refresh();

@@ -2,9 +2,9 @@
 //! test` (one process: nextest's many would overwrite each other).
 
 use super::{check, check_with, expecting};
-use crate::driver::Settings;
-use crate::profile::Profile;
+use crate::Settings;
 use expect_test::expect;
+use megalith_model::profile::Profile;
 
 #[test]
 fn one_node_with_six_disks_is_ready_at_once() {

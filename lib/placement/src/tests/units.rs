@@ -1,10 +1,10 @@
 //! What a transcript can't show: proposals in flight, and even spreading.
 
 use super::{World, expecting, node};
-use crate::answer::topology;
-use crate::command::Command;
-use crate::driver::{Action, DiskReport, Event, Settings};
-use crate::ids::NodeId;
+use crate::{Action, DiskReport, Event, Settings};
+use megalith_model::answer::topology;
+use megalith_model::command::Command;
+use megalith_model::ids::NodeId;
 use std::collections::BTreeMap;
 
 #[test]

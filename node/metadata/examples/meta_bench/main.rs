@@ -1,5 +1,5 @@
 //! Loads one metadata member with many objects and measures it: the real log, the real state
-//! machine, the engine under test. `node/docs/decisions/metadata-engine.md` says what came out.
+//! machine, the engine under test. `docs/decisions/metadata-engine.md` says what came out.
 //!
 //! ```text
 //! cargo run --release -p megalith-node --example meta_bench -- load fjall 1000000 /tmp/bench
@@ -15,15 +15,15 @@ mod timings;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
-use megalith_model::ids::{ClusterId, GroupId, NodeId};
-use megalith_model::query::{ListQuery, Query, Reply};
-use megalith_node::fs::RealFs;
-use megalith_node::meta::engine::{DiskHome, EngineKind, EngineSettings};
-use megalith_node::meta::log::LogIdentity;
-use megalith_node::meta::transport::{Pieces, Transport};
-use megalith_node::meta::{
+use megalith_disk::RealFs;
+use megalith_metadata::engine::{DiskHome, EngineKind, EngineSettings};
+use megalith_metadata::log::LogIdentity;
+use megalith_metadata::transport::{Pieces, Transport};
+use megalith_metadata::{
     AddressBook, MetaHandle, MetaParts, MetaSettings, MetaStore, SourceSettings, start,
 };
+use megalith_model::ids::{ClusterId, GroupId, NodeId};
+use megalith_model::query::{ListQuery, Query, Reply};
 use megalith_proto::v1;
 use objects::Objects;
 use std::collections::BTreeMap;

@@ -2,6 +2,7 @@
 //! a gateway makes them.
 
 use super::Failed;
+use megalith_metadata::MetaHandle;
 use megalith_model::command::{
     Blobs, Command, Condition, Envelope, NewBlob, NewSegment, Outcome, PutObject,
 };
@@ -14,7 +15,6 @@ use megalith_model::profile::Profile;
 use megalith_model::query::{Query, Reply};
 use megalith_model::shape::Shape;
 use megalith_model::topology::{Disk, Domain, Member, Node};
-use megalith_node::meta::MetaHandle;
 
 const OBJECT_LEN: u64 = 1 << 20;
 const WRAPPED_KEY_LEN: usize = 80;

@@ -1,7 +1,7 @@
 //! The card of a backup: whose rows, of which point of the log, and what their file must be.
 
 use super::{BackupError, io_error};
-use crate::meta::log::Mark;
+use crate::log::Mark;
 use megalith_model::ids::{ClusterId, GroupId};
 use std::fmt::Write;
 use std::fs;

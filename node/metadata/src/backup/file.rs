@@ -1,7 +1,7 @@
 //! The file of rows: a head, then frames of records, each with a checksum.
 
 use super::{BackupError, io_error};
-use crate::crc32c::crc32c;
+use megalith_disk::crc32c::crc32c;
 use megalith_model::table::{Batch, MemRows, Overlay};
 use megalith_proto::v1;
 use std::fs::File;

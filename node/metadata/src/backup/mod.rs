@@ -1,6 +1,6 @@
 //! Backups of the metadata: all rows at one point of the log, in a directory.
 //!
-//! Owns the format (`node/docs/metadata-backup.md`). A backup is whole once its card is there, and
+//! Owns the format (`docs/formats/metadata-backup.md`). A backup is whole once its card is there, and
 //! is read only after every byte of it was checked. Must never: write into a member's directory
 //! that is in use; restore half of anything.
 
@@ -15,8 +15,8 @@ pub use card::Card;
 pub use restore::{Restored, restore, unfinished};
 pub use take::{BackupSource, take};
 
-use crate::meta::engine::EngineError;
-use crate::meta::log::LogError;
+use crate::engine::EngineError;
+use crate::log::LogError;
 use megalith_model::machine::MachineError;
 use std::io;
 use std::path::{Path, PathBuf};

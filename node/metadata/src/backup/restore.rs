@@ -7,9 +7,9 @@
 
 use super::file::{self, RowsReader};
 use super::{BackupError, Card, io_error};
-use crate::fs::FileSystem;
-use crate::meta::engine::{EngineHome, engine_name, partial_name};
-use crate::meta::log::{Append, Conf, HardState, LogIdentity, LogSettings, Mark, MetaLog};
+use crate::engine::{EngineHome, engine_name, partial_name};
+use crate::log::{Append, Conf, HardState, LogIdentity, LogSettings, Mark, MetaLog};
+use megalith_disk::FileSystem;
 use megalith_model::ids::NodeId;
 use megalith_model::restored;
 use std::fs;
@@ -36,7 +36,7 @@ pub fn unfinished(dir: &Path) -> bool {
     dir.join(UNFINISHED_FILE).exists()
 }
 
-/// Restores the backup in `from` as a member that [`crate::meta::MetaStore::init`] has just made
+/// Restores the backup in `from` as a member that [`crate::MetaStore::init`] has just made
 /// for the group of `voters`. `make` is that init: it is called once the backup is known to be good
 /// and the directory to be free. `log_dir` is where it puts the log.
 pub fn restore(

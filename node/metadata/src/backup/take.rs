@@ -2,9 +2,9 @@
 
 use super::file::RowsWriter;
 use super::{BackupError, Card, io_error, is_free};
-use crate::meta::log::Mark;
-use crate::meta::snapshot::checksum;
-use crate::meta::transport::Pieces;
+use crate::log::Mark;
+use crate::snapshot::checksum;
+use crate::transport::Pieces;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use megalith_client::BackupClient;

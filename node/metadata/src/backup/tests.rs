@@ -2,19 +2,19 @@
 
 use super::take::take_within;
 use super::*;
-use crate::fs::RealFs;
-use crate::meta::MetaStore;
-use crate::meta::engine::{
+use crate::MetaStore;
+use crate::engine::{
     DiskHome, END_KEY, EngineHome, EngineKind, EngineSettings, FIRST_KEY, MemHome, MetaEngine,
     choose,
 };
-use crate::meta::log::{Conf, LogIdentity, LogSettings, Mark, MetaLog};
-use crate::meta::snapshot::{Source, SourceSettings, fetch};
-use crate::meta::tables::Tables;
-use crate::meta::testing::{Rng, log_identity, seeds};
-use crate::meta::transport::{Pieces, Transport};
+use crate::log::{Conf, LogIdentity, LogSettings, Mark, MetaLog};
+use crate::snapshot::{Source, SourceSettings, fetch};
+use crate::tables::Tables;
+use crate::testing::{Rng, log_identity, seeds};
+use crate::transport::{Pieces, Transport};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
+use megalith_disk::RealFs;
 use megalith_model::ids::NodeId;
 use megalith_model::keys::RowKey;
 use megalith_model::table::{Batch, MemRows, Overlay};

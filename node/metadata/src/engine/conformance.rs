@@ -1,7 +1,7 @@
 //! What every engine must do, run over each of them.
 
 use super::*;
-use crate::meta::testing::{Rng, seeds};
+use crate::testing::{Rng, seeds};
 use megalith_model::table::{MemRows, Overlay};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! What engines on a file system share: how the mark is kept, and how files are made durable.
 
 use super::EngineError;
-use crate::meta::log::Mark;
+use crate::log::Mark;
 use std::fs;
 use std::io;
 use std::path::Path;

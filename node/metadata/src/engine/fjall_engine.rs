@@ -9,7 +9,7 @@ use super::files::{
     APPLIED_KEY, applied_of, damaged, encode_applied, failed, is_machines, open_unlocked, sync,
 };
 use super::{EngineError, MetaEngine};
-use crate::meta::log::Mark;
+use crate::log::Mark;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use megalith_model::table::{Batch, Rows, RowsError};
 use std::path::{Path, PathBuf};

@@ -7,7 +7,7 @@
 //! the engine of a life whose log was lost; it stays until the rows of the new one are whole.
 
 use super::{EngineError, EngineHome, MetaEngine};
-use crate::meta::log::{Mark, MetaLog};
+use crate::log::{Mark, MetaLog};
 use std::sync::Arc;
 
 const ENGINE_PREFIX: &str = "engine-";
@@ -169,7 +169,7 @@ pub fn choose(home: &dyn EngineHome, log: &MetaLog, alone: bool) -> Result<Choic
 }
 
 /// Where the engines of a member began, ascending.
-pub(in crate::meta) fn engine_bases(home: &dyn EngineHome) -> Result<Vec<Mark>, EngineError> {
+pub(crate) fn engine_bases(home: &dyn EngineHome) -> Result<Vec<Mark>, EngineError> {
     let names = home.names()?;
     let mut bases: Vec<Mark> = names
         .iter()
@@ -180,7 +180,7 @@ pub(in crate::meta) fn engine_bases(home: &dyn EngineHome) -> Result<Vec<Mark>, 
 }
 
 /// Renames all engines out of the way of a new life; their rows stay.
-pub(in crate::meta) fn set_aside(home: &dyn EngineHome) -> Result<(), EngineError> {
+pub(crate) fn set_aside(home: &dyn EngineHome) -> Result<(), EngineError> {
     let names = home.names()?;
     for name in names.iter().filter(|name| name.starts_with(ENGINE_PREFIX)) {
         let numbered = (1_u32..).map(|number| format!("{KEPT_PREFIX}{number}-{name}"));
@@ -193,7 +193,7 @@ pub(in crate::meta) fn set_aside(home: &dyn EngineHome) -> Result<(), EngineErro
 }
 
 /// Removes the engines of lost lives: there is a whole one again.
-pub(in crate::meta) fn drop_kept(home: &dyn EngineHome) -> Result<(), EngineError> {
+pub(crate) fn drop_kept(home: &dyn EngineHome) -> Result<(), EngineError> {
     let names = home.names()?;
     for name in names.iter().filter(|name| name.starts_with(KEPT_PREFIX)) {
         tracing::info!(
@@ -225,3 +225,6 @@ fn bases(home: &dyn EngineHome, log: &MetaLog) -> Result<Vec<Mark>, EngineError>
     bases.dedup();
     Ok(bases)
 }
+
+#[cfg(test)]
+mod tests;

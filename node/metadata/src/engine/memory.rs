@@ -2,7 +2,7 @@
 //! crash.
 
 use super::{EngineError, EngineHome, MetaEngine};
-use crate::meta::log::Mark;
+use crate::log::Mark;
 use megalith_model::table::{Batch, Rows, RowsError};
 use std::collections::BTreeMap;
 use std::ops::Bound;

@@ -10,7 +10,7 @@ use super::files::{
     sync_all,
 };
 use super::{EngineError, MetaEngine};
-use crate::meta::log::Mark;
+use crate::log::Mark;
 use megalith_model::table::{Batch, Rows, RowsError};
 use std::io;
 use std::path::{Path, PathBuf};

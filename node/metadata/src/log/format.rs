@@ -4,8 +4,8 @@
 //! Pure: reads and writes no file. Nothing read is trusted; what does not check out is `None`.
 
 use super::{Conf, EntryKind, HardState, LogEntry, LogIdentity, Mark};
-use crate::crc32c::{crc32c, crc32c_of};
 use bytes::Bytes;
+use megalith_disk::crc32c::{crc32c, crc32c_of};
 use megalith_model::ids::{ClusterId, GroupId, NodeId};
 use std::collections::BTreeMap;
 

@@ -3,7 +3,7 @@
 //! Owns the files `<sequence>.log` of its directory: what is in them survives a power cut once
 //! [`MetaLog::append`] has returned. It must never: retry a failed sync, append to a file that
 //! another process wrote, or take damage for a torn tail. Knows nothing of raft's types, of peers
-//! or of what entries mean. The layout is drawn in `docs/raft-log.md`.
+//! or of what entries mean. The layout is drawn in `docs/formats/raft-log.md`.
 //!
 //! One append is one write and one sync, whole or not there at all. A log that is opened again
 //! never appends to an old segment: the next append opens a new one, whose first record says where
@@ -18,8 +18,6 @@ mod scan;
 mod types;
 
 #[cfg(test)]
-mod model_tests;
-#[cfg(test)]
 mod tests;
 
 pub use error::LogError;
@@ -27,8 +25,8 @@ pub use types::{
     Append, Conf, EntryKind, HardState, LogEntry, LogIdentity, LogSettings, Mark, node_of,
 };
 
-use crate::fs::{File, FileSystem, read_exact_at};
 use bytes::Bytes;
+use megalith_disk::{File, FileSystem, read_exact_at};
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -8,8 +8,8 @@ use super::{
     Append, Cache, Conf, HardState, LogError, LogIdentity, LogSettings, Mark, MetaLog, Segment,
     Slot, segment_name,
 };
-use crate::fs::{File, FileSystem, read_exact_at};
 use bytes::Bytes;
+use megalith_disk::{File, FileSystem, read_exact_at};
 use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};

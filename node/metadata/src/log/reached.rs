@@ -6,8 +6,8 @@
 //! power cut may take it back, a killed process leaves it.
 
 use super::LogIdentity;
-use crate::crc32c::crc32c;
-use crate::fs::{File, FileSystem, read_exact_at};
+use megalith_disk::crc32c::crc32c;
+use megalith_disk::{File, FileSystem, read_exact_at};
 use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;

@@ -5,9 +5,9 @@
 //! damage, one of another cluster or node is somebody else's: never is one taken for the other.
 
 use super::StartError;
-use crate::fs::{FileSystem, read_exact_at, replace_file};
-use crate::meta::addresses::AddressBook;
-use crate::meta::log::LogIdentity;
+use crate::addresses::AddressBook;
+use crate::log::LogIdentity;
+use megalith_disk::{FileSystem, read_exact_at, replace_file};
 use megalith_model::ids::NodeId;
 use std::io;
 use std::path::Path;
@@ -189,8 +189,8 @@ fn unsealed(bytes: &[u8]) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fs::sim::SimFs;
-    use crate::meta::testing::log_identity;
+    use crate::testing::log_identity;
+    use megalith_disk::sim::SimFs;
     use std::io::IoSlice;
 
     fn card() -> Card {

@@ -4,11 +4,11 @@
 //! Owns the asking. Decides nothing: the driver does, here and at the leader.
 
 use super::card::Lost;
-use crate::fs::FileSystem;
-use crate::meta::addresses::AddressBook;
-use crate::meta::raft::{Input, Phase, Presence, RaftHandle};
-use crate::meta::transport::Transport;
+use crate::addresses::AddressBook;
+use crate::raft::{Input, Phase, Presence, RaftHandle};
+use crate::transport::Transport;
 use futures::future::join_all;
+use megalith_disk::FileSystem;
 use megalith_model::ids::{GroupId, NodeId};
 use megalith_proto::v1;
 use std::collections::BTreeSet;

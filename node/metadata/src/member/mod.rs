@@ -15,20 +15,20 @@ mod repair;
 pub use card::Lost;
 pub use repair::{RepairError, Repairs, examine};
 
-use crate::fs::{DirLock, FileSystem};
-use crate::meta::addresses::AddressBook;
-use crate::meta::apply::{Applier, ApplyError, ApplyQueue, ApplyReport, ApplySettings, ApplyTask};
-use crate::meta::engine::{Choice, EngineHome, HomeError, choose};
-use crate::meta::log::{Conf, HardState, LogError, LogIdentity, LogSettings, MetaLog, node_of};
-use crate::meta::raft::{
+use crate::addresses::AddressBook;
+use crate::apply::{Applier, ApplyError, ApplyQueue, ApplyReport, ApplySettings, ApplyTask};
+use crate::engine::{Choice, EngineHome, HomeError, choose};
+use crate::log::{Conf, HardState, LogError, LogIdentity, LogSettings, MetaLog, node_of};
+use crate::raft::{
     Driver, DriverParts, Input, Losses, Phase, Presence, RaftError, RaftHandle, RaftSettings, Role,
     Surroundings,
 };
-use crate::meta::service::{HandleParts, MetaHandle};
-use crate::meta::snapshot::{Fetched, Source, SourceSettings, fetch};
-use crate::meta::tables::Tables;
-use crate::meta::transport::Transport;
+use crate::service::{HandleParts, MetaHandle};
+use crate::snapshot::{Fetched, Source, SourceSettings, fetch};
+use crate::tables::Tables;
+use crate::transport::Transport;
 use card::Card;
+use megalith_disk::{DirLock, FileSystem};
 use megalith_model::ids::{GroupId, NodeId};
 use rebuild::{Place, Standing, is_lost};
 use std::any::Any;

@@ -5,10 +5,10 @@
 
 use super::card::{self, Card, Found, Lost, MEMBER_FILE};
 use super::{LOG_DIR, StartError};
-use crate::fs::FileSystem;
-use crate::meta::addresses::AddressBook;
-use crate::meta::engine::{EngineHome, HomeError, set_aside};
-use crate::meta::log::{Conf, LogError, LogIdentity, LogSettings, MetaLog};
+use crate::addresses::AddressBook;
+use crate::engine::{EngineHome, HomeError, set_aside};
+use crate::log::{Conf, LogError, LogIdentity, LogSettings, MetaLog};
+use megalith_disk::FileSystem;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

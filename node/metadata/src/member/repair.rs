@@ -6,12 +6,12 @@
 
 use super::rebuild::{Place, Standing, new_incarnation};
 use super::{Card, LOG_DIR, Lost, StartError, card, own};
-use crate::fs::{DirLock, FileSystem};
-use crate::meta::addresses::AddressBook;
-use crate::meta::engine::{EngineError, EngineHome, engine_bases, engine_name};
-use crate::meta::log::{
+use crate::addresses::AddressBook;
+use crate::engine::{EngineError, EngineHome, engine_bases, engine_name};
+use crate::log::{
     Append, Conf, HardState, LogEntry, LogError, LogIdentity, LogSettings, Mark, MetaLog,
 };
+use megalith_disk::{DirLock, FileSystem};
 use megalith_model::ids::NodeId;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -117,7 +117,7 @@ pub fn examine(
     for node in best
         .into_iter()
         .flat_map(|run| run.conf().members())
-        .filter_map(crate::meta::log::node_of)
+        .filter_map(crate::log::node_of)
     {
         if node != identity.member && !others.contains(&node) {
             others.push(node);

@@ -2,7 +2,7 @@
 //! what it says, and pushes the cluster map.
 //!
 //! Owns who was heard when; that is in memory only, and a new leader's begins empty. Decides
-//! nothing itself: `megalith_model::driver` does. Heartbeats are no Raft entries.
+//! nothing itself: `megalith_placement` does. Heartbeats are no Raft entries.
 
 mod group;
 mod service;
@@ -14,9 +14,9 @@ pub use service::ClusterService;
 
 use megalith_model::answer::Topology;
 use megalith_model::command::{Answer, Command};
-use megalith_model::driver::{Action, DiskReport, Driver, Event, Settings};
 use megalith_model::ids::{ClusterId, NodeId};
 use megalith_model::topology::ClusterMap;
+use megalith_placement::{Action, DiskReport, Driver, Event, Settings};
 use megalith_proto::v1;
 use std::collections::BTreeMap;
 use std::sync::Arc;

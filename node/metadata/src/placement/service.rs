@@ -1,7 +1,6 @@
 //! The gRPC service `Cluster`: join, heartbeats, the map, status.
 
 use super::{Heard, Placement, PlacementGroup};
-use crate::server::peer_of;
 use futures::Stream;
 use megalith_identity::Role;
 use megalith_model::codec;
@@ -11,6 +10,7 @@ use megalith_model::topology::Node;
 use megalith_proto::v1;
 use megalith_proto::v1::cluster_server::Cluster;
 use megalith_proto::v1::map_update::Update;
+use megalith_serve::peer_of;
 use std::pin::Pin;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::WatchStream;

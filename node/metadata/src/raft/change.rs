@@ -8,7 +8,7 @@
 use super::Losses;
 use super::driver::Driver;
 use super::membership::{self, Kind};
-use crate::meta::log::{Conf, node_of};
+use crate::log::{Conf, node_of};
 use ::raft::{ProgressState, StateRole};
 use megalith_model::ids::NodeId;
 use std::collections::HashMap;
@@ -52,20 +52,20 @@ pub enum ChangeStanding {
 
 /// A member that knocks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::meta) struct Knock {
+pub(crate) struct Knock {
     /// Under which it speaks.
-    pub(in crate::meta) id: u64,
+    pub(crate) id: u64,
     /// `host:port` of its listener.
-    pub(in crate::meta) address: String,
+    pub(crate) address: String,
     /// It has never taken part and only asks whether this member has.
-    pub(in crate::meta) fresh: bool,
+    pub(crate) fresh: bool,
     /// Why it has a new id, and what else befell its disk.
-    pub(in crate::meta) losses: Losses,
+    pub(crate) losses: Losses,
 }
 
 /// What it is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::meta) enum KnockAnswer {
+pub(crate) enum KnockAnswer {
     /// This member has never taken part either.
     Fresh,
     /// Another one leads, or none that is known.

@@ -1,6 +1,6 @@
 //! Raft's messages and ours, field by field: raft's own parser never sees bytes from the network.
 
-use crate::meta::log::{Conf, EntryKind, HardState, LogEntry, Mark};
+use crate::log::{Conf, EntryKind, HardState, LogEntry, Mark};
 use ::raft::eraftpb;
 use eraftpb::MessageType;
 use megalith_proto::v1;
@@ -255,7 +255,7 @@ fn entry_to_wire(entry: eraftpb::Entry) -> v1::RaftEntry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::meta::testing::{Rng, seeds};
+    use crate::testing::{Rng, seeds};
 
     fn random_message(rng: &mut Rng) -> eraftpb::Message {
         let mut message = eraftpb::Message {

@@ -9,10 +9,10 @@ use super::{
     Input, MemberStatus, Phase, Presence, RaftError, RaftSettings, RaftStatus, Role, Surroundings,
     convert, logger, newest,
 };
-use crate::meta::apply::{ApplyQueue, ApplyReport, ApplyTask, ProposeError, Waiter};
-use crate::meta::log::{HardState, Mark, MetaLog, node_of};
-use crate::meta::tables::Tables;
-use crate::meta::transport::Transport;
+use crate::apply::{ApplyQueue, ApplyReport, ApplyTask, ProposeError, Waiter};
+use crate::log::{HardState, Mark, MetaLog, node_of};
+use crate::tables::Tables;
+use crate::transport::Transport;
 use ::raft::{Config, ProgressState, RawNode, StateRole};
 use megalith_model::ids::{GroupId, NodeId};
 use megalith_proto::v1;
@@ -27,32 +27,32 @@ use tokio::sync::watch;
 const ROUND_INPUTS: usize = 1024;
 
 /// What a driver is made of.
-pub(in crate::meta) struct DriverParts {
-    pub(in crate::meta) log: MetaLog,
+pub(crate) struct DriverParts {
+    pub(crate) log: MetaLog,
     /// Its id in the group, in this life.
-    pub(in crate::meta) member: u64,
-    pub(in crate::meta) group: GroupId,
-    pub(in crate::meta) settings: RaftSettings,
-    pub(in crate::meta) tables: Arc<Tables>,
+    pub(crate) member: u64,
+    pub(crate) group: GroupId,
+    pub(crate) settings: RaftSettings,
+    pub(crate) tables: Arc<Tables>,
     /// What is applied of this log.
-    pub(in crate::meta) applied: Mark,
+    pub(crate) applied: Mark,
     /// True where the rows must be fetched from a peer.
-    pub(in crate::meta) rebuild: bool,
+    pub(crate) rebuild: bool,
     /// True for one of several first members, until it is known that none has taken part before.
-    pub(in crate::meta) asleep: bool,
-    pub(in crate::meta) inbox: Receiver<Input>,
-    pub(in crate::meta) inbox_bytes: Arc<AtomicUsize>,
-    pub(in crate::meta) apply: ApplyQueue,
-    pub(in crate::meta) transport: Arc<dyn Transport>,
-    pub(in crate::meta) surroundings: Box<dyn Surroundings>,
-    pub(in crate::meta) role: watch::Sender<Role>,
-    pub(in crate::meta) presence: watch::Sender<Presence>,
+    pub(crate) asleep: bool,
+    pub(crate) inbox: Receiver<Input>,
+    pub(crate) inbox_bytes: Arc<AtomicUsize>,
+    pub(crate) apply: ApplyQueue,
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) surroundings: Box<dyn Surroundings>,
+    pub(crate) role: watch::Sender<Role>,
+    pub(crate) presence: watch::Sender<Presence>,
     /// Differs from that of every earlier process of this member.
-    pub(in crate::meta) life: u64,
+    pub(crate) life: u64,
 }
 
 /// One member of one group.
-pub(in crate::meta) struct Driver {
+pub(crate) struct Driver {
     pub(super) raw: RawNode<LogStorage>,
     pub(super) member: u64,
     group: GroupId,
@@ -86,7 +86,7 @@ pub(in crate::meta) struct Driver {
 
 impl Driver {
     /// Builds the driver of an opened log and its tables.
-    pub(in crate::meta) fn new(parts: DriverParts) -> Result<Self, RaftError> {
+    pub(crate) fn new(parts: DriverParts) -> Result<Self, RaftError> {
         let settings = parts.settings;
         let (member, applied) = (parts.member, parts.applied);
         let prev = parts.log.prev().index;
@@ -140,7 +140,7 @@ impl Driver {
     }
 
     /// Drives until told to stop or until the log fails.
-    pub(in crate::meta) fn run(mut self) -> Result<(), RaftError> {
+    pub(crate) fn run(mut self) -> Result<(), RaftError> {
         self.publish();
         if self.raw.raft.prs().is_singleton() && !self.follow.rebuilding() && !self.asleep {
             // Nobody else can lead: no need to wait for an election timeout.
@@ -437,7 +437,7 @@ impl Driver {
         Ok(())
     }
 
-    pub(super) fn feed(&mut self, entries: Vec<crate::meta::log::LogEntry>) {
+    pub(super) fn feed(&mut self, entries: Vec<crate::log::LogEntry>) {
         let Some(last) = entries.last() else { return };
         self.feed_next = last.index + 1;
         let waiters = self.waiters.take(&entries);

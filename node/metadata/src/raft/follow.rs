@@ -7,9 +7,9 @@
 
 use super::driver::Driver;
 use super::{RaftError, convert};
-use crate::meta::apply::ApplyTask;
-use crate::meta::log::node_of;
-use crate::meta::snapshot::Fetched;
+use crate::apply::ApplyTask;
+use crate::log::node_of;
+use crate::snapshot::Fetched;
 use ::raft::eraftpb::{Message, MessageType};
 use ::raft::{ProgressState, StateRole};
 use megalith_model::ids::NodeId;

@@ -2,7 +2,7 @@
 //! the network once.
 
 use super::{RaftError, convert};
-use crate::meta::log::{Conf, EntryKind, LogEntry};
+use crate::log::{Conf, EntryKind, LogEntry};
 use ::raft::eraftpb;
 use megalith_proto::v1;
 use prost::Message as _;

@@ -24,10 +24,10 @@ pub(super) use change::{Knock, KnockAnswer};
 pub(crate) use convert::{ticket, ticket_parts};
 pub(super) use driver::{Driver, DriverParts};
 
-use crate::meta::apply::{ApplyReport, ProposeError, Waiter};
-use crate::meta::log::{Conf, LogError, Mark, MetaLog};
-use crate::meta::snapshot::Fetched;
-use crate::meta::transport::weight;
+use crate::apply::{ApplyReport, ProposeError, Waiter};
+use crate::log::{Conf, LogError, Mark, MetaLog};
+use crate::snapshot::Fetched;
+use crate::transport::weight;
 use megalith_model::ids::NodeId;
 use megalith_proto::v1;
 use std::sync::Arc;

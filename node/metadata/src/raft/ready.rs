@@ -2,8 +2,8 @@
 
 use super::driver::Driver;
 use super::{RaftError, convert, membership};
-use crate::meta::apply::ApplyTask;
-use crate::meta::log::{Append, EntryKind, LogEntry};
+use crate::apply::ApplyTask;
+use crate::log::{Append, EntryKind, LogEntry};
 use ::raft::eraftpb::Entry;
 use ::raft::{Ready, StateRole};
 

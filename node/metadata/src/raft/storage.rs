@@ -1,7 +1,7 @@
 //! The log as raft reads it.
 
 use super::convert;
-use crate::meta::log::{LogError, Mark, MetaLog};
+use crate::log::{LogError, Mark, MetaLog};
 use ::raft::eraftpb::{Entry, Snapshot};
 use ::raft::{Error, GetEntriesContext, RaftState, Result, Storage, StorageError};
 

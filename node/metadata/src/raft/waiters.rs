@@ -3,8 +3,8 @@
 //! A proposal is known by (term, index). It may vanish at a leader change: then nobody can say
 //! whether it will be applied, and its proposer asks again with its token.
 
-use crate::meta::apply::{ProposeError, Waiter};
-use crate::meta::log::LogEntry;
+use crate::apply::{ProposeError, Waiter};
+use crate::log::LogEntry;
 use std::collections::VecDeque;
 
 struct Waiting {

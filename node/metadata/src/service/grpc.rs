@@ -1,10 +1,9 @@
 //! The gRPC service `Metadata`.
 
 use super::{MetaHandle, QueryError};
-use crate::meta::apply::ProposeError;
-use crate::meta::raft::{ChangeStanding, MemberChange};
-use crate::meta::transport::Pieces;
-use crate::server::peer_of;
+use crate::apply::ProposeError;
+use crate::raft::{ChangeStanding, MemberChange};
+use crate::transport::Pieces;
 use bytes::Bytes;
 use futures::StreamExt;
 use megalith_identity::{PeerIdentity, Role};
@@ -15,6 +14,7 @@ use megalith_model::keys;
 use megalith_model::query::Query;
 use megalith_proto::v1;
 use megalith_proto::v1::metadata_server::Metadata;
+use megalith_serve::peer_of;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 

@@ -1,10 +1,10 @@
 //! The member as placement sees it.
 
 use super::MetaHandle;
-use crate::meta::addresses::{AddressBook, Told};
-use crate::meta::log::Mark;
-use crate::meta::placement::{Leadership, PlacementGroup};
-use crate::meta::raft::Role;
+use crate::addresses::{AddressBook, Told};
+use crate::log::Mark;
+use crate::placement::{Leadership, PlacementGroup};
+use crate::raft::Role;
 use megalith_model::answer::{self, Topology};
 use megalith_model::command::{Answer, Command, Envelope};
 use megalith_model::query::{DataStatus, Query, Reply};

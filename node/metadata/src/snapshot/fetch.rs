@@ -1,10 +1,10 @@
 //! The receiving side: takes a peer's rows into an engine of their own and stages it.
 
 use super::checksum;
-use crate::meta::engine::{EngineError, EngineHome, MetaEngine, partial_name, staged_name};
-use crate::meta::log::{Conf, Mark};
-use crate::meta::raft::ticket_parts;
-use crate::meta::transport::Transport;
+use crate::engine::{EngineError, EngineHome, MetaEngine, partial_name, staged_name};
+use crate::log::{Conf, Mark};
+use crate::raft::ticket_parts;
+use crate::transport::Transport;
 use futures::StreamExt;
 use megalith_model::ids::{GroupId, NodeId};
 use megalith_model::table::{Batch, MemRows, Overlay};

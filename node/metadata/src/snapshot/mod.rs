@@ -23,7 +23,7 @@ use megalith_proto::v1;
 const PIECE_BYTES: usize = 1 << 20;
 
 /// The checksum of a piece: crc32c over keys and values, each behind its length.
-pub(in crate::meta) fn checksum(rows: &[v1::SnapshotRow]) -> u32 {
+pub(crate) fn checksum(rows: &[v1::SnapshotRow]) -> u32 {
     let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
     for row in rows {
         for part in [&row.key, &row.value] {

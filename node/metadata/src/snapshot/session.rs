@@ -1,7 +1,7 @@
 //! One stream of rows: how far its scan is, and which rows behind it have changed since.
 
 use super::checksum;
-use crate::meta::engine::{END_KEY, FIRST_KEY, MetaEngine};
+use crate::engine::{END_KEY, FIRST_KEY, MetaEngine};
 use megalith_model::table::{Batch, RowsError};
 use megalith_proto::v1;
 use std::collections::BTreeSet;
@@ -51,7 +51,7 @@ impl Session {
     }
 
     /// Notes a batch that is being written. The gate of the tables is closed meanwhile.
-    pub(in crate::meta) fn note(&self, batch: &Batch) {
+    pub(crate) fn note(&self, batch: &Batch) {
         let mut state = self.state();
         if state.failed {
             return;
@@ -72,7 +72,7 @@ impl Session {
     }
 
     /// Ends the stream: its rows can't be made whole any more.
-    pub(in crate::meta) fn fail(&self) {
+    pub(crate) fn fail(&self) {
         self.state().fail();
     }
 

@@ -1,9 +1,9 @@
 //! The sending side: sessions, one for each peer, and their streams.
 
 use super::{PIECE_BYTES, Session, checksum};
-use crate::meta::log::Mark;
-use crate::meta::raft::ticket;
-use crate::meta::tables::Tables;
+use crate::log::Mark;
+use crate::raft::ticket;
+use crate::tables::Tables;
 use megalith_proto::v1;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};

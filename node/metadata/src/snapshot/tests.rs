@@ -1,10 +1,10 @@
 //! A stream of rows under random writes is, when it ends, what the rows are then.
 
 use super::*;
-use crate::meta::engine::{END_KEY, EngineHome, FIRST_KEY, MemHome};
-use crate::meta::log::{Conf, Mark};
-use crate::meta::tables::Tables;
-use crate::meta::testing::{Rng, seeds};
+use crate::engine::{END_KEY, EngineHome, FIRST_KEY, MemHome};
+use crate::log::{Conf, Mark};
+use crate::tables::Tables;
+use crate::testing::{Rng, seeds};
 use megalith_model::ids::NodeId;
 use megalith_model::table::{Batch, MemRows, Overlay};
 use std::collections::BTreeMap;

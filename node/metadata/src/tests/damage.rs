@@ -3,10 +3,10 @@
 
 use super::harness::{Cluster, DIR, settings, wait_for};
 use super::{Load, all_there, check_rows};
-use crate::fs::sim::SimFs;
-use crate::fs::{FileSystem, read_exact_at};
-use crate::meta::testing::log_identity;
-use crate::meta::{Losses, MemberStatus, StartError, examine};
+use crate::testing::log_identity;
+use crate::{Losses, MemberStatus, StartError, examine};
+use megalith_disk::sim::SimFs;
+use megalith_disk::{FileSystem, read_exact_at};
 use megalith_model::ids::NodeId;
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};

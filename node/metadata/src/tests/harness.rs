@@ -1,15 +1,15 @@
 //! Members of one process on simulated disks, joined by a network that loses messages.
 
-use crate::fs::FileSystem;
-use crate::fs::sim::SimFs;
-use crate::meta::engine::{END_KEY, FIRST_KEY, MemHome};
-use crate::meta::log::{LogSettings, node_of};
-use crate::meta::raft::Input;
-use crate::meta::testing::{Rng, log_identity};
-use crate::meta::transport::{Pieces, Transport};
-use crate::meta::*;
+use crate::engine::{END_KEY, FIRST_KEY, MemHome};
+use crate::log::{LogSettings, node_of};
+use crate::raft::Input;
+use crate::testing::{Rng, log_identity};
+use crate::transport::{Pieces, Transport};
+use crate::*;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
+use megalith_disk::FileSystem;
+use megalith_disk::sim::SimFs;
 use megalith_model::command::{Answer, Command, Envelope};
 use megalith_model::ids::{NodeId, Token};
 use megalith_model::query::{Query, Reply};

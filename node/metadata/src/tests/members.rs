@@ -2,7 +2,7 @@
 
 use super::harness::{Cluster, settings, wait_for};
 use super::{Load, all_there, check_rows};
-use crate::meta::{ChangeStanding, MemberChange};
+use crate::{ChangeStanding, MemberChange};
 use megalith_model::ids::NodeId;
 
 fn add(node: u32) -> MemberChange {

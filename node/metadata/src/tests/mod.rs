@@ -6,12 +6,12 @@ mod members;
 mod real;
 mod steps;
 
-use crate::fs::FileSystem;
-use crate::fs::sim::{SimFault, SimFs, SimOp, SimRule};
-use crate::meta::engine::HomeError;
-use crate::meta::testing::{log_identity, seeds};
-use crate::meta::*;
+use crate::engine::HomeError;
+use crate::testing::{log_identity, seeds};
+use crate::*;
 use harness::{Client, Cluster, DIR, Rows, settings, wait_for};
+use megalith_disk::FileSystem;
+use megalith_disk::sim::{SimFault, SimFs, SimOp, SimRule};
 use megalith_model::audit;
 use megalith_model::command::{Command, Envelope};
 use megalith_model::ids::NodeId;
@@ -314,7 +314,7 @@ async fn what_a_member_refuses() {
 
 #[test]
 fn a_directory_is_made_once() {
-    let fs: Arc<dyn FileSystem> = Arc::new(crate::fs::sim::SimFs::new(1 << 20));
+    let fs: Arc<dyn FileSystem> = Arc::new(megalith_disk::sim::SimFs::new(1 << 20));
     let dir = Path::new(DIR);
     fs.create_dir(dir).expect("create");
     assert!(!MetaStore::is_initialised(fs.as_ref(), dir).expect("look"));
@@ -328,7 +328,7 @@ fn a_directory_is_made_once() {
 #[test]
 fn a_directory_half_made_is_made_again() {
     for step in 1..40 {
-        let sim = crate::fs::sim::SimFs::new(1 << 20);
+        let sim = megalith_disk::sim::SimFs::new(1 << 20);
         let fs: Arc<dyn FileSystem> = Arc::new(sim.clone());
         let dir = Path::new(DIR);
         fs.create_dir(dir).expect("create");

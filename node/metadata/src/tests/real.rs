@@ -1,12 +1,12 @@
 //! One member on the machine's own file system, with the engines that are kept there.
 
-use crate::fs::RealFs;
-use crate::meta::engine::{DiskHome, EngineKind, EngineSettings};
-use crate::meta::testing::log_identity;
-use crate::meta::transport::{Pieces, Transport};
-use crate::meta::*;
+use crate::engine::{DiskHome, EngineKind, EngineSettings};
+use crate::testing::log_identity;
+use crate::transport::{Pieces, Transport};
+use crate::*;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use megalith_disk::RealFs;
 use megalith_model::command::{Command, Envelope};
 use megalith_model::ids::NodeId;
 use megalith_model::query::{Query, Reply};

@@ -3,7 +3,7 @@
 
 use super::harness::{Cluster, settings, wait_for};
 use super::{all_there, name};
-use crate::fs::sim::SimOp;
+use megalith_disk::sim::SimOp;
 use megalith_model::command::{Command, Envelope};
 use std::time::Duration;
 use tokio::time::timeout;

@@ -1,7 +1,7 @@
 //! The client's side: a worker for each peer keeps one stream of messages to it.
 
 use super::{Connector, Pieces, Transport};
-use crate::meta::log::node_of;
+use crate::log::node_of;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use megalith_model::ids::NodeId;
@@ -236,7 +236,7 @@ impl Worker {
 }
 
 /// What a message costs while it waits.
-pub(in crate::meta) fn weight(message: &v1::RaftMessage) -> usize {
+pub(crate) fn weight(message: &v1::RaftMessage) -> usize {
     let entries = message.entries.iter();
     128 + entries
         .map(|entry| 64 + entry.data.len() + entry.context.len())

@@ -1,8 +1,8 @@
 //! The service `RaftTransport`: messages and snapshots from and for other members.
 
 use super::Pieces;
-use crate::meta::log::node_of;
-use crate::meta::service::MetaHandle;
+use crate::log::node_of;
+use crate::service::MetaHandle;
 use futures::StreamExt;
 use megalith_identity::{PeerIdentity, Role};
 use megalith_model::ids::NodeId;
@@ -26,7 +26,7 @@ pub struct RaftService {
 impl RaftService {
     /// Serves for `member`.
     #[must_use]
-    pub(in crate::meta) fn new(member: MetaHandle) -> Self {
+    pub(crate) fn new(member: MetaHandle) -> Self {
         Self { member }
     }
 

@@ -1,15 +1,15 @@
 //! Members over real connections.
 
 use super::*;
-use crate::fs::FileSystem;
-use crate::fs::sim::SimFs;
-use crate::meta::engine::MemHome;
-use crate::meta::testing::log_identity;
-use crate::meta::*;
+use crate::engine::MemHome;
+use crate::testing::log_identity;
+use crate::*;
 use futures::FutureExt;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
+use megalith_disk::FileSystem;
+use megalith_disk::sim::SimFs;
 use megalith_model::command::{Command, Envelope};
 use megalith_model::query::{Query, Reply};
 use megalith_proto::v1::raft_transport_client::RaftTransportClient;

@@ -111,10 +111,10 @@ mod tests {
     #[test]
     fn the_table_is_what_the_protos_say() {
         let protos = [
-            include_str!("../../../proto/megalith/v1/cluster.proto"),
-            include_str!("../../../proto/megalith/v1/metadata.proto"),
-            include_str!("../../../proto/megalith/v1/raft.proto"),
-            include_str!("../../../proto/megalith/v1/shard.proto"),
+            include_str!("../../../../proto/megalith/v1/cluster.proto"),
+            include_str!("../../../../proto/megalith/v1/metadata.proto"),
+            include_str!("../../../../proto/megalith/v1/raft.proto"),
+            include_str!("../../../../proto/megalith/v1/shard.proto"),
         ];
         let said: Vec<_> = protos.iter().flat_map(|text| methods(text)).collect();
         assert_eq!(said.len(), 16, "the protos were not read as they should be");

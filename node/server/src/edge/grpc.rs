@@ -4,11 +4,11 @@
 //! one and no service has to think of it.
 
 use super::access;
-use super::listener::{Guarded, ListenerSettings, Shutdown, listen};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use megalith_identity::{PeerIdentity, TlsMaterial};
+use megalith_serve::listener::{Guarded, ListenerSettings, Shutdown, listen};
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::pin::pin;
@@ -63,12 +63,6 @@ type BoxedService = BoxCloneSyncService<Request<Body>, Response<Body>, Infallibl
 pub struct GrpcEdge {
     services: HashMap<&'static str, BoxedService>,
     settings: GrpcEdgeSettings,
-}
-
-/// Returns who has made a call. The edge has put it there; a call without it came another way.
-pub fn peer_of<T>(request: &tonic::Request<T>) -> Result<&Arc<PeerIdentity>, Status> {
-    let peer = request.extensions().get::<Arc<PeerIdentity>>();
-    peer.ok_or_else(|| Status::unauthenticated("the peer is not known"))
 }
 
 impl GrpcEdge {

@@ -6,20 +6,17 @@
 //! is not in an open lease and in the volume's present epoch; keep wire types.
 //!
 //! - `grpc`: the listener for everything small. `data`: the listener for shard bytes, as
-//!   `node/docs/data-plane.md` says. Both stand on `listener`.
-//! - `fence`: whether a write is still wanted. `shards`: the shard service. `disks`: the disks.
+//!   `docs/formats/data-plane.md` says. Both stand on the listener of
+//!   `megalith-serve`.
+//! - `fence`: whether a write is still wanted. `shards`: the shard service.
 
 mod access;
 mod data;
-mod disks;
 mod fence;
 mod grpc;
-mod listener;
 mod shards;
 
 pub use data::{DataEdge, DataEdgeSettings};
-pub use disks::Disks;
 pub use fence::Fence;
-pub use grpc::{GrpcEdge, GrpcEdgeSettings, peer_of};
-pub use listener::{ListenerSettings, Shutdown};
+pub use grpc::{GrpcEdge, GrpcEdgeSettings};
 pub use shards::ShardService;

@@ -1,12 +1,12 @@
 //! The shard service: small things about the shards of this node's disks.
 
 use super::data::Refused;
-use super::disks::Disks;
-use crate::store::{DiskHandle, ShardId, ShardStat, StoreError};
 use bytes::Bytes;
 use megalith_client::DataFault;
 use megalith_model::ids::{BlobId, DiskId, VolumeId};
 use megalith_proto::v1 as proto;
+use megalith_store::Disks;
+use megalith_store::{DiskHandle, ShardId, ShardStat, StoreError};
 use proto::shard_control_server::ShardControl;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
@@ -29,8 +29,9 @@ impl ShardService {
     fn disk(&self, bytes: &[u8]) -> Result<&DiskHandle, Status> {
         let id = <[u8; 16]>::try_from(bytes);
         let id = id.map_err(|_| Status::invalid_argument("disk: not 16 bytes"))?;
-        let disk = self.disks.get(DiskId(id), DataFault::NotFound);
-        disk.map_err(|refused| Status::not_found(refused.message))
+        let id = DiskId(id);
+        let disk = self.disks.get(id);
+        disk.ok_or_else(|| Status::not_found(format!("no disk {id} here")))
     }
 }
 

@@ -10,6 +10,7 @@ use megalith_client::{
     CallSettings, ChannelSettings, ClusterClient, DataClient, DataSettings, Endpoint, MapWatch,
     MetaClient, ShardClient, ShardTarget, framing,
 };
+use megalith_disk::RealFs;
 use megalith_identity::{Authority, IssueRequest, Role, TlsMaterial};
 use megalith_model::codec;
 use megalith_model::command::{Answer, Command, Envelope, Outcome};
@@ -18,12 +19,12 @@ use megalith_model::profile::Profile;
 use megalith_model::query::{HeldSegment, Query, Reply};
 use megalith_model::rows::DeleteRow;
 use megalith_model::topology::{ClusterMap, Domain, Lease, Member, Node, Volume, VolumeState};
-use megalith_node::fs::RealFs;
-use megalith_node::server::{
-    DataEdge, DataEdgeSettings, Disks, Fence, GrpcEdge, GrpcEdgeSettings, ShardService, Shutdown,
-};
-use megalith_node::store::{Disk, DiskHandle, StoreSettings, Superblock};
 use megalith_proto::v1 as proto;
+use megalith_serve::listener::Shutdown;
+use megalith_server::edge::{
+    DataEdge, DataEdgeSettings, Fence, GrpcEdge, GrpcEdgeSettings, ShardService,
+};
+use megalith_store::{Disk, DiskHandle, Disks, StoreSettings, Superblock};
 use proto::cluster_server::{Cluster, ClusterServer};
 use proto::metadata_server::{Metadata, MetadataServer};
 use proto::shard_control_server::ShardControlServer;
@@ -402,7 +403,7 @@ impl Edge {
 
     /// True where the disk has anything under that name.
     pub async fn has(&self, target: &ShardTarget) -> bool {
-        let shard = megalith_node::store::ShardId {
+        let shard = megalith_store::ShardId {
             volume: target.volume,
             blob: target.blob,
             segment: target.segment,

@@ -1,15 +1,15 @@
 //! The scrub's own file, `scrub` in the disk's directory: how far it is, and the shards known to be
-//! damaged. Layout in `node/docs/disk-format.md`.
+//! damaged. Layout in `docs/formats/disk.md`.
 //!
 //! Replaced as a whole, never changed in place. One that is missing or bad costs a pass that begins
 //! anew, nothing else: what was known to be damaged is found again.
 
 use super::plan::{Progress, Spot};
-use crate::crc32c::crc32c;
-use crate::fs::{FileSystem, read_exact_at, replace_file};
-use crate::store::record::{u32_at, u64_at};
-use crate::store::shard::{ShardId, ShardKey};
+use crate::record::{u32_at, u64_at};
+use crate::shard::{ShardId, ShardKey};
 use bytes::{Buf, BufMut};
+use megalith_disk::crc32c::crc32c;
+use megalith_disk::{FileSystem, read_exact_at, replace_file};
 use megalith_model::ids::{DiskId, VolumeId};
 use std::io;
 use std::path::Path;
@@ -23,24 +23,24 @@ const DAMAGED_MAX: usize = 262_144;
 
 /// A shard known to be damaged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::store) struct DamagedShard {
-    pub(in crate::store) shard: ShardId,
+pub(crate) struct DamagedShard {
+    pub(crate) shard: ShardId,
     /// Of the record that holds; an entry for another one is out of date.
-    pub(in crate::store) lsn: u64,
+    pub(crate) lsn: u64,
     /// The first bad cell.
-    pub(in crate::store) cell: u64,
+    pub(crate) cell: u64,
 }
 
 /// What the file says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::store) struct Ledger {
-    pub(in crate::store) progress: Progress,
-    pub(in crate::store) damaged: Vec<DamagedShard>,
+pub(crate) struct Ledger {
+    pub(crate) progress: Progress,
+    pub(crate) damaged: Vec<DamagedShard>,
 }
 
 /// Why there is no ledger.
 #[derive(Debug)]
-pub(in crate::store) enum NoLedger {
+pub(crate) enum NoLedger {
     /// There is no file: the disk is new.
     Missing,
     /// It does not check out.
@@ -48,7 +48,7 @@ pub(in crate::store) enum NoLedger {
 }
 
 impl Ledger {
-    pub(in crate::store) fn encode(&self, disk: DiskId) -> Vec<u8> {
+    pub(crate) fn encode(&self, disk: DiskId) -> Vec<u8> {
         let damaged = &self.damaged[..self.damaged.len().min(DAMAGED_MAX)];
         let mut out = Vec::with_capacity(HEAD_LEN + damaged.len() * ENTRY_LEN + 4);
         let progress = &self.progress;
@@ -84,7 +84,7 @@ impl Ledger {
         out
     }
 
-    pub(in crate::store) fn decode(bytes: &[u8], disk: DiskId) -> Option<Self> {
+    pub(crate) fn decode(bytes: &[u8], disk: DiskId) -> Option<Self> {
         let (body, crc) = bytes.split_last_chunk::<4>()?;
         let ours = body.len() >= HEAD_LEN
             && u32::from_le_bytes(*crc) == crc32c(body)
@@ -123,11 +123,7 @@ impl Ledger {
     }
 
     /// Reads the file.
-    pub(in crate::store) fn read(
-        fs: &dyn FileSystem,
-        path: &Path,
-        disk: DiskId,
-    ) -> Result<Self, NoLedger> {
+    pub(crate) fn read(fs: &dyn FileSystem, path: &Path, disk: DiskId) -> Result<Self, NoLedger> {
         let file = match fs.open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(NoLedger::Missing),
             result => result.map_err(|_| NoLedger::Bad)?,
@@ -144,12 +140,7 @@ impl Ledger {
     }
 
     /// Replaces the file, durably.
-    pub(in crate::store) fn write(
-        &self,
-        fs: &dyn FileSystem,
-        path: &Path,
-        disk: DiskId,
-    ) -> io::Result<()> {
+    pub(crate) fn write(&self, fs: &dyn FileSystem, path: &Path, disk: DiskId) -> io::Result<()> {
         replace_file(fs, path, &self.encode(disk))
     }
 }

@@ -18,20 +18,20 @@ const SLEEP_MAX_MS: u64 = 10_000;
 
 /// A place on the disk, in the order of a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::store) struct Spot {
-    pub(in crate::store) volume: VolumeId,
-    pub(in crate::store) seq: u32,
-    pub(in crate::store) block: u32,
+pub(crate) struct Spot {
+    pub(crate) volume: VolumeId,
+    pub(crate) seq: u32,
+    pub(crate) block: u32,
 }
 
 impl Spot {
-    pub(in crate::store) const START: Self = Self {
+    pub(crate) const START: Self = Self {
         volume: VolumeId(0),
         seq: 0,
         block: 0,
     };
     /// Behind all files: the pass is finished.
-    pub(in crate::store) const END: Self = Self {
+    pub(crate) const END: Self = Self {
         volume: VolumeId(u32::MAX),
         seq: u32::MAX,
         block: u32::MAX,
@@ -44,11 +44,11 @@ impl Spot {
 
 /// A chunk file as the plan sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::store) struct FileFacts {
-    pub(in crate::store) volume: VolumeId,
-    pub(in crate::store) seq: u32,
-    pub(in crate::store) blocks: u32,
-    pub(in crate::store) lsn_max: u64,
+pub(crate) struct FileFacts {
+    pub(crate) volume: VolumeId,
+    pub(crate) seq: u32,
+    pub(crate) blocks: u32,
+    pub(crate) lsn_max: u64,
 }
 
 impl FileFacts {
@@ -59,31 +59,31 @@ impl FileFacts {
 
 /// What the plan looks at.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::store) struct View<'a> {
+pub(crate) struct View<'a> {
     /// All files, by volume and number.
-    pub(in crate::store) files: &'a [FileFacts],
+    pub(crate) files: &'a [FileFacts],
     /// Everything up to this record number is in `files`.
-    pub(in crate::store) lsn: u64,
+    pub(crate) lsn: u64,
     /// Users asked for something since the last look.
-    pub(in crate::store) busy: bool,
+    pub(crate) busy: bool,
 }
 
 /// What survives a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::store) struct Progress {
+pub(crate) struct Progress {
     /// Where the pass goes on.
-    pub(in crate::store) at: Spot,
-    pub(in crate::store) began_ms: u64,
+    pub(crate) at: Spot,
+    pub(crate) began_ms: u64,
     /// The pass runs as fast as it may.
-    pub(in crate::store) demanded: bool,
-    pub(in crate::store) passes: u64,
-    pub(in crate::store) finished_ms: u64,
+    pub(crate) demanded: bool,
+    pub(crate) passes: u64,
+    pub(crate) finished_ms: u64,
     /// Everything up to this record number was checked at least once.
-    pub(in crate::store) fresh_lsn: u64,
+    pub(crate) fresh_lsn: u64,
     /// When the last finished look began.
-    pub(in crate::store) fresh_ms: u64,
-    pub(in crate::store) checked_bytes: u64,
-    pub(in crate::store) found_shards: u64,
+    pub(crate) fresh_ms: u64,
+    pub(crate) checked_bytes: u64,
+    pub(crate) found_shards: u64,
 }
 
 impl Default for Progress {
@@ -104,7 +104,7 @@ impl Default for Progress {
 
 /// What is to be done now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::store) enum Action {
+pub(crate) enum Action {
     /// Check a piece and say what came of it by [`Plan::checked`].
     Check(Piece),
     /// Nothing for so many milliseconds.
@@ -113,7 +113,7 @@ pub(in crate::store) enum Action {
 
 /// The walk that a piece belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::store) enum Walk {
+pub(crate) enum Walk {
     /// Over everything.
     Pass,
     /// At what is new.
@@ -122,23 +122,23 @@ pub(in crate::store) enum Walk {
 
 /// A piece of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::store) struct Piece {
-    pub(in crate::store) walk: Walk,
-    pub(in crate::store) from: Spot,
-    pub(in crate::store) blocks_max: u32,
+pub(crate) struct Piece {
+    pub(crate) walk: Walk,
+    pub(crate) from: Spot,
+    pub(crate) blocks_max: u32,
     /// A look leaves out shards with a record number up to this one.
-    pub(in crate::store) newer_than: u64,
+    pub(crate) newer_than: u64,
 }
 
 /// What came of a piece.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::store) struct Checked {
+pub(crate) struct Checked {
     /// Bytes read.
-    pub(in crate::store) bytes: u64,
+    pub(crate) bytes: u64,
     /// Shards newly found damaged.
-    pub(in crate::store) found: u64,
+    pub(crate) found: u64,
     /// Where the file goes on; None at its end.
-    pub(in crate::store) next: Option<u32>,
+    pub(crate) next: Option<u32>,
 }
 
 /// The look under way.
@@ -154,7 +154,7 @@ struct Look {
 
 /// The plan of one disk.
 #[derive(Debug)]
-pub(in crate::store) struct Plan {
+pub(crate) struct Plan {
     progress: Progress,
     look: Option<Look>,
     /// No piece before this time: the rate.
@@ -169,7 +169,7 @@ pub(in crate::store) struct Plan {
 }
 
 impl Plan {
-    pub(in crate::store) fn new(settings: &ScrubSettings, progress: Progress) -> Self {
+    pub(crate) fn new(settings: &ScrubSettings, progress: Progress) -> Self {
         let ms = |span: std::time::Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         Self {
             progress,
@@ -186,18 +186,18 @@ impl Plan {
         }
     }
 
-    pub(in crate::store) fn progress(&self) -> Progress {
+    pub(crate) fn progress(&self) -> Progress {
         self.progress
     }
 
     /// Begins a pass over everything, as fast as the rate allows.
-    pub(in crate::store) fn demand(&mut self, now_ms: u64) {
+    pub(crate) fn demand(&mut self, now_ms: u64) {
         self.begin_pass(now_ms);
         self.progress.demanded = true;
         self.ready_ms = 0;
     }
 
-    pub(in crate::store) fn status(&self) -> ScrubStatus {
+    pub(crate) fn status(&self) -> ScrubStatus {
         let progress = &self.progress;
         let done = match progress.at == Spot::END {
             true => 1000,
@@ -217,7 +217,7 @@ impl Plan {
     }
 
     /// Decides what is done now.
-    pub(in crate::store) fn step(&mut self, now_ms: u64, view: View<'_>) -> Action {
+    pub(crate) fn step(&mut self, now_ms: u64, view: View<'_>) -> Action {
         self.mind_the_clock(now_ms);
         if now_ms < self.ready_ms {
             return Action::Wait((self.ready_ms - now_ms).min(SLEEP_MAX_MS));
@@ -236,13 +236,7 @@ impl Plan {
     }
 
     /// Takes note of what came of a piece.
-    pub(in crate::store) fn checked(
-        &mut self,
-        now_ms: u64,
-        piece: Piece,
-        checked: Checked,
-        busy: bool,
-    ) {
+    pub(crate) fn checked(&mut self, now_ms: u64, piece: Piece, checked: Checked, busy: bool) {
         self.progress.checked_bytes += checked.bytes;
         self.progress.found_shards += checked.found;
         // Against traffic at half the rate.

@@ -6,14 +6,14 @@
 //! come between.
 
 use super::plan::{Checked, Piece, Walk};
-use crate::store::catalog::{Catalog, Sealed, Source, page_of};
-use crate::store::error::StoreError;
-use crate::store::files::is_loss;
-use crate::store::index::{BadIndex, Index};
-use crate::store::record::{BLOCK_LEN, HEADER_LEN, Header, Kind, check_record};
-use crate::store::scan::{FileId, Window};
-use crate::store::shard::{Entry, ShardId, ShardKey};
-use crate::store::superblock::Superblock;
+use crate::catalog::{Catalog, Sealed, Source, page_of};
+use crate::error::StoreError;
+use crate::files::is_loss;
+use crate::index::{BadIndex, Index};
+use crate::record::{BLOCK_LEN, HEADER_LEN, Header, Kind, check_record};
+use crate::scan::{FileId, Window};
+use crate::shard::{Entry, ShardId, ShardKey};
+use crate::superblock::Superblock;
 use std::sync::Arc;
 
 /// Read at once where bytes follow each other.

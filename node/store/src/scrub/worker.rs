@@ -4,9 +4,9 @@ use super::ScrubStatus;
 use super::ledger::{DamagedShard, Ledger, NoLedger};
 use super::plan::{Action, Checked, FileFacts, Piece, Plan, Progress, View};
 use super::verify::{self, FileCheck};
-use crate::store::catalog::Catalog;
-use crate::store::core::Chain;
-use crate::store::error::StoreError;
+use crate::catalog::Catalog;
+use crate::core::Chain;
+use crate::error::StoreError;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +24,7 @@ const SUPERBLOCK_INTERVAL_MS: u64 = 3_600_000;
 const FAILED_WAIT_MS: u64 = 5_000;
 
 /// What the thread is sent.
-pub(in crate::store) enum ScrubMail {
+pub(crate) enum ScrubMail {
     /// Check everything, now.
     Demand,
     /// Remember how far it is, end.
@@ -32,10 +32,10 @@ pub(in crate::store) enum ScrubMail {
 }
 
 /// What others see of the scrub.
-pub(in crate::store) type SharedStatus = Arc<Mutex<ScrubStatus>>;
+pub(crate) type SharedStatus = Arc<Mutex<ScrubStatus>>;
 
 /// The scrub of one disk.
-pub(in crate::store) struct Scrubber {
+pub(crate) struct Scrubber {
     catalog: Arc<Catalog>,
     plan: Plan,
     status: SharedStatus,
@@ -53,14 +53,14 @@ pub(in crate::store) struct Scrubber {
 struct Saved {
     at_ms: u64,
     progress: Progress,
-    /// [`crate::store::health::Health::damage`]'s number; None where it was not written.
+    /// [`crate::health::Health::damage`]'s number; None where it was not written.
     damage: Option<u64>,
 }
 
 impl Scrubber {
     /// Takes up where the ledger says that the scrub stood, and makes the shards known to be
     /// damaged known again.
-    pub(in crate::store) fn open(catalog: Arc<Catalog>) -> Self {
+    pub(crate) fn open(catalog: Arc<Catalog>) -> Self {
         let path = catalog.paths.ledger();
         let disk = catalog.superblock.disk;
         let ledger = match Ledger::read(catalog.fs.as_ref(), &path, disk) {
@@ -99,19 +99,19 @@ impl Scrubber {
         }
     }
 
-    pub(in crate::store) fn status(&self) -> SharedStatus {
+    pub(crate) fn status(&self) -> SharedStatus {
         Arc::clone(&self.status)
     }
 
     /// Begins a pass over everything at once.
-    pub(in crate::store) fn demand(&mut self, now_ms: u64) {
+    pub(crate) fn demand(&mut self, now_ms: u64) {
         self.plan.demand(now_ms);
         self.superblock_ms = None;
         tracing::info!(disk = %self.catalog.superblock.disk, "scrub of the whole disk begun");
     }
 
     /// Does the next small thing; returns for how many milliseconds there is nothing to do.
-    pub(in crate::store) fn turn(&mut self, now_ms: u64) -> u64 {
+    pub(crate) fn turn(&mut self, now_ms: u64) -> u64 {
         if self.catalog.health.is_gone() {
             return FAILED_WAIT_MS;
         }
@@ -223,7 +223,7 @@ impl Scrubber {
     }
 
     /// Writes down how far the scrub is and what is known to be damaged.
-    pub(in crate::store) fn save(&mut self, now_ms: u64) {
+    pub(crate) fn save(&mut self, now_ms: u64) {
         let catalog = &self.catalog;
         let (damaged, changes) = catalog.health.damage();
         let entry = |(shard, cell)| {
@@ -263,7 +263,7 @@ impl Scrubber {
 }
 
 /// Runs until told to stop, or until the disk's last handle is gone.
-pub(in crate::store) fn run(
+pub(crate) fn run(
     mut scrubber: Scrubber,
     mail: &Receiver<ScrubMail>,
     clock: &dyn Fn() -> u64,

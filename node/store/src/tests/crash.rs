@@ -1,9 +1,9 @@
 //! A power cut at every single step, one after the other.
 
 use super::{Bench, content, settings, shard};
-use crate::store::error::StoreError;
-use crate::store::op::{Done, Op};
-use crate::store::record::CELL_LEN;
+use crate::error::StoreError;
+use crate::op::{Done, Op};
+use crate::record::CELL_LEN;
 use megalith_model::ids::{Epoch, VolumeId};
 
 /// What a short life of a disk acknowledged, by name.
@@ -75,7 +75,7 @@ fn check(bench: &mut Bench, acked: &Acked, place: &str) {
 
 #[test]
 fn power_cut_at_every_step_loses_nothing_acknowledged() {
-    let small = || crate::store::StoreSettings {
+    let small = || crate::StoreSettings {
         file_len_max: 300 << 10,
         ..settings()
     };

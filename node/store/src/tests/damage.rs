@@ -1,12 +1,12 @@
 //! Bytes that rot: named, never handed out, never taking their neighbours along.
 
 use super::{Bench, content, settings, shard};
-use crate::fs::FileSystem;
-use crate::fs::sim::{SimFault, SimOp, SimRule};
-use crate::store::error::StoreError;
-use crate::store::record::BLOCK_LEN;
-use crate::store::settings::StoreSettings;
-use crate::store::shard::ShardId;
+use crate::error::StoreError;
+use crate::record::BLOCK_LEN;
+use crate::settings::StoreSettings;
+use crate::shard::ShardId;
+use megalith_disk::FileSystem;
+use megalith_disk::sim::{SimFault, SimOp, SimRule};
 use megalith_model::ids::VolumeId;
 
 fn fill(bench: &mut Bench, count: u64, len: usize) -> Vec<ShardId> {

@@ -1,13 +1,13 @@
 //! Disks that fail, fill up, or are not ours.
 
 use super::{Bench, CLUSTER, DISK, content, root, settings, shard};
-use crate::fs::FileSystem;
-use crate::fs::sim::{SimFault, SimFs, SimOp, SimRule};
-use crate::store::error::StoreError;
-use crate::store::op::{Append, Done, Op};
-use crate::store::recover;
-use crate::store::settings::StoreSettings;
-use crate::store::superblock::Superblock;
+use crate::error::StoreError;
+use crate::op::{Append, Done, Op};
+use crate::recover;
+use crate::settings::StoreSettings;
+use crate::superblock::Superblock;
+use megalith_disk::FileSystem;
+use megalith_disk::sim::{SimFault, SimFs, SimOp, SimRule};
 use megalith_model::ids::{ClusterId, DiskId, Epoch, VolumeId};
 use std::path::Path;
 use std::sync::Arc;

@@ -1,14 +1,14 @@
 //! The stored forms, byte by byte: a change here means disks that can't be read any more.
 
 use super::{CLUSTER, DISK};
-use crate::crc32c::crc32c;
-use crate::store::record::{
+use crate::record::{
     Cell, Footer, HEADER_LEN, Header, HeaderFault, Kind, Place, check_record, decode_graves,
     encode_graves, encode_record,
 };
-use crate::store::shard::ShardKey;
-use crate::store::superblock::Superblock;
+use crate::shard::ShardKey;
+use crate::superblock::Superblock;
 use bytes::Bytes;
+use megalith_disk::crc32c::crc32c;
 use megalith_model::ids::{BlobId, Epoch, VolumeId};
 use proptest::prelude::*;
 

@@ -2,12 +2,12 @@
 //! what is there instead, nothing is promised, and nothing is taken for damage.
 
 use super::{Bench, CLUSTER, DISK, cells_of, content, root, settings, shard};
-use crate::fs::sim::{SimFault, SimOp, SimRule};
-use crate::fs::{FileSystem, RealFs};
-use crate::store::error::StoreError;
-use crate::store::op::Op;
-use crate::store::{Disk, DiskHandle, StoreSettings, Superblock};
+use crate::error::StoreError;
+use crate::op::Op;
+use crate::{Disk, DiskHandle, StoreSettings, Superblock};
 use bytes::Bytes;
+use megalith_disk::sim::{SimFault, SimOp, SimRule};
+use megalith_disk::{FileSystem, RealFs};
 use megalith_model::ids::{DiskId, Epoch, VolumeId};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,14 +1,14 @@
 //! The asynchronous face, its threads, and the machine's own file system.
 
 use super::{CLUSTER, DISK, cells_of, content, settings, shard};
-use crate::fs::sim::{SimFs, SimOp};
-use crate::fs::{FileSystem, RealFs};
-use crate::store::error::StoreError;
-use crate::store::settings::StoreSettings;
-use crate::store::shard::ShardId;
-use crate::store::superblock::Superblock;
-use crate::store::{Disk, DiskHandle, Receipt};
+use crate::error::StoreError;
+use crate::settings::StoreSettings;
+use crate::shard::ShardId;
+use crate::superblock::Superblock;
+use crate::{Disk, DiskHandle, Receipt};
 use bytes::Bytes;
+use megalith_disk::sim::{SimFs, SimOp};
+use megalith_disk::{FileSystem, RealFs};
 use megalith_model::ids::{BlobId, Epoch, VolumeId};
 use std::path::Path;
 use std::sync::Arc;
@@ -99,7 +99,7 @@ async fn shards_live_through_a_stop_on_a_real_file_system() {
     ));
     let space = disk.space().await.expect("space");
     assert!(space.capacity > space.free && space.free > 0);
-    assert_eq!(disk.health(), crate::store::DiskHealth::default());
+    assert_eq!(disk.health(), crate::DiskHealth::default());
     disk.stop().await;
 }
 
@@ -179,7 +179,7 @@ async fn wrong_bytes_are_refused_and_leave_no_trace() {
 }
 
 fn crc32(bytes: &[u8]) -> u32 {
-    crate::store::crc32c(bytes)
+    crate::crc32c(bytes)
 }
 
 #[tokio::test]

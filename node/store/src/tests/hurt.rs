@@ -3,10 +3,10 @@
 
 use super::scrub::scrub_whole;
 use super::{Bench, Random, content, root, settings, shard};
-use crate::fs::FileSystem;
-use crate::store::error::StoreError;
-use crate::store::op::Op;
-use crate::store::shard::ShardId;
+use crate::error::StoreError;
+use crate::op::Op;
+use crate::shard::ShardId;
+use megalith_disk::FileSystem;
 use std::collections::BTreeSet;
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};

@@ -21,9 +21,9 @@ use super::recover;
 use super::settings::StoreSettings;
 use super::shard::{Receipt, ShardId};
 use super::superblock::Superblock;
-use crate::crc32c::crc32c;
-use crate::fs::sim::SimFs;
 use bytes::Bytes;
+use megalith_disk::crc32c::crc32c;
+use megalith_disk::sim::SimFs;
 use megalith_model::ids::{BlobId, ClusterId, DiskId, Epoch, VolumeId};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -109,8 +109,8 @@ pub(super) struct Bench {
 impl Bench {
     pub(super) fn new(capacity: u64, settings: StoreSettings) -> Self {
         let fs = SimFs::new(capacity);
-        crate::fs::FileSystem::create_dir(&fs, root()).expect("root");
-        crate::fs::FileSystem::sync_dir(&fs, Path::new("/")).expect("sync");
+        megalith_disk::FileSystem::create_dir(&fs, root()).expect("root");
+        megalith_disk::FileSystem::sync_dir(&fs, Path::new("/")).expect("sync");
         let superblock = Superblock {
             cluster: CLUSTER,
             disk: DISK,
@@ -216,7 +216,7 @@ impl Bench {
 
     pub(super) fn names(&mut self, volume: u32) -> Vec<String> {
         let dir = self.core().catalog.paths.volume(VolumeId(volume));
-        let entries = crate::fs::FileSystem::list(&self.fs, &dir).expect("list");
+        let entries = megalith_disk::FileSystem::list(&self.fs, &dir).expect("list");
         entries.into_iter().map(|entry| entry.name).collect()
     }
 

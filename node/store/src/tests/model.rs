@@ -3,12 +3,12 @@
 //! failed may come true at the next opening, and only then.
 
 use super::{Bench, Random, content, settings, shard};
-use crate::fs::sim::{SimFault, SimOp, SimRule};
-use crate::store::error::StoreError;
-use crate::store::op::{Done, Op};
-use crate::store::record::CELL_LEN;
-use crate::store::shard::ShardId;
+use crate::error::StoreError;
+use crate::op::{Done, Op};
+use crate::record::CELL_LEN;
+use crate::shard::ShardId;
 use bytes::Bytes;
+use megalith_disk::sim::{SimFault, SimOp, SimRule};
 use megalith_model::ids::{Epoch, VolumeId};
 use std::collections::BTreeMap;
 
@@ -189,7 +189,7 @@ impl World {
     }
 
     fn stopped(&self) -> bool {
-        crate::fs::FileSystem::space(&self.bench.fs, super::root()).is_err()
+        megalith_disk::FileSystem::space(&self.bench.fs, super::root()).is_err()
     }
 
     fn check_list(&mut self, volume: u32) {
@@ -221,7 +221,7 @@ impl World {
     fn scrub(&mut self) {
         let mut scrubber = super::scrub::scrubber(&mut self.bench);
         let status = scrubber.status();
-        let passes = |status: &crate::store::scrub::worker::SharedStatus| {
+        let passes = |status: &crate::scrub::worker::SharedStatus| {
             status.lock().expect("not poisoned").passes
         };
         let before = passes(&status);

@@ -2,10 +2,8 @@
 //! how it behaves towards traffic.
 
 use super::Random;
-use crate::store::scrub::ScrubSettings;
-use crate::store::scrub::plan::{
-    Action, Checked, FileFacts, Piece, Plan, Progress, Spot, View, Walk,
-};
+use crate::scrub::ScrubSettings;
+use crate::scrub::plan::{Action, Checked, FileFacts, Piece, Plan, Progress, Spot, View, Walk};
 use megalith_model::ids::VolumeId;
 use std::collections::BTreeMap;
 use std::time::Duration;

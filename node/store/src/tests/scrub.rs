@@ -1,13 +1,13 @@
 //! The scrub over a whole disk: what it finds, what it remembers, what it leaves in peace.
 
 use super::{Bench, CLUSTER, DISK, Random, content, root, settings, shard};
-use crate::fs::sim::{SimFault, SimOp, SimRule};
-use crate::fs::{FileSystem, RealFs};
-use crate::store::scrub::ledger::{DamagedShard, Ledger};
-use crate::store::scrub::plan::{Progress, Spot};
-use crate::store::scrub::worker::Scrubber;
-use crate::store::shard::ShardId;
-use crate::store::{Disk, ScrubSettings, StoreSettings, Superblock};
+use crate::scrub::ledger::{DamagedShard, Ledger};
+use crate::scrub::plan::{Progress, Spot};
+use crate::scrub::worker::Scrubber;
+use crate::shard::ShardId;
+use crate::{Disk, ScrubSettings, StoreSettings, Superblock};
+use megalith_disk::sim::{SimFault, SimOp, SimRule};
+use megalith_disk::{FileSystem, RealFs};
 use megalith_model::ids::{BlobId, Epoch, VolumeId};
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub(super) fn scrubber(bench: &mut Bench) -> Scrubber {
 }
 
 /// Checks every byte now; returns what the scrub says then.
-pub(super) fn scrub_whole(bench: &mut Bench) -> crate::store::ScrubStatus {
+pub(super) fn scrub_whole(bench: &mut Bench) -> crate::ScrubStatus {
     let mut scrubber = scrubber(bench);
     let status = scrubber.status();
     let passes = status.lock().expect("not poisoned").passes;
@@ -70,7 +70,7 @@ fn sound_disk_has_nothing_to_report_and_all_of_it_is_read() {
         status.checked_bytes
     );
     let health = bench.core().catalog.health.read();
-    assert_eq!(health, crate::store::DiskHealth::default());
+    assert_eq!(health, crate::DiskHealth::default());
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn deletes_and_moves_in_between_are_no_damage() {
     for doomed in shards.iter().step_by(2) {
         now_ms += scrubber.turn(now_ms);
         bench.delete(&[*doomed]).expect("deleted");
-        bench.core().commit(vec![crate::store::op::Op::Tidy]);
+        bench.core().commit(vec![crate::op::Op::Tidy]);
         bench.housekeep_all();
     }
     for _ in 0..10_000 {

@@ -1,11 +1,13 @@
 //! Which engine is opened after which crash.
 
 use super::*;
-use crate::fs::FileSystem;
-use crate::fs::sim::SimFs;
-use crate::meta::log::{Append, Conf, EntryKind, HardState, LogEntry, LogSettings, MetaLog};
-use crate::meta::testing::log_identity;
+use crate::engine::MemHome;
+use crate::log::{Append, Conf, EntryKind, HardState, LogEntry, LogSettings, MetaLog};
+use crate::testing::log_identity;
+use megalith_disk::FileSystem;
+use megalith_disk::sim::SimFs;
 use megalith_model::ids::NodeId;
+use megalith_model::table::Batch;
 use std::path::Path;
 
 /// A log of entries `first..=last`, all of term 1.

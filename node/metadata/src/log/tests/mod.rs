@@ -1,8 +1,10 @@
 //! What a log refuses, and what it takes.
 
+mod model;
+
 use super::*;
-use crate::fs::sim::{SimFault, SimFs, SimOp, SimRule};
-use crate::meta::testing::{Rng, log_identity};
+use crate::testing::{Rng, log_identity};
+use megalith_disk::sim::{SimFault, SimFs, SimOp, SimRule};
 use megalith_model::ids::NodeId;
 use std::path::Path;
 

@@ -1,9 +1,9 @@
 //! The log beside a plain map, with power cuts, kills and reopening among random operations.
 
-use super::tests::{contents, entry, fresh, open};
-use super::*;
-use crate::fs::sim::SimFs;
-use crate::meta::testing::{Rng, seeds};
+use super::super::*;
+use super::{contents, entry, fresh, open};
+use crate::testing::{Rng, seeds};
+use megalith_disk::sim::SimFs;
 use megalith_model::ids::NodeId;
 
 /// What the log should hold.

@@ -11,17 +11,17 @@ use std::error::Error;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use crate::store::{Receipt, StoreError};
+use megalith_store::{Receipt, StoreError};
 
 /// Why a request is not done.
 #[derive(Debug)]
-pub(in crate::server) struct Refused {
-    pub(in crate::server) fault: DataFault,
-    pub(in crate::server) message: String,
+pub(crate) struct Refused {
+    pub(crate) fault: DataFault,
+    pub(crate) message: String,
 }
 
 impl Refused {
-    pub(in crate::server) fn new(fault: DataFault, message: impl Into<String>) -> Self {
+    pub(crate) fn new(fault: DataFault, message: impl Into<String>) -> Self {
         let message = message.into();
         Self { fault, message }
     }

@@ -1,4 +1,4 @@
-//! The data listener: shard bytes over HTTP/1.1, as `node/docs/data-plane.md` says.
+//! The data listener: shard bytes over HTTP/1.1, as `docs/formats/data-plane.md` says.
 //!
 //! `request` reads heads, `put` and `get` do the work, `answer` writes what comes of it.
 
@@ -10,15 +10,15 @@ mod request;
 pub(super) use answer::Refused;
 
 use super::access;
-use super::disks::Disks;
 use super::fence::Fence;
-use super::listener::{Guarded, ListenerSettings, Shutdown, listen};
 use answer::Answer;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use megalith_client::DataFault;
 use megalith_identity::{PeerIdentity, TlsMaterial};
+use megalith_serve::listener::{Guarded, ListenerSettings, Shutdown, listen};
+use megalith_store::Disks;
 use request::Wanted;
 use std::convert::Infallible;
 use std::pin::pin;

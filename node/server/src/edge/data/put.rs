@@ -6,8 +6,7 @@
 use super::DataEdge;
 use super::answer::{self, Answer, Refused};
 use super::request::{WantedPut, malformed, trailer_digest};
-use crate::server::disks::shard_id;
-use crate::store::Receipt;
+use super::request::{disk, shard_id};
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 use http_body_util::BodyExt;
@@ -15,6 +14,7 @@ use hyper::body::Incoming;
 use megalith_client::DataFault;
 use megalith_client::framing::{Deframer, cells};
 use megalith_identity::PeerIdentity;
+use megalith_store::Receipt;
 use tokio::time::timeout;
 
 pub(super) async fn put(
@@ -42,7 +42,7 @@ async fn write(
     wanted: &WantedPut,
     body: &mut Incoming,
 ) -> Result<Receipt, Refused> {
-    let disk = edge.disks.get(wanted.shard.disk, DataFault::Io)?;
+    let disk = disk(&edge.disks, wanted.shard.disk, DataFault::Io)?;
     edge.fence.check(peer, &wanted.shard, wanted.epoch).await?;
     let shard = shard_id(&wanted.shard);
     let mut writer = disk.begin(shard, wanted.epoch, wanted.length).await?;

@@ -5,9 +5,10 @@ use http::{HeaderMap, Method, header, request};
 use megalith_client::DataFault;
 use megalith_client::framing::{self, READ_CELLS_MAX};
 use megalith_client::wire::{DIGEST_HEADER, ShardPath, parse_digest};
-use megalith_model::ids::Epoch;
+use megalith_model::ids::{DiskId, Epoch};
 use megalith_model::rows::Digest;
 use megalith_model::shape::{CELL_LEN, SEGMENT_CELLS_MAX};
+use megalith_store::{DiskHandle, Disks, ShardId};
 
 /// The most bytes of a shard: a whole segment, where k is 1.
 const SHARD_LEN_MAX: u64 = SEGMENT_CELLS_MAX * CELL_LEN;
@@ -137,6 +138,22 @@ pub(super) fn trailer_digest(trailers: Option<&HeaderMap>) -> Result<Digest, Ref
     let none = || malformed("a chunked body has its digest in its trailer");
     let text = one(trailers.ok_or_else(none)?, DIGEST_HEADER)?.ok_or_else(none)?;
     parse_digest(text).ok_or_else(|| malformed("digest: not 64 digits"))
+}
+
+/// Returns a disk of this node; if it isn't here, that is `missing`.
+pub(super) fn disk(disks: &Disks, id: DiskId, missing: DataFault) -> Result<&DiskHandle, Refused> {
+    let missing = || Refused::new(missing, format!("no disk {id} here"));
+    disks.get(id).ok_or_else(missing)
+}
+
+/// Returns a shard's name on its disk.
+pub(super) fn shard_id(path: &ShardPath) -> ShardId {
+    ShardId {
+        volume: path.volume,
+        blob: path.blob,
+        segment: path.segment,
+        member: path.member,
+    }
 }
 
 #[cfg(test)]
