@@ -59,11 +59,8 @@ pub enum AdminError {
 /// An access key as it was made. The secret is shown this once.
 #[derive(Debug)]
 pub struct CreatedKey {
-    /// The public half.
     pub access_key: String,
-    /// The secret half.
     pub secret: AccessSecret,
-    /// Whose it is.
     pub account: AccountRow,
 }
 

@@ -17,7 +17,6 @@ pub enum Health {
 /// What `status -o json` prints; keys are stable.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// The verdict.
     pub health: Health,
     /// Why it isn't healthy, worst first; empty where it is.
     pub reasons: Vec<String>,
@@ -25,31 +24,25 @@ pub struct Report {
     pub notes: Vec<String>,
     /// The cluster's id; absent where nobody answered.
     pub cluster: Option<String>,
-    /// The metadata group.
     pub metadata: MetadataReport,
     /// Storage nodes and their disks.
     pub nodes: Vec<NodeReport>,
-    /// Volumes.
     pub volumes: Vec<VolumeReport>,
-    /// The data.
     pub data: DataReport,
 }
 
 /// The metadata group.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct MetadataReport {
-    /// Its members.
     pub members: Vec<MemberReport>,
 }
 
 /// A metadata member.
 #[derive(Clone, Debug, Serialize)]
 pub struct MemberReport {
-    /// Its node's number.
     pub node: u32,
     /// `host:port`.
     pub address: String,
-    /// It leads.
     pub leader: bool,
     /// It is heard from.
     pub alive: bool,
@@ -68,22 +61,18 @@ pub struct MemberReport {
 /// A storage node.
 #[derive(Clone, Debug, Serialize)]
 pub struct NodeReport {
-    /// Its number.
     pub node: u32,
-    /// Its zone.
     pub zone: String,
     /// It is heard from.
     pub alive: bool,
     /// Milliseconds since it was.
     pub silent_ms: u64,
-    /// Its disks.
     pub disks: Vec<DiskStatus>,
 }
 
 /// A disk.
 #[derive(Clone, Debug, Serialize)]
 pub struct DiskStatus {
-    /// Its id.
     pub disk: String,
     /// Bytes.
     pub capacity: u64,
@@ -108,13 +97,10 @@ pub struct DiskStatus {
 /// A volume.
 #[derive(Clone, Debug, Serialize)]
 pub struct VolumeReport {
-    /// Its number.
     pub volume: u32,
-    /// k+m.
     pub profile: String,
     /// `open` or `sealed`.
     pub state: &'static str,
-    /// Its epoch.
     pub epoch: u32,
     /// What its members are spread over: `node` or `disk`.
     pub domain: &'static str,
@@ -122,18 +108,14 @@ pub struct VolumeReport {
     pub shrunk: bool,
     /// Ciphertext bytes in it, parity not counted.
     pub bytes: u64,
-    /// Members that live.
     pub living: usize,
-    /// Members.
     pub members: usize,
 }
 
 /// The data.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct DataReport {
-    /// Buckets.
     pub buckets: u64,
-    /// Objects.
     pub objects: u64,
     /// Plaintext bytes.
     pub bytes: u64,
@@ -156,6 +138,5 @@ pub struct DataReport {
 pub struct MarginReport {
     /// Live shards less those needed.
     pub margin: i32,
-    /// How many.
     pub segments: u64,
 }

@@ -27,7 +27,6 @@ impl FileError {
 /// Who may read a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Everybody.
     Public,
     /// Its owner only (mode 0600).
     Secret,

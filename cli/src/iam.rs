@@ -14,7 +14,6 @@ pub enum IamError {
     /// The cluster isn't within reach.
     #[error(transparent)]
     Reach(#[from] ReachError),
-    /// It said no.
     #[error(transparent)]
     Admin(#[from] AdminError),
 }

@@ -14,29 +14,18 @@ use std::path::{Path, PathBuf};
 /// Setting up failed.
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
-    /// A file.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A certificate.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// The arguments.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The root key.
     #[error("root key {path}")]
-    RootKey {
-        /// Its file.
-        path: PathBuf,
-        /// What is wrong.
-        source: CryptoError,
-    },
+    RootKey { path: PathBuf, source: CryptoError },
     /// A disk or the metadata directory.
     #[error("set up {path}")]
     Directory {
-        /// Which.
         path: PathBuf,
-        /// What is wrong.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// There is something already.
@@ -45,7 +34,6 @@ pub enum InitError {
     /// The arguments contradict each other.
     #[error("{0}")]
     Arguments(String),
-    /// No randomness.
     #[error("read random bytes")]
     Random(#[source] CryptoError),
 }

@@ -13,16 +13,12 @@ use std::sync::Arc;
 /// A cluster can't be reached with what was given.
 #[derive(Debug, thiserror::Error)]
 pub enum ReachError {
-    /// No file.
     #[error("{0} is not there: name the cluster by --config FILE or --data DIRECTORY")]
     NoCluster(PathBuf),
-    /// The file.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The certificate.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// The root key.
     #[error(transparent)]
     RootKey(#[from] InitError),
     /// The file names no root key, and the command needs it.
@@ -32,9 +28,7 @@ pub enum ReachError {
 
 /// A cluster within reach.
 pub struct Reached {
-    /// The metadata members.
     pub members: Vec<Endpoint>,
-    /// Who is asking.
     pub tls: Arc<TlsMaterial>,
     file: PathBuf,
     root_key_file: Option<PathBuf>,

@@ -33,49 +33,34 @@ const GIB: u64 = 1 << 30;
 /// A role could not be run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The settings.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The node.
     #[error(transparent)]
     Node(#[from] NodeError),
-    /// The metadata role.
     #[error("metadata in {path}")]
     Metadata {
-        /// Its directory.
         path: PathBuf,
-        /// What is wrong.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The gateway.
     #[error(transparent)]
     Gateway(#[from] GatewayError),
-    /// Certificates.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// Setting up.
     #[error(transparent)]
     Init(#[from] InitError),
     /// The first access key.
     #[error(transparent)]
     Iam(#[from] IamError),
-    /// Reaching the cluster.
     #[error(transparent)]
     Reach(#[from] ReachError),
-    /// A file.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A directory.
     #[error("{action} {path}")]
     Io {
-        /// What was done.
         action: &'static str,
-        /// With what.
         path: PathBuf,
-        /// What is wrong.
         source: io::Error,
     },
-    /// The log settings.
     #[error("{0}")]
     Log(String),
     /// Metrics can't be collected.

@@ -54,7 +54,6 @@ pub struct GatewayConfig {
     pub base_domains: Vec<String>,
     /// The only region that signatures may be for.
     pub region: String,
-    /// The metadata group.
     pub metadata: Vec<Endpoint>,
     /// Who we are within the cluster.
     pub tls: Arc<TlsMaterial>,
@@ -62,14 +61,12 @@ pub struct GatewayConfig {
     pub root_key: RootKey,
     /// The blob pipeline's settings.
     pub pipeline: megalith_blobs::Settings,
-    /// Limits on clients.
     pub limits: Limits,
 }
 
 /// The https listener.
 #[derive(Clone, Debug)]
 pub struct HttpsListen {
-    /// Where.
     pub listen: SocketAddr,
     /// The certificate chain, PEM.
     pub certificate: PathBuf,
@@ -80,7 +77,6 @@ pub struct HttpsListen {
 /// The listener for health and metrics.
 #[derive(Clone)]
 pub struct AdminListen {
-    /// Where.
     pub listen: SocketAddr,
     /// What `/metrics` shows.
     pub metrics: Option<MetricsText>,
@@ -126,17 +122,13 @@ pub enum GatewayError {
     /// A setting makes no sense.
     #[error("setting {key}: {why}")]
     Setting {
-        /// Which.
         key: &'static str,
-        /// Why.
         why: &'static str,
     },
     /// A listener could not be opened.
     #[error("listen on {address}")]
     Listen {
-        /// Where.
         address: SocketAddr,
-        /// Why.
         #[source]
         source: std::io::Error,
     },

@@ -8,11 +8,9 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GatewayFile {
-    /// The process.
     pub gateway: GatewaySection,
     /// Where the metadata members are.
     pub metadata: MembersSection,
-    /// Logging.
     #[serde(default)]
     pub log: LogSection,
 }

@@ -28,15 +28,12 @@ pub enum ConfigError {
     /// The file can't be read.
     #[error("read the configuration file {path}")]
     Read {
-        /// The file.
         path: PathBuf,
-        /// Why.
         source: std::io::Error,
     },
     /// A key that no setting has.
     #[error("{origin}: unknown key `{key}`{hint}")]
     UnknownKey {
-        /// File or variable.
         origin: String,
         /// The key as written.
         key: String,
@@ -45,12 +42,7 @@ pub enum ConfigError {
     },
     /// A value of the wrong kind, or a key that must be there and isn't.
     #[error("{origin}: {message}")]
-    Invalid {
-        /// File or variable.
-        origin: String,
-        /// What is wrong.
-        message: String,
-    },
+    Invalid { origin: String, message: String },
 }
 
 impl ConfigError {

@@ -7,14 +7,12 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NodeFile {
-    /// The process.
     pub node: NodeSection,
     /// Present on nodes that keep shards.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<StorageSection>,
     /// Where the metadata members are; on members also where they keep it.
     pub metadata: MetadataSection,
-    /// Logging.
     #[serde(default)]
     pub log: LogSection,
 }
@@ -149,7 +147,6 @@ pub struct LogSection {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// For people.
     #[default]
     Text,
     /// One JSON object a line.

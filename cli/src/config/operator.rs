@@ -8,7 +8,6 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OperatorFile {
-    /// Who is asking.
     pub operator: OperatorSection,
     /// Where the metadata members are.
     pub metadata: MembersSection,

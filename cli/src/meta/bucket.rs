@@ -27,11 +27,9 @@ const REQUEST_DEADLINE: Duration = Duration::from_secs(120);
 /// Where a backup is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// A local directory.
     Directory(PathBuf),
     /// Keys of a bucket that begin with a prefix and a slash.
     Bucket {
-        /// Its name.
         name: String,
         /// Without a slash at either end; never empty.
         prefix: String,
@@ -72,34 +70,20 @@ impl std::fmt::Display for Place {
 /// A bucket could not be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum BucketError {
-    /// The bucket's side.
     #[error("{action} s3://{bucket}/{key}")]
     Store {
-        /// What was tried.
         action: &'static str,
-        /// The bucket's name.
         bucket: String,
-        /// The key.
         key: String,
-        /// Why it failed.
         source: Box<object_store::Error>,
     },
     /// There is a backup, or something else.
     #[error("s3://{bucket}/{prefix} is not empty: nothing was changed")]
-    NotEmpty {
-        /// The bucket's name.
-        bucket: String,
-        /// The prefix.
-        prefix: String,
-    },
-    /// Our side.
+    NotEmpty { bucket: String, prefix: String },
     #[error("{action} {}", path.display())]
     Io {
-        /// What was tried.
         action: &'static str,
-        /// On what.
         path: PathBuf,
-        /// Why it failed.
         source: io::Error,
     },
 }

@@ -29,7 +29,6 @@ const WINDOWS_AHEAD: usize = 2;
 /// One blob of an object, as its manifest tells it.
 #[derive(Clone, Debug)]
 pub struct PartToRead {
-    /// Where it is.
     pub view: BlobView,
     /// Its header, from the manifest.
     pub header: StreamHeader,
@@ -46,7 +45,6 @@ pub struct ReadPlan {
     pub parts: Vec<PartToRead>,
     /// The volumes that they name.
     pub volumes: Vec<Volume>,
-    /// The data key.
     pub key: Arc<DataKey>,
 }
 
@@ -59,7 +57,6 @@ pub enum GetError {
     /// The range is not within the object.
     #[error("range {start}..{end} of an object of {len} bytes")]
     Range {
-        /// First byte.
         start: u64,
         /// After the last byte.
         end: u64,
@@ -69,29 +66,18 @@ pub enum GetError {
     /// Too few good shards answered; trying again may help.
     #[error("{blob} segment {segment}: {good} good shards of the {needed} needed")]
     Unavailable {
-        /// The blob.
         blob: BlobId,
-        /// Its segment.
         segment: u32,
         /// Shards that answered well.
         good: usize,
-        /// Shards needed.
         needed: usize,
     },
     /// The bytes are not those that were sealed, and no shard can be blamed.
     #[error("{blob} does not open")]
-    Unauthentic {
-        /// The blob.
-        blob: BlobId,
-    },
+    Unauthentic { blob: BlobId },
     /// Row, manifest and volumes don't fit each other.
     #[error("{blob}: metadata is inconsistent: {what}")]
-    Inconsistent {
-        /// The blob.
-        blob: BlobId,
-        /// How.
-        what: &'static str,
-    },
+    Inconsistent { blob: BlobId, what: &'static str },
     /// A mistake of our own.
     #[error(transparent)]
     Compute(#[from] JobLost),

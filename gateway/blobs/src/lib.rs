@@ -49,9 +49,7 @@ use tokio::sync::watch;
 
 /// What the pipeline works with.
 pub struct Parts {
-    /// Metadata calls.
     pub meta: Arc<dyn MetaIo>,
-    /// Shards on nodes.
     pub shards: Arc<dyn ShardIo>,
     /// The newest map of the cluster.
     pub map: watch::Receiver<Arc<ClusterMap>>,

@@ -87,7 +87,6 @@ impl<S: Stream<Item = Result<Bytes, SourceError>> + Unpin> Body<S> {
 
 /// What the sealing jobs hand from one to the next.
 pub struct Sealing {
-    /// Seals in order.
     pub sealer: CellSealer,
     /// Sees every plaintext byte once.
     pub hasher: Hasher,

@@ -15,9 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 pub struct ShardTarget {
     /// The node and the disk.
     pub at: Member,
-    /// The volume.
     pub volume: VolumeId,
-    /// The blob.
     pub blob: BlobId,
     /// Number of the segment in the blob.
     pub segment: u32,
@@ -28,7 +26,6 @@ pub struct ShardTarget {
 /// What is needed to write a shard besides its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShardWrite {
-    /// Which shard.
     pub target: ShardTarget,
     /// The volume's epoch as the gateway knows it.
     pub epoch: Epoch,

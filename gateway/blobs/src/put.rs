@@ -41,7 +41,6 @@ pub struct SourceError(#[source] pub Box<dyn Error + Send + Sync>);
 pub struct WrittenBlob {
     /// For the command that will name it.
     pub blob: NewBlob,
-    /// For the manifest.
     pub header: StreamHeader,
     /// To be compared with what the client said, before anything is proposed.
     pub hashes: HashResults,
@@ -53,7 +52,6 @@ pub enum PutError {
     /// No memory: slow down. The body was not touched.
     #[error(transparent)]
     Busy(#[from] Busy),
-    /// The body failed.
     #[error(transparent)]
     Source(#[from] SourceError),
     /// The body is shorter or longer than was said.
@@ -66,10 +64,7 @@ pub enum PutError {
     },
     /// No volume takes blobs; the cluster's own words, where it gave any.
     #[error("no volume takes new blobs: {reason}")]
-    NoVolume {
-        /// Why.
-        reason: String,
-    },
+    NoVolume { reason: String },
     /// Too few nodes took it; trying again may help.
     #[error("too few members took the blob: {reason}")]
     Unavailable {
@@ -78,10 +73,7 @@ pub enum PutError {
     },
     /// The lease of the blob's id was closed meanwhile; trying again takes a new one.
     #[error("the lease of {blob} was closed during the write")]
-    LeaseClosed {
-        /// The blob.
-        blob: BlobId,
-    },
+    LeaseClosed { blob: BlobId },
     /// The body is longer than a blob can be.
     #[error("a blob of {0} bytes is too large")]
     TooLarge(u64),

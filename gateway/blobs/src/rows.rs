@@ -15,11 +15,9 @@ pub type Mask = u32;
 /// Cells to ask a member for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// The member.
     pub member: usize,
     /// The first cell of its shard.
     pub first: u64,
-    /// How many.
     pub count: u64,
 }
 

@@ -31,9 +31,7 @@ const CHECK_CELLS: u64 = 4;
 
 /// One segment of one blob, for the time of one read.
 pub struct SegmentSource {
-    /// The pipeline's parts.
     pub shared: Arc<Shared>,
-    /// The blob.
     pub blob: BlobId,
     /// The segment's number in it.
     pub number: u32,
@@ -41,15 +39,11 @@ pub struct SegmentSource {
     pub first_cell: u64,
     /// How the blob is kept.
     pub shape: Shape,
-    /// The segment's layout.
     pub layout: SegmentLayout,
-    /// Its row.
     pub row: SegmentRow,
-    /// Its volume.
     pub volume: Volume,
     /// Opens the blob's cells.
     pub opener: Arc<CellOpener>,
-    /// The blob's cells.
     pub cells: BlobLayout,
     /// Members that were caught lying, or that can't be checked.
     pub excluded: AtomicU32,

@@ -76,7 +76,6 @@ impl Located {
 /// A page of an account's buckets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BucketPage {
-    /// By name.
     pub buckets: Vec<BucketRow>,
     /// More follow after this name.
     pub next: Option<String>,

@@ -120,7 +120,6 @@ impl Algorithm {
 /// A checksum's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Value {
-    /// The algorithm.
     pub algorithm: Algorithm,
     /// Its value, [`Algorithm::value_len`] bytes.
     pub bytes: Vec<u8>,

@@ -40,7 +40,6 @@ pub struct ReadConditions {
 /// What a read's preconditions come to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadVerdict {
-    /// Answer it.
     Proceed,
     /// 304 for a read.
     NotModified,

@@ -18,9 +18,7 @@ const TRIES_MAX: usize = 3;
 /// What to copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CopySource {
-    /// Its bucket's name.
     pub bucket: String,
-    /// Its key.
     pub key: String,
     /// Its version, as it came.
     pub version: Option<String>,
@@ -31,20 +29,15 @@ pub struct CopySource {
 /// Where headers and user metadata come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MetadataSource {
-    /// From the source.
     Copied,
-    /// From the request.
     Replaced(Description),
 }
 
 /// An object to copy.
 #[derive(Clone, Debug)]
 pub struct CopyRequest {
-    /// From where.
     pub source: CopySource,
-    /// The bucket's name.
     pub bucket: String,
-    /// The key.
     pub key: String,
     /// What is told about it.
     pub metadata: MetadataSource,
@@ -59,7 +52,6 @@ pub struct CopyOutput {
     pub etag: String,
     /// When it was written, in milliseconds since 1970.
     pub modified_ms: u64,
-    /// Its checksums.
     pub checksums: Vec<Checksum>,
 }
 

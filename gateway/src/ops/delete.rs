@@ -11,7 +11,6 @@ use megalith_model::ids::BucketId;
 /// One object to delete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeleteRequest {
-    /// Its key.
     pub key: String,
     /// `versionId`, as it came.
     pub version: Option<String>,

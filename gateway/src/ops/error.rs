@@ -8,7 +8,6 @@ pub enum OpError {
     /// The caller isn't the bucket's owner.
     #[error("access denied")]
     AccessDenied,
-    /// No such bucket.
     #[error("no such bucket")]
     NoSuchBucket,
     /// The caller has that bucket already.
@@ -23,13 +22,10 @@ pub enum OpError {
     /// A bucket may not be named so.
     #[error("invalid bucket name")]
     InvalidBucketName,
-    /// No such key.
     #[error("no such key")]
     NoSuchKey,
-    /// No such version.
     #[error("no such version")]
     NoSuchVersion,
-    /// No such upload.
     #[error("no such upload")]
     NoSuchUpload,
     /// The key is over 1,024 bytes long.
@@ -67,7 +63,6 @@ pub enum OpError {
     /// A part that is not the last one is under 5 MiB long.
     #[error("part {part} has only {size} bytes")]
     EntityTooSmall {
-        /// Its number.
         part: u32,
         /// Its bytes.
         size: u64,

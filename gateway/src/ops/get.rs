@@ -30,17 +30,13 @@ const LOOKS_MAX: usize = 3;
 /// An object to read.
 #[derive(Clone, Debug, Default)]
 pub struct GetRequest {
-    /// The bucket's name.
     pub bucket: String,
-    /// The key.
     pub key: String,
     /// `versionId`, as it came.
     pub version: Option<String>,
-    /// When to answer.
     pub conditions: ReadConditions,
     /// Which bytes.
     pub range: Option<RangeWish>,
-    /// Which part.
     pub part_number: Option<u32>,
 }
 
@@ -64,17 +60,14 @@ pub struct Found {
 /// A part of an object that was uploaded in parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartInfo {
-    /// Its number.
     pub number: u32,
     /// Its bytes.
     pub size: u64,
-    /// Its checksums.
     pub checksums: Vec<Checksum>,
 }
 
 /// An answer to [`GetRequest`].
 pub struct GetOutput {
-    /// The object.
     pub found: Found,
     /// The bytes that are given out.
     pub bytes: Range<u64>,

@@ -10,7 +10,6 @@ use megalith_model::rows::NameRow;
 /// Which page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ListRequest {
-    /// The bucket's name.
     pub bucket: String,
     /// Keys that begin so.
     pub prefix: String,
@@ -25,7 +24,6 @@ pub struct ListRequest {
 /// An object as a listing shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedObject {
-    /// The key.
     pub key: String,
     /// Its bytes.
     pub size: u64,
@@ -35,7 +33,6 @@ pub struct ListedObject {
     pub etag: String,
     /// Names of its checksum algorithms.
     pub checksum_algorithms: Vec<String>,
-    /// What those cover.
     pub checksum_type: Option<ChecksumType>,
 }
 

@@ -51,19 +51,14 @@ pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 /// Who asks: an account whose signature was checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// The account.
     pub account: AccountId,
 }
 
 /// What the operations work with.
 pub struct Parts {
-    /// The metadata group.
     pub meta: Arc<dyn Metadata>,
-    /// The blob pipeline.
     pub blobs: Arc<dyn Blobs>,
-    /// The keys.
     pub keys: Arc<Keys>,
-    /// The time.
     pub clock: Clock,
 }
 

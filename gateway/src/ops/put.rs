@@ -14,11 +14,8 @@ use megalith_model::ids::{BucketId, VersionId};
 
 /// An object to write.
 pub struct PutRequest {
-    /// The bucket's name.
     pub bucket: String,
-    /// The key.
     pub key: String,
-    /// What it holds.
     pub body: Body,
     /// What is told about it.
     pub description: Description,

@@ -7,12 +7,7 @@ use std::ops::Range;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RangeWish {
     /// From a byte to a byte, both included, or to the end.
-    From {
-        /// The first byte.
-        first: u64,
-        /// The last byte.
-        last: Option<u64>,
-    },
+    From { first: u64, last: Option<u64> },
     /// The last so many bytes.
     Suffix(u64),
 }

@@ -25,7 +25,6 @@ pub(super) const WRITES_MAX: usize = 3;
 
 /// Checksums that follow the body.
 pub struct Trailer {
-    /// Which are announced.
     pub algorithms: Vec<Algorithm>,
     /// Takes them, once the body has ended. Fails where an announced one is missing.
     pub take: Box<dyn FnOnce() -> Result<Vec<Value>, OpError> + Send + Sync>,
@@ -39,7 +38,6 @@ pub struct Body {
     pub len: u64,
     /// What they hash to.
     pub claims: Claims,
-    /// What follows them.
     pub trailer: Option<Trailer>,
     /// Checksums to compute though none is claimed.
     pub wanted: Vec<Algorithm>,
@@ -71,7 +69,6 @@ pub enum BodyError {
 /// What is told about an object: headers and user metadata.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Description {
-    /// Standard headers.
     pub headers: ContentHeaders,
     /// `x-amz-meta-*` without the prefix.
     pub user_metadata: Vec<(String, String)>,

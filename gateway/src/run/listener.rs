@@ -30,9 +30,7 @@ const STREAMS_MAX: u32 = 128;
 
 /// How bytes travel.
 pub(super) enum Transport {
-    /// As they are.
     Plain,
-    /// Under TLS.
     Tls(Arc<HttpsMaterial>),
 }
 

@@ -15,7 +15,6 @@ pub const PRESIGNED_SECONDS_MAX: u64 = 7 * 24 * 60 * 60;
 /// How the body of a request travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// As it is.
     Plain,
     /// aws-chunked, every chunk signed.
     SignedChunks,

@@ -31,7 +31,6 @@ pub struct Verdict(Arc<OnceLock<Cause>>);
 /// Why a body broke off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// The body itself.
     Body(BodyError),
     /// It doesn't hash to what a header claims.
     Digest(&'static str),

@@ -25,9 +25,7 @@ static BUCKET_REGION: HeaderName = HeaderName::from_static("x-amz-bucket-region"
 
 /// What the face is made of.
 pub struct FaceParts {
-    /// The operations.
     pub store: Store,
-    /// The access keys.
     pub credentials: Arc<Credentials>,
     /// Names under which `bucket.<name>` is a bucket.
     pub base_domains: Vec<String>,

@@ -20,7 +20,6 @@ use tonic::{Status, Streaming};
 /// A disk as its node reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskReport {
-    /// The disk.
     pub disk: DiskId,
     /// Usable bytes.
     pub capacity: u64,
@@ -45,7 +44,6 @@ pub struct DiskReport {
 /// What the leader says to a heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeartbeatAnswer {
-    /// Heard.
     Known,
     /// The node has to join (again).
     Unknown,
@@ -56,11 +54,9 @@ pub enum HeartbeatAnswer {
 pub struct ClusterStatus {
     /// Which cluster it is.
     pub cluster: ClusterId,
-    /// The metadata group.
     pub members: Vec<MemberStatus>,
     /// The storage nodes that have ever joined.
     pub nodes: Vec<NodeStatus>,
-    /// The data's standing.
     pub data: DataStatus,
     /// The map as the leader would push it now.
     pub map: ClusterMap,
@@ -69,11 +65,9 @@ pub struct ClusterStatus {
 /// A member of the metadata group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberStatus {
-    /// The node.
     pub node: NodeId,
     /// `host:port` of its gRPC listener.
     pub address: String,
-    /// It leads.
     pub leader: bool,
     /// It was heard from lately.
     pub alive: bool,
@@ -96,7 +90,6 @@ pub struct MemberStatus {
 /// A storage node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeStatus {
-    /// The node.
     pub node: NodeId,
     /// It is heard from.
     pub alive: bool,
@@ -109,9 +102,7 @@ pub struct NodeStatus {
 /// Whether a member serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthReport {
-    /// It does.
     pub serving: bool,
-    /// Why not.
     pub reason: String,
 }
 

@@ -55,15 +55,10 @@ pub struct ShardTarget {
     pub node: NodeId,
     /// `host:port` of its data listener.
     pub address: String,
-    /// The disk.
     pub disk: DiskId,
-    /// The volume.
     pub volume: VolumeId,
-    /// The blob.
     pub blob: BlobId,
-    /// The segment.
     pub segment: u32,
-    /// The member.
     pub member: u8,
     /// The volume's epoch, for writes; reads don't look at it.
     pub epoch: Epoch,

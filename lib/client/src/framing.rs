@@ -55,7 +55,6 @@ pub fn frame_tail(crc: u32) -> Bytes {
 /// A cell as it arrived, with the checksum that came with it. **Not yet checked.**
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FramedCell {
-    /// The cell.
     pub bytes: Bytes,
     /// What its sender says is its crc32c.
     pub crc: u32,

@@ -39,7 +39,6 @@ pub struct CallSettings {
     pub attempt_deadline: Duration,
     /// A question that takes longer is put to another member as well.
     pub hedge_after: Duration,
-    /// For the connections.
     pub channel: ChannelSettings,
 }
 
@@ -74,7 +73,6 @@ pub(crate) struct Group {
 }
 
 struct State {
-    /// Of the roster.
     version: u64,
     members: Vec<Arc<Member>>,
     /// How many of them, from the first, are asked before the others.
@@ -92,7 +90,6 @@ struct State {
 pub(crate) enum Ask {
     /// Only the leader.
     Leader,
-    /// Every member.
     Any,
 }
 
@@ -344,7 +341,6 @@ enum Heeded<T> {
     Answer(T),
     /// Asking anybody is useless.
     Over,
-    /// Ask another one.
     Another {
         at_once: bool,
     },

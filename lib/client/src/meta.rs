@@ -151,12 +151,7 @@ pub enum MemberChange {
     /// The node is no member any more.
     Remove(NodeId),
     /// The one takes the other's place; both may be the same node, whose log is lost.
-    Replace {
-        /// Who goes.
-        old: NodeId,
-        /// Who comes.
-        new: NodeId,
-    },
+    Replace { old: NodeId, new: NodeId },
 }
 
 /// How far a change of members is, in the leader's words.
@@ -164,7 +159,6 @@ pub enum MemberChange {
 pub enum ChangeStanding {
     /// It is as was asked for.
     Done(String),
-    /// Ask again.
     UnderWay(String),
     /// It can't be, or not now.
     Refused(String),

@@ -18,13 +18,9 @@ use tonic::{Response, Status};
 /// A shard on a given disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ShardAddress {
-    /// The volume.
     pub volume: VolumeId,
-    /// The blob.
     pub blob: BlobId,
-    /// The segment.
     pub segment: u32,
-    /// The member.
     pub member: u8,
 }
 
@@ -44,16 +40,13 @@ pub struct ShardStat {
 /// A page of a volume's shards on a disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardPage {
-    /// Ascending.
     pub shards: Vec<ShardAddress>,
-    /// More follow.
     pub truncated: bool,
 }
 
 /// How far the scrub of a disk is. Times are in milliseconds since 1970, 0 where it has not been.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScrubReport {
-    /// The disk.
     pub disk: DiskId,
     /// An operator asked for the pass under way.
     pub demanded: bool,
@@ -61,7 +54,6 @@ pub struct ScrubReport {
     pub began_ms: u64,
     /// How much of it is done, in thousandths.
     pub done_permille: u32,
-    /// Passes finished.
     pub passes: u64,
     /// When the last pass was finished.
     pub finished_ms: u64,

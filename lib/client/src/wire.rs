@@ -15,15 +15,10 @@ const PREFIX: &str = "/v1/shards/";
 /// Which shard a request is about. Its text is the request's path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ShardPath {
-    /// The disk.
     pub disk: DiskId,
-    /// The volume.
     pub volume: VolumeId,
-    /// The blob.
     pub blob: BlobId,
-    /// The segment.
     pub segment: u32,
-    /// The member.
     pub member: u8,
 }
 
@@ -86,7 +81,6 @@ pub struct ReceiptBody {
 pub struct ErrorBody {
     /// See [`DataFault::name`].
     pub kind: String,
-    /// For a person.
     pub message: String,
     /// The present epoch, with `stale_epoch`, where the volume is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -41,7 +41,6 @@ const PARAMS: floe::Params = floe::Params::new(SEALED_CELL_LEN as u32);
 /// What a stream of cells is bound to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamContext {
-    /// The cluster's id.
     pub cluster: [u8; 16],
     /// The blob that holds the cells.
     pub blob: u64,

@@ -12,26 +12,20 @@ pub const OBJECT_KEY_BYTES_MAX: usize = 1024;
 /// One version of one object: what a wrapped data key and a manifest are bound to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ObjectContext<'a> {
-    /// The cluster's id.
     pub cluster: [u8; 16],
     /// The bucket's id, which no later bucket of the same name has.
     pub bucket: u64,
-    /// The object's key.
     pub key: &'a [u8],
-    /// The version's id.
     pub version: [u8; 16],
 }
 
 /// One multipart upload: what its data key is bound to until it completes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UploadContext<'a> {
-    /// The cluster's id.
     pub cluster: [u8; 16],
-    /// The bucket's id.
     pub bucket: u64,
     /// The key the object will have.
     pub key: &'a [u8],
-    /// The upload's id.
     pub upload: [u8; 16],
 }
 

@@ -105,11 +105,9 @@ pub struct Manifest {
     pub etag: String,
     /// Checksums of the whole object.
     pub checksums: Vec<Checksum>,
-    /// Standard headers.
     pub headers: ContentHeaders,
     /// `x-amz-meta-*` without the prefix, in the order they came.
     pub user_metadata: Vec<(String, String)>,
-    /// Object tags.
     pub tags: Vec<(String, String)>,
 }
 
@@ -244,7 +242,6 @@ pub struct PartManifest {
     pub header: StreamHeader,
     /// MD5 of the plaintext: the part's ETag.
     pub md5: [u8; 16],
-    /// The part's checksums.
     pub checksums: Vec<Checksum>,
 }
 

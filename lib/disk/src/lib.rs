@@ -63,7 +63,6 @@ pub struct DirEntry {
 /// The size of the file system that holds a path, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FsSpace {
-    /// All of it.
     pub capacity: u64,
     /// What an unprivileged writer may still use.
     pub free: u64,
@@ -74,7 +73,6 @@ pub struct FsSpace {
 pub struct FileIdentity {
     /// The file system it is on.
     pub device: u64,
-    /// Its number there.
     pub inode: u64,
 }
 

@@ -17,13 +17,11 @@ pub enum CodeError {
     TooFewCells {
         /// Cells that are there, those of no bytes included.
         present: usize,
-        /// k.
         needed: usize,
     },
     /// The number of cells isn't that of the profile.
     #[error("{found} cells given where the profile has {expected}")]
     CellCount {
-        /// As given.
         found: usize,
         /// As the profile has it.
         expected: usize,
@@ -31,11 +29,8 @@ pub enum CodeError {
     /// A cell is not as long as it was said to be.
     #[error("cell {cell} has {found} bytes instead of {expected}")]
     CellLength {
-        /// Its number.
         cell: usize,
-        /// As given.
         found: usize,
-        /// As said.
         expected: usize,
     },
 }

@@ -18,19 +18,14 @@ pub enum IdentityError {
         action: &'static str,
         /// The file or directory.
         path: PathBuf,
-        /// The system's answer.
         source: io::Error,
     },
     /// A directory already holds an authority, which is never overwritten.
     #[error("{path} already exists: an authority is never overwritten")]
-    AuthorityExists {
-        /// The authority's certificate.
-        path: PathBuf,
-    },
+    AuthorityExists { path: PathBuf },
     /// A file was read but does not hold what it should.
     #[error("{path} does not hold {expected}: {found}")]
     Content {
-        /// The file.
         path: PathBuf,
         /// What it should hold.
         expected: &'static str,
@@ -39,16 +34,10 @@ pub enum IdentityError {
     },
     /// A key and a certificate that lie together do not belong together.
     #[error("the key {key} does not belong to the certificate {certificate}")]
-    KeyMismatch {
-        /// The key file.
-        key: PathBuf,
-        /// The certificate file.
-        certificate: PathBuf,
-    },
+    KeyMismatch { key: PathBuf, certificate: PathBuf },
     /// Our own certificate would be refused by every peer.
     #[error("the certificate {path} can't be used: {reason}")]
     OwnCertificate {
-        /// The certificate file.
         path: PathBuf,
         /// Why peers would refuse it.
         reason: Refusal,
@@ -56,7 +45,6 @@ pub enum IdentityError {
     /// The files on disk now name somebody else; the process keeps what it has.
     #[error("the certificate {path} names {found} but this process is {own}")]
     IdentityChanged {
-        /// The certificate file.
         path: PathBuf,
         /// The identity the process runs with.
         own: Box<PeerIdentity>,
@@ -75,7 +63,6 @@ pub enum IdentityError {
     /// A certificate without any time to live, from the request or because the authority expired.
     #[error("a certificate from {path} would be valid for no time: asked for {days} days")]
     Lifetime {
-        /// The authority's certificate.
         path: PathBuf,
         /// The days asked for.
         days: u32,
@@ -85,52 +72,37 @@ pub enum IdentityError {
     Make {
         /// What was being made.
         what: &'static str,
-        /// Why it failed.
         source: rcgen::Error,
     },
     /// A TLS configuration could not be built.
     #[error("build the TLS configuration")]
     Configuration(#[source] rustls::Error),
-    /// No TCP connection.
     #[error("connect to {peer}")]
     Connect {
         /// The peer's address as given.
         peer: String,
-        /// The system's answer.
         source: io::Error,
     },
     /// The peer did not finish connecting or its handshake in time.
     #[error("{peer} did not finish the handshake within {deadline:?}")]
     Timeout {
-        /// The peer's address.
         peer: String,
         /// The time it had.
         deadline: Duration,
     },
     /// We refused the peer.
     #[error("refused {peer}: {reason}")]
-    Refused {
-        /// The peer's address.
-        peer: String,
-        /// Why.
-        reason: Refusal,
-    },
+    Refused { peer: String, reason: Refusal },
     /// The peer refused us.
     #[error("{peer} refused our certificate: {reason}")]
     RefusedByPeer {
-        /// The peer's address.
         peer: String,
         /// What its alert means.
         reason: &'static str,
     },
     /// The handshake failed for another reason: not TLS, another version, a broken connection.
     #[error("TLS handshake with {peer}")]
-    Handshake {
-        /// The peer's address.
-        peer: String,
-        /// The cause.
-        source: io::Error,
-    },
+    Handshake { peer: String, source: io::Error },
 }
 
 /// Why a certificate is not accepted.
@@ -165,12 +137,7 @@ pub enum Refusal {
     NoIdentity,
     /// It is of another cluster.
     #[error("the certificate is of cluster {found}, not of {own}")]
-    OtherCluster {
-        /// Its cluster.
-        found: ClusterId,
-        /// Our cluster.
-        own: ClusterId,
-    },
+    OtherCluster { found: ClusterId, own: ClusterId },
     /// It is of our cluster but not the peer that was called.
     #[error("expected {role} {id}, found {found}")]
     OtherIdentity {

@@ -51,10 +51,8 @@ impl fmt::Display for Role {
 /// Roles that can't be in one certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum GrantsError {
-    /// None at all.
     #[error("at least one role is needed")]
     Empty,
-    /// A role twice.
     #[error("the role {0} is given twice")]
     Repeated(Role),
     /// Storage and metadata are roles of one node, so they share its id.

@@ -13,7 +13,6 @@ pub const VERSION: u8 = 1;
 /// Bytes that are no row, command or answer of this version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// There is nothing.
     #[error("empty record")]
     Empty,
     /// Written by a newer program, or not by ours.

@@ -21,7 +21,6 @@ pub struct Envelope {
     pub time_ms: u64,
     /// Applied once, however often it is proposed; the answer is remembered for 15 minutes.
     pub token: Option<Token>,
-    /// What to do.
     pub command: Command,
 }
 
@@ -30,25 +29,21 @@ pub struct Envelope {
 pub enum Command {
     /// Names the cluster; the first command of all. Repeating it is harmless.
     InitCluster {
-        /// The cluster.
         cluster: ClusterId,
     },
     /// Adds a node or replaces what is known of it.
     RegisterNode(Node),
     /// Adds an open volume; its id and epoch are given by apply.
     CreateVolume {
-        /// k+m.
         profile: Profile,
         /// What the members are spread over.
         domain: Domain,
-        /// n distinct disks.
         members: Vec<Member>,
         /// Made with fewer data shards than wished.
         shrunk: bool,
     },
     /// Closes a volume to new blobs and raises its epoch.
     SealVolume {
-        /// The volume.
         volume: VolumeId,
         /// Its present epoch; another one refuses the command.
         epoch: Epoch,
@@ -62,43 +57,32 @@ pub enum Command {
     },
     /// Hands a range of blob ids to a gateway.
     OpenLease {
-        /// Who asks.
         gateway: GatewayId,
-        /// How many ids.
         count: u64,
     },
     /// Closes a lease: no row will ever name an id of it that none names now.
     CloseLease(LeaseId),
-    /// Adds an account.
     CreateAccount {
-        /// Its unique name.
         name: String,
     },
     /// Enables or disables an account.
     SetAccountEnabled {
-        /// The account.
         account: AccountId,
         /// Whether its keys work.
         enabled: bool,
     },
     /// Adds or replaces an access key.
     PutAccessKey {
-        /// Public half.
         access_key: String,
-        /// Owner.
         account: AccountId,
-        /// Whether it works.
         enabled: bool,
         /// Secret, owner and flag, sealed.
         sealed_credential: Vec<u8>,
     },
-    /// Adds a bucket.
     CreateBucket {
         /// Its id, drawn at random by the gateway: the sealed owner is bound to it.
         id: BucketId,
-        /// Its unique name.
         name: String,
-        /// Its owner.
         account: AccountId,
         /// The owner once more, sealed.
         sealed_owner: Vec<u8>,
@@ -109,20 +93,15 @@ pub enum Command {
     PutObject(Box<PutObject>),
     /// Deletes an object's current version (absent is fine).
     DeleteObject {
-        /// The bucket.
         bucket: BucketId,
         /// The key, ≤ 1,024 bytes of UTF-8.
         key: Vec<u8>,
-        /// Judged at apply.
         condition: Condition,
     },
     /// Begins a multipart upload.
     CreateUpload {
-        /// The bucket.
         bucket: BucketId,
-        /// The key.
         key: Vec<u8>,
-        /// The upload.
         upload: UploadId,
         /// Data key, wrapped with the upload as context.
         wrapped_key: Vec<u8>,
@@ -131,11 +110,8 @@ pub enum Command {
     },
     /// Adds or replaces a part.
     PutPart {
-        /// The bucket.
         bucket: BucketId,
-        /// The key.
         key: Vec<u8>,
-        /// The upload.
         upload: UploadId,
         /// 1–10,000.
         part: u32,
@@ -143,12 +119,10 @@ pub enum Command {
         size: u64,
         /// Length, header, ETag, checksums.
         sealed_part: Vec<u8>,
-        /// The part's blob.
         blob: NewBlob,
     },
     /// Links an upload's parts into an object; parts not named are deleted.
     CompleteUpload {
-        /// The upload.
         upload: UploadId,
         /// (part number, its blob as the gateway read it), in order.
         parts: Vec<(u32, BlobId)>,
@@ -157,16 +131,12 @@ pub enum Command {
     },
     /// Drops an upload and its parts.
     AbortUpload {
-        /// The bucket.
         bucket: BucketId,
-        /// The key.
         key: Vec<u8>,
-        /// The upload.
         upload: UploadId,
     },
     /// Notes that shards are missing or damaged.
     MarkOwed {
-        /// Which.
         places: Vec<ShardPlace>,
         /// True where the shard was there and is bad.
         damaged: bool,
@@ -175,7 +145,6 @@ pub enum Command {
     AckDeletes {
         /// The node that did them.
         node: NodeId,
-        /// The disk.
         disk: DiskId,
         /// The last sequence number that it has done, all before it included.
         through: u64,
@@ -187,21 +156,17 @@ pub enum Command {
 /// An object's new current version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PutObject {
-    /// The bucket.
     pub bucket: BucketId,
     /// The key, 1–1,024 bytes of UTF-8.
     pub key: Vec<u8>,
-    /// Its new version.
     pub version: VersionId,
     /// Plaintext bytes.
     pub size: u64,
-    /// Judged at apply.
     pub condition: Condition,
     /// Data key, wrapped with its context.
     pub wrapped_key: Vec<u8>,
     /// Parts, headers, ETag, checksums, user metadata.
     pub sealed_manifest: Vec<u8>,
-    /// What listings show.
     pub sealed_listing: Vec<u8>,
     /// Where the bytes are.
     pub blobs: Blobs,
@@ -214,11 +179,8 @@ pub enum Blobs {
     New(NewBlob),
     /// Blobs of another version, which is still there: a copy without bytes.
     Shared {
-        /// The source's bucket.
         bucket: BucketId,
-        /// The source's key.
         key: Vec<u8>,
-        /// The source's version.
         version: VersionId,
     },
     /// The named parts of the upload that is being completed.
@@ -230,7 +192,6 @@ pub enum Blobs {
 pub struct NewBlob {
     /// Its id, from an open lease.
     pub blob: BlobId,
-    /// The lease.
     pub lease: LeaseId,
     /// Ciphertext bytes.
     pub len: u64,
@@ -245,7 +206,6 @@ pub struct NewBlob {
 /// A segment that a gateway has just written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewSegment {
-    /// The volume.
     pub volume: VolumeId,
     /// The volume's epoch in which the shards were written.
     pub epoch: Epoch,
@@ -263,7 +223,6 @@ pub struct NewSegment {
 /// ETag, and asks anew when that version is no longer current.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Condition {
-    /// Always holds.
     None,
     /// Nothing is there (a delete marker counts as nothing).
     Absent,
@@ -278,11 +237,8 @@ pub enum Outcome {
     Done,
     /// The volume as created or sealed.
     Volume(Volume),
-    /// The lease.
     Lease(Lease),
-    /// The account.
     Account(AccountRow),
-    /// The bucket.
     Bucket(BucketRow),
     /// An object was written, deleted or found absent.
     Object {
@@ -291,7 +247,6 @@ pub enum Outcome {
     },
     /// The node's register is unchanged or changed.
     Registered {
-        /// The node.
         node: NodeId,
     },
 }
@@ -299,16 +254,13 @@ pub enum Outcome {
 /// Why a command did nothing. Nothing at all has changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {
-    /// Another cluster's command.
     #[error("the metadata belongs to another cluster")]
     OtherCluster,
-    /// No such bucket.
     #[error("no such bucket")]
     NoSuchBucket,
     /// No such key, or its current version is a delete marker.
     #[error("no such key")]
     NoSuchKey,
-    /// No such upload.
     #[error("no such upload")]
     NoSuchUpload,
     /// A part named in a completion isn't there, or was replaced meanwhile.
@@ -322,35 +274,24 @@ pub enum Refusal {
     },
     /// The bucket's name is taken, by `owner`.
     #[error("bucket name taken")]
-    BucketExists {
-        /// Whose it is.
-        owner: AccountId,
-    },
+    BucketExists { owner: AccountId },
     /// The bucket has versions or uploads in it.
     #[error("bucket not empty")]
     BucketNotEmpty,
     /// The account's name or the access key is taken by another.
     #[error("name taken")]
     NameTaken,
-    /// No such account.
     #[error("no such account")]
     NoSuchAccount,
     /// The lease is closed, another gateway's, or doesn't hold the blob id.
     #[error("{blob} is not in an open lease")]
-    LeaseClosed {
-        /// The blob id.
-        blob: BlobId,
-    },
+    LeaseClosed { blob: BlobId },
     /// The blob id has a row already.
     #[error("{blob} exists already")]
-    BlobExists {
-        /// The blob id.
-        blob: BlobId,
-    },
+    BlobExists { blob: BlobId },
     /// The volume has moved on: write elsewhere.
     #[error("{volume} is not in {epoch} any more")]
     StaleVolume {
-        /// The volume.
         volume: VolumeId,
         /// The epoch that was given.
         epoch: Epoch,
@@ -369,9 +310,7 @@ pub type Answer = Result<Outcome, Refusal>;
 /// Which certificate role may propose a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proposer {
-    /// Gateways and operators.
     Gateway,
-    /// Storage nodes.
     Storage,
     /// Operators only.
     Operator,

@@ -15,13 +15,9 @@ pub const PAGE_ROWS_MAX: u32 = 1_000;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Query {
     /// A bucket by name. → [`Reply::Bucket`]
-    Bucket {
-        /// Its name.
-        name: String,
-    },
+    Bucket { name: String },
     /// Buckets of an account, by name. → [`Reply::Buckets`]
     Buckets {
-        /// The owner.
         account: AccountId,
         /// Names after this one.
         after: String,
@@ -30,9 +26,7 @@ pub enum Query {
     },
     /// An object's current version, with what it takes to read it. → [`Reply::Object`]
     Object {
-        /// The bucket.
         bucket: BucketId,
-        /// The key.
         key: Vec<u8>,
         /// This version instead of the current one.
         version: Option<VersionId>,
@@ -48,17 +42,13 @@ pub enum Query {
     List(ListQuery),
     /// An upload. → [`Reply::Upload`]
     Upload {
-        /// The bucket.
         bucket: BucketId,
-        /// The key.
         key: Vec<u8>,
-        /// The upload.
         upload: UploadId,
     },
     /// A page of uploads in progress, by key, then upload id (which sorts by age where made by
     /// [`UploadId::new`]). → [`Reply::Uploads`]
     Uploads {
-        /// The bucket.
         bucket: BucketId,
         /// Keys that begin so.
         prefix: Vec<u8>,
@@ -71,7 +61,6 @@ pub enum Query {
     },
     /// A page of an upload's parts. → [`Reply::Parts`]
     Parts {
-        /// The upload.
         upload: UploadId,
         /// Parts with greater numbers.
         after: u32,
@@ -79,10 +68,7 @@ pub enum Query {
         max: u32,
     },
     /// An access key. → [`Reply::AccessKey`]
-    AccessKey {
-        /// The public half.
-        access_key: String,
-    },
+    AccessKey { access_key: String },
     /// All accounts (a page by name). → [`Reply::Accounts`]
     Accounts {
         /// Names after this one.
@@ -102,18 +88,11 @@ pub enum Query {
     /// All key-encryption keys. → [`Reply::Keks`]
     Keks,
     /// Volumes by number. → [`Reply::Volumes`]
-    Volumes {
-        /// Which.
-        volumes: Vec<VolumeId>,
-    },
+    Volumes { volumes: Vec<VolumeId> },
     /// Counters of a bucket. → [`Reply::Counters`]
-    Counters {
-        /// The bucket.
-        bucket: BucketId,
-    },
+    Counters { bucket: BucketId },
     /// The head of a disk's delete queue. → [`Reply::Deletes`]
     Deletes {
-        /// The disk.
         disk: DiskId,
         /// At most so many.
         max: u32,
@@ -121,13 +100,9 @@ pub enum Query {
     /// What `status` shows of the data. → [`Reply::Data`]
     Data,
     /// Volumes with a member on a disk. → [`Reply::Volumes`]
-    DiskVolumes {
-        /// The disk.
-        disk: DiskId,
-    },
+    DiskVolumes { disk: DiskId },
     /// A page of what a volume's members should hold, by blob. → [`Reply::Held`]
     Held {
-        /// The volume.
         volume: VolumeId,
         /// After this blob and segment; None at the start.
         after: Option<(BlobId, u32)>,
@@ -139,7 +114,6 @@ pub enum Query {
 /// A page of a bucket's keys.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListQuery {
-    /// The bucket.
     pub bucket: BucketId,
     /// Keys that begin so.
     pub prefix: Vec<u8>,
@@ -173,7 +147,6 @@ pub enum Reply {
     Parts {
         /// (number, row), ascending.
         parts: Vec<(u32, PartRow)>,
-        /// More follow.
         truncated: bool,
     },
     /// To [`Query::AccessKey`], with its account.
@@ -199,7 +172,6 @@ pub enum Reply {
 /// A segment, and the members of its volume that hold a shard of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldSegment {
-    /// The blob.
     pub blob: BlobId,
     /// The segment's number within it.
     pub segment: u32,
@@ -212,7 +184,6 @@ pub struct HeldSegment {
 pub struct ObjectView {
     /// Which version it is.
     pub version: VersionId,
-    /// Its row.
     pub row: VersionRow,
     /// Its first blobs, in order, if they were asked for.
     pub blobs: Vec<BlobView>,
@@ -223,9 +194,7 @@ pub struct ObjectView {
 /// A blob and, where inline, its bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlobView {
-    /// Its id.
     pub blob: BlobId,
-    /// Its row.
     pub row: BlobRow,
     /// Ciphertext of an inline blob.
     pub inline: Vec<u8>,
@@ -245,22 +214,17 @@ pub struct Listing {
 /// A page of uploads.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct UploadListing {
-    /// (place, when begun).
     pub uploads: Vec<(UploadPlace, u64)>,
     /// Common prefixes, ascending.
     pub common_prefixes: Vec<Vec<u8>>,
-    /// More follow.
     pub next: Option<UploadPlace>,
 }
 
 /// The data's standing, exact at one point of the log.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct DataStatus {
-    /// All buckets together.
     pub counters: Counters,
-    /// Buckets.
     pub buckets: u64,
-    /// Inline blobs.
     pub inline_blobs: u64,
     /// Every volume with its counts and the owed segments in it, for objects by margin.
     pub volumes: Vec<VolumeStatus>,
@@ -275,9 +239,7 @@ pub struct DataStatus {
 /// One volume's share of [`DataStatus`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolumeStatus {
-    /// The volume.
     pub volume: Volume,
-    /// Its counts.
     pub counts: crate::rows::VolumeCounts,
     /// For owed segments: (shape, first copy's member or, where coded, how many data columns have
     /// cells, owed mask) → how many.

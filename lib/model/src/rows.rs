@@ -14,7 +14,6 @@ pub type Digest = [u8; 32];
 /// The current version of a key: all that a listing needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NameRow {
-    /// The current version.
     pub version: VersionId,
     /// Plaintext bytes.
     pub size: u64,
@@ -88,9 +87,7 @@ impl SegmentRow {
 /// A bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BucketRow {
-    /// Its id.
     pub id: BucketId,
-    /// Its name.
     pub name: String,
     /// Its owner (the sealed copy decides).
     pub account: AccountId,
@@ -134,16 +131,13 @@ pub struct PartRow {
     pub modified_ms: u64,
     /// Length, stream header, ETag, checksums.
     pub sealed_part: Vec<u8>,
-    /// Its blob.
     pub blob: BlobId,
 }
 
 /// An owner of buckets and keys.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccountRow {
-    /// Its id.
     pub id: AccountId,
-    /// Its name, unique.
     pub name: String,
     /// False: its keys open nothing.
     pub enabled: bool,
@@ -163,7 +157,6 @@ pub struct AccessKeyRow {
     pub enabled: bool,
     /// When it was created.
     pub created_ms: u64,
-    /// Secret, account, enabled.
     pub sealed_credential: Vec<u8>,
 }
 
@@ -172,20 +165,16 @@ pub struct AccessKeyRow {
 pub struct KekRow {
     /// Its version, from 1.
     pub version: u32,
-    /// Opaque.
     pub sealed_kek: Vec<u8>,
 }
 
 /// A shard that a disk is to remove; the key holds disk and sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeleteRow {
-    /// The volume.
     pub volume: VolumeId,
     /// The blob, which no row names any more.
     pub blob: BlobId,
-    /// The segment.
     pub segment: u32,
-    /// The member.
     pub member: u8,
 }
 
@@ -221,18 +210,14 @@ pub struct OwedRow {
 /// A place a shard was found missing or damaged in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardPlace {
-    /// The blob.
     pub blob: BlobId,
-    /// Its segment.
     pub segment: u32,
-    /// The member.
     pub member: u8,
 }
 
 /// A disk's standing, kept by the command that registered it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskRow {
-    /// The disk.
     pub id: DiskId,
     /// The node that lists it; None once that node registered without it.
     pub node: Option<NodeId>,
@@ -257,7 +242,6 @@ pub struct TokenRow {
 pub struct Totals {
     /// All buckets' counters together.
     pub counters: Counters,
-    /// Buckets.
     pub buckets: u64,
     /// Blobs of the shape inline.
     pub inline_blobs: u64,
@@ -268,17 +252,13 @@ pub struct Totals {
 /// Which object an upload is for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UploadHome {
-    /// The bucket.
     pub bucket: BucketId,
-    /// The object's key.
     pub key: Vec<u8>,
 }
 
 /// A listing's or upload's place: key, then upload id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UploadPlace {
-    /// The object's key.
     pub key: Vec<u8>,
-    /// The upload.
     pub upload: UploadId,
 }

@@ -51,7 +51,6 @@ pub enum VolumeState {
 pub struct Member {
     /// The node that serves the disk.
     pub node: NodeId,
-    /// The disk.
     pub disk: DiskId,
 }
 
@@ -80,7 +79,6 @@ pub struct Volume {
 /// A range of blob ids handed to a gateway. Closed leases are kept out of the map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
-    /// Its number.
     pub id: LeaseId,
     /// Who may use it.
     pub gateway: GatewayId,
@@ -105,7 +103,6 @@ pub struct ClusterMap {
     pub term: u64,
     /// See `term`.
     pub version: u64,
-    /// Every registered node.
     pub nodes: Vec<Node>,
     /// The nodes that are heard from; a node silent for 2 s is not among them.
     pub alive: Vec<NodeId>,

@@ -61,7 +61,6 @@ impl Default for Settings {
 /// A disk as its node reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiskReport {
-    /// The disk.
     pub disk: DiskId,
     /// Bytes that new shards may take.
     pub free: u64,
@@ -75,10 +74,7 @@ pub struct DiskReport {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// This replica leads in `term`; followed by a [`Event::TopologyChanged`].
-    BecameLeader {
-        /// The Raft term.
-        term: u64,
-    },
+    BecameLeader { term: u64 },
     /// This replica leads no more.
     LostLeader,
     /// The topology as it is now: after every command for which [`Command::changes_topology`]
@@ -86,16 +82,13 @@ pub enum Event {
     TopologyChanged(Topology),
     /// A node is there, with all its disks.
     Heartbeat {
-        /// The node.
         node: NodeId,
-        /// All its disks.
         disks: Vec<DiskReport>,
     },
     /// What became of a proposed command; None where that isn't known.
     Proposed {
         /// As it was proposed.
         command: Command,
-        /// Its answer.
         answer: Option<Answer>,
     },
     /// Time passed; wanted every 100–500 ms.

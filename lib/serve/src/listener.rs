@@ -21,7 +21,6 @@ pub struct ListenerSettings {
     pub connections_max: usize,
     /// Handshakes at a time; more wait in the system's queue.
     pub handshakes_max: usize,
-    /// For a handshake.
     pub handshake_deadline: Duration,
     /// A peer that takes none of our bytes for this long is cut off.
     pub write_deadline: Duration,

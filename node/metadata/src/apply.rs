@@ -54,21 +54,10 @@ pub(super) type Waiter = oneshot::Sender<Result<Answer, ProposeError>>;
 pub enum ApplyError {
     /// The entry is none of ours, or a newer program's.
     #[error("entry {index} can't be read")]
-    Entry {
-        /// Which.
-        index: u64,
-        /// Why not.
-        source: DecodeError,
-    },
+    Entry { index: u64, source: DecodeError },
     /// The rows contradict the entry.
     #[error("entry {index} can't be applied")]
-    Machine {
-        /// Which.
-        index: u64,
-        /// Why not.
-        source: MachineError,
-    },
-    /// The engine.
+    Machine { index: u64, source: MachineError },
     #[error(transparent)]
     Engine(#[from] EngineError),
 }

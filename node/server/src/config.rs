@@ -22,7 +22,6 @@ pub struct NodeConfig {
     pub rpc: ListenAddress,
     /// Where the data listener binds; without disks it isn't opened.
     pub data: ListenAddress,
-    /// The node's certificate.
     pub material: Arc<TlsMaterial>,
     /// The disks' directories, formatted. None: no storage role.
     pub disks: Vec<PathBuf>,
@@ -45,7 +44,6 @@ pub struct ListenAddress {
 /// How a node does its work. What all nodes must share is cluster state and not here.
 #[derive(Clone, Debug)]
 pub struct NodeSettings {
-    /// Of the disks.
     pub store: StoreSettings,
     /// Of the gRPC listener.
     pub grpc: GrpcEdgeSettings,
@@ -86,37 +84,24 @@ pub enum ConfigError {
     Certificate {
         /// What it must grant.
         role: Role,
-        /// Under this number.
         node: NodeId,
-        /// What it grants.
         found: String,
     },
-    /// Nothing to do.
     #[error("the node has neither disks nor the metadata role")]
     NoRole,
-    /// Nobody to ask.
     #[error("no member of the metadata group is given")]
     NoMembers,
     /// One number for two members.
     #[error("{node} is given twice among the members of the metadata group")]
-    RepeatedMember {
-        /// The number.
-        node: NodeId,
-    },
+    RepeatedMember { node: NodeId },
     /// One directory for two disks.
     #[error("the disk {} is given twice", path.display())]
-    RepeatedDisk {
-        /// The directory.
-        path: PathBuf,
-    },
+    RepeatedDisk { path: PathBuf },
     /// Others can't reach what was given.
     #[error("{what}: {address:?} {fault}")]
     Address {
-        /// Which.
         what: &'static str,
-        /// As given.
         address: String,
-        /// What is wrong.
         fault: &'static str,
     },
 }

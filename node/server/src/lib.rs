@@ -48,47 +48,23 @@ pub enum NodeError {
     Config(#[source] ConfigError),
     /// A disk can't be used.
     #[error("disk {}", path.display())]
-    Disk {
-        /// Its directory.
-        path: PathBuf,
-        /// Why.
-        source: StoreError,
-    },
+    Disk { path: PathBuf, source: StoreError },
     /// A disk doesn't say how large it is.
     #[error("measure disk {disk}")]
-    Measure {
-        /// Which.
-        disk: DiskId,
-        /// Why.
-        source: StoreError,
-    },
+    Measure { disk: DiskId, source: StoreError },
     /// A directory can't be made.
     #[error("create {}", path.display())]
-    Directory {
-        /// Which.
-        path: PathBuf,
-        /// The system's answer.
-        source: io::Error,
-    },
+    Directory { path: PathBuf, source: io::Error },
     /// A port can't be had.
     #[error("listen on {address}")]
-    Listen {
-        /// Where.
-        address: String,
-        /// The system's answer.
-        source: io::Error,
-    },
+    Listen { address: String, source: io::Error },
     /// A task ended that has no end.
     #[error("the node's {task} ended by itself")]
-    Ended {
-        /// Which.
-        task: String,
-    },
+    Ended { task: String },
 }
 
 /// The metadata role, started by its own module, to be served on the node's listener.
 pub struct MetadataPart {
-    /// Adds its services.
     pub serve: Box<dyn FnOnce(GrpcEdge) -> GrpcEdge + Send>,
     /// Says that it has stopped by itself.
     pub failure: oneshot::Receiver<MetaFailure>,

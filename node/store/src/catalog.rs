@@ -103,7 +103,6 @@ pub(super) struct Sealed {
 /// Where a sealed file's entries come from.
 #[derive(Clone)]
 pub(super) enum Source {
-    /// Its index file.
     Disk(Arc<Index>),
     /// Memory, where the index could not be written or was found bad.
     Memory(Arc<Table>),

@@ -52,7 +52,6 @@ pub(super) struct WriterVolume {
 
 /// A shard being written.
 pub(super) enum Stream {
-    /// So far well.
     Writing(Writing),
     /// It can't be stored any more.
     Failed(StoreError),

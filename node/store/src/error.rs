@@ -28,48 +28,32 @@ pub enum StoreError {
     },
     /// The disk has no such complete shard, or not so many cells.
     #[error("shard {shard} not found")]
-    NotFound {
-        /// Which.
-        shard: ShardId,
-    },
+    NotFound { shard: ShardId },
     /// Treat it as an erasure and rebuild it: the bytes on the disk are wrong or unreadable.
     #[error("shard {shard} damaged at cell {cell}")]
     Damaged {
-        /// Which.
         shard: ShardId,
         /// The first bad cell, counted within the shard.
         cell: u64,
     },
     /// Refuse: another content is stored under this name already.
     #[error("shard {shard} is stored with another content")]
-    Conflict {
-        /// Which.
-        shard: ShardId,
-    },
+    Conflict { shard: ShardId },
     /// Send it again: the bytes changed on their way here.
     #[error("shard {shard}: {what} does not match the bytes that arrived")]
     ChecksumMismatch {
-        /// Which.
         shard: ShardId,
         /// The checksum that failed.
         what: &'static str,
     },
     /// Refuse: the caller broke the form of a shard.
     #[error("shard {shard}: {what}")]
-    Malformed {
-        /// Which.
-        shard: ShardId,
-        /// How.
-        what: &'static str,
-    },
+    Malformed { shard: ShardId, what: &'static str },
     /// Place it elsewhere: the disk failed. A failed write is never tried again on the same file.
     #[error("{action} {}", path.display())]
     Io {
-        /// What was tried.
         action: &'static str,
-        /// On what.
         path: PathBuf,
-        /// The system's answer.
         #[source]
         source: Arc<io::Error>,
     },
@@ -79,10 +63,7 @@ pub enum StoreError {
     /// Place it elsewhere: what was opened is not there any more. Nothing is written through to
     /// what is there instead.
     #[error("disk at {} is gone: unmounted, removed or replaced", path.display())]
-    Gone {
-        /// Where it was.
-        path: PathBuf,
-    },
+    Gone { path: PathBuf },
     /// An operator must look: no disk of ours is mounted there.
     #[error("no superblock at {}: not a formatted disk, or not mounted", path.display())]
     NoSuperblock {
@@ -91,20 +72,12 @@ pub enum StoreError {
     },
     /// An operator must look: the superblock can't be read.
     #[error("superblock at {} is damaged: {what}", path.display())]
-    BadSuperblock {
-        /// Where it is.
-        path: PathBuf,
-        /// What is wrong.
-        what: &'static str,
-    },
+    BadSuperblock { path: PathBuf, what: &'static str },
     /// An operator must look: it is the disk of another cluster.
     #[error("disk {disk} belongs to cluster {found}, not to {expected}")]
     ForeignCluster {
-        /// The disk.
         disk: DiskId,
-        /// Its cluster.
         found: ClusterId,
-        /// Ours.
         expected: ClusterId,
     },
     /// An operator must look: another disk is mounted there.
@@ -118,25 +91,18 @@ pub enum StoreError {
     /// An operator must look: the place to format is in use.
     #[error("refuse to format {}: it is not empty ({name})", path.display())]
     NotEmpty {
-        /// The directory.
         path: PathBuf,
         /// A name in it.
         name: String,
     },
     /// An operator must look: another process has this disk open.
     #[error("disk at {} is open in another process", path.display())]
-    Locked {
-        /// The directory.
-        path: PathBuf,
-    },
+    Locked { path: PathBuf },
     /// An operator must look: a newer version of this program wrote it.
     #[error("{} has format version {found}, this program knows {known}", path.display())]
     NewerFormat {
-        /// The file.
         path: PathBuf,
-        /// Its version.
         found: u32,
-        /// Ours.
         known: u32,
     },
     /// The disk was stopped. A write under way may or may not be stored.

@@ -103,7 +103,6 @@ struct Inner {
 
 /// The disk's scrub.
 enum Scrub {
-    /// Not started.
     Waiting(Box<Scrubber>),
     /// It has a thread.
     Running(Sender<ScrubMail>),
@@ -127,9 +126,7 @@ pub struct DiskSpace {
 /// How many requests shared how many commits since the opening.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CommitCounts {
-    /// Batches committed.
     pub commits: u64,
-    /// Requests in them.
     pub requests: u64,
 }
 

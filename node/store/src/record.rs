@@ -53,9 +53,7 @@ pub(super) enum Kind {
     Head = 1,
     /// Cells of one shard.
     Cells = 2,
-    /// Deleted shards.
     Tombstone = 3,
-    /// A raised epoch.
     Fence = 4,
     /// Everything before it is durable.
     Mark = 5,

@@ -9,7 +9,6 @@ use std::fmt;
 pub struct ShardId {
     /// The volume the segment was written to.
     pub volume: VolumeId,
-    /// The blob.
     pub blob: BlobId,
     /// The segment's number within the blob, from 0.
     pub segment: u32,
@@ -119,11 +118,9 @@ pub struct Receipt {
 /// What the store knows of a shard without reading its cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShardStat {
-    /// Which.
     pub shard: ShardId,
     /// Bytes of all cells, without checksums.
     pub len: u64,
-    /// How many cells.
     pub cells: u64,
     /// blake3 of the bytes; None where the record that says it is damaged.
     pub digest: Option<[u8; 32]>,
@@ -180,6 +177,5 @@ impl Extent {
 pub(super) struct Entry {
     pub(super) lsn: u64,
     pub(super) epoch: Epoch,
-    /// None: deleted.
     pub(super) extent: Option<Extent>,
 }

@@ -18,7 +18,6 @@ const LEN: usize = 64;
 pub struct Superblock {
     /// The cluster it belongs to.
     pub cluster: ClusterId,
-    /// The disk itself.
     pub disk: DiskId,
     /// When it was formatted, milliseconds since 1970.
     pub created_ms: u64,

@@ -23,7 +23,6 @@ pub(super) struct Request {
 
 /// What the thread is sent.
 pub(super) enum Mail {
-    /// A request.
     Request(Request),
     /// Look for work that nobody asked for.
     Wake,

@@ -22,9 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 /// How a node behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Conduct {
-    /// As it should.
     Good,
-    /// Refuses connections.
     Dead,
     /// Takes a connection and is never heard from.
     Frozen,

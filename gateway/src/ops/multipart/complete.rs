@@ -37,7 +37,6 @@ pub struct NamedPart {
 /// An upload to complete.
 #[derive(Clone, Debug)]
 pub struct CompleteRequest {
-    /// Which.
     pub name: UploadName,
     /// Its parts, in order.
     pub parts: Vec<NamedPart>,
@@ -56,7 +55,6 @@ pub struct CompleteRequest {
 pub struct CompleteOutput {
     /// The ETag without quotes.
     pub etag: String,
-    /// Its checksums.
     pub checksums: Vec<Checksum>,
 }
 

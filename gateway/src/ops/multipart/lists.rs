@@ -14,7 +14,6 @@ use megalith_model::rows::{PartRow, UploadPlace};
 /// A part as a listing shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedPart {
-    /// Its number.
     pub number: u32,
     /// Its bytes.
     pub size: u64,
@@ -22,16 +21,13 @@ pub struct ListedPart {
     pub modified_ms: u64,
     /// The ETag without quotes.
     pub etag: String,
-    /// Its checksums.
     pub checksums: Vec<Checksum>,
 }
 
 /// A page of parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListPartsOutput {
-    /// Ascending by number.
     pub parts: Vec<ListedPart>,
-    /// More follow.
     pub truncated: bool,
     /// The checksum that the upload wishes.
     pub checksum: Option<(Algorithm, ChecksumType)>,
@@ -40,7 +36,6 @@ pub struct ListPartsOutput {
 /// Which page of uploads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ListUploadsRequest {
-    /// The bucket's name.
     pub bucket: String,
     /// Keys that begin so.
     pub prefix: String,
@@ -57,7 +52,6 @@ pub struct ListUploadsRequest {
 /// An upload as a listing shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedUpload {
-    /// The key.
     pub key: String,
     /// Its id, as it is shown.
     pub upload: String,

@@ -26,9 +26,7 @@ pub const PARTS_MAX: u32 = 10_000;
 /// An upload as requests name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UploadName {
-    /// The bucket's name.
     pub bucket: String,
-    /// The key.
     pub key: String,
     /// The upload's id, as it came.
     pub upload: String,
@@ -37,9 +35,7 @@ pub struct UploadName {
 /// An upload to begin.
 #[derive(Clone, Debug)]
 pub struct CreateUploadRequest {
-    /// The bucket's name.
     pub bucket: String,
-    /// The key.
     pub key: String,
     /// What is told about the object to be.
     pub description: Description,

@@ -17,22 +17,18 @@ use megalith_model::command::{Command, Refusal};
 
 /// A part to upload.
 pub struct PartRequest {
-    /// Of which upload.
     pub name: UploadName,
     /// Its number, as it came.
     pub number: i64,
-    /// What it holds.
     pub body: Body,
 }
 
 /// A part to copy from another object.
 #[derive(Clone, Debug)]
 pub struct PartCopyRequest {
-    /// Of which upload.
     pub name: UploadName,
     /// Its number, as it came.
     pub number: i64,
-    /// From which object.
     pub source: CopySource,
     /// `x-amz-copy-source-range`, as it came.
     pub range: Option<String>,

@@ -18,7 +18,6 @@ pub(super) struct Inode {
     pub(super) links: u32,
     /// Names in the cache alone: a file without one gives its space back.
     pub(super) seen_links: u32,
-    /// Open handles.
     pub(super) handles: u32,
     cache: Blocks,
     len: u64,

@@ -59,7 +59,6 @@ pub enum SimFault {
 /// Makes matching calls fail.
 #[derive(Clone, Debug)]
 pub struct SimRule {
-    /// The call.
     pub op: SimOp,
     /// A part of the path; empty for any path.
     pub path: String,
@@ -67,7 +66,6 @@ pub struct SimRule {
     pub skip: u64,
     /// How many then fail; the rule is gone afterwards.
     pub times: u64,
-    /// How.
     pub fault: SimFault,
 }
 

@@ -24,7 +24,6 @@ pub(super) enum Next {
     On,
     /// With the first row at or after this key.
     Jump(Vec<u8>),
-    /// Not at all.
     Stop,
 }
 

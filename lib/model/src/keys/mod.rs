@@ -75,7 +75,6 @@ pub enum Meta {
 
 /// Any row's key, taken apart. Text fields are bytes: what is stored isn't trusted to be UTF-8.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the fields are the table in the module's head")]
 pub enum RowKey<'a> {
     Meta(Meta),
     Name {
@@ -145,7 +144,6 @@ pub enum RowKey<'a> {
 /// A table's number: the first byte of its rows' keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
-#[expect(missing_docs, reason = "the table in the module's head")]
 pub enum Table {
     Meta = 1,
     Names = 2,

@@ -43,7 +43,6 @@ pub const NODE_DISKS_MAX: usize = 1_024;
 /// Rows that can't be worked with. Never a user's mistake: the replica must stop applying.
 #[derive(Debug, thiserror::Error)]
 pub enum MachineError {
-    /// The engine failed.
     #[error("metadata engine")]
     Rows(#[from] RowsError),
     /// A row's bytes are none of its kind.

@@ -13,9 +13,7 @@ const TITLE: &str = "megalith metadata backup, version 1";
 /// What a backup says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Card {
-    /// Whose rows.
     pub cluster: ClusterId,
-    /// Of which group.
     pub group: GroupId,
     /// The place of the log that the rows stand for.
     pub mark: Mark,
@@ -23,7 +21,6 @@ pub struct Card {
     pub records: u64,
     /// The file's length in bytes.
     pub len: u64,
-    /// The file's digest.
     pub digest: blake3::Hash,
 }
 

@@ -34,51 +34,32 @@ pub enum BackupError {
     /// A file or directory.
     #[error("{action} {}", path.display())]
     Io {
-        /// What was tried.
         action: &'static str,
-        /// On what.
         path: PathBuf,
-        /// Why it failed.
         source: io::Error,
     },
     /// There is something already.
     #[error("{} is not empty: nothing was changed", dir.display())]
-    NotEmpty {
-        /// The directory.
-        dir: PathBuf,
-    },
+    NotEmpty { dir: PathBuf },
     /// It isn't what was written.
     #[error("{} is damaged: {what}", path.display())]
-    Damaged {
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong.
-        what: String,
-    },
+    Damaged { path: PathBuf, what: String },
     /// It was made by another cluster.
     #[error("{} is a backup of cluster {found}", path.display())]
-    Foreign {
-        /// Its card.
-        path: PathBuf,
-        /// Which cluster.
-        found: String,
-    },
+    Foreign { path: PathBuf, found: String },
     /// The members don't send their rows.
     #[error("stream the metadata")]
     Stream(#[source] Box<Status>),
     /// What a member sent isn't what it read.
     #[error("a member sent {0}")]
     Malformed(&'static str),
-    /// The new engine.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The new log.
     #[error(transparent)]
     Log(#[from] LogError),
     /// The rows can't be read.
     #[error("make the rows fit to go on with")]
     Rows(#[from] MachineError),
-    /// The process ends.
     #[error("the work was given up")]
     Stopped,
 }

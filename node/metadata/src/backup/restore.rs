@@ -26,7 +26,6 @@ const UNFINISHED_FILE: &str = "restoring";
 pub struct Restored {
     /// Where the new log begins.
     pub mark: Mark,
-    /// Records read.
     pub records: u64,
 }
 

@@ -18,9 +18,7 @@ const KEPT_PREFIX: &str = "kept-";
 
 /// The engine to work with.
 pub struct Choice {
-    /// Its name.
     pub name: String,
-    /// Open.
     pub engine: Arc<dyn MetaEngine>,
     /// True where the log doesn't reach back to what the engine has applied: the rows must come
     /// from a peer.
@@ -32,7 +30,6 @@ pub struct Choice {
 /// Why no engine can be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum HomeError {
-    /// The engine itself.
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// More was applied than the log holds: the log has lost what it had made durable.
@@ -41,7 +38,6 @@ pub enum HomeError {
          the member must be rebuilt from its peers"
     )]
     LogBehind {
-        /// The engine.
         name: String,
         /// What it has applied.
         applied: Mark,
@@ -52,7 +48,6 @@ pub enum HomeError {
     /// peer to fetch the rows from. Nothing was removed.
     #[error("engine {name} can't be used, the only member's raft log begins at entry {first}")]
     Alone {
-        /// The engine.
         name: String,
         /// The log's first entry.
         first: u64,

@@ -37,14 +37,11 @@ pub const END_KEY: &[u8] = &[0xff];
 #[derive(Debug, thiserror::Error)]
 #[error("{action} metadata engine {name}")]
 pub struct EngineError {
-    /// What was tried.
     pub action: &'static str,
-    /// Which engine.
     pub name: String,
     /// True where the engine's bytes are at fault, false where the machine is: what can't be
     /// opened for want of a permission or of memory is not thrown away.
     pub damaged: bool,
-    /// Why it failed.
     pub source: Box<dyn std::error::Error + Send + Sync>,
 }
 

@@ -9,11 +9,8 @@ pub enum LogError {
     /// The file system failed. After a failed write or sync the log takes no more appends.
     #[error("{action} {}", path.display())]
     Io {
-        /// What was tried.
         action: &'static str,
-        /// Where.
         path: PathBuf,
-        /// Why it failed.
         source: std::io::Error,
     },
     /// An earlier write or sync failed.
@@ -24,43 +21,28 @@ pub enum LogError {
         "no raft log in {}: if its disk was lost, replace this member; it must not vote as if new",
         dir.display()
     )]
-    Missing {
-        /// The log's directory.
-        dir: PathBuf,
-    },
+    Missing { dir: PathBuf },
     /// There is a log already.
     #[error("{} already holds a raft log", dir.display())]
-    Exists {
-        /// The log's directory.
-        dir: PathBuf,
-    },
+    Exists { dir: PathBuf },
     /// The log is another member's.
     #[error("{} belongs to {found:?}, not to {expected:?}", path.display())]
     Foreign {
-        /// The file.
         path: PathBuf,
-        /// Whose it is.
         found: Box<LogIdentity>,
         /// Whose it should be.
         expected: Box<LogIdentity>,
     },
     /// Written by a newer program.
     #[error("{} is of format {version}, which this program does not know", path.display())]
-    Version {
-        /// The file.
-        path: PathBuf,
-        /// Its format.
-        version: u32,
-    },
+    Version { path: PathBuf, version: u32 },
     /// What was whole once is not any more. The member stays out of votes.
     #[error("raft log damaged at {}:{offset}: {reason}; the member must be rebuilt from its peers",
         path.display())]
     Damaged {
-        /// The file.
         path: PathBuf,
         /// Bytes from its start.
         offset: u64,
-        /// What doesn't fit.
         reason: String,
     },
 }

@@ -51,11 +51,8 @@ pub(super) enum Record {
         /// True where a snapshot at `prev` replaced the whole log: older segments are void.
         reset: bool,
     },
-    /// Term, vote, commit.
     Hard(HardState),
-    /// The members.
     Conf(Conf),
-    /// An entry.
     Entry(LogEntry),
 }
 
@@ -68,7 +65,6 @@ pub(super) struct Found {
     pub(super) last: bool,
     /// Bytes from this record's start to the next one's.
     pub(super) span: usize,
-    /// The content.
     pub(super) record: Record,
 }
 

@@ -18,7 +18,6 @@ use std::sync::Arc;
 /// How a segment is looked at.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reading {
-    /// Others follow it.
     Older,
     /// Its end may be torn.
     Newest,

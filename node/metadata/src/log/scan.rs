@@ -11,7 +11,6 @@ pub(super) struct Placed {
     pub(super) offset: usize,
     /// Bytes to the next record.
     pub(super) span: usize,
-    /// The content.
     pub(super) record: Record,
 }
 

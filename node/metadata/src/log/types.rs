@@ -7,11 +7,8 @@ use std::collections::BTreeMap;
 /// Whose log it is. A log of any other is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogIdentity {
-    /// The cluster.
     pub cluster: ClusterId,
-    /// The member.
     pub member: NodeId,
-    /// The group.
     pub group: GroupId,
     /// Which of the member's lives: one that has lost its log comes back as another voter. 0 for
     /// a group's first members, and in settings, which don't know it: the directory does.
@@ -61,14 +58,12 @@ impl Default for LogSettings {
 pub struct Mark {
     /// The entry's index; 0 is before the first one.
     pub index: u64,
-    /// Its term.
     pub term: u64,
 }
 
 /// What Raft must not forget.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HardState {
-    /// The current term.
     pub term: u64,
     /// Whom this member voted for in it; 0 for nobody.
     pub vote: u64,
@@ -81,9 +76,7 @@ pub struct HardState {
 pub struct Conf {
     /// The entry that made it so; 0 for the first members.
     pub index: u64,
-    /// Voters.
     pub voters: Vec<u64>,
-    /// Learners.
     pub learners: Vec<u64>,
     /// Voters of the configuration that is being left.
     pub voters_outgoing: Vec<u64>,
@@ -163,15 +156,11 @@ impl EntryKind {
 /// An entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogEntry {
-    /// What it holds.
     pub kind: EntryKind,
     /// The term of the leader that made it.
     pub term: u64,
-    /// Its place.
     pub index: u64,
-    /// The command.
     pub data: Bytes,
-    /// Raft's own.
     pub context: Bytes,
 }
 
@@ -190,7 +179,6 @@ pub struct Append {
     pub reset: Option<Mark>,
     /// The new hard state.
     pub hard: Option<HardState>,
-    /// The new members.
     pub conf: Option<Conf>,
     /// Entries without gaps. The first may be one that is there already: it and all after it are
     /// replaced.

@@ -32,7 +32,6 @@ pub(super) struct Card {
 /// How the life before ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lost {
-    /// What was wrong.
     pub reason: String,
     /// The directory to which its files were moved; empty where there were none.
     pub kept: String,
@@ -40,13 +39,11 @@ pub struct Lost {
 
 /// What is in the place of a card.
 pub(super) enum Found {
-    /// Nothing.
     Nothing,
     /// A file that doesn't check out.
     Damaged,
     /// The card of another cluster, member or group, with what it says.
     Foreign(String),
-    /// This member's card.
     Card(Card),
 }
 

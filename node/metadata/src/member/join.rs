@@ -38,7 +38,6 @@ pub(super) struct Asker {
     pub(super) fs: Arc<dyn FileSystem>,
     /// The other first members, for one that is new.
     pub(super) founders: Vec<NodeId>,
-    /// Between two knocks.
     pub(super) pause: Duration,
 }
 

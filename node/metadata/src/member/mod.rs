@@ -53,11 +53,8 @@ pub enum StartError {
     /// The directory can't be used.
     #[error("{action} {}", path.display())]
     Io {
-        /// What was tried.
         action: &'static str,
-        /// Where.
         path: PathBuf,
-        /// Why it failed.
         source: io::Error,
     },
     /// The directory was never made, or its disk is not mounted, or lost.
@@ -65,22 +62,14 @@ pub enum StartError {
         "{} is no metadata member's directory: mount its disk, or replace the member if it is lost",
         dir.display()
     )]
-    NotInitialised {
-        /// The directory.
-        dir: PathBuf,
-    },
+    NotInitialised { dir: PathBuf },
     /// The directory was made before.
     #[error("{} is a metadata member's directory already", dir.display())]
-    Initialised {
-        /// The directory.
-        dir: PathBuf,
-    },
-    /// Another member's directory.
+    Initialised { dir: PathBuf },
     #[error("{} belongs to {found}", path.display())]
     Foreign {
         /// The file that says so.
         path: PathBuf,
-        /// What it says.
         found: String,
     },
     /// The log is lost, and there are no peers to fetch anything from. Nothing was changed.
@@ -89,22 +78,12 @@ pub enum StartError {
          changed in {}, and `megalith meta repair` says what can be kept",
         dir.display()
     )]
-    OnlyCopy {
-        /// What is wrong.
-        reason: String,
-        /// The directory.
-        dir: PathBuf,
-    },
+    OnlyCopy { reason: String, dir: PathBuf },
     /// Another process runs this member.
     #[error("{} is in use by another process", dir.display())]
-    InUse {
-        /// The directory.
-        dir: PathBuf,
-    },
-    /// The log.
+    InUse { dir: PathBuf },
     #[error(transparent)]
     Log(#[from] LogError),
-    /// The tables.
     #[error(transparent)]
     Home(#[from] HomeError),
     /// raft refuses what it finds.
@@ -118,15 +97,12 @@ pub enum MetaFailure {
     /// The log or raft.
     #[error(transparent)]
     Raft(#[from] RaftError),
-    /// The tables.
     #[error(transparent)]
     Apply(#[from] ApplyError),
     /// A promise of our own was broken.
     #[error("the {thread} thread panicked: {message}")]
     Panic {
-        /// Which thread.
         thread: &'static str,
-        /// What it said.
         message: String,
     },
 }
@@ -137,9 +113,7 @@ pub struct MetaStore;
 /// What a member may choose.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MetaSettings {
-    /// Of the log.
     pub log: LogSettings,
-    /// Of the driver.
     pub raft: RaftSettings,
     /// Of the apply thread.
     pub apply: ApplySettings,

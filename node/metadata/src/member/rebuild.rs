@@ -28,7 +28,6 @@ pub(super) struct Place {
 
 /// What the directory says of its member.
 pub(super) enum Standing {
-    /// Its card.
     Member(Card),
     /// There was one, and the card is lost.
     CardLost(String),

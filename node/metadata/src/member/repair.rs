@@ -20,13 +20,10 @@ use std::sync::Arc;
 /// A repair that can't be made.
 #[derive(Debug, thiserror::Error)]
 pub enum RepairError {
-    /// The directory.
     #[error(transparent)]
     Start(#[from] StartError),
-    /// The log.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// The rows.
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// Neither rows nor a log from its beginning can be read.
@@ -34,10 +31,7 @@ pub enum RepairError {
         "nothing can be saved: no rows can be read, and the log's beginning is lost: restore a \
          backup ({problem})"
     )]
-    Nothing {
-        /// What is wrong.
-        problem: String,
-    },
+    Nothing { problem: String },
 }
 
 /// What was found, and what a repair would keep.

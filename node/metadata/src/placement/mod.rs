@@ -37,7 +37,6 @@ const MAILBOX_LEN: usize = 1024;
 /// A node as it was last heard.
 #[derive(Clone, Debug)]
 pub struct Heard {
-    /// The node.
     pub node: NodeId,
     /// It is taken for alive.
     pub alive: bool,

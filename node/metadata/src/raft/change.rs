@@ -29,12 +29,7 @@ pub enum MemberChange {
     /// The node is no member any more.
     Remove(NodeId),
     /// The one takes the other's place; both may be the same node in another life.
-    Replace {
-        /// Who goes.
-        old: NodeId,
-        /// Who comes.
-        new: NodeId,
-    },
+    Replace { old: NodeId, new: NodeId },
 }
 
 /// How far a change is. In words for people.
@@ -42,7 +37,6 @@ pub enum MemberChange {
 pub enum ChangeStanding {
     /// It is as was asked for.
     Done(String),
-    /// Ask again.
     UnderWay(String),
     /// It can't be, or not now.
     Refused(String),
@@ -70,9 +64,7 @@ pub(crate) enum KnockAnswer {
     Fresh,
     /// Another one leads, or none that is known.
     NotLeader(Option<NodeId>),
-    /// It votes.
     Voter,
-    /// It will.
     UnderWay(String),
     /// Nobody has let its node in.
     Stranger,

@@ -10,7 +10,6 @@ use prost::Message as _;
 /// What becomes of one member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// It votes.
     Voter,
     /// It is no member any more.
     Remove,

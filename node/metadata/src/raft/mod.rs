@@ -113,7 +113,6 @@ pub enum RaftError {
 /// Who leads, as one member sees it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Role {
-    /// The term.
     pub term: u64,
     /// The leader, if one is known.
     pub leader: Option<NodeId>,
@@ -126,7 +125,6 @@ pub struct Role {
 pub(super) struct Presence {
     /// Under which it speaks.
     pub(super) id: u64,
-    /// Where it stands.
     pub(super) phase: Phase,
 }
 
@@ -137,9 +135,7 @@ pub(super) enum Phase {
     Fresh,
     /// It knows of no group and waits to be let in.
     Joining,
-    /// It follows.
     Learner,
-    /// It votes.
     Voter,
     /// It was a member once.
     Removed,
@@ -150,7 +146,6 @@ pub(super) enum Phase {
 pub struct RaftStatus {
     /// Under which this member speaks.
     pub id: u64,
-    /// Who leads.
     pub role: Role,
     /// The last entry known to be committed.
     pub committed: u64,
@@ -169,7 +164,6 @@ pub struct RaftStatus {
 /// What is known of a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberStatus {
-    /// Who.
     pub node: NodeId,
     /// Under which it speaks; another one in each of its lives.
     pub id: u64,
@@ -199,10 +193,12 @@ pub struct Losses {
 /// What the driver is told.
 pub(super) enum Input {
     /// Puts a command into the log.
-    Propose { data: Vec<u8>, waiter: Waiter },
+    Propose {
+        data: Vec<u8>,
+        waiter: Waiter,
+    },
     /// Asks from which entry on a read is linearizable.
     Read(oneshot::Sender<u64>),
-    /// From another member.
     Message(v1::RaftMessage),
     /// From the apply thread.
     Report(ApplyReport),
@@ -221,10 +217,11 @@ pub(super) enum Input {
         asker: oneshot::Sender<ChangeStanding>,
     },
     /// Whether this is the first time that the first members meet.
-    Founded { first: bool },
+    Founded {
+        first: bool,
+    },
     /// Hands the lead to another member.
     HandOver,
-    /// The end.
     Stop,
 }
 

@@ -23,7 +23,6 @@ const PIECE_DEADLINE: Duration = Duration::from_secs(10);
 /// A peer's rows, whole, in an engine that is not open.
 #[derive(Clone, Debug)]
 pub struct Fetched {
-    /// The staged engine.
     pub name: String,
     /// The place of the log that the rows stand for.
     pub mark: Mark,
@@ -36,21 +35,10 @@ pub struct Fetched {
 pub enum FetchError {
     /// The peer or the way to it.
     #[error("stream a snapshot from {peer}")]
-    Peer {
-        /// Who was asked.
-        peer: NodeId,
-        /// What it said.
-        source: Box<Status>,
-    },
+    Peer { peer: NodeId, source: Box<Status> },
     /// What the peer sent is not a snapshot.
     #[error("{peer} sent {what}")]
-    Malformed {
-        /// Who.
-        peer: NodeId,
-        /// What.
-        what: &'static str,
-    },
-    /// The engine here.
+    Malformed { peer: NodeId, what: &'static str },
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// The runtime is going down.

@@ -59,8 +59,6 @@ pub trait Connector: Send + Sync + 'static {
 #[derive(Debug, thiserror::Error)]
 #[error("connect to {peer}")]
 pub struct ConnectError {
-    /// Who.
     pub peer: NodeId,
-    /// Why not.
     pub source: Box<dyn std::error::Error + Send + Sync>,
 }

@@ -32,7 +32,6 @@ const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 /// Limits of the gRPC listener.
 #[derive(Clone, Debug)]
 pub struct GrpcEdgeSettings {
-    /// Of its connections.
     pub listener: ListenerSettings,
     /// Calls at a time on one connection.
     pub calls_max: u32,

@@ -47,7 +47,6 @@ pub struct ScrubStatus {
     pub began_ms: u64,
     /// How much of it is done, in thousandths.
     pub done_permille: u64,
-    /// Passes finished.
     pub passes: u64,
     /// When the last pass was finished.
     pub finished_ms: u64,

@@ -114,7 +114,6 @@ pub(crate) enum Action {
 /// The walk that a piece belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Walk {
-    /// Over everything.
     Pass,
     /// At what is new.
     Look,

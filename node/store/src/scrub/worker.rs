@@ -25,7 +25,6 @@ const FAILED_WAIT_MS: u64 = 5_000;
 
 /// What the thread is sent.
 pub(crate) enum ScrubMail {
-    /// Check everything, now.
     Demand,
     /// Remember how far it is, end.
     Stop,

@@ -37,7 +37,6 @@ const BUFFER_LEN_MAX: usize = 512 * 1024;
 /// Limits of the data listener.
 #[derive(Clone, Debug)]
 pub struct DataEdgeSettings {
-    /// Of its connections.
     pub listener: ListenerSettings,
     /// For a whole head to come; an idle connection is closed after it too.
     pub head_deadline: Duration,
