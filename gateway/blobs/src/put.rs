@@ -21,7 +21,6 @@ use megalith_model::ids::{BlobId, LeaseId};
 use megalith_model::profile::Profile;
 use megalith_model::shape::{CELL_LEN, Shape, segment_len};
 use megalith_model::topology::ClusterMap;
-use std::error::Error;
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
@@ -31,10 +30,28 @@ const SPARE_STEP: u64 = 1 << 20;
 /// How often a small blob is written before its closed lease is the caller's trouble.
 const LEASES_TRIED_MAX: usize = 3;
 
-/// The client's body failed; the cause is the reader's own.
-#[derive(Debug, thiserror::Error)]
-#[error("read the body")]
-pub struct SourceError(#[source] pub Box<dyn Error + Send + Sync>);
+/// Why a body broke off before its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SourceError {
+    /// The connection ended before it.
+    #[error("the body is incomplete")]
+    Incomplete,
+    /// Its sender was silent for too long.
+    #[error("the body's sender is silent")]
+    Timeout,
+    /// A chunk's or trailer's signature is false.
+    #[error("a signature in the body is false")]
+    Signature,
+    /// It doesn't hash to its signed hash.
+    #[error("the body does not match its signed hash")]
+    Sha256,
+    /// Its chunks or trailers are malformed.
+    #[error("the body's chunks are malformed")]
+    Malformed,
+    /// Shards of a copied object could not be read.
+    #[error("the source of the copy could not be read")]
+    SourceUnreadable,
+}
 
 /// A blob that is written and durable, and that nothing names yet.
 #[derive(Clone, Debug)]

@@ -10,7 +10,6 @@ use crate::ops::range::RangeWish;
 use crate::ops::write::{Body, BodyError, WRITES_MAX, Writing, Written, get_error};
 use crate::ops::{Caller, Rejection, Store};
 use futures::{StreamExt, TryStreamExt};
-use megalith_blobs::SourceError;
 use megalith_crypto::manifest::Checksum;
 use megalith_crypto::{PartContext, PartManifest};
 use megalith_model::command::{Command, Refusal};
@@ -81,7 +80,7 @@ impl Store {
         let source: Source = plaintext
             .map_err(|error| {
                 tracing::warn!(%error, "the source of a copied part can't be read");
-                SourceError(Box::new(BodyError::SourceUnreadable))
+                BodyError::SourceUnreadable
             })
             .boxed();
         let body = Body {
