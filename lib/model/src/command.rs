@@ -11,7 +11,7 @@ use crate::ids::{
 use crate::profile::Profile;
 use crate::rows::{AccountRow, BucketRow, Digest, ShardPlace};
 use crate::shape::Shape;
-use crate::topology::{Domain, Lease, Member, Node, Volume};
+use crate::topology::{Domain, Lease, Node, Slot, Volume};
 use serde::{Deserialize, Serialize};
 
 /// A command on its way into the log.
@@ -36,9 +36,9 @@ pub enum Command {
     /// Adds an open volume; its id and epoch are given by apply.
     CreateVolume {
         profile: Profile,
-        /// What the members are spread over.
+        /// What the slots are spread over.
         domain: Domain,
-        members: Vec<Member>,
+        slots: Vec<Slot>,
         /// Made with fewer data shards than wished.
         shrunk: bool,
     },
@@ -213,7 +213,7 @@ pub struct NewSegment {
     pub len: u64,
     /// As in [`crate::rows::SegmentRow`].
     pub digests: Vec<Digest>,
-    /// Bit i: member i gave no receipt.
+    /// Bit i: slot i gave no receipt.
     pub owed: u32,
 }
 

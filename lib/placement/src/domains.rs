@@ -6,7 +6,7 @@ use megalith_model::profile::Profile;
 use megalith_model::topology::{Disk, Domain, Node};
 use std::collections::BTreeMap;
 
-/// From so many zones on, no more than m members are put into one.
+/// From so many zones on, no more than m slots are put into one.
 const ZONES_MIN: usize = 3;
 
 /// The kind of volume that is to be made.
@@ -23,9 +23,9 @@ pub(super) struct Aim {
     pub(super) wished: Kind,
     /// With those that are; or why nothing is possible.
     pub(super) target: Result<Kind, String>,
-    /// The most members of one group (zone).
+    /// The most slots of one group (zone).
     pub(super) group_max: usize,
-    /// Where members may be put now.
+    /// Where slots may be put now.
     pub(super) candidates: Vec<Candidate>,
 }
 
@@ -124,7 +124,7 @@ fn group_sizes(candidates: &[Candidate]) -> BTreeMap<&Group, usize> {
     sizes
 }
 
-/// How many members there is room for with at most `group_max` in each group.
+/// How many slots there is room for with at most `group_max` in each group.
 fn room(candidates: &[Candidate], group_max: usize) -> usize {
     let sizes = group_sizes(candidates);
     sizes.values().map(|size| group_max.min(*size)).sum()
@@ -136,7 +136,7 @@ fn zones_too_small(profile: Profile, all: &[Candidate], room: usize) -> String {
         .map(|(zone, size)| format!("{zone}: {size}"))
         .collect();
     format!(
-        "profile {profile} puts at most {} of its {} members into one zone; the zones ({}) have \
+        "profile {profile} puts at most {} of its {} slots into one zone; the zones ({}) have \
          room for {room}",
         profile.parity(),
         profile.shards(),

@@ -2,7 +2,7 @@
 //!
 //! Runs beside the metadata leader. `step(now, event) → actions`; reads no clock. Its memory is
 //! soft: a new leader's driver finds everything again in the topology and the heartbeats.
-//! `domains` says which profile is wished and which is possible, `placement` picks members,
+//! `domains` says which profile is wished and which is possible, `placement` picks slots,
 //! `plan` compares what is with what should be, `map` makes what is pushed.
 //!
 //! Failure domains: with three storage nodes or more, nodes; with one or two, disks, spread evenly

@@ -24,7 +24,7 @@ struct Plan {
 
 impl View<'_> {
     pub(super) fn writable(&self, volume: &Volume) -> bool {
-        volume.members.iter().all(|member| self.takes(member))
+        volume.slots.iter().all(|slot| self.takes(slot))
     }
 
     pub(super) fn full(&self, volume: &Volume) -> bool {
@@ -126,13 +126,13 @@ impl Leading {
         while count < view.settings.open_target {
             let ahead = u32::try_from(proposed.len()).unwrap_or(0);
             let number = VolumeId(view.topology.next_volume.0.saturating_add(ahead));
-            let Some(members) = placement::choose(view, aim, target, number, &proposed) else {
+            let Some(slots) = placement::choose(view, aim, target, number, &proposed) else {
                 break;
             };
             proposed.push(Command::CreateVolume {
                 profile: target.profile,
                 domain: target.domain,
-                members,
+                slots,
                 shrunk: target != aim.wished,
             });
             count += 1;

@@ -4,7 +4,7 @@ use super::{DiskReport, Settings};
 use megalith_model::answer::Topology;
 use megalith_model::command::Command;
 use megalith_model::ids::{DiskId, NodeId, VolumeId};
-use megalith_model::topology::{ClusterMap, Member, Node};
+use megalith_model::topology::{ClusterMap, Node, Slot};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// After a refused or lost proposal nothing is proposed for so long.
@@ -219,16 +219,16 @@ impl<'a> View<'a> {
 
     /// True where new shards may go: the node lives and the disk takes them. A node that isn't
     /// heard yet, within its grace, is believed.
-    pub(super) fn takes(&self, member: &Member) -> bool {
+    pub(super) fn takes(&self, slot: &Slot) -> bool {
         let listed = self
             .storage_nodes()
-            .find(|node| node.id == member.node)
-            .is_some_and(|node| node.disks.iter().any(|disk| disk.id == member.disk));
-        let open = match self.heard.get(&member.node) {
-            Some(heard) => heard.disks.get(&member.disk).is_some_and(|d| !d.closed),
+            .find(|node| node.id == slot.node)
+            .is_some_and(|node| node.disks.iter().any(|disk| disk.id == slot.disk));
+        let open = match self.heard.get(&slot.node) {
+            Some(heard) => heard.disks.get(&slot.disk).is_some_and(|d| !d.closed),
             None => true,
         };
-        listed && open && self.alive.contains(&member.node)
+        listed && open && self.alive.contains(&slot.node)
     }
 
     /// Disks that say they are closed.

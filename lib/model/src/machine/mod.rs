@@ -118,9 +118,9 @@ impl Machine<'_, '_> {
             Command::CreateVolume {
                 profile,
                 domain,
-                members,
+                slots,
                 shrunk,
-            } => self.create_volume(*profile, *domain, members, *shrunk),
+            } => self.create_volume(*profile, *domain, slots, *shrunk),
             Command::SealVolume { volume, epoch } => self.seal_volume(*volume, *epoch),
             Command::PutKek {
                 version,

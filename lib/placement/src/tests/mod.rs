@@ -130,14 +130,14 @@ impl World {
             Command::CreateVolume {
                 profile,
                 domain,
-                members,
+                slots,
                 shrunk,
             } => {
-                let members: Vec<String> = members.iter().map(|m| m.node.0.to_string()).collect();
+                let slots: Vec<String> = slots.iter().map(|m| m.node.0.to_string()).collect();
                 let shrunk = if *shrunk { " shrunk" } else { "" };
                 format!(
                     "create {profile}{shrunk} over {domain:?}s: {}",
-                    members.join(" ")
+                    slots.join(" ")
                 )
             }
             Command::SealVolume { volume, .. } => format!("seal {volume}"),

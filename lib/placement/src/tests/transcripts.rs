@@ -139,7 +139,7 @@ fn below_m_plus_one_it_refuses_and_says_why() {
 }
 
 #[test]
-fn zones_take_at_most_m_members_each() {
+fn zones_take_at_most_m_slots_each() {
     let script = "
         0 up
         100 register 1:a 2:a 3:a 4:b 5:b 6:c 7:c
@@ -182,7 +182,7 @@ fn a_profile_that_the_zones_cannot_carry_is_refused() {
         0 up
           0 map 1: alive  | refusal: no storage node is registered
         100 register 1:a 2:a 3:a 4:a 5:b 6:c
-          100 map 7: alive 1 2 3 4 5 6 | refusal: profile 4+2 puts at most 2 of its 6 members into one zone; the zones (a: 4, b: 1, c: 1) have room for 4
+          100 map 7: alive 1 2 3 4 5 6 | refusal: profile 4+2 puts at most 2 of its 6 slots into one zone; the zones (a: 4, b: 1, c: 1) have room for 4
         1000 -
     "#]],
     );

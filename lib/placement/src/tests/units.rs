@@ -60,7 +60,7 @@ fn a_proposal_in_flight_is_not_repeated() {
 }
 
 #[test]
-fn members_take_every_place_as_often_and_load_spreads() {
+fn slots_take_every_place_as_often_and_load_spreads() {
     let mut world = World::new(Settings {
         open_target: 60,
         ..expecting(9)
@@ -79,9 +79,9 @@ fn members_take_every_place_as_often_and_load_spreads() {
     let mut volumes_on: BTreeMap<NodeId, u32> = BTreeMap::new();
     let mut parity_on: BTreeMap<NodeId, u32> = BTreeMap::new();
     for volume in &volumes {
-        for (place, member) in volume.members.iter().enumerate() {
-            *volumes_on.entry(member.node).or_default() += 1;
-            *parity_on.entry(member.node).or_default() += u32::from(place >= 4);
+        for (place, slot) in volume.slots.iter().enumerate() {
+            *volumes_on.entry(slot.node).or_default() += 1;
+            *parity_on.entry(slot.node).or_default() += u32::from(place >= 4);
         }
     }
     assert!(

@@ -39,7 +39,7 @@ pub(super) enum Op {
     Register(u8),
 }
 
-/// How a blob is made: its size class, volume, missing member and flaw.
+/// How a blob is made: its size class, volume, missing slot and flaw.
 #[derive(Clone, Debug)]
 pub(super) struct Blob {
     pub(super) len: u64,

@@ -78,11 +78,11 @@ impl Model {
         let mut good = self.leases.contains(&lease)
             && !self.brought.contains(&new.blob)
             && (inline || is_sealed == sealed_since);
-        if let (Some(member), Some(segment)) = (spec.owed, new.segments.first_mut()) {
-            let member = usize::from(member) % row.profile.shards();
-            segment.owed = 1 << member;
+        if let (Some(slot), Some(segment)) = (spec.owed, new.segments.first_mut()) {
+            let slot = usize::from(slot) % row.profile.shards();
+            segment.owed = 1 << slot;
             let layout = SegmentLayout::new(new.shape, row.profile, new.blob, segment.len);
-            good &= layout.members().any(|holder| holder == member) && row.profile.parity() >= 2;
+            good &= layout.slots().any(|holder| holder == slot) && row.profile.parity() >= 2;
         }
         match spec.flaw {
             0 => {
