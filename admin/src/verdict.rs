@@ -231,7 +231,7 @@ fn volumes(
             profile: of.volume.profile.to_string(),
             state: match of.volume.state {
                 VolumeState::Open => "open",
-                VolumeState::Sealed => "sealed",
+                VolumeState::Closed => "closed",
             },
             epoch: of.volume.epoch.0,
             domain: match of.volume.domain {

@@ -43,7 +43,7 @@ pub enum Command {
         shrunk: bool,
     },
     /// Closes a volume to new blobs and raises its epoch.
-    SealVolume {
+    CloseVolume {
         volume: VolumeId,
         /// Its present epoch; another one refuses the command.
         epoch: Epoch,
@@ -235,7 +235,7 @@ pub enum Condition {
 pub enum Outcome {
     /// Done, nothing more to say.
     Done,
-    /// The volume as created or sealed.
+    /// The volume as created or closed.
     Volume(Volume),
     Lease(Lease),
     Account(AccountRow),
@@ -327,7 +327,7 @@ impl Command {
             Self::InitCluster { .. }
             | Self::RegisterNode(_)
             | Self::CreateVolume { .. }
-            | Self::SealVolume { .. }
+            | Self::CloseVolume { .. }
             | Self::OpenLease { .. }
             | Self::CloseLease(_) => true,
             Self::PutKek { .. }
@@ -355,7 +355,7 @@ impl Command {
         match self {
             Self::InitCluster { .. }
             | Self::CreateVolume { .. }
-            | Self::SealVolume { .. }
+            | Self::CloseVolume { .. }
             | Self::Nothing => &[Leader],
             Self::RegisterNode(_) | Self::AckDeletes { .. } => &[Storage],
             Self::PutKek { .. } => &[Gateway, Operator],

@@ -97,7 +97,7 @@ number_id!(
     VolumeId, u32, "volume-"
 );
 number_id!(
-    /// Fences a volume's membership: raised by every change of slots and by sealing.
+    /// Fences a volume's membership: raised by every change of slots and by closing.
     Epoch, u32, "epoch-"
 );
 number_id!(

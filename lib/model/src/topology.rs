@@ -43,7 +43,7 @@ pub enum VolumeState {
     /// Takes new blobs while all its slots live.
     Open,
     /// Takes none any more.
-    Sealed,
+    Closed,
 }
 
 /// One of a volume's n slots: shard number `i` of its blobs is on `slots[i]`.
@@ -61,9 +61,9 @@ pub struct Volume {
     pub id: VolumeId,
     /// k+m of every blob in it.
     pub profile: Profile,
-    /// Raised by sealing and by every change of slots.
+    /// Raised by closing and by every change of slots.
     pub epoch: Epoch,
-    /// Open or sealed.
+    /// Open or closed.
     pub state: VolumeState,
     /// What its slots are spread over.
     pub domain: Domain,

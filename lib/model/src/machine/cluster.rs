@@ -139,15 +139,15 @@ impl Machine<'_, '_> {
         Ok(Outcome::Volume(volume))
     }
 
-    /// Closes a volume. One that is sealed in that epoch already is answered as it is.
-    pub(super) fn seal_volume(&mut self, id: VolumeId, epoch: Epoch) -> Step<Outcome> {
+    /// Closes a volume. One that is closed in that epoch already is answered as it is.
+    pub(super) fn close_volume(&mut self, id: VolumeId, epoch: Epoch) -> Step<Outcome> {
         let key = RowKey::Volume(id);
         let mut volume: Volume = match self.read::<Volume>(&key)? {
             Some(volume) if volume.epoch == epoch => volume,
             Some(_) | None => return Err(Refusal::StaleVolume { volume: id, epoch }.into()),
         };
         if volume.state == VolumeState::Open {
-            volume.state = VolumeState::Sealed;
+            volume.state = VolumeState::Closed;
             volume.epoch = epoch.next();
             self.write(&key, &volume);
             self.delete(&RowKey::OpenVolume(id));

@@ -121,7 +121,7 @@ impl Machine<'_, '_> {
                 slots,
                 shrunk,
             } => self.create_volume(*profile, *domain, slots, *shrunk),
-            Command::SealVolume { volume, epoch } => self.seal_volume(*volume, *epoch),
+            Command::CloseVolume { volume, epoch } => self.close_volume(*volume, *epoch),
             Command::PutKek {
                 version,
                 sealed_kek,

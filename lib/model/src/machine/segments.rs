@@ -177,13 +177,13 @@ impl Machine<'_, '_> {
 
 /// True where the volume's slots are those that a segment of `epoch` was written to.
 ///
-/// A volume that was sealed since then has them still: it takes no further write, but what was
+/// A volume that was closed since then has them still: it takes no further write, but what was
 /// written before counts, or a long body would be lost to every volume that fills up under it.
 fn is_as_written(volume: &Volume, epoch: Epoch) -> bool {
     match volume.state {
         VolumeState::Open => volume.epoch == epoch,
         // The epoch comes from a gateway: no arithmetic on it.
-        VolumeState::Sealed => volume.epoch.0.checked_sub(1) == Some(epoch.0),
+        VolumeState::Closed => volume.epoch.0.checked_sub(1) == Some(epoch.0),
     }
 }
 

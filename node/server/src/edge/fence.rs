@@ -59,7 +59,7 @@ impl Fence {
             Refused::new(DataFault::Busy, message)
         };
         let map = self.maps.refresh().await.map_err(unsure)?;
-        let sealed = match writer {
+        let closed = match writer {
             Writer::Gateway(_) => Vec::new(),
             // Maps hold open volumes only.
             Writer::Repair => {
@@ -75,7 +75,7 @@ impl Fence {
                 }
             }
         };
-        judge(self.node, &map, &sealed, writer, shard, epoch)
+        judge(self.node, &map, &closed, writer, shard, epoch)
     }
 }
 
@@ -83,12 +83,12 @@ impl Fence {
 fn judge(
     node: NodeId,
     map: &ClusterMap,
-    sealed: &[Volume],
+    closed: &[Volume],
     writer: Writer,
     shard: &ShardPath,
     epoch: Epoch,
 ) -> Result<(), Refused> {
-    let volumes = sealed.iter().chain(&map.writable).chain(&map.degraded);
+    let volumes = closed.iter().chain(&map.writable).chain(&map.degraded);
     let stale = |present: Option<Epoch>, message: String| {
         Err(Refused::new(DataFault::StaleEpoch { present }, message))
     };
@@ -168,7 +168,7 @@ mod tests {
     }
 
     fn verdict(writer: Writer, volume: u32, slot: u8, blob: u64, epoch: u32) -> &'static str {
-        let sealed = match writer {
+        let closed = match writer {
             Writer::Repair => vec![self::volume(3, 6)],
             Writer::Gateway(_) => vec![],
         };
@@ -179,7 +179,7 @@ mod tests {
             segment: 0,
             slot,
         };
-        match judge(NODE, &map(), &sealed, writer, &shard, Epoch(epoch)) {
+        match judge(NODE, &map(), &closed, writer, &shard, Epoch(epoch)) {
             Ok(()) => "ok",
             Err(refused) => refused.fault.name(),
         }

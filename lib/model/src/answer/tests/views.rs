@@ -140,7 +140,7 @@ fn the_topology_leaves_out_what_is_closed() {
     assert_eq!(known.nodes.len(), 6);
     assert_eq!(known.open_volumes.len(), 2);
     assert_eq!((known.leases.len(), known.next_volume), (1, VolumeId(3)));
-    world.done(Command::SealVolume {
+    world.done(Command::CloseVolume {
         volume: VolumeId(1),
         epoch: Epoch(1),
     });

@@ -89,15 +89,15 @@ fn a_blob_is_brought_once() {
 }
 
 #[test]
-fn a_sealed_volume_takes_only_what_was_written_before_the_seal() {
+fn a_closed_volume_takes_only_what_was_written_before_it_closed() {
     let mut world = World::ready();
     let before = world.blob(1, coded_len(9), 1);
     let mut other = world.blob(2, coded_len(9), 1);
     let (volume, epoch) = (VolumeId(1), Epoch(1));
-    world.done(Command::SealVolume { volume, epoch });
+    world.done(Command::CloseVolume { volume, epoch });
     let stale = |epoch| Refusal::StaleVolume { volume, epoch };
     assert_eq!(
-        world.try_apply(Command::SealVolume { volume, epoch }),
+        world.try_apply(Command::CloseVolume { volume, epoch }),
         Err(stale(epoch))
     );
     for late in [0, 2, 3, u32::MAX].map(Epoch) {
@@ -107,7 +107,7 @@ fn a_sealed_volume_takes_only_what_was_written_before_the_seal() {
     }
     put_blob(&mut world, "a", 1, before).expect("its slots are what they were");
     let epoch = Epoch(2);
-    let Outcome::Volume(again) = world.done(Command::SealVolume { volume, epoch }) else {
+    let Outcome::Volume(again) = world.done(Command::CloseVolume { volume, epoch }) else {
         panic!("a volume");
     };
     assert_eq!(again.epoch, epoch);

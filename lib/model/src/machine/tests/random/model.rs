@@ -68,16 +68,16 @@ impl Model {
         let row = world.volume_row(volume);
         let inline = new.shape == Shape::Inline;
         // Made in one epoch before, or in the present one.
-        let sealed_since = spec.flaw % 4 == 3 && row.epoch > Epoch(1);
-        if sealed_since {
+        let closed_since = spec.flaw % 4 == 3 && row.epoch > Epoch(1);
+        if closed_since {
             for segment in &mut new.segments {
                 segment.epoch = Epoch(row.epoch.0 - 1);
             }
         }
-        let is_sealed = row.state == VolumeState::Sealed;
+        let is_closed = row.state == VolumeState::Closed;
         let mut good = self.leases.contains(&lease)
             && !self.brought.contains(&new.blob)
-            && (inline || is_sealed == sealed_since);
+            && (inline || is_closed == closed_since);
         if let (Some(slot), Some(segment)) = (spec.owed, new.segments.first_mut()) {
             let slot = usize::from(slot) % row.profile.shards();
             segment.owed = 1 << slot;

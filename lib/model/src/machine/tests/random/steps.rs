@@ -217,10 +217,10 @@ pub(super) fn cluster_step(model: &mut Model, world: &World, op: &Op) -> Option<
             let command = scratch.log.pop().expect("just applied").command;
             Step::new(command, true, |model| model.volumes += 1)
         }
-        Op::Seal(n) => {
+        Op::Close(n) => {
             let volume = world.volume_row(1 + u32::from(*n) % model.volumes);
             let (volume, epoch) = (volume.id, volume.epoch);
-            Step::new(Command::SealVolume { volume, epoch }, true, |_| {})
+            Step::new(Command::CloseVolume { volume, epoch }, true, |_| {})
         }
         Op::MarkOwed(n, slot, damaged) => {
             let blob = pick(model.references().into_keys(), *n)?;
