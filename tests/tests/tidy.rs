@@ -9,6 +9,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("megalith-proto", &[]),
     ("megalith-model", &[]),
     ("megalith-crypto", &[]),
+    ("megalith-sigv4", &[]),
     ("megalith-disk", &[]),
     ("megalith-placement", &["model"]),
     ("megalith-erasure", &["model"]),
@@ -49,7 +50,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "megalith-gateway",
         &[
-            "blobs", "client", "crypto", "identity", "keyring", "model", "serve",
+            "blobs", "client", "crypto", "identity", "keyring", "model", "serve", "sigv4",
         ],
     ),
     ("megalith-admin", &["client", "crypto", "keyring", "model"]),
@@ -79,6 +80,7 @@ const PURE: &[&str] = &[
     "megalith-placement",
     "megalith-erasure",
     "megalith-crypto",
+    "megalith-sigv4",
 ];
 /// What a pure crate may not reach, however indirectly.
 const EFFECTS: &[&str] = &["tokio", "tonic", "sled", "fjall", "hyper", "raft"];

@@ -3,6 +3,7 @@
 mod bodies;
 mod buckets;
 pub(crate) mod client;
+mod cost;
 mod objects;
 mod signatures;
 mod uploads;

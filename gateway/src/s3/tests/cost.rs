@@ -1,0 +1,36 @@
+//! What the front door costs: microseconds a request, over a cluster in memory.
+//!
+//! `MEGALITH_ROUNDS=20000 cargo test -p megalith-gateway --lib cost -- --nocapture` prints them.
+//! Requests are signed once and sent again and again, so that no client's work is counted.
+
+use super::client::call;
+use super::with_bucket;
+use http_body_util::BodyExt as _;
+use std::time::Instant;
+
+#[tokio::test]
+async fn cost_of_a_request() {
+    let rounds = std::env::var("MEGALITH_ROUNDS").ok();
+    let rounds: u32 = rounds.and_then(|text| text.parse().ok()).unwrap_or(20);
+    let world = with_bucket().await;
+    let put = call("PUT", "/box/k").header("content-type", "text/plain");
+    let put = put.body(vec![7_u8; 4096]).sign(&world.ann);
+    let get = call("GET", "/box/k").sign(&world.ann);
+    let head = call("HEAD", "/box/k").sign(&world.ann);
+    let list = call("GET", "/box?list-type=2").sign(&world.ann);
+    for (name, signed) in [
+        ("put", &put),
+        ("get", &get),
+        ("head", &head),
+        ("list", &list),
+    ] {
+        let start = Instant::now();
+        for _ in 0..rounds {
+            let response = world.face.answer(signed.request(|builder| builder)).await;
+            assert_eq!(response.status(), 200, "{name}");
+            response.into_body().collect().await.expect("a body");
+        }
+        let micros = start.elapsed().as_micros() as f64 / f64::from(rounds);
+        println!("{name}: {micros:.1} µs");
+    }
+}
