@@ -167,13 +167,19 @@ fn etag_match(request: &Request, name: &str) -> Result<Option<EtagMatch>, S3Erro
 }
 
 /// Reads an ETag: `"…"`, `W/"…"` or letters, digits and dashes.
-pub(super) fn parse_etag(text: &str) -> Option<String> {
+fn parse_etag(text: &str) -> Option<String> {
     let quoted = text.strip_prefix("W/").unwrap_or(text);
     if let Some(inner) = quoted.strip_prefix('"') {
         return inner.strip_suffix('"').map(str::to_owned);
     }
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
     (!text.is_empty() && text.bytes().all(plain)).then(|| text.to_owned())
+}
+
+/// Reads an ETag of a document, where it may also be any text without quotes.
+pub(super) fn document_etag(text: &str) -> Option<String> {
+    let unquoted = || (!text.starts_with('"')).then(|| text.to_owned());
+    parse_etag(text).or_else(unquoted)
 }
 
 pub(super) fn write_conditions(request: &Request) -> Result<WriteConditions, S3Error> {

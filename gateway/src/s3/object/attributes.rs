@@ -10,7 +10,7 @@ use crate::s3::edge::request::Request;
 use crate::s3::edge::route::{Chosen, Field, On, Operation, Route, Takes};
 use crate::s3::edge::xml::Xml;
 use crate::s3::fields::{CUSTOMER_KEYS, count};
-use crate::s3::show::{STANDARD, checksum_type, checksums};
+use crate::s3::show::{STANDARD, checksum_type, checksums, quoted};
 use http::Method;
 use http::header::LAST_MODIFIED;
 
@@ -79,7 +79,7 @@ impl Operation for GetObjectAttributes {
                 });
             }
             if wished("ETag") {
-                xml.text("ETag", found.etag());
+                xml.text("ETag", &quoted(found.etag()));
             }
             if let Some(parts) = found.parts().filter(|_| wished("ObjectParts")) {
                 xml.element("ObjectParts", |xml| self.show_parts(xml, parts));

@@ -10,7 +10,7 @@ use crate::s3::edge::error::{Code, S3Error};
 use crate::s3::edge::request::Request;
 use crate::s3::edge::route::{Chosen, On, Operation, Route, Takes};
 use crate::s3::edge::xml::{Malformed, Reader, Xml};
-use crate::s3::fields::parse_etag;
+use crate::s3::fields::document_etag;
 use futures::{StreamExt as _, stream};
 use http::Method;
 
@@ -157,7 +157,7 @@ fn delete(reader: &mut Reader<'_>) -> Result<Delete, Malformed> {
         key: key.ok_or(Malformed)?,
         version,
         etag: etag
-            .map(|text| parse_etag(&text).ok_or(Malformed))
+            .map(|text| document_etag(&text).ok_or(Malformed))
             .transpose()?,
         by_time_or_size,
     })

@@ -10,7 +10,7 @@ use crate::s3::edge::request::Request;
 use crate::s3::edge::route::{Chosen, Field, On, Operation, Route, Takes};
 use crate::s3::edge::xml::{Malformed, Reader, Xml};
 use crate::s3::fields::{
-    CHECKSUMS, CUSTOMER_KEYS, WRITE_CONDITIONS, checksum_texts, covers, parse_etag, upload_name,
+    CHECKSUMS, CUSTOMER_KEYS, WRITE_CONDITIONS, checksum_texts, covers, document_etag, upload_name,
     write_conditions,
 };
 use crate::s3::show::{ENCRYPTION, X_AMZ_ENCRYPTION, checksum_type, checksums, quoted};
@@ -120,7 +120,7 @@ fn named_part(named: Named) -> Result<NamedPart, S3Error> {
     } = named;
     let malformed = || S3Error::from(Code::MalformedXml);
     let number = number.and_then(|text| text.trim().parse::<i32>().ok());
-    let etag = etag.as_deref().map(str::trim).and_then(parse_etag);
+    let etag = etag.as_deref().map(str::trim).and_then(document_etag);
     let values = checksums
         .into_iter()
         .map(|(algorithm, text)| Value::parse(algorithm, &text));

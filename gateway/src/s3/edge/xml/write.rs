@@ -42,7 +42,12 @@ impl Xml {
             self.0.push(' ');
             self.0.push_str(name);
             self.0.push_str("=\"");
-            self.put(value);
+            for part in value.split_inclusive('"') {
+                self.put(part.trim_end_matches('"'));
+                if part.ends_with('"') {
+                    self.0.push_str("&quot;");
+                }
+            }
             self.0.push('"');
         }
         self.0.push('>');
@@ -76,7 +81,6 @@ impl Xml {
                 '&' => self.0.push_str("&amp;"),
                 '<' => self.0.push_str("&lt;"),
                 '>' => self.0.push_str("&gt;"),
-                '"' => self.0.push_str("&quot;"),
                 // A reader would take it for a line feed.
                 '\r' => self.0.push_str("&#13;"),
                 other => self.0.push(other),
@@ -103,7 +107,7 @@ mod tests {
         });
         let expected = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\
                         <A xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
-                        <B>&lt;&amp;&gt;&quot;&#13;ü</B><D><E>7</E></D>\
+                        <B>&lt;&amp;&gt;\"&#13;ü</B><D><E>7</E></D>\
                         <F g=\"&quot;h&quot;\"></F></A>";
         assert_eq!(xml.into_bytes(), expected);
     }
