@@ -10,7 +10,7 @@ use super::xml::{Malformed, Xml};
 use crate::auth::CredentialError;
 use crate::ops::{BodyError, OpError};
 use http::header::{CONTENT_RANGE, ETAG, LAST_MODIFIED, RETRY_AFTER};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
+use http::{HeaderName, HeaderValue, Method, Response};
 use std::borrow::Cow;
 
 /// An error of S3's.
@@ -18,7 +18,7 @@ use std::borrow::Cow;
 pub(in crate::s3) struct S3Error {
     code: Code,
     message: Cow<'static, str>,
-    headers: HeaderMap,
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// What an error's document says besides the error.
@@ -41,7 +41,7 @@ impl S3Error {
         Self {
             code,
             message: message.into(),
-            headers: HeaderMap::new(),
+            headers: Vec::new(),
         }
     }
 
@@ -69,7 +69,7 @@ impl S3Error {
 
     fn with(mut self, name: HeaderName, value: &str) -> Self {
         if let Ok(value) = HeaderValue::from_str(value) {
-            self.headers.insert(name, value);
+            self.headers.push((name, value));
         }
         self
     }
