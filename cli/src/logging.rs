@@ -6,7 +6,7 @@ use tracing_subscriber::EnvFilter;
 /// Starts logging. A filter that makes no sense is an error.
 pub fn start(settings: &LogSection) -> Result<(), String> {
     // The S3 library reports every client's mistake as an error, and the database every file it
-    // opens; our own lines say what matters. Who names them in the level gets them.
+    // opens; our own lines say what matters. A level that names them shows them.
     let quiet: String = [("s3s", "off"), ("fjall", "warn"), ("lsm_tree", "warn")]
         .into_iter()
         .filter(|(library, _)| !settings.level.contains(&format!("{library}=")))
@@ -17,6 +17,8 @@ pub fn start(settings: &LogSection) -> Result<(), String> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // A line that nobody reads is lost; complaining about it would fail the same way, by a panic.
+        .log_internal_errors(false)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
     match settings.format {
         LogFormat::Text => builder.init(),

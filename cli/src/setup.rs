@@ -1,13 +1,13 @@
-//! Setting up: certificate authority, certificates, root key, configuration files.
+//! Setting up: certificate authority, certificates, root key, configuration files, the directories
+//! of disks and metadata.
 //!
 //! Never overwrites a key that is there, and never formats anything but an empty directory.
 
-use crate::args::{GatewayInitArgs, NodeInitArgs, OperatorInitArgs};
-use crate::config::{self, ConfigError, GatewayFile, NodeFile, OperatorFile};
+use crate::config::{self, OperatorFile, SettingsError};
 use crate::files::{self, Access, FileError};
 use megalith_crypto::{CryptoError, Entropy, RootKey, SystemEntropy};
 use megalith_identity::{Authority, Bundle, IdentityError, IssueRequest, Role};
-use megalith_model::ids::ClusterId;
+use megalith_model::ids::{ClusterId, NodeId};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,7 @@ pub enum InitError {
     #[error(transparent)]
     Identity(#[from] IdentityError),
     #[error(transparent)]
-    Config(#[from] ConfigError),
+    Config(#[from] SettingsError),
     #[error("root key {path}")]
     RootKey { path: PathBuf, source: CryptoError },
     /// A disk or the metadata directory.
@@ -36,6 +36,14 @@ pub enum InitError {
     Arguments(String),
     #[error("read random bytes")]
     Random(#[source] CryptoError),
+}
+
+/// Refuses to set up what was set up before.
+pub fn must_be_absent(file: &Path) -> Result<(), InitError> {
+    if file.exists() {
+        return Err(InitError::Exists(file.to_owned()));
+    }
+    Ok(())
 }
 
 /// Opens the authority in `dir`, or makes one for a new cluster.
@@ -69,7 +77,7 @@ pub fn certificate(
     Ok(authority.issue(&request)?.save(dir)?)
 }
 
-/// Reads the root key, making it first where the file is missing.
+/// Reads the root key, making it first if the file is missing.
 pub fn root_key(path: &Path) -> Result<RootKey, InitError> {
     if !path.exists() {
         let key = RootKey::generate().map_err(InitError::Random)?;
@@ -88,159 +96,6 @@ pub fn read_root_key(path: &Path) -> Result<RootKey, InitError> {
         path: path.to_owned(),
         source,
     })
-}
-
-/// `megalith node init`.
-pub fn node(args: &NodeInitArgs) -> Result<(), InitError> {
-    let members = config::parse_members("--metadata-member", &args.members)?;
-    if args.disks.is_empty() && !args.metadata {
-        let message = "a node needs a role: --disk (storage), --metadata, or both";
-        return Err(InitError::Arguments(message.to_owned()));
-    }
-    if args.metadata && !members.iter().any(|(id, _)| *id == args.id) {
-        let message = format!(
-            "--metadata: node {} is not among --metadata-member",
-            args.id
-        );
-        return Err(InitError::Arguments(message));
-    }
-    let file = args.dir.join("node.toml");
-    if file.exists() {
-        return Err(InitError::Exists(file));
-    }
-    let authority = authority(&args.ca_dir)?;
-    let mut grants = Vec::new();
-    if !args.disks.is_empty() {
-        grants.push((Role::Storage, args.id));
-    }
-    if args.metadata {
-        grants.push((Role::Metadata, args.id));
-    }
-    files::make_dir(&args.dir)?;
-    let dir = files::absolute(&args.dir)?;
-    certificate(
-        &authority,
-        &dir.join("tls"),
-        &grants,
-        &args.hosts,
-        args.days,
-    )?;
-    let mut disks = Vec::new();
-    for disk in &args.disks {
-        format_disk(disk, authority.cluster())?;
-        disks.push(files::absolute(disk)?);
-    }
-    let metadata_dir = args.metadata.then(|| dir.join("metadata"));
-    if let Some(metadata_dir) = &metadata_dir {
-        let voters: Vec<u32> = members.iter().map(|(id, _)| *id).collect();
-        init_metadata(metadata_dir, authority.cluster(), args.id, &voters)?;
-    }
-    let content = NodeFile {
-        node: config::NodeSection {
-            id: args.id,
-            tls_dir: dir.join("tls"),
-            rpc_listen: args.rpc_listen.clone(),
-            data_listen: args.data_listen.clone(),
-            rpc_advertise: args.rpc_advertise.clone(),
-            data_advertise: args.data_advertise.clone(),
-            zone: args.zone.clone(),
-        },
-        storage: (!disks.is_empty()).then(|| config::StorageSection::new(disks)),
-        metadata: config::MetadataSection::new(
-            args.members.clone(),
-            metadata_dir,
-            args.expected_nodes,
-        ),
-        log: config::LogSection::default(),
-    };
-    write_toml(&file, &content)?;
-    println!(
-        "node {} of cluster {} is set up; run it with",
-        args.id,
-        authority.cluster()
-    );
-    println!("  megalith node --config {}", file.display());
-    Ok(())
-}
-
-/// `megalith gateway init`.
-pub fn gateway(args: &GatewayInitArgs) -> Result<(), InitError> {
-    config::parse_members("--metadata-member", &args.members)?;
-    let file = args.dir.join("gateway.toml");
-    if file.exists() {
-        return Err(InitError::Exists(file));
-    }
-    let authority = authority(&args.ca_dir)?;
-    files::make_dir(&args.dir)?;
-    let dir = files::absolute(&args.dir)?;
-    let grants = [(Role::Gateway, args.id)];
-    certificate(
-        &authority,
-        &dir.join("tls"),
-        &grants,
-        &args.hosts,
-        args.days,
-    )?;
-    https_certificate(&authority, &dir.join("https"), &args.hosts)?;
-    root_key(&args.root_key_file)?;
-    let content = GatewayFile {
-        gateway: config::GatewaySection {
-            id: args.id,
-            tls_dir: dir.join("tls"),
-            root_key_file: files::absolute(&args.root_key_file)?,
-            listen: args.listen.clone(),
-            https_listen: args.https_listen.clone().unwrap_or_default(),
-            https_cert: Some(dir.join("https").join("node.crt")),
-            https_key: Some(dir.join("https").join("node.key")),
-            admin_listen: args.admin_listen.clone().unwrap_or_default(),
-            domains: args.domains.clone(),
-            region: "us-east-1".to_owned(),
-            memory_bytes: 1 << 30,
-        },
-        metadata: config::MembersSection {
-            members: args.members.clone(),
-        },
-        log: config::LogSection::default(),
-    };
-    write_toml(&file, &content)?;
-    println!(
-        "gateway {} of cluster {} is set up; run it with",
-        args.id,
-        authority.cluster()
-    );
-    println!("  megalith gateway --config {}", file.display());
-    Ok(())
-}
-
-/// `megalith operator init`.
-pub fn operator(args: &OperatorInitArgs) -> Result<(), InitError> {
-    config::parse_members("--metadata-member", &args.members)?;
-    let file = args.dir.join("operator.toml");
-    if file.exists() {
-        return Err(InitError::Exists(file));
-    }
-    let authority = authority(&args.ca_dir)?;
-    files::make_dir(&args.dir)?;
-    let dir = files::absolute(&args.dir)?;
-    certificate(
-        &authority,
-        &dir.join("tls"),
-        &[(Role::Operator, 0)],
-        &[],
-        args.days,
-    )?;
-    let root_key_file = args
-        .root_key_file
-        .as_deref()
-        .map(files::absolute)
-        .transpose()?;
-    write_operator(&file, &dir.join("tls"), root_key_file, &args.members)?;
-    println!(
-        "operator of cluster {} is set up; for example",
-        authority.cluster()
-    );
-    println!("  megalith status --config {}", file.display());
-    Ok(())
 }
 
 /// Writes an operator's file.
@@ -291,13 +146,16 @@ pub fn init_metadata(
     voters: &[u32],
 ) -> Result<(), InitError> {
     files::make_dir(path)?;
-    crate::metadata::init(path, cluster, member, voters).map_err(|source| InitError::Directory {
+    let voters: Vec<NodeId> = voters.iter().copied().map(NodeId).collect();
+    let made = megalith_server::init_metadata(path, cluster, NodeId(member), &voters);
+    made.map_err(|source| InitError::Directory {
         path: path.to_owned(),
-        source,
+        source: source.into(),
     })
 }
 
-fn write_toml<T: Serialize>(path: &Path, content: &T) -> Result<(), InitError> {
+/// Writes a configuration file.
+pub fn write_toml<T: Serialize>(path: &Path, content: &T) -> Result<(), InitError> {
     let text = toml::to_string_pretty(content).expect("our settings are plain tables");
     Ok(files::write(path, &text, Access::Public)?)
 }

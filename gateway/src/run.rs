@@ -49,7 +49,7 @@ pub struct GatewayConfig {
     /// Where HTTPS is served.
     pub https: Option<HttpsListen>,
     /// Where health and metrics are served, apart from S3 so that no bucket can hide them.
-    pub admin: Option<AdminListen>,
+    pub health: Option<HealthListen>,
     /// Names under which `bucket.<name>` is a bucket.
     pub base_domains: Vec<String>,
     /// The only region that signatures may be for.
@@ -76,7 +76,7 @@ pub struct HttpsListen {
 
 /// The listener for health and metrics.
 #[derive(Clone)]
-pub struct AdminListen {
+pub struct HealthListen {
     pub listen: SocketAddr,
     /// What `/metrics` shows.
     pub metrics: Option<MetricsText>,
@@ -150,7 +150,7 @@ pub struct RunningGateway {
     /// Where HTTPS is served.
     pub https_addr: Option<SocketAddr>,
     /// Where health and metrics are served.
-    pub admin_addr: Option<SocketAddr>,
+    pub health_addr: Option<SocketAddr>,
     stop: CancellationToken,
     abort: CancellationToken,
     tasks: TaskTracker,
@@ -165,7 +165,7 @@ impl fmt::Debug for RunningGateway {
         f.debug_struct("RunningGateway")
             .field("http_addr", &self.http_addr)
             .field("https_addr", &self.https_addr)
-            .field("admin_addr", &self.admin_addr)
+            .field("health_addr", &self.health_addr)
             .finish_non_exhaustive()
     }
 }
@@ -215,7 +215,7 @@ struct Rim {
 struct Sockets {
     http: Option<TcpListener>,
     https: Option<(TcpListener, Arc<HttpsMaterial>)>,
-    admin: Option<(TcpListener, Option<MetricsText>)>,
+    health: Option<(TcpListener, Option<MetricsText>)>,
 }
 
 /// Starts a gateway: loads the keys, opens the listeners.
@@ -242,7 +242,7 @@ pub async fn start(config: GatewayConfig) -> Result<RunningGateway, GatewayError
     let meta = MetaClient::new(&roster, Arc::clone(&tls), calls.clone());
     let map = MapWatch::start(ClusterClient::new(&roster, Arc::clone(&tls), calls));
     let ready = Arc::new(AtomicBool::new(false));
-    if let Some((listener, metrics)) = sockets.admin {
+    if let Some((listener, metrics)) = sockets.health {
         let state = health::State {
             metrics,
             ready: readiness(&ready, &map, &rim),
@@ -279,11 +279,11 @@ pub async fn start(config: GatewayConfig) -> Result<RunningGateway, GatewayError
     }
     ready.store(true, Ordering::Release);
     drop(unless_started.disarm());
-    let (http_addr, https_addr, admin_addr) = addresses;
+    let (http_addr, https_addr, health_addr) = addresses;
     Ok(RunningGateway {
         http_addr,
         https_addr,
-        admin_addr,
+        health_addr,
         stop: rim.stop,
         abort: rim.abort,
         tasks: rim.tasks,
@@ -303,11 +303,15 @@ impl Sockets {
             Some(https) => Some((bind(https.listen).await?, load_https(https, rim)?)),
             None => None,
         };
-        let admin = match &config.admin {
-            Some(admin) => Some((bind(admin.listen).await?, admin.metrics.clone())),
+        let health = match &config.health {
+            Some(health) => Some((bind(health.listen).await?, health.metrics.clone())),
             None => None,
         };
-        Ok(Self { http, https, admin })
+        Ok(Self {
+            http,
+            https,
+            health,
+        })
     }
 
     fn addresses(&self) -> (Option<SocketAddr>, Option<SocketAddr>, Option<SocketAddr>) {
@@ -317,7 +321,7 @@ impl Sockets {
             self.https
                 .as_ref()
                 .and_then(|(listener, _)| address(listener)),
-            self.admin
+            self.health
                 .as_ref()
                 .and_then(|(listener, _)| address(listener)),
         )

@@ -1,5 +1,6 @@
 //! The file of `megalith node`.
 
+use super::defaults::{DATA_LISTEN, RPC_LISTEN};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -163,11 +164,11 @@ impl Default for LogSection {
 }
 
 fn rpc_listen() -> String {
-    "0.0.0.0:7001".to_owned()
+    RPC_LISTEN.to_owned()
 }
 
 fn data_listen() -> String {
-    "0.0.0.0:7002".to_owned()
+    DATA_LISTEN.to_owned()
 }
 
 fn scrub_days() -> u32 {

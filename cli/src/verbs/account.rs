@@ -1,16 +1,17 @@
-//! `megalith account` and `megalith key`.
+//! `megalith account`, and how `key` and `up` come to a cluster's accounts.
 
-use crate::args::{AccountVerb, KeyVerb, Listed, OutputFormat, Reach};
+use super::json_line;
+use crate::args::{AccountVerb, Listed, OutputFormat, Reach};
 use crate::reach::{self, ReachError};
-use megalith_admin::accounts::{Admin, AdminError, CreatedKey};
+use megalith_admin::accounts::{Admin, AdminError};
 use megalith_client::MetaClient;
-use megalith_model::rows::{AccessKeyRow, AccountRow};
+use megalith_model::rows::AccountRow;
 use serde_json::json;
 use std::sync::Arc;
 
 /// An account or key could not be shown or changed.
 #[derive(Debug, thiserror::Error)]
-pub enum IamError {
+pub enum AccountError {
     /// The cluster isn't within reach.
     #[error(transparent)]
     Reach(#[from] ReachError),
@@ -18,8 +19,8 @@ pub enum IamError {
     Admin(#[from] AdminError),
 }
 
-/// Opens the verbs on a cluster.
-pub async fn open(at: &Reach) -> Result<Admin, IamError> {
+/// Opens the accounts of a cluster.
+pub async fn open(at: &Reach) -> Result<Admin, AccountError> {
     let reached = reach::open(at)?;
     let root_key = reached.root_key()?;
     let cluster = reached.tls.identity().cluster();
@@ -27,127 +28,53 @@ pub async fn open(at: &Reach) -> Result<Admin, IamError> {
     Ok(Admin::open(Arc::new(meta), cluster, root_key).await?)
 }
 
-/// Runs `megalith account`.
-pub async fn account(verb: &AccountVerb) -> Result<(), IamError> {
-    match verb {
+/// Runs the verb on the cluster that it names.
+pub async fn run(verb: &AccountVerb) -> Result<String, AccountError> {
+    let reach = match verb {
+        AccountVerb::Create(named) | AccountVerb::Disable(named) | AccountVerb::Enable(named) => {
+            &named.reach
+        }
+        AccountVerb::List(listed) => &listed.reach,
+    };
+    Ok(carry_out(&open(reach).await?, verb).await?)
+}
+
+/// Does what the verb says and tells what was done.
+pub(super) async fn carry_out(admin: &Admin, verb: &AccountVerb) -> Result<String, AdminError> {
+    Ok(match verb {
         AccountVerb::Create(named) => {
-            let account = open(&named.reach)
-                .await?
-                .create_account(&named.name)
-                .await?;
-            println!("account {} ({}) is there", account.name, account.id);
+            let account = admin.create_account(&named.name).await?;
+            format!("account {} ({}) is there\n", account.name, account.id)
         }
-        AccountVerb::List(listed) => {
-            let accounts = open(&listed.reach).await?.accounts().await?;
-            print_accounts(&accounts, listed);
-        }
+        AccountVerb::List(listed) => accounts_text(&admin.accounts().await?, listed),
         AccountVerb::Disable(named) => {
-            open(&named.reach)
-                .await?
-                .set_account_enabled(&named.name, false)
-                .await?;
-            println!(
-                "account {}: its keys stop working within two seconds",
-                named.name
-            );
+            let name = &named.name;
+            admin.set_account_enabled(name, false).await?;
+            format!("account {name}: its keys stop working within two seconds\n")
         }
         AccountVerb::Enable(named) => {
-            open(&named.reach)
-                .await?
-                .set_account_enabled(&named.name, true)
-                .await?;
-            println!("account {}: its keys work again", named.name);
+            let name = &named.name;
+            admin.set_account_enabled(name, true).await?;
+            format!("account {name}: its keys work again\n")
         }
-    }
-    Ok(())
+    })
 }
 
-/// Runs `megalith key`.
-pub async fn key(verb: &KeyVerb) -> Result<(), IamError> {
-    match verb {
-        KeyVerb::Create {
-            account,
-            output,
-            reach,
-        } => {
-            let made = open(reach).await?.create_key(account).await?;
-            print_created(&made, *output);
-        }
-        KeyVerb::List(listed) => {
-            let admin = open(&listed.reach).await?;
-            let keys = admin.list_keys(listed.account.as_deref()).await?;
-            print_keys(&keys, &admin.accounts().await?, listed.output);
-        }
-        KeyVerb::Disable(named) => {
-            open(&named.reach)
-                .await?
-                .set_key_enabled(&named.access_key, false)
-                .await?;
-            println!("key {} stops working within two seconds", named.access_key);
-        }
-        KeyVerb::Enable(named) => {
-            open(&named.reach)
-                .await?
-                .set_key_enabled(&named.access_key, true)
-                .await?;
-            println!("key {} works again", named.access_key);
-        }
-    }
-    Ok(())
-}
-
-fn enabled(enabled: bool) -> &'static str {
+/// How lists show whether an account or a key works.
+pub(super) fn standing(enabled: bool) -> &'static str {
     if enabled { "enabled" } else { "DISABLED" }
 }
 
-fn print_accounts(accounts: &[AccountRow], listed: &Listed) {
+fn accounts_text(accounts: &[AccountRow], listed: &Listed) -> String {
     let wanted = |row: &&AccountRow| listed.account.as_ref().is_none_or(|name| *name == row.name);
-    for row in accounts.iter().filter(wanted) {
-        match listed.output {
-            OutputFormat::Text => {
-                println!("{:<24} {:<12} {}", row.name, row.id, enabled(row.enabled))
-            }
-            OutputFormat::Json => println!(
-                "{}",
-                json!({ "account": row.name, "id": row.id.0, "enabled": row.enabled })
-            ),
-        }
-    }
-}
-
-fn print_created(made: &CreatedKey, output: OutputFormat) {
-    let (account, access_key, secret) =
-        (&made.account.name, &made.access_key, made.secret.expose());
-    match output {
+    let line = |row: &AccountRow| match listed.output {
         OutputFormat::Text => {
-            println!("account     {account}");
-            println!("access key  {access_key}");
-            println!("secret key  {secret}");
-            println!("The secret is not shown again.");
+            let standing = standing(row.enabled);
+            format!("{:<24} {:<12} {standing}\n", row.name, row.id)
         }
-        OutputFormat::Json => println!(
-            "{}",
-            json!({ "account": account, "access_key": access_key, "secret_key": secret })
-        ),
-    }
-}
-
-fn print_keys(keys: &[AccessKeyRow], accounts: &[AccountRow], output: OutputFormat) {
-    for row in keys {
-        let owner = accounts.iter().find(|account| account.id == row.account);
-        let owner = owner.map_or_else(|| row.account.to_string(), |account| account.name.clone());
-        match output {
-            OutputFormat::Text => {
-                println!(
-                    "{:<22} {owner:<24} {}",
-                    row.access_key,
-                    enabled(row.enabled)
-                );
-            }
-            OutputFormat::Json => println!(
-                "{}",
-                json!({ "access_key": row.access_key, "account": owner, "enabled": row.enabled })
-            ),
+        OutputFormat::Json => {
+            json_line(&json!({ "account": row.name, "id": row.id.0, "enabled": row.enabled }))
         }
-    }
+    };
+    accounts.iter().filter(wanted).map(line).collect()
 }

@@ -1,151 +1,47 @@
-//! `megalith scrub`: how far the disks' scrub is, and beginning a pass now. Asks every storage node
-//! itself; one that does not answer is named and the others are shown.
+//! `megalith scrub`: how far the disks' scrub is, and beginning a pass now.
 
-use crate::args::{OutputFormat, Reach};
+use super::{Answer, json_text};
+use crate::args::{OutputFormat, ScrubVerb};
 use crate::reach::{self, ReachError};
-use clap::{Args, Subcommand};
-use megalith_client::{ChannelSettings, ClientError, ClusterClient, ScrubReport, ShardClient};
-use megalith_model::topology::Node;
-use serde::Serialize;
+use megalith_admin::scrub::{self, DiskScrub, NodeScrub, ScrubError};
+use megalith_client::{ChannelSettings, ClusterClient, ShardClient, now_ms};
 use std::fmt::Write;
-use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-/// A node that is silent for so long is left out.
+/// A node that is silent for longer is shown as silent.
 const CALL_DEADLINE: Duration = Duration::from_secs(5);
 
-/// Verbs of `megalith scrub`.
-#[derive(Debug, Subcommand)]
-pub enum ScrubVerb {
-    /// Check every byte of the disks now, as fast as their rate allows.
-    Start(ScrubArgs),
-    /// Show how far the check of each disk is.
-    Status(ScrubArgs),
-}
-
-/// Which disks.
-#[derive(Debug, Args)]
-pub struct ScrubArgs {
-    /// Only this node's.
-    #[arg(long)]
-    pub node: Option<u32>,
-    /// How to print.
-    #[arg(short, long, value_enum, default_value_t = OutputFormat::Text)]
-    pub output: OutputFormat,
-    /// Which cluster.
-    #[command(flatten)]
-    pub reach: Reach,
-}
-
-/// The nodes can't be asked.
+/// The scrub could not be shown or begun.
 #[derive(Debug, thiserror::Error)]
-pub enum ScrubError {
-    /// The cluster.
+pub enum ScrubVerbError {
     #[error(transparent)]
     Reach(#[from] ReachError),
-    /// Its standing, which says where the nodes are.
-    #[error("ask the metadata group where the nodes are")]
-    Status(#[source] ClientError),
-    /// A number that no node has.
-    #[error("no node {0} in this cluster")]
-    NoNode(u32),
+    #[error(transparent)]
+    Scrub(#[from] ScrubError),
 }
 
-/// What a node said; keys are stable.
-#[derive(Debug, Serialize)]
-struct NodeScrub {
-    node: u32,
-    /// Why it did not answer.
-    error: Option<String>,
-    disks: Vec<DiskScrub>,
-}
-
-#[derive(Debug, Serialize)]
-struct DiskScrub {
-    disk: String,
-    demanded: bool,
-    began_ms: u64,
-    done_permille: u32,
-    passes: u64,
-    finished_ms: u64,
-    fresh_ms: u64,
-    checked_bytes: u64,
-    found_shards: u64,
-    late: bool,
-    damaged_shards: u64,
-    damaged_regions: u64,
-    indexes_rebuilt: u64,
-}
-
-/// Runs the verb. Exit code 1 where a node did not answer.
-pub async fn run(verb: &ScrubVerb) -> Result<ExitCode, ScrubError> {
+/// Runs the verb. Exit code 1 if a node did not answer.
+pub async fn run(verb: &ScrubVerb) -> Result<Answer, ScrubVerbError> {
     let (args, start) = match verb {
         ScrubVerb::Start(args) => (args, true),
         ScrubVerb::Status(args) => (args, false),
     };
     let reach = reach::open(&args.reach)?;
     let cluster = ClusterClient::new(&reach.members, reach.tls.clone(), reach::call_settings());
-    let status = cluster.status().await.map_err(ScrubError::Status)?;
-    let mut nodes: Vec<Node> = status.map.nodes.clone();
-    if let Some(number) = args.node {
-        nodes.retain(|node| node.id.0 == number);
-        if nodes.is_empty() {
-            return Err(ScrubError::NoNode(number));
-        }
-    }
-    let shards = ShardClient::new(reach.tls.clone(), ChannelSettings::default(), CALL_DEADLINE);
-    let asked = nodes.iter().map(|node| async {
-        let answer = shards.scrub(node.id, &node.rpc_address, None, start).await;
-        let (disks, error) = match answer {
-            Ok(disks) => (disks, None),
-            Err(error) => (Vec::new(), Some(crate::chain(&error))),
-        };
-        NodeScrub {
-            node: node.id.0,
-            error,
-            disks: disks.into_iter().map(DiskScrub::from).collect(),
-        }
-    });
-    let mut answers = Vec::with_capacity(nodes.len());
-    for answer in asked {
-        answers.push(answer.await);
-    }
-    match args.output {
-        OutputFormat::Json => {
-            let json = serde_json::to_string_pretty(&answers).expect("a report is plain data");
-            println!("{json}");
-        }
-        OutputFormat::Text => print!("{}", text(&answers, now_ms())),
-    }
+    let shards = ShardClient::new(reach.tls, ChannelSettings::default(), CALL_DEADLINE);
+    let answers = scrub::ask(&cluster, &shards, args.node, start).await?;
+    Ok(answer(&answers, args.output, now_ms()))
+}
+
+fn answer(answers: &[NodeScrub], output: OutputFormat, now_ms: u64) -> Answer {
     let all = answers.iter().all(|answer| answer.error.is_none());
-    Ok(ExitCode::from(u8::from(!all)))
-}
-
-impl From<ScrubReport> for DiskScrub {
-    fn from(report: ScrubReport) -> Self {
-        Self {
-            disk: report.disk.to_string(),
-            demanded: report.demanded,
-            began_ms: report.began_ms,
-            done_permille: report.done_permille,
-            passes: report.passes,
-            finished_ms: report.finished_ms,
-            fresh_ms: report.fresh_ms,
-            checked_bytes: report.checked_bytes,
-            found_shards: report.found_shards,
-            late: report.late,
-            damaged_shards: report.damaged_shards,
-            damaged_regions: report.damaged_regions,
-            indexes_rebuilt: report.indexes_rebuilt,
-        }
+    Answer {
+        text: match output {
+            OutputFormat::Json => json_text(answers),
+            OutputFormat::Text => text(answers, now_ms),
+        },
+        code: u8::from(!all),
     }
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| {
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    })
 }
 
 /// The report for people.

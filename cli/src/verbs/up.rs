@@ -7,18 +7,24 @@
 //! DATA/ca/           certificate authority        DATA/tls/{node,gateway,operator,https}/
 //! DATA/root.key      root of the encryption       DATA/credentials   first access key (aws format)
 //! DATA/disks/NN/     disks                        DATA/metadata/     metadata member
-//! DATA/operator.toml for status, account and key (written anew at each start)
+//! DATA/operator.toml for status, account and key (written again at each start)
 //! ```
 
+use super::account::{self, AccountError};
+use super::role::{RoleError, until_signal};
+use super::{gateway, node};
 use crate::args::{Reach, UpArgs};
-use crate::config::{self, GatewayFile, LogFormat, LogSection, NodeFile};
+use crate::config::defaults::{CERTIFICATE_DAYS, REGION};
+use crate::config::{
+    self, GatewayFile, GatewaySection, LogFormat, LogSection, NoFlags, NodeFile, OperatorFile,
+};
 use crate::files::{self, Access};
-use crate::iam::{self, IamError};
-use crate::run::{self, RunError};
-use crate::{init, logging};
+use crate::{logging, out, reach, setup};
 use megalith_admin::accounts::AdminError;
+use megalith_client::{CallSettings, ClusterClient, MapWatch};
 use megalith_gateway::run::RunningGateway;
-use megalith_identity::{Authority, Bundle, Role};
+use megalith_identity::{Authority, Bundle, Role, TlsMaterial};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
@@ -26,8 +32,6 @@ use zeroize::Zeroizing;
 const NODE: u32 = 1;
 const GATEWAY: u32 = 1;
 const ACCOUNT: &str = "main";
-const REGION: &str = "us-east-1";
-const CERTIFICATE_DAYS: u32 = 3650;
 /// How long the cluster may take to become writable before `up` gives up.
 const READY_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -41,16 +45,16 @@ impl Layout {
         self.root.join(name)
     }
 
-    fn disks(&self) -> Result<Vec<PathBuf>, RunError> {
+    fn disks(&self) -> Result<Vec<PathBuf>, RoleError> {
         let dir = self.path("disks");
         let mut disks = Vec::new();
-        let entries = std::fs::read_dir(&dir).map_err(|source| RunError::Io {
+        let entries = std::fs::read_dir(&dir).map_err(|source| RoleError::Io {
             action: "list",
             path: dir.clone(),
             source,
         })?;
         for entry in entries {
-            let entry = entry.map_err(|source| RunError::Io {
+            let entry = entry.map_err(|source| RoleError::Io {
                 action: "list",
                 path: dir.clone(),
                 source,
@@ -63,12 +67,12 @@ impl Layout {
 }
 
 /// Runs the verb until a signal comes.
-pub async fn run(args: &UpArgs) -> Result<(), RunError> {
+pub async fn run(args: &UpArgs) -> Result<(), RoleError> {
     logging::start(&LogSection {
         level: args.log.clone(),
         format: LogFormat::Text,
     })
-    .map_err(RunError::Log)?;
+    .map_err(RoleError::Log)?;
     let started = Instant::now();
     files::make_dir(&args.data)?;
     let layout = Layout {
@@ -76,31 +80,35 @@ pub async fn run(args: &UpArgs) -> Result<(), RunError> {
     };
     let first_run = prepare(&layout, args)?;
 
-    let node = run::start_node(node_settings(&layout)?).await?;
+    let node = node::start(node_settings(&layout)?).await?;
     let members = [format!("{NODE}={}", node.rpc_addr)];
-    init::write_operator(
+    setup::write_operator(
         &layout.path("operator.toml"),
         &layout.path("tls/operator"),
         Some(layout.path("root.key")),
         &members,
     )?;
-    let gateway = run::start_gateway(&gateway_settings(&layout, args, &members)).await?;
+    let gateway = gateway::start(&gateway_settings(&layout, args, &members)).await?;
     let access_key = first_key(&layout).await?;
-    run::writable(&layout.path("operator.toml"), READY_DEADLINE).await?;
+    writable(&layout.path("operator.toml"), READY_DEADLINE).await?;
 
-    announce(&layout, &gateway, &access_key, first_run, started.elapsed());
-    run::until_signal().await;
-    eprintln!("stopping");
+    out::announce(&format!(
+        "Megalith is up after {:.1} s.\n{}Ctrl-C stops it; the next run finds its data again.\n",
+        started.elapsed().as_secs_f64(),
+        announcement(&layout, &gateway, &access_key, first_run),
+    ));
+    until_signal().await;
+    out::remark("stopping");
     gateway.stop().await;
     node.stop().await;
     Ok(())
 }
 
 /// Makes what is missing. Returns whether this is the first run.
-fn prepare(layout: &Layout, args: &UpArgs) -> Result<bool, RunError> {
+fn prepare(layout: &Layout, args: &UpArgs) -> Result<bool, RoleError> {
     let done = layout.path("disks");
     let first_run = !done.exists();
-    let authority = init::authority(&layout.path("ca"))?;
+    let authority = setup::authority(&layout.path("ca"))?;
     let node = [(Role::Storage, NODE), (Role::Metadata, NODE)];
     let tls = |name: &str| layout.path("tls").join(name);
     let local = local_hosts(args);
@@ -112,21 +120,21 @@ fn prepare(layout: &Layout, args: &UpArgs) -> Result<bool, RunError> {
         &local,
     )?;
     ensure_certificate(&authority, &tls("operator"), &[(Role::Operator, 0)], &[])?;
-    init::https_certificate(&authority, &tls("https"), &local)?;
+    setup::https_certificate(&authority, &tls("https"), &local)?;
     if !first_run {
         return Ok(false);
     }
-    init::root_key(&layout.path("root.key"))?;
+    setup::root_key(&layout.path("root.key"))?;
     // Both appear under their final names only when they are whole, the disks last: a first run
     // that was cut short is done again.
     let cluster = authority.cluster();
     if !layout.path("metadata").exists() {
         in_one_step(&layout.path("metadata"), |dir| {
-            init::init_metadata(dir, cluster, NODE, &[NODE])
+            setup::init_metadata(dir, cluster, NODE, &[NODE])
         })?;
     }
     in_one_step(&done, |dir| {
-        (0..args.disks).try_for_each(|i| init::format_disk(&dir.join(format!("{i:02}")), cluster))
+        (0..args.disks).try_for_each(|i| setup::format_disk(&dir.join(format!("{i:02}")), cluster))
     })?;
     Ok(true)
 }
@@ -136,9 +144,9 @@ fn ensure_certificate(
     dir: &Path,
     grants: &[(Role, u32)],
     hosts: &[String],
-) -> Result<(), RunError> {
+) -> Result<(), RoleError> {
     if !Bundle::exists(dir) {
-        init::certificate(authority, dir, grants, hosts, CERTIFICATE_DAYS)?;
+        setup::certificate(authority, dir, grants, hosts, CERTIFICATE_DAYS)?;
     }
     Ok(())
 }
@@ -146,12 +154,12 @@ fn ensure_certificate(
 /// Lets `make` fill a directory beside `path`, then moves it there.
 fn in_one_step(
     path: &Path,
-    make: impl FnOnce(&Path) -> Result<(), init::InitError>,
-) -> Result<(), RunError> {
+    make: impl FnOnce(&Path) -> Result<(), setup::InitError>,
+) -> Result<(), RoleError> {
     let beside = path.with_extension("new");
     let failed = |action| {
         let path = path.to_owned();
-        move |source| RunError::Io {
+        move |source| RoleError::Io {
             action,
             path,
             source,
@@ -189,14 +197,14 @@ fn local_hosts(args: &UpArgs) -> Vec<String> {
 }
 
 /// The settings of the node in the directory of `megalith up`.
-pub fn node_file(data: &Path) -> Result<NodeFile, RunError> {
+pub fn node_file(data: &Path) -> Result<NodeFile, RoleError> {
     let layout = Layout {
         root: files::absolute(data)?,
     };
     node_settings(&layout)
 }
 
-fn node_settings(layout: &Layout) -> Result<NodeFile, RunError> {
+fn node_settings(layout: &Layout) -> Result<NodeFile, RoleError> {
     Ok(NodeFile {
         node: config::NodeSection {
             id: NODE,
@@ -221,18 +229,18 @@ fn node_settings(layout: &Layout) -> Result<NodeFile, RunError> {
 fn gateway_settings(layout: &Layout, args: &UpArgs, members: &[String]) -> GatewayFile {
     let https = layout.path("tls").join("https");
     GatewayFile {
-        gateway: config::GatewaySection {
-            id: GATEWAY,
-            tls_dir: layout.path("tls").join("gateway"),
-            root_key_file: layout.path("root.key"),
+        gateway: GatewaySection {
             listen: args.listen.clone(),
             https_listen: args.https_listen.clone().unwrap_or_default(),
             https_cert: Some(https.join("node.crt")),
             https_key: Some(https.join("node.key")),
-            admin_listen: args.admin_listen.clone().unwrap_or_default(),
+            health_listen: args.health_listen.clone().unwrap_or_default(),
             domains: vec!["localhost".to_owned()],
-            region: REGION.to_owned(),
-            memory_bytes: 1 << 30,
+            ..GatewaySection::new(
+                GATEWAY,
+                layout.path("tls").join("gateway"),
+                layout.path("root.key"),
+            )
         },
         metadata: config::MembersSection {
             members: members.to_vec(),
@@ -241,9 +249,28 @@ fn gateway_settings(layout: &Layout, args: &UpArgs, members: &[String]) -> Gatew
     }
 }
 
-/// Returns the access key in the credentials file, making account, key and file where it is not
+/// Waits until the cluster takes writes.
+pub async fn writable(operator: &Path, deadline: Duration) -> Result<(), RoleError> {
+    let settings: OperatorFile = config::load(Some(operator), NoFlags {})?;
+    let members = config::parse_members("operator settings", &settings.metadata.members)?;
+    let tls = TlsMaterial::load(&settings.operator.tls_dir)?;
+    let client = ClusterClient::new(&reach::endpoints(&members), tls, CallSettings::default());
+    let watch = MapWatch::start(client);
+    let ready = watch.wait_for(|map| !map.writable.is_empty());
+    if tokio::time::timeout(deadline, ready).await.is_err() {
+        let refusal = watch.current().refusal.clone();
+        let why = refusal.unwrap_or_else(|| "no volume was made".to_owned());
+        return Err(RoleError::NotWritable {
+            waited: deadline,
+            why,
+        });
+    }
+    Ok(())
+}
+
+/// Returns the access key in the credentials file, making account, key and file if it is not
 /// there.
-async fn first_key(layout: &Layout) -> Result<String, RunError> {
+async fn first_key(layout: &Layout) -> Result<String, RoleError> {
     let path = layout.path("credentials");
     if path.exists() {
         let text = files::read(&path)?;
@@ -257,12 +284,15 @@ async fn first_key(layout: &Layout) -> Result<String, RunError> {
         config: Some(layout.path("operator.toml")),
         data: None,
     };
-    let admin = iam::open(&at).await?;
+    let admin = account::open(&at).await?;
     match admin.create_account(ACCOUNT).await {
         Ok(_) | Err(AdminError::NameTaken(_)) => {}
-        Err(error) => return Err(IamError::from(error).into()),
+        Err(error) => return Err(AccountError::from(error).into()),
     }
-    let made = admin.create_key(ACCOUNT).await.map_err(IamError::from)?;
+    let made = admin
+        .create_key(ACCOUNT)
+        .await
+        .map_err(AccountError::from)?;
     let text = Zeroizing::new(format!(
         "[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n",
         made.access_key,
@@ -272,47 +302,54 @@ async fn first_key(layout: &Layout) -> Result<String, RunError> {
     Ok(made.access_key)
 }
 
-fn announce(layout: &Layout, gateway: &RunningGateway, key: &str, first: bool, took: Duration) {
-    let endpoint = |scheme: &str, address: std::net::SocketAddr| {
-        let host = match address.ip() {
-            ip if ip.is_unspecified() => "127.0.0.1".to_owned(),
-            ip => ip.to_string(),
-        };
-        format!("{scheme}://{host}:{}", address.port())
+/// What a person needs to begin with, in lines.
+fn announcement(layout: &Layout, gateway: &RunningGateway, key: &str, first: bool) -> String {
+    let mut text = String::new();
+    let mut line = |args: std::fmt::Arguments<'_>| {
+        text.push_str(&args.to_string());
+        text.push('\n');
     };
     let credentials = layout.path("credentials");
-    println!("Megalith is up after {:.1} s.", took.as_secs_f64());
-    if let Some(address) = gateway.http_addr {
-        println!(
-            "  endpoint     {}  (region {REGION})",
-            endpoint("http", address)
-        );
+    let credentials = credentials.display();
+    let http = gateway.http_addr.map(|address| endpoint("http", address));
+    if let Some(http) = &http {
+        line(format_args!("  endpoint     {http}  (region {REGION})"));
     }
     if let Some(address) = gateway.https_addr {
-        let ca = layout.path("ca").join("ca.crt");
-        println!(
-            "  endpoint     {}  (CA: {})",
-            endpoint("https", address),
+        let (https, ca) = (endpoint("https", address), layout.path("ca").join("ca.crt"));
+        line(format_args!(
+            "  endpoint     {https}  (CA: {})",
             ca.display()
-        );
+        ));
     }
-    println!("  data         {}", layout.root.display());
-    println!(
-        "  access key   {key}  (secret in {})",
-        credentials.display()
-    );
+    line(format_args!("  data         {}", layout.root.display()));
+    line(format_args!(
+        "  access key   {key}  (secret in {credentials})"
+    ));
     if first {
-        println!("  root key     {}", layout.path("root.key").display());
-        println!("               Back it up: without it nobody can read what is stored here.");
+        line(format_args!(
+            "  root key     {}",
+            layout.path("root.key").display()
+        ));
+        line(format_args!(
+            "               Back it up: without it nobody can read what is stored here."
+        ));
     }
-    if let Some(address) = gateway.http_addr {
-        println!("Try:");
-        println!(
-            "  AWS_SHARED_CREDENTIALS_FILE={} AWS_DEFAULT_REGION={REGION} aws --endpoint-url {} \
-             s3 mb s3://my-bucket",
-            credentials.display(),
-            endpoint("http", address),
-        );
+    if let Some(http) = &http {
+        line(format_args!("Try:"));
+        line(format_args!(
+            "  AWS_SHARED_CREDENTIALS_FILE={credentials} AWS_DEFAULT_REGION={REGION} \
+             aws --endpoint-url {http} s3 mb s3://my-bucket"
+        ));
     }
-    println!("Ctrl-C stops it; the next run finds its data again.");
+    text
+}
+
+/// An address as a client would write it.
+fn endpoint(scheme: &str, address: SocketAddr) -> String {
+    let host = match address.ip() {
+        ip if ip.is_unspecified() => "127.0.0.1".to_owned(),
+        ip => ip.to_string(),
+    };
+    format!("{scheme}://{host}:{}", address.port())
 }

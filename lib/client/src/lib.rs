@@ -36,7 +36,7 @@ pub use cluster::{
 };
 pub use connect::{ChannelSettings, MESSAGE_LEN_MAX, channel};
 pub use data::{DataClient, DataSettings, Receipt, ShardTarget};
-pub use error::{ClientError, DataError, DataFault};
+pub use error::{ClientError, DataError, DataFault, chain};
 pub use group::{CallSettings, Endpoint};
 pub use map::MapWatch;
 pub use meta::{ChangeStanding, MemberChange, MetaClient, new_token};

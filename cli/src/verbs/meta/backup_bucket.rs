@@ -1,7 +1,7 @@
 //! Backups in an S3 bucket: a directory on its way there, or one that came from there.
 //!
-//! The card goes last, so that a backup whose upload was cut off is none. Where the endpoint is and
-//! who we are comes from the variables that every S3 client reads (`AWS_ENDPOINT_URL`,
+//! The card goes last, so that a backup whose upload was cut off is none. The endpoint and our
+//! keys come from the variables that every S3 client reads (`AWS_ENDPOINT_URL`,
 //! `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_REGION`,
 //! `AWS_CA_BUNDLE`).
 
@@ -23,49 +23,6 @@ const PARTS_MAX: u64 = 9_000;
 const PARTS_IN_FLIGHT: usize = 3;
 /// For one request; a part must get through in it.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(120);
-
-/// Where a backup is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
-    Directory(PathBuf),
-    /// Keys of a bucket that begin with a prefix and a slash.
-    Bucket {
-        name: String,
-        /// Without a slash at either end; never empty.
-        prefix: String,
-    },
-}
-
-impl std::str::FromStr for Place {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let Some(rest) = text.strip_prefix("s3://") else {
-            return match text.split_once("://") {
-                Some((scheme, _)) => Err(format!("{scheme}:// is no place for a backup")),
-                None => Ok(Self::Directory(text.into())),
-            };
-        };
-        let (name, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-        let prefix = prefix.trim_matches('/');
-        if name.is_empty() || prefix.is_empty() {
-            return Err("name a bucket and a prefix: s3://bucket/prefix".to_owned());
-        }
-        Ok(Self::Bucket {
-            name: name.to_owned(),
-            prefix: prefix.to_owned(),
-        })
-    }
-}
-
-impl std::fmt::Display for Place {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Directory(dir) => dir.display().fmt(f),
-            Self::Bucket { name, prefix } => write!(f, "s3://{name}/{prefix}"),
-        }
-    }
-}
 
 /// A bucket could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -154,7 +111,7 @@ impl Bucket {
         }
     }
 
-    /// Fails where there is anything below the prefix.
+    /// Fails if there is anything below the prefix.
     pub async fn must_be_free(&self) -> Result<(), BucketError> {
         let mut found = self.store.list(Some(&self.prefix));
         match found.try_next().await {
@@ -226,21 +183,5 @@ impl Bucket {
                 .map_err(local("make", &path))?;
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_place_is_a_directory_or_a_prefix_of_a_bucket() {
-        let dir = "/backups/monday".parse::<Place>();
-        assert_eq!(dir, Ok(Place::Directory("/backups/monday".into())));
-        let bucket: Place = "s3://safe/meta/monday/".parse().expect("a place");
-        assert_eq!(bucket.to_string(), "s3://safe/meta/monday");
-        for bad in ["s3://", "s3://safe", "s3://safe/", "s3:///x", "gs://safe/x"] {
-            bad.parse::<Place>().expect_err(bad);
-        }
     }
 }

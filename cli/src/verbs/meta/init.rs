@@ -1,23 +1,13 @@
-//! `megalith meta init`: the metadata directory of a node that was set up before, on a new disk.
+//! `megalith meta init`: a new metadata directory of a node that was set up before, on a new disk.
 
 use super::MetaError;
+use crate::args::MetaInitArgs;
 use crate::config::{self, NoFlags, NodeFile};
-use crate::init;
 use crate::reach::ReachError;
-use clap::Args;
+use crate::setup;
 use megalith_identity::TlsMaterial;
-use std::path::PathBuf;
-
-/// Arguments of `megalith meta init`.
-#[derive(Debug, Args)]
-pub struct MetaInitArgs {
-    /// The file of the node.
-    #[arg(long, env = "MEGALITH_CONFIG")]
-    pub config: PathBuf,
-}
-
 /// Runs the verb.
-pub fn run(args: &MetaInitArgs) -> Result<(), MetaError> {
+pub fn run(args: &MetaInitArgs) -> Result<String, MetaError> {
     let settings: NodeFile = config::load(Some(&args.config), NoFlags {})?;
     let origin = args.config.display().to_string();
     let Some(dir) = settings.metadata.dir else {
@@ -33,10 +23,9 @@ pub fn run(args: &MetaInitArgs) -> Result<(), MetaError> {
     }
     let tls = TlsMaterial::load(&settings.node.tls_dir).map_err(ReachError::from)?;
     let cluster = tls.identity().cluster();
-    init::init_metadata(&dir, cluster, settings.node.id, &voters)?;
-    println!(
-        "{} is made; once its node runs, the group takes it in",
+    setup::init_metadata(&dir, cluster, settings.node.id, &voters)?;
+    Ok(format!(
+        "{} is made; once its node runs, the group takes it in\n",
         dir.display()
-    );
-    Ok(())
+    ))
 }

@@ -1,38 +1,22 @@
 //! Which node a verb on a stopped member's directory means.
 
-use crate::config::{self, ConfigError, NoFlags, NodeFile};
-use crate::run::RunError;
-use crate::up;
-use clap::Args;
+use crate::args::StoppedNode;
+use crate::config::{self, NoFlags, NodeFile, SettingsError};
+use crate::verbs::role::RoleError;
+use crate::verbs::up;
 use megalith_identity::{IdentityError, TlsMaterial};
 use megalith_model::ids::{ClusterId, NodeId};
 use std::path::PathBuf;
 
-/// A node's settings, from its file or from the directory of `megalith up`.
-#[derive(Debug, Args)]
-pub struct StoppedNode {
-    /// The TOML file of the node, which must not run.
-    #[arg(
-        long,
-        env = "MEGALITH_CONFIG",
-        conflicts_with = "data",
-        required_unless_present = "data"
-    )]
-    pub config: Option<PathBuf>,
-    /// The directory of `megalith up`, in place of --config.
-    #[arg(long)]
-    pub data: Option<PathBuf>,
-}
-
 /// The node's settings could not be read.
 #[derive(Debug, thiserror::Error)]
-pub enum NodeError {
+pub enum StoppedNodeError {
     /// The node's file.
     #[error(transparent)]
-    Config(#[from] ConfigError),
+    Settings(#[from] SettingsError),
     /// The directory of `megalith up`.
     #[error(transparent)]
-    Up(#[from] RunError),
+    Up(#[from] RoleError),
     /// The node's certificate, which names the cluster.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -55,26 +39,24 @@ pub struct Member {
     pub node: NodeId,
 }
 
-impl StoppedNode {
-    /// Reads the settings of a metadata member.
-    pub fn member(&self) -> Result<Member, NodeError> {
-        let (settings, origin): (NodeFile, PathBuf) = match (&self.config, &self.data) {
-            (Some(file), _) => (config::load(Some(file), NoFlags {})?, file.clone()),
-            (None, data) => {
-                let data = data.clone().unwrap_or_default();
-                (up::node_file(&data)?, data)
-            }
-        };
-        let Some(dir) = settings.metadata.dir.clone() else {
-            return Err(NodeError::NoMember(origin));
-        };
-        let tls = TlsMaterial::load(&settings.node.tls_dir)?;
-        Ok(Member {
-            dir,
-            cluster: tls.identity().cluster(),
-            node: NodeId(settings.node.id),
-            settings,
-            origin,
-        })
-    }
+/// Reads the settings of a metadata member.
+pub fn open(which: &StoppedNode) -> Result<Member, StoppedNodeError> {
+    let (settings, origin): (NodeFile, PathBuf) = match (&which.config, &which.data) {
+        (Some(file), _) => (config::load(Some(file), NoFlags {})?, file.clone()),
+        (None, data) => {
+            let data = data.clone().unwrap_or_default();
+            (up::node_file(&data)?, data)
+        }
+    };
+    let Some(dir) = settings.metadata.dir.clone() else {
+        return Err(StoppedNodeError::NoMember(origin));
+    };
+    let tls = TlsMaterial::load(&settings.node.tls_dir)?;
+    Ok(Member {
+        dir,
+        cluster: tls.identity().cluster(),
+        node: NodeId(settings.node.id),
+        settings,
+        origin,
+    })
 }

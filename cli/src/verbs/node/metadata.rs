@@ -1,11 +1,9 @@
 //! The metadata role from its settings.
 
-use crate::config::{ConfigError, Engine, MetadataSection};
-use crate::run::RunError;
+use crate::config::{Engine, MetadataSection, SettingsError};
+use crate::verbs::role::RoleError;
 use megalith_metadata::engine::{EngineKind, EngineSettings};
-use megalith_model::ids::{ClusterId, NodeId};
 use megalith_server::{MetadataConfig, MetadataPart, NodeConfig, Ports};
-use std::error::Error;
 use std::path::Path;
 
 /// Smaller volumes would be made and sealed all the time.
@@ -17,7 +15,7 @@ pub fn start(
     ports: &Ports,
     dir: &Path,
     settings: &MetadataSection,
-) -> Result<MetadataPart, RunError> {
+) -> Result<MetadataPart, RoleError> {
     let expected = usize::try_from(settings.expected_nodes)
         .ok()
         .filter(|&nodes| nodes > 0);
@@ -26,7 +24,7 @@ pub fn start(
             "`metadata.volume_bytes` is {}: at least {VOLUME_BYTES_MIN} are needed",
             settings.volume_bytes
         );
-        return Err(ConfigError::invalid("node settings", message).into());
+        return Err(SettingsError::invalid("node settings", message).into());
     }
     let metadata = MetadataConfig {
         dir: dir.to_owned(),
@@ -37,7 +35,7 @@ pub fn start(
             ..megalith_placement::Settings::default()
         },
     };
-    megalith_server::start_metadata(config, ports, metadata).map_err(|source| RunError::Metadata {
+    megalith_server::start_metadata(config, ports, metadata).map_err(|source| RoleError::Metadata {
         path: dir.to_owned(),
         source: source.into(),
     })
@@ -52,20 +50,4 @@ pub fn engine(settings: &MetadataSection) -> EngineSettings {
         },
         cache_bytes: settings.cache_bytes,
     }
-}
-
-/// Makes the directory of a member that has never voted.
-pub fn init(
-    dir: &Path,
-    cluster: ClusterId,
-    member: u32,
-    voters: &[u32],
-) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let voters: Vec<NodeId> = voters.iter().copied().map(NodeId).collect();
-    Ok(megalith_server::init_metadata(
-        dir,
-        cluster,
-        NodeId(member),
-        &voters,
-    )?)
 }

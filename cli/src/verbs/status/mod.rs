@@ -2,37 +2,44 @@
 
 mod text;
 
+#[cfg(test)]
+mod tests;
+
+pub use text::members as members_text;
+
+use super::{Answer, json_text};
 use crate::args::{OutputFormat, StatusArgs};
 use crate::reach::{self, ReachError};
 use megalith_admin::report::{Health, Report};
 use megalith_admin::verdict;
-use megalith_client::ClusterClient;
-use std::process::ExitCode;
-
-/// Renders the metadata members alone, lines ended.
-pub fn members_text(report: &Report) -> String {
-    text::render_members(report)
-}
+use megalith_client::{ClusterClient, chain};
 
 /// Runs the verb.
-pub async fn run(args: &StatusArgs) -> Result<ExitCode, ReachError> {
+pub async fn run(args: &StatusArgs) -> Result<Answer, ReachError> {
     let reach = reach::open(&args.reach)?;
     let client = ClusterClient::new(&reach.members, reach.tls.clone(), reach::call_settings());
     let report = match client.status().await {
         Ok(status) => verdict::report(&status),
-        Err(error) => verdict::unreachable(&reach.members, &crate::chain(&error)),
+        Err(error) => verdict::unreachable(&reach.members, &chain(&error)),
     };
-    match args.output {
-        OutputFormat::Json => {
-            let json = serde_json::to_string_pretty(&report).expect("a report is plain data");
-            println!("{json}");
-        }
-        OutputFormat::Text => print!("{}", text::render(&report)),
-    }
-    Ok(exit_code(report.health))
+    Ok(answer(&report, args.output))
 }
 
-/// Returns the exit code that says how well the cluster is.
-fn exit_code(health: Health) -> ExitCode {
-    ExitCode::from(health as u8)
+fn answer(report: &Report, output: OutputFormat) -> Answer {
+    Answer {
+        text: match output {
+            OutputFormat::Json => json_text(report),
+            OutputFormat::Text => text::render(report),
+        },
+        code: exit_code(report.health),
+    }
+}
+
+/// The exit code says how well the cluster is.
+fn exit_code(health: Health) -> u8 {
+    match health {
+        Health::Healthy => 0,
+        Health::Degraded => 1,
+        Health::NotServing => 2,
+    }
 }

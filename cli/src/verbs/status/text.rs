@@ -27,9 +27,9 @@ pub fn render(report: &Report) -> String {
 }
 
 /// Renders the metadata members, lines ended.
-pub fn render_members(report: &Report) -> String {
+pub fn members(report: &Report) -> String {
     let mut out = String::new();
-    members(&mut out, report).expect("writing to a string does not fail");
+    write_members(&mut out, report).expect("writing to a string does not fail");
     out
 }
 
@@ -52,13 +52,13 @@ fn write_report(out: &mut String, report: &Report) -> fmt::Result {
     if report.cluster.is_none() {
         return Ok(());
     }
-    members(out, report)?;
+    write_members(out, report)?;
     nodes(out, report)?;
     volumes(out, report)?;
     data(out, report)
 }
 
-fn members(out: &mut String, report: &Report) -> fmt::Result {
+fn write_members(out: &mut String, report: &Report) -> fmt::Result {
     writeln!(out, "\nmetadata members")?;
     for member in &report.metadata.members {
         let role = match (member.leader, member.voter) {
@@ -159,7 +159,7 @@ fn data(out: &mut String, report: &Report) -> fmt::Result {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::Bytes;
 
     #[test]
     fn bytes_have_one_decimal_and_a_unit() {
