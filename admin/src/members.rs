@@ -4,7 +4,8 @@
 //! does no harm: the same change, asked for once more, goes on with it.
 
 use megalith_client::{ChangeStanding, ClientError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Between two questions how far a change is.
 const PAUSE: Duration = Duration::from_millis(300);
@@ -52,5 +53,91 @@ pub async fn change(
             return Err(ChangeError::NotDone { waited: wait, last });
         }
         tokio::time::sleep(PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+
+    /// What the leader says.
+    type Says = fn() -> Result<ChangeStanding, ClientError>;
+
+    const JOINS: Says = || Ok(ChangeStanding::UnderWay("joins".to_owned()));
+    const LEARNS: Says = || Ok(ChangeStanding::UnderWay("learns".to_owned()));
+    const DONE: Says = || Ok(ChangeStanding::Done("2 votes".to_owned()));
+    const REFUSED: Says = || Ok(ChangeStanding::Refused("2 is the last voter".to_owned()));
+    const NOBODY: Says = || Err(ClientError::Unavailable("an election".to_owned()));
+    const REJECTED: Says = || Err(ClientError::Rejected("not an operator".to_owned()));
+
+    struct Ended {
+        end: Result<String, String>,
+        /// What was told on the way.
+        told: Vec<String>,
+        /// How often the leader was asked.
+        asked: usize,
+    }
+
+    /// Lets the leader say `answers` in turn, the last one again and again.
+    async fn run(answers: &[Says], wait_s: u64) -> Ended {
+        let (asked, told) = (RefCell::new(0), RefCell::new(Vec::new()));
+        let ask = async || {
+            let turn = *asked.borrow();
+            *asked.borrow_mut() += 1;
+            answers[turn.min(answers.len() - 1)]()
+        };
+        let end = change(ask, Duration::from_secs(wait_s), |standing| {
+            told.borrow_mut().push(standing.to_owned());
+        });
+        Ended {
+            end: end.await.map_err(|error| error.to_string()),
+            told: told.take(),
+            asked: asked.take(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_asked_for_until_it_is_done_and_only_news_is_told() {
+        let ended = run(&[JOINS, JOINS, LEARNS, DONE], 60).await;
+        assert_eq!(ended.end, Ok("2 votes".to_owned()));
+        assert_eq!(ended.told, ["joins", "learns"]);
+        assert_eq!(ended.asked, 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_ends_it_at_once() {
+        let ended = run(&[REFUSED], 60).await;
+        let said = "the metadata leader refuses: 2 is the last voter";
+        assert_eq!((ended.end, ended.asked), (Err(said.to_owned()), 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_election_is_waited_out() {
+        let ended = run(&[JOINS, NOBODY, DONE], 60).await;
+        assert_eq!(ended.end, Ok("2 votes".to_owned()));
+        assert_eq!(ended.told, ["joins", "no leader answers: an election"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_asking_again_cannot_better_ends_it() {
+        let ended = run(&[REJECTED], 60).await;
+        let said = "ask the metadata leader";
+        assert_eq!((ended.end, ended.asked), (Err(said.to_owned()), 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_the_wait_it_says_how_far_it_is_and_how_to_go_on() {
+        let ended = run(&[LEARNS], 3).await;
+        let said = "not done after 3 s: learns; the same command goes on with it";
+        assert_eq!(ended.end, Err(said.to_owned()));
+        assert!((10..=12).contains(&ended.asked), "{}", ended.asked);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_wait_it_asks_once() {
+        let ended = run(&[LEARNS], 0).await;
+        assert!(ended.end.is_err());
+        assert_eq!(ended.asked, 1);
     }
 }

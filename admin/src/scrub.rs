@@ -107,3 +107,43 @@ impl From<ScrubReport> for DiskScrub {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use megalith_model::ids::NodeId;
+
+    fn nodes() -> Vec<Node> {
+        let node = |id| Node {
+            id: NodeId(id),
+            rpc_address: format!("store-{id}:7001"),
+            data_address: format!("store-{id}:7002"),
+            zone: String::new(),
+            disks: Vec::new(),
+        };
+        vec![node(11), node(12)]
+    }
+
+    #[test]
+    fn all_nodes_are_asked_or_the_one_that_is_named() {
+        let nodes = nodes();
+        let ids = |wanted| -> Vec<u32> {
+            let asked = asked(&nodes, wanted).expect("known");
+            asked.iter().map(|node| node.id.0).collect()
+        };
+        assert_eq!(ids(None), [11, 12]);
+        assert_eq!(ids(Some(12)), [12]);
+        let error = asked(&nodes, Some(1)).expect_err("a member, not a storage node");
+        assert_eq!(error.to_string(), "no node 1 in this cluster");
+    }
+
+    #[test]
+    fn a_silent_node_is_named_with_the_reason() {
+        let silent = Err(ClientError::Unavailable("timed out".to_owned()));
+        let told = NodeScrub::new(12, silent);
+        assert_eq!((told.node, told.disks.len()), (12, 0));
+        let why = "no member answered within the deadline: timed out";
+        assert_eq!(told.error.as_deref(), Some(why));
+        assert_eq!(NodeScrub::new(11, Ok(Vec::new())).error, None);
+    }
+}

@@ -129,7 +129,7 @@ fn read_table(path: &Path, text: &str) -> Result<toml::Table, SettingsError> {
         if section.insert(renamed.new.to_owned(), value).is_some() {
             let (section, old, new) = (renamed.section, renamed.old, renamed.new);
             let message =
-                format!("`{section}.{old}` is the old name of `{section}.{new}`: one of them");
+                format!("`{section}.{old}` is the old name of `{section}.{new}`: name one");
             return Err(SettingsError::invalid(&origin, message));
         }
     }
@@ -228,63 +228,4 @@ pub fn parse_members(origin: &str, texts: &[String]) -> Result<Vec<(u32, String)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn load_node(text: &str) -> Result<NodeFile, String> {
-        let dir = tempfile::tempdir().expect("temporary directory");
-        let path = dir.path().join("node.toml");
-        std::fs::write(&path, text).expect("write");
-        load(Some(&path), NoFlags {}).map_err(|error: SettingsError| {
-            error
-                .to_string()
-                .replace(&path.display().to_string(), "node.toml")
-        })
-    }
-
-    #[test]
-    fn unknown_key_is_refused_with_the_nearest_name() {
-        let error = load_node("[node]\nid = 1\ntls_dir = \"t\"\nrpc_lisen = \"x:1\"").unwrap_err();
-        assert_eq!(
-            error,
-            "node.toml: unknown key `node.rpc_lisen` (did you mean `rpc_listen`?)"
-        );
-        let error = load_node("[sotrage]\ndisks = []").unwrap_err();
-        assert_eq!(
-            error,
-            "node.toml: unknown key `sotrage` (did you mean `storage`?)"
-        );
-    }
-
-    #[test]
-    fn missing_and_mistyped_keys_are_named() {
-        let error = load_node("[node]\nid = 1").unwrap_err();
-        assert!(error.contains("tls_dir"), "{error}");
-        let error = load_node("[node]\nid = \"one\"\ntls_dir = \"t\"").unwrap_err();
-        assert!(error.contains("node.id"), "{error}");
-    }
-
-    #[test]
-    fn members_are_id_and_address() {
-        let parse = |texts: &[&str]| {
-            parse_members(
-                "f",
-                &texts.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            )
-        };
-        assert_eq!(
-            parse(&["1=a:7001"]).expect("valid"),
-            [(1, "a:7001".to_owned())]
-        );
-        for bad in [
-            &["a:7001"][..],
-            &["0=a:1"],
-            &["1=a"],
-            &["1=:7"],
-            &["1=a:1", "1=b:1"],
-            &[],
-        ] {
-            assert!(parse(bad).is_err(), "{bad:?}");
-        }
-    }
-}
+mod tests;

@@ -50,7 +50,7 @@ pub struct StorageSection {
     /// Directories, one per disk, each formatted by `megalith node init`. Required.
     pub disks: Vec<PathBuf>,
     /// Bytes kept free on each disk, so that deletes work on a full one. Default 1 GiB, or a
-    /// twentieth of a disk of less than 20 GiB.
+    /// twentieth of the smallest disk if that is less than 20 GiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reserve_bytes: Option<u64>,
     /// Days within which every byte of every disk is checked against its checksums. Default 30.

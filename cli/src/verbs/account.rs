@@ -78,3 +78,41 @@ fn accounts_text(accounts: &[AccountRow], listed: &Listed) -> String {
     };
     accounts.iter().filter(wanted).map(line).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+    use megalith_model::ids::AccountId;
+
+    #[test]
+    fn a_list_shows_which_accounts_work_and_may_be_one_account_long() {
+        let row = |id, name: &str, enabled| AccountRow {
+            id: AccountId(id),
+            name: name.to_owned(),
+            enabled,
+            created_ms: 0,
+        };
+        let accounts = [row(1, "backup", true), row(2, "main", false)];
+        let listed = |account: Option<&str>, output| Listed {
+            account: account.map(str::to_owned),
+            output,
+            reach: Reach {
+                config: None,
+                data: None,
+            },
+        };
+        expect![[r#"
+            backup                   account-1 enabled
+            main                     account-2 DISABLED
+        "#]]
+        .assert_eq(&accounts_text(&accounts, &listed(None, OutputFormat::Text)));
+        expect![[r#"
+            {"account":"main","enabled":false,"id":2}
+        "#]]
+        .assert_eq(&accounts_text(
+            &accounts,
+            &listed(Some("main"), OutputFormat::Json),
+        ));
+    }
+}

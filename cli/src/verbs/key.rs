@@ -68,3 +68,66 @@ fn keys_text(keys: &[AccessKeyRow], accounts: &[AccountRow], output: OutputForma
     };
     keys.iter().map(line).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+    use megalith_crypto::AccessSecret;
+    use megalith_model::ids::AccountId;
+
+    fn account(id: u64, name: &str) -> AccountRow {
+        AccountRow {
+            id: AccountId(id),
+            name: name.to_owned(),
+            enabled: true,
+            created_ms: 0,
+        }
+    }
+
+    fn key(access_key: &str, account: u64, enabled: bool) -> AccessKeyRow {
+        AccessKeyRow {
+            access_key: access_key.to_owned(),
+            account: AccountId(account),
+            enabled,
+            created_ms: 0,
+            sealed_credential: b"sealed".to_vec(),
+        }
+    }
+
+    #[test]
+    fn a_new_key_shows_its_secret_once_and_says_so() {
+        let made = CreatedKey {
+            access_key: "MGLKEY".to_owned(),
+            secret: AccessSecret::new("hidden".to_owned()),
+            account: account(1, "main"),
+        };
+        expect![[r#"
+            account     main
+            access key  MGLKEY
+            secret key  hidden
+            The secret is not shown again.
+        "#]]
+        .assert_eq(&created_text(&made, OutputFormat::Text));
+        expect![[r#"
+            {"access_key":"MGLKEY","account":"main","secret_key":"hidden"}
+        "#]]
+        .assert_eq(&created_text(&made, OutputFormat::Json));
+    }
+
+    #[test]
+    fn a_list_names_owners_and_never_a_secret() {
+        let keys = [key("MGLA", 1, true), key("MGLB", 9, false)];
+        let accounts = [account(1, "main")];
+        expect![[r#"
+            MGLA                   main                     enabled
+            MGLB                   account-9                DISABLED
+        "#]]
+        .assert_eq(&keys_text(&keys, &accounts, OutputFormat::Text));
+        expect![[r#"
+            {"access_key":"MGLA","account":"main","enabled":true}
+            {"access_key":"MGLB","account":"account-9","enabled":false}
+        "#]]
+        .assert_eq(&keys_text(&keys, &accounts, OutputFormat::Json));
+    }
+}

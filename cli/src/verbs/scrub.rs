@@ -133,4 +133,24 @@ mod tests {
              3 index files rebuilt\nnode 2\n  does not answer: refused\n"
         );
     }
+
+    #[test]
+    fn a_silent_node_makes_the_exit_code_1() {
+        let node = |error: Option<&str>| NodeScrub {
+            node: 1,
+            error: error.map(str::to_owned),
+            disks: Vec::new(),
+        };
+        let code = |answers: &[NodeScrub]| answer(answers, OutputFormat::Json, 0).code;
+        assert_eq!(code(&[node(None)]), 0);
+        assert_eq!(code(&[node(None), node(Some("refused"))]), 1);
+    }
+
+    #[test]
+    fn spans_are_told_in_their_largest_unit() {
+        assert_eq!(span(119_999), "119 s");
+        assert_eq!(span(120_000), "2 min");
+        assert_eq!(span(7_200_000), "2 h");
+        assert_eq!(span(172_800_000), "2 days");
+    }
 }

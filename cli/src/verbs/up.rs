@@ -347,9 +347,62 @@ fn announcement(layout: &Layout, gateway: &RunningGateway, key: &str, first: boo
 
 /// An address as a client would write it.
 fn endpoint(scheme: &str, address: SocketAddr) -> String {
-    let host = match address.ip() {
-        ip if ip.is_unspecified() => "127.0.0.1".to_owned(),
-        ip => ip.to_string(),
-    };
-    format!("{scheme}://{host}:{}", address.port())
+    match address.ip() {
+        ip if ip.is_unspecified() => format!("{scheme}://127.0.0.1:{}", address.port()),
+        _ => format!("{scheme}://{address}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(listen: &str, https: Option<&str>) -> UpArgs {
+        UpArgs {
+            data: "d".into(),
+            listen: listen.to_owned(),
+            https_listen: https.map(str::to_owned),
+            health_listen: None,
+            disks: 6,
+            log: "warn".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_certificate_names_the_hosts_that_clients_may_use() {
+        let extra = |listen, https| local_hosts(&args(listen, https)).split_off(3);
+        assert_eq!(extra("127.0.0.1:9000", None), [""; 0]);
+        assert_eq!(extra("0.0.0.0:9000", Some("[::]:9443")), [""; 0]);
+        assert_eq!(
+            extra("store.example:9000", Some("10.0.0.7:9443")),
+            ["store.example", "10.0.0.7"]
+        );
+        assert_eq!(extra("[fd00::7]:9000", Some("[fd00::7]:9443")), ["fd00::7"]);
+    }
+
+    #[test]
+    fn a_first_run_that_was_cut_short_leaves_nothing_under_the_final_name() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let path = dir.path().join("disks");
+        let cut = in_one_step(&path, |beside| {
+            files::make_dir(&beside.join("00"))?;
+            Err(setup::InitError::Arguments("cut".to_owned()))
+        });
+        cut.expect_err("cut short");
+        assert!(!path.exists());
+        in_one_step(&path, |beside| {
+            assert!(!beside.exists(), "what the first run left is cleared");
+            Ok(files::make_dir(&beside.join("01"))?)
+        })
+        .expect("made");
+        assert!(path.join("01").exists() && !path.join("00").exists());
+    }
+
+    #[test]
+    fn endpoints_are_written_so_that_they_can_be_reached() {
+        let shown = |address: &str| endpoint("http", address.parse().expect("an address"));
+        assert_eq!(shown("0.0.0.0:9000"), "http://127.0.0.1:9000");
+        assert_eq!(shown("10.0.0.7:9000"), "http://10.0.0.7:9000");
+        assert_eq!(shown("[fd00::7]:9000"), "http://[fd00::7]:9000");
+    }
 }

@@ -185,3 +185,79 @@ impl Bucket {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use object_store::memory::InMemory;
+    use tempfile::TempDir;
+
+    fn bucket(prefix: &str) -> Bucket {
+        Bucket {
+            store: Box::new(InMemory::new()),
+            name: "safe".to_owned(),
+            prefix: Key::from(prefix),
+        }
+    }
+
+    /// A directory with the files of a backup, each with bytes of its own.
+    fn backup() -> TempDir {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        for file in FILES {
+            std::fs::write(dir.path().join(file), content(file)).expect("write");
+        }
+        dir
+    }
+
+    fn content(file: &str) -> Vec<u8> {
+        file.bytes().cycle().take(3 << 20).collect()
+    }
+
+    async fn keys(bucket: &Bucket) -> Vec<String> {
+        let found: Vec<_> = bucket.store.list(None).try_collect().await.expect("list");
+        let mut keys: Vec<String> = found.iter().map(|o| o.location.to_string()).collect();
+        keys.sort();
+        keys
+    }
+
+    #[tokio::test]
+    async fn a_backup_comes_back_as_it_went_from_below_its_prefix() {
+        let bucket = bucket("meta/monday");
+        bucket.put(backup().path()).await.expect("put");
+        let mut wanted = FILES.map(|file| format!("meta/monday/{file}"));
+        wanted.sort();
+        assert_eq!(keys(&bucket).await, wanted);
+        let back = tempfile::tempdir().expect("temporary directory");
+        bucket.get(back.path()).await.expect("get");
+        for file in FILES {
+            let bytes = std::fs::read(back.path().join(file)).expect("read");
+            assert!(bytes == content(file), "{file} has other bytes");
+        }
+        let left = std::fs::read_dir(back.path()).expect("list").count();
+        assert_eq!(left, FILES.len(), "nothing partial stays");
+    }
+
+    #[tokio::test]
+    async fn a_prefix_with_something_below_it_is_refused() {
+        let bucket = bucket("meta/monday");
+        bucket.must_be_free().await.expect("empty");
+        bucket.put(backup().path()).await.expect("put");
+        let error = bucket.must_be_free().await.expect_err("taken");
+        let said = "s3://safe/meta/monday is not empty: nothing was changed";
+        assert_eq!(error.to_string(), said);
+    }
+
+    #[tokio::test]
+    async fn a_backup_whose_last_file_is_missing_is_none() {
+        let dir = backup();
+        let [_, card] = FILES;
+        std::fs::remove_file(dir.path().join(card)).expect("remove");
+        let bucket = bucket("meta/monday");
+        bucket.put(dir.path()).await.expect_err("cut off");
+        let back = tempfile::tempdir().expect("temporary directory");
+        let error = bucket.get(back.path()).await.expect_err("no card");
+        let said = format!("read s3://safe/meta/monday/{card}");
+        assert_eq!(error.to_string(), said);
+        assert!(!back.path().join(card).exists());
+    }
+}

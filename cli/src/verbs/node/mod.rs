@@ -100,3 +100,30 @@ fn default_reserve(disks: &[PathBuf]) -> u64 {
         .filter_map(|disk| RealFs.space(disk).ok().map(|space| space.capacity));
     sizes.min().map_or(GIB, |smallest| GIB.min(smallest / 20))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scrub_that_never_ends_is_refused() {
+        let mut storage = StorageSection::new(Vec::new());
+        let settings = scrub_settings("f", &storage).expect("the defaults are sound");
+        assert_eq!(settings.cycle, Duration::from_secs(30 * 24 * 3600));
+        assert_eq!(settings.fresh_within, Duration::from_secs(24 * 3600));
+        storage.scrub_days = 0;
+        let error = scrub_settings("f", &storage).expect_err("0 days");
+        assert_eq!(
+            error.to_string(),
+            "f: `storage.scrub_days` is 0: rot would never be found"
+        );
+    }
+
+    #[test]
+    fn the_reserve_is_at_most_1_gib_and_a_twentieth_of_a_small_disk() {
+        assert_eq!(default_reserve(&[]), GIB);
+        let here = std::env::temp_dir();
+        let capacity = RealFs.space(&here).expect("space").capacity;
+        assert_eq!(default_reserve(&[here]), GIB.min(capacity / 20));
+    }
+}
