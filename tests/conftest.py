@@ -7,7 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from harness.up import Up  # noqa: E402
+from harness.megalith_up import Up  # noqa: E402
 
 
 @pytest.fixture(scope="session")

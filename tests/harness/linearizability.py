@@ -230,7 +230,7 @@ class Search:
         if over:
             keep = [index not in over for index in range(len(self.classes))]
             self.configurations = self._pruned(
-                (value, done, tuple(n if kept else 0 for n, kept in zip(used, keep)))
+                (value, done, tuple(n if kept else 0 for n, kept in zip(used, keep, strict=False)))
                 for (value, done), many in self.configurations.items() for used in many)
 
     def _reached(self, number):
@@ -288,8 +288,8 @@ def _note(kept, place, used):
     """Keeps `used` where nothing kept used less; drops what used more. False: not kept."""
     many = kept.setdefault(place, [])
     for other in many:
-        if all(a <= b for a, b in zip(other, used)):
+        if all(a <= b for a, b in zip(other, used, strict=False)):
             return False
-    many[:] = [o for o in many if not all(a <= b for a, b in zip(used, o))]
+    many[:] = [o for o in many if not all(a <= b for a, b in zip(used, o, strict=False))]
     many.append(used)
     return True

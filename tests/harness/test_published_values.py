@@ -4,8 +4,8 @@ import datetime
 
 import pytest
 
-from harness import checksums, chunked
-from harness.sign import Signer
+from harness import aws_chunked, checksums
+from harness.signature_v4 import Signer
 
 # From "Signature Calculations for the Authorization Header" in S3's API reference.
 KEYS = ("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
@@ -23,8 +23,8 @@ def test_presigned_url_is_the_documented_one():
 def test_chunk_signatures_are_the_documented_ones():
     signer = Signer("s3.amazonaws.com", *KEYS, now=DAY)
     headers = {"content-length": "66824", "x-amz-storage-class": "REDUCED_REDUNDANCY"}
-    put = chunked.ChunkedPut(signer, "/examplebucket/chunkObject.txt", b"a" * 66_560,
-                             chunked.SIGNED, headers=headers)
+    put = aws_chunked.ChunkedPut(signer, "/examplebucket/chunkObject.txt", b"a" * 66_560,
+                             aws_chunked.SIGNED, headers=headers)
     assert put.signatures == [
         "4f232c4386841ef735655705268965c44a0e4690baa4adea153f7db9fa80a0a9",
         "ad80c730a21e5b8d04586a2213dd63b9a0e99e0e2307b0ade35a65485a288648",
@@ -37,8 +37,8 @@ def test_chunk_signatures_are_the_documented_ones():
 def test_trailer_signatures_are_the_documented_ones():
     data = b"a" * 66_560
     signer = Signer("s3.amazonaws.com", *KEYS, now=DAY)
-    put = chunked.ChunkedPut(
-        signer, "/examplebucket/chunkObject.txt", data, chunked.SIGNED_TRAILER,
+    put = aws_chunked.ChunkedPut(
+        signer, "/examplebucket/chunkObject.txt", data, aws_chunked.SIGNED_TRAILER,
         trailer=("x-amz-checksum-crc32c", checksums.checksum("CRC32C", data)),
         headers={"x-amz-storage-class": "REDUCED_REDUNDANCY"},
     )

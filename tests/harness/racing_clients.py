@@ -8,8 +8,21 @@ import threading
 import time
 import xml.etree.ElementTree as ElementTree
 
-from .history import (
-    ABSENT, CREATE, DELETE, EXISTS, GET, LIST, MISSING, NEVER, OK, OTHER, PUT, SWAP, UNKNOWN, Op,
+from .linearizability import (
+    ABSENT,
+    CREATE,
+    DELETE,
+    EXISTS,
+    GET,
+    LIST,
+    MISSING,
+    NEVER,
+    OK,
+    OTHER,
+    PUT,
+    SWAP,
+    UNKNOWN,
+    Op,
 )
 
 LOST_ANSWER = (OSError, http.client.HTTPException)

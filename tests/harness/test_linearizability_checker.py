@@ -5,9 +5,23 @@ import random
 
 import pytest
 
-from harness.history import (
-    ABSENT, CREATE, DELETE, EXISTS, GET, LIST, MISSING, NEVER, OK, OTHER, PUT, SWAP, UNKNOWN,
-    NotLinearizable, Op, check,
+from harness.linearizability import (
+    ABSENT,
+    CREATE,
+    DELETE,
+    EXISTS,
+    GET,
+    LIST,
+    MISSING,
+    NEVER,
+    OK,
+    OTHER,
+    PUT,
+    SWAP,
+    UNKNOWN,
+    NotLinearizable,
+    Op,
+    check,
 )
 
 

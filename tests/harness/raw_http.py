@@ -6,7 +6,7 @@ import socket
 import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 
-from .sign import UNSIGNED, Signer, target_of
+from .signature_v4 import UNSIGNED, Signer, target_of
 
 
 @dataclass

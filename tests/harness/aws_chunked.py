@@ -2,7 +2,7 @@
 
 import hashlib
 
-from .sign import EMPTY_SHA256, target_of
+from .signature_v4 import EMPTY_SHA256, target_of
 
 SIGNED = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
 SIGNED_TRAILER = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"

@@ -1,26 +1,28 @@
 """`megalith up`: the whole cluster in one process."""
 
 import configparser
+import http.client
 import json
 import re
 import uuid
 from pathlib import Path
 
-from . import s3
+from . import s3_clients
 from .process import Process, free_ports, run, wait_until
-from .raw import Raw
+from .raw_http import Raw
 
 
 class Up:
     """A running `megalith up` on a directory."""
 
-    def __init__(self, directory, disks=6, https=False, log="info", args=()):
+    def __init__(self, directory, disks=6, https=False, log="info", args=(),
+                 health_flag="--health-listen"):
         self.directory = Path(directory)
         self.data = self.directory / "data"
         ports = free_ports(3)
-        self.port, self.https_port, self.admin_port = ports
+        self.port, self.https_port, self.health_port = ports
         args = ["up", "--data", self.data, "--listen", f"127.0.0.1:{self.port}",
-                "--admin-listen", f"127.0.0.1:{self.admin_port}",
+                health_flag, f"127.0.0.1:{self.health_port}",
                 "--disks", disks, "--log", log, *args]
         if https:
             args += ["--https-listen", f"127.0.0.1:{self.https_port}"]
@@ -66,10 +68,10 @@ class Up:
     def client(self, keys=None, https=False, **config):
         endpoint = self.https_endpoint if https else self.endpoint
         verify = self.ca_file if https else None
-        return s3.client(endpoint, *(keys or self.credentials), verify=verify, **config)
+        return s3_clients.client(endpoint, *(keys or self.credentials), verify=verify, **config)
 
     def bare(self, keys=None):
-        return s3.Bare("127.0.0.1", self.port, *(keys or self.credentials))
+        return s3_clients.Bare("127.0.0.1", self.port, *(keys or self.credentials))
 
     def command(self, *args):
         """An operator's command for this cluster."""
@@ -85,6 +87,12 @@ class Up:
         made = self.command("key", "create", "--account", name, "-o", "json")
         key = json.loads(made.stdout)
         return key["access_key"], key["secret_key"]
+
+    def health(self, path):
+        """The status with which the health listener answers."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.health_port, timeout=10)
+        connection.request("GET", path)
+        return connection.getresponse().status
 
     def status(self):
         done = run("status", "--data", self.data, "-o", "json", check=False)

@@ -6,7 +6,7 @@ import random
 import threading
 import urllib.parse
 
-from .s3 import Bare
+from .s3_clients import Bare
 
 STALE_READ = "a read is stale"
 LOST_CONDITIONAL = "a conditional write is acknowledged and lost"
