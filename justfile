@@ -15,14 +15,18 @@ test:
 lint:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets -- -D warnings
+    tests/venv ruff check tests
 
-# PUT and GET at four sizes: rates, latencies, server CPU, bytes on disk.
+# PUT and GET at four sizes: rates, latencies, server CPU, bytes on disk. `--seconds` bounds each.
 bench *ARGS:
     cargo build --release --bin megalith
     tests/venv python tests/bench/s3_bench.py {{ARGS}}
 
-# The fault tests at full length: 20 power cuts, 200 damaged files, 100,000 judged operations.
-faults:
+# The fault tests at full length, at most so many minutes; another seed makes other choices.
+# 20 power cuts, 20 kills of everything, 200 damaged files, 100,000 judged operations.
+faults MINUTES="120" SEED="1":
     cargo build --release --bin megalith
     MEGALITH_POWER_ROUNDS=20 MEGALITH_DAMAGE_CASES=200 MEGALITH_LINEAR_OPS=100000 \
-        MEGALITH_KILL_ROUNDS=20 tests/venv pytest -q -s tests/faults
+        MEGALITH_KILL_ROUNDS=20 MEGALITH_SEED={{SEED}} \
+        timeout --foreground --signal=INT --kill-after=60 {{MINUTES}}m \
+        tests/venv pytest -q -s tests/faults
