@@ -10,7 +10,7 @@ use megalith_model::profile::Profile;
 use megalith_model::query::{DataStatus, VolumeStatus};
 use megalith_model::rows::{Counters, VolumeCounts};
 use megalith_model::shape::Shape;
-use megalith_model::topology::{ClusterMap, Disk, Domain, Member, Node, Volume, VolumeState};
+use megalith_model::topology::{ClusterMap, Disk, Domain, Node, Slot, Volume, VolumeState};
 use std::time::Duration;
 
 const NODES: u32 = 3;
@@ -57,8 +57,8 @@ fn volume(number: u32) -> Volume {
         epoch: Epoch(1),
         state: VolumeState::Open,
         domain: Domain::Node,
-        members: (1..=NODES)
-            .map(|node| Member {
+        slots: (1..=NODES)
+            .map(|node| Slot {
                 node: NodeId(node),
                 disk: disk_id(node),
             })
@@ -452,7 +452,7 @@ fn shrunk_volumes_are_noted_once_they_hold_something() {
 fn only_the_newest_volumes_are_shown_to_people() {
     let mut status = well();
     status.data.volumes = (1..=14).map(volume_status).collect();
-    status.data.volumes[0].volume.state = VolumeState::Sealed;
+    status.data.volumes[0].volume.state = VolumeState::Closed;
     let shown = paragraph(&status, "volumes");
     let lines: Vec<&str> = shown.lines().collect();
     assert_eq!(lines.len(), 1 + 12 + 1, "{shown}");
