@@ -28,5 +28,5 @@ faults MINUTES="120" SEED="1":
     cargo build --release --bin megalith
     MEGALITH_POWER_ROUNDS=20 MEGALITH_DAMAGE_CASES=200 MEGALITH_LINEAR_OPS=100000 \
         MEGALITH_KILL_ROUNDS=20 MEGALITH_SEED={{SEED}} \
-        timeout --foreground --signal=INT --kill-after=60 {{MINUTES}}m \
+        timeout --foreground --kill-after=120 {{MINUTES}}m \
         tests/venv pytest -q -s tests/faults

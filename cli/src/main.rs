@@ -26,7 +26,6 @@ use args::Cli;
 use clap::Parser;
 use megalith_client::chain;
 use std::process::ExitCode;
-use verbs::Answer;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {

@@ -3,7 +3,6 @@
 //! Owns every write to the two. A reader that goes away, as in `megalith status | head -1`, is no
 //! error to speak of: the command ends without a word. Must never panic because nobody listens.
 
-use crate::Answer;
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
@@ -11,6 +10,27 @@ use std::process::ExitCode;
 /// What a shell shows for a program that SIGPIPE ended, 128 + 13: the answer did not arrive.
 const READER_GONE: u8 = 141;
 const FAILED: u8 = 1;
+
+/// What a command says at its end.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// Whole lines for standard output.
+    pub text: String,
+    /// The exit code.
+    pub code: u8,
+}
+
+impl From<String> for Answer {
+    fn from(text: String) -> Self {
+        Self { text, code: 0 }
+    }
+}
+
+impl From<()> for Answer {
+    fn from((): ()) -> Self {
+        Self::default()
+    }
+}
 
 /// Gives the answer and returns the command's exit code.
 pub fn end(answer: &Answer) -> ExitCode {

@@ -19,29 +19,9 @@ mod up;
 mod tests;
 
 use crate::args::{ConfigVerb, GatewayVerb, NodeVerb, OperatorVerb, Verb};
+use crate::out::Answer;
 use serde::Serialize;
 use std::error::Error;
-
-/// What a command says at its end.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Answer {
-    /// Whole lines for standard output.
-    pub text: String,
-    /// The exit code.
-    pub code: u8,
-}
-
-impl From<String> for Answer {
-    fn from(text: String) -> Self {
-        Self { text, code: 0 }
-    }
-}
-
-impl From<()> for Answer {
-    fn from((): ()) -> Self {
-        Self::default()
-    }
-}
 
 /// Runs a command to its end.
 pub async fn run(verb: Verb) -> Result<Answer, Box<dyn Error>> {

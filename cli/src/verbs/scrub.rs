@@ -1,7 +1,8 @@
 //! `megalith scrub`: how far the disks' scrub is, and beginning a pass now.
 
-use super::{Answer, json_text};
+use super::json_text;
 use crate::args::{OutputFormat, ScrubVerb};
+use crate::out::Answer;
 use crate::reach::{self, ReachError};
 use megalith_admin::scrub::{self, DiskScrub, NodeScrub, ScrubError};
 use megalith_client::{ChannelSettings, ClusterClient, ShardClient, now_ms};

@@ -6,10 +6,10 @@ mod init;
 mod repair;
 mod stopped_node;
 
-use super::{Answer, json_text};
+use super::json_text;
 use crate::args::{How, MetaVerb, OutputFormat, Reach};
 use crate::config::SettingsError;
-use crate::out;
+use crate::out::{self, Answer};
 use crate::reach::{self, ReachError};
 use crate::setup::InitError;
 use backup::BackupVerbError;

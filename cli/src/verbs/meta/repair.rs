@@ -3,7 +3,7 @@
 
 use super::stopped_node::{self, StoppedNodeError};
 use crate::args::RepairArgs;
-use crate::verbs::Answer;
+use crate::out::Answer;
 use crate::verbs::node::metadata;
 use megalith_server::Repairs;
 use std::fmt::Write;

@@ -7,8 +7,9 @@ mod tests;
 
 pub use text::members as members_text;
 
-use super::{Answer, json_text};
+use super::json_text;
 use crate::args::{OutputFormat, StatusArgs};
+use crate::out::Answer;
 use crate::reach::{self, ReachError};
 use megalith_admin::report::{Health, Report};
 use megalith_admin::verdict;
