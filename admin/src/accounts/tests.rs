@@ -210,7 +210,7 @@ async fn keys_are_listed_of_one_account_or_all() {
         rows.into_iter().map(|row| row.access_key).collect()
     };
     let of_main = admin.list_keys(Some("main")).await.expect("a list");
-    assert_eq!(listed(of_main), [main.access_key.clone()]);
+    assert_eq!(listed(of_main), std::slice::from_ref(&main.access_key));
     let mut all = [main.access_key, other.access_key];
     all.sort();
     assert_eq!(listed(admin.list_keys(None).await.expect("a list")), all);
