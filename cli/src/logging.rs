@@ -17,7 +17,7 @@ pub fn start(settings: &LogSection) -> Result<(), String> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        // A line that nobody reads is lost; complaining about it would fail the same way, by a panic.
+        // A line that nobody reads is lost; complaining about it would panic for the same reason.
         .log_internal_errors(false)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
     match settings.format {
