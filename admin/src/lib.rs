@@ -1,4 +1,4 @@
-//! What operates a cluster: the library behind the `megalith` command, later behind the console too.
+//! What operates a cluster: the library behind the `megalith` command, later also the console.
 //!
 //! Owns: accounts and access keys (`accounts`), changes of the metadata group's members
 //! (`members`), the disks' scrub (`scrub`), and the verdict on a cluster's health with its reasons
