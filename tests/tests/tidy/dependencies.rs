@@ -20,9 +20,12 @@ const CALLED: &[(&str, &str)] = &[("md-5", "md5")];
 fn looks_at(kind: Kind, within: &Path) -> bool {
     let room = within.iter().next().unwrap_or_default().to_string_lossy();
     match kind {
-        Kind::Normal => room == "src" && !is_test(within),
+        Kind::Normal => {
+            let aside = ["tests", "examples", "benches", "build.rs"].contains(&&*room);
+            !aside && !is_test(within)
+        }
         Kind::Dev => ["src", "tests", "examples", "benches"].contains(&&*room),
-        Kind::Build => within == Path::new("build.rs"),
+        Kind::Build => room == "build.rs",
     }
 }
 

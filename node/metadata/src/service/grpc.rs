@@ -64,7 +64,7 @@ fn check_proposer(peer: &PeerIdentity, command: &Command) -> Result<(), Status> 
         // These name nobody.
         Command::InitCluster { .. }
         | Command::CreateVolume { .. }
-        | Command::SealVolume { .. }
+        | Command::CloseVolume { .. }
         | Command::PutKek { .. }
         | Command::CloseLease(_)
         | Command::CreateAccount { .. }
