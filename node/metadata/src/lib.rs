@@ -25,15 +25,15 @@ mod snapshot;
 mod tables;
 pub mod transport;
 
+pub use crate::raft::{
+    ChangeStanding, Losses, MemberChange, MemberStatus, PROPOSAL_BYTES_MAX, RaftError,
+    RaftSettings, RaftStatus, Role,
+};
 pub use addresses::AddressBook;
 pub use apply::{ApplyError, ApplySettings, ProposeError};
 pub use member::{
     Lost, MetaFailure, MetaParts, MetaSettings, MetaStore, RepairError, Repairs, StartError,
     examine, start,
-};
-pub use raft::{
-    ChangeStanding, Losses, MemberChange, MemberStatus, PROPOSAL_BYTES_MAX, RaftError,
-    RaftSettings, RaftStatus, Role,
 };
 pub use service::{Exported, MetaHandle, MetadataService, QueryError};
 pub use snapshot::SourceSettings;
