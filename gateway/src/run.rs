@@ -14,12 +14,13 @@ use listener::{Listening, Transport};
 use megalith_blobs::Pipeline;
 use megalith_client::{
     CallSettings, ClusterClient, DataClient, DataSettings, Endpoint, MapWatch, MetaClient,
-    Metadata, Roster, now_ms,
+    Metadata, Roster, TypedCalls as _, now_ms,
 };
 use megalith_crypto::{Entropy as _, RootKey, SystemEntropy};
 use megalith_identity::{HttpsMaterial, IdentityError, TlsMaterial};
 use megalith_keyring::{Keys, KeysError};
 use megalith_model::ids::{ClusterId, GatewayId};
+use megalith_model::question;
 use megalith_serve::health;
 pub use megalith_serve::health::MetricsText;
 use std::fmt;
@@ -380,7 +381,7 @@ async fn load_keys(
     let deadline = Instant::now() + timeout;
     // Asked in a cheap way first: opening the keys takes the root key along.
     loop {
-        match meta.query(megalith_model::query::Query::Keks).await {
+        match meta.ask(question::Keks).await {
             Ok(_) => break,
             Err(error) if Instant::now() + KEYS_RETRY >= deadline => {
                 return Err(KeysError::Metadata(error).into());

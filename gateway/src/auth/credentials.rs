@@ -1,11 +1,11 @@
 //! Access keys as requests use them: asked for, opened, and kept for a moment.
 
 use crate::ops::Caller;
-use megalith_client::Metadata;
+use megalith_client::{Metadata, TypedCalls as _};
 use megalith_crypto::AccessSecret;
 use megalith_keyring::Keys;
 use megalith_model::ids::AccountId;
-use megalith_model::query::{Query, Reply};
+use megalith_model::question;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -78,18 +78,11 @@ impl Credentials {
     }
 
     async fn ask(&self, access_key: &str) -> Result<Option<Arc<Known>>, CredentialError> {
-        let unavailable = |why: String| CredentialError::Unavailable(why);
-        let query = Query::AccessKey {
+        let asked = question::AccessKey {
             access_key: access_key.to_owned(),
         };
-        let reply = self
-            .meta
-            .query(query)
-            .await
-            .map_err(|error| unavailable(error.to_string()))?;
-        let Reply::AccessKey(found) = reply else {
-            return Err(unavailable("an answer to another question".to_owned()));
-        };
+        let found = self.meta.ask(asked).await;
+        let found = found.map_err(|error| CredentialError::Unavailable(error.to_string()))?;
         let Some((row, account)) = found else {
             return Ok(None);
         };

@@ -8,10 +8,11 @@
 use super::error::OpError;
 use super::ids::random;
 use super::names::check_bucket_name;
-use super::{Caller, Rejection, Store, internal_outcome, internal_reply, owner};
-use megalith_model::command::{Command, Outcome, Refusal};
+use super::{Caller, Rejection, Store, owner};
+use megalith_model::command::{Command, Refusal};
 use megalith_model::ids::BucketId;
-use megalith_model::query::{Query, Reply};
+use megalith_model::instruction::CreateBucket;
+use megalith_model::question;
 use megalith_model::rows::BucketRow;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -90,18 +91,17 @@ impl Store {
     pub async fn create_bucket(&self, caller: Caller, name: &str) -> Result<BucketRow, OpError> {
         check_bucket_name(name)?;
         let id = BucketId(u64::from_be_bytes(random()?));
-        let command = Command::CreateBucket {
+        let create = CreateBucket {
             id,
             name: name.to_owned(),
             account: caller.account,
             sealed_owner: owner::seal(self.keys(), id, name, caller.account)?,
         };
-        match self.propose(self.now_ms(), command).await {
-            Ok(Outcome::Bucket(row)) => {
+        match self.instruct(self.now_ms(), create).await {
+            Ok(row) => {
                 self.shared.buckets.keep(&row);
                 Ok(row)
             }
-            Ok(_) => Err(internal_outcome()),
             Err(Rejection::Refused(Refusal::BucketExists { owner })) if owner == caller.account => {
                 Err(OpError::BucketAlreadyOwnedByYou)
             }
@@ -124,13 +124,8 @@ impl Store {
     pub async fn delete_bucket(&self, caller: Caller, name: &str) -> Result<(), OpError> {
         let located = self.bucket_now(caller, name).await?;
         self.shared.buckets.forget(name);
-        match self
-            .propose(self.now_ms(), Command::DeleteBucket(located.row.id))
-            .await
-        {
-            Ok(_) => Ok(()),
-            Err(rejection) => Err(rejection.into()),
-        }
+        let delete = Command::DeleteBucket(located.row.id);
+        Ok(self.propose(self.now_ms(), delete).await?)
     }
 
     /// Lists the caller's buckets that begin with `prefix`, after a name.
@@ -151,14 +146,12 @@ impl Store {
         };
         let mut after = after.to_owned();
         loop {
-            let query = Query::Buckets {
+            let asked = question::Buckets {
                 account: caller.account,
                 after,
                 max: ASKED,
             };
-            let Reply::Buckets(rows) = self.query(query).await? else {
-                return Err(internal_reply());
-            };
+            let rows = self.ask(asked).await?;
             let asked_again = rows.len() >= ASKED as usize;
             after = rows.last().map(|row| row.name.clone()).unwrap_or_default();
             for row in rows {
@@ -187,15 +180,10 @@ impl Store {
 
     /// Finds a bucket of the caller's, as it is now.
     pub(super) async fn bucket_now(&self, caller: Caller, name: &str) -> Result<Located, OpError> {
-        let Reply::Bucket(found) = self
-            .query(Query::Bucket {
-                name: name.to_owned(),
-            })
-            .await?
-        else {
-            return Err(internal_reply());
+        let asked = question::Bucket {
+            name: name.to_owned(),
         };
-        let Some(row) = found else {
+        let Some(row) = self.ask(asked).await? else {
             self.shared.buckets.forget(name);
             return Err(OpError::NoSuchBucket);
         };

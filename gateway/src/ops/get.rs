@@ -9,14 +9,14 @@ use super::ids::check_version;
 use super::names::check_key;
 use super::ports::Plaintext;
 use super::range::RangeWish;
-use super::write::get_error;
-use super::{Caller, Store, internal_reply};
+use super::{Caller, Store};
 use futures::{StreamExt, TryStreamExt, stream};
 use megalith_blobs::{GetError, PartToRead, ReadPlan};
 use megalith_crypto::manifest::Checksum;
 use megalith_crypto::{DataKey, Manifest, ManifestPart, ObjectContext};
 use megalith_model::ids::{BlobId, BucketId, VersionId, VolumeId};
-use megalith_model::query::{BlobView, ObjectView, Query, Reply};
+use megalith_model::query::{BlobView, ObjectView};
+use megalith_model::question;
 use megalith_model::topology::Volume;
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
@@ -194,6 +194,22 @@ impl Store {
         }
     }
 
+    /// Asks for an object's current version.
+    pub(super) async fn current(
+        &self,
+        bucket: BucketId,
+        key: &str,
+        with_blobs: bool,
+    ) -> Result<Option<Box<ObjectView>>, OpError> {
+        let asked = question::Object {
+            bucket,
+            key: key.as_bytes().to_vec(),
+            version: None,
+            with_blobs,
+        };
+        self.ask(asked).await
+    }
+
     async fn find_in(
         &self,
         bucket: BucketId,
@@ -321,9 +337,7 @@ impl Store {
         blobs: Vec<BlobId>,
         known: &[Volume],
     ) -> Result<(Vec<BlobView>, Vec<Volume>), OpError> {
-        let Reply::Blobs(views) = self.query(Query::Blobs { blobs }).await? else {
-            return Err(internal_reply());
-        };
+        let views = self.ask(question::Blobs { blobs }).await?;
         let named = views
             .iter()
             .flat_map(|view| &view.row.segments)
@@ -335,10 +349,7 @@ impl Store {
             return Ok((views, Vec::new()));
         }
         let volumes = volumes.into_iter().collect();
-        match self.query(Query::Volumes { volumes }).await? {
-            Reply::Volumes(volumes) => Ok((views, volumes)),
-            _ => Err(internal_reply()),
-        }
+        Ok((views, self.ask(question::Volumes { volumes }).await?))
     }
 }
 
@@ -390,6 +401,19 @@ fn choose(found: &Found, request: &GetRequest) -> Result<(Range<u64>, bool), OpE
 fn damaged(what: &'static str, bucket: BucketId, version: VersionId) -> OpError {
     tracing::error!(%bucket, %version, what, "a stored record does not open");
     OpError::Damaged(what)
+}
+
+/// Says what a reader is told of bytes that could not be read.
+pub(super) fn get_error(error: GetError) -> OpError {
+    match error {
+        GetError::Busy(_) => OpError::SlowDown("no memory left"),
+        GetError::Unavailable { .. } => OpError::Unavailable(error.to_string()),
+        GetError::Unauthentic { .. } | GetError::Inconsistent { .. } => {
+            tracing::error!(%error, "an object can't be read");
+            OpError::Damaged("object bytes")
+        }
+        GetError::Range { .. } | GetError::Compute(_) => OpError::Internal(error.to_string()),
+    }
 }
 
 #[cfg(test)]

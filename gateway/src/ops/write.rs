@@ -9,9 +9,7 @@ use super::error::OpError;
 use super::ports::Source;
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream};
-use megalith_blobs::{
-    GetError, HashResults, Hashes, PutError, Reservation, SourceError, WrittenBlob,
-};
+use megalith_blobs::{HashResults, Hashes, PutError, Reservation, SourceError, WrittenBlob};
 use megalith_crypto::manifest::ContentHeaders;
 use megalith_crypto::{DataKey, StreamHeader};
 use megalith_model::command::NewBlob;
@@ -251,17 +249,5 @@ pub(super) fn put_error(error: PutError) -> OpError {
             OpError::Unavailable(error.to_string())
         }
         PutError::Seal(_) | PutError::Compute(_) => OpError::Internal(error.to_string()),
-    }
-}
-
-pub(super) fn get_error(error: GetError) -> OpError {
-    match error {
-        GetError::Busy(_) => OpError::SlowDown("no memory left"),
-        GetError::Unavailable { .. } => OpError::Unavailable(error.to_string()),
-        GetError::Unauthentic { .. } | GetError::Inconsistent { .. } => {
-            tracing::error!(%error, "an object can't be read");
-            OpError::Damaged("object bytes")
-        }
-        GetError::Range { .. } | GetError::Compute(_) => OpError::Internal(error.to_string()),
     }
 }

@@ -166,10 +166,10 @@ impl Store {
         let mut rows = BTreeMap::new();
         let mut after = 0;
         loop {
-            let (page, truncated) = self.part_rows(opened, after, PAGE_ROWS_MAX).await?;
-            after = page.last().map_or(after, |(number, _)| *number);
-            rows.extend(page);
-            if !truncated {
+            let page = self.part_rows(opened, after, PAGE_ROWS_MAX).await?;
+            after = page.parts.last().map_or(after, |(number, _)| *number);
+            rows.extend(page.parts);
+            if !page.truncated {
                 break;
             }
         }

@@ -24,6 +24,7 @@ use megalith_model::ids::{
 use megalith_model::machine::apply;
 use megalith_model::profile::Profile;
 use megalith_model::query::{Query, Reply};
+use megalith_model::question::{self, Question};
 use megalith_model::rows::BucketRow;
 use megalith_model::shape::{Shape, segments};
 use megalith_model::table::{MemRows, Overlay};
@@ -75,7 +76,12 @@ impl Meta {
         self.apply(&envelope).expect("applied")
     }
 
-    pub(crate) fn ask(&self, query: &Query) -> Reply {
+    pub(crate) fn see<Q: Question>(&self, question: Q) -> Q::Reply {
+        let reply = self.answer(&question.into());
+        Q::from_reply(reply).expect("a reply to this question")
+    }
+
+    fn answer(&self, query: &Query) -> Reply {
         answer(&*self.rows.lock().unwrap(), query).expect("rows are sound")
     }
 }
@@ -98,12 +104,12 @@ impl Metadata for Meta {
 
     fn query(&self, query: Query) -> BoxFuture<'_, Result<Reply, ClientError>> {
         Box::pin(async move {
-            if matches!(query, Query::Parts { .. })
+            if matches!(query, Query::Parts(_))
                 && let Some(envelope) = self.before_parts.lock().unwrap().take()
             {
                 self.apply(&envelope).expect("applied");
             }
-            Ok(self.ask(&query))
+            Ok(self.answer(&query))
         })
     }
 }
@@ -364,26 +370,20 @@ impl World {
 
     /// A bucket's row.
     pub(crate) fn bucket(&self, name: &str) -> Option<BucketRow> {
-        match self.meta.ask(&Query::Bucket { name: name.into() }) {
-            Reply::Bucket(row) => row,
-            other => panic!("{other:?}"),
-        }
+        self.meta.see(question::Bucket { name: name.into() })
     }
 
     /// The current version of an object, by the names of bucket and key.
     pub(crate) fn version(&self, bucket: &str, key: &str) -> Option<VersionId> {
         let bucket = self.bucket(bucket)?;
         let key = key.as_bytes().to_vec();
-        let query = Query::Object {
+        let asked = question::Object {
             bucket: bucket.id,
             key,
             version: None,
             with_blobs: false,
         };
-        match self.meta.ask(&query) {
-            Reply::Object(view) => view.map(|view| view.version),
-            other => panic!("{other:?}"),
-        }
+        self.meta.see(asked).map(|view| view.version)
     }
 }
 
