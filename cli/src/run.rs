@@ -12,7 +12,7 @@ use crate::reach::{self, ReachError};
 use megalith_client::{CallSettings, ClusterClient};
 use megalith_disk::{FileSystem, RealFs};
 use megalith_gateway::run::{
-    AdminListen, GatewayConfig, GatewayError, HttpsListen, Limits, MetricsText, RunningGateway,
+    GatewayConfig, GatewayError, HealthListen, HttpsListen, Limits, MetricsText, RunningGateway,
 };
 use megalith_identity::{IdentityError, TlsMaterial};
 use megalith_model::ids::{GatewayId, NodeId};
@@ -205,8 +205,8 @@ pub async fn start_gateway(settings: &GatewayFile) -> Result<RunningGateway, Run
             }
         },
     };
-    let admin = match address("gateway.admin_listen", &section.admin_listen)? {
-        Some(listen) => Some(AdminListen {
+    let health = match address("gateway.admin_listen", &section.admin_listen)? {
+        Some(listen) => Some(HealthListen {
             listen,
             metrics: Some(metrics()?),
         }),
@@ -216,15 +216,15 @@ pub async fn start_gateway(settings: &GatewayFile) -> Result<RunningGateway, Run
         id: GatewayId(section.id),
         http: address("gateway.listen", &section.listen)?,
         https,
-        admin,
+        health,
         base_domains: section.domains.clone(),
         region: section.region.clone(),
         metadata: reach::endpoints(&members),
         tls,
         root_key: init::read_root_key(&section.root_key_file)?,
-        pipeline: megalith_blobs::Settings {
+        pipeline: megalith_blobs::PipelineSettings {
             memory_bytes_max: section.memory_bytes,
-            ..megalith_blobs::Settings::default()
+            ..megalith_blobs::PipelineSettings::default()
         },
         limits: Limits::default(),
     };

@@ -1,5 +1,6 @@
 //! Access keys as requests use them: asked for, opened, and kept for a moment.
 
+use crate::lock::lock;
 use crate::ops::Caller;
 use megalith_client::{Metadata, TypedCalls as _};
 use megalith_crypto::AccessSecret;
@@ -7,7 +8,7 @@ use megalith_keyring::Keys;
 use megalith_model::ids::AccountId;
 use megalith_model::question;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// How long a credential is kept: a key that is disabled works no longer than this.
@@ -136,6 +137,6 @@ impl Credentials {
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.kept)
     }
 }

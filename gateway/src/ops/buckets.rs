@@ -9,13 +9,14 @@ use super::error::OpError;
 use super::ids::random;
 use super::names::check_bucket_name;
 use super::{Caller, Rejection, Store, owner};
+use crate::lock::lock;
 use megalith_model::command::{Command, Refusal};
 use megalith_model::ids::BucketId;
 use megalith_model::instruction::CreateBucket;
 use megalith_model::question;
 use megalith_model::rows::BucketRow;
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 const KEPT_FOR: Duration = Duration::from_secs(2);
@@ -47,7 +48,7 @@ impl Cache {
     }
 
     fn rows(&self) -> MutexGuard<'_, HashMap<String, (Instant, BucketRow)>> {
-        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.rows)
     }
 }
 
@@ -59,13 +60,13 @@ pub(super) struct Located {
 }
 
 impl Located {
-    /// True where the row was kept from before, so that the bucket may be gone.
+    /// True if the row was kept from before, so that the bucket may be gone.
     pub(super) fn is_kept(&self) -> bool {
         self.kept
     }
 
-    /// True where an error may only mean that the kept row is of a bucket that is gone.
-    pub(super) fn explains(&self, error: &OpError) -> bool {
+    /// True if an error may only mean that the kept row is of a bucket that is gone.
+    fn explains(&self, error: &OpError) -> bool {
         let missing = matches!(
             error,
             OpError::NoSuchBucket | OpError::NoSuchKey | OpError::NoSuchUpload
@@ -171,10 +172,32 @@ impl Store {
     }
 
     /// Finds a bucket of the caller's, perhaps through a row kept for a moment.
-    pub(super) async fn bucket(&self, caller: Caller, name: &str) -> Result<Located, OpError> {
+    async fn bucket(&self, caller: Caller, name: &str) -> Result<Located, OpError> {
         match self.shared.buckets.find(name) {
             Some(row) if row.account == caller.account => Ok(Located { row, kept: true }),
             Some(_) | None => self.bucket_now(caller, name).await,
+        }
+    }
+
+    /// Finds a bucket of the caller's and acts in it. If the act finds nothing through a row that
+    /// was kept, looks for the bucket as it is now and acts once more.
+    pub(super) async fn in_bucket<T, Acting>(
+        &self,
+        caller: Caller,
+        name: &str,
+        act: impl Fn(BucketId) -> Acting + Send,
+    ) -> Result<(Located, T), OpError>
+    where
+        Acting: Future<Output = Result<T, OpError>> + Send,
+    {
+        let located = self.bucket(caller, name).await?;
+        match act(located.row.id).await {
+            Err(error) if located.explains(&error) => {
+                let now = self.bucket_now(caller, name).await?;
+                let acted = act(now.row.id).await?;
+                Ok((now, acted))
+            }
+            acted => Ok((located, acted?)),
         }
     }
 

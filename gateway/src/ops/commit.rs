@@ -2,9 +2,9 @@
 
 use super::conditions::WriteWish;
 use super::error::OpError;
+use super::put::ObjectName;
 use super::{Rejection, Store};
 use megalith_model::command::{Command, Condition, Refusal};
-use megalith_model::ids::BucketId;
 
 /// How often a condition is looked at again because others wrote meanwhile.
 const TRIES_MAX: usize = 8;
@@ -13,24 +13,23 @@ impl Store {
     /// Turns a precondition into one that apply can check; fails now if it already does not hold.
     pub(super) async fn condition(
         &self,
-        bucket: BucketId,
-        key: &str,
+        object: ObjectName<'_>,
         wish: &WriteWish,
     ) -> Result<Condition, OpError> {
         match wish {
             WriteWish::Always => Ok(Condition::None),
-            WriteWish::Absent => match self.current(bucket, key, false).await? {
+            WriteWish::Absent => match self.current(object, false).await? {
                 Some(_) => Err(OpError::PreconditionFailed("If-None-Match")),
                 None => Ok(Condition::Absent),
             },
             WriteWish::Matching(wanted) => {
                 let view = self
-                    .current(bucket, key, false)
+                    .current(object, false)
                     .await?
                     .ok_or(OpError::NoSuchKey)?;
                 let sealed = &view.row.sealed_listing;
                 let entry = self
-                    .open_listing(bucket, key.as_bytes(), view.version, sealed)
+                    .open_listing(object.bucket, object.key.as_bytes(), view.version, sealed)
                     .await?;
                 if wanted.matches(&entry.etag) {
                     Ok(Condition::Version(view.version))
@@ -46,7 +45,7 @@ impl Store {
     pub(super) async fn commit(
         &self,
         time_ms: u64,
-        (bucket, key): (BucketId, &str),
+        object: ObjectName<'_>,
         wish: &WriteWish,
         first: Condition,
         command: impl Fn(Condition) -> Command + Send,
@@ -56,7 +55,7 @@ impl Store {
             match self.propose(time_ms, command(condition)).await {
                 Err(Rejection::Refused(Refusal::Condition { .. })) => {
                     condition = self
-                        .condition(bucket, key, wish)
+                        .condition(object, wish)
                         .await
                         .map_err(Rejection::Failed)?;
                 }

@@ -56,7 +56,7 @@ pub struct Caller {
 }
 
 /// What the operations work with.
-pub struct Parts {
+pub struct StoreComponents {
     pub meta: Arc<dyn Metadata>,
     pub blobs: Arc<dyn Blobs>,
     pub keys: Arc<Keys>,
@@ -70,7 +70,7 @@ pub struct Store {
 }
 
 struct Shared {
-    parts: Parts,
+    components: StoreComponents,
     buckets: buckets::Cache,
 }
 
@@ -83,31 +83,31 @@ enum Rejection {
 }
 
 impl Store {
-    /// Builds the operations over their parts.
+    /// Builds the operations over their components.
     #[must_use]
-    pub fn new(parts: Parts) -> Self {
+    pub fn new(components: StoreComponents) -> Self {
         Self {
             shared: Arc::new(Shared {
-                parts,
+                components,
                 buckets: buckets::Cache::default(),
             }),
         }
     }
 
     fn keys(&self) -> &Keys {
-        &self.shared.parts.keys
+        &self.shared.components.keys
     }
 
     fn blobs(&self) -> &dyn Blobs {
-        &*self.shared.parts.blobs
+        &*self.shared.components.blobs
     }
 
     fn now_ms(&self) -> u64 {
-        (self.shared.parts.clock)()
+        (self.shared.components.clock)()
     }
 
     async fn ask<Q: Question>(&self, question: Q) -> Result<Q::Reply, OpError> {
-        let meta = &self.shared.parts.meta;
+        let meta = &self.shared.components.meta;
         meta.ask(question).await.map_err(unavailable)
     }
 
@@ -117,7 +117,7 @@ impl Store {
             token: Some(new_token()),
             command,
         };
-        let answer = self.shared.parts.meta.propose(envelope).await;
+        let answer = self.shared.components.meta.propose(envelope).await;
         judged(answer).map(drop)
     }
 
@@ -126,7 +126,7 @@ impl Store {
         time_ms: u64,
         instruction: I,
     ) -> Result<I::Outcome, Rejection> {
-        let meta = &self.shared.parts.meta;
+        let meta = &self.shared.components.meta;
         judged(meta.instruct(time_ms, Some(new_token()), instruction).await)
     }
 }

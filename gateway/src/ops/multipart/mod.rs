@@ -145,15 +145,12 @@ impl Store {
     /// Finds an upload of the caller's and opens it.
     async fn open_upload(&self, caller: Caller, name: &UploadName) -> Result<Opened, OpError> {
         check_key(&name.key)?;
-        let located = self.bucket(caller, &name.bucket).await?;
-        let upload = parse_upload(&name.upload)?;
-        match self.open_upload_in(located.row.id, &name.key, upload).await {
-            Err(error) if located.explains(&error) => {
-                let now = self.bucket_now(caller, &name.bucket).await?;
-                self.open_upload_in(now.row.id, &name.key, upload).await
-            }
-            other => other,
-        }
+        let open = |bucket| async move {
+            let upload = parse_upload(&name.upload)?;
+            self.open_upload_in(bucket, &name.key, upload).await
+        };
+        let (_, opened) = self.in_bucket(caller, &name.bucket, open).await?;
+        Ok(opened)
     }
 
     async fn open_upload_in(

@@ -1,14 +1,14 @@
 //! A cluster in memory: the real state machine, really sealed blobs, no network.
 
 use crate::auth::Credentials;
-use crate::ops::ports::{Blobs, Plaintext, Source};
-use crate::ops::{Parts, Store};
+use crate::ops::ports::{Blobs, Plaintext};
+use crate::ops::{Store, StoreComponents};
 use crate::s3::{Face, FaceParts};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{StreamExt, stream};
 use megalith_blobs::{
-    Busy, GetError, Hasher, Hashes, Memory, PutError, ReadPlan, Reservation, WrittenBlob,
+    Busy, GetError, Hasher, Hashes, Memory, PutError, ReadPlan, Room, Source, WrittenBlob,
 };
 use megalith_client::{ClientError, Metadata};
 use megalith_crypto::{
@@ -31,7 +31,7 @@ use megalith_model::table::{MemRows, Overlay};
 use megalith_model::topology::{Disk, Domain, Lease, Member, Node, Volume};
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -121,6 +121,8 @@ pub(crate) struct Shelf {
     volume: Volume,
     next: AtomicU64,
     memory: Memory,
+    /// How many of the next writes a node refuses because of their lease.
+    pub(crate) closed_leases: AtomicU32,
 }
 
 impl Shelf {
@@ -157,15 +159,24 @@ impl Shelf {
 
     async fn seal(
         &self,
-        mut source: Source,
-        plain_len: u64,
+        source: Source,
         key: &DataKey,
         part: u32,
         hashes: Hashes,
     ) -> Result<WrittenBlob, PutError> {
+        let closed = |left: u32| left.checked_sub(1);
+        let lease = self
+            .closed_leases
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, closed);
+        if lease.is_ok() {
+            let blob = self.lease.first;
+            return Err(PutError::LeaseClosed { blob });
+        }
         let mut hasher = Hasher::new(hashes);
         let mut plain = Vec::new();
-        while let Some(piece) = source.next().await {
+        let plain_len = source.plain_len();
+        let mut pieces = source.into_pieces();
+        while let Some(piece) = pieces.next().await {
             let piece = piece?;
             hasher.update(&piece);
             plain.extend_from_slice(&piece);
@@ -241,12 +252,11 @@ impl Blobs for Shelf {
     fn write<'a>(
         &'a self,
         source: Source,
-        plain_len: u64,
         key: &'a DataKey,
         part: u32,
         hashes: Hashes,
     ) -> BoxFuture<'a, Result<WrittenBlob, PutError>> {
-        Box::pin(self.seal(source, plain_len, key, part, hashes))
+        Box::pin(self.seal(source, key, part, hashes))
     }
 
     fn read(
@@ -261,8 +271,8 @@ impl Blobs for Shelf {
         })
     }
 
-    fn reserve(&self, bytes: u64) -> Result<Reservation, Busy> {
-        self.memory.try_reserve(bytes)
+    fn make_room(&self, plain_len: u64) -> Result<Room, Busy> {
+        Room::reserve(&self.memory, plain_len)
     }
 
     fn lease_refused(&self, _lease: LeaseId) {}
@@ -299,6 +309,7 @@ impl World {
             volume,
             next: AtomicU64::new(0),
             memory: Memory::new(memory),
+            closed_leases: AtomicU32::new(0),
         });
         let shared: Arc<dyn Metadata> = meta.clone();
         let root = RootKey::generate().unwrap();
@@ -308,7 +319,7 @@ impl World {
         let keys = Arc::new(keys);
         let ticks = AtomicU64::new(0);
         let clock = Arc::new(move || TIME_MS + 1000 * ticks.fetch_add(1, Ordering::Relaxed));
-        let store = Store::new(Parts {
+        let store = Store::new(StoreComponents {
             meta: Arc::clone(&shared),
             blobs: shelf.clone(),
             keys: Arc::clone(&keys),

@@ -428,7 +428,10 @@ pub fn shard(len: usize) -> Vec<u8> {
 
 /// The framed cells of a shard.
 pub fn framed(shard: &[u8]) -> Vec<bytes::Bytes> {
-    shard.chunks(64 * 1024).map(framing::frame).collect()
+    shard
+        .chunks(64 * 1024)
+        .map(|cell| framing::frame(cell.to_vec()))
+        .collect()
 }
 
 pub fn digest(shard: &[u8]) -> [u8; 32] {
