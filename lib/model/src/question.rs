@@ -200,13 +200,13 @@ pub struct Deletes {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Data;
 
-/// The volumes that have a member on a disk.
+/// The volumes that have a slot on a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskVolumes {
     pub disk: DiskId,
 }
 
-/// A page of what a volume's members should hold, by blob.
+/// A page of what a volume's slots should hold, by blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
     pub volume: VolumeId,
