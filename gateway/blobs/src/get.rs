@@ -14,6 +14,7 @@ use megalith_crypto::cell::{PLAIN_CELL_LEN, SEALED_CELL_LEN};
 use megalith_crypto::{BlobLayout, CellOpener, DataKey, StreamContext, StreamHeader};
 use megalith_model::ids::BlobId;
 use megalith_model::query::BlobView;
+use megalith_model::rows::SegmentRow;
 use megalith_model::shape::{CELL_LEN, SegmentLayout, Shape};
 use megalith_model::topology::Volume;
 use std::ops::Range;
@@ -294,15 +295,7 @@ impl OpenPart {
         let mut sources = Vec::with_capacity(row.segments.len());
         let mut at = 0;
         for (number, segment) in row.segments.iter().enumerate() {
-            let volume = plan
-                .volumes
-                .iter()
-                .find(|volume| volume.id == segment.volume);
-            let volume = volume.ok_or_else(|| inconsistent("a volume is not known"))?;
-            let shards = segment.profile.shards();
-            if volume.profile != segment.profile || volume.slots.len() != shards {
-                return Err(inconsistent("a segment's profile is not its volume's"));
-            }
+            let volume = volume_of(plan, segment).map_err(inconsistent)?;
             if at % CELL_LEN != 0 || segment.len == 0 {
                 return Err(inconsistent("a segment ends within a cell"));
             }
@@ -377,6 +370,17 @@ impl OpenPart {
             bytes_held,
         }
     }
+}
+
+/// Finds a segment's volume, and checks that the two fit each other.
+fn volume_of<'p>(plan: &'p ReadPlan, segment: &SegmentRow) -> Result<&'p Volume, &'static str> {
+    let mut volumes = plan.volumes.iter();
+    let volume = volumes.find(|volume| volume.id == segment.volume);
+    let volume = volume.ok_or("a volume is not known")?;
+    if volume.profile != segment.profile || volume.slots.len() != segment.profile.shards() {
+        return Err("a segment's profile is not its volume's");
+    }
+    Ok(volume)
 }
 
 impl Window {

@@ -23,10 +23,15 @@ fn example<Q: Question>(question: Q) -> Example {
 
 /// One of each, in the order of [`Query`].
 fn examples() -> Vec<Example> {
-    let (bucket, upload, disk) = (BucketId(1), UploadId([3; 16]), DiskId([4; 16]));
-    let (account, max) = (AccountId(7), 9);
+    let mut all = of_objects();
+    all.extend(of_owners_and_disks());
+    all
+}
+
+fn of_objects() -> Vec<Example> {
+    let (bucket, upload, max) = (BucketId(1), UploadId([3; 16]), 9);
+    let (account, key) = (AccountId(7), b"k".to_vec());
     let (prefix, delimiter) = (b"p".to_vec(), b"/".to_vec());
-    let key = b"k".to_vec();
     vec![
         example(Bucket {
             name: "photos".into(),
@@ -69,6 +74,13 @@ fn examples() -> Vec<Example> {
             after: 5,
             max,
         }),
+    ]
+}
+
+fn of_owners_and_disks() -> Vec<Example> {
+    let (account, disk, max) = (AccountId(7), DiskId([4; 16]), 9);
+    let bucket = BucketId(1);
+    vec![
         example(AccessKey {
             access_key: "MGL".into(),
         }),
