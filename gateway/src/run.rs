@@ -8,18 +8,19 @@ mod idle;
 mod listener;
 
 use crate::auth::Credentials;
-use crate::ops::{Clock, Parts as StoreParts, Store};
+use crate::ops::{Clock, Store, StoreComponents};
 use crate::s3::{Face, FaceParts};
 use listener::{Listening, Transport};
-use megalith_blobs::Pipeline;
+use megalith_blobs::{Pipeline, PipelineComponents, PipelineSettings};
 use megalith_client::{
     CallSettings, ClusterClient, DataClient, DataSettings, Endpoint, MapWatch, MetaClient,
-    Metadata, Roster, now_ms,
+    Metadata, Roster, TypedCalls as _, now_ms,
 };
 use megalith_crypto::{Entropy as _, RootKey, SystemEntropy};
 use megalith_identity::{HttpsMaterial, IdentityError, TlsMaterial};
 use megalith_keyring::{Keys, KeysError};
 use megalith_model::ids::{ClusterId, GatewayId};
+use megalith_model::question;
 use megalith_serve::health;
 pub use megalith_serve::health::MetricsText;
 use std::fmt;
@@ -60,7 +61,7 @@ pub struct GatewayConfig {
     /// The key at the top.
     pub root_key: RootKey,
     /// The blob pipeline's settings.
-    pub pipeline: megalith_blobs::Settings,
+    pub pipeline: PipelineSettings,
     pub limits: Limits,
 }
 
@@ -230,7 +231,7 @@ pub async fn start(config: GatewayConfig) -> Result<RunningGateway, GatewayError
         abort: CancellationToken::new(),
         tasks: TaskTracker::new(),
     };
-    // Where the start fails, what has begun ends.
+    // If the start fails, what has begun ends.
     let unless_started = rim.stop.clone().drop_guard();
     // Bound before anything is waited for, so that a taken port is told at once.
     let sockets = Sockets::open(&config, &rim).await?;
@@ -240,6 +241,7 @@ pub async fn start(config: GatewayConfig) -> Result<RunningGateway, GatewayError
     // Shared, so that what the map's stream says of the members is known to both.
     let roster = Roster::new(&config.metadata);
     let meta = MetaClient::new(&roster, Arc::clone(&tls), calls.clone());
+    let meta: Arc<dyn Metadata> = Arc::new(meta);
     let map = MapWatch::start(ClusterClient::new(&roster, Arc::clone(&tls), calls));
     let ready = Arc::new(AtomicBool::new(false));
     if let Some((listener, metrics)) = sockets.health {
@@ -252,14 +254,8 @@ pub async fn start(config: GatewayConfig) -> Result<RunningGateway, GatewayError
     }
 
     let cluster = tls.identity().cluster();
-    let shared_meta: Arc<dyn Metadata> = Arc::new(meta.clone());
-    let keys = load_keys(
-        &shared_meta,
-        cluster,
-        config.root_key,
-        config.limits.start_timeout,
-    )
-    .await?;
+    let start_timeout = config.limits.start_timeout;
+    let keys = load_keys(&meta, cluster, config.root_key, start_timeout).await?;
     // Without a map every read would fail. A cluster without a leader has none to give: then
     // requests are refused one by one, and say why.
     let first_map = map.wait_for(|map| map.version > 0);
@@ -267,10 +263,14 @@ pub async fn start(config: GatewayConfig) -> Result<RunningGateway, GatewayError
         tracing::warn!("no cluster map yet; serving without one");
     }
     let data = DataClient::new(tls, DataSettings::default());
-    let parts = megalith_blobs::Parts::connected(meta, data, map.subscribe(), cluster, config.id);
-    let pipeline = Pipeline::start(parts, config.pipeline);
-    let names = (config.base_domains, config.region);
-    let face = face(shared_meta, keys, &pipeline, names, &config.limits)?;
+    let components =
+        PipelineComponents::connected(Arc::clone(&meta), data, map.subscribe(), cluster, config.id);
+    let pipeline = Pipeline::start(components, config.pipeline);
+    let names = Names {
+        base_domains: config.base_domains,
+        region: config.region,
+    };
+    let face = face(meta, keys, &pipeline, names, &config.limits)?;
     if let Some(socket) = sockets.http {
         listen(socket, Transport::Plain, &face, &rim);
     }
@@ -384,7 +384,7 @@ async fn load_keys(
     let deadline = Instant::now() + timeout;
     // Asked in a cheap way first: opening the keys takes the root key along.
     loop {
-        match meta.query(megalith_model::query::Query::Keks).await {
+        match meta.ask(question::Keks).await {
             Ok(_) => break,
             Err(error) if Instant::now() + KEYS_RETRY >= deadline => {
                 return Err(KeysError::Metadata(error).into());
@@ -398,11 +398,17 @@ async fn load_keys(
     ))
 }
 
+/// What S3 clients call this gateway.
+struct Names {
+    base_domains: Vec<String>,
+    region: String,
+}
+
 fn face(
     meta: Arc<dyn Metadata>,
     keys: Arc<Keys>,
     pipeline: &Pipeline,
-    (base_domains, region): (Vec<String>, String),
+    names: Names,
     limits: &Limits,
 ) -> Result<Arc<Face>, GatewayError> {
     let mut seed = [0; 8];
@@ -411,7 +417,7 @@ fn face(
         .map_err(|_| GatewayError::Random)?;
     let credentials = Arc::new(Credentials::new(Arc::clone(&meta), Arc::clone(&keys)));
     let clock: Clock = Arc::new(now_ms);
-    let store = Store::new(StoreParts {
+    let store = Store::new(StoreComponents {
         meta,
         blobs: Arc::new(pipeline.clone()),
         keys,
@@ -420,8 +426,8 @@ fn face(
     Ok(Arc::new(Face::new(FaceParts {
         store,
         credentials,
-        base_domains,
-        region,
+        base_domains: names.base_domains,
+        region: names.region,
         body_idle: limits.idle_timeout,
         request_id_seed: u64::from_be_bytes(seed),
     })))

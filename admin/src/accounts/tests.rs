@@ -5,6 +5,8 @@ use futures::future::BoxFuture;
 use megalith_model::answer::answer;
 use megalith_model::command::Answer;
 use megalith_model::machine::apply;
+use megalith_model::query::{Query, Reply};
+use megalith_model::question::AccessKey;
 use megalith_model::table::{MemRows, Overlay};
 use std::sync::Mutex;
 
@@ -32,10 +34,10 @@ impl Group {
     }
 
     fn row(&self, access_key: &str) -> AccessKeyRow {
-        let query = Query::AccessKey {
+        let query = AccessKey {
             access_key: access_key.to_owned(),
         };
-        match answer(&*self.rows.lock().unwrap(), &query).expect("rows are sound") {
+        match answer(&*self.rows.lock().unwrap(), &query.into()).expect("rows are sound") {
             Reply::AccessKey(Some((row, _))) => row,
             other => panic!("{other:?}"),
         }

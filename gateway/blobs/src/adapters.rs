@@ -1,19 +1,14 @@
-//! The real parts behind the seams: storage nodes and the metadata group, by `megalith-client`.
+//! The real part behind the seam: storage nodes, by `megalith-client`.
 
-use super::ports::{
-    MetaIo, MetaIoError, ShardError, ShardIo, ShardReceipt, ShardTarget, ShardWrite,
-};
+use super::ports::{ShardError, ShardIo, ShardReceipt, ShardTarget, ShardWrite};
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt};
-use megalith_client::{
-    DataClient, DataError, DataFault, MetaClient, Receipt, ShardTarget as WireTarget,
-};
-use megalith_model::command::{Command, Envelope, Outcome};
-use megalith_model::ids::{Epoch, GatewayId, LeaseId};
-use megalith_model::rows::{Digest, ShardPlace};
-use megalith_model::topology::{ClusterMap, Lease};
+use megalith_client::{DataClient, DataError, DataFault, Receipt, ShardTarget as WireTarget};
+use megalith_model::ids::Epoch;
+use megalith_model::rows::Digest;
+use megalith_model::topology::ClusterMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
@@ -140,67 +135,4 @@ fn own_error(error: DataError) -> ShardError {
         | DataFault::Abandoned
         | DataFault::Protocol => ShardError::Node(error.to_string()),
     }
-}
-
-/// The metadata group.
-pub struct MetaCalls {
-    client: MetaClient,
-    gateway: GatewayId,
-}
-
-impl MetaCalls {
-    /// Builds the adapter for calls of this gateway.
-    #[must_use]
-    pub fn new(client: MetaClient, gateway: GatewayId) -> Self {
-        Self { client, gateway }
-    }
-
-    fn propose(&self, command: Command) -> BoxFuture<'static, Result<Outcome, MetaIoError>> {
-        let client = self.client.clone();
-        async move {
-            let envelope = Envelope {
-                time_ms: now_ms(),
-                token: None,
-                command,
-            };
-            let answer = client.propose(envelope).await;
-            let answer = answer.map_err(|error| MetaIoError(error.to_string()))?;
-            answer.map_err(|refusal| MetaIoError(refusal.to_string()))
-        }
-        .boxed()
-    }
-}
-
-impl MetaIo for MetaCalls {
-    fn open_lease(&self, count: u64) -> BoxFuture<'static, Result<Lease, MetaIoError>> {
-        let gateway = self.gateway;
-        let proposed = self.propose(Command::OpenLease { gateway, count });
-        async move {
-            match proposed.await? {
-                Outcome::Lease(lease) => Ok(lease),
-                other => Err(MetaIoError(format!("no lease but {other:?}"))),
-            }
-        }
-        .boxed()
-    }
-
-    fn close_lease(&self, lease: LeaseId) -> BoxFuture<'static, Result<(), MetaIoError>> {
-        let proposed = self.propose(Command::CloseLease(lease));
-        async move { proposed.await.map(drop) }.boxed()
-    }
-
-    fn mark_owed(
-        &self,
-        places: Vec<ShardPlace>,
-        damaged: bool,
-    ) -> BoxFuture<'static, Result<(), MetaIoError>> {
-        let proposed = self.propose(Command::MarkOwed { places, damaged });
-        async move { proposed.await.map(drop) }.boxed()
-    }
-}
-
-/// The time that goes into commands.
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_millis() as u64)
 }

@@ -4,11 +4,14 @@
 //! batches from a task of their own, so that no read waits for them. What can't be noted is
 //! forgotten: the next read (or the scrub) finds the damage again.
 
-use super::ports::MetaIo;
+use super::lock::lock;
+use megalith_client::{Metadata, now_ms};
+use megalith_model::command::{Command, Envelope};
 use megalith_model::ids::NodeId;
 use megalith_model::rows::ShardPlace;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::error::Error;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
@@ -16,7 +19,7 @@ use tokio::sync::mpsc;
 const QUEUE_LEN: usize = 1024;
 /// Shards remembered as reported.
 const REMEMBERED_MAX: usize = 16_384;
-/// When a shard is reported anew.
+/// After this a shard is reported again.
 const REMEMBER: Duration = Duration::from_secs(3600);
 /// Shards in one note.
 const BATCH_MAX: usize = 256;
@@ -51,7 +54,7 @@ type ReportKey = (u64, u32, u8, Fault);
 impl Alarms {
     /// Starts the reporter, which ends with the last handle.
     #[must_use]
-    pub fn start(meta: Arc<dyn MetaIo>) -> Self {
+    pub fn start(meta: Arc<dyn Metadata>) -> Self {
         let (mailbox, reports) = mpsc::channel(QUEUE_LEN);
         let reported = Arc::new(Reported::default());
         tokio::spawn(report(meta, reports, Arc::clone(&reported)));
@@ -104,7 +107,7 @@ impl Reported {
     }
 
     fn made(&self) -> MutexGuard<'_, HashMap<ReportKey, Instant>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 
@@ -113,7 +116,7 @@ fn key(place: ShardPlace, fault: Fault) -> ReportKey {
 }
 
 async fn report(
-    meta: Arc<dyn MetaIo>,
+    meta: Arc<dyn Metadata>,
     mut reports: mpsc::Receiver<Report>,
     reported: Arc<Reported>,
 ) {
@@ -125,12 +128,9 @@ async fn report(
             if places.is_empty() {
                 continue;
             }
-            let noted = meta
-                .mark_owed(places.clone(), fault == Fault::Damaged)
-                .await;
-            if let Err(error) = noted {
+            if let Err(error) = mark_owed(&*meta, places.clone(), fault).await {
                 let shards = places.len();
-                tracing::warn!(%error, shards, ?fault, "note shards as owed");
+                tracing::warn!(error = &*error, shards, ?fault, "note shards as owed");
                 places
                     .into_iter()
                     .for_each(|place| reported.forget(place, fault));
@@ -139,4 +139,19 @@ async fn report(
         batch.clear();
         tokio::time::sleep(NOTE_INTERVAL).await;
     }
+}
+
+async fn mark_owed(
+    meta: &dyn Metadata,
+    places: Vec<ShardPlace>,
+    fault: Fault,
+) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let damaged = fault == Fault::Damaged;
+    let envelope = Envelope {
+        time_ms: now_ms(),
+        token: None,
+        command: Command::MarkOwed { places, damaged },
+    };
+    meta.propose(envelope).await??;
+    Ok(())
 }

@@ -1,13 +1,14 @@
-//! The two seams of the pipeline: shards on storage nodes, and the few metadata calls it makes.
+//! The seam of the pipeline towards storage nodes. The one towards the metadata group is
+//! [`megalith_client::Metadata`].
 //!
-//! Owns no connection. The real parts are adapters over `megalith-client`; tests put a data plane
+//! Owns no connection. The real part is an adapter over `megalith-client`; tests put a data plane
 //! in memory here which can delay, fail, flip bytes and lie.
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use megalith_model::ids::{BlobId, Epoch, LeaseId, VolumeId};
-use megalith_model::rows::{Digest, ShardPlace};
-use megalith_model::topology::{Lease, Slot};
+use megalith_model::ids::{BlobId, Epoch, VolumeId};
+use megalith_model::rows::Digest;
+use megalith_model::topology::Slot;
 use tokio::sync::{mpsc, oneshot};
 
 /// Which shard of which segment, and where it is.
@@ -102,25 +103,4 @@ pub trait ShardIo: Send + Sync + 'static {
         first: u64,
         count: u64,
     ) -> BoxFuture<'static, Result<Vec<Bytes>, ShardError>>;
-}
-
-/// A metadata call that did not succeed; it may have been done all the same.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("metadata: {0}")]
-pub struct MetaIoError(pub String);
-
-/// The metadata calls of the pipeline.
-pub trait MetaIo: Send + Sync + 'static {
-    /// Opens a lease of `count` blob ids for this gateway.
-    fn open_lease(&self, count: u64) -> BoxFuture<'static, Result<Lease, MetaIoError>>;
-
-    /// Closes a lease.
-    fn close_lease(&self, lease: LeaseId) -> BoxFuture<'static, Result<(), MetaIoError>>;
-
-    /// Notes shards as missing or damaged.
-    fn mark_owed(
-        &self,
-        places: Vec<ShardPlace>,
-        damaged: bool,
-    ) -> BoxFuture<'static, Result<(), MetaIoError>>;
 }

@@ -7,9 +7,9 @@
 
 use super::Shared;
 use super::compute::{Compute, JobLost};
-use super::plain::{frame, unframed};
 use super::ports::{ShardError, ShardReceipt, ShardTarget, ShardWrite};
 use bytes::Bytes;
+use megalith_client::framing::{CRC_LEN, frame, unframed};
 use megalith_erasure::Encoder;
 use megalith_model::command::NewSegment;
 use megalith_model::ids::BlobId;
@@ -34,6 +34,17 @@ pub enum SegmentLost {
     LeaseClosed,
     /// A compute job was lost.
     Compute(JobLost),
+}
+
+/// A segment to write.
+pub struct SegmentOrder {
+    pub blob: BlobId,
+    /// The segment's number in it.
+    pub number: u32,
+    pub shape: Shape,
+    /// Ciphertext bytes.
+    pub len: u64,
+    pub volume: Volume,
 }
 
 /// A segment being written.
@@ -77,15 +88,19 @@ enum Path {
 }
 
 impl Segment {
-    /// Opens segment `number` of `blob`, `len` ciphertext bytes, on `volume`.
+    /// Opens a segment on its volume. Members whose nodes the map calls dead are left out.
     pub fn open(
         shared: &Arc<Shared>,
         map: &ClusterMap,
-        volume: Volume,
-        shape: Shape,
-        (blob, number): (BlobId, u32),
-        len: u64,
+        order: SegmentOrder,
     ) -> Result<Self, SegmentLost> {
+        let SegmentOrder {
+            blob,
+            number,
+            shape,
+            len,
+            volume,
+        } = order;
         let layout = SegmentLayout::new(shape, volume.profile, blob, len);
         let whole = shape == Shape::Copies || layout.stripes() == 1;
         let mut segment = Self {
@@ -161,7 +176,7 @@ impl Segment {
                             pending: Arc::clone(&slot.pending),
                             _stripe: Arc::clone(&permit),
                         });
-                        // Refused only where the slot's task has ended: its result says why.
+                        // Refused only if the slot's task has ended: its result says why.
                         let _ = cells.try_send(piece);
                     }
                 }
@@ -244,7 +259,7 @@ impl Segment {
             match std::mem::replace(&mut slot.path, Path::None) {
                 Path::None => {}
                 Path::Stream { digest, .. } => {
-                    // Refused only where the slot's task has ended: its result says why.
+                    // Refused only if the slot's task has ended: its result says why.
                     let _ = digest.send(*own);
                 }
                 Path::Whole(cells) => {
@@ -407,7 +422,7 @@ impl Coder {
         for stripe in cells.chunks(data) {
             let plain: Vec<&[u8]> = stripe.iter().map(unframed).collect();
             let mut parity: Vec<Vec<u8>> = (data..shards)
-                .map(|_| Vec::with_capacity(plain[0].len() + super::plain::CRC_LEN))
+                .map(|_| Vec::with_capacity(plain[0].len() + CRC_LEN as usize))
                 .collect();
             self.encoder
                 .encode_stripe(&plain, &mut parity)

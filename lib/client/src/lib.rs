@@ -40,7 +40,7 @@ pub use error::{ClientError, DataError, DataFault, chain};
 pub use group::{CallSettings, Endpoint};
 pub use map::MapWatch;
 pub use meta::{ChangeStanding, MemberChange, MetaClient, new_token};
-pub use metadata::{Metadata, now_ms};
+pub use metadata::{Metadata, TypedCalls, now_ms};
 pub use roster::Roster;
 pub use shards::{ScrubReport, ShardAddress, ShardClient, ShardPage, ShardStat};
 
@@ -59,7 +59,7 @@ mod tests {
             command: megalith_model::command::Command::Nothing,
         };
         is_send(meta.propose(nothing));
-        is_send(meta.query(megalith_model::query::Query::Keks));
+        is_send(meta.query(megalith_model::question::Keks.into()));
         is_send(cluster.heartbeat(megalith_model::ids::NodeId(1), &[]));
         is_send(cluster.status());
         is_send(maps.refresh());

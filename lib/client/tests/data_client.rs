@@ -83,7 +83,8 @@ fn respond(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> 
 }
 
 fn cells(shard: &[u8]) -> Vec<u8> {
-    shard.chunks(65_536).flat_map(framing::frame).collect()
+    let framed = |cell: &[u8]| framing::frame(cell.to_vec());
+    shard.chunks(65_536).flat_map(framed).collect()
 }
 
 #[tokio::test]
@@ -164,7 +165,7 @@ async fn a_receipt_for_something_else_is_no_receipt() {
         let answer = move |_| respond(StatusCode::OK, body.clone());
         let server = answering(&certificates, &Arc::default(), answer).await;
         let (client, target) = (client(&certificates), target(&server));
-        let put = client.put_small(&target, 10, vec![framing::frame(&shard)], digest);
+        let put = client.put_small(&target, 10, vec![framing::frame(shard.to_vec())], digest);
         match put.await {
             Ok(receipt) => assert!(good && receipt.digest == digest),
             Err(error) => assert!(!good && error.fault == DataFault::Protocol, "{error}"),
@@ -285,7 +286,7 @@ async fn silence_costs_a_bounded_time() {
         DataFault::Timeout
     );
     let shard = [1; 10];
-    let pieces = vec![framing::frame(&shard)];
+    let pieces = vec![framing::frame(shard.to_vec())];
     let put = client.put_small(&target, 10, pieces.clone(), [0; 32]);
     assert_eq!(fault(put.await), DataFault::Timeout);
     // A slow caller isn't the node's fault; a node that takes no receipt out is.
@@ -321,7 +322,7 @@ async fn a_node_that_stops_reading_is_given_up() {
     let (client, target) = (client(&certificates), target(&server));
     let put = client.put_shard(&target, 60_000_000, body, wanted);
     let feed = async {
-        let cell = framing::frame(&[7; 65_536]);
+        let cell = framing::frame(vec![7; 65_536]);
         while send.send(cell.clone()).await.is_ok() {}
     };
     let (end, ()) = tokio::join!(put, feed);

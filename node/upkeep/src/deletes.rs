@@ -3,11 +3,11 @@
 //! A delete is acknowledged only after it is durable, and damage is reported until the metadata
 //! group has taken it, so that neither is lost by a crash, here or there.
 
-use megalith_client::now_ms;
-use megalith_client::{ClientError, MetaClient, new_token};
+use megalith_client::{ClientError, MetaClient, TypedCalls as _, new_token, now_ms};
 use megalith_model::command::{Command, Envelope};
 use megalith_model::ids::NodeId;
-use megalith_model::query::{PAGE_ROWS_MAX, Query, Reply};
+use megalith_model::query::PAGE_ROWS_MAX;
+use megalith_model::question;
 use megalith_model::rows::{DeleteRow, ShardPlace};
 use megalith_store::Disks;
 use megalith_store::{DiskHandle, ShardId, StoreError};
@@ -26,8 +26,6 @@ enum ChoreError {
     Store(#[source] StoreError),
     #[error("the metadata group refused: {0}")]
     Refused(String),
-    #[error("an answer of another kind")]
-    Unexpected,
 }
 
 /// Does the chores of all disks until it is dropped.
@@ -71,10 +69,8 @@ async fn do_deletes(
     loop {
         let disk = handle.superblock().disk;
         let max = PAGE_ROWS_MAX;
-        let reply = meta.query(Query::Deletes { disk, max }).await;
-        let Reply::Deletes(rows) = reply.map_err(ChoreError::Metadata)? else {
-            return Err(ChoreError::Unexpected);
-        };
+        let rows = meta.ask(question::Deletes { disk, max }).await;
+        let rows = rows.map_err(ChoreError::Metadata)?;
         let Some(through) = rows.iter().map(|(sequence, _)| *sequence).max() else {
             return Ok(());
         };

@@ -69,9 +69,9 @@ pub async fn start(settings: &GatewayFile) -> Result<RunningGateway, RoleError> 
         metadata: reach::endpoints(&members),
         tls,
         root_key: setup::read_root_key(&section.root_key_file)?,
-        pipeline: megalith_blobs::Settings {
+        pipeline: megalith_blobs::PipelineSettings {
             memory_bytes_max: section.memory_bytes,
-            ..megalith_blobs::Settings::default()
+            ..megalith_blobs::PipelineSettings::default()
         },
         limits: Limits::default(),
     };

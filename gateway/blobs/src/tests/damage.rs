@@ -3,7 +3,7 @@
 
 use super::fake::Conduct;
 use super::rig::{Rig, bytes, settings};
-use crate::{GetError, Settings};
+use crate::{GetError, PipelineSettings};
 use megalith_crypto::cell::PLAIN_CELL_LEN;
 use megalith_model::rows::ShardPlace;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ async fn check_patterns((k, m): (u8, u8), len: usize, conduct: Conduct) {
             continue;
         }
         // A fresh cluster each time: what was learnt of the nodes must not help.
-        let settings = Settings {
+        let settings = PipelineSettings {
             hedge_percent: 0,
             ..settings()
         };
@@ -177,7 +177,7 @@ async fn frozen_slots_are_hedged() {
 
 #[tokio::test]
 async fn frozen_slots_without_budget_cost_one_timeout() {
-    let settings = Settings {
+    let settings = PipelineSettings {
         hedge_percent: 0,
         penalty: Duration::from_secs(60),
         ..settings()
@@ -197,7 +197,7 @@ async fn frozen_slots_without_budget_cost_one_timeout() {
 
 #[tokio::test]
 async fn frozen_beyond_parity_is_a_clean_error_in_bounded_time() {
-    let settings = Settings {
+    let settings = PipelineSettings {
         read_timeout: Duration::from_millis(300),
         ..settings()
     };

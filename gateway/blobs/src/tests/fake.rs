@@ -3,13 +3,14 @@
 //! Good nodes do what real ones do: check every crc on arrival, compute the digest themselves and
 //! compare it, keep nothing of a shard that was given up.
 
-use crate::plain::unframed;
-use crate::ports::{
-    MetaIo, MetaIoError, ShardError, ShardIo, ShardReceipt, ShardTarget, ShardWrite,
-};
+use crate::ports::{ShardError, ShardIo, ShardReceipt, ShardTarget, ShardWrite};
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt, pending};
-use megalith_model::ids::{BlobId, GatewayId, LeaseId, NodeId};
+use megalith_client::framing::unframed;
+use megalith_client::{ClientError, Metadata};
+use megalith_model::command::{Answer, Command, Envelope, Outcome};
+use megalith_model::ids::{BlobId, LeaseId, NodeId};
+use megalith_model::query::{Query, Reply};
 use megalith_model::rows::{Digest, ShardPlace};
 use megalith_model::shape::CELL_LEN;
 use megalith_model::topology::Lease;
@@ -270,32 +271,29 @@ pub struct FakeMeta {
     pub owed: Mutex<Vec<(ShardPlace, bool)>>,
 }
 
-/// A handle that the pipeline may own.
-pub struct FakeMetaIo(pub Arc<FakeMeta>);
-
-impl MetaIo for FakeMetaIo {
-    fn open_lease(&self, count: u64) -> BoxFuture<'static, Result<Lease, MetaIoError>> {
-        let number = self.0.opened.fetch_add(1, Ordering::Relaxed) as u64;
-        let lease = Lease {
-            id: LeaseId(number),
-            gateway: GatewayId(1),
-            first: BlobId(1 + number * count),
-            count,
+impl Metadata for FakeMeta {
+    fn propose(&self, envelope: Envelope) -> BoxFuture<'_, Result<Answer, ClientError>> {
+        let outcome = match envelope.command {
+            Command::OpenLease { gateway, count } => {
+                let number = self.opened.fetch_add(1, Ordering::Relaxed) as u64;
+                Outcome::Lease(Lease {
+                    id: LeaseId(number),
+                    gateway,
+                    first: BlobId(1 + number * count),
+                    count,
+                })
+            }
+            Command::MarkOwed { places, damaged } => {
+                let mut owed = self.owed.lock().expect("no panic");
+                owed.extend(places.into_iter().map(|place| (place, damaged)));
+                Outcome::Done
+            }
+            other => panic!("{other:?}"),
         };
-        async move { Ok(lease) }.boxed()
+        async move { Ok(Ok(outcome)) }.boxed()
     }
 
-    fn close_lease(&self, _: LeaseId) -> BoxFuture<'static, Result<(), MetaIoError>> {
-        async { Ok(()) }.boxed()
-    }
-
-    fn mark_owed(
-        &self,
-        places: Vec<ShardPlace>,
-        damaged: bool,
-    ) -> BoxFuture<'static, Result<(), MetaIoError>> {
-        let mut owed = self.0.owed.lock().expect("no panic");
-        owed.extend(places.into_iter().map(|place| (place, damaged)));
-        async { Ok(()) }.boxed()
+    fn query(&self, query: Query) -> BoxFuture<'_, Result<Reply, ClientError>> {
+        panic!("the pipeline asks nothing, but: {query:?}")
     }
 }

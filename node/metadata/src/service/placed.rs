@@ -7,7 +7,8 @@ use crate::placement::{Leadership, PlacementGroup};
 use crate::raft::Role;
 use megalith_model::answer::{self, Topology};
 use megalith_model::command::{Answer, Command, Envelope};
-use megalith_model::query::{DataStatus, Query, Reply};
+use megalith_model::query::DataStatus;
+use megalith_model::question::{self, Question as _};
 use megalith_proto::v1;
 use std::sync::Arc;
 use tokio::runtime::Handle;
@@ -71,10 +72,8 @@ impl PlacementGroup for MetaHandle {
     }
 
     async fn data(&self) -> Option<DataStatus> {
-        match self.query(Query::Data).await.ok()? {
-            Reply::Data(data) => Some(*data),
-            _other => None,
-        }
+        let reply = self.query(question::Data.into()).await.ok()?;
+        question::Data::from_reply(reply).map(|data| *data)
     }
 
     fn leadership(&self) -> watch::Receiver<Leadership> {

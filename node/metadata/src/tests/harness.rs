@@ -12,7 +12,8 @@ use megalith_disk::FileSystem;
 use megalith_disk::sim::SimFs;
 use megalith_model::command::{Answer, Command, Envelope};
 use megalith_model::ids::{NodeId, Token};
-use megalith_model::query::{Query, Reply};
+use megalith_model::query::Reply;
+use megalith_model::question;
 use megalith_proto::v1;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -492,11 +493,11 @@ impl Client {
         let member = &members[usize::try_from(pick).expect("small") % members.len().max(1)];
         // Names have a fixed length, so that the one before it is found by its last letter.
         let before = format!("{}\u{1}", &name[..name.len() - 1]);
-        let query = Query::Accounts {
+        let query = question::Accounts {
             after: before,
             max: 20,
         };
-        match member.query(query).await.ok()? {
+        match member.query(query.into()).await.ok()? {
             Reply::Accounts(found) => Some(found.iter().any(|account| account.name == name)),
             _other => panic!("another reply"),
         }

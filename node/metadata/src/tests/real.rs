@@ -9,7 +9,8 @@ use futures::future::BoxFuture;
 use megalith_disk::RealFs;
 use megalith_model::command::{Command, Envelope};
 use megalith_model::ids::NodeId;
-use megalith_model::query::{Query, Reply};
+use megalith_model::query::Reply;
+use megalith_model::question;
 use megalith_proto::v1;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -99,11 +100,11 @@ async fn restarts(kind: EngineKind) {
                 .expect("an answer")
                 .expect("no refusal");
         }
-        let query = Query::Accounts {
+        let query = question::Accounts {
             after: String::new(),
             max: 1_000,
         };
-        let Reply::Accounts(found) = member.query(query).await.expect("a reply") else {
+        let Reply::Accounts(found) = member.query(query.into()).await.expect("a reply") else {
             panic!("another reply");
         };
         assert_eq!(found.len(), (round + 1) * 50);

@@ -5,10 +5,10 @@
 
 use super::data::Refused;
 use megalith_client::wire::ShardPath;
-use megalith_client::{DataFault, MapWatch, MetaClient};
+use megalith_client::{DataFault, MapWatch, MetaClient, TypedCalls as _};
 use megalith_identity::{PeerIdentity, Role};
 use megalith_model::ids::{Epoch, GatewayId, NodeId};
-use megalith_model::query::{Query, Reply};
+use megalith_model::question;
 use megalith_model::topology::{ClusterMap, Slot, Volume};
 
 /// Judges writes to this node.
@@ -64,15 +64,8 @@ impl Fence {
             // Maps hold open volumes only.
             Writer::Repair => {
                 let volumes = vec![shard.volume];
-                match self
-                    .meta
-                    .query(Query::Volumes { volumes })
-                    .await
-                    .map_err(unsure)?
-                {
-                    Reply::Volumes(volumes) => volumes,
-                    _ => return Err(Refused::new(DataFault::Busy, "an answer of another kind")),
-                }
+                let asked = question::Volumes { volumes };
+                self.meta.ask(asked).await.map_err(unsure)?
             }
         };
         judge(self.node, &map, &closed, writer, shard, epoch)

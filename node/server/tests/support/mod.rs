@@ -17,6 +17,7 @@ use megalith_model::command::{Answer, Command, Envelope, Outcome};
 use megalith_model::ids::{BlobId, ClusterId, DiskId, Epoch, GatewayId, LeaseId, NodeId, VolumeId};
 use megalith_model::profile::Profile;
 use megalith_model::query::{HeldSegment, Query, Reply};
+use megalith_model::question;
 use megalith_model::rows::DeleteRow;
 use megalith_model::topology::{ClusterMap, Domain, Lease, Node, Slot, Volume, VolumeState};
 use megalith_proto::v1 as proto;
@@ -158,23 +159,23 @@ impl Metadata for FakeMetadata {
         self.0.calls.fetch_add(1, Ordering::SeqCst);
         let query: Query = codec::decode(&request.into_inner().query).expect("a query");
         let reply = match query {
-            Query::Volumes { volumes } => {
+            Query::Volumes(question::Volumes { volumes }) => {
                 let known = self.0.volumes.borrow().clone();
                 let found = known
                     .into_iter()
                     .filter(|volume| volumes.contains(&volume.id));
                 Reply::Volumes(found.collect())
             }
-            Query::Deletes { max, .. } => {
+            Query::Deletes(question::Deletes { max, .. }) => {
                 let rows = self.0.deletes.borrow().clone();
                 Reply::Deletes(rows.into_iter().take(max as usize).collect())
             }
-            Query::DiskVolumes { disk } => {
+            Query::DiskVolumes(question::DiskVolumes { disk }) => {
                 let mut volumes = self.0.volumes.borrow().clone();
                 volumes.retain(|volume| volume.slots.iter().any(|slot| slot.disk == disk));
                 Reply::Volumes(volumes)
             }
-            Query::Held { after, max, .. } => {
+            Query::Held(question::Held { after, max, .. }) => {
                 let held = self.0.held.borrow().clone();
                 let rest = held
                     .into_iter()
@@ -427,7 +428,10 @@ pub fn shard(len: usize) -> Vec<u8> {
 
 /// The framed cells of a shard.
 pub fn framed(shard: &[u8]) -> Vec<bytes::Bytes> {
-    shard.chunks(64 * 1024).map(framing::frame).collect()
+    shard
+        .chunks(64 * 1024)
+        .map(|cell| framing::frame(cell.to_vec()))
+        .collect()
 }
 
 pub fn digest(shard: &[u8]) -> [u8; 32] {

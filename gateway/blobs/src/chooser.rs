@@ -1,7 +1,7 @@
 //! The choice of a volume for a segment.
 //!
 //! Writable volumes in rotation, those without a node that failed just now first; a degraded one
-//! only where the map has no writable one at all.
+//! only if the map has no writable one at all.
 
 use super::nodes::Nodes;
 use megalith_model::ids::VolumeId;
