@@ -247,7 +247,7 @@ impl Footer {
         total: 0,
     };
 
-    fn encode(&self, place: Place, lsn: u64) -> [u8; FOOTER_LEN] {
+    pub(super) fn encode(&self, place: Place, lsn: u64) -> [u8; FOOTER_LEN] {
         let mut bytes = [0; FOOTER_LEN];
         bytes[..32].copy_from_slice(&self.digest);
         bytes[32..40].copy_from_slice(&self.total.to_le_bytes());
