@@ -99,7 +99,7 @@ pub struct DiskStatus {
 pub struct VolumeReport {
     pub volume: u32,
     pub profile: String,
-    /// `open` or `sealed`.
+    /// `open` or `closed`.
     pub state: &'static str,
     pub epoch: u32,
     /// What its members are spread over: `node` or `disk`.

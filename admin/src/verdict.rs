@@ -231,7 +231,7 @@ fn volumes(
             profile: of.volume.profile.to_string(),
             state: match of.volume.state {
                 VolumeState::Open => "open",
-                VolumeState::Sealed => "sealed",
+                VolumeState::Closed => "closed",
             },
             epoch: of.volume.epoch.0,
             domain: match of.volume.domain {
@@ -242,11 +242,11 @@ fn volumes(
             bytes: of.volume.bytes,
             living: of
                 .volume
-                .members
+                .slots
                 .iter()
                 .filter(|m| status.map.is_alive(m.node))
                 .count(),
-            members: of.volume.members.len(),
+            members: of.volume.slots.len(),
         })
         .collect();
     if status.map.writable.is_empty() {

@@ -8,7 +8,7 @@ use megalith_server::{MetadataConfig, MetadataPart, NodeConfig, Ports};
 use std::error::Error;
 use std::path::Path;
 
-/// Smaller volumes would be made and sealed all the time.
+/// Smaller volumes would be made and closed all the time.
 const VOLUME_BYTES_MIN: u64 = 1 << 20;
 
 /// Starts the role of a node whose ports are bound.
@@ -31,10 +31,10 @@ pub fn start(
     let metadata = MetadataConfig {
         dir: dir.to_owned(),
         engine: engine(settings),
-        placement: megalith_placement::Settings {
+        planner: megalith_placement::PlannerSettings {
             expected_nodes: expected,
             volume_bytes: settings.volume_bytes,
-            ..megalith_placement::Settings::default()
+            ..megalith_placement::PlannerSettings::default()
         },
     };
     megalith_server::start_metadata(config, ports, metadata).map_err(|source| RunError::Metadata {

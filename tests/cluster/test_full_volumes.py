@@ -1,4 +1,4 @@
-"""Volumes fill up and are sealed while bodies are on their way to them."""
+"""Volumes fill up and are closed while bodies are on their way to them."""
 
 from harness.cluster import Cluster
 from harness.streams import MIB, Pattern, in_parallel
@@ -32,6 +32,6 @@ def test_bodies_outlive_the_volumes_that_they_began_on(tmp_path):
 
         in_parallel(WRITERS, upload)
         _, status = cluster.status()
-        sealed = [volume for volume in status["volumes"] if volume["state"] == "sealed"]
-        assert len(sealed) >= 2, status["volumes"]
+        closed = [volume for volume in status["volumes"] if volume["state"] == "closed"]
+        assert len(closed) >= 2, status["volumes"]
         in_parallel(WRITERS, download)

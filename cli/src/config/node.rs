@@ -187,7 +187,7 @@ fn cache_bytes() -> u64 {
 }
 
 fn volume_bytes() -> u64 {
-    megalith_placement::Settings::default().volume_bytes
+    megalith_placement::PlannerSettings::default().volume_bytes
 }
 
 fn level() -> String {

@@ -57,7 +57,7 @@ impl NodeShards {
                 volume: target.volume,
                 blob: target.blob,
                 segment: target.segment,
-                member: target.member,
+                slot: target.slot,
                 epoch,
             })
         }

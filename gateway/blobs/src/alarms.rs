@@ -45,7 +45,7 @@ type Report = (ShardPlace, Fault);
 #[derive(Default)]
 struct Reported(Mutex<HashMap<ReportKey, Instant>>);
 
-/// Blob, segment, member and fault.
+/// Blob, segment, slot and fault.
 type ReportKey = (u64, u32, u8, Fault);
 
 impl Alarms {
@@ -63,14 +63,14 @@ impl Alarms {
         if !self.reported.is_new(place, fault) {
             return;
         }
-        let (blob, segment, member) = (place.blob, place.segment, place.member);
+        let (blob, segment, slot) = (place.blob, place.segment, place.slot);
         match fault {
             Fault::Damaged => {
-                tracing::error!(%blob, segment, member, %node, "shard is damaged");
+                tracing::error!(%blob, segment, slot, %node, "shard is damaged");
                 metrics::counter!("megalith_shards_damaged_found_total").increment(1);
             }
             Fault::Missing => {
-                tracing::error!(%blob, segment, member, %node, "shard is missing");
+                tracing::error!(%blob, segment, slot, %node, "shard is missing");
                 metrics::counter!("megalith_shards_missing_found_total").increment(1);
             }
         }
@@ -109,7 +109,7 @@ impl Reported {
 }
 
 fn key(place: ShardPlace, fault: Fault) -> ReportKey {
-    (place.blob.0, place.segment, place.member, fault)
+    (place.blob.0, place.segment, place.slot, fault)
 }
 
 async fn report(

@@ -295,7 +295,7 @@ impl OpenPart {
                 .find(|volume| volume.id == segment.volume);
             let volume = volume.ok_or_else(|| inconsistent("a volume is not known"))?;
             let shards = segment.profile.shards();
-            if volume.profile != segment.profile || volume.members.len() != shards {
+            if volume.profile != segment.profile || volume.slots.len() != shards {
                 return Err(inconsistent("a segment's profile is not its volume's"));
             }
             if at % CELL_LEN != 0 || segment.len == 0 {
@@ -347,7 +347,7 @@ impl OpenPart {
                 let stop = ((row + stripes) * columns).min(source.layout.cells());
                 let last = wanted.min(begin + stop);
                 let cells = first - begin..last - begin;
-                // Cells fetched, in the worst case all that any k members give; and plaintext.
+                // Cells fetched, in the worst case all that any k slots give; and plaintext.
                 let rows = cells.end.div_ceil(columns) - row;
                 let worst = rows * source.layout.profile().shards() as u64;
                 let held = (worst + (last - first)) * SEALED_CELL_LEN as u64;

@@ -1,4 +1,4 @@
-//! The budget for asking a second member: a share of all requests, so that slow nodes are never
+//! The budget for asking a second slot: a share of all requests, so that slow nodes are never
 //! answered with a flood.
 
 use std::sync::{Mutex, PoisonError};

@@ -75,7 +75,7 @@ struct Shared {
     nodes: Nodes,
     chooser: Chooser,
     hedges: HedgeBudget,
-    /// Spreads reads over members that are equally good.
+    /// Spreads reads over slots that are equally good.
     turn: AtomicUsize,
 }
 

@@ -41,9 +41,9 @@ impl Chooser {
             return Err(NoVolume::Refused(reason));
         }
         let doubtful = |volume: &Volume| {
-            let members = volume.members.iter();
-            members
-                .filter(|member| !map.is_alive(member.node) || nodes.is_penalised(member.node))
+            let slots = volume.slots.iter();
+            slots
+                .filter(|slot| !map.is_alive(slot.node) || nodes.is_penalised(slot.node))
                 .count()
         };
         let left: Vec<(usize, &Volume)> = volumes
@@ -69,11 +69,11 @@ mod tests {
     use super::*;
     use megalith_model::ids::{DiskId, Epoch, NodeId};
     use megalith_model::profile::Profile;
-    use megalith_model::topology::{Domain, Member, VolumeState};
+    use megalith_model::topology::{Domain, Slot, VolumeState};
     use std::time::Duration;
 
     fn volume(id: u32, nodes: [u32; 3]) -> Volume {
-        let member = |node| Member {
+        let slot = |node| Slot {
             node: NodeId(node),
             disk: DiskId([node as u8; 16]),
         };
@@ -83,7 +83,7 @@ mod tests {
             epoch: Epoch(1),
             state: VolumeState::Open,
             domain: Domain::Node,
-            members: nodes.map(member).to_vec(),
+            slots: nodes.map(slot).to_vec(),
             bytes: 0,
             shrunk: false,
         }

@@ -7,20 +7,20 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use megalith_model::ids::{BlobId, Epoch, LeaseId, VolumeId};
 use megalith_model::rows::{Digest, ShardPlace};
-use megalith_model::topology::{Lease, Member};
+use megalith_model::topology::{Lease, Slot};
 use tokio::sync::{mpsc, oneshot};
 
 /// Which shard of which segment, and where it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ShardTarget {
     /// The node and the disk.
-    pub at: Member,
+    pub at: Slot,
     pub volume: VolumeId,
     pub blob: BlobId,
     /// Number of the segment in the blob.
     pub segment: u32,
-    /// Number of the member in the volume.
-    pub member: u8,
+    /// Number of the slot in the volume.
+    pub slot: u8,
 }
 
 /// What is needed to write a shard besides its bytes.

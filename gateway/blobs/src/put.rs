@@ -1,4 +1,4 @@
-//! Life of a write: body → sealed cells → stripes → shards on the members of a volume.
+//! Life of a write: body → sealed cells → stripes → shards on the slots of a volume.
 //!
 //! The stages run side by side: while one stripe is coded and sent, the next is hashed and
 //! sealed and the one after that is gathered from the client (`plain`, `segment`). A segment that
@@ -66,7 +66,7 @@ pub enum PutError {
     #[error("no volume takes new blobs: {reason}")]
     NoVolume { reason: String },
     /// Too few nodes took it; trying again may help.
-    #[error("too few members took the blob: {reason}")]
+    #[error("too few slots took the blob: {reason}")]
     Unavailable {
         /// What the last of them said.
         reason: String,

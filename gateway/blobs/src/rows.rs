@@ -1,7 +1,7 @@
-//! Which cells of a window to ask of which member: pure, told of every answer.
+//! Which cells of a window to ask of which slot: pure, told of every answer.
 //!
-//! A **row** is what the members hold at one place of their shards: one stripe, or one cell of
-//! each copy. A row is settled when its wanted cells are there, or any k of its cells. Members
+//! A **row** is what the slots hold at one place of their shards: one stripe, or one cell of
+//! each copy. A row is settled when its wanted cells are there, or any k of its cells. Slots
 //! are asked for wanted cells first; where one fails or is late, as many others as make up k.
 
 use bytes::Bytes;
@@ -9,13 +9,13 @@ use megalith_model::shape::{SegmentLayout, Shape};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// A set of members, one bit each.
+/// A set of slots, one bit each.
 pub type Mask = u32;
 
-/// Cells to ask a member for.
+/// Cells to ask a slot for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
-    pub member: usize,
+    pub slot: usize,
     /// The first cell of its shard.
     pub first: u64,
     pub count: u64,
@@ -34,11 +34,11 @@ pub struct Rows {
 
 #[derive(Clone, Default)]
 struct Row {
-    /// Members with a cell in this row.
+    /// Slots with a cell in this row.
     holders: Mask,
-    /// Data members whose cell in this row is empty: known to be all zeros.
+    /// Data slots whose cell in this row is empty: known to be all zeros.
     zero: Mask,
-    /// Members whose very cells are wanted; none for copies, where any will do.
+    /// Slots whose very cells are wanted; none for copies, where any will do.
     wanted: Mask,
     asked: Mask,
     got: Mask,
@@ -53,17 +53,17 @@ impl Rows {
         let shards = layout.profile().shards();
         let mask = |test: &dyn Fn(usize) -> bool| -> Mask {
             (0..shards)
-                .filter(|&member| test(member))
-                .fold(0, |mask, member| mask | 1 << member)
+                .filter(|&slot| test(slot))
+                .fold(0, |mask, slot| mask | 1 << slot)
         };
         let row = |row: u64| {
-            let holders = mask(&|member| layout.shard_cells(member) > row);
-            let is_data = |member: usize| shape == Shape::Coded && member < columns as usize;
-            let wanted = |member: usize| cells.contains(&(row * columns + member as u64));
+            let holders = mask(&|slot| layout.shard_cells(slot) > row);
+            let is_data = |slot: usize| shape == Shape::Coded && slot < columns as usize;
+            let wanted = |slot: usize| cells.contains(&(row * columns + slot as u64));
             Row {
                 holders,
-                zero: mask(&|member| is_data(member) && holders >> member & 1 == 0),
-                wanted: mask(&|member| is_data(member) && wanted(member)),
+                zero: mask(&|slot| is_data(slot) && holders >> slot & 1 == 0),
+                wanted: mask(&|slot| is_data(slot) && wanted(slot)),
                 ..Row::default()
             }
         };
@@ -76,21 +76,21 @@ impl Rows {
         }
     }
 
-    /// Says what to ask now. `order` has the members to be asked, those to be preferred first.
+    /// Says what to ask now. `order` has the slots to be asked, those to be preferred first.
     pub fn next(&mut self, order: &[usize]) -> Vec<Request> {
         let mut requests: Vec<Request> = Vec::new();
         for index in 0..self.rows.len() {
             let mask = self.to_ask(&self.rows[index], order);
             self.rows[index].asked |= mask;
             let at = self.first + index as u64;
-            for member in members(mask) {
-                let open = requests.iter_mut().find(|request| {
-                    request.member == member && request.first + request.count == at
-                });
+            for slot in slots(mask) {
+                let open = requests
+                    .iter_mut()
+                    .find(|request| request.slot == slot && request.first + request.count == at);
                 match open {
                     Some(request) => request.count += 1,
                     None => requests.push(Request {
-                        member,
+                        slot,
                         first: at,
                         count: 1,
                     }),
@@ -100,30 +100,30 @@ impl Rows {
         requests
     }
 
-    /// Takes a member's answer; None for cells that can't be its: their lengths are wrong.
+    /// Takes a slot's answer; None for cells that can't be its: their lengths are wrong.
     pub fn arrived(&mut self, layout: &SegmentLayout, request: Request, cells: Vec<Bytes>) -> bool {
         let lens = (0..request.count)
-            .map(|i| layout.shard_cell_len(request.member, request.first + i) as usize);
+            .map(|i| layout.shard_cell_len(request.slot, request.first + i) as usize);
         if !cells.iter().map(Bytes::len).eq(lens) {
-            self.failed(request.member);
+            self.failed(request.slot);
             return false;
         }
         for (i, cell) in cells.into_iter().enumerate() {
             let index = (request.first - self.first) as usize + i;
-            self.rows[index].got |= 1 << request.member;
-            self.rows[index].cells.insert(request.member, cell);
+            self.rows[index].got |= 1 << request.slot;
+            self.rows[index].cells.insert(request.slot, cell);
         }
         true
     }
 
-    /// Gives a member up.
-    pub fn failed(&mut self, member: usize) {
-        self.failed |= 1 << member;
+    /// Gives a slot up.
+    pub fn failed(&mut self, slot: usize) {
+        self.failed |= 1 << slot;
     }
 
-    /// Stops counting on a member that was asked; its answer is still welcome.
-    pub fn late(&mut self, member: usize) {
-        self.late |= 1 << member;
+    /// Stops counting on a slot that was asked; its answer is still welcome.
+    pub fn late(&mut self, slot: usize) {
+        self.late |= 1 << slot;
     }
 
     /// True when every wanted cell is there or can be computed.
@@ -145,7 +145,7 @@ impl Rows {
             .unwrap_or(0)
     }
 
-    /// The members whose cells are there.
+    /// The slots whose cells are there.
     pub fn contributors(&self) -> Mask {
         self.rows.iter().fold(0, |mask, row| mask | row.got)
     }
@@ -155,21 +155,18 @@ impl Rows {
         self.first..self.first + self.rows.len() as u64
     }
 
-    /// A member's cell in a row, if it is there.
-    pub fn cell(&self, row: u64, member: usize) -> Option<&Bytes> {
-        self.rows
-            .get((row - self.first) as usize)?
-            .cells
-            .get(&member)
+    /// A slot's cell in a row, if it is there.
+    pub fn cell(&self, row: u64, slot: usize) -> Option<&Bytes> {
+        self.rows.get((row - self.first) as usize)?.cells.get(&slot)
     }
 
-    /// Members whose cell in the row is there, or known to be zeros.
+    /// Slots whose cell in the row is there, or known to be zeros.
     pub fn present(&self, row: u64) -> Mask {
         let row = &self.rows[(row - self.first) as usize];
         row.got | row.zero
     }
 
-    /// Members whose cells of the row are wanted and not there.
+    /// Slots whose cells of the row are wanted and not there.
     pub fn missing(&self, row: u64) -> Mask {
         let row = &self.rows[(row - self.first) as usize];
         row.wanted & !row.got
@@ -185,12 +182,12 @@ impl Rows {
         if self.is_row_settled(row, counted) {
             return 0;
         }
-        let may_ask = |member: &usize| {
-            let bit: Mask = 1 << *member;
+        let may_ask = |slot: &usize| {
+            let bit: Mask = 1 << *slot;
             bit & row.holders & !row.asked & !self.failed & !self.late != 0
         };
         let may: Vec<usize> = order.iter().copied().filter(may_ask).collect();
-        let all = may.iter().fold(0, |mask, member| mask | 1 << member);
+        let all = may.iter().fold(0, |mask, slot| mask | 1 << slot);
         let wanted = row.wanted & !counted;
         if wanted != 0 && wanted & !all == 0 {
             return wanted;
@@ -199,13 +196,13 @@ impl Rows {
         let missing = self.needed.saturating_sub(have);
         may.into_iter()
             .take(missing)
-            .fold(0, |mask, member| mask | 1 << member)
+            .fold(0, |mask, slot| mask | 1 << slot)
     }
 }
 
-/// The members of a mask, ascending.
-pub fn members(mask: Mask) -> impl Iterator<Item = usize> {
-    (0..Mask::BITS as usize).filter(move |member| mask >> member & 1 == 1)
+/// The slots of a mask, ascending.
+pub fn slots(mask: Mask) -> impl Iterator<Item = usize> {
+    (0..Mask::BITS as usize).filter(move |slot| mask >> slot & 1 == 1)
 }
 
 #[cfg(test)]
@@ -221,7 +218,7 @@ mod tests {
     }
 
     fn answer(rows: &mut Rows, layout: &SegmentLayout, request: Request) {
-        let len = |i| layout.shard_cell_len(request.member, request.first + i) as usize;
+        let len = |i| layout.shard_cell_len(request.slot, request.first + i) as usize;
         let cells = (0..request.count)
             .map(|i| Bytes::from(vec![0; len(i)]))
             .collect();
@@ -231,14 +228,14 @@ mod tests {
     fn shown(requests: &[Request]) -> Vec<(usize, u64, u64)> {
         requests
             .iter()
-            .map(|r| (r.member, r.first, r.count))
+            .map(|r| (r.slot, r.first, r.count))
             .collect()
     }
 
     const ALL: [usize; 6] = [0, 1, 2, 3, 4, 5];
 
     #[test]
-    fn small_range_asks_one_member() {
+    fn small_range_asks_one_slot() {
         let layout = layout(Shape::Coded, 64 * CELL_LEN);
         let mut rows = Rows::new(Shape::Coded, &layout, 9..10);
         let asked = rows.next(&ALL);
@@ -249,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn range_across_stripes_asks_each_member_once() {
+    fn range_across_stripes_asks_each_slot_once() {
         let layout = layout(Shape::Coded, 64 * CELL_LEN);
         let mut rows = Rows::new(Shape::Coded, &layout, 3..13);
         let asked = shown(&rows.next(&ALL));
@@ -268,9 +265,9 @@ mod tests {
         assert_eq!(shown(&rows.next(&ALL)), [(5, 1, 2)]);
         rows.failed(4);
         assert!(rows.next(&ALL).is_empty());
-        for member in [1, 3, 5] {
+        for slot in [1, 3, 5] {
             let request = Request {
-                member,
+                slot,
                 first: 1,
                 count: 2,
             };
@@ -284,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn owed_member_is_never_asked() {
+    fn owed_slot_is_never_asked() {
         let layout = layout(Shape::Coded, 64 * CELL_LEN);
         let mut rows = Rows::new(Shape::Coded, &layout, 0..2);
         let asked = shown(&rows.next(&[1, 2, 3, 4, 5]));
@@ -305,7 +302,7 @@ mod tests {
     fn one_copy_will_do() {
         let layout = layout(Shape::Copies, CELL_LEN + 10);
         let mut rows = Rows::new(Shape::Copies, &layout, 0..2);
-        let holders: Vec<usize> = layout.members().collect();
+        let holders: Vec<usize> = layout.slots().collect();
         assert_eq!(holders, [0, 1, 2]);
         assert_eq!(shown(&rows.next(&[2, 0, 1])), [(2, 0, 2)]);
         rows.failed(2);

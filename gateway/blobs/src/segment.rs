@@ -1,9 +1,9 @@
-//! One segment on its way to the members of one volume.
+//! One segment on its way to the slots of one volume.
 //!
-//! At most [`STRIPES_IN_FLIGHT`] stripes are on their way: the slowest member sets the pace, and
+//! At most [`STRIPES_IN_FLIGHT`] stripes are on their way: the slowest slot sets the pace, and
 //! one that holds up the others for too long is left out. A segment ends written (at least its
 //! quorum of receipts that agree with our own digests) or lost; it never counts with fewer.
-//! Members that are left out are owed their shard.
+//! Slots that are left out are owed their shard.
 
 use super::Shared;
 use super::compute::{Compute, JobLost};
@@ -22,13 +22,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
-/// Stripes that members may hold up at a time.
+/// Stripes that slots may hold up at a time.
 pub const STRIPES_IN_FLIGHT: usize = 2;
 
 /// Why a segment was not written here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SegmentLost {
-    /// Too few members took it, or the volume has moved on: elsewhere it may do.
+    /// Too few slots took it, or the volume has moved on: elsewhere it may do.
     Elsewhere(String),
     /// The blob id is in no open lease any more: nowhere it will do.
     LeaseClosed,
@@ -42,20 +42,20 @@ pub struct Segment {
     volume: Volume,
     layout: SegmentLayout,
     coder: Option<Coder>,
-    members: Vec<MemberWriter>,
+    slots: Vec<SlotWriter>,
     results: JoinSet<(usize, Result<ShardReceipt, ShardError>)>,
     in_flight: Arc<Semaphore>,
-    /// Wakes when the map changes: it may give up a member.
+    /// Wakes when the map changes: it may give up a slot.
     map: watch::Receiver<Arc<ClusterMap>>,
-    /// Bit i: member i took the whole shard and says so.
+    /// Bit i: slot i took the whole shard and says so.
     done: u32,
-    /// Bit i: member i is left out.
+    /// Bit i: slot i is left out.
     left_out: u32,
     last_error: String,
 }
 
-/// One member's end of the segment.
-struct MemberWriter {
+/// One slot's end of the segment.
+struct SlotWriter {
     write: ShardWrite,
     path: Path,
     /// The request under way.
@@ -91,7 +91,7 @@ impl Segment {
         let mut segment = Self {
             shared: Arc::clone(shared),
             coder: Some(Coder::new(shape, &layout)),
-            members: Vec::with_capacity(volume.members.len()),
+            slots: Vec::with_capacity(volume.slots.len()),
             results: JoinSet::new(),
             in_flight: Arc::new(Semaphore::new(STRIPES_IN_FLIGHT)),
             map: shared.map.clone(),
@@ -101,29 +101,29 @@ impl Segment {
             volume,
             layout,
         };
-        for (member, at) in segment.volume.members.clone().into_iter().enumerate() {
+        for (slot, at) in segment.volume.slots.clone().into_iter().enumerate() {
             let write = ShardWrite {
                 target: ShardTarget {
                     at,
                     volume: segment.volume.id,
                     blob,
                     segment: number,
-                    member: member as u8,
+                    slot: slot as u8,
                 },
                 epoch: segment.volume.epoch,
-                len: layout.shard_len(member),
+                len: layout.shard_len(slot),
             };
             let holds = write.len > 0;
             let lives = map.is_alive(at.node);
             if holds && !lives {
-                segment.left_out |= 1 << member;
+                segment.left_out |= 1 << slot;
             }
             let (path, task) = match (holds && lives, whole) {
                 (false, _) => (Path::None, None),
                 (true, true) => (Path::Whole(Vec::new()), None),
-                (true, false) => segment.start_stream(member, write),
+                (true, false) => segment.start_stream(slot, write),
             };
-            segment.members.push(MemberWriter {
+            segment.slots.push(SlotWriter {
                 write,
                 path,
                 task,
@@ -149,19 +149,19 @@ impl Segment {
             .await
             .map_err(lost)?;
         self.coder = Some(coder);
-        for (member, shard) in self.members.iter_mut().zip(shards) {
-            match &mut member.path {
+        for (slot, shard) in self.slots.iter_mut().zip(shards) {
+            match &mut slot.path {
                 Path::None => {}
                 Path::Whole(cells) => cells.extend(shard),
                 Path::Stream { cells, .. } => {
                     for bytes in shard {
-                        member.pending.fetch_add(1, Ordering::Relaxed);
+                        slot.pending.fetch_add(1, Ordering::Relaxed);
                         let piece = Bytes::from_owner(InFlight {
                             bytes,
-                            pending: Arc::clone(&member.pending),
+                            pending: Arc::clone(&slot.pending),
                             _stripe: Arc::clone(&permit),
                         });
-                        // Refused only where the member's task has ended: its result says why.
+                        // Refused only where the slot's task has ended: its result says why.
                         let _ = cells.try_send(piece);
                     }
                 }
@@ -198,7 +198,7 @@ impl Segment {
         self.expect_quorum()?;
         assert!(
             self.done.count_ones() as usize >= quorum,
-            "every member has a receipt or is left out"
+            "every slot has a receipt or is left out"
         );
         Ok(NewSegment {
             volume: self.volume.id,
@@ -209,18 +209,18 @@ impl Segment {
         })
     }
 
-    fn start_stream(&mut self, member: usize, write: ShardWrite) -> (Path, Option<AbortHandle>) {
+    fn start_stream(&mut self, slot: usize, write: ShardWrite) -> (Path, Option<AbortHandle>) {
         // Room for all the stripes that may be in flight: sending never waits here.
         let (cells, body) = mpsc::channel(STRIPES_IN_FLIGHT);
         let (digest, promised) = oneshot::channel();
         let answer = self.shared.shards.put_stream(write, body, promised);
-        let task = self.results.spawn(async move { (member, answer.await) });
+        let task = self.results.spawn(async move { (slot, answer.await) });
         (Path::Stream { cells, digest }, Some(task))
     }
 
     /// Waits until another stripe may go out. Who holds it up for too long is left out.
     async fn pace(&mut self) -> Result<OwnedSemaphorePermit, SegmentLost> {
-        let stall = self.shared.settings.member_stall;
+        let stall = self.shared.settings.slot_stall;
         let mut deadline = Instant::now() + stall;
         loop {
             let permit = Arc::clone(&self.in_flight).acquire_owned();
@@ -229,8 +229,8 @@ impl Segment {
                 Ok(()) = self.map.changed() => self.leave_out_dead()?,
                 () = sleep_until(deadline) => {
                     deadline += stall;
-                    let stalled = |member: &MemberWriter| {
-                        member.pending.load(Ordering::Relaxed) > 0
+                    let stalled = |slot: &SlotWriter| {
+                        slot.pending.load(Ordering::Relaxed) > 0
                     };
                     self.leave_out_where(stalled, "stalled");
                 }
@@ -240,23 +240,23 @@ impl Segment {
     }
 
     fn end_bodies(&mut self, digests: &[Digest]) {
-        for (number, (member, own)) in self.members.iter_mut().zip(digests).enumerate() {
-            match std::mem::replace(&mut member.path, Path::None) {
+        for (number, (slot, own)) in self.slots.iter_mut().zip(digests).enumerate() {
+            match std::mem::replace(&mut slot.path, Path::None) {
                 Path::None => {}
                 Path::Stream { digest, .. } => {
-                    // Refused only where the member's task has ended: its result says why.
+                    // Refused only where the slot's task has ended: its result says why.
                     let _ = digest.send(*own);
                 }
                 Path::Whole(cells) => {
-                    let answer = self.shared.shards.put_whole(member.write, cells, *own);
+                    let answer = self.shared.shards.put_whole(slot.write, cells, *own);
                     let task = self.results.spawn(async move { (number, answer.await) });
-                    member.task = Some(task);
+                    slot.task = Some(task);
                 }
             }
         }
     }
 
-    /// Looks at the members that ended while cells were still going out.
+    /// Looks at the slots that ended while cells were still going out.
     fn note_ended(&mut self) -> Result<(), SegmentLost> {
         while let Some(ended) = self.results.try_join_next() {
             self.note(ended, None)?;
@@ -264,21 +264,21 @@ impl Segment {
         self.expect_quorum()
     }
 
-    /// Takes one member's result; before the digests are known, any end is a failure.
+    /// Takes one slot's result; before the digests are known, any end is a failure.
     fn note(
         &mut self,
         ended: Result<(usize, Result<ShardReceipt, ShardError>), tokio::task::JoinError>,
         digests: Option<&[Digest]>,
     ) -> Result<(), SegmentLost> {
         // Left out and aborted already.
-        let Ok((member, result)) = ended else {
+        let Ok((slot, result)) = ended else {
             return Ok(());
         };
-        let bit = 1 << member;
-        let write = self.members[member].write;
+        let bit = 1 << slot;
+        let write = self.slots[slot].write;
         let node = write.target.at.node;
         match (result, digests) {
-            (Ok(receipt), Some(digests)) if receipt == expected(&write, digests[member]) => {
+            (Ok(receipt), Some(digests)) if receipt == expected(&write, digests[slot]) => {
                 self.done |= bit;
                 return Ok(());
             }
@@ -295,47 +295,47 @@ impl Segment {
         tracing::warn!(
             blob = %write.target.blob,
             volume = %write.target.volume,
-            member,
+            slot,
             error = self.last_error,
-            "member left out of a write"
+            "slot left out of a write"
         );
         self.shared.nodes.failed(node);
         self.left_out |= bit;
-        self.members[member].path = Path::None;
+        self.slots[slot].path = Path::None;
         Ok(())
     }
 
-    /// Leaves out the members whose nodes the map has given up meanwhile.
+    /// Leaves out the slots whose nodes the map has given up meanwhile.
     fn leave_out_dead(&mut self) -> Result<(), SegmentLost> {
         let map = Arc::clone(&self.map.borrow_and_update());
-        let dead = |member: &MemberWriter| !map.is_alive(member.write.target.at.node);
+        let dead = |slot: &SlotWriter| !map.is_alive(slot.write.target.at.node);
         self.leave_out_where(dead, "not heard from any more");
         self.expect_quorum()
     }
 
     /// Leaves out those holders without a receipt that the test names.
-    fn leave_out_where(&mut self, test: impl Fn(&MemberWriter) -> bool, why: &str) {
-        for (number, member) in self.members.iter_mut().enumerate() {
+    fn leave_out_where(&mut self, test: impl Fn(&SlotWriter) -> bool, why: &str) {
+        for (number, slot) in self.slots.iter_mut().enumerate() {
             let bit = 1 << number;
-            let waited_for = member.write.len > 0 && (self.done | self.left_out) & bit == 0;
-            if !waited_for || !test(member) {
+            let waited_for = slot.write.len > 0 && (self.done | self.left_out) & bit == 0;
+            if !waited_for || !test(slot) {
                 continue;
             }
-            if let Some(task) = member.task.take() {
+            if let Some(task) = slot.task.take() {
                 task.abort();
             }
-            member.path = Path::None;
-            let node = member.write.target.at.node;
+            slot.path = Path::None;
+            let node = slot.write.target.at.node;
             self.shared.nodes.failed(node);
             self.left_out |= bit;
             self.last_error = format!("{node}: {why}");
             let volume = self.volume.id;
-            tracing::warn!(%node, %volume, member = number, why, "member left out of a write");
+            tracing::warn!(%node, %volume, slot = number, why, "slot left out of a write");
         }
     }
 
     fn expect_quorum(&self) -> Result<(), SegmentLost> {
-        let holders = self.layout.members().count();
+        let holders = self.layout.slots().count();
         if holders - self.left_out.count_ones() as usize >= self.layout.write_quorum() {
             return Ok(());
         }
@@ -351,7 +351,7 @@ fn expected(write: &ShardWrite, digest: Digest) -> ShardReceipt {
     }
 }
 
-/// A cell on its way to one member; dropping the last of a stripe lets the next one out.
+/// A cell on its way to one slot; dropping the last of a stripe lets the next one out.
 struct InFlight {
     bytes: Bytes,
     pending: Arc<AtomicUsize>,
@@ -370,12 +370,12 @@ impl Drop for InFlight {
     }
 }
 
-/// Turns data cells into the members' cells and keeps their digests. Lives on the compute pool.
+/// Turns data cells into the slots' cells and keeps their digests. Lives on the compute pool.
 struct Coder {
     shape: Shape,
     layout: SegmentLayout,
     encoder: Encoder,
-    /// One per member; for copies only the first is used.
+    /// One per slot; for copies only the first is used.
     hashers: Vec<blake3::Hasher>,
 }
 
@@ -389,14 +389,14 @@ impl Coder {
         }
     }
 
-    /// Gives each member its framed cells of these stripes.
+    /// Gives each slot its framed cells of these stripes.
     fn code(&mut self, cells: &[Bytes]) -> Vec<Vec<Bytes>> {
         let shards = self.layout.profile().shards();
         if self.shape == Shape::Copies {
             cells.iter().for_each(|cell| {
                 self.hashers[0].update(unframed(cell));
             });
-            let copy = |member| match self.layout.shard_cells(member) {
+            let copy = |slot| match self.layout.shard_cells(slot) {
                 0 => Vec::new(),
                 _ => cells.to_vec(),
             };
@@ -414,19 +414,19 @@ impl Coder {
                 .expect("a chunk has at most k cells");
             let parity = parity.into_iter().map(frame).enumerate();
             let parity = parity.map(|(number, cell)| (data + number, cell));
-            for (member, cell) in stripe.iter().cloned().enumerate().chain(parity) {
-                self.hashers[member].update(unframed(&cell));
-                out[member].push(cell);
+            for (slot, cell) in stripe.iter().cloned().enumerate().chain(parity) {
+                self.hashers[slot].update(unframed(&cell));
+                out[slot].push(cell);
             }
         }
         out
     }
 
-    /// The digest of each member's shard.
+    /// The digest of each slot's shard.
     fn digests(&self) -> Vec<Digest> {
-        let digest = |member: usize| match self.shape {
+        let digest = |slot: usize| match self.shape {
             Shape::Copies => self.hashers[0].finalize().into(),
-            Shape::Coded | Shape::Inline => self.hashers[member].finalize().into(),
+            Shape::Coded | Shape::Inline => self.hashers[slot].finalize().into(),
         };
         (0..self.hashers.len()).map(digest).collect()
     }

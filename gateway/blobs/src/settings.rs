@@ -22,8 +22,8 @@ pub struct Settings {
     /// How long a segment that no volume takes waits for a map with others. Default 5 s: the
     /// cluster gives up a silent node after 2 s.
     pub volume_wait: Duration,
-    /// How long one member may hold up a write before it is left out. Default 3 s.
-    pub member_stall: Duration,
+    /// How long one slot may hold up a write before it is left out. Default 3 s.
+    pub slot_stall: Duration,
     /// How long a write waits for enough receipts after its last byte. Default 10 s.
     pub receipts_timeout: Duration,
     /// How long it waits for the others after that. Default 500 ms.
@@ -32,7 +32,7 @@ pub struct Settings {
     pub penalty: Duration,
     /// Stripes of the first window of a read. Default 2.
     pub window_stripes_first: u64,
-    /// Stripes (cells per member) of the largest window. Default 16, which is 1 MiB per member.
+    /// Stripes (cells per slot) of the largest window. Default 16, which is 1 MiB per slot.
     pub window_stripes_max: u64,
     /// How long one request for cells may take. Default 5 s.
     pub read_timeout: Duration,
@@ -58,7 +58,7 @@ impl Default for Settings {
             restart_bytes: 2 << 20,
             volumes_tried_max: 3,
             volume_wait: Duration::from_secs(5),
-            member_stall: Duration::from_secs(3),
+            slot_stall: Duration::from_secs(3),
             receipts_timeout: Duration::from_secs(10),
             straggler_wait: Duration::from_millis(500),
             penalty: Duration::from_secs(2),

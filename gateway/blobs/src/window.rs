@@ -1,14 +1,14 @@
 //! One segment under a read: fetching windows of cells, decoding and opening them.
 //!
 //! A cell leaves only opened under the data key at its own place. One that decodes and does not
-//! open means that a member lied with right checksums: the members' whole shards are then held
+//! open means that a slot lied with right checksums: the slots' whole shards are then held
 //! against the digests in the row, liars are left out, and the window is read again.
 
 use super::Shared;
 use super::alarms::Fault;
 use super::get::GetError;
 use super::ports::{ShardError, ShardTarget};
-use super::rows::{Mask, Request, Rows, members};
+use super::rows::{Mask, Request, Rows, slots};
 use bytes::Bytes;
 use futures::stream::{FuturesUnordered, StreamExt};
 use megalith_crypto::{BlobLayout, CellOpener};
@@ -45,11 +45,11 @@ pub struct SegmentSource {
     /// Opens the blob's cells.
     pub opener: Arc<CellOpener>,
     pub cells: BlobLayout,
-    /// Members that were caught lying, or that can't be checked.
+    /// Slots that were caught lying, or that can't be checked.
     pub excluded: AtomicU32,
 }
 
-/// A member's answer.
+/// A slot's answer.
 struct Answer {
     request: Request,
     took: Duration,
@@ -80,7 +80,7 @@ impl SegmentSource {
                 tracing::error!(%blob, segment, "cells match their digests and do not open");
                 return Err(GetError::Unauthentic { blob });
             }
-            // Each round leaves out another member, so that this ends.
+            // Each round leaves out another slot, so that this ends.
             self.excluded.fetch_or(excluded, Ordering::Relaxed);
         }
     }
@@ -95,10 +95,7 @@ impl SegmentSource {
                 requests = rows.next(&self.order(true));
             }
             for request in requests {
-                due.push((
-                    Instant::now() + self.patience(request.member),
-                    request.member,
-                ));
+                due.push((Instant::now() + self.patience(request.slot), request.slot));
                 self.shared.hedges.earn();
                 running.push(self.ask(request));
             }
@@ -113,7 +110,7 @@ impl SegmentSource {
                 next_due.unwrap_or_else(|| Instant::now() + self.shared.settings.read_timeout);
             tokio::select! {
                 Some(answer) = running.next() => {
-                    due.retain(|(_, member)| *member != answer.request.member);
+                    due.retain(|(_, slot)| *slot != answer.request.slot);
                     self.take(&mut rows, answer);
                 }
                 () = sleep_until(wake) => self.give_up_waiting(&mut rows, &mut due),
@@ -121,20 +118,20 @@ impl SegmentSource {
         }
     }
 
-    /// Members to be asked, in order: those that hold a good shard as far as is known, and where
+    /// Slots to be asked, in order: those that hold a good shard as far as is known, and where
     /// `doubtful` also those that are not heard from or failed a moment ago.
     fn order(&self, doubtful: bool) -> Vec<usize> {
         let barred = self.row.owed | self.excluded.load(Ordering::Relaxed);
         let usable =
-            |member: &usize| barred >> member & 1 == 0 && (doubtful || !self.is_doubtful(*member));
-        let mut order: Vec<usize> = self.layout.members().filter(usable).collect();
-        // Copies take turns, and so does parity; data members come first.
+            |slot: &usize| barred >> slot & 1 == 0 && (doubtful || !self.is_doubtful(*slot));
+        let mut order: Vec<usize> = self.layout.slots().filter(usable).collect();
+        // Copies take turns, and so does parity; data slots come first.
         let turn = self.shared.turn.fetch_add(1, Ordering::Relaxed);
         let data = match self.shape {
             Shape::Coded => self.layout.profile().data(),
             Shape::Copies | Shape::Inline => 0,
         };
-        let start = order.partition_point(|member| *member < data);
+        let start = order.partition_point(|slot| *slot < data);
         let others = &mut order[start..];
         if !others.is_empty() {
             others.rotate_left(turn % others.len());
@@ -142,38 +139,38 @@ impl SegmentSource {
         order
     }
 
-    fn is_doubtful(&self, member: usize) -> bool {
-        let node = self.node(member);
+    fn is_doubtful(&self, slot: usize) -> bool {
+        let node = self.node(slot);
         self.shared.nodes.is_penalised(node) || !self.shared.map.borrow().is_alive(node)
     }
 
-    fn node(&self, member: usize) -> NodeId {
-        self.volume.members[member].node
+    fn node(&self, slot: usize) -> NodeId {
+        self.volume.slots[slot].node
     }
 
-    fn patience(&self, member: usize) -> Duration {
+    fn patience(&self, slot: usize) -> Duration {
         let settings = &self.shared.settings;
         let p95 = self
             .shared
             .nodes
-            .p95(self.node(member))
+            .p95(self.node(slot))
             .unwrap_or(HEDGE_UNKNOWN);
         p95.clamp(settings.hedge_after_min, settings.hedge_after_max)
     }
 
-    fn target(&self, member: usize) -> ShardTarget {
+    fn target(&self, slot: usize) -> ShardTarget {
         ShardTarget {
-            at: self.volume.members[member],
+            at: self.volume.slots[slot],
             volume: self.volume.id,
             blob: self.blob,
             segment: self.number,
-            member: member as u8,
+            slot: slot as u8,
         }
     }
 
     fn ask(&self, request: Request) -> impl Future<Output = Answer> + use<> {
-        let len = self.layout.shard_len(request.member);
-        let target = self.target(request.member);
+        let len = self.layout.shard_len(request.slot);
+        let target = self.target(request.slot);
         let get = self
             .shared
             .shards
@@ -191,28 +188,28 @@ impl SegmentSource {
     }
 
     fn take(&self, rows: &mut Rows, answer: Answer) {
-        let member = answer.request.member;
+        let slot = answer.request.slot;
         match answer.result {
             Ok(cells) => {
-                self.shared.nodes.answered(self.node(member), answer.took);
+                self.shared.nodes.answered(self.node(slot), answer.took);
                 if !rows.arrived(&self.layout, answer.request, cells) {
-                    self.alarm(member, Fault::Damaged);
+                    self.alarm(slot, Fault::Damaged);
                 }
             }
             Err(error) => {
-                rows.failed(member);
-                self.note(member, &error);
+                rows.failed(slot);
+                self.note(slot, &error);
             }
         }
     }
 
-    /// Notes why a member didn't give its cells.
-    fn note(&self, member: usize, error: &ShardError) {
+    /// Notes why a slot didn't give its cells.
+    fn note(&self, slot: usize, error: &ShardError) {
         match error {
-            ShardError::NotFound => self.alarm(member, Fault::Missing),
-            ShardError::Damaged => self.alarm(member, Fault::Damaged),
+            ShardError::NotFound => self.alarm(slot, Fault::Missing),
+            ShardError::Damaged => self.alarm(slot, Fault::Damaged),
             ShardError::Node(why) => {
-                let node = self.node(member);
+                let node = self.node(slot);
                 tracing::warn!(%node, blob = %self.blob, why, "node failed a read");
                 self.shared.nodes.failed(node);
             }
@@ -221,23 +218,23 @@ impl SegmentSource {
             | ShardError::LeaseClosed
             | ShardError::Full
             | ShardError::Refused(_) => {
-                let node = self.node(member);
+                let node = self.node(slot);
                 tracing::error!(%node, blob = %self.blob, %error, "node refused a read");
             }
         }
     }
 
-    /// Hedges the members that are overdue, as the budget allows; those that the map or another
+    /// Hedges the slots that are overdue, as the budget allows; those that the map or another
     /// read has meanwhile found out cost nothing.
     fn give_up_waiting(&self, rows: &mut Rows, due: &mut Vec<(Instant, usize)>) {
         let now = Instant::now();
-        due.retain_mut(|(at, member)| {
+        due.retain_mut(|(at, slot)| {
             if *at > now {
                 return true;
             }
-            if self.is_doubtful(*member) || self.shared.hedges.spend() {
+            if self.is_doubtful(*slot) || self.shared.hedges.spend() {
                 metrics::counter!("megalith_reads_hedged_total").increment(1);
-                rows.late(*member);
+                rows.late(*slot);
                 return false;
             }
             *at = now + self.shared.settings.hedge_after_max;
@@ -245,13 +242,13 @@ impl SegmentSource {
         });
     }
 
-    fn alarm(&self, member: usize, fault: Fault) {
+    fn alarm(&self, slot: usize, fault: Fault) {
         let place = ShardPlace {
             blob: self.blob,
             segment: self.number,
-            member: member as u8,
+            slot: slot as u8,
         };
-        self.shared.alarms.raise(place, self.node(member), fault);
+        self.shared.alarms.raise(place, self.node(slot), fault);
     }
 
     fn unavailable(&self, rows: &Rows) -> GetError {
@@ -263,51 +260,45 @@ impl SegmentSource {
         }
     }
 
-    /// Holds the shards of all members that contributed against the row's digests. Gives those
+    /// Holds the shards of all slots that contributed against the row's digests. Gives those
     /// that are to be left out: liars, and those that can't be checked.
     async fn find_liars(&self, rows: &Rows) -> Result<Mask, GetError> {
         let mut excluded = 0;
-        for member in members(rows.contributors()) {
-            match self.check_shard(member, rows).await {
+        for slot in slots(rows.contributors()) {
+            match self.check_shard(slot, rows).await {
                 Ok(true) => {}
                 Ok(false) => {
-                    self.alarm(member, Fault::Damaged);
-                    excluded |= 1 << member;
+                    self.alarm(slot, Fault::Damaged);
+                    excluded |= 1 << slot;
                 }
                 Err(ShardError::Damaged | ShardError::NotFound) => {
-                    self.alarm(member, Fault::Damaged);
-                    excluded |= 1 << member;
+                    self.alarm(slot, Fault::Damaged);
+                    excluded |= 1 << slot;
                 }
                 Err(error) => {
-                    self.note(member, &error);
-                    excluded |= 1 << member;
+                    self.note(slot, &error);
+                    excluded |= 1 << slot;
                 }
             }
         }
         Ok(excluded)
     }
 
-    /// True where the member's shard has the digest in the row, and the cells that it gave before
+    /// True where the slot's shard has the digest in the row, and the cells that it gave before
     /// are those of the shard.
-    async fn check_shard(&self, member: usize, rows: &Rows) -> Result<bool, ShardError> {
-        let cells = self.layout.shard_cells(member);
+    async fn check_shard(&self, slot: usize, rows: &Rows) -> Result<bool, ShardError> {
+        let cells = self.layout.shard_cells(slot);
         let mut hasher = blake3::Hasher::new();
         let mut same = true;
         for first in (0..cells).step_by(CHECK_CELLS as usize) {
             let count = CHECK_CELLS.min(cells - first);
-            let answer = self
-                .ask(Request {
-                    member,
-                    first,
-                    count,
-                })
-                .await;
+            let answer = self.ask(Request { slot, first, count }).await;
             let got = answer.result?;
             for (at, cell) in (first..).zip(&got) {
                 let before = rows
                     .range()
                     .contains(&at)
-                    .then(|| rows.cell(at, member))
+                    .then(|| rows.cell(at, slot))
                     .flatten();
                 same &= before.is_none_or(|before| before == cell);
             }
@@ -322,7 +313,7 @@ impl SegmentSource {
                 .map_err(|lost| ShardError::Node(lost.to_string()))?;
         }
         let digest: [u8; 32] = hasher.finalize().into();
-        Ok(same && self.row.digest(self.shape, member) == Some(&digest))
+        Ok(same && self.row.digest(self.shape, slot) == Some(&digest))
     }
 }
 
@@ -358,8 +349,8 @@ impl Opening {
             let direct = match self.shape {
                 Shape::Coded => self.rows.cell(row, column),
                 Shape::Copies | Shape::Inline => {
-                    let held = members(self.rows.present(row)).next();
-                    held.and_then(|member| self.rows.cell(row, member))
+                    let held = slots(self.rows.present(row)).next();
+                    held.and_then(|slot| self.rows.cell(row, slot))
                 }
             };
             let bytes = match direct {
@@ -393,13 +384,13 @@ impl Opening {
                     decoders.entry((present, missing)).or_insert(made)
                 }
             };
-            let source = |member: &usize| self.rows.cell(row, *member).map_or(&[][..], |c| c);
+            let source = |slot: &usize| self.rows.cell(row, *slot).map_or(&[][..], |c| c);
             let sources: Vec<&[u8]> = decoder.sources().iter().map(source).collect();
-            let len = |member: &usize| self.layout.shard_cell_len(*member, row) as usize;
+            let len = |slot: &usize| self.layout.shard_cell_len(*slot, row) as usize;
             let lens: Vec<usize> = decoder.wanted().iter().map(len).collect();
             let cells = decoder.decode(&sources, &lens).ok()?;
-            for (member, cell) in decoder.wanted().iter().zip(cells) {
-                decoded.insert((row, *member), cell);
+            for (slot, cell) in decoder.wanted().iter().zip(cells) {
+                decoded.insert((row, *slot), cell);
             }
         }
         Some(decoded)

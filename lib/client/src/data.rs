@@ -59,7 +59,7 @@ pub struct ShardTarget {
     pub volume: VolumeId,
     pub blob: BlobId,
     pub segment: u32,
-    pub member: u8,
+    pub slot: u8,
     /// The volume's epoch, for writes; reads don't look at it.
     pub epoch: Epoch,
 }
@@ -73,7 +73,7 @@ impl ShardTarget {
             volume: self.volume,
             blob: self.blob,
             segment: self.segment,
-            member: self.member,
+            slot: self.slot,
         }
     }
 }

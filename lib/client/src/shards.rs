@@ -21,7 +21,7 @@ pub struct ShardAddress {
     pub volume: VolumeId,
     pub blob: BlobId,
     pub segment: u32,
-    pub member: u8,
+    pub slot: u8,
 }
 
 /// What a disk knows of a shard that it has.
@@ -229,18 +229,18 @@ fn to_wire(shard: &ShardAddress) -> proto::ShardRef {
         volume: shard.volume.0,
         blob: shard.blob.0,
         segment: shard.segment,
-        member: u32::from(shard.member),
+        slot: u32::from(shard.slot),
     }
 }
 
 fn from_wire(shard: &proto::ShardRef) -> Result<ShardAddress, ClientError> {
-    let member = u8::try_from(shard.member)
-        .map_err(|_| ClientError::Malformed(format!("member {}", shard.member)))?;
+    let slot = u8::try_from(shard.slot)
+        .map_err(|_| ClientError::Malformed(format!("slot {}", shard.slot)))?;
     Ok(ShardAddress {
         volume: VolumeId(shard.volume),
         blob: BlobId(shard.blob),
         segment: shard.segment,
-        member,
+        slot,
     })
 }
 

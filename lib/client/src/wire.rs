@@ -19,7 +19,7 @@ pub struct ShardPath {
     pub volume: VolumeId,
     pub blob: BlobId,
     pub segment: u32,
-    pub member: u8,
+    pub slot: u8,
 }
 
 impl fmt::Display for ShardPath {
@@ -29,19 +29,15 @@ impl fmt::Display for ShardPath {
             volume,
             blob,
             segment,
-            member,
+            slot,
         } = self;
-        write!(
-            f,
-            "{PREFIX}{disk}/{}/{}/{segment}/{member}",
-            volume.0, blob.0
-        )
+        write!(f, "{PREFIX}{disk}/{}/{}/{segment}/{slot}", volume.0, blob.0)
     }
 }
 
 /// A path that names no shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected {PREFIX}<disk>/<volume>/<blob>/<segment>/<member>")]
+#[error("expected {PREFIX}<disk>/<volume>/<blob>/<segment>/<slot>")]
 pub struct ShardPathError;
 
 impl FromStr for ShardPath {
@@ -56,7 +52,7 @@ impl FromStr for ShardPath {
                 volume: VolumeId(fields.next()?.parse().ok()?),
                 blob: BlobId(fields.next()?.parse().ok()?),
                 segment: fields.next()?.parse().ok()?,
-                member: fields.next()?.parse().ok()?,
+                slot: fields.next()?.parse().ok()?,
             })
         };
         read()
@@ -141,14 +137,14 @@ mod tests {
     proptest! {
         #[test]
         fn paths_and_digests_round_trip(
-            disk: [u8; 16], volume: u32, blob: u64, segment: u32, member: u8, digest: [u8; 32],
+            disk: [u8; 16], volume: u32, blob: u64, segment: u32, slot: u8, digest: [u8; 32],
         ) {
             let path = ShardPath {
                 disk: DiskId(disk),
                 volume: VolumeId(volume),
                 blob: BlobId(blob),
                 segment,
-                member,
+                slot,
             };
             prop_assert_eq!(path.to_string().parse(), Ok(path));
             prop_assert_eq!(parse_digest(&digest_text(&digest)), Some(digest));

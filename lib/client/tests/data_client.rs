@@ -40,7 +40,7 @@ fn target(server: &Server) -> ShardTarget {
         volume: VolumeId(1),
         blob: BlobId(2),
         segment: 0,
-        member: 3,
+        slot: 3,
         epoch: Epoch(5),
     }
 }

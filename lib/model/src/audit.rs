@@ -263,7 +263,7 @@ impl Audit<'_> {
         let mask = owed.map_or(0, |row| row.owed);
         let sound = owed.is_none_or(|row| {
             row.owed != 0
-                && row.owed & !layout.members_mask() == 0
+                && row.owed & !layout.slots_mask() == 0
                 && row.damaged & !row.owed == 0
                 && usize::from(row.columns) == layout.filled_columns()
         });
@@ -341,12 +341,12 @@ impl Audit<'_> {
             if let Ok(RowKey::Delete { disk, sequence }) = RowKey::decode(&key) {
                 let known: Option<DiskRow> = read(self.rows, &RowKey::Disk(disk))?;
                 let volume: Option<Volume> = read(self.rows, &RowKey::Volume(row.volume))?;
-                let member = volume.and_then(|v| v.members.get(usize::from(row.member)).copied());
+                let slot = volume.and_then(|v| v.slots.get(usize::from(row.slot)).copied());
                 self.check(
                     known.is_some_and(|disk| sequence <= disk.last_delete),
                     || format!("delete {sequence} of disk {disk} has no number"),
                 );
-                self.check(member.is_some_and(|member| member.disk == disk), || {
+                self.check(slot.is_some_and(|slot| slot.disk == disk), || {
                     format!("a shard of {} is deleted on a foreign disk", row.blob)
                 });
             }

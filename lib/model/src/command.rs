@@ -11,7 +11,7 @@ use crate::ids::{
 use crate::profile::Profile;
 use crate::rows::{AccountRow, BucketRow, Digest, ShardPlace};
 use crate::shape::Shape;
-use crate::topology::{Domain, Lease, Member, Node, Volume};
+use crate::topology::{Domain, Lease, Node, Slot, Volume};
 use serde::{Deserialize, Serialize};
 
 /// A command on its way into the log.
@@ -36,14 +36,14 @@ pub enum Command {
     /// Adds an open volume; its id and epoch are given by apply.
     CreateVolume {
         profile: Profile,
-        /// What the members are spread over.
+        /// What the slots are spread over.
         domain: Domain,
-        members: Vec<Member>,
+        slots: Vec<Slot>,
         /// Made with fewer data shards than wished.
         shrunk: bool,
     },
     /// Closes a volume to new blobs and raises its epoch.
-    SealVolume {
+    CloseVolume {
         volume: VolumeId,
         /// Its present epoch; another one refuses the command.
         epoch: Epoch,
@@ -213,7 +213,7 @@ pub struct NewSegment {
     pub len: u64,
     /// As in [`crate::rows::SegmentRow`].
     pub digests: Vec<Digest>,
-    /// Bit i: member i gave no receipt.
+    /// Bit i: slot i gave no receipt.
     pub owed: u32,
 }
 
@@ -235,7 +235,7 @@ pub enum Condition {
 pub enum Outcome {
     /// Done, nothing more to say.
     Done,
-    /// The volume as created or sealed.
+    /// The volume as created or closed.
     Volume(Volume),
     Lease(Lease),
     Account(AccountRow),
@@ -327,7 +327,7 @@ impl Command {
             Self::InitCluster { .. }
             | Self::RegisterNode(_)
             | Self::CreateVolume { .. }
-            | Self::SealVolume { .. }
+            | Self::CloseVolume { .. }
             | Self::OpenLease { .. }
             | Self::CloseLease(_) => true,
             Self::PutKek { .. }
@@ -355,7 +355,7 @@ impl Command {
         match self {
             Self::InitCluster { .. }
             | Self::CreateVolume { .. }
-            | Self::SealVolume { .. }
+            | Self::CloseVolume { .. }
             | Self::Nothing => &[Leader],
             Self::RegisterNode(_) | Self::AckDeletes { .. } => &[Storage],
             Self::PutKek { .. } => &[Gateway, Operator],

@@ -93,11 +93,11 @@ number_id!(
     GatewayId, u32, "gateway-"
 );
 number_id!(
-    /// A placement unit: n = k+m members on n disks.
+    /// A placement unit: n = k+m slots on n disks.
     VolumeId, u32, "volume-"
 );
 number_id!(
-    /// Fences a volume's membership: raised by every change of members and by sealing.
+    /// Fences a volume's membership: raised by every change of slots and by closing.
     Epoch, u32, "epoch-"
 );
 number_id!(

@@ -3,7 +3,7 @@
 //!
 //! `ids`, `profile`, `shape` and `topology` are the vocabulary; `rows` is what the metadata group
 //! stores, `keys` where; `command` and `query` are what is asked of it. `machine` applies commands,
-//! `answer` answers queries, both over `table`; `driver` decides which volumes there are; `margin`
+//! `answer` answers queries, both over `table`; `margin`
 //! says how safe the data is, `audit` whether the rows agree; `restored` makes the rows of a
 //! backup fit to go on with.
 

@@ -1,21 +1,21 @@
 //! How many more losses each segment bears: objects by margin, exact, without reading a blob.
 //!
 //! margin = shards that live − shards needed to read; below zero nothing can be read until a
-//! member comes back. Columns without cells are known to be zero and count as living. Inline blobs
+//! slot comes back. Columns without cells are known to be zero and count as living. Inline blobs
 //! are as safe as the metadata group and the caller's to add.
 
 use crate::ids::BlobId;
 use crate::query::{DataStatus, VolumeStatus};
 use crate::shape::{CELL_LEN, SegmentLayout, Shape};
-use crate::topology::{ClusterMap, Member};
+use crate::topology::{ClusterMap, Slot};
 use std::collections::BTreeMap;
 
 /// Segments by margin, the lowest first.
 pub type Margins = BTreeMap<i32, u64>;
 
-/// Counts the segments of all volumes by margin, with the members that live by `lives`.
+/// Counts the segments of all volumes by margin, with the slots that live by `lives`.
 #[must_use]
-pub fn margins(status: &DataStatus, lives: &dyn Fn(&Member) -> bool) -> Margins {
+pub fn margins(status: &DataStatus, lives: &dyn Fn(&Slot) -> bool) -> Margins {
     let mut margins = Margins::new();
     for volume in &status.volumes {
         add_volume(&mut margins, volume, lives);
@@ -23,22 +23,22 @@ pub fn margins(status: &DataStatus, lives: &dyn Fn(&Member) -> bool) -> Margins 
     margins
 }
 
-/// As [`margins`], with the members on living nodes that still list the disk.
+/// As [`margins`], with the slots on living nodes that still list the disk.
 #[must_use]
 pub fn margins_in(status: &DataStatus, map: &ClusterMap) -> Margins {
-    margins(status, &|member| {
-        map.is_alive(member.node)
+    margins(status, &|slot| {
+        map.is_alive(slot.node)
             && map
-                .node(member.node)
-                .is_some_and(|node| node.disks.iter().any(|disk| disk.id == member.disk))
+                .node(slot.node)
+                .is_some_and(|node| node.disks.iter().any(|disk| disk.id == slot.disk))
     })
 }
 
-fn add_volume(margins: &mut Margins, status: &VolumeStatus, lives: &dyn Fn(&Member) -> bool) {
+fn add_volume(margins: &mut Margins, status: &VolumeStatus, lives: &dyn Fn(&Slot) -> bool) {
     let profile = status.volume.profile;
     let dead = (0..)
-        .zip(&status.volume.members)
-        .filter(|(_, member)| !lives(member))
+        .zip(&status.volume.slots)
+        .filter(|(_, slot)| !lives(slot))
         .fold(0_u32, |mask, (number, _)| mask | 1 << number);
     let mut add = |shape: Shape, kind: u64, missing: u32, count: u64| {
         if count == 0 {
@@ -49,7 +49,7 @@ fn add_volume(margins: &mut Margins, status: &VolumeStatus, lives: &dyn Fn(&Memb
             Shape::Coded => (BlobId(0), kind * CELL_LEN),
             Shape::Copies | Shape::Inline => (BlobId(kind), 1),
         };
-        let holders = SegmentLayout::new(shape, profile, blob, len).members_mask();
+        let holders = SegmentLayout::new(shape, profile, blob, len).slots_mask();
         let lost = (holders & missing).count_ones() as i32;
         *margins.entry(profile.parity() as i32 - lost).or_default() += count;
     };

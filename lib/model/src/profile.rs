@@ -37,7 +37,7 @@ impl Profile {
         usize::from(self.data)
     }
 
-    /// m, the parity shards: how many members may be lost.
+    /// m, the parity shards: how many slots may be lost.
     #[must_use]
     pub fn parity(self) -> usize {
         usize::from(self.parity)

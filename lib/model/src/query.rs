@@ -99,9 +99,9 @@ pub enum Query {
     },
     /// What `status` shows of the data. → [`Reply::Data`]
     Data,
-    /// Volumes with a member on a disk. → [`Reply::Volumes`]
+    /// Volumes with a slot on a disk. → [`Reply::Volumes`]
     DiskVolumes { disk: DiskId },
-    /// A page of what a volume's members should hold, by blob. → [`Reply::Held`]
+    /// A page of what a volume's slots should hold, by blob. → [`Reply::Held`]
     Held {
         volume: VolumeId,
         /// After this blob and segment; None at the start.
@@ -169,14 +169,14 @@ pub enum Reply {
     Held(Vec<HeldSegment>),
 }
 
-/// A segment, and the members of its volume that hold a shard of it.
+/// A segment, and the slots of its volume that hold a shard of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldSegment {
     pub blob: BlobId,
     /// The segment's number within it.
     pub segment: u32,
-    /// Bit i: member i holds a shard and does not owe it.
-    pub members: u32,
+    /// Bit i: slot i holds a shard and does not owe it.
+    pub slots: u32,
 }
 
 /// All that a read of an object needs.
@@ -241,7 +241,7 @@ pub struct DataStatus {
 pub struct VolumeStatus {
     pub volume: Volume,
     pub counts: crate::rows::VolumeCounts,
-    /// For owed segments: (shape, first copy's member or, where coded, how many data columns have
+    /// For owed segments: (shape, first copy's slot or, where coded, how many data columns have
     /// cells, owed mask) → how many.
     pub owed: Vec<(crate::shape::Shape, u8, u32, u64)>,
 }

@@ -19,7 +19,7 @@ const OTHERS: u32 = 1 << 20;
 /// More deletes than are queued for a disk between a backup and its loss.
 const DELETES: u64 = 1 << 40;
 
-/// The changes: all leases are closed, all volumes sealed in epochs of their own, all numbers
+/// The changes: all leases are closed, all volumes closed in epochs of their own, all numbers
 /// beyond those that may have been given out.
 pub fn changes(rows: &dyn Rows) -> Result<Batch, MachineError> {
     let mut overlay = Overlay::new(rows);
@@ -50,7 +50,7 @@ pub fn changes(rows: &dyn Rows) -> Result<Batch, MachineError> {
         overlay.delete(RowKey::OpenVolume(volume.id).encode());
         let volume = Volume {
             epoch: Epoch(epoch),
-            state: VolumeState::Sealed,
+            state: VolumeState::Closed,
             ..volume
         };
         overlay.put(key, crate::codec::encode(&volume));
@@ -127,7 +127,7 @@ mod tests {
         let fresh = world.volume(4, 2);
         assert!(fresh.id > volume.id);
         let old = world.volume_row(1);
-        assert_eq!(old.state, VolumeState::Sealed);
+        assert_eq!(old.state, VolumeState::Closed);
         assert!(old.epoch > Epoch(1_000));
 
         let deleted = world.done(Command::DeleteObject {

@@ -60,24 +60,24 @@ pub struct BlobRow {
 /// Where one segment of a blob is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SegmentRow {
-    /// The volume whose members hold its shards.
+    /// The volume whose slots hold its shards.
     pub volume: VolumeId,
     /// The volume's profile, which never changes.
     pub profile: Profile,
     /// Ciphertext bytes.
     pub len: u64,
-    /// blake3 of each member's shard; for copies one digest, for coded one per member.
+    /// blake3 of each slot's shard; for copies one digest, for coded one per slot.
     pub digests: Vec<Digest>,
-    /// Bit i: member i should hold a shard and doesn't.
+    /// Bit i: slot i should hold a shard and doesn't.
     pub owed: u32,
 }
 
 impl SegmentRow {
-    /// The digest that `member`'s shard must have.
+    /// The digest that `slot`'s shard must have.
     #[must_use]
-    pub fn digest(&self, shape: Shape, member: usize) -> Option<&Digest> {
+    pub fn digest(&self, shape: Shape, slot: usize) -> Option<&Digest> {
         match shape {
-            Shape::Coded => self.digests.get(member),
+            Shape::Coded => self.digests.get(slot),
             Shape::Copies => self.digests.first(),
             Shape::Inline => None,
         }
@@ -175,7 +175,7 @@ pub struct DeleteRow {
     /// The blob, which no row names any more.
     pub blob: BlobId,
     pub segment: u32,
-    pub member: u8,
+    pub slot: u8,
 }
 
 /// How many blobs of a volume are kept how, so that objects by margin are counted without a scan.
@@ -184,9 +184,9 @@ pub struct VolumeCounts {
     /// Coded segments without an owed shard.
     pub coded: u64,
     /// How many of `coded` fill only the first i+1 data columns (k−1 numbers): their other data
-    /// members hold no shard and can't lose one.
+    /// slots hold no shard and can't lose one.
     pub short: Vec<u64>,
-    /// Copied segments without an owed shard, by their first member (blob id modulo n).
+    /// Copied segments without an owed shard, by their first slot (blob id modulo n).
     pub copies: Vec<u64>,
     /// Segments with owed shards; each has an owed row of its own.
     pub owed: u64,
@@ -199,9 +199,9 @@ pub struct OwedRow {
     pub shape: Shape,
     /// For coded segments: how many data columns have cells; for copies 1.
     pub columns: u8,
-    /// Bit i: member i lacks its shard.
+    /// Bit i: slot i lacks its shard.
     pub owed: u32,
-    /// Bit i: member i's shard was found damaged (a subset of `owed`).
+    /// Bit i: slot i's shard was found damaged (a subset of `owed`).
     pub damaged: u32,
     /// When the first bit was set.
     pub since_ms: u64,
@@ -212,7 +212,7 @@ pub struct OwedRow {
 pub struct ShardPlace {
     pub blob: BlobId,
     pub segment: u32,
-    pub member: u8,
+    pub slot: u8,
 }
 
 /// A disk's standing, kept by the command that registered it.

@@ -5,7 +5,7 @@
 //! `i` belongs to stripe `i / k`, column `i % k`. Parity cells are as long as the longest cell of
 //! their stripe (its first), the others being padded with zeros for the computation only. A shard
 //! holds one column's cells in stripe order; a column without cells has no shard at all.
-//! A **copied** blob has one segment, kept whole on m+1 members that rotate with the blob id.
+//! A **copied** blob has one segment, kept whole on m+1 slots that rotate with the blob id.
 //! An **inline** blob lives in a metadata row and on no volume.
 
 use crate::ids::BlobId;
@@ -26,7 +26,7 @@ pub const COPIES_LEN_MAX: u64 = 128 * 1024 + 128;
 pub enum Shape {
     /// Sealed, in a row of its own in the metadata group.
     Inline,
-    /// m+1 whole copies on rotating members of one volume.
+    /// m+1 whole copies on rotating slots of one volume.
     Copies,
     /// k data and m parity shards per segment.
     Coded,
@@ -59,7 +59,7 @@ pub fn segments(len: u64, profile: Profile) -> impl Iterator<Item = u64> {
     (0..len.div_ceil(full)).map(move |i| full.min(len - i * full))
 }
 
-/// One segment's layout over the members of a volume. Cheap to make and copy.
+/// One segment's layout over the slots of a volume. Cheap to make and copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentLayout {
     shape: Shape,
@@ -120,16 +120,16 @@ impl SegmentLayout {
         }
     }
 
-    /// The members (by number) that hold a shard of this segment.
-    pub fn members(&self) -> impl Iterator<Item = usize> + use<> {
+    /// The slots (by number) that hold a shard of this segment.
+    pub fn slots(&self) -> impl Iterator<Item = usize> + use<> {
         let this = *self;
-        (0..this.profile.shards()).filter(move |&member| this.shard_cells(member) > 0)
+        (0..this.profile.shards()).filter(move |&slot| this.shard_cells(slot) > 0)
     }
 
-    /// The members that hold a shard of this segment, as bits.
+    /// The slots that hold a shard of this segment, as bits.
     #[must_use]
-    pub fn members_mask(&self) -> u32 {
-        self.members().fold(0, |mask, member| mask | 1 << member)
+    pub fn slots_mask(&self) -> u32 {
+        self.slots().fold(0, |mask, slot| mask | 1 << slot)
     }
 
     /// How many data columns have cells: at most k for coded, 1 for copies.
@@ -139,36 +139,36 @@ impl SegmentLayout {
         self.cells().min(columns) as usize
     }
 
-    /// True where `member` holds a whole copy.
-    fn is_copy(&self, member: usize) -> bool {
+    /// True where `slot` holds a whole copy.
+    fn is_copy(&self, slot: usize) -> bool {
         let n = self.profile.shards();
-        (member + n - self.first_copy) % n <= self.profile.parity()
+        (slot + n - self.first_copy) % n <= self.profile.parity()
     }
 
-    /// The cells that `member`'s shard has; 0 where it has no shard.
+    /// The cells that `slot`'s shard has; 0 where it has no shard.
     #[must_use]
-    pub fn shard_cells(&self, member: usize) -> u64 {
+    pub fn shard_cells(&self, slot: usize) -> u64 {
         match self.shape {
             Shape::Inline => 0,
-            Shape::Copies if self.is_copy(member) => self.cells(),
+            Shape::Copies if self.is_copy(slot) => self.cells(),
             Shape::Copies => 0,
-            Shape::Coded if member >= self.profile.data() => self.stripes(),
+            Shape::Coded if slot >= self.profile.data() => self.stripes(),
             Shape::Coded => {
                 let k = self.profile.data() as u64;
-                (self.cells() + k - 1 - member as u64) / k
+                (self.cells() + k - 1 - slot as u64) / k
             }
         }
     }
 
-    /// The length of cell number `cell` (counted within the shard) of `member`'s shard, in bytes.
+    /// The length of cell number `cell` (counted within the shard) of `slot`'s shard, in bytes.
     #[must_use]
-    pub fn shard_cell_len(&self, member: usize, cell: u64) -> u64 {
+    pub fn shard_cell_len(&self, slot: usize, cell: u64) -> u64 {
         match self.shape {
             Shape::Copies | Shape::Inline => self.cell_len(cell),
             Shape::Coded => {
                 let k = self.profile.data() as u64;
-                let column = if member < self.profile.data() {
-                    member as u64
+                let column = if slot < self.profile.data() {
+                    slot as u64
                 } else {
                     0
                 };
@@ -177,12 +177,12 @@ impl SegmentLayout {
         }
     }
 
-    /// The length of `member`'s shard in bytes, without checksums.
+    /// The length of `slot`'s shard in bytes, without checksums.
     #[must_use]
-    pub fn shard_len(&self, member: usize) -> u64 {
-        match self.shard_cells(member) {
+    pub fn shard_len(&self, slot: usize) -> u64 {
+        match self.shard_cells(slot) {
             0 => 0,
-            cells => (cells - 1) * CELL_LEN + self.shard_cell_len(member, cells - 1),
+            cells => (cells - 1) * CELL_LEN + self.shard_cell_len(slot, cells - 1),
         }
     }
 
@@ -205,7 +205,7 @@ impl SegmentLayout {
     /// where m ≥ 2, else all.
     #[must_use]
     pub fn write_quorum(&self) -> usize {
-        let holders = self.members().count();
+        let holders = self.slots().count();
         if self.profile.parity() >= 2 {
             holders - 1
         } else {
@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn short_segment_has_no_shard_in_empty_columns() {
         let l = layout(Shape::Coded, 4, 2, 2 * CELL_LEN + 5);
-        assert_eq!(l.members().collect::<Vec<_>>(), [0, 1, 2, 4, 5]);
+        assert_eq!(l.slots().collect::<Vec<_>>(), [0, 1, 2, 4, 5]);
         assert_eq!(l.shard_len(2), 5);
         assert_eq!(l.shard_len(3), 0);
         assert_eq!(l.shard_len(4), CELL_LEN);
@@ -249,7 +249,7 @@ mod tests {
     #[test]
     fn copies_rotate_with_the_blob_id() {
         let l = layout(Shape::Copies, 4, 2, 70_000);
-        assert_eq!(l.members().collect::<Vec<_>>(), [0, 4, 5]);
+        assert_eq!(l.slots().collect::<Vec<_>>(), [0, 4, 5]);
         assert_eq!(l.shard_len(4), 70_000);
         assert_eq!(l.write_quorum(), 2);
         assert_eq!(l.shards_needed(), 1);

@@ -28,27 +28,27 @@ pub struct Disk {
     pub capacity: u64,
 }
 
-/// Which failures a volume's members are spread over.
+/// Which failures a volume's slots are spread over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Domain {
-    /// One member per node.
+    /// One slot per node.
     Node,
-    /// One member per disk; several may share a node, whose loss isn't covered.
+    /// One slot per disk; several may share a node, whose loss isn't covered.
     Disk,
 }
 
 /// Whether a volume takes new blobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum VolumeState {
-    /// Takes new blobs while all its members live.
+    /// Takes new blobs while all its slots live.
     Open,
     /// Takes none any more.
-    Sealed,
+    Closed,
 }
 
-/// One of a volume's n members: shard number `i` of its blobs is on `members[i]`.
+/// One of a volume's n slots: shard number `i` of its blobs is on `slots[i]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Member {
+pub struct Slot {
     /// The node that serves the disk.
     pub node: NodeId,
     pub disk: DiskId,
@@ -61,14 +61,14 @@ pub struct Volume {
     pub id: VolumeId,
     /// k+m of every blob in it.
     pub profile: Profile,
-    /// Raised by sealing and by every change of members.
+    /// Raised by closing and by every change of slots.
     pub epoch: Epoch,
-    /// Open or sealed.
+    /// Open or closed.
     pub state: VolumeState,
-    /// What its members are spread over.
+    /// What its slots are spread over.
     pub domain: Domain,
-    /// n = k+m members.
-    pub members: Vec<Member>,
+    /// n = k+m slots.
+    pub slots: Vec<Slot>,
     /// Ciphertext bytes of the blobs in it, parity not counted.
     pub bytes: u64,
     /// Set where it was made with fewer data shards than the cluster's profile, for want of
@@ -108,9 +108,9 @@ pub struct ClusterMap {
     pub alive: Vec<NodeId>,
     /// Disks that take no new shards (full, failing, read-only).
     pub closed_disks: Vec<DiskId>,
-    /// Open volumes all of whose members live and take shards, best first.
+    /// Open volumes all of whose slots live and take shards, best first.
     pub writable: Vec<Volume>,
-    /// Open volumes with a member missing: used only where no writable one is left.
+    /// Open volumes with a slot missing: used only where no writable one is left.
     pub degraded: Vec<Volume>,
     /// Leases not yet closed.
     pub leases: Vec<Lease>,

@@ -1,12 +1,12 @@
 //! Which profile is wished, and which is possible with the domains that live.
 
-use super::placement::{Candidate, Group};
+use super::choose::{Candidate, OuterDomain};
 use super::state::View;
 use megalith_model::profile::Profile;
 use megalith_model::topology::{Disk, Domain, Node};
 use std::collections::BTreeMap;
 
-/// From so many zones on, no more than m members are put into one.
+/// From so many zones on, no more than m slots are put into one.
 const ZONES_MIN: usize = 3;
 
 /// The kind of volume that is to be made.
@@ -23,9 +23,9 @@ pub(super) struct Aim {
     pub(super) wished: Kind,
     /// With those that are; or why nothing is possible.
     pub(super) target: Result<Kind, String>,
-    /// The most members of one group (zone).
-    pub(super) group_max: usize,
-    /// Where members may be put now.
+    /// The most slots in one outer domain.
+    pub(super) outer_max: usize,
+    /// Where slots may be put now.
     pub(super) candidates: Vec<Candidate>,
 }
 
@@ -39,7 +39,7 @@ pub(super) fn aim(view: &View<'_>) -> Result<Aim, String> {
     };
     let all = candidates(view, &nodes, domain, |_, _| true);
     let zones = match domain {
-        Domain::Node => group_sizes(&all).len(),
+        Domain::Node => outer_sizes(&all).len(),
         Domain::Disk => 1,
     };
     let capped = |profile: Profile| {
@@ -64,7 +64,7 @@ pub(super) fn aim(view: &View<'_>) -> Result<Aim, String> {
             default.shrunk_to(room).ok_or_else(nothing)?
         }
     };
-    let group_max = capped(profile);
+    let outer_max = capped(profile);
     let living = candidates(view, &nodes, domain, |node, disk| {
         view.alive.contains(&node.id)
             && view
@@ -72,14 +72,14 @@ pub(super) fn aim(view: &View<'_>) -> Result<Aim, String> {
                 .is_some_and(|disk| !disk.closed)
     });
     let wished = Kind { profile, domain };
-    let target = match profile.shrunk_to(room(&living, group_max)) {
+    let target = match profile.shrunk_to(room(&living, outer_max)) {
         Some(profile) => Ok(Kind { profile, domain }),
         None => Err(too_few(view, wished, &all, &living)),
     };
     Ok(Aim {
         wished,
         target,
-        group_max,
+        outer_max,
         candidates: living,
     })
 }
@@ -95,9 +95,9 @@ fn candidates(
     for node in nodes {
         let disks = node.disks.iter().filter(|disk| fits(node, disk));
         let options = disks.map(|disk| Candidate {
-            group: match domain {
-                Domain::Node => Group::Zone(node.zone.clone()),
-                Domain::Disk => Group::Node(node.id),
+            outer: match domain {
+                Domain::Node => OuterDomain::Zone(node.zone.clone()),
+                Domain::Disk => OuterDomain::Node(node.id),
             },
             node: node.id,
             disk: disk.id,
@@ -106,7 +106,7 @@ fn candidates(
         match domain {
             Domain::Node => {
                 found.extend(options.max_by_key(|option| {
-                    let free = super::placement::unclaimed(view, option);
+                    let free = super::choose::unclaimed(view, option);
                     (free, std::cmp::Reverse(option.disk))
                 }));
             }
@@ -116,27 +116,27 @@ fn candidates(
     found
 }
 
-fn group_sizes(candidates: &[Candidate]) -> BTreeMap<&Group, usize> {
+fn outer_sizes(candidates: &[Candidate]) -> BTreeMap<&OuterDomain, usize> {
     let mut sizes = BTreeMap::new();
     for candidate in candidates {
-        *sizes.entry(&candidate.group).or_default() += 1;
+        *sizes.entry(&candidate.outer).or_default() += 1;
     }
     sizes
 }
 
-/// How many members there is room for with at most `group_max` in each group.
-fn room(candidates: &[Candidate], group_max: usize) -> usize {
-    let sizes = group_sizes(candidates);
-    sizes.values().map(|size| group_max.min(*size)).sum()
+/// How many slots there is room for with at most `outer_max` in each outer domain.
+fn room(candidates: &[Candidate], outer_max: usize) -> usize {
+    let sizes = outer_sizes(candidates);
+    sizes.values().map(|size| outer_max.min(*size)).sum()
 }
 
 fn zones_too_small(profile: Profile, all: &[Candidate], room: usize) -> String {
-    let zones: Vec<String> = group_sizes(all)
+    let zones: Vec<String> = outer_sizes(all)
         .iter()
         .map(|(zone, size)| format!("{zone}: {size}"))
         .collect();
     format!(
-        "profile {profile} puts at most {} of its {} members into one zone; the zones ({}) have \
+        "profile {profile} puts at most {} of its {} slots into one zone; the zones ({}) have \
          room for {room}",
         profile.parity(),
         profile.shards(),

@@ -1,16 +1,16 @@
-//! The placement driver: which volumes are to be, and the map that everybody gets.
+//! The planner: which volumes are to be, and the map that everybody gets.
 //!
 //! Runs beside the metadata leader. `step(now, event) → actions`; reads no clock. Its memory is
-//! soft: a new leader's driver finds everything again in the topology and the heartbeats.
-//! `domains` says which profile is wished and which is possible, `placement` picks members,
+//! soft: a new leader's planner finds everything again in the topology and the heartbeats.
+//! `domains` says which profile is wished and which is possible, `choose` picks slots,
 //! `plan` compares what is with what should be, `map` makes what is pushed.
 //!
 //! Failure domains: with three storage nodes or more, nodes; with one or two, disks, spread evenly
 //! over the nodes (then the loss of a node isn't covered, and `status` says so).
 
+mod choose;
 mod domains;
 mod map;
-mod placement;
 mod plan;
 mod state;
 #[cfg(test)]
@@ -23,9 +23,9 @@ use megalith_model::profile::Profile;
 use megalith_model::topology::{ClusterMap, Volume, VolumeState};
 use state::Leading;
 
-/// What the driver is to keep to.
+/// What the planner is to keep to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
+pub struct PlannerSettings {
     /// The profile of new volumes; None: the default for the domains there are.
     pub profile: Option<Profile>,
     /// How many writable volumes of the best profile are kept open.
@@ -37,14 +37,14 @@ pub struct Settings {
     pub expected_nodes: Option<usize>,
     /// See `expected_nodes`.
     pub settle_ms: u64,
-    /// A volume with so many ciphertext bytes is sealed.
+    /// A volume with so many ciphertext bytes is closed.
     pub volume_bytes: u64,
     /// Shrunk volumes stay open for so long after full ones are writable again, so that a node
     /// that comes and goes doesn't leave a trail of small volumes.
     pub shrunk_linger_ms: u64,
 }
 
-impl Default for Settings {
+impl Default for PlannerSettings {
     fn default() -> Self {
         Self {
             profile: None,
@@ -104,17 +104,17 @@ pub enum Action {
     PublishMap(ClusterMap),
 }
 
-/// The driver's state.
+/// The planner's state.
 #[derive(Debug)]
-pub struct Driver {
-    settings: Settings,
+pub struct Planner {
+    settings: PlannerSettings,
     leading: Option<Leading>,
 }
 
-impl Driver {
-    /// Makes a driver that doesn't lead.
+impl Planner {
+    /// Makes a planner that doesn't lead.
     #[must_use]
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(settings: PlannerSettings) -> Self {
         Self {
             settings,
             leading: None,
@@ -174,7 +174,7 @@ impl Leading {
         }
     }
 
-    /// Takes a volume in that a proposal made or sealed, before the topology tells.
+    /// Takes a volume in that a proposal made or closed, before the topology tells.
     fn learn_volume(&mut self, volume: Volume) {
         let Some(topology) = &mut self.topology else {
             return;

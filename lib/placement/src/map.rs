@@ -10,7 +10,7 @@ pub(super) fn make(view: &View<'_>, wished: Option<Kind>, refusal: Option<String
     let mut writable = Vec::new();
     let mut degraded = Vec::new();
     for volume in &view.topology.open_volumes {
-        let missing = volume.members.iter().filter(|m| !view.takes(m)).count();
+        let missing = volume.slots.iter().filter(|m| !view.takes(m)).count();
         if missing == 0 {
             writable.push(volume.clone());
         } else if volume.profile.shards() - missing >= volume.profile.write_quorum() {

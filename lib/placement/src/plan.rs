@@ -1,8 +1,8 @@
-//! What is compared with what should be: volumes made and sealed.
+//! What is compared with what should be: volumes made and closed.
 
 use super::domains::{Aim, Kind, aim};
 use super::state::{Leading, View};
-use super::{Action, Settings, map, placement};
+use super::{Action, PlannerSettings, choose, map};
 use megalith_model::command::Command;
 use megalith_model::ids::VolumeId;
 use megalith_model::topology::Volume;
@@ -24,7 +24,7 @@ struct Plan {
 
 impl View<'_> {
     pub(super) fn writable(&self, volume: &Volume) -> bool {
-        volume.members.iter().all(|member| self.takes(member))
+        volume.slots.iter().all(|slot| self.takes(slot))
     }
 
     pub(super) fn full(&self, volume: &Volume) -> bool {
@@ -43,7 +43,7 @@ impl View<'_> {
 
 impl Leading {
     /// Decides and notes what it has decided.
-    pub(super) fn plan(&mut self, now_ms: u64, settings: &Settings) -> Vec<Action> {
+    pub(super) fn plan(&mut self, now_ms: u64, settings: &PlannerSettings) -> Vec<Action> {
         self.expire(now_ms);
         let Some(topology) = self.topology.take() else {
             return Vec::new();
@@ -102,7 +102,7 @@ impl Leading {
         if view.now_ms >= self.retry_at_ms {
             plan.commands = self.creations(view, &aim, target);
             plan.commands
-                .extend(self.seals(view, &aim, target, plan.whole));
+                .extend(self.closings(view, &aim, target, plan.whole));
         }
         plan
     }
@@ -126,13 +126,13 @@ impl Leading {
         while count < view.settings.open_target {
             let ahead = u32::try_from(proposed.len()).unwrap_or(0);
             let number = VolumeId(view.topology.next_volume.0.saturating_add(ahead));
-            let Some(members) = placement::choose(view, aim, target, number, &proposed) else {
+            let Some(slots) = choose::choose(view, aim, target, number, &proposed) else {
                 break;
             };
             proposed.push(Command::CreateVolume {
                 profile: target.profile,
                 domain: target.domain,
-                members,
+                slots,
                 shrunk: target != aim.wished,
             });
             count += 1;
@@ -140,13 +140,13 @@ impl Leading {
         proposed.split_off(on_their_way)
     }
 
-    /// Volumes to be sealed: full ones once another takes over, others than the wished kind once
+    /// Volumes to be closed: full ones once another takes over, others than the wished kind once
     /// enough of that are writable.
-    fn seals(&self, view: &View<'_>, aim: &Aim, target: Kind, whole: bool) -> Vec<Command> {
+    fn closings(&self, view: &View<'_>, aim: &Aim, target: Kind, whole: bool) -> Vec<Command> {
         let lingered = self.whole_since_ms.is_some_and(|since_ms| {
             view.now_ms >= since_ms.saturating_add(view.settings.shrunk_linger_ms)
         });
-        let mut seals = Vec::new();
+        let mut closings = Vec::new();
         for volume in &view.topology.open_volumes {
             let replaced = if view.full(volume) {
                 view.ready(target) > 0
@@ -155,19 +155,19 @@ impl Leading {
             } else {
                 whole && (!volume.shrunk || lingered)
             };
-            let seal = Command::SealVolume {
+            let close = Command::CloseVolume {
                 volume: volume.id,
                 epoch: volume.epoch,
             };
-            if replaced && !self.in_flight.iter().any(|(_, command)| *command == seal) {
-                seals.push(seal);
+            if replaced && !self.in_flight.iter().any(|(_, command)| *command == close) {
+                closings.push(close);
             }
         }
-        seals
+        closings
     }
 }
 
-/// Why it is better to wait a moment than to make or seal volumes.
+/// Why it is better to wait a moment than to make or close volumes.
 fn hold(view: &View<'_>, shrunk: bool) -> Option<String> {
     let registered = view.storage_nodes().count();
     if view.awaited {

@@ -1,10 +1,10 @@
-//! What a leader's driver remembers, and who is taken to be alive.
+//! What a leader's planner remembers, and who is taken to be alive.
 
-use super::{DiskReport, Settings};
+use super::{DiskReport, PlannerSettings};
 use megalith_model::answer::Topology;
 use megalith_model::command::Command;
 use megalith_model::ids::{DiskId, NodeId, VolumeId};
-use megalith_model::topology::{ClusterMap, Member, Node};
+use megalith_model::topology::{ClusterMap, Node, Slot};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// After a refused or lost proposal nothing is proposed for so long.
@@ -81,7 +81,7 @@ impl Leading {
         }
     }
 
-    /// Notes that the driver runs. Time in which it didn't is nobody's silence: after a pause of
+    /// Notes that the planner runs. Time in which it didn't is nobody's silence: after a pause of
     /// the whole process every node would look dead.
     pub(super) fn wake(&mut self, now_ms: u64, silent_ms: u64) {
         let slept_ms = now_ms.saturating_sub(self.stepped_ms);
@@ -154,7 +154,7 @@ impl Leading {
 /// Everything a decision looks at, at one moment.
 pub(super) struct View<'a> {
     pub(super) now_ms: u64,
-    pub(super) settings: &'a Settings,
+    pub(super) settings: &'a PlannerSettings,
     pub(super) topology: &'a Topology,
     heard: &'a BTreeMap<NodeId, Heard>,
     pub(super) alive: BTreeSet<NodeId>,
@@ -171,7 +171,7 @@ impl<'a> View<'a> {
         leading: &'a Leading,
         topology: &'a Topology,
         now_ms: u64,
-        settings: &'a Settings,
+        settings: &'a PlannerSettings,
     ) -> Self {
         let lately = |at_ms: u64| now_ms < at_ms + settings.silent_ms;
         let mut alive = BTreeSet::new();
@@ -219,16 +219,16 @@ impl<'a> View<'a> {
 
     /// True where new shards may go: the node lives and the disk takes them. A node that isn't
     /// heard yet, within its grace, is believed.
-    pub(super) fn takes(&self, member: &Member) -> bool {
+    pub(super) fn takes(&self, slot: &Slot) -> bool {
         let listed = self
             .storage_nodes()
-            .find(|node| node.id == member.node)
-            .is_some_and(|node| node.disks.iter().any(|disk| disk.id == member.disk));
-        let open = match self.heard.get(&member.node) {
-            Some(heard) => heard.disks.get(&member.disk).is_some_and(|d| !d.closed),
+            .find(|node| node.id == slot.node)
+            .is_some_and(|node| node.disks.iter().any(|disk| disk.id == slot.disk));
+        let open = match self.heard.get(&slot.node) {
+            Some(heard) => heard.disks.get(&slot.disk).is_some_and(|d| !d.closed),
             None => true,
         };
-        listed && open && self.alive.contains(&member.node)
+        listed && open && self.alive.contains(&slot.node)
     }
 
     /// Disks that say they are closed.

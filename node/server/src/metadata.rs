@@ -41,7 +41,7 @@ pub struct MetadataConfig {
     /// The embedded database that keeps the rows.
     pub engine: EngineSettings,
     /// How volumes are made.
-    pub placement: megalith_placement::Settings,
+    pub planner: megalith_placement::PlannerSettings,
 }
 
 /// Of the life that a directory begins with.
@@ -139,7 +139,7 @@ pub fn start_metadata(
         on_failure: Arc::new(on_failure),
     };
     let handle = megalith_metadata::start(parts, &MetaSettings::default())?;
-    let placement = Placement::start(handle.clone(), cluster, metadata.placement, stop.clone());
+    let placement = Placement::start(handle.clone(), cluster, metadata.planner, stop.clone());
     let services = (
         MetadataServer::new(handle.metadata_service())
             .max_decoding_message_size(MESSAGE_LEN_MAX)

@@ -163,7 +163,7 @@ async fn writes_that_are_not_wanted_any_more_are_refused() {
         ),
         (
             ShardTarget {
-                member: 1,
+                slot: 1,
                 ..right.clone()
             },
             DataFault::StaleEpoch { present },

@@ -11,7 +11,7 @@ use megalith_model::command::Command;
 use megalith_model::ids::{BlobId, DiskId, Epoch, VolumeId};
 use megalith_model::query::HeldSegment;
 use megalith_model::rows::{DeleteRow, ShardPlace};
-use megalith_model::topology::{ClusterMap, Member};
+use megalith_model::topology::{ClusterMap, Slot};
 use megalith_proto::v1::cluster_server::ClusterServer;
 use megalith_proto::v1::metadata_server::MetadataServer;
 use megalith_server::edge::GrpcEdge;
@@ -103,7 +103,7 @@ impl Fixture {
     /// A blob that a gateway may write to a disk of the node.
     fn target(&self, node: &RunningNode, disk: DiskId, blob: u64) -> ShardTarget {
         let mut map: ClusterMap = map(self.truth.pushed.borrow().version + 1);
-        map.writable[0].members[0] = Member { node: NODE, disk };
+        map.writable[0].slots[0] = Slot { node: NODE, disk };
         self.truth.pushed.send_replace(map);
         ShardTarget {
             node: NODE,
@@ -112,7 +112,7 @@ impl Fixture {
             volume: VolumeId(1),
             blob: BlobId(blob),
             segment: 0,
-            member: 0,
+            slot: 0,
             epoch: Epoch(5),
         }
     }
@@ -183,7 +183,7 @@ async fn deletes_are_done_before_they_are_acknowledged() {
             volume: VolumeId(1),
             blob: BlobId(blob),
             segment: 0,
-            member: 0,
+            slot: 0,
         };
         rows.push((blob - 90, row));
     }
@@ -250,7 +250,7 @@ async fn damage_that_a_read_finds_is_reported_once() {
     let place = ShardPlace {
         blob: BlobId(100),
         segment: 0,
-        member: 0,
+        slot: 0,
     };
     let places = vec![place];
     let damaged = true;
@@ -300,11 +300,11 @@ async fn shards_lost_without_a_trace_are_found_by_comparing_at_the_start() {
         held.push(HeldSegment {
             blob: BlobId(blob),
             segment: 0,
-            members: 0b1,
+            slots: 0b1,
         });
     }
     // Of this one the metadata knows already.
-    held[1].members = 0;
+    held[1].slots = 0;
     fixture.truth.held.send_replace(held);
     let volumes = fixture.truth.pushed.borrow().writable.clone();
     fixture.truth.volumes.send_replace(volumes);
@@ -316,7 +316,7 @@ async fn shards_lost_without_a_trace_are_found_by_comparing_at_the_start() {
     let place = |blob| ShardPlace {
         blob: BlobId(blob),
         segment: 0,
-        member: 0,
+        slot: 0,
     };
     let places = vec![place(100), place(102)];
     let damaged = true;

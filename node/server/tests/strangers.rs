@@ -182,7 +182,7 @@ async fn the_shard_service_answers_those_who_may_ask() {
         volume: target.volume,
         blob: target.blob,
         segment: 0,
-        member: 0,
+        slot: 0,
     };
     let absent = megalith_client::ShardAddress { segment: 1, ..name };
     let address = edge.rpc_address.as_str();
@@ -208,7 +208,7 @@ async fn the_shard_service_answers_those_who_may_ask() {
         volume: name.volume,
         blob: name.blob,
         segment: 0,
-        member: 0,
+        slot: 0,
     };
     assert_eq!(edge.disk.stat(shard).await.expect("a stat"), None);
 }

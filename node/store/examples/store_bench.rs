@@ -107,7 +107,7 @@ async fn put(disk: &DiskHandle, blob: u64, body: &Bytes) -> Result<(), StoreErro
         volume: VolumeId(1),
         blob: BlobId(blob),
         segment: 0,
-        member: 0,
+        slot: 0,
     };
     let mut writer = disk.begin(shard, Epoch(1), body.len() as u64).await?;
     for at in (0..body.len()).step_by(CELL_LEN) {

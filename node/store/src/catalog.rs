@@ -37,7 +37,7 @@ pub(super) struct Catalog {
     pub(super) reindex: Mutex<Vec<(VolumeId, u32)>>,
 }
 
-/// One volume's member on this disk.
+/// One volume's slot on this disk.
 pub(super) struct Volume {
     pub(super) id: VolumeId,
     state: RwLock<VolumeState>,

@@ -185,7 +185,7 @@ impl DiskHandle {
     }
 
     /// Lists shards of a volume in order, from behind a blob and segment. At most `max`, or a few
-    /// more, as members of one segment are not parted. Empty at the end.
+    /// more, as slots of one segment are not parted. Empty at the end.
     pub async fn list(
         &self,
         volume: VolumeId,

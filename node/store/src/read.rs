@@ -132,7 +132,7 @@ impl Catalog {
             from = ShardKey {
                 blob,
                 segment,
-                member: u8::MAX,
+                slot: u8::MAX,
             }
             .next();
         }

@@ -130,7 +130,7 @@ impl Header {
         out.put_u8(VERSION);
         out.put_u8(self.kind as u8);
         out.put_u8(if self.last { FLAG_LAST } else { 0 });
-        out.put_u8(self.key.member);
+        out.put_u8(self.key.slot);
         out.put_u32_le(self.volume.0);
         out.put_u32_le(self.epoch.0);
         out.put_u64_le(self.key.blob.0);
@@ -168,7 +168,7 @@ impl Header {
             key: ShardKey {
                 blob: BlobId(u64_at(bytes, 16)),
                 segment: u32_at(bytes, 24),
-                member: bytes[7],
+                slot: bytes[7],
             },
             first_cell: u32_at(bytes, 28),
             cells: u16::from_le_bytes([bytes[32], bytes[33]]),

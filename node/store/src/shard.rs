@@ -4,7 +4,7 @@ use super::record::{BLOCK_LEN, CELL_LEN, RECORD_CELLS_MAX, record_len};
 use megalith_model::ids::{BlobId, Epoch, VolumeId};
 use std::fmt;
 
-/// One shard: all cells of one segment of a blob that one member of a volume holds.
+/// One shard: all cells of one segment of a blob that one slot of a volume holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ShardId {
     /// The volume the segment was written to.
@@ -12,8 +12,8 @@ pub struct ShardId {
     pub blob: BlobId,
     /// The segment's number within the blob, from 0.
     pub segment: u32,
-    /// The volume's member, from 0.
-    pub member: u8,
+    /// The volume's slot, from 0.
+    pub slot: u8,
 }
 
 impl fmt::Display for ShardId {
@@ -21,7 +21,7 @@ impl fmt::Display for ShardId {
         write!(
             f,
             "{}/{}/{}/{}",
-            self.volume, self.blob, self.segment, self.member
+            self.volume, self.blob, self.segment, self.slot
         )
     }
 }
@@ -31,7 +31,7 @@ impl ShardId {
         ShardKey {
             blob: self.blob,
             segment: self.segment,
-            member: self.member,
+            slot: self.slot,
         }
     }
 }
@@ -41,7 +41,7 @@ impl ShardId {
 pub(super) struct ShardKey {
     pub(super) blob: BlobId,
     pub(super) segment: u32,
-    pub(super) member: u8,
+    pub(super) slot: u8,
 }
 
 impl ShardKey {
@@ -49,7 +49,7 @@ impl ShardKey {
     pub(super) const MIN: Self = Self {
         blob: BlobId(0),
         segment: 0,
-        member: 0,
+        slot: 0,
     };
 
     pub(super) fn of(self, volume: VolumeId) -> ShardId {
@@ -57,7 +57,7 @@ impl ShardKey {
             volume,
             blob: self.blob,
             segment: self.segment,
-            member: self.member,
+            slot: self.slot,
         }
     }
 
@@ -66,22 +66,22 @@ impl ShardKey {
         let Self {
             blob,
             segment,
-            member,
+            slot,
         } = self;
-        if let Some(member) = member.checked_add(1) {
-            return Some(Self { member, ..self });
+        if let Some(slot) = slot.checked_add(1) {
+            return Some(Self { slot, ..self });
         }
         if let Some(segment) = segment.checked_add(1) {
             return Some(Self {
                 blob,
                 segment,
-                member: 0,
+                slot: 0,
             });
         }
         blob.0.checked_add(1).map(|blob| Self {
             blob: BlobId(blob),
             segment: 0,
-            member: 0,
+            slot: 0,
         })
     }
 
@@ -89,7 +89,7 @@ impl ShardKey {
         let mut bytes = [0; Self::LEN];
         bytes[..8].copy_from_slice(&self.blob.0.to_le_bytes());
         bytes[8..12].copy_from_slice(&self.segment.to_le_bytes());
-        bytes[12] = self.member;
+        bytes[12] = self.slot;
         bytes
     }
 
@@ -99,7 +99,7 @@ impl ShardKey {
         Self {
             blob: BlobId(u64::from_le_bytes(*blob)),
             segment: u32::from_le_bytes(*segment),
-            member: rest[0],
+            slot: rest[0],
         }
     }
 }

@@ -90,7 +90,7 @@ async fn compare(
         lacking += compare_volume(meta, disk, volume).await?;
         disk.forget_doubt(volume.id);
     }
-    // Volumes that this disk is no member of any more.
+    // Volumes that this disk is no slot of any more.
     for volume in doubtful {
         disk.forget_doubt(*volume);
     }
@@ -116,7 +116,7 @@ async fn compare_volume(
         let held = held(meta, volume.id, after).await?;
         let here = here(disk, volume.id, after, &held).await?;
         let mut lacking = lacking(disk, volume, &held, &here);
-        if !lacking.is_empty() && is_member_still(meta, disk, volume).await? {
+        if !lacking.is_empty() && is_slot_still(meta, disk, volume).await? {
             // Asked again: what was deleted meanwhile is rightly not here.
             let now = self::held(meta, volume.id, after).await?;
             lacking.retain(|shard| is_held(&now, shard));
@@ -142,7 +142,7 @@ async fn compare_volume(
     }
 }
 
-/// A page of what the volume's members should hold.
+/// A page of what the volume's slots should hold.
 async fn held(
     meta: &MetaClient,
     volume: VolumeId,
@@ -159,7 +159,7 @@ async fn held(
 fn is_held(held: &[HeldSegment], shard: &ShardId) -> bool {
     let key = (shard.blob, shard.segment);
     let found = held.binary_search_by_key(&key, |segment| (segment.blob, segment.segment));
-    found.is_ok_and(|at| held[at].members & (1 << shard.member) != 0)
+    found.is_ok_and(|at| held[at].slots & (1 << shard.slot) != 0)
 }
 
 /// The shards on the disk in the reach of a page.
@@ -201,21 +201,21 @@ fn lacking(
         .filter(|stat| !stat.damaged)
         .map(|stat| stat.shard)
         .collect();
-    let members = (0..)
-        .zip(&volume.members)
-        .filter(|(_, member)| member.disk == id)
+    let slots = (0..)
+        .zip(&volume.slots)
+        .filter(|(_, slot)| slot.disk == id)
         .map(|(number, _)| number);
-    let mine: Vec<u8> = members.collect();
+    let mine: Vec<u8> = slots.collect();
     let mut lacking = Vec::new();
     for segment in held {
-        for member in &mine {
+        for slot in &mine {
             let shard = ShardId {
                 volume: volume.id,
                 blob: segment.blob,
                 segment: segment.segment,
-                member: *member,
+                slot: *slot,
             };
-            if segment.members & (1 << member) != 0 && !whole.contains(&shard) {
+            if segment.slots & (1 << slot) != 0 && !whole.contains(&shard) {
                 lacking.push(shard);
             }
         }
@@ -224,7 +224,7 @@ fn lacking(
 }
 
 /// False where the volume's place on this disk was given to another meanwhile.
-async fn is_member_still(
+async fn is_slot_still(
     meta: &MetaClient,
     disk: &DiskHandle,
     volume: &Volume,
@@ -232,5 +232,5 @@ async fn is_member_still(
     let disk = disk.superblock().disk;
     let now = volumes(meta, Query::DiskVolumes { disk }).await?;
     let now = now.iter().find(|now| now.id == volume.id);
-    Ok(now.is_some_and(|now| now.members == volume.members))
+    Ok(now.is_some_and(|now| now.slots == volume.slots))
 }

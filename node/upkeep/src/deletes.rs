@@ -108,7 +108,7 @@ async fn report_damage(
         let places = page.iter().map(|shard| ShardPlace {
             blob: shard.blob,
             segment: shard.segment,
-            member: shard.member,
+            slot: shard.slot,
         });
         let places = places.collect();
         let damaged = true;
@@ -142,6 +142,6 @@ fn shard_of(row: &DeleteRow) -> ShardId {
         volume: row.volume,
         blob: row.blob,
         segment: row.segment,
-        member: row.member,
+        slot: row.slot,
     }
 }

@@ -1,4 +1,4 @@
-//! Reads with dead, late, damaged and lying members: right bytes up to m of them, a clean error
+//! Reads with dead, late, damaged and lying slots: right bytes up to m of them, a clean error
 //! beyond, never a wrong byte.
 
 use super::fake::Conduct;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 const CELL: usize = PLAIN_CELL_LEN;
 
-/// Every pattern of `conduct` over the members, read whole and in the middle.
+/// Every pattern of `conduct` over the slots, read whole and in the middle.
 async fn check_patterns((k, m): (u8, u8), len: usize, conduct: Conduct) {
     let shards = u32::from(k + m);
     for pattern in 1..1_u32 << shards {
@@ -27,8 +27,8 @@ async fn check_patterns((k, m): (u8, u8), len: usize, conduct: Conduct) {
         let rig = Rig::new((k, m), 1, settings);
         let plain = bytes(len);
         let written = rig.write(&plain, 100_000).await.expect("writes");
-        for member in (0..shards).filter(|member| pattern >> member & 1 == 1) {
-            rig.set(1, member, conduct);
+        for slot in (0..shards).filter(|slot| pattern >> slot & 1 == 1) {
+            rig.set(1, slot, conduct);
         }
         for range in [0..len, len / 2..len / 2 + 10] {
             let read = rig.read_range(&written, len, range.clone()).await;
@@ -55,7 +55,7 @@ async fn check_patterns((k, m): (u8, u8), len: usize, conduct: Conduct) {
 }
 
 #[tokio::test]
-async fn dead_members_in_every_pattern() {
+async fn dead_slots_in_every_pattern() {
     for profile in [(1, 1), (1, 2), (2, 2), (3, 2), (4, 2)] {
         check_patterns(profile, 9 * CELL + 77, Conduct::Dead).await;
         check_patterns(profile, 50_000, Conduct::Dead).await;
@@ -63,7 +63,7 @@ async fn dead_members_in_every_pattern() {
 }
 
 #[tokio::test]
-async fn damaged_members_in_every_pattern() {
+async fn damaged_slots_in_every_pattern() {
     for profile in [(1, 2), (2, 2), (4, 2)] {
         check_patterns(profile, 9 * CELL + 77, Conduct::Damaged).await;
         check_patterns(profile, 9 * CELL + 77, Conduct::Shortens).await;
@@ -123,7 +123,7 @@ async fn damage_is_reported_once_and_exactly() {
         let place = ShardPlace {
             blob: written.blob.blob,
             segment: 0,
-            member: 2,
+            slot: 2,
         };
         wait_for_alarm(&rig, place, damaged).await;
         assert_eq!(
@@ -135,7 +135,7 @@ async fn damage_is_reported_once_and_exactly() {
 }
 
 #[tokio::test]
-async fn owed_and_dead_members_are_not_asked() {
+async fn owed_and_dead_slots_are_not_asked() {
     let rig = Rig::new((4, 2), 1, settings());
     let plain = bytes(30 * CELL);
     let mut written = rig.write(&plain, 1 << 20).await.expect("writes");
@@ -145,7 +145,7 @@ async fn owed_and_dead_members_are_not_asked() {
         map.alive.retain(|node| node.0 != 103);
     });
     assert!(rig.read(&written, plain.len()).await.expect("reads") == plain);
-    let node = |member| super::rig::member_at(1, member).node;
+    let node = |slot| super::rig::slot_at(1, slot).node;
     assert_eq!(rig.fake.reads_of(node(1)), 0);
     assert_eq!(rig.fake.reads_of(node(3)), 0);
     assert!(rig.fake.reads_of(node(5)) > 0);
@@ -161,7 +161,7 @@ async fn node_dead_only_by_the_map_is_the_last_resort() {
 }
 
 #[tokio::test]
-async fn frozen_members_are_hedged() {
+async fn frozen_slots_are_hedged() {
     let rig = Rig::new((4, 2), 1, settings());
     let plain = bytes(30 * CELL);
     let written = rig.write(&plain, 1 << 20).await.expect("writes");
@@ -176,7 +176,7 @@ async fn frozen_members_are_hedged() {
 }
 
 #[tokio::test]
-async fn frozen_members_without_budget_cost_one_timeout() {
+async fn frozen_slots_without_budget_cost_one_timeout() {
     let settings = Settings {
         hedge_percent: 0,
         penalty: Duration::from_secs(60),
@@ -204,7 +204,7 @@ async fn frozen_beyond_parity_is_a_clean_error_in_bounded_time() {
     let rig = Rig::new((4, 2), 1, settings);
     let plain = bytes(9 * CELL);
     let written = rig.write(&plain, 1 << 20).await.expect("writes");
-    (0..3).for_each(|member| rig.set(1, member, Conduct::Frozen));
+    (0..3).for_each(|slot| rig.set(1, slot, Conduct::Frozen));
     let read = rig.read(&written, plain.len()).await;
     assert!(
         matches!(read, Err(GetError::Unavailable { .. })),

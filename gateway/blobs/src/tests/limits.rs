@@ -28,14 +28,14 @@ fn counted(
 }
 
 #[tokio::test]
-async fn stalled_members_stop_the_source_within_the_bound() {
+async fn stalled_slots_stop_the_source_within_the_bound() {
     let settings = Settings {
-        member_stall: Duration::from_secs(60),
+        slot_stall: Duration::from_secs(60),
         ..settings()
     };
     let rig = Rig::new((4, 2), 1, settings);
     // Nobody takes a byte: what is pulled is what is held.
-    (0..6).for_each(|member| rig.set(1, member, Conduct::Frozen));
+    (0..6).for_each(|slot| rig.set(1, slot, Conduct::Frozen));
     let pulled = Arc::new(AtomicUsize::new(0));
     let source = counted(1000 * CELL, 10_000, &pulled);
     let len = 1000 * CELL as u64;
@@ -53,7 +53,7 @@ async fn stalled_members_stop_the_source_within_the_bound() {
 }
 
 #[tokio::test]
-async fn slow_member_sets_the_pace_and_all_is_given_back() {
+async fn slow_slot_sets_the_pace_and_all_is_given_back() {
     let rig = Rig::new((4, 2), 1, settings());
     let pulled = Arc::new(AtomicUsize::new(0));
     let source = counted(100 * CELL, 100_000, &pulled);

@@ -13,7 +13,7 @@ use megalith_model::ids::{ClusterId, DiskId, Epoch, NodeId, VolumeId};
 use megalith_model::profile::Profile;
 use megalith_model::query::BlobView;
 use megalith_model::rows::{BlobRow, SegmentRow};
-use megalith_model::topology::{ClusterMap, Domain, Member, Volume, VolumeState};
+use megalith_model::topology::{ClusterMap, Domain, Slot, Volume, VolumeState};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ pub struct Rig {
 /// Settings with short waits.
 pub fn settings() -> Settings {
     Settings {
-        member_stall: Duration::from_millis(300),
+        slot_stall: Duration::from_millis(300),
         receipts_timeout: Duration::from_secs(2),
         straggler_wait: Duration::from_millis(100),
         penalty: Duration::from_millis(200),
@@ -45,7 +45,7 @@ pub fn settings() -> Settings {
 
 impl Rig {
     /// A cluster with `volumes` volumes of k+m, each on nodes of its own: volume v has nodes
-    /// `100·v + member`.
+    /// `100·v + slot`.
     pub fn new((k, m): (u8, u8), volumes: u32, settings: Settings) -> Self {
         let profile = Profile::new(k, m).expect("valid");
         let volume = |id: u32| Volume {
@@ -54,16 +54,16 @@ impl Rig {
             epoch: Epoch(3),
             state: VolumeState::Open,
             domain: Domain::Node,
-            members: (0..profile.shards() as u32)
-                .map(|member| member_at(id, member))
+            slots: (0..profile.shards() as u32)
+                .map(|slot| slot_at(id, slot))
                 .collect(),
             bytes: 0,
             shrunk: false,
         };
         let writable: Vec<Volume> = (1..=volumes).map(volume).collect();
-        let alive = writable.iter().flat_map(|volume| &volume.members);
+        let alive = writable.iter().flat_map(|volume| &volume.slots);
         let map = ClusterMap {
-            alive: alive.map(|member| member.node).collect(),
+            alive: alive.map(|slot| slot.node).collect(),
             writable,
             ..ClusterMap::default()
         };
@@ -138,17 +138,17 @@ impl Rig {
         Ok(plain)
     }
 
-    /// Tells the node of a volume's member how to behave.
-    pub fn set(&self, volume: u32, member: u32, conduct: Conduct) {
-        self.fake.set(member_at(volume, member).node, conduct);
+    /// Tells the node of a volume's slot how to behave.
+    pub fn set(&self, volume: u32, slot: u32, conduct: Conduct) {
+        self.fake.set(slot_at(volume, slot).node, conduct);
     }
 }
 
-pub fn member_at(volume: u32, member: u32) -> Member {
-    let node = 100 * volume + member;
+pub fn slot_at(volume: u32, slot: u32) -> Slot {
+    let node = 100 * volume + slot;
     let mut disk = [0; 16];
     disk[..4].copy_from_slice(&node.to_be_bytes());
-    Member {
+    Slot {
         node: NodeId(node),
         disk: DiskId(disk),
     }

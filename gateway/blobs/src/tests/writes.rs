@@ -1,8 +1,8 @@
-//! Writes with members that fail: never success below the quorum, the owed mask exact, another
+//! Writes with slots that fail: never success below the quorum, the owed mask exact, another
 //! volume where one is lost.
 
 use super::fake::Conduct;
-use super::rig::{Rig, bytes, member_at, settings};
+use super::rig::{Rig, bytes, settings, slot_at};
 use crate::ports::ShardTarget;
 use crate::{Hashes, PutError, Settings, SourceError, WrittenBlob};
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 const CELL: usize = PLAIN_CELL_LEN;
 
-/// Every member that isn't owed holds its shard.
+/// Every slot that isn't owed holds its shard.
 fn check_held(rig: &Rig, written: &WrittenBlob) {
     let map = rig.map.borrow();
     for (number, segment) in written.blob.segments.iter().enumerate() {
@@ -25,21 +25,18 @@ fn check_held(rig: &Rig, written: &WrittenBlob) {
         let volume = volume.expect("known");
         let (shape, blob) = (written.blob.shape, written.blob.blob);
         let layout = SegmentLayout::new(shape, volume.profile, blob, segment.len);
-        let holders: Vec<usize> = layout.members().collect();
-        for &member in holders
-            .iter()
-            .filter(|member| segment.owed >> *member & 1 == 0)
-        {
+        let holders: Vec<usize> = layout.slots().collect();
+        for &slot in holders.iter().filter(|slot| segment.owed >> *slot & 1 == 0) {
             let target = ShardTarget {
-                at: volume.members[member],
+                at: volume.slots[slot],
                 volume: volume.id,
                 blob,
                 segment: number as u32,
-                member: member as u8,
+                slot: slot as u8,
             };
             assert!(
                 rig.fake.has(&target),
-                "member {member} gave a receipt and holds nothing"
+                "slot {slot} gave a receipt and holds nothing"
             );
         }
         let receipts = holders.len() - segment.owed.count_ones() as usize;
@@ -48,7 +45,7 @@ fn check_held(rig: &Rig, written: &WrittenBlob) {
 }
 
 #[tokio::test]
-async fn one_bad_member_is_owed_and_nothing_else() {
+async fn one_bad_slot_is_owed_and_nothing_else() {
     let conducts = [
         Conduct::Dead,
         Conduct::Frozen,
@@ -58,13 +55,13 @@ async fn one_bad_member_is_owed_and_nothing_else() {
         Conduct::Slow(Duration::from_secs(60)),
     ];
     for conduct in conducts {
-        for member in [0, 2, 5] {
+        for slot in [0, 2, 5] {
             let rig = Rig::new((4, 2), 1, settings());
-            rig.set(1, member, conduct);
+            rig.set(1, slot, conduct);
             let plain = bytes(30 * CELL + 9);
             let written = rig.write(&plain, 200_000).await.expect("writes");
             let owed: Vec<u32> = written.blob.segments.iter().map(|s| s.owed).collect();
-            assert_eq!(owed, [1 << member], "{conduct:?}");
+            assert_eq!(owed, [1 << slot], "{conduct:?}");
             check_held(&rig, &written);
             assert!(rig.read(&written, plain.len()).await.expect("reads") == plain);
         }
@@ -100,12 +97,12 @@ async fn lost_quorum_moves_the_segment_to_another_volume() {
     ];
     for conduct in conducts {
         for len in [20_000, 3 * CELL, 30 * CELL + 1] {
-            // One cell a member is not enough to break there.
+            // One cell a slot is not enough to break there.
             if conduct == Conduct::BreaksAfter(1) && len <= 4 * CELL {
                 continue;
             }
             let rig = Rig::new((4, 2), 2, settings());
-            (0..6).for_each(|member| rig.set(1, member, conduct));
+            (0..6).for_each(|slot| rig.set(1, slot, conduct));
             let plain = bytes(len);
             for _ in 0..2 {
                 let written = rig.write(&plain, 200_000).await.expect("writes elsewhere");
@@ -129,7 +126,7 @@ async fn loss_in_a_later_segment_keeps_the_earlier_ones() {
     };
     let rig = Rig::new((4, 2), 2, settings);
     // Breaks in the second stripe of whatever segment comes to it.
-    (0..2).for_each(|member| rig.set(2, member, Conduct::BreaksAfter(1)));
+    (0..2).for_each(|slot| rig.set(2, slot, Conduct::BreaksAfter(1)));
     let plain = bytes(40 * CELL + 5);
     let written = rig.write(&plain, 77_777).await.expect("writes");
     assert_eq!(written.blob.segments.len(), 6);
@@ -143,9 +140,9 @@ async fn restart_on_a_volume_of_another_profile() {
     rig.map.send_modify(|map| {
         let volume = &mut Arc::make_mut(map).writable[1];
         volume.profile = megalith_model::profile::Profile::new(3, 2).expect("valid");
-        volume.members.pop();
+        volume.slots.pop();
     });
-    (0..6).for_each(|member| rig.set(1, member, Conduct::BreaksAfter(3)));
+    (0..6).for_each(|slot| rig.set(1, slot, Conduct::BreaksAfter(3)));
     let plain = bytes(29 * CELL + 1);
     for _ in 0..2 {
         let written = rig.write(&plain, 123_456).await.expect("writes");
@@ -168,7 +165,7 @@ async fn below_the_quorum_is_never_success() {
             Conduct::WrongReceipt,
         ] {
             let rig = Rig::new(profile, 1, settings());
-            (0..bad).for_each(|member| rig.set(1, member, conduct));
+            (0..bad).for_each(|slot| rig.set(1, slot, conduct));
             for len in [3 * CELL, 30 * CELL] {
                 let result = rig.write(&bytes(len), 200_000).await;
                 let lost = matches!(result, Err(PutError::Unavailable { .. }));
@@ -188,7 +185,7 @@ async fn cells_no_longer_held_end_the_write() {
     };
     let rig = Rig::new((4, 2), 2, settings);
     for volume in 1..=2 {
-        (0..2).for_each(|member| rig.set(volume, member, Conduct::BreaksAfter(12)));
+        (0..2).for_each(|slot| rig.set(volume, slot, Conduct::BreaksAfter(12)));
     }
     let result = rig.write(&bytes(100 * CELL), 200_000).await;
     assert!(
@@ -226,7 +223,7 @@ async fn write_that_no_volume_takes_waits_for_the_next_map() {
             let map = Arc::make_mut(map);
             map.writable.truncate(usize::from(lost));
         });
-        (0..2).for_each(|member| rig.set(1, member, Conduct::Dead));
+        (0..2).for_each(|slot| rig.set(1, slot, Conduct::Dead));
         let plain = bytes(3 * CELL);
         let write = rig.write(&plain, 200_000);
         let mut write = std::pin::pin!(write);
@@ -303,9 +300,9 @@ async fn failing_body_is_the_callers_error() {
 }
 
 #[tokio::test]
-async fn degraded_volume_owes_the_dead_member() {
+async fn degraded_volume_owes_the_dead_slot() {
     let rig = Rig::new((4, 2), 1, settings());
-    let dead = member_at(1, 3).node;
+    let dead = slot_at(1, 3).node;
     rig.map.send_modify(|map| {
         let map = Arc::make_mut(map);
         map.alive.retain(|node| *node != dead);
@@ -328,16 +325,16 @@ async fn blob_ids_are_never_repeated() {
 }
 
 #[tokio::test]
-async fn member_that_the_map_calls_dead_is_not_waited_for() {
+async fn slot_that_the_map_calls_dead_is_not_waited_for() {
     for len in [3 * CELL, 30 * CELL] {
         let settings = Settings {
-            member_stall: Duration::from_secs(60),
+            slot_stall: Duration::from_secs(60),
             receipts_timeout: Duration::from_secs(60),
             ..settings()
         };
         let rig = Rig::new((4, 2), 2, settings);
         for volume in 1..=2 {
-            (0..2).for_each(|member| rig.set(volume, member, Conduct::Frozen));
+            (0..2).for_each(|slot| rig.set(volume, slot, Conduct::Frozen));
         }
         let plain = bytes(len);
         let write = rig.write(&plain, 100_000);

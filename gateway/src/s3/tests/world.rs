@@ -27,7 +27,7 @@ use megalith_model::query::{Query, Reply};
 use megalith_model::rows::BucketRow;
 use megalith_model::shape::{Shape, segments};
 use megalith_model::table::{MemRows, Overlay};
-use megalith_model::topology::{Disk, Domain, Lease, Member, Node, Volume};
+use megalith_model::topology::{Disk, Domain, Lease, Node, Slot, Volume};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -409,8 +409,8 @@ fn furnish(meta: &Meta) -> (Lease, Volume) {
     let Outcome::Volume(volume) = meta.done(Command::CreateVolume {
         profile: Profile::new(4, 2).unwrap(),
         domain: Domain::Node,
-        members: (1..=6)
-            .map(|id| Member {
+        slots: (1..=6)
+            .map(|id| Slot {
                 node: NodeId(id),
                 disk: disk(id),
             })

@@ -1,4 +1,4 @@
-//! What a volume's members should hold, for the disks that compare it with what they have.
+//! What a volume's slots should hold, for the disks that compare it with what they have.
 
 use super::{misplaced, parsed, values};
 use crate::ids::{BlobId, DiskId, VolumeId};
@@ -10,10 +10,10 @@ use crate::shape::SegmentLayout;
 use crate::table::Rows;
 use crate::topology::Volume;
 
-/// The volumes with a member on a disk.
+/// The volumes with a slot on a disk.
 pub(super) fn disk_volumes(rows: &dyn Rows, disk: DiskId) -> Result<Vec<Volume>, MachineError> {
     let mut volumes = values::<Volume>(rows, Table::Volumes)?;
-    volumes.retain(|volume| volume.members.iter().any(|member| member.disk == disk));
+    volumes.retain(|volume| volume.slots.iter().any(|slot| slot.disk == disk));
     Ok(volumes)
 }
 
@@ -53,6 +53,6 @@ fn held_segment(rows: &dyn Rows, blob: BlobId, segment: u32) -> Result<HeldSegme
     Ok(HeldSegment {
         blob,
         segment,
-        members: layout.members_mask() & !found.owed,
+        slots: layout.slots_mask() & !found.owed,
     })
 }

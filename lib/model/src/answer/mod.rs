@@ -1,4 +1,4 @@
-//! Answers to queries, and the rows that the placement driver starts from.
+//! Answers to queries, and the rows that the planner starts from.
 //!
 //! Only reads. The cost of every answer is bounded by its page, [`Query::Data`] and [`topology`]
 //! aside, which read the rows of volumes and of owed segments, never those of blobs.
@@ -165,7 +165,7 @@ pub struct Topology {
     pub cluster: Option<ClusterId>,
     /// Every registered node, by number.
     pub nodes: Vec<Node>,
-    /// Volumes that take blobs (sealed ones are left out), by number.
+    /// Volumes that take blobs (closed ones are left out), by number.
     pub open_volumes: Vec<Volume>,
     /// The number that the next volume will get.
     pub next_volume: VolumeId,

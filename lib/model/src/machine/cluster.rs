@@ -12,7 +12,7 @@ use crate::ids::{BlobId, ClusterId, DiskId, Epoch, GatewayId, LeaseId, NodeId, V
 use crate::keys::{self, Meta, RowKey, Table};
 use crate::profile::Profile;
 use crate::rows::DiskRow;
-use crate::topology::{Domain, Lease, Member, Node, Volume, VolumeState};
+use crate::topology::{Domain, Lease, Node, Slot, Volume, VolumeState};
 use std::collections::BTreeSet;
 
 impl Machine<'_, '_> {
@@ -61,7 +61,7 @@ impl Machine<'_, '_> {
                 Some(owner) if owner == node => return Ok(()),
                 Some(owner) => return malformed(format!("disk {disk} belongs to {owner}")),
                 None => {
-                    self.move_members(disk, node)?;
+                    self.move_slots(disk, node)?;
                     DiskRow {
                         node: Some(node),
                         ..row
@@ -73,15 +73,15 @@ impl Machine<'_, '_> {
         Ok(())
     }
 
-    /// Tells every volume with a member on `disk` which node serves it now. Rare, so that it may
+    /// Tells every volume with a slot on `disk` which node serves it now. Rare, so that it may
     /// read all volumes.
-    fn move_members(&mut self, disk: DiskId, node: NodeId) -> Result<(), MachineError> {
+    fn move_slots(&mut self, disk: DiskId, node: NodeId) -> Result<(), MachineError> {
         let all = self.page::<Volume>(&keys::table(Table::Volumes), usize::MAX)?;
         for (_, mut volume) in all {
             let mut moved = false;
-            for member in &mut volume.members {
-                if member.disk == disk && member.node != node {
-                    member.node = node;
+            for slot in &mut volume.slots {
+                if slot.disk == disk && slot.node != node {
+                    slot.node = node;
                     moved = true;
                 }
             }
@@ -97,24 +97,24 @@ impl Machine<'_, '_> {
         &mut self,
         profile: Profile,
         domain: Domain,
-        members: &[Member],
+        slots: &[Slot],
         shrunk: bool,
     ) -> Step<Outcome> {
-        if members.len() != profile.shards() {
-            return malformed(format!("{} members for {profile}", members.len()));
+        if slots.len() != profile.shards() {
+            return malformed(format!("{} slots for {profile}", slots.len()));
         }
-        let disks: BTreeSet<DiskId> = members.iter().map(|member| member.disk).collect();
-        let nodes: BTreeSet<NodeId> = members.iter().map(|member| member.node).collect();
-        if disks.len() != members.len() {
-            return malformed("two members on one disk");
+        let disks: BTreeSet<DiskId> = slots.iter().map(|slot| slot.disk).collect();
+        let nodes: BTreeSet<NodeId> = slots.iter().map(|slot| slot.node).collect();
+        if disks.len() != slots.len() {
+            return malformed("two slots on one disk");
         }
-        if domain == Domain::Node && nodes.len() != members.len() {
-            return malformed("two members on one node");
+        if domain == Domain::Node && nodes.len() != slots.len() {
+            return malformed("two slots on one node");
         }
-        for member in members {
-            let row: Option<DiskRow> = self.read(&RowKey::Disk(member.disk))?;
-            if row.and_then(|row| row.node) != Some(member.node) {
-                return malformed(format!("{} has no disk {}", member.node, member.disk));
+        for slot in slots {
+            let row: Option<DiskRow> = self.read(&RowKey::Disk(slot.disk))?;
+            if row.and_then(|row| row.node) != Some(slot.node) {
+                return malformed(format!("{} has no disk {}", slot.node, slot.disk));
             }
         }
         let next_key = RowKey::Meta(Meta::NextVolume);
@@ -129,7 +129,7 @@ impl Machine<'_, '_> {
             epoch: Epoch(1),
             state: VolumeState::Open,
             domain,
-            members: members.to_vec(),
+            slots: slots.to_vec(),
             bytes: 0,
             shrunk,
         };
@@ -139,15 +139,15 @@ impl Machine<'_, '_> {
         Ok(Outcome::Volume(volume))
     }
 
-    /// Closes a volume. One that is sealed in that epoch already is answered as it is.
-    pub(super) fn seal_volume(&mut self, id: VolumeId, epoch: Epoch) -> Step<Outcome> {
+    /// Closes a volume. One that is closed in that epoch already is answered as it is.
+    pub(super) fn close_volume(&mut self, id: VolumeId, epoch: Epoch) -> Step<Outcome> {
         let key = RowKey::Volume(id);
         let mut volume: Volume = match self.read::<Volume>(&key)? {
             Some(volume) if volume.epoch == epoch => volume,
             Some(_) | None => return Err(Refusal::StaleVolume { volume: id, epoch }.into()),
         };
         if volume.state == VolumeState::Open {
-            volume.state = VolumeState::Sealed;
+            volume.state = VolumeState::Closed;
             volume.epoch = epoch.next();
             self.write(&key, &volume);
             self.delete(&RowKey::OpenVolume(id));

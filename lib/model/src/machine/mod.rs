@@ -118,10 +118,10 @@ impl Machine<'_, '_> {
             Command::CreateVolume {
                 profile,
                 domain,
-                members,
+                slots,
                 shrunk,
-            } => self.create_volume(*profile, *domain, members, *shrunk),
-            Command::SealVolume { volume, epoch } => self.seal_volume(*volume, *epoch),
+            } => self.create_volume(*profile, *domain, slots, *shrunk),
+            Command::CloseVolume { volume, epoch } => self.close_volume(*volume, *epoch),
             Command::PutKek {
                 version,
                 sealed_kek,

@@ -32,11 +32,11 @@ impl Machine<'_, '_> {
             return malformed(format!("{} has no segment {}", place.blob, place.segment));
         };
         let layout = SegmentLayout::new(shape, segment.profile, place.blob, segment.len);
-        let bit = 1_u32.checked_shl(place.member.into()).unwrap_or(0);
-        if bit & layout.members_mask() == 0 {
+        let bit = 1_u32.checked_shl(place.slot.into()).unwrap_or(0);
+        if bit & layout.slots_mask() == 0 {
             return malformed(format!(
-                "member {} holds no shard of {}",
-                place.member, place.blob
+                "slot {} holds no shard of {}",
+                place.slot, place.blob
             ));
         }
         let volume = segment.volume;

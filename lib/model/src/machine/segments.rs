@@ -1,4 +1,4 @@
-//! Segments: on which members, counted how, owed where.
+//! Segments: on which slots, counted how, owed where.
 
 use super::MachineError;
 use super::context::{Machine, Step, malformed};
@@ -149,15 +149,15 @@ impl Machine<'_, '_> {
         }
         .ok_or_else(|| below_zero("a volume's counts"))?;
         self.write(&counts_key, &counts);
-        for member in layout.members() {
-            let place = volume.members.get(member).ok_or_else(|| {
-                MachineError::Contradiction(format!("{} has no member {member}", volume.id))
+        for slot in layout.slots() {
+            let place = volume.slots.get(slot).ok_or_else(|| {
+                MachineError::Contradiction(format!("{} has no slot {slot}", volume.id))
             })?;
             let row = DeleteRow {
                 volume: volume.id,
                 blob,
                 segment: number,
-                member: member as u8,
+                slot: slot as u8,
             };
             self.queue_delete(place.disk, &row)?;
         }
@@ -175,15 +175,15 @@ impl Machine<'_, '_> {
     }
 }
 
-/// True where the volume's members are those that a segment of `epoch` was written to.
+/// True where the volume's slots are those that a segment of `epoch` was written to.
 ///
-/// A volume that was sealed since then has them still: it takes no further write, but what was
+/// A volume that was closed since then has them still: it takes no further write, but what was
 /// written before counts, or a long body would be lost to every volume that fills up under it.
 fn is_as_written(volume: &Volume, epoch: Epoch) -> bool {
     match volume.state {
         VolumeState::Open => volume.epoch == epoch,
         // The epoch comes from a gateway: no arithmetic on it.
-        VolumeState::Sealed => volume.epoch.0.checked_sub(1) == Some(epoch.0),
+        VolumeState::Closed => volume.epoch.0.checked_sub(1) == Some(epoch.0),
     }
 }
 
@@ -214,9 +214,9 @@ fn check_segment(shape: Shape, profile: Profile, segment: &NewSegment, last: boo
 }
 
 fn check_receipts(layout: &SegmentLayout, owed: u32) -> Step<()> {
-    let holders = layout.members_mask();
+    let holders = layout.slots_mask();
     if owed & !holders != 0 {
-        return malformed("a shard is owed by a member that holds none");
+        return malformed("a shard is owed by a slot that holds none");
     }
     let receipts = (holders & !owed).count_ones() as usize;
     if receipts < layout.write_quorum() {

@@ -1,8 +1,8 @@
-//! Transcripts: a script of events, and what the driver said to each.
+//! Transcripts: a script of events, and what the planner said to each.
 //!
 //! Script words: `TIME up` (this one leads), `down`, `register N[:zone[:disks]]`, `die N…` (no more
 //! heartbeats), `live N…`, `close N…` (all disks full), `open N…`, `fill VOLUME GIB`, `sleep MS`
-//! (no event reaches the driver), `-` (just time). Between two lines there is a tick every 100 ms
+//! (no event reaches the planner), `-` (just time). Between two lines there is a tick every 100 ms
 //! and a heartbeat of each living node every 500 ms. Proposals are answered at once by the state
 //! machine itself, over rows in memory.
 
@@ -22,7 +22,7 @@ use std::fmt::Write;
 
 struct World {
     rows: MemRows,
-    driver: Driver,
+    planner: Planner,
     now_ms: u64,
     living: BTreeSet<u32>,
     closed: BTreeSet<u32>,
@@ -38,10 +38,10 @@ fn disk_id(node: u32, disk: u8) -> DiskId {
 }
 
 impl World {
-    fn new(settings: Settings) -> Self {
+    fn new(settings: PlannerSettings) -> Self {
         Self {
             rows: MemRows::default(),
-            driver: Driver::new(settings),
+            planner: Planner::new(settings),
             now_ms: 0,
             living: BTreeSet::new(),
             closed: BTreeSet::new(),
@@ -80,7 +80,7 @@ impl World {
     fn step(&mut self, event: Event) {
         let mut events = vec![event];
         while let Some(event) = events.pop() {
-            for action in self.driver.step(self.now_ms, event) {
+            for action in self.planner.step(self.now_ms, event) {
                 match action {
                     Action::PublishMap(map) => self.show_map(&map),
                     Action::Propose(command) => {
@@ -130,17 +130,17 @@ impl World {
             Command::CreateVolume {
                 profile,
                 domain,
-                members,
+                slots,
                 shrunk,
             } => {
-                let members: Vec<String> = members.iter().map(|m| m.node.0.to_string()).collect();
+                let slots: Vec<String> = slots.iter().map(|m| m.node.0.to_string()).collect();
                 let shrunk = if *shrunk { " shrunk" } else { "" };
                 format!(
                     "create {profile}{shrunk} over {domain:?}s: {}",
-                    members.join(" ")
+                    slots.join(" ")
                 )
             }
-            Command::SealVolume { volume, .. } => format!("seal {volume}"),
+            Command::CloseVolume { volume, .. } => format!("close {volume}"),
             other => format!("{other:?}"),
         };
         self.show_now();
@@ -244,7 +244,7 @@ fn node(text: &str) -> Node {
     }
 }
 
-fn check_with(settings: Settings, script: &str, expected: Expect) {
+fn check_with(settings: PlannerSettings, script: &str, expected: Expect) {
     let mut world = World::new(settings);
     for line in script.lines().map(str::trim).filter(|l| !l.is_empty()) {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -258,12 +258,12 @@ fn check_with(settings: Settings, script: &str, expected: Expect) {
 }
 
 fn check(script: &str, expected: Expect) {
-    check_with(Settings::default(), script, expected);
+    check_with(PlannerSettings::default(), script, expected);
 }
 
-fn expecting(nodes: usize) -> Settings {
-    Settings {
+fn expecting(nodes: usize) -> PlannerSettings {
+    PlannerSettings {
         expected_nodes: Some(nodes),
-        ..Settings::default()
+        ..PlannerSettings::default()
     }
 }

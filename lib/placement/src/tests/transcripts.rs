@@ -1,8 +1,8 @@
-//! What the driver does when nodes come, die, return and fill up. Update by `UPDATE_EXPECT=1 cargo
+//! What the planner does when nodes come, die, return and fill up. Update by `UPDATE_EXPECT=1 cargo
 //! test` (one process: nextest's many would overwrite each other).
 
 use super::{check, check_with, expecting};
-use crate::Settings;
+use crate::PlannerSettings;
 use expect_test::expect;
 use megalith_model::profile::Profile;
 
@@ -95,10 +95,10 @@ fn two_of_six_die_and_writes_go_on_as_2_2_until_they_return() {
               7000 map 16: alive 1 2 3 4 5 | writable 5:3+2 6:3+2 3:2+2 4:2+2 | degraded 1:4+2 2:4+2
             10000 live 6
               10000 map 17: alive 1 2 3 4 5 6 | writable 1:4+2 2:4+2 5:3+2 6:3+2 3:2+2 4:2+2
-              70000 seal volume-3
-              70000 seal volume-4
-              70000 seal volume-5
-              70000 seal volume-6
+              70000 close volume-3
+              70000 close volume-4
+              70000 close volume-5
+              70000 close volume-6
               70000 map 21: alive 1 2 3 4 5 6 | writable 1:4+2 2:4+2
             80000 -
         "#]],
@@ -139,7 +139,7 @@ fn below_m_plus_one_it_refuses_and_says_why() {
 }
 
 #[test]
-fn zones_take_at_most_m_members_each() {
+fn zones_take_at_most_m_slots_each() {
     let script = "
         0 up
         100 register 1:a 2:a 3:a 4:b 5:b 6:c 7:c
@@ -170,7 +170,7 @@ fn zones_take_at_most_m_members_each() {
 
 #[test]
 fn a_profile_that_the_zones_cannot_carry_is_refused() {
-    let settings = Settings {
+    let settings = PlannerSettings {
         profile: Profile::new(4, 2).ok(),
         ..expecting(6)
     };
@@ -182,7 +182,7 @@ fn a_profile_that_the_zones_cannot_carry_is_refused() {
         0 up
           0 map 1: alive  | refusal: no storage node is registered
         100 register 1:a 2:a 3:a 4:a 5:b 6:c
-          100 map 7: alive 1 2 3 4 5 6 | refusal: profile 4+2 puts at most 2 of its 6 members into one zone; the zones (a: 4, b: 1, c: 1) have room for 4
+          100 map 7: alive 1 2 3 4 5 6 | refusal: profile 4+2 puts at most 2 of its 6 slots into one zone; the zones (a: 4, b: 1, c: 1) have room for 4
         1000 -
     "#]],
     );
@@ -209,7 +209,7 @@ fn a_default_profile_fits_the_zones() {
 }
 
 #[test]
-fn full_volumes_are_replaced_then_sealed() {
+fn full_volumes_are_replaced_then_closed() {
     let script = format!("{SIX}\n 1000 fill 1 32\n 2000 fill 2 31\n3000 -");
     check_with(
         expecting(6),
@@ -226,7 +226,7 @@ fn full_volumes_are_replaced_then_sealed() {
             1000 fill 1 32
               1000 map 11: alive 1 2 3 4 5 6 | writable 2:4+2 1:4+2
               1000 create 4+2 over Nodes: 2 1 5 4 3 6
-              1000 seal volume-1
+              1000 close volume-1
               1000 map 13: alive 1 2 3 4 5 6 | writable 2:4+2 3:4+2
             2000 fill 2 31
             3000 -
@@ -266,7 +266,7 @@ fn a_full_disk_leaves_the_write_set() {
 }
 
 #[test]
-fn growing_from_one_node_to_three_makes_volumes_over_nodes_and_seals_the_old() {
+fn growing_from_one_node_to_three_makes_volumes_over_nodes_and_closes_the_old() {
     let script = "
         0 up
         100 register 1::3
@@ -290,8 +290,8 @@ fn growing_from_one_node_to_three_makes_volumes_over_nodes_and_seals_the_old() {
               4000 create 1+2 over Nodes: 2 1 3
               4000 create 1+2 over Nodes: 1 3 2
               4000 map 9: alive 1 2 3 | writable 3:1+2 4:1+2 1:1+2 2:1+2
-              4000 seal volume-1
-              4000 seal volume-2
+              4000 close volume-1
+              4000 close volume-2
               4000 map 11: alive 1 2 3 | writable 3:1+2 4:1+2
             5000 -
         "#]],

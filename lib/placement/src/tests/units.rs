@@ -1,7 +1,7 @@
 //! What a transcript can't show: proposals in flight, and even spreading.
 
 use super::{World, expecting, node};
-use crate::{Action, DiskReport, Event, Settings};
+use crate::{Action, DiskReport, Event, PlannerSettings};
 use megalith_model::answer::topology;
 use megalith_model::command::Command;
 use megalith_model::ids::NodeId;
@@ -13,9 +13,9 @@ fn a_proposal_in_flight_is_not_repeated() {
     world
         .commit(Command::RegisterNode(node("1::6")))
         .expect("registered");
-    world.driver.step(0, Event::BecameLeader { term: 1 });
+    world.planner.step(0, Event::BecameLeader { term: 1 });
     let known = topology(&world.rows).expect("rows");
-    world.driver.step(0, Event::TopologyChanged(known.clone()));
+    world.planner.step(0, Event::TopologyChanged(known.clone()));
     let disks: Vec<DiskReport> = known.nodes[0]
         .disks
         .iter()
@@ -38,15 +38,15 @@ fn a_proposal_in_flight_is_not_repeated() {
     let node = NodeId(1);
     let beat = |world: &mut World, now_ms| {
         let disks = disks.clone();
-        world.driver.step(now_ms, Event::Heartbeat { node, disks });
-        proposals(world.driver.step(now_ms, Event::Tick))
+        world.planner.step(now_ms, Event::Heartbeat { node, disks });
+        proposals(world.planner.step(now_ms, Event::Tick))
     };
     let disks_now = disks.clone();
     let event = Event::Heartbeat {
         node,
         disks: disks_now,
     };
-    let first = proposals(world.driver.step(10, event));
+    let first = proposals(world.planner.step(10, event));
     assert_eq!(first.len(), 2);
     assert_eq!(beat(&mut world, 1_000), []);
     // One is lost: after a pause just that one is proposed again.
@@ -54,14 +54,14 @@ fn a_proposal_in_flight_is_not_repeated() {
         command: first[0].clone(),
         answer: None,
     };
-    assert_eq!(proposals(world.driver.step(1_500, lost)), []);
+    assert_eq!(proposals(world.planner.step(1_500, lost)), []);
     assert_eq!(beat(&mut world, 2_400), []);
     assert_eq!(beat(&mut world, 2_600).len(), 1);
 }
 
 #[test]
-fn members_take_every_place_as_often_and_load_spreads() {
-    let mut world = World::new(Settings {
+fn slots_take_every_place_as_often_and_load_spreads() {
+    let mut world = World::new(PlannerSettings {
         open_target: 60,
         ..expecting(9)
     });
@@ -79,9 +79,9 @@ fn members_take_every_place_as_often_and_load_spreads() {
     let mut volumes_on: BTreeMap<NodeId, u32> = BTreeMap::new();
     let mut parity_on: BTreeMap<NodeId, u32> = BTreeMap::new();
     for volume in &volumes {
-        for (place, member) in volume.members.iter().enumerate() {
-            *volumes_on.entry(member.node).or_default() += 1;
-            *parity_on.entry(member.node).or_default() += u32::from(place >= 4);
+        for (place, slot) in volume.slots.iter().enumerate() {
+            *volumes_on.entry(slot.node).or_default() += 1;
+            *parity_on.entry(slot.node).or_default() += u32::from(place >= 4);
         }
     }
     assert!(

@@ -14,7 +14,7 @@ use megalith_model::machine::LEASE_COUNT_MAX;
 use megalith_model::profile::Profile;
 use megalith_model::query::{Query, Reply};
 use megalith_model::shape::Shape;
-use megalith_model::topology::{Disk, Domain, Member, Node};
+use megalith_model::topology::{Disk, Domain, Node, Slot};
 
 const OBJECT_LEN: u64 = 1 << 20;
 const WRAPPED_KEY_LEN: usize = 80;
@@ -97,7 +97,7 @@ impl Objects {
             sealed_owner: bytes(0, SEALED_OWNER_LEN),
         };
         done(handle, bucket).await?;
-        let members = (1..=6).map(|node| Member {
+        let slots = (1..=6).map(|node| Slot {
             node: NodeId(node),
             disk: disk(node),
         });
@@ -106,7 +106,7 @@ impl Objects {
             let command = Command::CreateVolume {
                 profile: Profile::new(4, 2)?,
                 domain: Domain::Node,
-                members: members.clone().collect(),
+                slots: slots.clone().collect(),
                 shrunk: false,
             };
             if let Outcome::Volume(volume) = done(handle, command).await? {
@@ -140,7 +140,7 @@ impl Objects {
             epoch: self.epoch,
             len: OBJECT_LEN,
             digests: (0..6)
-                .map(|member| *blake3::hash(&(number * 6 + member).to_le_bytes()).as_bytes())
+                .map(|slot| *blake3::hash(&(number * 6 + slot).to_le_bytes()).as_bytes())
                 .collect(),
             owed: 0,
         };

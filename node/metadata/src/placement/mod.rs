@@ -1,4 +1,4 @@
-//! Placement beside the metadata leader: feeds the driver with heartbeats, topology and time, does
+//! Placement beside the metadata leader: feeds the planner with heartbeats, topology and time, does
 //! what it says, and pushes the cluster map.
 //!
 //! Owns who was heard when; that is in memory only, and a new leader's begins empty. Decides
@@ -16,7 +16,7 @@ use megalith_model::answer::Topology;
 use megalith_model::command::{Answer, Command};
 use megalith_model::ids::{ClusterId, NodeId};
 use megalith_model::topology::ClusterMap;
-use megalith_placement::{Action, DiskReport, Driver, Event, Settings};
+use megalith_placement::{Action, DiskReport, Event, Planner, PlannerSettings};
 use megalith_proto::v1;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -74,7 +74,7 @@ impl Placement {
     pub fn start<G: PlacementGroup>(
         group: G,
         cluster: ClusterId,
-        settings: Settings,
+        settings: PlannerSettings,
         stop: CancellationToken,
     ) -> Self {
         let (mailbox, requests) = mpsc::channel(MAILBOX_LEN);
@@ -82,7 +82,7 @@ impl Placement {
         let worker = Worker {
             group,
             cluster,
-            driver: Driver::new(settings),
+            planner: Planner::new(settings),
             started: Instant::now(),
             refused: None,
             complained: None,
@@ -132,7 +132,7 @@ impl Placement {
 struct Worker<G> {
     group: G,
     cluster: ClusterId,
-    driver: Driver,
+    planner: Planner,
     started: Instant,
     /// Since when no volume can be made.
     refused: Option<Instant>,
@@ -282,7 +282,7 @@ impl<G: PlacementGroup> Worker<G> {
     fn all_heard(&self) -> Option<Vec<Heard>> {
         let topology = self.topology.as_ref()?;
         let alive = self
-            .driver
+            .planner
             .map()
             .map(|map| map.alive.clone())
             .unwrap_or_default();
@@ -301,7 +301,7 @@ impl<G: PlacementGroup> Worker<G> {
 
     fn step(&mut self, event: Event) {
         let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        for action in self.driver.step(now_ms, event) {
+        for action in self.planner.step(now_ms, event) {
             match action {
                 Action::Propose(command) => self.propose(command),
                 Action::PublishMap(map) => {
@@ -319,7 +319,7 @@ impl<G: PlacementGroup> Worker<G> {
 
     /// Says why no volume can be made, once it has lasted; a start's first moments are no news.
     fn complain(&mut self) {
-        let refusal = self.driver.map().and_then(|map| map.refusal.clone());
+        let refusal = self.planner.map().and_then(|map| map.refusal.clone());
         let since = self.refused.unwrap_or_else(Instant::now);
         self.refused = refusal.is_some().then_some(since);
         let lasting = since.elapsed() >= COMPLAIN_AFTER;

@@ -104,7 +104,7 @@ impl PlacementGroup for Late {
 
 fn service(group: &Late, stop: &CancellationToken) -> ClusterService<Late> {
     let cluster = ClusterId([1; 16]);
-    let settings = Settings::default();
+    let settings = PlannerSettings::default();
     let placement = Placement::start(group.clone(), cluster, settings, stop.clone());
     ClusterService::new(group.clone(), placement, cluster)
 }

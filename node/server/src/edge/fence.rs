@@ -1,4 +1,4 @@
-//! Whether a shard may still be written: the volume's epoch, the member's place, the blob's lease.
+//! Whether a shard may still be written: the volume's epoch, the slot's place, the blob's lease.
 //!
 //! Judged by the newest map this node has; a "no" is only said after the metadata group was asked
 //! once, because a gateway may know a new volume or lease before this node does.
@@ -9,7 +9,7 @@ use megalith_client::{DataFault, MapWatch, MetaClient};
 use megalith_identity::{PeerIdentity, Role};
 use megalith_model::ids::{Epoch, GatewayId, NodeId};
 use megalith_model::query::{Query, Reply};
-use megalith_model::topology::{ClusterMap, Member, Volume};
+use megalith_model::topology::{ClusterMap, Slot, Volume};
 
 /// Judges writes to this node.
 pub struct Fence {
@@ -59,7 +59,7 @@ impl Fence {
             Refused::new(DataFault::Busy, message)
         };
         let map = self.maps.refresh().await.map_err(unsure)?;
-        let sealed = match writer {
+        let closed = match writer {
             Writer::Gateway(_) => Vec::new(),
             // Maps hold open volumes only.
             Writer::Repair => {
@@ -75,7 +75,7 @@ impl Fence {
                 }
             }
         };
-        judge(self.node, &map, &sealed, writer, shard, epoch)
+        judge(self.node, &map, &closed, writer, shard, epoch)
     }
 }
 
@@ -83,12 +83,12 @@ impl Fence {
 fn judge(
     node: NodeId,
     map: &ClusterMap,
-    sealed: &[Volume],
+    closed: &[Volume],
     writer: Writer,
     shard: &ShardPath,
     epoch: Epoch,
 ) -> Result<(), Refused> {
-    let volumes = sealed.iter().chain(&map.writable).chain(&map.degraded);
+    let volumes = closed.iter().chain(&map.writable).chain(&map.degraded);
     let stale = |present: Option<Epoch>, message: String| {
         Err(Refused::new(DataFault::StaleEpoch { present }, message))
     };
@@ -99,12 +99,12 @@ fn judge(
         let message = format!("{} is in {}, not in {epoch}", volume.id, volume.epoch);
         return stale(Some(volume.epoch), message);
     }
-    let here = Member {
+    let here = Slot {
         node,
         disk: shard.disk,
     };
-    if volume.members.get(usize::from(shard.member)) != Some(&here) {
-        let message = format!("this disk is not member {} of {}", shard.member, volume.id);
+    if volume.slots.get(usize::from(shard.slot)) != Some(&here) {
+        let message = format!("this disk is not slot {} of {}", shard.slot, volume.id);
         return stale(Some(volume.epoch), message);
     }
     let leased = match writer {
@@ -133,11 +133,11 @@ mod tests {
     const DISK: DiskId = DiskId([7; 16]);
 
     fn volume(id: u32, epoch: u32) -> Volume {
-        let other = Member {
+        let other = Slot {
             node: NodeId(9),
             disk: DiskId([9; 16]),
         };
-        let here = Member {
+        let here = Slot {
             node: NODE,
             disk: DISK,
         };
@@ -147,7 +147,7 @@ mod tests {
             epoch: Epoch(epoch),
             state: VolumeState::Open,
             domain: Domain::Node,
-            members: vec![other, here],
+            slots: vec![other, here],
             bytes: 0,
             shrunk: false,
         }
@@ -167,8 +167,8 @@ mod tests {
         }
     }
 
-    fn verdict(writer: Writer, volume: u32, member: u8, blob: u64, epoch: u32) -> &'static str {
-        let sealed = match writer {
+    fn verdict(writer: Writer, volume: u32, slot: u8, blob: u64, epoch: u32) -> &'static str {
+        let closed = match writer {
             Writer::Repair => vec![self::volume(3, 6)],
             Writer::Gateway(_) => vec![],
         };
@@ -177,9 +177,9 @@ mod tests {
             volume: VolumeId(volume),
             blob: BlobId(blob),
             segment: 0,
-            member,
+            slot,
         };
-        match judge(NODE, &map(), &sealed, writer, &shard, Epoch(epoch)) {
+        match judge(NODE, &map(), &closed, writer, &shard, Epoch(epoch)) {
             Ok(()) => "ok",
             Err(refused) => refused.fault.name(),
         }

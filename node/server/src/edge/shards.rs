@@ -131,12 +131,12 @@ fn names(shards: &[proto::ShardRef]) -> Result<Vec<ShardId>, Status> {
         )));
     }
     let name = |shard: &proto::ShardRef| {
-        let member = u8::try_from(shard.member);
+        let slot = u8::try_from(shard.slot);
         Ok(ShardId {
             volume: VolumeId(shard.volume),
             blob: BlobId(shard.blob),
             segment: shard.segment,
-            member: member.map_err(|_| Status::invalid_argument("member: above 255"))?,
+            slot: slot.map_err(|_| Status::invalid_argument("slot: above 255"))?,
         })
     };
     shards.iter().map(name).collect()
@@ -147,7 +147,7 @@ fn to_wire(shard: &ShardId) -> proto::ShardRef {
         volume: shard.volume.0,
         blob: shard.blob.0,
         segment: shard.segment,
-        member: u32::from(shard.member),
+        slot: u32::from(shard.slot),
     }
 }
 

@@ -18,7 +18,7 @@ use megalith_model::ids::{BlobId, ClusterId, DiskId, Epoch, GatewayId, LeaseId, 
 use megalith_model::profile::Profile;
 use megalith_model::query::{HeldSegment, Query, Reply};
 use megalith_model::rows::DeleteRow;
-use megalith_model::topology::{ClusterMap, Domain, Lease, Member, Node, Volume, VolumeState};
+use megalith_model::topology::{ClusterMap, Domain, Lease, Node, Slot, Volume, VolumeState};
 use megalith_proto::v1 as proto;
 use megalith_serve::listener::Shutdown;
 use megalith_server::edge::{
@@ -95,7 +95,7 @@ pub struct Truth {
     /// The disk's delete queue; acknowledged ones go.
     pub deletes: watch::Sender<Vec<(u64, DeleteRow)>>,
     pub proposed: watch::Sender<Vec<Command>>,
-    /// What the members of every volume should hold.
+    /// What the slots of every volume should hold.
     pub held: watch::Sender<Vec<HeldSegment>>,
 }
 
@@ -171,7 +171,7 @@ impl Metadata for FakeMetadata {
             }
             Query::DiskVolumes { disk } => {
                 let mut volumes = self.0.volumes.borrow().clone();
-                volumes.retain(|volume| volume.members.iter().any(|member| member.disk == disk));
+                volumes.retain(|volume| volume.slots.iter().any(|slot| slot.disk == disk));
                 Reply::Volumes(volumes)
             }
             Query::Held { after, max, .. } => {
@@ -275,16 +275,16 @@ pub struct Edge {
     pub maps: MapWatch,
 }
 
-/// Volume 1, epoch 5: member 0 is this node's disk.
+/// Volume 1, epoch 5: slot 0 is this node's disk.
 pub fn volume(id: u32, epoch: u32) -> Volume {
-    let member = |node, disk| Member { node, disk };
+    let slot = |node, disk| Slot { node, disk };
     Volume {
         id: VolumeId(id),
         profile: Profile::new(1, 1).expect("valid"),
         epoch: Epoch(epoch),
         state: VolumeState::Open,
         domain: Domain::Node,
-        members: vec![member(NODE, DISK), member(NodeId(2), DiskId([8; 16]))],
+        slots: vec![slot(NODE, DISK), slot(NodeId(2), DiskId([8; 16]))],
         bytes: 0,
         shrunk: false,
     }
@@ -396,7 +396,7 @@ impl Edge {
             volume: VolumeId(1),
             blob: BlobId(blob),
             segment: 0,
-            member: 0,
+            slot: 0,
             epoch: Epoch(5),
         }
     }
@@ -407,7 +407,7 @@ impl Edge {
             volume: target.volume,
             blob: target.blob,
             segment: target.segment,
-            member: target.member,
+            slot: target.slot,
         };
         self.disk.stat(shard).await.expect("a stat").is_some()
     }

@@ -27,7 +27,7 @@ fn header() -> Header {
         key: ShardKey {
             blob: BlobId(0x1112_1314_1516_1718),
             segment: 6,
-            member: 7,
+            slot: 7,
         },
         first_cell: 16,
         cells: 1,
@@ -155,14 +155,14 @@ proptest! {
     #[test]
     fn headers_survive_the_round_trip(
         (volume, epoch, blob, segment) in any::<(u32, u32, u64, u32)>(),
-        (member, lsn, last) in any::<(u8, u64, bool)>(),
+        (slot, lsn, last) in any::<(u8, u64, bool)>(),
         (first, cells, tail) in (0u32..8192, 1u16..=16, 1u32..=65536),
     ) {
         let header = Header {
             last,
             volume: VolumeId(volume),
             epoch: Epoch(epoch),
-            key: ShardKey { blob: BlobId(blob), segment, member },
+            key: ShardKey { blob: BlobId(blob), segment, slot },
             first_cell: first,
             cells,
             length: (u32::from(cells) - 1) * 65536 + tail,
@@ -186,8 +186,8 @@ proptest! {
     ) {
         let graves: Vec<(ShardKey, u64)> = graves
             .into_iter()
-            .map(|(blob, segment, member, lsn)| {
-                (ShardKey { blob: BlobId(blob), segment, member }, lsn)
+            .map(|(blob, segment, slot, lsn)| {
+                (ShardKey { blob: BlobId(blob), segment, slot }, lsn)
             })
             .collect();
         prop_assert_eq!(decode_graves(&encode_graves(&graves)).collect::<Vec<_>>(), graves);

@@ -54,7 +54,7 @@ pub(super) fn shard(volume: u32, blob: u64) -> ShardId {
         volume: VolumeId(volume),
         blob: BlobId(blob),
         segment: 0,
-        member: 1,
+        slot: 1,
     }
 }
 

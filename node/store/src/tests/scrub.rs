@@ -308,8 +308,8 @@ proptest! {
         flip in any::<prop::sample::Index>(),
         bit in 0..8_u32,
     ) {
-        let entry = |(volume, blob, segment, member, lsn, cell)| DamagedShard {
-            shard: ShardId { volume: VolumeId(volume), blob: BlobId(blob), segment, member },
+        let entry = |(volume, blob, segment, slot, lsn, cell)| DamagedShard {
+            shard: ShardId { volume: VolumeId(volume), blob: BlobId(blob), segment, slot },
             lsn,
             cell,
         };

@@ -101,13 +101,13 @@ fn the_standing_counts_every_segment_by_margin() {
     put_len(&mut world, "full", 2, coded_len(9), 0);
     put_len(&mut world, "short", 3, coded_len(3), 0);
     put_len(&mut world, "owed", 4, coded_len(9), 0b1);
-    // Copies of blob 5 on members 5, 0 and 1; of blob 6 on 0, 1 and 2.
+    // Copies of blob 5 on slots 5, 0 and 1; of blob 6 on 0, 1 and 2.
     put_len(&mut world, "copies", 5, 70_000, 0);
     put_len(&mut world, "rotated", 6, 70_000, 0);
     let places = vec![ShardPlace {
         blob: BlobId(4),
         segment: 0,
-        member: 1,
+        slot: 1,
     }];
     world.done(Command::MarkOwed {
         places,
@@ -119,14 +119,14 @@ fn the_standing_counts_every_segment_by_margin() {
     assert_eq!((status.counters.objects, status.inline_blobs), (6, 1));
     assert_eq!((status.owed_segments, status.damaged_shards), (1, 1));
     let by_margin = |dead: &[u32]| -> Vec<(i32, u64)> {
-        margins(&status, &|member| !dead.contains(&member.node.0))
+        margins(&status, &|slot| !dead.contains(&slot.node.0))
             .into_iter()
             .collect()
     };
     assert_eq!(by_margin(&[]), [(0, 1), (2, 4)]);
-    // Node 4 is member 3: the short segment has no shard there, nor have the copies.
+    // Node 4 is slot 3: the short segment has no shard there, nor have the copies.
     assert_eq!(by_margin(&[4]), [(-1, 1), (1, 1), (2, 3)]);
-    // Node 6 is member 5: all but blob 6 lose one.
+    // Node 6 is slot 5: all but blob 6 lose one.
     assert_eq!(by_margin(&[6]), [(-1, 1), (1, 3), (2, 1)]);
     // Node 1's shard of the owed one was missing anyway.
     assert_eq!(by_margin(&[1]), [(0, 1), (1, 4)]);
@@ -140,7 +140,7 @@ fn the_topology_leaves_out_what_is_closed() {
     assert_eq!(known.nodes.len(), 6);
     assert_eq!(known.open_volumes.len(), 2);
     assert_eq!((known.leases.len(), known.next_volume), (1, VolumeId(3)));
-    world.done(Command::SealVolume {
+    world.done(Command::CloseVolume {
         volume: VolumeId(1),
         epoch: Epoch(1),
     });
@@ -209,7 +209,7 @@ fn owners_are_found_and_paged() {
         panic!("deletes");
     };
     assert!(queue.is_empty());
-    assert_eq!(world.volume_row(1).members[0].node, NodeId(1));
+    assert_eq!(world.volume_row(1).slots[0].node, NodeId(1));
 }
 
 #[test]
@@ -223,7 +223,7 @@ fn disk_learns_what_its_volumes_should_hold() {
     let places = vec![ShardPlace {
         blob: BlobId(4),
         segment: 0,
-        member: 5,
+        slot: 5,
     }];
     let damaged = true;
     world.done(Command::MarkOwed { places, damaged });
@@ -249,10 +249,7 @@ fn disk_learns_what_its_volumes_should_hold() {
             break;
         }
     }
-    let seen: Vec<_> = found
-        .iter()
-        .map(|held| (held.blob.0, held.members))
-        .collect();
+    let seen: Vec<_> = found.iter().map(|held| (held.blob.0, held.slots)).collect();
     let whole = 0b11_1111;
     let expected = [
         (1, whole),

@@ -17,7 +17,7 @@ use crate::machine::{apply, read};
 use crate::profile::Profile;
 use crate::shape::{CELL_LEN, Shape, segments};
 use crate::table::{Batch, MemRows, Overlay};
-use crate::topology::{Disk, Domain, Lease, Member, Node, Volume};
+use crate::topology::{Disk, Domain, Lease, Node, Slot, Volume};
 
 pub(crate) struct World {
     pub(crate) rows: MemRows,
@@ -120,8 +120,8 @@ impl World {
 
     pub(crate) fn volume(&mut self, data: u8, parity: u8) -> Volume {
         let profile = Profile::new(data, parity).expect("valid");
-        let members = (1..=profile.shards() as u32)
-            .map(|id| Member {
+        let slots = (1..=profile.shards() as u32)
+            .map(|id| Slot {
                 node: NodeId(id),
                 disk: disk_id(id),
             })
@@ -129,7 +129,7 @@ impl World {
         let command = Command::CreateVolume {
             profile,
             domain: Domain::Node,
-            members,
+            slots,
             shrunk: false,
         };
         match self.done(command) {

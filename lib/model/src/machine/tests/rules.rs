@@ -25,7 +25,7 @@ fn refusal(answer: super::Answer) -> String {
 }
 
 #[test]
-fn replacing_an_object_queues_its_shards_on_every_member() {
+fn replacing_an_object_queues_its_shards_on_every_slot() {
     let mut world = World::ready();
     let mut blob = world.blob(1, coded_len(3), 1);
     blob.segments[0].owed = 0b10_0000;
@@ -39,10 +39,10 @@ fn replacing_an_object_queues_its_shards_on_every_member() {
         .filter(|node| {
             let disk = disk_id(*node);
             let row: Option<DeleteRow> = world.row(&RowKey::Delete { disk, sequence: 1 });
-            row.is_some_and(|row| row.blob == BlobId(1) && u32::from(row.member) + 1 == *node)
+            row.is_some_and(|row| row.blob == BlobId(1) && u32::from(row.slot) + 1 == *node)
         })
         .collect();
-    // Three cells leave the fourth data member without a shard; the owed one is asked all the same.
+    // Three cells leave the fourth data slot without a shard; the owed one is asked all the same.
     assert_eq!(queued, [1, 2, 3, 5, 6]);
     let totals: Totals = world.row(&RowKey::Meta(Meta::Totals)).expect("there");
     assert_eq!((totals.deletes_pending, totals.inline_blobs), (5, 1));
@@ -89,15 +89,15 @@ fn a_blob_is_brought_once() {
 }
 
 #[test]
-fn a_sealed_volume_takes_only_what_was_written_before_the_seal() {
+fn a_closed_volume_takes_only_what_was_written_before_it_closed() {
     let mut world = World::ready();
     let before = world.blob(1, coded_len(9), 1);
     let mut other = world.blob(2, coded_len(9), 1);
     let (volume, epoch) = (VolumeId(1), Epoch(1));
-    world.done(Command::SealVolume { volume, epoch });
+    world.done(Command::CloseVolume { volume, epoch });
     let stale = |epoch| Refusal::StaleVolume { volume, epoch };
     assert_eq!(
-        world.try_apply(Command::SealVolume { volume, epoch }),
+        world.try_apply(Command::CloseVolume { volume, epoch }),
         Err(stale(epoch))
     );
     for late in [0, 2, 3, u32::MAX].map(Epoch) {
@@ -105,9 +105,9 @@ fn a_sealed_volume_takes_only_what_was_written_before_the_seal() {
         let refused = put_blob(&mut world, "a", 1, other.clone());
         assert_eq!(refused, Err(stale(late)));
     }
-    put_blob(&mut world, "a", 1, before).expect("its members are what they were");
+    put_blob(&mut world, "a", 1, before).expect("its slots are what they were");
     let epoch = Epoch(2);
-    let Outcome::Volume(again) = world.done(Command::SealVolume { volume, epoch }) else {
+    let Outcome::Volume(again) = world.done(Command::CloseVolume { volume, epoch }) else {
         panic!("a volume");
     };
     assert_eq!(again.epoch, epoch);
@@ -127,7 +127,7 @@ fn receipts_below_the_quorum_are_refused() {
             "{owed:b}"
         );
     }
-    // Member 3 holds no shard of a segment of three cells and owes none.
+    // Slot 3 holds no shard of a segment of three cells and owes none.
     let mut short = world.blob(2, coded_len(3), 1);
     short.segments[0].owed = 0b1000;
     assert!(refusal(put_blob(&mut world, "b", 2, short)).contains("holds none"));
@@ -353,13 +353,13 @@ fn marking_owed_is_idempotent_and_passes_over_what_is_gone() {
     let mut world = World::ready();
     let blob = world.blob(1, coded_len(9), 1);
     put_blob(&mut world, "a", 1, blob).expect("put");
-    let place = |blob, member| ShardPlace {
+    let place = |blob, slot| ShardPlace {
         blob: BlobId(blob),
         segment: 0,
-        member,
+        slot,
     };
-    for (member, damaged) in [(2, false), (2, true), (5, false), (2, false)] {
-        let places = vec![place(1, member), place(77, 0)];
+    for (slot, damaged) in [(2, false), (2, true), (5, false), (2, false)] {
+        let places = vec![place(1, slot), place(77, 0)];
         world.done(Command::MarkOwed { places, damaged });
         world.audited();
     }
@@ -399,10 +399,7 @@ fn a_disk_belongs_to_one_node_and_takes_its_places_along_when_it_moves() {
     world.done(Command::RegisterNode(thief));
     world.audited();
     let volume = world.volume_row(1);
-    assert_eq!(
-        (volume.members[0].node, volume.epoch),
-        (NodeId(7), Epoch(2))
-    );
+    assert_eq!((volume.slots[0].node, volume.epoch), (NodeId(7), Epoch(2)));
     let disk: DiskRow = world.row(&RowKey::Disk(disk_id(1))).expect("there");
     assert_eq!(disk.node, Some(NodeId(7)));
 }
@@ -411,15 +408,15 @@ fn a_disk_belongs_to_one_node_and_takes_its_places_along_when_it_moves() {
 fn volumes_need_distinct_known_places() {
     let mut world = World::ready();
     let good = world.volume_row(1);
-    let mut attempts = vec![good.members.clone(); 3];
+    let mut attempts = vec![good.slots.clone(); 3];
     attempts[0].pop();
     attempts[1][0] = attempts[1][1];
     attempts[2][0].node = NodeId(2);
-    for members in attempts {
+    for slots in attempts {
         let command = Command::CreateVolume {
             profile: good.profile,
             domain: Domain::Disk,
-            members,
+            slots,
             shrunk: false,
         };
         assert!(matches!(

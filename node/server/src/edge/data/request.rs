@@ -152,7 +152,7 @@ pub(super) fn shard_id(path: &ShardPath) -> ShardId {
         volume: path.volume,
         blob: path.blob,
         segment: path.segment,
-        member: path.member,
+        slot: path.slot,
     }
 }
 

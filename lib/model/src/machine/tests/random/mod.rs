@@ -33,13 +33,13 @@ pub(super) enum Op {
     Lease,
     CloseLease(u8),
     Volume(u8),
-    Seal(u8),
+    Close(u8),
     MarkOwed(u8, u8, bool),
     Ack(u8, u8),
     Register(u8),
 }
 
-/// How a blob is made: its size class, volume, missing member and flaw.
+/// How a blob is made: its size class, volume, missing slot and flaw.
 #[derive(Clone, Debug)]
 pub(super) struct Blob {
     pub(super) len: u64,
@@ -79,7 +79,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Lease),
         1 => n().prop_map(Op::CloseLease),
         1 => n().prop_map(Op::Volume),
-        1 => n().prop_map(Op::Seal),
+        1 => n().prop_map(Op::Close),
         3 => (n(), n(), any::<bool>()).prop_map(|(a, b, c)| Op::MarkOwed(a, b, c)),
         1 => (n(), n()).prop_map(|(a, b)| Op::Ack(a, b)),
         1 => n().prop_map(Op::Register),

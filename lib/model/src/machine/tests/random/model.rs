@@ -68,21 +68,21 @@ impl Model {
         let row = world.volume_row(volume);
         let inline = new.shape == Shape::Inline;
         // Made in one epoch before, or in the present one.
-        let sealed_since = spec.flaw % 4 == 3 && row.epoch > Epoch(1);
-        if sealed_since {
+        let closed_since = spec.flaw % 4 == 3 && row.epoch > Epoch(1);
+        if closed_since {
             for segment in &mut new.segments {
                 segment.epoch = Epoch(row.epoch.0 - 1);
             }
         }
-        let is_sealed = row.state == VolumeState::Sealed;
+        let is_closed = row.state == VolumeState::Closed;
         let mut good = self.leases.contains(&lease)
             && !self.brought.contains(&new.blob)
-            && (inline || is_sealed == sealed_since);
-        if let (Some(member), Some(segment)) = (spec.owed, new.segments.first_mut()) {
-            let member = usize::from(member) % row.profile.shards();
-            segment.owed = 1 << member;
+            && (inline || is_closed == closed_since);
+        if let (Some(slot), Some(segment)) = (spec.owed, new.segments.first_mut()) {
+            let slot = usize::from(slot) % row.profile.shards();
+            segment.owed = 1 << slot;
             let layout = SegmentLayout::new(new.shape, row.profile, new.blob, segment.len);
-            good &= layout.members().any(|holder| holder == member) && row.profile.parity() >= 2;
+            good &= layout.slots().any(|holder| holder == slot) && row.profile.parity() >= 2;
         }
         match spec.flaw {
             0 => {

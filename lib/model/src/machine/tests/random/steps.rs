@@ -217,23 +217,23 @@ pub(super) fn cluster_step(model: &mut Model, world: &World, op: &Op) -> Option<
             let command = scratch.log.pop().expect("just applied").command;
             Step::new(command, true, |model| model.volumes += 1)
         }
-        Op::Seal(n) => {
+        Op::Close(n) => {
             let volume = world.volume_row(1 + u32::from(*n) % model.volumes);
             let (volume, epoch) = (volume.id, volume.epoch);
-            Step::new(Command::SealVolume { volume, epoch }, true, |_| {})
+            Step::new(Command::CloseVolume { volume, epoch }, true, |_| {})
         }
-        Op::MarkOwed(n, member, damaged) => {
+        Op::MarkOwed(n, slot, damaged) => {
             let blob = pick(model.references().into_keys(), *n)?;
             let row: BlobRow = world.row(&RowKey::Blob(blob)).expect("referenced");
-            let member = member % 6;
+            let slot = slot % 6;
             let good = row.segments.first().is_some_and(|segment| {
                 let layout = SegmentLayout::new(row.shape, segment.profile, blob, segment.len);
-                layout.members().any(|holder| holder == usize::from(member))
+                layout.slots().any(|holder| holder == usize::from(slot))
             });
             let place = ShardPlace {
                 blob,
                 segment: 0,
-                member,
+                slot,
             };
             let command = Command::MarkOwed {
                 places: vec![place],

@@ -5,21 +5,21 @@ use super::state::View;
 use megalith_model::command::Command;
 use megalith_model::ids::{DiskId, NodeId, VolumeId};
 use megalith_model::profile::Profile;
-use megalith_model::topology::Member;
+use megalith_model::topology::Slot;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// What members are spread over evenly.
+/// The failure domain above the one that gets a slot; slots are spread over these evenly.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Group {
+pub(super) enum OuterDomain {
     /// The zone of a node; empty where none is given.
     Zone(String),
     /// The node of a disk.
     Node(NodeId),
 }
 
-impl fmt::Display for Group {
+impl fmt::Display for OuterDomain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Zone(zone) if zone.is_empty() => f.write_str("(none)"),
@@ -29,10 +29,10 @@ impl fmt::Display for Group {
     }
 }
 
-/// A place for a member: one for each failure domain.
+/// A place for a slot: one for each failure domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Candidate {
-    pub(super) group: Group,
+    pub(super) outer: OuterDomain,
     pub(super) node: NodeId,
     pub(super) disk: DiskId,
     pub(super) free: u64,
@@ -44,66 +44,69 @@ pub(super) fn unclaimed(view: &View<'_>, candidate: &Candidate) -> i128 {
         .topology
         .open_volumes
         .iter()
-        .filter(|volume| volume.members.iter().any(|m| m.disk == candidate.disk))
+        .filter(|volume| volume.slots.iter().any(|m| m.disk == candidate.disk))
         .map(|volume| growth(view, volume.profile, volume.bytes))
         .sum();
     i128::from(candidate.free) - i128::from(claimed)
 }
 
-/// What a volume still takes of each member's disk.
+/// What a volume still takes of each slot's disk.
 fn growth(view: &View<'_>, profile: Profile, bytes: u64) -> u64 {
     view.settings.volume_bytes.saturating_sub(bytes) / profile.data() as u64
 }
 
-/// Picks the members of the next volume: evenly over the groups, at most `group_max` in each, the
-/// freest first. `proposed` are volumes that are on their way. None where there is no room.
-pub(super) fn choose(
-    view: &View<'_>,
-    aim: &Aim,
-    kind: Kind,
-    number: VolumeId,
-    proposed: &[Command],
-) -> Option<Vec<Member>> {
+/// What each candidate's disk has free once the open volumes and those proposed are full.
+fn free_after(view: &View<'_>, aim: &Aim, proposed: &[Command]) -> BTreeMap<DiskId, i128> {
     let mut free: BTreeMap<DiskId, i128> = aim
         .candidates
         .iter()
         .map(|candidate| (candidate.disk, unclaimed(view, candidate)))
         .collect();
     for command in proposed {
-        if let Command::CreateVolume {
-            profile, members, ..
-        } = command
-        {
-            for member in members {
-                if let Some(free) = free.get_mut(&member.disk) {
+        if let Command::CreateVolume { profile, slots, .. } = command {
+            for slot in slots {
+                if let Some(free) = free.get_mut(&slot.disk) {
                     *free -= i128::from(growth(view, *profile, 0));
                 }
             }
         }
     }
-    let mut taken: BTreeMap<&Group, usize> = BTreeMap::new();
+    free
+}
+
+/// Picks the slots of the next volume: evenly over the outer domains, at most `outer_max` in each,
+/// the freest first. `proposed` are volumes that are on their way. None if there is no room.
+pub(super) fn choose(
+    view: &View<'_>,
+    aim: &Aim,
+    kind: Kind,
+    number: VolumeId,
+    proposed: &[Command],
+) -> Option<Vec<Slot>> {
+    let free = free_after(view, aim, proposed);
+    let mut taken: BTreeMap<&OuterDomain, usize> = BTreeMap::new();
     let mut left: Vec<&Candidate> = aim.candidates.iter().collect();
-    let mut members = Vec::with_capacity(kind.profile.shards());
-    while members.len() < kind.profile.shards() {
-        let in_group = |candidate: &Candidate| taken.get(&candidate.group).copied().unwrap_or(0);
+    let mut slots = Vec::with_capacity(kind.profile.shards());
+    while slots.len() < kind.profile.shards() {
+        let in_outer = |candidate: &Candidate| taken.get(&candidate.outer).copied().unwrap_or(0);
         let (at, _) = left
             .iter()
             .enumerate()
-            .filter(|(_, candidate)| in_group(candidate) < aim.group_max)
-            .min_by_key(|(_, c)| (in_group(c), Reverse(free[&c.disk]), c.node, c.disk))?;
+            .filter(|(_, candidate)| in_outer(candidate) < aim.outer_max)
+            .min_by_key(|(_, c)| (in_outer(c), Reverse(free[&c.disk]), c.node, c.disk))?;
         let chosen = left.swap_remove(at);
-        *taken.entry(&chosen.group).or_default() += 1;
-        members.push(Member {
+        *taken.entry(&chosen.outer).or_default() += 1;
+        slots.push(Slot {
             node: chosen.node,
             disk: chosen.disk,
         });
     }
-    // Data and parity members have different loads: their order changes with the volume.
-    members.sort_by_cached_key(|member| {
+    // Data and parity slots have different loads: their order changes with the volume.
+    slots.sort_by_cached_key(|slot| {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&number.0.to_be_bytes());
-        hasher.update(&member.disk.0);
+        hasher.update(&slot.disk.0);
         *hasher.finalize().as_bytes()
     });
-    Some(members)
+    Some(slots)
 }
