@@ -26,3 +26,7 @@ faults:
     cargo build --release --bin megalith
     MEGALITH_POWER_ROUNDS=20 MEGALITH_DAMAGE_CASES=200 MEGALITH_LINEAR_OPS=100000 \
         MEGALITH_KILL_ROUNDS=20 tests/venv pytest -q -s tests/faults
+
+# Fuzzes the doors that strangers have, MINUTES each; goes on where it stopped.
+fuzz MINUTES="5" TARGET="":
+    tests/fuzz/run {{MINUTES}} {{TARGET}}

@@ -54,6 +54,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("megalith-admin", &["client", "crypto", "keyring", "model"]),
     (
+        "megalith-fuzz",
+        &[
+            "client", "disk", "gateway", "metadata", "model", "server", "store",
+        ],
+    ),
+    (
         "megalith",
         &[
             "admin",

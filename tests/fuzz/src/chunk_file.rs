@@ -176,7 +176,7 @@ fn shard(blob: u64, len: usize) -> (ShardId, Bytes) {
         volume: VOLUME,
         blob: BlobId(blob),
         segment: 0,
-        member: 1,
+        slot: 1,
     };
     let mut random = crate::mutate::Random(blob);
     let bytes: Vec<u8> = (0..len).map(|_| random.next() as u8).collect();

@@ -4,12 +4,14 @@
 //! corpus of each (`tests/replay.rs`); `just fuzz` gives them to libFuzzer. `README.md` says how to
 //! run and to add one.
 
+pub mod aws_chunked;
 pub mod backup;
 pub mod cells;
 pub mod chunk_file;
 pub mod commands;
 pub mod data_head;
 pub mod edit;
+pub mod gate;
 pub mod http_text;
 pub mod mutate;
 pub mod raft_log;
@@ -44,5 +46,13 @@ macro_rules! targets {
 
 /// All doors.
 pub const TARGETS: &[Target] = targets![
-    backup, cells, chunk_file, commands, data_head, raft_log, rows,
+    aws_chunked,
+    backup,
+    cells,
+    chunk_file,
+    commands,
+    data_head,
+    gate,
+    raft_log,
+    rows,
 ];

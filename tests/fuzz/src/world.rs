@@ -12,7 +12,7 @@ use megalith_model::profile::Profile;
 use megalith_model::rows::ShardPlace;
 use megalith_model::shape::Shape;
 use megalith_model::table::{MemRows, Overlay};
-use megalith_model::topology::{Disk, Domain, Member, Node};
+use megalith_model::topology::{Disk, Domain, Node, Slot};
 use std::sync::LazyLock;
 
 pub const UPLOAD: UploadId = UploadId([5; 16]);
@@ -70,7 +70,7 @@ pub fn commands() -> Vec<Command> {
         Command::CreateVolume {
             profile: Profile::new(4, 2).expect("valid"),
             domain: Domain::Node,
-            members: (1..=6).map(member).collect(),
+            slots: (1..=6).map(slot).collect(),
             shrunk: false,
         },
         Command::PutKek {
@@ -106,7 +106,7 @@ pub fn commands() -> Vec<Command> {
             places: vec![ShardPlace {
                 blob: BlobId(3),
                 segment: 0,
-                member: 1,
+                slot: 1,
             }],
             damaged: true,
         },
@@ -152,8 +152,8 @@ pub fn more_commands() -> Vec<(&'static str, Command)> {
         ),
         ("delete-bucket", Command::DeleteBucket(BucketId(1))),
         (
-            "seal",
-            Command::SealVolume {
+            "close",
+            Command::CloseVolume {
                 volume: VolumeId(1),
                 epoch: Epoch(1),
             },
@@ -198,8 +198,8 @@ fn node(id: u32) -> Node {
     }
 }
 
-fn member(id: u32) -> Member {
-    Member {
+fn slot(id: u32) -> Slot {
+    Slot {
         node: NodeId(id),
         disk: DiskId([id as u8; 16]),
     }

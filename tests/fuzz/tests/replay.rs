@@ -2,6 +2,8 @@
 
 use megalith_fuzz::mutate::{Random, mutated};
 use megalith_fuzz::{TARGETS, Target};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -9,6 +11,52 @@ use std::time::{Duration, Instant};
 const MUTATED: usize = 4_000;
 /// A target may take this long; on a busy machine it then tries fewer inputs.
 const TIME_MAX: Duration = Duration::from_secs(2);
+
+/// No input is that long, nor is anything that may be made of one: more memory at once was asked
+/// for because an input said so.
+const PIECE_MAX: usize = 4 << 20;
+
+/// The system's allocator, which remembers the longest piece that it gave to a thread.
+struct Watched;
+
+thread_local! {
+    static LARGEST: Cell<usize> = const { Cell::new(0) };
+}
+
+fn note(len: usize) {
+    // A thread that ends has nobody to tell.
+    let _ = LARGEST.try_with(|largest| largest.set(largest.get().max(len)));
+}
+
+#[expect(unsafe_code, reason = "there is no safe way to be an allocator")]
+// SAFETY: every call is the system allocator's own; only a number is remembered beside it.
+unsafe impl GlobalAlloc for Watched {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        note(layout.size());
+        // SAFETY: the caller's promises are handed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, piece: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(piece, layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        note(layout.size());
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, piece: *mut u8, layout: Layout, len: usize) -> *mut u8 {
+        note(len);
+        // SAFETY: as above.
+        unsafe { System.realloc(piece, layout, len) }
+    }
+}
+
+#[global_allocator]
+static WATCHED: Watched = Watched;
 
 fn target(name: &str) -> &'static Target {
     let found = TARGETS.iter().find(|target| target.name == name);
@@ -49,7 +97,10 @@ impl Drop for Trying<'_> {
 
 fn run(target: &Target, name: &str, input: &[u8]) {
     let _trying = Trying(target.name, name, input);
+    LARGEST.set(0);
     (target.run)(input);
+    let largest = LARGEST.get();
+    assert!(largest <= PIECE_MAX, "{largest} bytes of memory at once");
 }
 
 fn seed() -> u64 {
@@ -98,5 +149,13 @@ macro_rules! replays {
 }
 
 replays![
-    backup, cells, chunk_file, commands, data_head, raft_log, rows,
+    aws_chunked,
+    backup,
+    cells,
+    chunk_file,
+    commands,
+    data_head,
+    gate,
+    raft_log,
+    rows,
 ];

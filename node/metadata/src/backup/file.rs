@@ -14,6 +14,8 @@ const PUT: u8 = 1;
 const DELETE: u8 = 2;
 /// No frame is longer: a piece is about a MiB, and a row is far shorter than the rest.
 const FRAME_MAX: u32 = 256 << 20;
+/// Most frames are shorter.
+const FRAME_USUAL: u32 = 2 << 20;
 
 /// Writes the file of rows.
 pub(super) struct RowsWriter {
@@ -156,6 +158,17 @@ impl<R: Read> RowsReader<R> {
         Ok(true)
     }
 
+    /// Reads a frame of `len` bytes. Takes no more memory than there are bytes: the length is
+    /// only what the file says.
+    fn frame(&mut self, len: u32) -> Result<Vec<u8>, BackupError> {
+        let mut frame = Vec::with_capacity(len.min(FRAME_USUAL) as usize);
+        let read = self.file.by_ref().take(len.into()).read_to_end(&mut frame);
+        match read.map_err(io_error("read", &self.path))? {
+            read if read as u64 == u64::from(len) => Ok(frame),
+            _less => Err(self.damaged("it ends within a frame")),
+        }
+    }
+
     /// The next frame as a batch, and how many records it had; None at the end.
     pub(super) fn next_batch(&mut self) -> Result<Option<(Batch, u64)>, BackupError> {
         let mut head = [0; 8];
@@ -166,8 +179,8 @@ impl<R: Read> RowsReader<R> {
         if word(0) > FRAME_MAX {
             return Err(self.damaged("a frame has no length"));
         }
-        let mut frame = vec![0; word(0) as usize];
-        if !self.fill(&mut frame)? || crc32c(&frame) != word(4) {
+        let frame = self.frame(word(0))?;
+        if crc32c(&frame) != word(4) {
             return Err(self.damaged("a frame's checksum is wrong"));
         }
         let nothing = MemRows::default();
