@@ -186,6 +186,10 @@ impl Header {
 
     /// The limits that the rest of the code relies on.
     fn is_sound(&self, block: u32) -> bool {
+        // What lies behind a record can't have been durable before it.
+        if self.synced > block {
+            return false;
+        }
         match self.kind {
             Kind::Skip => self.length > 0 && u64::from(self.length).is_multiple_of(BLOCK_LEN),
             Kind::Cells => {

@@ -36,7 +36,7 @@ static GOOD: LazyLock<Folder> = LazyLock::new(|| {
     frames.push(vec![(name.0.clone(), None), name.clone()]);
     let rows = fuzz::rows_file(&frames);
     let card = fuzz::card_for(&card(frames.iter().map(Vec::len).sum()), &rows);
-    Folder(vec![
+    Folder::new(vec![
         (CARD.to_owned(), card.into_bytes()),
         (ROWS.to_owned(), rows),
     ])

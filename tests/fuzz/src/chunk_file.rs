@@ -6,7 +6,6 @@
 
 use crate::edit::{Folder, Touched, is_touched};
 use bytes::Bytes;
-use futures::executor::block_on;
 use megalith_disk::FileSystem;
 use megalith_disk::sim::SimFs;
 use megalith_model::ids::{BlobId, ClusterId, DiskId, Epoch, VolumeId};
@@ -129,14 +128,20 @@ impl Good {
             .zip(lens)
             .map(|(blob, &len)| shard(blob, len))
             .collect();
-        for (shard, bytes) in &shards {
-            block_on(put(&disk, *shard, bytes));
-        }
-        if stopped {
-            block_on(disk.stop());
-        }
-        let folder = Folder::read(&fs, ROOT);
-        block_on(disk.stop());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build();
+        let folder = runtime.expect("a runtime").block_on(async {
+            for (shard, bytes) in &shards {
+                put(&disk, *shard, bytes).await;
+            }
+            if stopped {
+                disk.stop().await;
+            }
+            let folder = Folder::read(&fs, ROOT);
+            disk.stop().await;
+            folder
+        });
         Self { folder, shards }
     }
 

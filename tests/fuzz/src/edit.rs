@@ -6,9 +6,10 @@
 
 use megalith_disk::FileSystem;
 use megalith_disk::sim::SimFs;
+use std::collections::BTreeSet;
 use std::io::IoSlice;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Bytes of a space that a simulated disk has.
 const CAPACITY: u64 = 64 << 20;
@@ -21,7 +22,7 @@ const STEPS_MAX: usize = 64;
 
 /// Files by path, sorted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Folder(pub Vec<(String, Vec<u8>)>);
+pub struct Folder(pub Vec<(String, Vec<u8>)>, Vec<PathBuf>);
 
 /// What a script changed of one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +61,17 @@ impl<'a> Script<'a> {
 }
 
 impl Folder {
+    /// Files and the directories that they are in; those stay if a file goes.
+    #[must_use]
+    pub fn new(mut files: Vec<(String, Vec<u8>)>) -> Self {
+        files.sort();
+        let paths = files.iter().map(|(path, _)| Path::new(path));
+        let dirs = paths.flat_map(|path| path.ancestors().skip(1));
+        // A directory sorts before what is in it.
+        let dirs: BTreeSet<_> = dirs.map(Path::to_owned).collect();
+        Self(files, dirs.into_iter().collect())
+    }
+
     /// Reads all files below `dir` of a simulated disk.
     #[must_use]
     pub fn read(fs: &SimFs, dir: &str) -> Self {
@@ -77,28 +89,23 @@ impl Folder {
                 files.push((path, bytes));
             }
         }
-        files.sort();
-        Self(files)
+        Self::new(files)
     }
 
     /// Puts the files on a fresh simulated disk, durably.
     #[must_use]
     pub fn disk(&self) -> SimFs {
         let fs = SimFs::new(CAPACITY);
+        for dir in self.1.iter().filter(|dir| *dir != Path::new("/")) {
+            fs.create_dir(dir).expect("the one above is there");
+        }
         for (path, bytes) in &self.0 {
-            let path = Path::new(path);
-            let mut dirs: Vec<_> = path.ancestors().skip(1).collect();
-            dirs.reverse();
-            for dir in dirs.iter().skip(1) {
-                // It is there already after the first of its files.
-                let _ = fs.create_dir(dir);
-            }
-            let file = fs.create(path).expect("its directory is there");
+            let file = fs.create(Path::new(path)).expect("its directory is there");
             file.write_at(&[IoSlice::new(bytes)], 0).expect("room");
             file.sync_data().expect("sync");
-            for dir in dirs {
-                fs.sync_dir(dir).expect("sync");
-            }
+        }
+        for dir in &self.1 {
+            fs.sync_dir(dir).expect("sync");
         }
         fs
     }
