@@ -36,3 +36,7 @@ faults MINUTES="120" SEED="1":
         MEGALITH_KILL_ROUNDS=20 MEGALITH_SEED={{SEED}} \
         timeout --foreground --kill-after=120 {{MINUTES}}m \
         tests/venv pytest -q -s tests/faults
+
+# Fuzzes the doors that strangers have, MINUTES each; goes on where it stopped.
+fuzz MINUTES="5" TARGET="":
+    tests/fuzz/run {{MINUTES}} {{TARGET}}

@@ -17,6 +17,8 @@ mod core;
 mod disks;
 mod error;
 mod files;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod growing;
 mod handle;
 mod health;

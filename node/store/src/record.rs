@@ -186,6 +186,10 @@ impl Header {
 
     /// The limits that the rest of the code relies on.
     fn is_sound(&self, block: u32) -> bool {
+        // What lies behind a record can't have been durable before it.
+        if self.synced > block {
+            return false;
+        }
         match self.kind {
             Kind::Skip => self.length > 0 && u64::from(self.length).is_multiple_of(BLOCK_LEN),
             Kind::Cells => {
@@ -247,7 +251,7 @@ impl Footer {
         total: 0,
     };
 
-    fn encode(&self, place: Place, lsn: u64) -> [u8; FOOTER_LEN] {
+    pub(super) fn encode(&self, place: Place, lsn: u64) -> [u8; FOOTER_LEN] {
         let mut bytes = [0; FOOTER_LEN];
         bytes[..32].copy_from_slice(&self.digest);
         bytes[32..40].copy_from_slice(&self.total.to_le_bytes());

@@ -74,6 +74,12 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("tests", &[]),
+    (
+        "tests/fuzz",
+        &[
+            "client", "disk", "gateway", "metadata", "model", "server", "store",
+        ],
+    ),
 ];
 
 /// Crates that decide and do nothing else. Their `clippy.toml` is checked in `lints`.

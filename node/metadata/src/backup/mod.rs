@@ -6,6 +6,8 @@
 
 mod card;
 mod file;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod restore;
 mod take;
 #[cfg(test)]

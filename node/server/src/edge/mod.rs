@@ -16,6 +16,8 @@ mod fence;
 mod grpc;
 mod shards;
 
+#[cfg(feature = "fuzz")]
+pub use data::fuzz;
 pub use data::{DataEdge, DataEdgeSettings};
 pub use fence::Fence;
 pub use grpc::{GrpcEdge, GrpcEdgeSettings};

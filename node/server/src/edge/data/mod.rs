@@ -3,6 +3,8 @@
 //! `request` reads heads, `put` and `get` do the work, `answer` writes what comes of it.
 
 mod answer;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod get;
 mod put;
 mod request;
