@@ -1,16 +1,13 @@
 //! The real parts behind the seams: storage nodes and the metadata group, by `megalith-client`.
 
-use super::ports::{
-    MetaIo, MetaIoError, ShardError, ShardIo, ShardReceipt, ShardTarget, ShardWrite,
-};
+use super::ports::{MetaIo, MetaIoError, ShardError, ShardIo, ShardWrite};
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt};
-use megalith_client::{
-    DataClient, DataError, DataFault, MetaClient, Receipt, ShardTarget as WireTarget,
-};
+use megalith_client::{DataClient, DataError, DataFault, MetaClient, ShardRoute};
 use megalith_model::command::{Command, Envelope, Outcome};
 use megalith_model::ids::{Epoch, GatewayId, LeaseId};
-use megalith_model::rows::{Digest, ShardPlace};
+use megalith_model::rows::Digest;
+use megalith_model::shard::{Receipt, ShardKey, ShardTarget};
 use megalith_model::topology::{ClusterMap, Lease};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -39,7 +36,7 @@ impl NodeShards {
         &self,
         target: ShardTarget,
         epoch: Epoch,
-    ) -> impl Future<Output = Result<WireTarget, ShardError>> + Send + use<> {
+    ) -> impl Future<Output = Result<ShardRoute, ShardError>> + Send + use<> {
         let mut maps = self.map.clone();
         async move {
             let known = maps.wait_for(|map| map.node(target.at.node).is_some());
@@ -50,14 +47,9 @@ impl NodeShards {
             let address = map
                 .node(target.at.node)
                 .map(|node| node.data_address.clone());
-            Ok(WireTarget {
-                node: target.at.node,
+            Ok(ShardRoute {
+                target,
                 address: address.ok_or_else(|| ShardError::Node("not in the map".into()))?,
-                disk: target.at.disk,
-                volume: target.volume,
-                blob: target.blob,
-                segment: target.segment,
-                slot: target.slot,
                 epoch,
             })
         }
@@ -70,13 +62,13 @@ impl ShardIo for NodeShards {
         write: ShardWrite,
         body: mpsc::Receiver<Bytes>,
         digest: oneshot::Receiver<Digest>,
-    ) -> BoxFuture<'static, Result<ShardReceipt, ShardError>> {
+    ) -> BoxFuture<'static, Result<Receipt, ShardError>> {
         let (client, target) = (self.client.clone(), self.resolve(write.target, write.epoch));
         async move {
             let receipt = client
                 .put_shard(&target.await?, write.len, body, digest)
                 .await;
-            receipt.map(own_receipt).map_err(own_error)
+            receipt.map_err(own_error)
         }
         .boxed()
     }
@@ -86,13 +78,13 @@ impl ShardIo for NodeShards {
         write: ShardWrite,
         cells: Vec<Bytes>,
         digest: Digest,
-    ) -> BoxFuture<'static, Result<ShardReceipt, ShardError>> {
+    ) -> BoxFuture<'static, Result<Receipt, ShardError>> {
         let (client, target) = (self.client.clone(), self.resolve(write.target, write.epoch));
         async move {
             let receipt = client
                 .put_small(&target.await?, write.len, cells, digest)
                 .await;
-            receipt.map(own_receipt).map_err(own_error)
+            receipt.map_err(own_error)
         }
         .boxed()
     }
@@ -111,14 +103,6 @@ impl ShardIo for NodeShards {
             cells.map_err(own_error)
         }
         .boxed()
-    }
-}
-
-fn own_receipt(receipt: Receipt) -> ShardReceipt {
-    ShardReceipt {
-        len: receipt.length,
-        digest: receipt.digest,
-        epoch: receipt.epoch,
     }
 }
 
@@ -191,10 +175,10 @@ impl MetaIo for MetaCalls {
 
     fn mark_owed(
         &self,
-        places: Vec<ShardPlace>,
+        shards: Vec<ShardKey>,
         damaged: bool,
     ) -> BoxFuture<'static, Result<(), MetaIoError>> {
-        let proposed = self.propose(Command::MarkOwed { places, damaged });
+        let proposed = self.propose(Command::MarkOwed { shards, damaged });
         async move { proposed.await.map(drop) }.boxed()
     }
 }

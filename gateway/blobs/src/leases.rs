@@ -172,7 +172,7 @@ mod tests {
     use super::*;
     use futures::future::BoxFuture;
     use megalith_model::ids::GatewayId;
-    use megalith_model::rows::ShardPlace;
+    use megalith_model::shard::ShardKey;
     use std::collections::HashSet;
 
     #[derive(Default)]
@@ -207,7 +207,7 @@ mod tests {
 
         fn mark_owed(
             &self,
-            _: Vec<ShardPlace>,
+            _: Vec<ShardKey>,
             _: bool,
         ) -> BoxFuture<'static, Result<(), MetaIoError>> {
             Box::pin(async { Ok(()) })

@@ -32,7 +32,7 @@ pub use get::{GetError, PartToRead, ReadPlan, ReadStream};
 pub use hashes::{HashResults, Hasher, Hashes};
 pub use leases::Leases;
 pub use memory::{Busy, Memory, Reservation};
-pub use ports::{MetaIo, MetaIoError, ShardError, ShardIo, ShardReceipt, ShardTarget, ShardWrite};
+pub use ports::{MetaIo, MetaIoError, ShardError, ShardIo, ShardWrite};
 pub use put::{PutError, SourceError, WrittenBlob};
 pub use settings::Settings;
 

@@ -8,9 +8,11 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use megalith_client::wire::{ReceiptBody, digest_text};
-use megalith_client::{DataClient, DataError, DataFault, DataSettings, ShardTarget, framing};
+use megalith_client::{DataClient, DataError, DataFault, DataSettings, ShardRoute, framing};
 use megalith_identity::{IdentifiedStream, Role};
 use megalith_model::ids::{BlobId, DiskId, Epoch, NodeId, VolumeId};
+use megalith_model::shard::{ShardId, ShardTarget};
+use megalith_model::topology::Slot;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -32,15 +34,21 @@ fn client(certificates: &Certificates) -> DataClient {
     DataClient::new(certificates.issue(Role::Gateway, 1), settings)
 }
 
-fn target(server: &Server) -> ShardTarget {
-    ShardTarget {
-        node: NODE,
+fn target(server: &Server) -> ShardRoute {
+    ShardRoute {
+        target: ShardTarget {
+            at: Slot {
+                node: NODE,
+                disk: DiskId([7; 16]),
+            },
+            shard: ShardId {
+                volume: VolumeId(1),
+                blob: BlobId(2),
+                segment: 0,
+                slot: 3,
+            },
+        },
         address: server.address.clone(),
-        disk: DiskId([7; 16]),
-        volume: VolumeId(1),
-        blob: BlobId(2),
-        segment: 0,
-        slot: 3,
         epoch: Epoch(5),
     }
 }

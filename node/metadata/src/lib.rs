@@ -31,10 +31,7 @@ pub use member::{
     Lost, MetaFailure, MetaParts, MetaSettings, MetaStore, RepairError, Repairs, StartError,
     examine, start,
 };
-pub use raft::{
-    ChangeStanding, Losses, MemberChange, MemberStatus, PROPOSAL_BYTES_MAX, RaftError,
-    RaftSettings, RaftStatus, Role,
-};
+pub use raft::{NotLeader, PROPOSAL_BYTES_MAX, RaftError, RaftSettings, RaftStatus, Role};
 pub use service::{Exported, MetaHandle, MetadataService, QueryError};
 pub use snapshot::SourceSettings;
 

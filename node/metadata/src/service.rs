@@ -13,8 +13,7 @@ use crate::engine::MetaEngine;
 use crate::log::{LogIdentity, node_of};
 use crate::placement::Leadership;
 use crate::raft::{
-    ChangeStanding, Input, Knock, KnockAnswer, Losses, MemberChange, PROPOSAL_BYTES_MAX,
-    RaftHandle, RaftStatus, Role,
+    Input, Knock, KnockAnswer, NotLeader, PROPOSAL_BYTES_MAX, RaftHandle, RaftStatus, Role,
 };
 use crate::snapshot::Source;
 use crate::tables::Tables;
@@ -24,6 +23,7 @@ use megalith_model::codec;
 use megalith_model::command::{Answer, Envelope};
 use megalith_model::ids::NodeId;
 use megalith_model::machine::MachineError;
+use megalith_model::member::{ChangeStanding, Losses, MemberChange};
 use megalith_model::query::{Query, Reply};
 use megalith_proto::v1;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -257,7 +257,7 @@ impl MetaHandle {
     }
 
     /// Takes the next step of a change of members, and says how far it is.
-    pub async fn change_members(&self, change: MemberChange) -> ChangeStanding {
+    pub async fn change_members(&self, change: MemberChange) -> Result<ChangeStanding, NotLeader> {
         let (asker, standing) = oneshot::channel();
         if self
             .inner
@@ -265,11 +265,11 @@ impl MetaHandle {
             .send(Input::Change { change, asker })
             .is_err()
         {
-            return ChangeStanding::NotLeader(None);
+            return Err(NotLeader { hint: None });
         }
         match timeout(QUERY_DEADLINE, standing).await {
             Ok(Ok(standing)) => standing,
-            Ok(Err(_)) | Err(_) => ChangeStanding::NotLeader(None),
+            Ok(Err(_)) | Err(_) => Err(NotLeader { hint: None }),
         }
     }
 

@@ -18,7 +18,7 @@ pub use membership::Membership;
 pub use metadata::{MetadataConfig, examine_metadata, init_metadata, start_metadata};
 pub use restore::restore_metadata;
 
-use crate::edge::{DataEdge, Fence, GrpcEdge, ShardService};
+use crate::edge::{Admission, DataEdge, GrpcEdge, ShardService};
 use megalith_client::{CallSettings, ClusterClient, Endpoint, MapWatch, MetaClient, Roster};
 use megalith_metadata::MetaFailure;
 use megalith_model::ids::DiskId;
@@ -243,10 +243,10 @@ fn start_storage(
     // Heartbeats have their own connections: nothing shall hold them up.
     let beats = ClusterClient::new(&roster, material.clone(), heartbeats);
     let maps = MapWatch::start(ClusterClient::new(&roster, material.clone(), calls));
-    let fence = Fence::new(node.id, maps, meta.clone());
+    let admission = Admission::new(node.id, maps, meta.clone());
     let edge = DataEdge::new(
         disks.clone(),
-        fence,
+        admission,
         settings.data.clone(),
         shutdown.clone(),
     );

@@ -1,7 +1,7 @@
 //! What went wrong on a disk so far: counts, and the shards that a caller must rebuild.
 
-use super::shard::ShardId;
 use megalith_model::ids::VolumeId;
+use megalith_model::shard::ShardId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

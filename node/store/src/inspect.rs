@@ -8,8 +8,8 @@ use super::files::is_loss;
 use super::index::SealedFacts;
 use super::record::BLOCK_LEN;
 use super::scan::FileId;
-use super::shard::ShardKey;
 use megalith_model::ids::VolumeId;
+use megalith_model::shard::ShardKey;
 
 impl Core {
     /// Compares a sealed file's length with its index. Returns the block from which on its shards

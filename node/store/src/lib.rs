@@ -49,6 +49,5 @@ pub use megalith_disk::crc32c::crc32c;
 pub use record::{BLOCK_LEN, CELL_LEN, Cell, RECORD_CELLS_MAX};
 pub use scrub::{ScrubSettings, ScrubStatus};
 pub use settings::StoreSettings;
-pub use shard::{Receipt, ShardId, ShardStat};
 pub use stream::ShardWriter;
 pub use superblock::Superblock;

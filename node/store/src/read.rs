@@ -6,11 +6,12 @@ use super::error::StoreError;
 use super::files::is_loss;
 use super::record::{BLOCK_LEN, CELL_LEN, CRC_LEN, Cell, HEADER_LEN, Header, Kind, u32_at};
 use super::scan::FileId;
-use super::shard::{Entry, RECORD_LOST, ShardId, ShardKey, ShardStat};
+use super::shard::{Entry, RECORD_LOST};
 use bytes::Bytes;
 use megalith_disk::crc32c::crc32c;
 use megalith_disk::{File, read_exact_at};
 use megalith_model::ids::{BlobId, VolumeId};
+use megalith_model::shard::{ShardId, ShardKey, ShardStat};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -36,7 +37,6 @@ impl Catalog {
         entry.extent.as_ref().map(|extent| ShardStat {
             shard,
             len: extent.len,
-            cells: extent.cells.into(),
             digest: extent.digest,
             epoch: entry.epoch,
             damaged: !extent.is_whole() || self.health.is_damaged(shard),

@@ -4,10 +4,11 @@
 //! The checksums of header and footer also cover where the record lies (disk, file, block): a
 //! record that a disk wrote to the wrong place, or a stale one, never passes for the right one.
 
-use super::shard::ShardKey;
+use super::shard::{KEY_LEN, key_from_bytes, key_to_bytes};
 use bytes::{BufMut, Bytes, BytesMut};
 use megalith_disk::crc32c::{crc32c, crc32c_of};
 use megalith_model::ids::{BlobId, DiskId, Epoch, VolumeId};
+use megalith_model::shard::ShardKey;
 
 /// Records begin and end at multiples of this.
 pub const BLOCK_LEN: u64 = 4096;
@@ -329,8 +330,8 @@ pub(super) fn check_record(bytes: &[u8], header: &Header, place: Place) -> Optio
 pub(super) fn encode_graves(graves: &[(ShardKey, u64)]) -> Bytes {
     let mut bytes = BytesMut::with_capacity(graves.len() * GRAVE_LEN);
     for (key, lsn) in graves {
-        bytes.put_slice(&key.to_bytes());
-        bytes.put_bytes(0, GRAVE_LEN - ShardKey::LEN - 8);
+        bytes.put_slice(&key_to_bytes(*key));
+        bytes.put_bytes(0, GRAVE_LEN - KEY_LEN - 8);
         bytes.put_u64_le(*lsn);
     }
     bytes.freeze()
@@ -340,7 +341,7 @@ pub(super) fn encode_graves(graves: &[(ShardKey, u64)]) -> Bytes {
 pub(super) fn decode_graves(bytes: &[u8]) -> impl Iterator<Item = (ShardKey, u64)> {
     bytes.as_chunks::<GRAVE_LEN>().0.iter().map(|grave| {
         let key = grave.first_chunk().expect("24 bytes hold a key");
-        (ShardKey::from_bytes(key), u64_at(grave, GRAVE_LEN - 8))
+        (key_from_bytes(key), u64_at(grave, GRAVE_LEN - 8))
     })
 }
 

@@ -4,8 +4,9 @@
 use super::core::Core;
 use super::error::StoreError;
 use super::op::{Done, Op};
-use super::shard::{Entry, Extent, ShardId, ShardKey};
+use super::shard::{Entry, Extent};
 use megalith_model::ids::{Epoch, VolumeId};
+use megalith_model::shard::{ShardId, ShardKey};
 use std::collections::{BTreeSet, HashSet};
 
 /// Requests that are written and synced together.

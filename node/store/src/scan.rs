@@ -10,9 +10,10 @@ use super::record::{
     BLOCK_LEN, FOOTER_LEN, Footer, HEADER_LEN, Header, HeaderFault, Kind, Place, RECORD_CELLS_MAX,
     check_record, decode_graves,
 };
-use super::shard::{Entry, Extent, RECORD_LOST, ShardKey};
+use super::shard::{Entry, Extent, RECORD_LOST};
 use megalith_disk::{File, read_exact_at};
 use megalith_model::ids::{DiskId, Epoch, VolumeId};
+use megalith_model::shard::ShardKey;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::Path;

@@ -10,9 +10,10 @@ use super::record::{
     CELL_LEN, Footer, GRAVES_MAX, Header, Kind, RECORDS_MAX, encode_graves, record_len,
 };
 use super::round::{Effect, Staged};
-use super::shard::{Entry, Extent, Receipt, ShardId, ShardKey};
+use super::shard::{Entry, Extent};
 use megalith_disk::crc32c::crc32c;
 use megalith_model::ids::{Epoch, VolumeId};
+use megalith_model::shard::{Receipt, ShardId, ShardKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 

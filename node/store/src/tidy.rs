@@ -12,9 +12,10 @@ use super::growing::Claim;
 use super::op::Done;
 use super::record::{BLOCK_LEN, CELL_LEN, Footer, GRAVES_MAX, Header, Kind, record_len};
 use super::round::{Effect, Round, Staged};
-use super::shard::{Entry, Extent, ShardKey};
+use super::shard::{Entry, Extent};
 use megalith_disk::File;
 use megalith_model::ids::VolumeId;
+use megalith_model::shard::ShardKey;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

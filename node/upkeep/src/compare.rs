@@ -8,9 +8,10 @@
 use megalith_client::{ClientError, MetaClient};
 use megalith_model::ids::{BlobId, VolumeId};
 use megalith_model::query::{HeldSegment, PAGE_ROWS_MAX, Query, Reply};
+use megalith_model::shard::{ShardId, ShardStat};
 use megalith_model::topology::Volume;
 use megalith_store::Disks;
-use megalith_store::{DiskHandle, ShardId, ShardStat, StoreError};
+use megalith_store::{DiskHandle, StoreError};
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::sync::Arc;

@@ -4,14 +4,13 @@
 //! compare it, keep nothing of a shard that was given up.
 
 use crate::plain::unframed;
-use crate::ports::{
-    MetaIo, MetaIoError, ShardError, ShardIo, ShardReceipt, ShardTarget, ShardWrite,
-};
+use crate::ports::{MetaIo, MetaIoError, ShardError, ShardIo, ShardWrite};
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt, pending};
 use megalith_model::ids::{BlobId, GatewayId, LeaseId, NodeId};
-use megalith_model::rows::{Digest, ShardPlace};
+use megalith_model::rows::Digest;
 use megalith_model::shape::CELL_LEN;
+use megalith_model::shard::{Receipt, ShardKey, ShardTarget};
 use megalith_model::topology::Lease;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -145,7 +144,7 @@ impl Fake {
         write: &ShardWrite,
         shard: Vec<u8>,
         digest: Digest,
-    ) -> Result<ShardReceipt, ShardError> {
+    ) -> Result<Receipt, ShardError> {
         assert_eq!(shard.len() as u64, write.len, "length of {write:?}");
         let own: Digest = blake3::hash(&shard).into();
         assert_eq!(own, digest, "digest of {write:?}");
@@ -157,7 +156,7 @@ impl Fake {
         if self.conduct(write.target.at.node) == Conduct::WrongReceipt {
             digest[0] ^= 1;
         }
-        Ok(ShardReceipt {
+        Ok(Receipt {
             len: write.len,
             digest,
             epoch: write.epoch,
@@ -194,7 +193,7 @@ impl ShardIo for FakeIo {
         write: ShardWrite,
         mut body: mpsc::Receiver<Bytes>,
         digest: oneshot::Receiver<Digest>,
-    ) -> BoxFuture<'static, Result<ShardReceipt, ShardError>> {
+    ) -> BoxFuture<'static, Result<Receipt, ShardError>> {
         let fake = Arc::clone(&self.0);
         async move {
             fake.before_write(write.target.at.node).await?;
@@ -214,7 +213,7 @@ impl ShardIo for FakeIo {
         write: ShardWrite,
         cells: Vec<Bytes>,
         digest: Digest,
-    ) -> BoxFuture<'static, Result<ShardReceipt, ShardError>> {
+    ) -> BoxFuture<'static, Result<Receipt, ShardError>> {
         let fake = Arc::clone(&self.0);
         async move {
             fake.before_write(write.target.at.node).await?;
@@ -267,7 +266,7 @@ impl ShardIo for FakeIo {
 #[derive(Default)]
 pub struct FakeMeta {
     pub opened: AtomicUsize,
-    pub owed: Mutex<Vec<(ShardPlace, bool)>>,
+    pub owed: Mutex<Vec<(ShardKey, bool)>>,
 }
 
 /// A handle that the pipeline may own.
@@ -291,11 +290,11 @@ impl MetaIo for FakeMetaIo {
 
     fn mark_owed(
         &self,
-        places: Vec<ShardPlace>,
+        shards: Vec<ShardKey>,
         damaged: bool,
     ) -> BoxFuture<'static, Result<(), MetaIoError>> {
         let mut owed = self.0.owed.lock().expect("no panic");
-        owed.extend(places.into_iter().map(|place| (place, damaged)));
+        owed.extend(shards.into_iter().map(|shard| (shard, damaged)));
         async { Ok(()) }.boxed()
     }
 }

@@ -16,7 +16,8 @@ use crate::ids::{ClusterId, DiskId, UploadId, VolumeId};
 use crate::keys::{self, Meta, RowKey, Table};
 use crate::machine::{MachineError, page, read, require};
 use crate::query::{PAGE_ROWS_MAX, Query, Reply};
-use crate::rows::{Counters, DeleteRow, KekRow, PartRow};
+use crate::rows::{Counters, KekRow, PartRow};
+use crate::shard::ShardId;
 use crate::table::Rows;
 use crate::topology::{Lease, Node, Volume};
 use std::borrow::Cow;
@@ -144,12 +145,8 @@ fn parts(rows: &dyn Rows, upload: UploadId, after: u32, max: usize) -> Result<Re
     Ok(Reply::Parts { parts, truncated })
 }
 
-fn deletes(
-    rows: &dyn Rows,
-    disk: DiskId,
-    max: usize,
-) -> Result<Vec<(u64, DeleteRow)>, MachineError> {
-    page::<DeleteRow>(rows, &keys::deletes(disk), max)?
+fn deletes(rows: &dyn Rows, disk: DiskId, max: usize) -> Result<Vec<(u64, ShardId)>, MachineError> {
+    page::<ShardId>(rows, &keys::deletes(disk), max)?
         .into_iter()
         .map(|(key, row)| match parsed(&key)? {
             RowKey::Delete { sequence, .. } => Ok((sequence, row)),

@@ -20,7 +20,7 @@ use crate::apply::{Applier, ApplyError, ApplyQueue, ApplyReport, ApplySettings, 
 use crate::engine::{Choice, EngineHome, HomeError, choose};
 use crate::log::{Conf, HardState, LogError, LogIdentity, LogSettings, MetaLog, node_of};
 use crate::raft::{
-    Driver, DriverParts, Input, Losses, Phase, Presence, RaftError, RaftHandle, RaftSettings, Role,
+    Driver, DriverParts, Input, Phase, Presence, RaftError, RaftHandle, RaftSettings, Role,
     Surroundings,
 };
 use crate::service::{HandleParts, MetaHandle};
@@ -30,6 +30,7 @@ use crate::transport::Transport;
 use card::Card;
 use megalith_disk::{DirLock, FileSystem};
 use megalith_model::ids::{GroupId, NodeId};
+use megalith_model::member::Losses;
 use rebuild::{Place, Standing, is_lost};
 use std::any::Any;
 use std::io;
@@ -519,6 +520,10 @@ impl Surroundings for Around {
         let log = self.place.open_log(card.identity, self.settings)?;
         *self.lost.lock().unwrap_or_else(PoisonError::into_inner) = card.lost;
         Ok((log, card.identity.raft_id()))
+    }
+
+    fn address(&self, node: NodeId) -> String {
+        self.book.told(node)
     }
 
     fn losses(&self) -> Losses {

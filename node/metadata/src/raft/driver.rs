@@ -6,8 +6,8 @@ use super::reads::Reads;
 use super::storage::LogStorage;
 use super::waiters::Waiters;
 use super::{
-    Input, MemberStatus, Phase, Presence, RaftError, RaftSettings, RaftStatus, Role, Surroundings,
-    convert, logger, newest,
+    Input, Phase, Presence, RaftError, RaftSettings, RaftStatus, Role, Surroundings, convert,
+    logger, newest,
 };
 use crate::apply::{ApplyQueue, ApplyReport, ApplyTask, ProposeError, Waiter};
 use crate::log::{HardState, Mark, MetaLog, node_of};
@@ -15,6 +15,7 @@ use crate::tables::Tables;
 use crate::transport::Transport;
 use ::raft::{Config, ProgressState, RawNode, StateRole};
 use megalith_model::ids::{GroupId, NodeId};
+use megalith_model::member::MemberStatus;
 use megalith_proto::v1;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -530,6 +531,8 @@ impl Driver {
             members.push(MemberStatus {
                 node,
                 id,
+                address: self.surroundings.address(node),
+                leader: node_of(raft.leader_id) == Some(node),
                 learner: conf.learners.contains(&id),
                 matched,
                 committed,

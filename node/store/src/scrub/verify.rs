@@ -12,8 +12,9 @@ use crate::files::is_loss;
 use crate::index::{BadIndex, Index};
 use crate::record::{BLOCK_LEN, HEADER_LEN, Header, Kind, check_record};
 use crate::scan::{FileId, Window};
-use crate::shard::{Entry, ShardId, ShardKey};
+use crate::shard::Entry;
 use crate::superblock::Superblock;
+use megalith_model::shard::{ShardId, ShardKey};
 use std::sync::Arc;
 
 /// Read at once where bytes follow each other.

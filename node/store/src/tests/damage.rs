@@ -4,10 +4,10 @@ use super::{Bench, content, settings, shard};
 use crate::error::StoreError;
 use crate::record::BLOCK_LEN;
 use crate::settings::StoreSettings;
-use crate::shard::ShardId;
 use megalith_disk::FileSystem;
 use megalith_disk::sim::{SimFault, SimOp, SimRule};
 use megalith_model::ids::VolumeId;
+use megalith_model::shard::ShardId;
 
 fn fill(bench: &mut Bench, count: u64, len: usize) -> Vec<ShardId> {
     let shards: Vec<ShardId> = (0..count).map(|blob| shard(1, blob)).collect();

@@ -5,11 +5,11 @@ use crate::record::{
     Cell, Footer, HEADER_LEN, Header, HeaderFault, Kind, Place, check_record, decode_graves,
     encode_graves, encode_record,
 };
-use crate::shard::ShardKey;
 use crate::superblock::Superblock;
 use bytes::Bytes;
 use megalith_disk::crc32c::crc32c;
 use megalith_model::ids::{BlobId, Epoch, VolumeId};
+use megalith_model::shard::ShardKey;
 use proptest::prelude::*;
 
 const PLACE: Place = Place {

@@ -6,7 +6,7 @@ use crate::ids::{AccountId, BlobId, BucketId, Epoch, NodeId, UploadId, VolumeId}
 use crate::machine::tests::{World, bucket, coded_len, disk_id, put, put_command, version};
 use crate::margin::margins;
 use crate::query::{HeldSegment, ObjectView, Query, Reply};
-use crate::rows::ShardPlace;
+use crate::shard::ShardKey;
 
 fn object(world: &World, key: &str) -> Option<Box<ObjectView>> {
     let query = Query::Object {
@@ -104,13 +104,13 @@ fn the_standing_counts_every_segment_by_margin() {
     // Copies of blob 5 on slots 5, 0 and 1; of blob 6 on 0, 1 and 2.
     put_len(&mut world, "copies", 5, 70_000, 0);
     put_len(&mut world, "rotated", 6, 70_000, 0);
-    let places = vec![ShardPlace {
+    let shards = vec![ShardKey {
         blob: BlobId(4),
         segment: 0,
         slot: 1,
     }];
     world.done(Command::MarkOwed {
-        places,
+        shards,
         damaged: true,
     });
     let Ok(Reply::Data(status)) = answer(&world.rows, &Query::Data) else {
@@ -220,13 +220,13 @@ fn disk_learns_what_its_volumes_should_hold() {
         put_len(&mut world, &format!("k{blob}"), blob, coded_len(9), owed);
     }
     put_len(&mut world, "inline", 6, 10, 0);
-    let places = vec![ShardPlace {
+    let shards = vec![ShardKey {
         blob: BlobId(4),
         segment: 0,
         slot: 5,
     }];
     let damaged = true;
-    world.done(Command::MarkOwed { places, damaged });
+    world.done(Command::MarkOwed { shards, damaged });
     let ask = |query| answer(&world.rows, &query).expect("rows in memory");
     for (disk, there) in [(1, true), (6, true), (77, false)] {
         let disk = disk_id(disk);
