@@ -287,7 +287,7 @@ async fn silence_costs_a_bounded_time() {
         fault(client.get_cells(&target, 10, 0, 1).await),
         DataFault::Timeout
     );
-    target.segment = 1;
+    target.target.shard.segment = 1;
     assert_eq!(
         fault(client.get_cells(&target, 10, 0, 1).await),
         DataFault::Timeout
@@ -343,7 +343,7 @@ async fn whoever_is_not_the_node_gets_nothing() {
     let answer = |_| respond(StatusCode::OK, cells(&[5; 10]));
     let server = answering(&certificates, &connections, answer).await;
     let mut other = target(&server);
-    other.node = NodeId(5);
+    other.target.at.node = NodeId(5);
     let client = client(&certificates);
     assert_eq!(
         fault(client.get_cells(&other, 10, 0, 1).await),
