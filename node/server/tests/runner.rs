@@ -17,8 +17,8 @@ use megalith_proto::v1::cluster_server::ClusterServer;
 use megalith_proto::v1::metadata_server::MetadataServer;
 use megalith_server::edge::GrpcEdge;
 use megalith_server::{
-    ConfigError, ListenAddress, Membership, MetadataPart, NodeConfig, NodeError, NodeSettings,
-    Ports, RunningNode, init_disks, start,
+    ConfigError, ListenAddress, MetadataPart, NodeConfig, NodeError, NodeSettings, Ports,
+    Registration, RunningNode, init_disks, start,
 };
 use megalith_store::StoreSettings;
 use std::path::{Path, PathBuf};
@@ -130,8 +130,8 @@ impl Fixture {
 async fn a_node_joins_lives_and_joins_again_when_it_was_forgotten() {
     let fixture = Fixture::new(2);
     let node = fixture.start().await.expect("started");
-    let mut membership = node.membership();
-    let heard = membership.wait_for(|state| *state == Membership::Heard);
+    let mut registration = node.registration();
+    let heard = registration.wait_for(|state| *state == Registration::Heard);
     let heard = timeout(Duration::from_secs(60), heard).await;
     heard.expect("in time").map(drop).expect("running");
     let joined = wait(&fixture.truth.joined, |nodes| !nodes.is_empty()).await;

@@ -42,7 +42,7 @@ impl Disk {
     }
 
     /// Opens a disk of `cluster` (and, if told, exactly `disk`), recovers it and starts its
-    /// threads. Blocks for as long as the recovery takes: the scan of files not sealed.
+    /// threads. Blocks for as long as the recovery takes: the scan of files not finished.
     pub fn open(
         fs: Arc<dyn FileSystem>,
         root: &Path,

@@ -20,7 +20,7 @@ pub struct DiskHealth {
     /// Pieces of chunk files where bytes once durable are no record any more; whose they were is
     /// unknown, a reconciliation with the metadata finds out.
     pub damaged_regions: u64,
-    /// Chunk files sealed because a write or a sync failed.
+    /// Chunk files finished because a write or a sync failed.
     pub failed_files: u64,
     /// Writes and syncs that failed.
     pub write_errors: u64,

@@ -1,4 +1,4 @@
-//! The index file of a sealed chunk file: sorted blocks of entries, found by binary search over
+//! The index file of a finished chunk file: sorted blocks of entries, found by binary search over
 //! the first key of each block. In memory are only these keys. Layout in
 //! `docs/formats/disk.md`. A bad index costs a scan of the chunk file, never a shard.
 
@@ -18,9 +18,9 @@ const BLOCK: usize = BLOCK_LEN as usize;
 const ENTRY_LEN: usize = KEY_LEN + 1 + 8 + 4;
 const EXTENT_LEN: usize = 8 + 4 + 2 + 1 + 32 + 2;
 
-/// Facts about a whole sealed file.
+/// Facts about a whole finished file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct SealedFacts {
+pub(super) struct FinishedFacts {
     /// The highest epoch of its records.
     pub(super) epoch: Epoch,
     /// The highest record number in it.
@@ -35,7 +35,7 @@ pub(super) struct SealedFacts {
 #[derive(Debug)]
 pub(super) struct Index {
     id: FileId,
-    pub(super) facts: SealedFacts,
+    pub(super) facts: FinishedFacts,
     first_keys: Vec<ShardKey>,
 }
 
@@ -44,7 +44,7 @@ pub(super) struct Index {
 pub(super) struct BadIndex;
 
 /// Builds the bytes of an index file.
-pub(super) fn encode(table: &Table, id: FileId, facts: SealedFacts) -> Vec<u8> {
+pub(super) fn encode(table: &Table, id: FileId, facts: FinishedFacts) -> Vec<u8> {
     let mut blocks: Vec<Vec<u8>> = Vec::new();
     let mut keys = Vec::new();
     let mut count: u16 = 0;
@@ -72,7 +72,7 @@ pub(super) fn encode(table: &Table, id: FileId, facts: SealedFacts) -> Vec<u8> {
     out
 }
 
-fn encode_head(id: FileId, facts: SealedFacts, blocks: u32, keys: &[u8]) -> Vec<u8> {
+fn encode_head(id: FileId, facts: FinishedFacts, blocks: u32, keys: &[u8]) -> Vec<u8> {
     let mut head = Vec::with_capacity(BLOCK);
     head.put_slice(&MAGIC);
     head.put_u32_le(VERSION);
@@ -174,7 +174,7 @@ impl Index {
         if !ours {
             return Err(BadIndex);
         }
-        let facts = SealedFacts {
+        let facts = FinishedFacts {
             entries: u32_at(&head, 32),
             lsn_max: u64_at(&head, 40),
             epoch: Epoch(u32_at(&head, 48)),

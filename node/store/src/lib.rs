@@ -4,7 +4,7 @@
 //! - Owns everything below a disk's directory. Keys of users never come here; paths are made of
 //!   volume and file numbers.
 //! - `record`, `index` and `superblock` are the stored forms (`docs/formats/disk.md`), `scan`
-//!   and `recover` read them back, `core`, `stage` and `round` are the one writer, `seal` and
+//!   and `recover` read them back, `core`, `stage` and `round` are the one writer, `finish` and
 //!   `tidy` close files and give space back, `catalog` and `read` serve readers, `worker`, `pool`,
 //!   `stream` and `handle` put threads and an asynchronous face on it.
 //! - Must never acknowledge before the sync, retry a failed sync, cut anything but a torn tail,
@@ -17,6 +17,7 @@ mod core;
 mod disks;
 mod error;
 mod files;
+mod finish;
 mod growing;
 mod handle;
 mod health;
@@ -30,7 +31,6 @@ mod recover;
 mod round;
 mod scan;
 mod scrub;
-mod seal;
 mod settings;
 mod shard;
 mod stage;

@@ -131,7 +131,7 @@ impl Core {
                 volume,
                 seq,
                 extent,
-            } => self.bury(volume, seq, extent),
+            } => self.forget_extent(volume, seq, extent),
             Effect::StreamEnd { stream } => self.forget_stream(stream),
             Effect::Fence { volume, epoch } => {
                 if let Some(volume) = self.catalog.volume(volume) {

@@ -37,7 +37,7 @@ fn len_of(blob: u64) -> usize {
     300 + (blob as usize * 7919) % 50_000
 }
 
-/// A disk with sealed and open files, tombstones, index files and a scrub's ledger.
+/// A disk with finished and open files, tombstones, index files and a scrub's ledger.
 fn disk(clean: bool) -> (Bench, Vec<ShardId>) {
     let mut bench = Bench::new(64 << 20, settings());
     let shards: Vec<ShardId> = (0..COUNT)
