@@ -7,6 +7,10 @@
 //!
 //! Read on in `put` (life of a write), `get` (life of a read), `ports` (the seams).
 
+// What is sealed at a time and what the disks check and read at a time are one cell.
+const _: () =
+    assert!(megalith_crypto::cell::SEALED_CELL_LEN as u64 == megalith_model::shape::CELL_LEN);
+
 mod adapters;
 mod alarms;
 mod compute;

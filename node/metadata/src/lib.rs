@@ -28,10 +28,10 @@ pub mod transport;
 pub use addresses::AddressBook;
 pub use apply::{ApplyError, ApplySettings, ProposeError};
 pub use member::{
-    Lost, MetaFailure, MetaParts, MetaSettings, MetaStore, RepairError, Repairs, StartError,
-    examine, start,
+    LOG_DIR, Lost, MetaFailure, MetaParts, MetaSettings, MetaStore, RepairError, Repairs,
+    StartError, examine, start,
 };
-pub use raft::{NotLeader, PROPOSAL_BYTES_MAX, RaftError, RaftSettings, RaftStatus, Role};
+pub use raft::{NotLeader, PROPOSAL_BYTES_MAX, RaftError, RaftRole, RaftSettings, RaftStatus};
 pub use service::{Exported, MetaHandle, MetadataService, QueryError};
 pub use snapshot::SourceSettings;
 

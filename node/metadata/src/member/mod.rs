@@ -20,7 +20,7 @@ use crate::apply::{Applier, ApplyError, ApplyQueue, ApplyReport, ApplySettings, 
 use crate::engine::{Choice, EngineHome, HomeError, choose};
 use crate::log::{Conf, HardState, LogError, LogIdentity, LogSettings, MetaLog, node_of};
 use crate::raft::{
-    Driver, DriverParts, Input, Phase, Presence, RaftError, RaftHandle, RaftSettings, Role,
+    Driver, DriverParts, Input, Phase, Presence, RaftError, RaftHandle, RaftRole, RaftSettings,
     Surroundings,
 };
 use crate::service::{HandleParts, MetaHandle};
@@ -43,7 +43,8 @@ use std::time::Instant;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-const LOG_DIR: &str = "log";
+/// Where a member keeps its log, below its directory.
+pub const LOG_DIR: &str = "log";
 /// Raft's ticks between two knocks of a member that is to become a voter.
 const KNOCK_TICKS: u32 = 10;
 const LOCK_FILE: &str = "lock";
@@ -271,7 +272,7 @@ pub fn start(parts: MetaParts, settings: &MetaSettings) -> Result<MetaHandle, St
         )
     };
     let source = Source::new(tables.clone(), settings.source, life);
-    let (role_sender, role) = watch::channel(Role::default());
+    let (role_sender, role) = watch::channel(RaftRole::default());
     let (topology_sender, topology_changes) = watch::channel(0);
     let own_id = card.identity.raft_id();
     let founders = founders(&log, own_id);

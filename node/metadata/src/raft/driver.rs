@@ -6,7 +6,7 @@ use super::reads::Reads;
 use super::storage::LogStorage;
 use super::waiters::Waiters;
 use super::{
-    Input, Phase, Presence, RaftError, RaftSettings, RaftStatus, Role, Surroundings, convert,
+    Input, Phase, Presence, RaftError, RaftRole, RaftSettings, RaftStatus, Surroundings, convert,
     logger, newest,
 };
 use crate::apply::{ApplyQueue, ApplyReport, ApplyTask, ProposeError, Waiter};
@@ -46,7 +46,7 @@ pub(crate) struct DriverParts {
     pub(crate) apply: ApplyQueue,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) surroundings: Box<dyn Surroundings>,
-    pub(crate) role: watch::Sender<Role>,
+    pub(crate) role: watch::Sender<RaftRole>,
     pub(crate) presence: watch::Sender<Presence>,
     /// Differs from that of every earlier process of this member.
     pub(crate) life: u64,
@@ -64,7 +64,7 @@ pub(crate) struct Driver {
     pub(super) apply: ApplyQueue,
     transport: Arc<dyn Transport>,
     pub(super) surroundings: Box<dyn Surroundings>,
-    role: watch::Sender<Role>,
+    role: watch::Sender<RaftRole>,
     presence: watch::Sender<Presence>,
     life: u64,
     asleep: bool,
@@ -445,9 +445,9 @@ impl Driver {
         self.apply.push(ApplyTask::Entries { entries, waiters });
     }
 
-    fn role(&self) -> Role {
+    fn role(&self) -> RaftRole {
         let raft = &self.raw.raft;
-        Role {
+        RaftRole {
             term: raft.term,
             leader: node_of(raft.leader_id),
             leads: raft.state == StateRole::Leader,

@@ -113,7 +113,7 @@ pub enum RaftError {
 
 /// Who leads, as one member sees it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Role {
+pub struct RaftRole {
     pub term: u64,
     /// The leader, if one is known.
     pub leader: Option<NodeId>,
@@ -147,7 +147,7 @@ pub(super) enum Phase {
 pub struct RaftStatus {
     /// Under which this member speaks.
     pub id: u64,
-    pub role: Role,
+    pub role: RaftRole,
     /// The last entry known to be committed.
     pub committed: u64,
     /// The last entry applied here.

@@ -4,7 +4,7 @@ use super::MetaHandle;
 use crate::addresses::{AddressBook, Told};
 use crate::log::Mark;
 use crate::placement::{Leadership, PlacementGroup};
-use crate::raft::Role;
+use crate::raft::RaftRole;
 use megalith_model::answer::{self, Topology};
 use megalith_model::command::{Answer, Command, Envelope};
 use megalith_model::member::MemberStatus;
@@ -17,7 +17,7 @@ use tokio::sync::watch;
 /// may lack what was answered by the leader before it.
 pub(super) fn watch_leadership(
     runtime: &Handle,
-    mut role: watch::Receiver<Role>,
+    mut role: watch::Receiver<RaftRole>,
     mut applied: watch::Receiver<Mark>,
     addresses: Arc<AddressBook>,
 ) -> watch::Receiver<Leadership> {

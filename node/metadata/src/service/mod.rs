@@ -13,7 +13,7 @@ use crate::engine::MetaEngine;
 use crate::log::{LogIdentity, node_of};
 use crate::placement::Leadership;
 use crate::raft::{
-    Input, Knock, KnockAnswer, NotLeader, PROPOSAL_BYTES_MAX, RaftHandle, RaftStatus, Role,
+    Input, Knock, KnockAnswer, NotLeader, PROPOSAL_BYTES_MAX, RaftHandle, RaftRole, RaftStatus,
 };
 use crate::snapshot::Source;
 use crate::tables::Tables;
@@ -75,7 +75,7 @@ pub struct MetaHandle {
 struct Inner {
     raft: RaftHandle,
     tables: Arc<Tables>,
-    role: watch::Receiver<Role>,
+    role: watch::Receiver<RaftRole>,
     leadership: watch::Receiver<Leadership>,
     topology_changes: watch::Receiver<u64>,
     source: Source,
@@ -90,7 +90,7 @@ struct Inner {
 pub(super) struct HandleParts {
     pub(super) raft: RaftHandle,
     pub(super) tables: Arc<Tables>,
-    pub(super) role: watch::Receiver<Role>,
+    pub(super) role: watch::Receiver<RaftRole>,
     pub(super) topology_changes: watch::Receiver<u64>,
     pub(super) source: Source,
     pub(super) addresses: Arc<AddressBook>,
@@ -217,7 +217,7 @@ impl MetaHandle {
 
     /// Who leads, as this member sees it.
     #[must_use]
-    pub fn leader_changes(&self) -> watch::Receiver<Role> {
+    pub fn leader_changes(&self) -> watch::Receiver<RaftRole> {
         self.inner.role.clone()
     }
 
