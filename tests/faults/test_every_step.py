@@ -1,5 +1,5 @@
-"""A process ends at each of its durable steps in turn, in the middle of PUTs: before a write, before
-a sync, before an answer. One node without redundancy and one member: every step counts.
+"""A process ends at each of its durable steps in turn, in the middle of PUTs: before a write,
+before a sync, before an answer. One node without redundancy and one member: every step counts.
 
 That a power cut at any step loses nothing either is shown on simulated disks by
 `node/store/src/tests/crash.rs` and `node/metadata/src/tests/steps.rs`.
@@ -90,7 +90,8 @@ class Puts:
             assert body == Writers.body(tag, size), f"{key}: not what was put"
         if self.versions:
             body = client.get_object(Bucket="steps", Key="same")["Body"].read()
-            assert body in [Writers.body(*version[:2]) for version in self.versions], "same: torn, or old"
+            versions = [Writers.body(*version[:2]) for version in self.versions]
+            assert body in versions, "same: torn, or old"
 
 
 def test_a_process_that_ends_at_any_step_loses_nothing(cluster):

@@ -1,4 +1,5 @@
-"""Disks that are really full: writes are refused in S3's words, nothing is lost, deletes free them."""
+"""Disks that are really full: writes are refused in S3's words, nothing is lost, deletes free
+them."""
 
 import os
 import subprocess

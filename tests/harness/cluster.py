@@ -81,7 +81,7 @@ class Cluster:
         self._node(f"meta-{number}", number, rpc, data, others + itself, self.expected)
 
     def tell_operator(self, members):
-        """Writes the group's present members, as `meta list` shows them, into the operator's file."""
+        """Writes the group's present members, as `meta list` shows them, to the operator's file."""
         text = self.operator.read_text()
         listed = "".join(f'    "{m["node"]}={m["address"]}",\n' for m in members)
         self.operator.write_text(re.sub(r"members = \[.*?\]", f"members = [\n{listed}]", text,

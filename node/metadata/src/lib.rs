@@ -25,13 +25,15 @@ mod snapshot;
 mod tables;
 pub mod transport;
 
+pub use crate::raft::{
+    NotLeader, PROPOSAL_BYTES_MAX, RaftError, RaftRole, RaftSettings, RaftStatus,
+};
 pub use addresses::AddressBook;
 pub use apply::{ApplyError, ApplySettings, ProposeError};
 pub use member::{
     LOG_DIR, Lost, MetaFailure, MetaParts, MetaSettings, MetaStore, RepairError, Repairs,
     StartError, examine, start,
 };
-pub use raft::{NotLeader, PROPOSAL_BYTES_MAX, RaftError, RaftRole, RaftSettings, RaftStatus};
 pub use service::{Exported, MetaHandle, MetadataService, QueryError};
 pub use snapshot::SourceSettings;
 

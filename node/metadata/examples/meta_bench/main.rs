@@ -132,6 +132,10 @@ fn open(arguments: &Arguments) -> Result<MetaHandle, Failed> {
         runtime: tokio::runtime::Handle::current(),
         on_failure: Arc::new(|failure| {
             eprintln!("{failure:?}");
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "a benchmark that has failed has nothing to flush"
+            )]
             std::process::exit(1);
         }),
     };

@@ -1,5 +1,10 @@
 //! The gRPC service `Metadata`.
 
+#![deny(
+    clippy::wildcard_enum_match_arm,
+    reason = "a new variant must be judged, not waved through"
+)]
+
 use super::{MetaHandle, QueryError};
 use crate::apply::ProposeError;
 use crate::raft::NotLeader;
@@ -57,7 +62,25 @@ fn check_proposer(peer: &PeerIdentity, command: &Command) -> Result<(), Status> 
         Command::OpenLease { gateway, .. } => {
             peer.is(Role::Gateway, gateway.0) || peer.has(Role::Operator)
         }
-        _others_name_nobody => true,
+        // These name nobody.
+        Command::InitCluster { .. }
+        | Command::CreateVolume { .. }
+        | Command::CloseVolume { .. }
+        | Command::PutKek { .. }
+        | Command::CloseLease(_)
+        | Command::CreateAccount { .. }
+        | Command::SetAccountEnabled { .. }
+        | Command::PutAccessKey { .. }
+        | Command::CreateBucket { .. }
+        | Command::DeleteBucket(_)
+        | Command::PutObject(_)
+        | Command::DeleteObject { .. }
+        | Command::CreateUpload { .. }
+        | Command::PutPart { .. }
+        | Command::CompleteUpload { .. }
+        | Command::AbortUpload { .. }
+        | Command::MarkOwed { .. }
+        | Command::Nothing => true,
     };
     if may && itself {
         return Ok(());

@@ -10,7 +10,6 @@ mod handle;
 mod hurt;
 mod model;
 mod plan;
-mod rules;
 mod scrub;
 
 use super::core::Core;
