@@ -3,7 +3,8 @@
 //! A change is asked for again and again until the leader says that it is done. Stopping in between
 //! does no harm: the same change, asked for once more, goes on with it.
 
-use megalith_client::{ChangeStanding, ClientError};
+use megalith_client::ClientError;
+use megalith_model::member::ChangeStanding;
 use std::time::Duration;
 use tokio::time::Instant;
 

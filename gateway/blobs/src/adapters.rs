@@ -1,11 +1,12 @@
 //! The real part behind the seam: storage nodes, by `megalith-client`.
 
-use super::ports::{ShardError, ShardIo, ShardReceipt, ShardTarget, ShardWrite};
+use super::ports::{ShardError, ShardIo, ShardWrite};
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt};
-use megalith_client::{DataClient, DataError, DataFault, Receipt, ShardTarget as WireTarget};
+use megalith_client::{DataClient, DataError, DataFault, ShardRoute};
 use megalith_model::ids::Epoch;
 use megalith_model::rows::Digest;
+use megalith_model::shard::{Receipt, ShardTarget};
 use megalith_model::topology::ClusterMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +35,7 @@ impl NodeShards {
         &self,
         target: ShardTarget,
         epoch: Epoch,
-    ) -> impl Future<Output = Result<WireTarget, ShardError>> + Send + use<> {
+    ) -> impl Future<Output = Result<ShardRoute, ShardError>> + Send + use<> {
         let mut maps = self.map.clone();
         async move {
             let known = maps.wait_for(|map| map.node(target.at.node).is_some());
@@ -45,14 +46,9 @@ impl NodeShards {
             let address = map
                 .node(target.at.node)
                 .map(|node| node.data_address.clone());
-            Ok(WireTarget {
-                node: target.at.node,
+            Ok(ShardRoute {
+                target,
                 address: address.ok_or_else(|| ShardError::Node("not in the map".into()))?,
-                disk: target.at.disk,
-                volume: target.volume,
-                blob: target.blob,
-                segment: target.segment,
-                slot: target.slot,
                 epoch,
             })
         }
@@ -65,13 +61,13 @@ impl ShardIo for NodeShards {
         write: ShardWrite,
         body: mpsc::Receiver<Bytes>,
         digest: oneshot::Receiver<Digest>,
-    ) -> BoxFuture<'static, Result<ShardReceipt, ShardError>> {
+    ) -> BoxFuture<'static, Result<Receipt, ShardError>> {
         let (client, target) = (self.client.clone(), self.resolve(write.target, write.epoch));
         async move {
             let receipt = client
                 .put_shard(&target.await?, write.len, body, digest)
                 .await;
-            receipt.map(own_receipt).map_err(own_error)
+            receipt.map_err(own_error)
         }
         .boxed()
     }
@@ -81,13 +77,13 @@ impl ShardIo for NodeShards {
         write: ShardWrite,
         cells: Vec<Bytes>,
         digest: Digest,
-    ) -> BoxFuture<'static, Result<ShardReceipt, ShardError>> {
+    ) -> BoxFuture<'static, Result<Receipt, ShardError>> {
         let (client, target) = (self.client.clone(), self.resolve(write.target, write.epoch));
         async move {
             let receipt = client
                 .put_small(&target.await?, write.len, cells, digest)
                 .await;
-            receipt.map(own_receipt).map_err(own_error)
+            receipt.map_err(own_error)
         }
         .boxed()
     }
@@ -106,14 +102,6 @@ impl ShardIo for NodeShards {
             cells.map_err(own_error)
         }
         .boxed()
-    }
-}
-
-fn own_receipt(receipt: Receipt) -> ShardReceipt {
-    ShardReceipt {
-        len: receipt.length,
-        digest: receipt.digest,
-        epoch: receipt.epoch,
     }
 }
 

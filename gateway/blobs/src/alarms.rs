@@ -8,7 +8,7 @@ use super::lock::lock;
 use megalith_client::{Metadata, now_ms};
 use megalith_model::command::{Command, Envelope};
 use megalith_model::ids::NodeId;
-use megalith_model::rows::ShardPlace;
+use megalith_model::shard::ShardKey;
 use std::collections::HashMap;
 use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -42,7 +42,7 @@ pub struct Alarms {
     mailbox: mpsc::Sender<Report>,
 }
 
-type Report = (ShardPlace, Fault);
+type Report = (ShardKey, Fault);
 
 /// When each report was made.
 #[derive(Default)]
@@ -62,11 +62,11 @@ impl Alarms {
     }
 
     /// Raises an alarm for a shard found on `node`; returns at once.
-    pub fn raise(&self, place: ShardPlace, node: NodeId, fault: Fault) {
-        if !self.reported.is_new(place, fault) {
+    pub fn raise(&self, shard: ShardKey, node: NodeId, fault: Fault) {
+        if !self.reported.is_new(shard, fault) {
             return;
         }
-        let (blob, segment, slot) = (place.blob, place.segment, place.slot);
+        let (blob, segment, slot) = (shard.blob, shard.segment, shard.slot);
         match fault {
             Fault::Damaged => {
                 tracing::error!(%blob, segment, slot, %node, "shard is damaged");
@@ -77,14 +77,14 @@ impl Alarms {
                 metrics::counter!("megalith_shards_missing_found_total").increment(1);
             }
         }
-        if self.mailbox.try_send((place, fault)).is_err() {
-            self.reported.forget(place, fault);
+        if self.mailbox.try_send((shard, fault)).is_err() {
+            self.reported.forget(shard, fault);
         }
     }
 }
 
 impl Reported {
-    fn is_new(&self, place: ShardPlace, fault: Fault) -> bool {
+    fn is_new(&self, shard: ShardKey, fault: Fault) -> bool {
         let mut made = self.made();
         let now = Instant::now();
         let recent = |at: &Instant| now.duration_since(*at) < REMEMBER;
@@ -94,16 +94,16 @@ impl Reported {
         if made.len() >= REMEMBERED_MAX {
             made.clear();
         }
-        if made.get(&key(place, fault)).is_some_and(recent) {
+        if made.get(&key(shard, fault)).is_some_and(recent) {
             return false;
         }
-        made.insert(key(place, fault), now);
+        made.insert(key(shard, fault), now);
         true
     }
 
     /// Lets the report be made again.
-    fn forget(&self, place: ShardPlace, fault: Fault) {
-        self.made().remove(&key(place, fault));
+    fn forget(&self, shard: ShardKey, fault: Fault) {
+        self.made().remove(&key(shard, fault));
     }
 
     fn made(&self) -> MutexGuard<'_, HashMap<ReportKey, Instant>> {
@@ -111,8 +111,8 @@ impl Reported {
     }
 }
 
-fn key(place: ShardPlace, fault: Fault) -> ReportKey {
-    (place.blob.0, place.segment, place.slot, fault)
+fn key(shard: ShardKey, fault: Fault) -> ReportKey {
+    (shard.blob.0, shard.segment, shard.slot, fault)
 }
 
 async fn report(
@@ -124,16 +124,21 @@ async fn report(
     while reports.recv_many(&mut batch, BATCH_MAX).await > 0 {
         for fault in [Fault::Damaged, Fault::Missing] {
             let of_fault = batch.iter().filter(|(_, found)| *found == fault);
-            let places: Vec<ShardPlace> = of_fault.map(|(place, _)| *place).collect();
-            if places.is_empty() {
+            let shards: Vec<ShardKey> = of_fault.map(|(shard, _)| *shard).collect();
+            if shards.is_empty() {
                 continue;
             }
-            if let Err(error) = mark_owed(&*meta, places.clone(), fault).await {
-                let shards = places.len();
-                tracing::warn!(error = &*error, shards, ?fault, "note shards as owed");
-                places
+            if let Err(error) = mark_owed(&*meta, shards.clone(), fault).await {
+                let count = shards.len();
+                tracing::warn!(
+                    error = &*error,
+                    shards = count,
+                    ?fault,
+                    "note shards as owed"
+                );
+                shards
                     .into_iter()
-                    .for_each(|place| reported.forget(place, fault));
+                    .for_each(|shard| reported.forget(shard, fault));
             }
         }
         batch.clear();
@@ -143,14 +148,14 @@ async fn report(
 
 async fn mark_owed(
     meta: &dyn Metadata,
-    places: Vec<ShardPlace>,
+    shards: Vec<ShardKey>,
     fault: Fault,
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
     let damaged = fault == Fault::Damaged;
     let envelope = Envelope {
         time_ms: now_ms(),
         token: None,
-        command: Command::MarkOwed { places, damaged },
+        command: Command::MarkOwed { shards, damaged },
     };
     meta.propose(envelope).await??;
     Ok(())

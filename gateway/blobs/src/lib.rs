@@ -7,6 +7,10 @@
 //!
 //! Read on in `put` (life of a write), `get` (life of a read), `ports` (the seam to storage nodes).
 
+// What is sealed at a time and what the disks check and read at a time are one cell.
+const _: () =
+    assert!(megalith_crypto::cell::SEALED_CELL_LEN as u64 == megalith_model::shape::CELL_LEN);
+
 mod adapters;
 mod alarms;
 mod chooser;
@@ -34,7 +38,7 @@ pub use get::{GetError, PartToRead, ReadPlan, ReadStream};
 pub use hashes::{HashResults, Hasher, Hashes};
 pub use leases::{LeaseError, Leases};
 pub use memory::{Busy, Memory, Reservation};
-pub use ports::{ShardError, ShardIo, ShardReceipt, ShardTarget, ShardWrite};
+pub use ports::{ShardError, ShardIo, ShardWrite};
 pub use put::{PutError, WrittenBlob};
 pub use settings::PipelineSettings;
 pub use source::{HeldBody, Pieces, Room, Source, SourceError, is_small};

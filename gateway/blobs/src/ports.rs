@@ -6,23 +6,10 @@
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use megalith_model::ids::{BlobId, Epoch, VolumeId};
+use megalith_model::ids::Epoch;
 use megalith_model::rows::Digest;
-use megalith_model::topology::Slot;
+use megalith_model::shard::{Receipt, ShardTarget};
 use tokio::sync::{mpsc, oneshot};
-
-/// Which shard of which segment, and where it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ShardTarget {
-    /// The node and the disk.
-    pub at: Slot,
-    pub volume: VolumeId,
-    pub blob: BlobId,
-    /// Number of the segment in the blob.
-    pub segment: u32,
-    /// Number of the slot in the volume.
-    pub slot: u8,
-}
 
 /// What is needed to write a shard besides its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,17 +19,6 @@ pub struct ShardWrite {
     pub epoch: Epoch,
     /// The shard's length in bytes, without checksums.
     pub len: u64,
-}
-
-/// A node's word that it holds a shard durably.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ShardReceipt {
-    /// The shard's length in bytes.
-    pub len: u64,
-    /// blake3 as the node computed it.
-    pub digest: Digest,
-    /// The epoch in which it was written.
-    pub epoch: Epoch,
 }
 
 /// Why a shard could not be written or read: what to do about it.
@@ -84,7 +60,7 @@ pub trait ShardIo: Send + Sync + 'static {
         write: ShardWrite,
         body: mpsc::Receiver<Bytes>,
         digest: oneshot::Receiver<Digest>,
-    ) -> BoxFuture<'static, Result<ShardReceipt, ShardError>>;
+    ) -> BoxFuture<'static, Result<Receipt, ShardError>>;
 
     /// Writes a shard whose framed cells and digest are all there.
     fn put_whole(
@@ -92,7 +68,7 @@ pub trait ShardIo: Send + Sync + 'static {
         write: ShardWrite,
         cells: Vec<Bytes>,
         digest: Digest,
-    ) -> BoxFuture<'static, Result<ShardReceipt, ShardError>>;
+    ) -> BoxFuture<'static, Result<Receipt, ShardError>>;
 
     /// Reads `count` cells from `first` on of a shard of `len` bytes; each was checked against
     /// its crc32c.

@@ -7,7 +7,7 @@
 
 use super::Shared;
 use super::compute::{Compute, JobLost};
-use super::ports::{ShardError, ShardReceipt, ShardTarget, ShardWrite};
+use super::ports::{ShardError, ShardWrite};
 use bytes::Bytes;
 use megalith_client::framing::{CRC_LEN, frame, unframed};
 use megalith_erasure::Encoder;
@@ -15,6 +15,7 @@ use megalith_model::command::NewSegment;
 use megalith_model::ids::BlobId;
 use megalith_model::rows::Digest;
 use megalith_model::shape::{SegmentLayout, Shape};
+use megalith_model::shard::{Receipt, ShardId, ShardTarget};
 use megalith_model::topology::{ClusterMap, Volume};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -54,7 +55,7 @@ pub struct Segment {
     layout: SegmentLayout,
     coder: Option<Coder>,
     slots: Vec<SlotWriter>,
-    results: JoinSet<(usize, Result<ShardReceipt, ShardError>)>,
+    results: JoinSet<(usize, Result<Receipt, ShardError>)>,
     in_flight: Arc<Semaphore>,
     /// Wakes when the map changes: it may give up a slot.
     map: watch::Receiver<Arc<ClusterMap>>,
@@ -120,10 +121,12 @@ impl Segment {
             let write = ShardWrite {
                 target: ShardTarget {
                     at,
-                    volume: segment.volume.id,
-                    blob,
-                    segment: number,
-                    slot: slot as u8,
+                    shard: ShardId {
+                        volume: segment.volume.id,
+                        blob,
+                        segment: number,
+                        slot: slot as u8,
+                    },
                 },
                 epoch: segment.volume.epoch,
                 len: layout.shard_len(slot),
@@ -282,7 +285,7 @@ impl Segment {
     /// Takes one slot's result; before the digests are known, any end is a failure.
     fn note(
         &mut self,
-        ended: Result<(usize, Result<ShardReceipt, ShardError>), tokio::task::JoinError>,
+        ended: Result<(usize, Result<Receipt, ShardError>), tokio::task::JoinError>,
         digests: Option<&[Digest]>,
     ) -> Result<(), SegmentLost> {
         // Left out and aborted already.
@@ -308,8 +311,8 @@ impl Segment {
             }
         }
         tracing::warn!(
-            blob = %write.target.blob,
-            volume = %write.target.volume,
+            blob = %write.target.shard.blob,
+            volume = %write.target.shard.volume,
             slot,
             error = self.last_error,
             "slot left out of a write"
@@ -358,8 +361,8 @@ impl Segment {
     }
 }
 
-fn expected(write: &ShardWrite, digest: Digest) -> ShardReceipt {
-    ShardReceipt {
+fn expected(write: &ShardWrite, digest: Digest) -> Receipt {
+    Receipt {
         len: write.len,
         digest,
         epoch: write.epoch,

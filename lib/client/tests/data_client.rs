@@ -8,9 +8,11 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use megalith_client::wire::{ReceiptBody, digest_text};
-use megalith_client::{DataClient, DataError, DataFault, DataSettings, ShardTarget, framing};
+use megalith_client::{DataClient, DataError, DataFault, DataSettings, ShardRoute, framing};
 use megalith_identity::{IdentifiedStream, Role};
 use megalith_model::ids::{BlobId, DiskId, Epoch, NodeId, VolumeId};
+use megalith_model::shard::{ShardId, ShardTarget};
+use megalith_model::topology::Slot;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -32,15 +34,21 @@ fn client(certificates: &Certificates) -> DataClient {
     DataClient::new(certificates.issue(Role::Gateway, 1), settings)
 }
 
-fn target(server: &Server) -> ShardTarget {
-    ShardTarget {
-        node: NODE,
+fn target(server: &Server) -> ShardRoute {
+    ShardRoute {
+        target: ShardTarget {
+            at: Slot {
+                node: NODE,
+                disk: DiskId([7; 16]),
+            },
+            shard: ShardId {
+                volume: VolumeId(1),
+                blob: BlobId(2),
+                segment: 0,
+                slot: 3,
+            },
+        },
         address: server.address.clone(),
-        disk: DiskId([7; 16]),
-        volume: VolumeId(1),
-        blob: BlobId(2),
-        segment: 0,
-        slot: 3,
         epoch: Epoch(5),
     }
 }
@@ -280,7 +288,7 @@ async fn silence_costs_a_bounded_time() {
         fault(client.get_cells(&target, 10, 0, 1).await),
         DataFault::Timeout
     );
-    target.segment = 1;
+    target.target.shard.segment = 1;
     assert_eq!(
         fault(client.get_cells(&target, 10, 0, 1).await),
         DataFault::Timeout
@@ -336,7 +344,7 @@ async fn whoever_is_not_the_node_gets_nothing() {
     let answer = |_| respond(StatusCode::OK, cells(&[5; 10]));
     let server = answering(&certificates, &connections, answer).await;
     let mut other = target(&server);
-    other.node = NodeId(5);
+    other.target.at.node = NodeId(5);
     let client = client(&certificates);
     assert_eq!(
         fault(client.get_cells(&other, 10, 0, 1).await),

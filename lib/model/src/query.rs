@@ -3,9 +3,10 @@
 use crate::ids::{BlobId, VersionId};
 use crate::question;
 use crate::rows::{
-    AccessKeyRow, AccountRow, BlobRow, BucketRow, Counters, DeleteRow, KekRow, NameRow, PartRow,
-    UploadPlace, UploadRow, VersionRow,
+    AccessKeyRow, AccountRow, BlobRow, BucketRow, Counters, KekRow, NameRow, PartRow, UploadPlace,
+    UploadRow, VersionRow,
 };
+use crate::shard::ShardId;
 use crate::topology::Volume;
 use serde::{Deserialize, Serialize};
 
@@ -71,7 +72,7 @@ pub enum Reply {
     /// To [`Query::Counters`].
     Counters(Counters),
     /// To [`Query::Deletes`]: (sequence, what), ascending.
-    Deletes(Vec<(u64, DeleteRow)>),
+    Deletes(Vec<(u64, ShardId)>),
     /// To [`Query::Data`].
     Data(Box<DataStatus>),
     /// To [`Query::Held`].

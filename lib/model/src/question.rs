@@ -9,7 +9,8 @@ use crate::query::{
     BlobView, DataStatus, HeldSegment, Listing, ObjectView, PartPage, Query, Reply, UploadListing,
 };
 use crate::rows::UploadRow;
-use crate::rows::{self, AccessKeyRow, AccountRow, BucketRow, DeleteRow, KekRow, UploadPlace};
+use crate::rows::{self, AccessKeyRow, AccountRow, BucketRow, KekRow, UploadPlace};
+use crate::shard::ShardId;
 use crate::topology;
 use serde::{Deserialize, Serialize};
 
@@ -58,7 +59,7 @@ questions! {
     Keks => Keks(Vec<KekRow>),
     Volumes => Volumes(Vec<topology::Volume>),
     Counters => Counters(rows::Counters),
-    Deletes => Deletes(Vec<(u64, DeleteRow)>),
+    Deletes => Deletes(Vec<(u64, ShardId)>),
     Data => Data(Box<DataStatus>),
     DiskVolumes => Volumes(Vec<topology::Volume>),
     Held => Held(Vec<HeldSegment>),

@@ -26,14 +26,13 @@ mod tables;
 pub mod transport;
 
 pub use crate::raft::{
-    ChangeStanding, Losses, MemberChange, MemberStatus, PROPOSAL_BYTES_MAX, RaftError,
-    RaftSettings, RaftStatus, Role,
+    NotLeader, PROPOSAL_BYTES_MAX, RaftError, RaftRole, RaftSettings, RaftStatus,
 };
 pub use addresses::AddressBook;
 pub use apply::{ApplyError, ApplySettings, ProposeError};
 pub use member::{
-    Lost, MetaFailure, MetaParts, MetaSettings, MetaStore, RepairError, Repairs, StartError,
-    examine, start,
+    LOG_DIR, Lost, MetaFailure, MetaParts, MetaSettings, MetaStore, RepairError, Repairs,
+    StartError, examine, start,
 };
 pub use service::{Exported, MetaHandle, MetadataService, QueryError};
 pub use snapshot::SourceSettings;

@@ -8,10 +8,10 @@ use super::record::{
 };
 use super::recover;
 use super::settings::StoreSettings;
-use super::shard::{ShardId, ShardStat};
 use megalith_disk::FileSystem;
 use megalith_disk::crc32c::crc32c;
 use megalith_model::ids::{ClusterId, DiskId, VolumeId};
+use megalith_model::shard::{ShardId, ShardStat};
 use std::path::Path;
 use std::sync::Arc;
 

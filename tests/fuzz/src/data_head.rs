@@ -40,12 +40,12 @@ fn turned(headers: &HeaderMap) -> HeaderMap {
 fn text(head: &DataHead) -> String {
     match head {
         DataHead::Put {
-            shard,
+            path,
             epoch,
             length,
             digest,
         } => {
-            let mut text = format!("PUT {shard}?epoch={}&length={length}\n", epoch.0);
+            let mut text = format!("PUT {path}?epoch={}&length={length}\n", epoch.0);
             if let Some(digest) = digest {
                 let body = framing::body_len(*length, 0, framing::cells(*length));
                 let digest = digest_text(digest);
@@ -54,11 +54,7 @@ fn text(head: &DataHead) -> String {
             }
             text
         }
-        DataHead::Get {
-            shard,
-            first,
-            count,
-        } => format!("GET {shard}?first={first}&count={count}\n"),
+        DataHead::Get { path, first, count } => format!("GET {path}?first={first}&count={count}\n"),
     }
 }
 

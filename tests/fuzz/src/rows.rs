@@ -11,8 +11,8 @@ use megalith_model::ids::ClusterId;
 use megalith_model::keys::{RowKey, Table};
 use megalith_model::query::Query;
 use megalith_model::rows::{
-    AccessKeyRow, AccountRow, BlobRow, BucketRow, Counters, DeleteRow, DiskRow, KekRow, NameRow,
-    OwedRow, PartRow, TokenRow, Totals, UploadHome, UploadRow, VersionRow, VolumeCounts,
+    AccessKeyRow, AccountRow, BlobRow, BucketRow, Counters, DiskRow, KekRow, NameRow, OwedRow,
+    PartRow, TokenRow, Totals, UploadHome, UploadRow, VersionRow, VolumeCounts,
 };
 use megalith_model::topology::{ClusterMap, Lease, Node, Volume};
 use serde::Serialize;
@@ -80,7 +80,7 @@ fn row(table: Table, bytes: &[u8]) {
         Table::VolumeCounts => round_trip::<VolumeCounts>(bytes),
         Table::Nodes => round_trip::<Node>(bytes),
         Table::Disks => round_trip::<DiskRow>(bytes),
-        Table::Deletes => round_trip::<DeleteRow>(bytes),
+        Table::Deletes => round_trip::<megalith_model::shard::ShardId>(bytes),
         Table::Uploads => round_trip::<UploadRow>(bytes),
         Table::UploadHomes => round_trip::<UploadHome>(bytes),
         Table::Parts => round_trip::<PartRow>(bytes),

@@ -9,8 +9,8 @@ use megalith_model::ids::{
 };
 use megalith_model::machine::{MachineError, apply};
 use megalith_model::profile::Profile;
-use megalith_model::rows::ShardPlace;
 use megalith_model::shape::Shape;
+use megalith_model::shard::ShardKey;
 use megalith_model::table::{MemRows, Overlay};
 use megalith_model::topology::{Disk, Domain, Node, Slot};
 use std::sync::LazyLock;
@@ -103,7 +103,7 @@ pub fn commands() -> Vec<Command> {
             blob: blob(4, Shape::Coded),
         },
         Command::MarkOwed {
-            places: vec![ShardPlace {
+            shards: vec![ShardKey {
                 blob: BlobId(3),
                 segment: 0,
                 slot: 1,

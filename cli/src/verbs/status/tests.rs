@@ -4,12 +4,14 @@ use super::{answer, members_text};
 use crate::args::OutputFormat;
 use expect_test::{Expect, expect};
 use megalith_admin::verdict;
-use megalith_client::{ClusterStatus, DiskReport, Endpoint, MemberStatus, NodeStatus};
+use megalith_client::Endpoint;
 use megalith_model::ids::{ClusterId, DiskId, Epoch, NodeId, VolumeId};
+use megalith_model::member::{Losses, MemberStatus};
 use megalith_model::profile::Profile;
 use megalith_model::query::{DataStatus, VolumeStatus};
 use megalith_model::rows::{Counters, VolumeCounts};
 use megalith_model::shape::Shape;
+use megalith_model::status::{ClusterStatus, DiskReport, NodeStatus};
 use megalith_model::topology::{ClusterMap, Disk, Domain, Node, Slot, Volume, VolumeState};
 use std::time::Duration;
 
@@ -29,9 +31,7 @@ fn member(node: u32) -> MemberStatus {
         committed: 90,
         learner: false,
         id: u64::from(node),
-        lost: String::new(),
-        kept: String::new(),
-        tables: String::new(),
+        losses: Losses::default(),
     }
 }
 
@@ -98,7 +98,7 @@ fn well() -> ClusterStatus {
             .map(|node| NodeStatus {
                 node: NodeId(node),
                 alive: true,
-                silent: Duration::ZERO,
+                silent: Some(Duration::ZERO),
                 disks: vec![disk(node)],
             })
             .collect(),
@@ -129,7 +129,7 @@ fn well() -> ClusterStatus {
 fn silence(status: &mut ClusterStatus, node: u32) {
     let silent = status.nodes.iter_mut().find(|of| of.node == NodeId(node));
     let silent = silent.expect("a node");
-    (silent.alive, silent.silent) = (false, Duration::from_secs(75));
+    (silent.alive, silent.silent) = (false, Some(Duration::from_secs(75)));
     status.map.alive.retain(|id| *id != NodeId(node));
 }
 
@@ -312,7 +312,7 @@ fn a_member_that_lost_its_log_is_degraded_and_shown_once() {
     let lose = |status: &mut ClusterStatus| {
         let mut again = member(3);
         (again.learner, again.id, again.matched) = (true, 33, 10);
-        again.lost = "a record is damaged".to_owned();
+        again.losses.lost = "a record is damaged".to_owned();
         status.members[2].alive = false;
         status.members.push(again);
     };
@@ -341,9 +341,9 @@ fn a_rebuilt_member_leaves_a_note_until_its_files_are_removed() {
     check_verdict(
         |status| {
             let member = &mut status.members[1];
-            member.lost = "a record is damaged".to_owned();
-            member.kept = "/meta/lost-1".to_owned();
-            member.tables = "a block is damaged".to_owned();
+            member.losses.lost = "a record is damaged".to_owned();
+            member.losses.kept = "/meta/lost-1".to_owned();
+            member.losses.tables = "a block is damaged".to_owned();
         },
         expect![[r#"
             cluster 07070707070707070707070707070707: healthy

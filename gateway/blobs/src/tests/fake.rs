@@ -3,7 +3,7 @@
 //! Good nodes do what real ones do: check every crc on arrival, compute the digest themselves and
 //! compare it, keep nothing of a shard that was given up.
 
-use crate::ports::{ShardError, ShardIo, ShardReceipt, ShardTarget, ShardWrite};
+use crate::ports::{ShardError, ShardIo, ShardWrite};
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt, pending};
 use megalith_client::framing::unframed;
@@ -11,8 +11,9 @@ use megalith_client::{ClientError, Metadata};
 use megalith_model::command::{Answer, Command, Envelope, Outcome};
 use megalith_model::ids::{BlobId, LeaseId, NodeId};
 use megalith_model::query::{Query, Reply};
-use megalith_model::rows::{Digest, ShardPlace};
+use megalith_model::rows::Digest;
 use megalith_model::shape::CELL_LEN;
+use megalith_model::shard::{Receipt, ShardKey, ShardTarget};
 use megalith_model::topology::Lease;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -146,7 +147,7 @@ impl Fake {
         write: &ShardWrite,
         shard: Vec<u8>,
         digest: Digest,
-    ) -> Result<ShardReceipt, ShardError> {
+    ) -> Result<Receipt, ShardError> {
         assert_eq!(shard.len() as u64, write.len, "length of {write:?}");
         let own: Digest = blake3::hash(&shard).into();
         assert_eq!(own, digest, "digest of {write:?}");
@@ -158,7 +159,7 @@ impl Fake {
         if self.conduct(write.target.at.node) == Conduct::WrongReceipt {
             digest[0] ^= 1;
         }
-        Ok(ShardReceipt {
+        Ok(Receipt {
             len: write.len,
             digest,
             epoch: write.epoch,
@@ -195,7 +196,7 @@ impl ShardIo for FakeIo {
         write: ShardWrite,
         mut body: mpsc::Receiver<Bytes>,
         digest: oneshot::Receiver<Digest>,
-    ) -> BoxFuture<'static, Result<ShardReceipt, ShardError>> {
+    ) -> BoxFuture<'static, Result<Receipt, ShardError>> {
         let fake = Arc::clone(&self.0);
         async move {
             fake.before_write(write.target.at.node).await?;
@@ -215,7 +216,7 @@ impl ShardIo for FakeIo {
         write: ShardWrite,
         cells: Vec<Bytes>,
         digest: Digest,
-    ) -> BoxFuture<'static, Result<ShardReceipt, ShardError>> {
+    ) -> BoxFuture<'static, Result<Receipt, ShardError>> {
         let fake = Arc::clone(&self.0);
         async move {
             fake.before_write(write.target.at.node).await?;
@@ -268,7 +269,7 @@ impl ShardIo for FakeIo {
 #[derive(Default)]
 pub struct FakeMeta {
     pub opened: AtomicUsize,
-    pub owed: Mutex<Vec<(ShardPlace, bool)>>,
+    pub owed: Mutex<Vec<(ShardKey, bool)>>,
 }
 
 impl Metadata for FakeMeta {
@@ -283,9 +284,9 @@ impl Metadata for FakeMeta {
                     count,
                 })
             }
-            Command::MarkOwed { places, damaged } => {
+            Command::MarkOwed { shards, damaged } => {
                 let mut owed = self.owed.lock().expect("no panic");
-                owed.extend(places.into_iter().map(|place| (place, damaged)));
+                owed.extend(shards.into_iter().map(|shard| (shard, damaged)));
                 Outcome::Done
             }
             other => panic!("{other:?}"),

@@ -3,12 +3,12 @@
 
 use super::fake::Conduct;
 use super::rig::{Rig, bytes, settings, slot_at};
-use crate::ports::ShardTarget;
 use crate::{PipelineSettings, PutError, Source, SourceError, WrittenBlob};
 use bytes::Bytes;
 use megalith_crypto::cell::PLAIN_CELL_LEN;
 use megalith_model::ids::{BlobId, VolumeId};
 use megalith_model::shape::SegmentLayout;
+use megalith_model::shard::{ShardId, ShardTarget};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -30,10 +30,12 @@ fn check_held(rig: &Rig, written: &WrittenBlob) {
         for &slot in holders.iter().filter(|slot| segment.owed >> *slot & 1 == 0) {
             let target = ShardTarget {
                 at: volume.slots[slot],
-                volume: volume.id,
-                blob,
-                segment: number as u32,
-                slot: slot as u8,
+                shard: ShardId {
+                    volume: volume.id,
+                    blob,
+                    segment: number as u32,
+                    slot: slot as u8,
+                },
             };
             assert!(
                 rig.fake.has(&target),

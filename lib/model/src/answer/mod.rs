@@ -17,7 +17,8 @@ use crate::keys::{self, Meta, RowKey, Table};
 use crate::machine::{MachineError, page, read, require};
 use crate::query::{PAGE_ROWS_MAX, PartPage, Query, Reply};
 use crate::question;
-use crate::rows::{Counters, DeleteRow, KekRow, PartRow, UploadRow};
+use crate::rows::{Counters, KekRow, PartRow, UploadRow};
+use crate::shard::ShardId;
 use crate::table::Rows;
 use crate::topology::{Lease, Node, Volume};
 use std::borrow::Cow;
@@ -111,11 +112,8 @@ fn parts(rows: &dyn Rows, asked: &question::Parts) -> Result<PartPage, MachineEr
     Ok(PartPage { parts, truncated })
 }
 
-fn deletes(
-    rows: &dyn Rows,
-    asked: question::Deletes,
-) -> Result<Vec<(u64, DeleteRow)>, MachineError> {
-    page::<DeleteRow>(rows, &keys::deletes(asked.disk), page_rows(asked.max))?
+fn deletes(rows: &dyn Rows, asked: question::Deletes) -> Result<Vec<(u64, ShardId)>, MachineError> {
+    page::<ShardId>(rows, &keys::deletes(asked.disk), page_rows(asked.max))?
         .into_iter()
         .map(|(key, row)| match parsed(&key)? {
             RowKey::Delete { sequence, .. } => Ok((sequence, row)),

@@ -12,6 +12,7 @@ use megalith_disk::FileSystem;
 use megalith_disk::sim::SimFs;
 use megalith_model::command::{Answer, Command, Envelope};
 use megalith_model::ids::{NodeId, Token};
+use megalith_model::member::{ChangeStanding, MemberChange};
 use megalith_model::query::Reply;
 use megalith_model::question;
 use megalith_proto::v1;
@@ -245,9 +246,9 @@ impl Cluster {
                 seen = Some(standing.clone());
             }
             match standing {
-                ChangeStanding::Done(how) => Some(Ok(how)),
-                ChangeStanding::Refused(why) => Some(Err(why)),
-                ChangeStanding::UnderWay(_) | ChangeStanding::NotLeader(_) => None,
+                Ok(ChangeStanding::Done(how)) => Some(Ok(how)),
+                Ok(ChangeStanding::Refused(why)) => Some(Err(why)),
+                Ok(ChangeStanding::UnderWay(_)) | Err(_) => None,
             }
         })
         .await

@@ -79,7 +79,7 @@ async fn restarts(kind: EngineKind) {
     MetaStore::init(Arc::new(RealFs), dir.path(), log_identity(1), &[NodeId(1)]).expect("init");
     for round in 0..4_usize {
         let member = member(dir.path(), kind);
-        let leads = |role: &Role| role.leads;
+        let leads = |role: &RaftRole| role.leads;
         member
             .leader_changes()
             .wait_for(leads)

@@ -8,7 +8,7 @@
 
 use megalith_client::{
     CallSettings, ChannelSettings, ClusterClient, DataClient, DataSettings, Endpoint, MapWatch,
-    MetaClient, ShardClient, ShardTarget, framing,
+    MetaClient, ShardClient, ShardRoute, framing,
 };
 use megalith_disk::RealFs;
 use megalith_identity::{Authority, IssueRequest, Role, TlsMaterial};
@@ -18,12 +18,12 @@ use megalith_model::ids::{BlobId, ClusterId, DiskId, Epoch, GatewayId, LeaseId, 
 use megalith_model::profile::Profile;
 use megalith_model::query::{HeldSegment, Query, Reply};
 use megalith_model::question;
-use megalith_model::rows::DeleteRow;
+use megalith_model::shard::{ShardId, ShardTarget};
 use megalith_model::topology::{ClusterMap, Domain, Lease, Node, Slot, Volume, VolumeState};
 use megalith_proto::v1 as proto;
 use megalith_serve::listener::Shutdown;
 use megalith_server::edge::{
-    DataEdge, DataEdgeSettings, Fence, GrpcEdge, GrpcEdgeSettings, ShardService,
+    Admission, DataEdge, DataEdgeSettings, GrpcEdge, GrpcEdgeSettings, ShardService,
 };
 use megalith_store::{Disk, DiskHandle, Disks, StoreSettings, Superblock};
 use proto::cluster_server::{Cluster, ClusterServer};
@@ -94,7 +94,7 @@ pub struct Truth {
     /// The next heartbeats are of a node that isn't known.
     pub forgetful: AtomicBool,
     /// The disk's delete queue; acknowledged ones go.
-    pub deletes: watch::Sender<Vec<(u64, DeleteRow)>>,
+    pub deletes: watch::Sender<Vec<(u64, ShardId)>>,
     pub proposed: watch::Sender<Vec<Command>>,
     /// What the slots of every volume should hold.
     pub held: watch::Sender<Vec<HeldSegment>>,
@@ -139,7 +139,7 @@ impl Metadata for FakeMetadata {
         let envelope = request.into_inner().envelope;
         let envelope: Envelope = codec::decode(&envelope).expect("an envelope");
         if let Command::AckDeletes { through, .. } = envelope.command {
-            let acknowledge = |rows: &mut Vec<(u64, DeleteRow)>| {
+            let acknowledge = |rows: &mut Vec<(u64, ShardId)>| {
                 rows.retain(|(sequence, _)| *sequence > through);
             };
             self.0.deletes.send_modify(acknowledge);
@@ -359,9 +359,9 @@ impl Edge {
         let cluster = ClusterClient::new(&members, material.clone(), calls);
         let maps = MapWatch::start(cluster);
         maps.wait_for(|map| map.version == 1).await;
-        let fence = Fence::new(NODE, maps.clone(), meta);
+        let admission = Admission::new(NODE, maps.clone(), meta);
         let (data, data_address) = bind().await;
-        let edge = DataEdge::new(disks, fence, settings, shutdown.clone());
+        let edge = DataEdge::new(disks, admission, settings, shutdown.clone());
         tokio::spawn(edge.serve(data, material));
         Self {
             certificates,
@@ -388,30 +388,37 @@ impl Edge {
         ShardClient::new(material, ChannelSettings::default(), Duration::from_secs(5))
     }
 
-    /// Member 0 of volume 1 in epoch 5: where everything is right.
-    pub fn target(&self, blob: u64) -> ShardTarget {
-        ShardTarget {
+    /// Slot 0 of volume 1 in epoch 5: where everything is right.
+    pub fn target(&self, blob: u64) -> ShardRoute {
+        let at = Slot {
             node: NODE,
-            address: self.data_address.clone(),
             disk: DISK,
+        };
+        let shard = ShardId {
             volume: VolumeId(1),
             blob: BlobId(blob),
             segment: 0,
             slot: 0,
+        };
+        ShardRoute {
+            target: ShardTarget { at, shard },
+            address: self.data_address.clone(),
             epoch: Epoch(5),
         }
     }
 
     /// True where the disk has anything under that name.
-    pub async fn has(&self, target: &ShardTarget) -> bool {
-        let shard = megalith_store::ShardId {
-            volume: target.volume,
-            blob: target.blob,
-            segment: target.segment,
-            slot: target.slot,
-        };
+    pub async fn has(&self, target: &ShardRoute) -> bool {
+        let shard = target.target.shard;
         self.disk.stat(shard).await.expect("a stat").is_some()
     }
+}
+
+/// A route with something changed.
+pub fn changed(route: &ShardRoute, change: impl FnOnce(&mut ShardRoute)) -> ShardRoute {
+    let mut route = route.clone();
+    change(&mut route);
+    route
 }
 
 /// Bytes without a period, the same each time.

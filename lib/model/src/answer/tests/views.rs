@@ -8,7 +8,7 @@ use crate::machine::tests::{World, bucket, coded_len, disk_id, put, put_command,
 use crate::margin::margins;
 use crate::query::{HeldSegment, ObjectView};
 use crate::question;
-use crate::rows::ShardPlace;
+use crate::shard::ShardKey;
 
 fn object(world: &World, key: &str) -> Option<Box<ObjectView>> {
     let asked = question::Object {
@@ -98,13 +98,13 @@ fn the_standing_counts_every_segment_by_margin() {
     // Copies of blob 5 on slots 5, 0 and 1; of blob 6 on 0, 1 and 2.
     put_len(&mut world, "copies", 5, 70_000, 0);
     put_len(&mut world, "rotated", 6, 70_000, 0);
-    let places = vec![ShardPlace {
+    let shards = vec![ShardKey {
         blob: BlobId(4),
         segment: 0,
         slot: 1,
     }];
     world.done(Command::MarkOwed {
-        places,
+        shards,
         damaged: true,
     });
     let status = ask(&world.rows, question::Data);
@@ -203,13 +203,13 @@ fn disk_learns_what_its_volumes_should_hold() {
         put_len(&mut world, &format!("k{blob}"), blob, coded_len(9), owed);
     }
     put_len(&mut world, "inline", 6, 10, 0);
-    let places = vec![ShardPlace {
+    let shards = vec![ShardKey {
         blob: BlobId(4),
         segment: 0,
         slot: 5,
     }];
     let damaged = true;
-    world.done(Command::MarkOwed { places, damaged });
+    world.done(Command::MarkOwed { shards, damaged });
     for (disk, there) in [(1, true), (6, true), (77, false)] {
         let disk = disk_id(disk);
         let volumes = ask(&world.rows, question::DiskVolumes { disk });

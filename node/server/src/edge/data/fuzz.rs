@@ -11,13 +11,13 @@ use megalith_model::rows::Digest;
 #[derive(Debug, PartialEq, Eq)]
 pub enum DataHead {
     Put {
-        shard: ShardPath,
+        path: ShardPath,
         epoch: Epoch,
         length: u64,
         digest: Option<Digest>,
     },
     Get {
-        shard: ShardPath,
+        path: ShardPath,
         first: u64,
         count: u64,
     },
@@ -28,24 +28,16 @@ pub enum DataHead {
 pub fn read_head(head: &Parts) -> Option<DataHead> {
     match request::read(head).ok()? {
         Wanted::Put(WantedPut {
-            shard,
+            path,
             epoch,
             length,
             digest,
         }) => Some(DataHead::Put {
-            shard,
+            path,
             epoch,
             length,
             digest,
         }),
-        Wanted::Get(WantedGet {
-            shard,
-            first,
-            count,
-        }) => Some(DataHead::Get {
-            shard,
-            first,
-            count,
-        }),
+        Wanted::Get(WantedGet { path, first, count }) => Some(DataHead::Get { path, first, count }),
     }
 }

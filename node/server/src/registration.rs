@@ -1,4 +1,4 @@
-//! Being a member of the cluster: joining it, and saying twice a second that the node lives.
+//! A node's registration with the cluster: asking for it, and saying twice a second that the node lives.
 
 use super::config::NodeSettings;
 use super::disks::Reporter;
@@ -17,7 +17,7 @@ const GOODBYE_DEADLINE: Duration = Duration::from_millis(500);
 
 /// How a node stands with the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Membership {
+pub enum Registration {
     /// It has not been let in yet.
     Joining,
     /// The leader hears it.
@@ -32,9 +32,9 @@ pub(super) async fn run(
     node: Node,
     disks: Arc<Disks>,
     settings: NodeSettings,
-    (state, stopping): (watch::Sender<Membership>, CancellationToken),
+    (state, stopping): (watch::Sender<Registration>, CancellationToken),
 ) {
-    let mut member = Member {
+    let mut registrar = Registrar {
         cluster,
         node,
         disks,
@@ -45,21 +45,21 @@ pub(super) async fn run(
     tokio::select! {
         biased;
         () = stopping.cancelled() => {}
-        () = member.live() => {}
+        () = registrar.live() => {}
     }
-    member.say_goodbye().await;
+    registrar.say_goodbye().await;
 }
 
-struct Member {
+struct Registrar {
     cluster: ClusterClient,
     node: Node,
     disks: Arc<Disks>,
     settings: NodeSettings,
-    state: watch::Sender<Membership>,
+    state: watch::Sender<Registration>,
     reporter: Reporter,
 }
 
-impl Member {
+impl Registrar {
     async fn live(&mut self) {
         let mut ticks = interval(self.settings.heartbeat_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -71,7 +71,7 @@ impl Member {
                 match self.cluster.join(&self.node).await {
                     Ok(()) => joined = true,
                     Err(error) => {
-                        enter(&self.state, Membership::Joining, Some(&error));
+                        enter(&self.state, Registration::Joining, Some(&error));
                         continue;
                     }
                 }
@@ -79,12 +79,12 @@ impl Member {
             let deadline = self.settings.disk_deadline;
             let reports = self.reporter.report(&self.disks, deadline).await;
             match self.cluster.heartbeat(self.node.id, &reports).await {
-                Ok(HeartbeatAnswer::Known) => enter(&self.state, Membership::Heard, None),
+                Ok(HeartbeatAnswer::Known) => enter(&self.state, Registration::Heard, None),
                 Ok(HeartbeatAnswer::Unknown) => {
                     joined = false;
                     ticks.reset_immediately();
                 }
-                Err(error) => enter(&self.state, Membership::Unheard, Some(&error)),
+                Err(error) => enter(&self.state, Registration::Unheard, Some(&error)),
             }
         }
     }
@@ -102,16 +102,16 @@ impl Member {
     }
 }
 
-fn enter(state: &watch::Sender<Membership>, now: Membership, error: Option<&ClientError>) {
+fn enter(state: &watch::Sender<Registration>, now: Registration, error: Option<&ClientError>) {
     let changed = state.send_if_modified(|held| std::mem::replace(held, now) != now);
     let error = error.map(|error| error as &dyn Error);
     match now {
-        Membership::Heard if changed => tracing::info!("the cluster hears this node"),
-        Membership::Unheard if changed => {
+        Registration::Heard if changed => tracing::info!("the cluster hears this node"),
+        Registration::Unheard if changed => {
             tracing::warn!(error, "the cluster does not hear this node");
         }
-        Membership::Joining if changed => tracing::warn!(error, "not let into the cluster yet"),
-        Membership::Heard | Membership::Unheard | Membership::Joining => {
+        Registration::Joining if changed => tracing::warn!(error, "not let into the cluster yet"),
+        Registration::Heard | Registration::Unheard | Registration::Joining => {
             tracing::debug!(error, "still so");
         }
     }

@@ -1,4 +1,4 @@
-//! Whether a shard may still be written: the volume's epoch, the slot's place, the blob's lease.
+//! Whether a write is still admitted: the volume's epoch, the slot's disk, the blob's lease.
 //!
 //! Judged by the newest map this node has; a "no" is only said after the metadata group was asked
 //! once, because a gateway may know a new volume or lease before this node does.
@@ -12,7 +12,7 @@ use megalith_model::question;
 use megalith_model::topology::{ClusterMap, Slot, Volume};
 
 /// Judges writes to this node.
-pub struct Fence {
+pub struct Admission {
     node: NodeId,
     maps: MapWatch,
     meta: MetaClient,
@@ -27,8 +27,8 @@ enum Writer {
     Repair,
 }
 
-impl Fence {
-    /// Builds the fence of a node.
+impl Admission {
+    /// Builds the admission of a node.
     #[must_use]
     pub fn new(node: NodeId, maps: MapWatch, meta: MetaClient) -> Self {
         Self { node, maps, meta }
@@ -38,7 +38,7 @@ impl Fence {
     pub(super) async fn check(
         &self,
         peer: &PeerIdentity,
-        shard: &ShardPath,
+        path: &ShardPath,
         epoch: Epoch,
     ) -> Result<(), Refused> {
         // One that has both roles may write as either; its certificate can't tell which it means.
@@ -51,7 +51,7 @@ impl Fence {
             }
         };
         let map = self.maps.current();
-        if judge(self.node, &map, &[], writer, shard, epoch).is_ok() {
+        if judge(self.node, &map, &[], writer, path, epoch).is_ok() {
             return Ok(());
         }
         let unsure = |error: megalith_client::ClientError| {
@@ -63,12 +63,12 @@ impl Fence {
             Writer::Gateway(_) => Vec::new(),
             // Maps hold open volumes only.
             Writer::Repair => {
-                let volumes = vec![shard.volume];
+                let volumes = vec![path.shard.volume];
                 let asked = question::Volumes { volumes };
                 self.meta.ask(asked).await.map_err(unsure)?
             }
         };
-        judge(self.node, &map, &closed, writer, shard, epoch)
+        judge(self.node, &map, &closed, writer, path, epoch)
     }
 }
 
@@ -78,15 +78,18 @@ fn judge(
     map: &ClusterMap,
     closed: &[Volume],
     writer: Writer,
-    shard: &ShardPath,
+    path: &ShardPath,
     epoch: Epoch,
 ) -> Result<(), Refused> {
     let volumes = closed.iter().chain(&map.writable).chain(&map.degraded);
     let stale = |present: Option<Epoch>, message: String| {
         Err(Refused::new(DataFault::StaleEpoch { present }, message))
     };
-    let Some(volume) = volumes.into_iter().find(|volume| volume.id == shard.volume) else {
-        return stale(None, format!("{} takes no new shards", shard.volume));
+    let Some(volume) = volumes
+        .into_iter()
+        .find(|volume| volume.id == path.shard.volume)
+    else {
+        return stale(None, format!("{} takes no new shards", path.shard.volume));
     };
     if volume.epoch != epoch {
         let message = format!("{} is in {}, not in {epoch}", volume.id, volume.epoch);
@@ -94,10 +97,10 @@ fn judge(
     }
     let here = Slot {
         node,
-        disk: shard.disk,
+        disk: path.disk,
     };
-    if volume.slots.get(usize::from(shard.slot)) != Some(&here) {
-        let message = format!("this disk is not slot {} of {}", shard.slot, volume.id);
+    if volume.slots.get(usize::from(path.shard.slot)) != Some(&here) {
+        let message = format!("this disk is not slot {} of {}", path.shard.slot, volume.id);
         return stale(Some(volume.epoch), message);
     }
     let leased = match writer {
@@ -105,12 +108,12 @@ fn judge(
         Writer::Gateway(gateway) => map
             .leases
             .iter()
-            .any(|lease| lease.gateway == gateway && lease.contains(shard.blob)),
+            .any(|lease| lease.gateway == gateway && lease.contains(path.shard.blob)),
     };
     if leased {
         Ok(())
     } else {
-        let message = format!("{} is in no open lease of this gateway", shard.blob);
+        let message = format!("{} is in no open lease of this gateway", path.shard.blob);
         Err(Refused::new(DataFault::LeaseClosed, message))
     }
 }
@@ -120,6 +123,7 @@ mod tests {
     use super::*;
     use megalith_model::ids::{BlobId, DiskId, LeaseId, VolumeId};
     use megalith_model::profile::Profile;
+    use megalith_model::shard::ShardId;
     use megalith_model::topology::{Domain, Lease, VolumeState};
 
     const NODE: NodeId = NodeId(4);
@@ -165,14 +169,16 @@ mod tests {
             Writer::Repair => vec![self::volume(3, 6)],
             Writer::Gateway(_) => vec![],
         };
-        let shard = ShardPath {
+        let path = ShardPath {
             disk: DISK,
-            volume: VolumeId(volume),
-            blob: BlobId(blob),
-            segment: 0,
-            slot,
+            shard: ShardId {
+                volume: VolumeId(volume),
+                blob: BlobId(blob),
+                segment: 0,
+                slot,
+            },
         };
-        match judge(NODE, &map(), &closed, writer, &shard, Epoch(epoch)) {
+        match judge(NODE, &map(), &closed, writer, &path, Epoch(epoch)) {
             Ok(()) => "ok",
             Err(refused) => refused.fault.name(),
         }

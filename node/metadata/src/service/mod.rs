@@ -13,8 +13,7 @@ use crate::engine::MetaEngine;
 use crate::log::{LogIdentity, node_of};
 use crate::placement::Leadership;
 use crate::raft::{
-    ChangeStanding, Input, Knock, KnockAnswer, Losses, MemberChange, PROPOSAL_BYTES_MAX,
-    RaftHandle, RaftStatus, Role,
+    Input, Knock, KnockAnswer, NotLeader, PROPOSAL_BYTES_MAX, RaftHandle, RaftRole, RaftStatus,
 };
 use crate::snapshot::Source;
 use crate::tables::Tables;
@@ -24,6 +23,7 @@ use megalith_model::codec;
 use megalith_model::command::{Answer, Envelope};
 use megalith_model::ids::NodeId;
 use megalith_model::machine::MachineError;
+use megalith_model::member::{ChangeStanding, Losses, MemberChange};
 use megalith_model::query::{Query, Reply};
 use megalith_proto::v1;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -75,7 +75,7 @@ pub struct MetaHandle {
 struct Inner {
     raft: RaftHandle,
     tables: Arc<Tables>,
-    role: watch::Receiver<Role>,
+    role: watch::Receiver<RaftRole>,
     leadership: watch::Receiver<Leadership>,
     topology_changes: watch::Receiver<u64>,
     source: Source,
@@ -90,7 +90,7 @@ struct Inner {
 pub(super) struct HandleParts {
     pub(super) raft: RaftHandle,
     pub(super) tables: Arc<Tables>,
-    pub(super) role: watch::Receiver<Role>,
+    pub(super) role: watch::Receiver<RaftRole>,
     pub(super) topology_changes: watch::Receiver<u64>,
     pub(super) source: Source,
     pub(super) addresses: Arc<AddressBook>,
@@ -217,7 +217,7 @@ impl MetaHandle {
 
     /// Who leads, as this member sees it.
     #[must_use]
-    pub fn leader_changes(&self) -> watch::Receiver<Role> {
+    pub fn leader_changes(&self) -> watch::Receiver<RaftRole> {
         self.inner.role.clone()
     }
 
@@ -257,7 +257,7 @@ impl MetaHandle {
     }
 
     /// Takes the next step of a change of members, and says how far it is.
-    pub async fn change_members(&self, change: MemberChange) -> ChangeStanding {
+    pub async fn change_members(&self, change: MemberChange) -> Result<ChangeStanding, NotLeader> {
         let (asker, standing) = oneshot::channel();
         if self
             .inner
@@ -265,11 +265,11 @@ impl MetaHandle {
             .send(Input::Change { change, asker })
             .is_err()
         {
-            return ChangeStanding::NotLeader(None);
+            return Err(NotLeader { hint: None });
         }
         match timeout(QUERY_DEADLINE, standing).await {
             Ok(Ok(standing)) => standing,
-            Ok(Err(_)) | Err(_) => ChangeStanding::NotLeader(None),
+            Ok(Err(_)) | Err(_) => Err(NotLeader { hint: None }),
         }
     }
 

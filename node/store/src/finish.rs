@@ -1,11 +1,11 @@
-//! Sealing: a chunk file that grows no more gets its index file, and readers take it from there.
+//! Finishing: a chunk file that grows no more gets its index file, and readers take it from there.
 
-use super::catalog::{Sealed, Source};
+use super::catalog::{Finished, Source};
 use super::core::{Chain, Core};
 use super::error::StoreError;
 use super::files::failed;
 use super::growing::{Claim, Growing};
-use super::index::{Index, SealedFacts, encode};
+use super::index::{FinishedFacts, Index, encode};
 use super::record::{BLOCK_LEN, Footer, Header, Kind};
 use super::scan::{FileId, Table};
 use megalith_disk::replace_file;
@@ -14,8 +14,8 @@ use std::io;
 use std::sync::Arc;
 
 impl Core {
-    /// Seals the files that are full or left behind, and in which no stream is open.
-    pub(super) fn seal_full(&mut self) {
+    /// Finishes the files that are full or left behind, and in which no stream is open.
+    pub(super) fn finish_full(&mut self) {
         let len_max = self.catalog.settings.file_len_max;
         let mut full = Vec::new();
         for (id, volume) in &mut self.volumes {
@@ -28,12 +28,12 @@ impl Core {
             }
         }
         for (volume, seq) in full {
-            self.seal(volume, seq);
+            self.finish_file(volume, seq);
         }
     }
 
-    /// Seals one file. After an error it is sealed as far as it was durable before.
-    pub(super) fn seal(&mut self, volume: VolumeId, seq: u32) {
+    /// Finishes one file. After an error it is finished as far as it was durable before.
+    pub(super) fn finish_file(&mut self, volume: VolumeId, seq: u32) {
         let Some(writer) = self.volumes.get_mut(&volume) else {
             return;
         };
@@ -44,16 +44,16 @@ impl Core {
             return;
         };
         match self.close_file(&mut file) {
-            Ok(()) => self.show_sealed(&file),
+            Ok(()) => self.show_finished(&file),
             Err(error) => {
-                tracing::error!(%volume, file = seq, error = %Chain(&error), "sealing failed");
+                tracing::error!(%volume, file = seq, error = %Chain(&error), "finish a chunk file");
                 self.catalog
                     .health
                     .add_failed_file(self.catalog.settings.failed_files_max);
                 if let Some(volume) = self.catalog.volume(volume) {
                     volume.write().suspect = true;
                 }
-                self.seal_failed(file);
+                self.finish_failed(file);
             }
         }
     }
@@ -88,8 +88,8 @@ impl Core {
         file.sync(fs.as_ref())
     }
 
-    /// Seals a file that failed: nothing beyond what was durable counts.
-    pub(super) fn seal_failed(&mut self, mut file: Growing) {
+    /// Finishes a file that failed: nothing beyond what was durable counts.
+    pub(super) fn finish_failed(&mut self, mut file: Growing) {
         file.end = file.synced;
         file.waiting.clear();
         // So that no later scan takes what was never acknowledged for a shard. It may well fail.
@@ -97,18 +97,18 @@ impl Core {
         if let Err(error) = cut.and_then(|()| file.file.sync_data()) {
             tracing::warn!(path = %file.path.display(), %error, "cut failed file");
         }
-        self.show_sealed(&file);
+        self.show_finished(&file);
     }
 
-    /// Writes the index and moves the file from the open to the sealed ones.
-    fn show_sealed(&mut self, file: &Growing) {
+    /// Writes the index and moves the file from the open to the finished ones.
+    fn show_finished(&mut self, file: &Growing) {
         let FileId {
             volume: id, seq, ..
         } = file.id;
         let Some(volume) = self.catalog.volume(id) else {
             return;
         };
-        let mut facts = SealedFacts {
+        let mut facts = FinishedFacts {
             epoch: file.epoch,
             lsn_max: file.lsn_max,
             end: file.end,
@@ -136,8 +136,8 @@ impl Core {
             }
         };
         state
-            .sealed
-            .insert(seq, Arc::new(Sealed::new(file.id, facts, source)));
+            .finished
+            .insert(seq, Arc::new(Finished::new(file.id, facts, source)));
     }
 
     /// Writes an index file, durably, and loads it.
@@ -145,7 +145,7 @@ impl Core {
         &self,
         table: &Table,
         id: FileId,
-        facts: SealedFacts,
+        facts: FinishedFacts,
     ) -> Result<Index, StoreError> {
         self.catalog.verify_home()?;
         let path = self.catalog.paths.index(id.volume, id.seq);
@@ -171,18 +171,18 @@ impl Core {
             let Some(volume) = self.catalog.volume(volume) else {
                 continue;
             };
-            let Some(sealed) = volume.read().sealed.get(&seq).cloned() else {
+            let Some(finished) = volume.read().finished.get(&seq).cloned() else {
                 continue;
             };
-            let Source::Memory(table) = sealed.source() else {
+            let Source::Memory(table) = finished.source() else {
                 continue;
             };
-            let facts = SealedFacts {
+            let facts = FinishedFacts {
                 entries: table.len() as u32,
-                ..sealed.facts
+                ..finished.facts
             };
-            match self.write_index(&table, sealed.id, facts) {
-                Ok(index) => sealed.set_source(Source::Disk(Arc::new(index))),
+            match self.write_index(&table, finished.id, facts) {
+                Ok(index) => finished.set_source(Source::Disk(Arc::new(index))),
                 Err(error) => {
                     tracing::warn!(file = seq, error = %Chain(&error), "write index anew");
                     self.catalog.health.add_write_error();
@@ -197,7 +197,7 @@ impl Core {
         for stream in streams {
             self.forget_stream(stream);
         }
-        self.seal_full();
+        self.finish_full();
         let volumes = std::mem::take(&mut self.volumes);
         for mut file in volumes
             .into_values()
