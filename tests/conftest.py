@@ -1,5 +1,6 @@
 """Fixtures that every test of the running product shares."""
 
+import signal
 import sys
 from pathlib import Path
 
@@ -7,7 +8,14 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from harness.up import Up  # noqa: E402
+from harness.megalith_up import Up  # noqa: E402
+
+
+def pytest_configure():
+    """A run that is told to end clears up first, as by Ctrl-C: no process stays behind.
+
+    SIGINT itself does not do for a run in the background: shells start those with it ignored."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -3,14 +3,16 @@
 //! They need an operator's certificate and the root key: the secret and what a key may stand for
 //! are sealed before the metadata group sees them.
 
-use megalith_client::{ClientError, Metadata, new_token, now_ms};
+use megalith_client::{ClientError, Metadata, TypedCalls as _, new_token, now_ms};
 use megalith_crypto::{
     AccessSecret, Credential, CryptoError, Entropy as _, RootKey, SystemEntropy,
 };
 use megalith_keyring::{Keys, KeysError};
-use megalith_model::command::{Command, Envelope, Outcome, Refusal};
+use megalith_model::command::{Command, Envelope, Refusal};
 use megalith_model::ids::{AccountId, ClusterId};
-use megalith_model::query::{PAGE_ROWS_MAX, Query, Reply};
+use megalith_model::instruction::CreateAccount;
+use megalith_model::query::PAGE_ROWS_MAX;
+use megalith_model::question;
 use megalith_model::rows::{AccessKeyRow, AccountRow};
 use std::sync::Arc;
 use zeroize::Zeroizing;
@@ -45,9 +47,6 @@ pub enum AdminError {
     /// The metadata group refused.
     #[error("the metadata group refused")]
     Refused(#[source] Refusal),
-    /// It answered something else.
-    #[error("the metadata group answered another question")]
-    Reply,
     /// The keys could not be loaded.
     #[error("load the keys")]
     Keys(#[from] KeysError),
@@ -71,10 +70,10 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Loads the keys under the root key; makes the first key-encryption key where there is none.
+    /// Loads the keys under the root key; makes the first key-encryption key if there is none.
     ///
     /// # Errors
-    /// [`AdminError::Keys`], also where the root key is another cluster's.
+    /// [`AdminError::Keys`], also if the root key is another cluster's.
     pub async fn open(
         meta: Arc<dyn Metadata>,
         cluster: ClusterId,
@@ -93,19 +92,14 @@ impl Admin {
         if name.is_empty() || name.len() > NAME_BYTES_MAX || !printable || name.trim() != name {
             return Err(AdminError::InvalidName);
         }
-        match self
-            .propose(Command::CreateAccount {
-                name: name.to_owned(),
-            })
-            .await
-        {
-            Ok(Outcome::Account(row)) => Ok(row),
-            Ok(_) => Err(AdminError::Reply),
-            Err(AdminError::Refused(Refusal::NameTaken)) => {
-                Err(AdminError::NameTaken(name.to_owned()))
-            }
-            Err(error) => Err(error),
-        }
+        let create = CreateAccount {
+            name: name.to_owned(),
+        };
+        let answer = self.meta.instruct(now_ms(), Some(new_token()), create);
+        answer.await?.map_err(|refusal| match refusal {
+            Refusal::NameTaken => AdminError::NameTaken(name.to_owned()),
+            other => AdminError::Refused(other),
+        })
     }
 
     /// Lists all accounts, by name.
@@ -119,13 +113,11 @@ impl Admin {
                 .last()
                 .map(|row| row.name.clone())
                 .unwrap_or_default();
-            let query = Query::Accounts {
+            let asked = question::Accounts {
                 after,
                 max: PAGE_ROWS_MAX,
             };
-            let Reply::Accounts(page) = self.meta.query(query).await? else {
-                return Err(AdminError::Reply);
-            };
+            let page = self.meta.ask(asked).await?;
             let full = page.len() >= PAGE_ROWS_MAX as usize;
             accounts.extend(page);
             if !full {
@@ -155,7 +147,6 @@ impl Admin {
         let account = self.account(name).await?.id;
         self.propose(Command::SetAccountEnabled { account, enabled })
             .await
-            .map(drop)
     }
 
     /// Creates an access key for an account.
@@ -196,12 +187,10 @@ impl Admin {
     /// # Errors
     /// [`AdminError::NoSuchKey`].
     pub async fn set_key_enabled(&self, access_key: &str, enabled: bool) -> Result<(), AdminError> {
-        let query = Query::AccessKey {
+        let asked = question::AccessKey {
             access_key: access_key.to_owned(),
         };
-        let Reply::AccessKey(found) = self.meta.query(query).await? else {
-            return Err(AdminError::Reply);
-        };
+        let found = self.meta.ask(asked).await?;
         let (row, _) = found.ok_or_else(|| AdminError::NoSuchKey(access_key.to_owned()))?;
         let sealer = self.keys.ring().credentials();
         let mut credential = sealer.open(access_key, &row.sealed_credential)?;
@@ -227,7 +216,7 @@ impl Admin {
             enabled: credential.enabled,
             sealed_credential,
         };
-        self.propose(command).await.map(drop)
+        self.propose(command).await
     }
 
     async fn keys_of(&self, account: Option<AccountId>) -> Result<Vec<AccessKeyRow>, AdminError> {
@@ -237,14 +226,12 @@ impl Admin {
                 .last()
                 .map(|row| row.access_key.clone())
                 .unwrap_or_default();
-            let query = Query::AccessKeys {
+            let asked = question::AccessKeys {
                 account,
                 after,
                 max: PAGE_ROWS_MAX,
             };
-            let Reply::AccessKeys(page) = self.meta.query(query).await? else {
-                return Err(AdminError::Reply);
-            };
+            let page = self.meta.ask(asked).await?;
             let full = page.len() >= PAGE_ROWS_MAX as usize;
             keys.extend(page);
             if !full {
@@ -253,16 +240,14 @@ impl Admin {
         }
     }
 
-    async fn propose(&self, command: Command) -> Result<Outcome, AdminError> {
+    async fn propose(&self, command: Command) -> Result<(), AdminError> {
         let envelope = Envelope {
             time_ms: now_ms(),
             token: Some(new_token()),
             command,
         };
-        self.meta
-            .propose(envelope)
-            .await?
-            .map_err(AdminError::Refused)
+        let answer = self.meta.propose(envelope).await?;
+        answer.map(drop).map_err(AdminError::Refused)
     }
 }
 
@@ -284,27 +269,4 @@ fn new_key() -> Result<(String, AccessSecret), CryptoError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_have_their_form_and_differ() {
-        let (id, secret) = new_key().unwrap();
-        assert_eq!((id.len(), secret.expose().len()), (20, SECRET_LEN));
-        assert!(id.starts_with("MGL"));
-        assert!(
-            id.bytes()
-                .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
-        );
-        assert!(
-            secret
-                .expose()
-                .bytes()
-                .all(|byte| SECRET_LETTERS.contains(&byte))
-        );
-        let (other_id, other_secret) = new_key().unwrap();
-        assert_ne!(id, other_id);
-        assert_ne!(secret.expose(), other_secret.expose());
-        assert!(!format!("{secret:?}").contains(secret.expose()));
-    }
-}
+mod tests;

@@ -1,9 +1,12 @@
-//! What operates a cluster: the library behind the `megalith` command, and later behind the console.
+//! What operates a cluster: the library behind the `megalith` command, later also the console.
 //!
-//! Owns: accounts and access keys (`accounts`), and the verdict on a cluster's health with its
-//! reasons (`verdict`, told as a `report`). Needs an operator's certificate, and for accounts the root key. Must never
-//! print anything or read a file: whoever calls it does.
+//! Owns: accounts and access keys (`accounts`), changes of the metadata group's members
+//! (`members`), the disks' scrub (`scrub`), and the verdict on a cluster's health with its reasons
+//! (`verdict`, told as a `report`). Needs an operator's certificate, and for accounts the root key.
+//! Must never print anything or read a file: whoever calls it does.
 
 pub mod accounts;
+pub mod members;
 pub mod report;
+pub mod scrub;
 pub mod verdict;

@@ -4,8 +4,9 @@ use crate::report::{
     DataReport, DiskStatus, Health, MarginReport, MemberReport, MetadataReport, NodeReport, Report,
     VolumeReport,
 };
-use megalith_client::{ClusterStatus, DiskReport, Endpoint, NodeStatus};
+use megalith_client::Endpoint;
 use megalith_model::margin;
+use megalith_model::status::{ClusterStatus, DiskReport, NodeStatus};
 use megalith_model::topology::{Domain, VolumeState};
 
 /// Collects reasons with the health that each implies.
@@ -101,9 +102,9 @@ fn metadata(
             alive: member.alive,
             behind: member.committed.saturating_sub(member.matched),
             voter: !member.learner,
-            lost: some(&member.lost),
-            kept: some(&member.kept),
-            tables: some(&member.tables),
+            lost: some(&member.losses.lost),
+            kept: some(&member.losses.kept),
+            tables: some(&member.losses.tables),
         })
         .collect();
     for member in &members {
@@ -151,10 +152,12 @@ fn judge_node(
 ) -> NodeReport {
     let id = node.node.0;
     if !node.alive {
-        let silent = node.silent.as_secs();
-        verdict.degraded(format!(
-            "storage node {id} is not heard from (for {silent} s)"
-        ));
+        let silent = node
+            .silent
+            .map_or("never yet by this leader".into(), |silent| {
+                format!("for {} s", silent.as_secs())
+            });
+        verdict.degraded(format!("storage node {id} is not heard from ({silent})"));
     }
     for disk in &node.disks {
         if let Some(reason) = &disk.closed {
@@ -197,7 +200,10 @@ fn judge_node(
         node: id,
         zone,
         alive: node.alive,
-        silent_ms: u64::try_from(node.silent.as_millis()).unwrap_or(u64::MAX),
+        silent_ms: node
+            .silent
+            .and_then(|silent| u64::try_from(silent.as_millis()).ok())
+            .unwrap_or(u64::MAX),
         disks: node.disks.iter().map(disk).collect(),
     }
 }

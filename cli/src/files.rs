@@ -100,4 +100,35 @@ mod tests {
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(dir.path()).expect("list").count(), 1);
     }
+
+    #[test]
+    fn what_is_public_may_be_read_by_all_and_written_by_its_owner() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let path = dir.path().join("node.toml");
+        write(&path, "text", Access::Public).expect("write");
+        let mode = std::fs::metadata(&path).expect("metadata").permissions();
+        assert_eq!(mode.mode() & 0o777 & !0o022, 0o644);
+    }
+
+    #[test]
+    fn a_secret_does_not_inherit_the_mode_of_what_a_crash_left_behind() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let path = dir.path().join("root.key");
+        let left = dir.path().join("root.key.new");
+        std::fs::write(&left, "half").expect("left behind");
+        std::fs::set_permissions(&left, std::fs::Permissions::from_mode(0o666)).expect("mode");
+        write(&path, "whole", Access::Secret).expect("write");
+        let mode = std::fs::metadata(&path).expect("metadata").permissions();
+        assert_eq!(mode.mode() & 0o777, 0o600);
+        assert!(!left.exists());
+        assert_eq!(read(&path).expect("read"), "whole");
+    }
+
+    #[test]
+    fn an_error_names_the_file_and_what_was_tried() {
+        let error = read(Path::new("/nowhere/at/all")).expect_err("missing");
+        assert_eq!(error.to_string(), "read /nowhere/at/all");
+        let error = write(Path::new("/nowhere/f"), "", Access::Public).expect_err("no directory");
+        assert_eq!(error.to_string(), "write /nowhere/f");
+    }
 }

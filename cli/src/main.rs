@@ -1,29 +1,37 @@
 //! The `megalith` binary: reads arguments and configuration, starts roles, prints answers.
 //!
-//! Decides nothing about data. Exit codes: 0 well, 1 failed (`status`: degraded), 2 bad arguments
-//! (`status`: not serving).
+//! Decides nothing about data. Layout: `args` (what may be written after `megalith`), `config`
+//! (files and defaults), `verbs` (what each command does, one file for each family), `reach` (how
+//! an operator's command finds its cluster), `setup` (certificates, keys, first directories),
+//! `files`, `logging` and `out`. A verb imports its arguments; arguments import no verb.
+//!
+//! Exit codes: 0 well, 1 failed (`status`: degraded; `scrub`: a node did not answer), 2 bad
+//! arguments (`status`: not serving). 141 if whoever reads the answer closed the pipe before it
+//! was written, as for any program that SIGPIPE ends: what the command was to do is done, but
+//! nobody got the answer. A closed standard error loses its lines and changes no exit code. The
+//! processes that serve (`up`, `node`, `gateway`) go on whoever listens.
+
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod args;
 mod config;
 mod files;
-mod iam;
-mod init;
 mod logging;
-mod meta;
-mod metadata;
+mod out;
 mod reach;
-mod run;
-mod scrub;
-mod status;
-mod up;
+mod setup;
+mod verbs;
 
-use args::{Cli, ConfigVerb, GatewayVerb, NodeVerb, OperatorVerb, Verb};
+use args::Cli;
 use clap::Parser;
-use std::error::Error;
+use megalith_client::chain;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(told) => return out::usage(&told),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -31,58 +39,13 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),
     };
-    match runtime.block_on(Box::pin(dispatch(cli.verb))) {
-        Ok(code) => code,
+    match runtime.block_on(Box::pin(verbs::run(cli.verb))) {
+        Ok(answer) => out::end(&answer),
         Err(error) => fail(error.as_ref()),
     }
 }
 
-async fn dispatch(verb: Verb) -> Result<ExitCode, Box<dyn Error>> {
-    match verb {
-        Verb::Up(args) => up::run(&args).await?,
-        Verb::Node {
-            verb: Some(NodeVerb::Init(args)),
-            ..
-        } => init::node(&args)?,
-        Verb::Node { verb: None, run } => run::node(&run).await?,
-        Verb::Gateway {
-            verb: Some(GatewayVerb::Init(args)),
-            ..
-        } => init::gateway(&args)?,
-        Verb::Gateway { verb: None, run } => run::gateway(&run).await?,
-        Verb::Operator {
-            verb: OperatorVerb::Init(args),
-        } => init::operator(&args)?,
-        Verb::Status(args) => return Ok(status::run(&args).await?),
-        Verb::Scrub { verb } => return Ok(scrub::run(&verb).await?),
-        Verb::Account { verb } => iam::account(&verb).await?,
-        Verb::Key { verb } => iam::key(&verb).await?,
-        Verb::Meta { verb } => return Ok(meta::run(&verb).await?),
-        Verb::Config {
-            verb: ConfigVerb::Check { file },
-        } => {
-            println!("{}: {}", file.display(), run::check(&file)?);
-        }
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn fail(error: &dyn Error) -> ExitCode {
-    eprintln!("megalith: {}", chain(error));
+fn fail(error: &dyn std::error::Error) -> ExitCode {
+    out::remark(format_args!("megalith: {}", chain(error)));
     ExitCode::FAILURE
-}
-
-/// An error with its causes, in one line.
-pub fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        if !text.ends_with(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -1,8 +1,8 @@
 //! How an operator's command finds a cluster and says who it is.
 
 use crate::args::Reach;
-use crate::config::{self, ConfigError, NoFlags, OperatorFile};
-use crate::init::{self, InitError};
+use crate::config::{self, NoFlags, OperatorFile, SettingsError};
+use crate::setup::{self, InitError};
 use megalith_client::{CallSettings, Endpoint};
 use megalith_crypto::RootKey;
 use megalith_identity::{IdentityError, TlsMaterial};
@@ -16,7 +16,7 @@ pub enum ReachError {
     #[error("{0} is not there: name the cluster by --config FILE or --data DIRECTORY")]
     NoCluster(PathBuf),
     #[error(transparent)]
-    Config(#[from] ConfigError),
+    Config(#[from] SettingsError),
     #[error(transparent)]
     Identity(#[from] IdentityError),
     #[error(transparent)]
@@ -41,7 +41,7 @@ impl Reached {
             .root_key_file
             .as_deref()
             .ok_or_else(|| ReachError::NoRootKey(self.file.clone()))?;
-        Ok(init::read_root_key(path)?)
+        Ok(setup::read_root_key(path)?)
     }
 }
 

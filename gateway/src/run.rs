@@ -8,18 +8,19 @@ mod idle;
 mod listener;
 
 use crate::auth::Credentials;
-use crate::ops::{Clock, Parts as StoreParts, Store};
+use crate::ops::{Clock, Store, StoreComponents};
 use crate::s3::{Face, FaceParts};
 use listener::{Listening, Transport};
-use megalith_blobs::Pipeline;
+use megalith_blobs::{Pipeline, PipelineComponents, PipelineSettings};
 use megalith_client::{
     CallSettings, ClusterClient, DataClient, DataSettings, Endpoint, MapWatch, MetaClient,
-    Metadata, Roster, now_ms,
+    Metadata, Roster, TypedCalls as _, now_ms,
 };
 use megalith_crypto::{Entropy as _, RootKey, SystemEntropy};
 use megalith_identity::{HttpsMaterial, IdentityError, TlsMaterial};
 use megalith_keyring::{Keys, KeysError};
 use megalith_model::ids::{ClusterId, GatewayId};
+use megalith_model::question;
 use megalith_serve::health;
 pub use megalith_serve::health::MetricsText;
 use std::fmt;
@@ -49,7 +50,7 @@ pub struct GatewayConfig {
     /// Where HTTPS is served.
     pub https: Option<HttpsListen>,
     /// Where health and metrics are served, apart from S3 so that no bucket can hide them.
-    pub admin: Option<AdminListen>,
+    pub health: Option<HealthListen>,
     /// Names under which `bucket.<name>` is a bucket.
     pub base_domains: Vec<String>,
     /// The only region that signatures may be for.
@@ -60,7 +61,7 @@ pub struct GatewayConfig {
     /// The key at the top.
     pub root_key: RootKey,
     /// The blob pipeline's settings.
-    pub pipeline: megalith_blobs::Settings,
+    pub pipeline: PipelineSettings,
     pub limits: Limits,
 }
 
@@ -76,7 +77,7 @@ pub struct HttpsListen {
 
 /// The listener for health and metrics.
 #[derive(Clone)]
-pub struct AdminListen {
+pub struct HealthListen {
     pub listen: SocketAddr,
     /// What `/metrics` shows.
     pub metrics: Option<MetricsText>,
@@ -150,7 +151,7 @@ pub struct RunningGateway {
     /// Where HTTPS is served.
     pub https_addr: Option<SocketAddr>,
     /// Where health and metrics are served.
-    pub admin_addr: Option<SocketAddr>,
+    pub health_addr: Option<SocketAddr>,
     stop: CancellationToken,
     abort: CancellationToken,
     tasks: TaskTracker,
@@ -165,7 +166,7 @@ impl fmt::Debug for RunningGateway {
         f.debug_struct("RunningGateway")
             .field("http_addr", &self.http_addr)
             .field("https_addr", &self.https_addr)
-            .field("admin_addr", &self.admin_addr)
+            .field("health_addr", &self.health_addr)
             .finish_non_exhaustive()
     }
 }
@@ -215,7 +216,7 @@ struct Rim {
 struct Sockets {
     http: Option<TcpListener>,
     https: Option<(TcpListener, Arc<HttpsMaterial>)>,
-    admin: Option<(TcpListener, Option<MetricsText>)>,
+    health: Option<(TcpListener, Option<MetricsText>)>,
 }
 
 /// Starts a gateway: loads the keys, opens the listeners.
@@ -230,7 +231,7 @@ pub async fn start(config: GatewayConfig) -> Result<RunningGateway, GatewayError
         abort: CancellationToken::new(),
         tasks: TaskTracker::new(),
     };
-    // Where the start fails, what has begun ends.
+    // If the start fails, what has begun ends.
     let unless_started = rim.stop.clone().drop_guard();
     // Bound before anything is waited for, so that a taken port is told at once.
     let sockets = Sockets::open(&config, &rim).await?;
@@ -240,9 +241,10 @@ pub async fn start(config: GatewayConfig) -> Result<RunningGateway, GatewayError
     // Shared, so that what the map's stream says of the members is known to both.
     let roster = Roster::new(&config.metadata);
     let meta = MetaClient::new(&roster, Arc::clone(&tls), calls.clone());
+    let meta: Arc<dyn Metadata> = Arc::new(meta);
     let map = MapWatch::start(ClusterClient::new(&roster, Arc::clone(&tls), calls));
     let ready = Arc::new(AtomicBool::new(false));
-    if let Some((listener, metrics)) = sockets.admin {
+    if let Some((listener, metrics)) = sockets.health {
         let state = health::State {
             metrics,
             ready: readiness(&ready, &map, &rim),
@@ -252,14 +254,8 @@ pub async fn start(config: GatewayConfig) -> Result<RunningGateway, GatewayError
     }
 
     let cluster = tls.identity().cluster();
-    let shared_meta: Arc<dyn Metadata> = Arc::new(meta.clone());
-    let keys = load_keys(
-        &shared_meta,
-        cluster,
-        config.root_key,
-        config.limits.start_timeout,
-    )
-    .await?;
+    let start_timeout = config.limits.start_timeout;
+    let keys = load_keys(&meta, cluster, config.root_key, start_timeout).await?;
     // Without a map every read would fail. A cluster without a leader has none to give: then
     // requests are refused one by one, and say why.
     let first_map = map.wait_for(|map| map.version > 0);
@@ -267,10 +263,14 @@ pub async fn start(config: GatewayConfig) -> Result<RunningGateway, GatewayError
         tracing::warn!("no cluster map yet; serving without one");
     }
     let data = DataClient::new(tls, DataSettings::default());
-    let parts = megalith_blobs::Parts::connected(meta, data, map.subscribe(), cluster, config.id);
-    let pipeline = Pipeline::start(parts, config.pipeline);
-    let names = (config.base_domains, config.region);
-    let face = face(shared_meta, keys, &pipeline, names, &config.limits)?;
+    let components =
+        PipelineComponents::connected(Arc::clone(&meta), data, map.subscribe(), cluster, config.id);
+    let pipeline = Pipeline::start(components, config.pipeline);
+    let names = Names {
+        base_domains: config.base_domains,
+        region: config.region,
+    };
+    let face = face(meta, keys, &pipeline, names, &config.limits)?;
     if let Some(socket) = sockets.http {
         listen(socket, Transport::Plain, &face, &rim);
     }
@@ -279,11 +279,11 @@ pub async fn start(config: GatewayConfig) -> Result<RunningGateway, GatewayError
     }
     ready.store(true, Ordering::Release);
     drop(unless_started.disarm());
-    let (http_addr, https_addr, admin_addr) = addresses;
+    let (http_addr, https_addr, health_addr) = addresses;
     Ok(RunningGateway {
         http_addr,
         https_addr,
-        admin_addr,
+        health_addr,
         stop: rim.stop,
         abort: rim.abort,
         tasks: rim.tasks,
@@ -303,11 +303,15 @@ impl Sockets {
             Some(https) => Some((bind(https.listen).await?, load_https(https, rim)?)),
             None => None,
         };
-        let admin = match &config.admin {
-            Some(admin) => Some((bind(admin.listen).await?, admin.metrics.clone())),
+        let health = match &config.health {
+            Some(health) => Some((bind(health.listen).await?, health.metrics.clone())),
             None => None,
         };
-        Ok(Self { http, https, admin })
+        Ok(Self {
+            http,
+            https,
+            health,
+        })
     }
 
     fn addresses(&self) -> (Option<SocketAddr>, Option<SocketAddr>, Option<SocketAddr>) {
@@ -317,7 +321,7 @@ impl Sockets {
             self.https
                 .as_ref()
                 .and_then(|(listener, _)| address(listener)),
-            self.admin
+            self.health
                 .as_ref()
                 .and_then(|(listener, _)| address(listener)),
         )
@@ -380,7 +384,7 @@ async fn load_keys(
     let deadline = Instant::now() + timeout;
     // Asked in a cheap way first: opening the keys takes the root key along.
     loop {
-        match meta.query(megalith_model::query::Query::Keks).await {
+        match meta.ask(question::Keks).await {
             Ok(_) => break,
             Err(error) if Instant::now() + KEYS_RETRY >= deadline => {
                 return Err(KeysError::Metadata(error).into());
@@ -394,11 +398,17 @@ async fn load_keys(
     ))
 }
 
+/// What S3 clients call this gateway.
+struct Names {
+    base_domains: Vec<String>,
+    region: String,
+}
+
 fn face(
     meta: Arc<dyn Metadata>,
     keys: Arc<Keys>,
     pipeline: &Pipeline,
-    (base_domains, region): (Vec<String>, String),
+    names: Names,
     limits: &Limits,
 ) -> Result<Arc<Face>, GatewayError> {
     let mut seed = [0; 8];
@@ -407,7 +417,7 @@ fn face(
         .map_err(|_| GatewayError::Random)?;
     let credentials = Arc::new(Credentials::new(Arc::clone(&meta), Arc::clone(&keys)));
     let clock: Clock = Arc::new(now_ms);
-    let store = Store::new(StoreParts {
+    let store = Store::new(StoreComponents {
         meta,
         blobs: Arc::new(pipeline.clone()),
         keys,
@@ -416,8 +426,8 @@ fn face(
     Ok(Arc::new(Face::new(FaceParts {
         store,
         credentials,
-        base_domains,
-        region,
+        base_domains: names.base_domains,
+        region: names.region,
         body_idle: limits.idle_timeout,
         request_id_seed: u64::from_be_bytes(seed),
     })))

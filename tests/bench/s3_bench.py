@@ -1,10 +1,10 @@
 """PUT and GET through the S3 API: rates, latencies, server CPU, bytes on disk.
 
-Runs a cluster of its own (`megalith up`: 6 disks 4+2; or --processes: 3 metadata members, 6 storage
-nodes, 1 gateway), http, UNSIGNED-PAYLOAD, incompressible data. Server CPU is user and system time of
-every server process, deferred work included. Bytes on disk are all that the servers keep, but for
-what is reserved ahead of the writers. Rates depend on the machine and on what else it does; CPU per
-operation is what compares.
+Runs a cluster of its own (`megalith up`: 6 disks 4+2; or --processes: 3 metadata members, 6
+storage nodes, 1 gateway), http, UNSIGNED-PAYLOAD, incompressible data. Server CPU is user and
+system time of every server process, deferred work included. Bytes on disk are all that the
+servers keep, but for what is reserved ahead of the writers. Rates depend on the machine and on
+what else it does; CPU per operation is what compares.
 
     tests/venv python tests/bench/s3_bench.py [--processes] [--seconds 8] [--only 4KiB,1MiB]
 """
@@ -21,8 +21,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from harness.cluster import Cluster  # noqa: E402
+from harness.megalith_up import Up  # noqa: E402
 from harness.process import wait_until  # noqa: E402
-from harness.up import Up  # noqa: E402
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 # name, bytes, clients: the loads of the published figures of other stores

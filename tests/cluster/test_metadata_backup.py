@@ -8,8 +8,8 @@ import shutil
 import pytest
 
 from harness.cluster import Cluster, Writers
+from harness.megalith_up import Up
 from harness.process import run, wait_until
-from harness.up import Up
 
 SIZES = (0, 100, 4_096, 5_000, 70_000, 300_000, 3_000_000)
 

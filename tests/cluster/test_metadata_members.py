@@ -181,7 +181,7 @@ def test_a_leader_that_is_stopped_hands_over(cluster):
         assert leader(cluster) != node
         assert "no longer leads" in process.text() or "leads: false" in process.text()
         cluster.start([f"meta-{node}"])
-        wait_until("it is back", lambda: node in voters(cluster), 30, every_s=0.3)
+        wait_until("it is back", lambda node=node: node in voters(cluster), 30, every_s=0.3)
         print(f"slowest PUT {slowest:.2f} s of {puts}")
 
 

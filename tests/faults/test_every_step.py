@@ -1,5 +1,5 @@
-"""A process ends at each of its durable steps in turn, in the middle of PUTs: before a write, before
-a sync, before an answer. One node without redundancy and one member: every step counts.
+"""A process ends at each of its durable steps in turn, in the middle of PUTs: before a write,
+before a sync, before an answer. One node without redundancy and one member: every step counts.
 
 That a power cut at any step loses nothing either is shown on simulated disks by
 `node/store/src/tests/crash.rs` and `node/metadata/src/tests/steps.rs`.
@@ -11,7 +11,7 @@ import os
 
 import pytest
 
-from harness import trace
+from harness import syscall_trace
 from harness.cluster import Cluster, Writers
 from harness.process import wait_until
 
@@ -25,7 +25,7 @@ PUTS_MAX = 300
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    reason = trace.impossible()
+    reason = syscall_trace.impossible()
     if reason:
         pytest.skip(reason)
     directory = tmp_path_factory.mktemp("steps")
@@ -90,7 +90,8 @@ class Puts:
             assert body == Writers.body(tag, size), f"{key}: not what was put"
         if self.versions:
             body = client.get_object(Bucket="steps", Key="same")["Body"].read()
-            assert body in [Writers.body(*version[:2]) for version in self.versions], "same: torn, or old"
+            written = [Writers.body(*version[:2]) for version in self.versions]
+            assert body in written, "same: torn, or old"
 
 
 def test_a_process_that_ends_at_any_step_loses_nothing(cluster):
@@ -103,7 +104,7 @@ def test_a_process_that_ends_at_any_step_loses_nothing(cluster):
         plain = process.args
         # Threads count for themselves; answers are many, and some belong to the start.
         when = 1 + number if call == "fdatasync" else 2 + 3 * number
-        process.args = [*trace.ended_at(call, when), *plain]
+        process.args = [*syscall_trace.ended_at(call, when), *plain]
         process.start()
         count = puts.until_gone(process)
         ends.append(f"{name} {call} {when}: {count} acknowledged")

@@ -1,4 +1,4 @@
-"""Disks that are really full: writes are refused in S3's words, nothing is lost, deletes free them."""
+"""Full disks: writes are refused in S3's words, nothing is lost, deletes make room again."""
 
 import os
 import subprocess

@@ -5,9 +5,9 @@ import subprocess
 
 import pytest
 
-from harness.churn import Churn
+from harness.changing_load import Churn
 from harness.cluster import Cluster, Writers
-from harness.power import Impossible, PowerStrip, impossible
+from harness.power_cut import Impossible, PowerStrip, impossible
 from harness.process import wait_until
 
 FULL = "meta-2"

@@ -17,7 +17,7 @@ def test_no_acknowledged_object_is_lost_or_torn(tmp_path):
             with Writers(cluster, "load") as writers:
                 wait_until(
                     "some objects are acknowledged",
-                    lambda w=writers: len(w.acknowledged) >= 100 + 37 * round_number,
+                    lambda w=writers, n=round_number: len(w.acknowledged) >= 100 + 37 * n,
                     60,
                 )
                 cluster.kill()

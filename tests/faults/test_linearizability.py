@@ -7,10 +7,10 @@ import time
 import pytest
 
 from harness.cluster import Cluster
-from harness.history import NotLinearizable, check
-from harness.liar import LIES, Liar
-from harness.linear import Race
+from harness.linearizability import NotLinearizable, check
+from harness.lying_server import LIES, Liar
 from harness.process import wait_until
+from harness.racing_clients import Race
 
 OPS = int(os.environ.get("MEGALITH_LINEAR_OPS", "5000"))
 SEED = int(os.environ.get("MEGALITH_SEED", "1"))

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from harness.churn import Churn
+from harness.changing_load import Churn
 from harness.cluster import Cluster
-from harness.power import Impossible, PowerStrip, Witness, impossible
+from harness.power_cut import Impossible, PowerStrip, Witness, impossible
 from harness.process import wait_until
 
 ROUNDS = int(os.environ.get("MEGALITH_POWER_ROUNDS", "3"))

@@ -14,7 +14,8 @@ OK = "0"
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    with Cluster(tmp_path_factory.mktemp("strangers"), metadata=1, storage=3, gateways=1) as running:
+    directory = tmp_path_factory.mktemp("strangers")
+    with Cluster(directory, metadata=1, storage=3, gateways=1) as running:
         yield running
 
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from harness import trace
+from harness import syscall_trace
 from harness.cluster import Cluster, Writers
 from harness.process import wait_until
 
@@ -75,7 +75,7 @@ def together(cluster):
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory):
     """(phases by name, every process's calls, the watched node's data port)"""
-    reason = trace.impossible()
+    reason = syscall_trace.impossible()
     if reason:
         pytest.skip(reason)
     directory = tmp_path_factory.mktemp("syncs")
@@ -85,7 +85,7 @@ def seen(tmp_path_factory):
     def wrap(name):
         more = ("writev", "sendto", "sendmsg", "write") if name == WATCHED else ()
         # A whole append of the log is looked at, of a shard only its records' ends.
-        return trace.under(traces, name, DISK_CALLS + more,
+        return syscall_trace.under(traces, name, DISK_CALLS + more,
                            1 << 20 if name.startswith("meta") else 4_300)
 
     with Cluster(directory / "cluster", gateways=1, wrap=wrap) as cluster:
@@ -100,7 +100,7 @@ def seen(tmp_path_factory):
         port = cluster.processes[WATCHED].ports[1]
         for name in names:
             cluster.processes[name].stop()
-    return phases, {name: trace.calls(traces, name) for name in names}, port
+    return phases, {name: syscall_trace.calls(traces, name) for name in names}, port
 
 
 def test_many_writes_share_one_sync(seen):
@@ -108,7 +108,7 @@ def test_many_writes_share_one_sync(seen):
     rates = collections.defaultdict(dict)
     for phase_name, phase in phases.items():
         for name, of_process in calls.items():
-            syncs = sum(map(trace.is_sync, phase.within(of_process)))
+            syncs = sum(map(syscall_trace.is_sync, phase.within(of_process)))
             rates[name][phase_name] = syncs / len(phase.puts)
     for name, rate in rates.items():
         print(f"{name}: syncs per PUT: {rate['alone']:.2f} at 1 client,"
@@ -126,10 +126,10 @@ def test_no_client_hears_of_a_put_before_enough_disks_have_it(seen):
     shards = collections.defaultdict(list)
     entries = []
     for name, of_process in calls.items():
-        durable = trace.durable_at(of_process)
-        for digest, write in trace.shard_ends(of_process):
+        durable = syscall_trace.durable_at(of_process)
+        for digest, write in syscall_trace.shard_ends(of_process):
             shards[digest].append((name, durable(write)))
-        for payload, write in trace.log_entries(of_process):
+        for payload, write in syscall_trace.log_entries(of_process):
             entries.append((name, payload, write.begin, durable(write)))
     assert shards and entries
 
@@ -151,8 +151,8 @@ def test_no_client_hears_of_a_put_before_enough_disks_have_it(seen):
 def test_no_receipt_of_a_node_precedes_its_sync(seen):
     phases, calls, port = seen
     found = calls[WATCHED]
-    durable = trace.durable_at(found)
-    done = sorted(end for _, write in trace.shard_ends(found)
+    durable = syscall_trace.durable_at(found)
+    done = sorted(end for _, write in syscall_trace.shard_ends(found)
                   if (end := durable(write)) is not None)
     for name, phase in phases.items():
         answers = [call for call in phase.within(found)

@@ -5,7 +5,7 @@ import re
 import threading
 from pathlib import Path
 
-from . import s3
+from . import s3_clients
 from .process import Process, free_ports, run, wait_until
 
 
@@ -31,7 +31,7 @@ class Cluster:
         self.processes = {}
         self.disks = {}
         self.gateway_ports = {}
-        self.admin_ports = {}
+        self.health_ports = {}
         member_args = [
             arg for i, port in self.members.items()
             for arg in ("--metadata-member", f"{i}=127.0.0.1:{port}")
@@ -81,7 +81,7 @@ class Cluster:
         self._node(f"meta-{number}", number, rpc, data, others + itself, self.expected)
 
     def tell_operator(self, members):
-        """Writes the group's present members, as `meta list` shows them, into the operator's file."""
+        """Writes the group's members, as `meta list` shows them, into the operator's file."""
         text = self.operator.read_text()
         listed = "".join(f'    "{m["node"]}={m["address"]}",\n' for m in members)
         self.operator.write_text(re.sub(r"members = \[.*?\]", f"members = [\n{listed}]", text,
@@ -91,14 +91,14 @@ class Cluster:
         """Makes a member's metadata directory on a new disk."""
         run("meta", "init", "--config", self.directory / name / "node.toml")
 
-    def _gateway(self, number, port, admin, member_args):
+    def _gateway(self, number, port, health, member_args):
         name = f"gateway-{number}"
         directory = self.directory / name
         run("gateway", "init", "--id", number, "--dir", directory, "--ca-dir", self.ca,
             "--host", "127.0.0.1", "--root-key-file", self.root_key,
-            "--listen", f"127.0.0.1:{port}", "--admin-listen", f"127.0.0.1:{admin}", *member_args)
+            "--listen", f"127.0.0.1:{port}", "--health-listen", f"127.0.0.1:{health}", *member_args)
         self.gateway_ports[name] = port
-        self.admin_ports[name] = admin
+        self.health_ports[name] = health
         self.processes[name] = Process(
             name, ["gateway", "--config", directory / "gateway.toml"], self.logs / f"{name}.log",
             env=self.env,
@@ -139,7 +139,7 @@ class Cluster:
         return done.returncode, json.loads(done.stdout)
 
     def all_heard(self):
-        """True where writes are taken and every running node and member is heard from."""
+        """True if writes are taken and every running node and member is heard from."""
         code, status = self.status()
         heard = {node["node"] for node in status["nodes"] if node["alive"]}
         heard |= {member["node"] for member in status["metadata"]["members"] if member["alive"]}
@@ -166,10 +166,12 @@ class Cluster:
                            deadline_s)
 
     def client(self, gateway="gateway-1", **config):
-        return s3.client(f"http://127.0.0.1:{self.gateway_ports[gateway]}", *self.keys, **config)
+        endpoint = f"http://127.0.0.1:{self.gateway_ports[gateway]}"
+        return s3_clients.client(endpoint, *self.keys, **config)
 
     def bare(self, gateway="gateway-1", timeout=60):
-        return s3.Bare("127.0.0.1", self.gateway_ports[gateway], *self.keys, timeout=timeout)
+        port = self.gateway_ports[gateway]
+        return s3_clients.Bare("127.0.0.1", port, *self.keys, timeout=timeout)
 
 
 class Writers:

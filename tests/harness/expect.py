@@ -41,7 +41,7 @@ def read(s3, bucket, key, **wish):
 def same(got, expected):
     """Compares without printing megabytes."""
     if got != expected:
-        at = next((i for i, (a, b) in enumerate(zip(got, expected)) if a != b), None)
+        at = next((i for i, (a, b) in enumerate(zip(got, expected, strict=False)) if a != b), None)
         raise AssertionError(f"{len(got)} bytes for {len(expected)}, first difference at {at}")
 
 

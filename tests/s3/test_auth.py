@@ -12,7 +12,7 @@ import pytest
 
 from harness.checksums import md5_text
 from harness.expect import absent, read, refused
-from harness.sign import UNSIGNED, Signer, target_of
+from harness.signature_v4 import UNSIGNED, Signer, target_of
 
 DAY_S = 86_400
 

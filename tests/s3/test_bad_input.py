@@ -9,8 +9,8 @@ import pytest
 
 from harness.checksums import md5_text
 from harness.expect import absent, content, read, refused
-from harness.raw import Gone
-from harness.sign import UNSIGNED, target_of
+from harness.raw_http import Gone
+from harness.signature_v4 import UNSIGNED, target_of
 
 GIB = 1 << 30
 

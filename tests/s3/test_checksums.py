@@ -4,11 +4,11 @@ import base64
 
 import pytest
 
-from harness import chunked
+from harness import aws_chunked
+from harness.aws_chunked import SIGNED, SIGNED_TRAILER, UNSIGNED_TRAILER, ChunkedPut
 from harness.checksums import ALGORITHMS, checksum, field, header, md5_text
-from harness.chunked import SIGNED, SIGNED_TRAILER, UNSIGNED_TRAILER, ChunkedPut
 from harness.expect import absent, content, read, refused, same
-from harness.raw import Gone
+from harness.raw_http import Gone
 
 SIZES = [0, 10, 5_000, 200_000]
 BY_BOTO = ["CRC32", "SHA1", "SHA256"]  # the others need a compiled library
@@ -113,7 +113,7 @@ def chunked_put(raw, bucket, body, mode, algorithm="CRC32", **more):
 
 
 @pytest.mark.parametrize("size", [*SIZES, 65_536, 131_073])
-@pytest.mark.parametrize("mode", chunked.MODES)
+@pytest.mark.parametrize("mode", aws_chunked.MODES)
 def test_chunked_bodies(raw, s3, bucket, mode, size):
     body = content(mode, size)
     answer = chunked_put(raw, bucket, body, mode).send(raw)
@@ -155,7 +155,7 @@ def test_a_malformed_trailer_stores_nothing(raw, s3, bucket, mode, value):
     absent(s3, bucket, "key")
 
 
-@pytest.mark.parametrize("mode", chunked.MODES)
+@pytest.mark.parametrize("mode", aws_chunked.MODES)
 @pytest.mark.parametrize("wish, kept", [
     ("aws-chunked", None), ("gzip,aws-chunked", "gzip"), ("aws-chunked, gzip", "gzip"),
     ("gzip", "gzip"), (None, None),
@@ -223,7 +223,7 @@ CUTS = {
 }
 
 
-@pytest.mark.parametrize("mode", chunked.MODES)
+@pytest.mark.parametrize("mode", aws_chunked.MODES)
 @pytest.mark.parametrize("cut", CUTS)
 def test_broken_framing_stores_nothing(raw, s3, bucket, put, mode, cut):
     """The HTTP length fits the bytes that are sent: only the chunks are wrong."""
@@ -235,7 +235,7 @@ def test_broken_framing_stores_nothing(raw, s3, bucket, put, mode, cut):
     assert read(s3, bucket, "key") == b"kept"
 
 
-@pytest.mark.parametrize("mode", chunked.MODES)
+@pytest.mark.parametrize("mode", aws_chunked.MODES)
 @pytest.mark.parametrize("cut_at", [0, 100, 65_536, 150_000, -3])
 def test_a_connection_that_ends_early_stores_nothing(raw, s3, bucket, put, mode, cut_at):
     put("key", b"kept")
@@ -249,7 +249,7 @@ def test_a_connection_that_ends_early_stores_nothing(raw, s3, bucket, put, mode,
     assert read(s3, bucket, "key") == b"kept"
 
 
-@pytest.mark.parametrize("mode", chunked.MODES)
+@pytest.mark.parametrize("mode", aws_chunked.MODES)
 @pytest.mark.parametrize("length", ["199999", "200001", "0", "-1", "abc", None])
 def test_the_decoded_length_must_be_true(raw, s3, bucket, mode, length):
     put = chunked_put(raw, bucket, content(mode, 200_000), mode,
@@ -281,7 +281,7 @@ def test_a_trailer_must_be_the_promised_one(raw, s3, bucket, mode):
     absent(s3, bucket, "key")
 
 
-@pytest.mark.parametrize("mode", chunked.MODES)
+@pytest.mark.parametrize("mode", aws_chunked.MODES)
 def test_chunked_parts(raw, s3, bucket, mode):
     upload = s3.create_multipart_upload(Bucket=bucket, Key="key")["UploadId"]
     body = content(mode, 300_000)

@@ -225,9 +225,9 @@ def test_boto3_checks_the_certificate(up, bucket):
     """The CA of the cluster is what makes https work: without it there is no connection."""
     from botocore.exceptions import SSLError
 
-    from harness import s3 as clients
+    from harness import s3_clients
     assert up.client(https=True).head_bucket(Bucket=bucket)
-    stranger = clients.client(up.https_endpoint, *up.credentials, verify=True)
+    stranger = s3_clients.client(up.https_endpoint, *up.credentials, verify=True)
     with pytest.raises(SSLError):
         stranger.head_bucket(Bucket=bucket)
 
@@ -258,8 +258,8 @@ def localhost(monkeypatch):
 
 
 def test_virtual_hosts_by_boto3(up, s3, bucket, localhost):
-    from harness import s3 as clients
-    client = clients.client(f"http://localhost:{up.port}", *up.credentials,
+    from harness import s3_clients
+    client = s3_clients.client(f"http://localhost:{up.port}", *up.credentials,
                             s3={"addressing_style": "virtual"})
     hosts = []
     client.meta.events.register(

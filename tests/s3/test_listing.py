@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from harness.expect import md5, refused
+from harness.expect import md5
 
 KEYS = [
     "a", "a/", "a/1", "a/2/x", "a/2/y", "a/3", "a0", "b//c", "b/c", "c", "d--e", "d--f--g", "d-h",

@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
-from harness.s3 import Bare
+from harness.s3_clients import Bare
 
 FULL = os.environ.get("MEGALITH_FULL") == "1"
 COUNT = 100_000 if FULL else 5_000

@@ -5,7 +5,7 @@ import email.header
 
 import pytest
 
-from harness.expect import MIB, absent, content, md5, read, refused, same
+from harness.expect import MIB, absent, content, md5, refused, same
 
 # Inline to copies at 4 KiB, one cell's plaintext below 64 KiB, copies to coded at 128 KiB, one
 # stripe's plaintext of 4 data cells below 256 KiB.

@@ -1,2 +1,2 @@
-//! What no single crate can test. The rules of the tree are in `tests/tidy.rs`; the tests of the
+//! What no single crate can test. The rules of the tree are in `tests/tidy`; the tests of the
 //! running product are in Python, beside this crate.

@@ -1,5 +1,6 @@
 //! The file of `megalith gateway`.
 
+use super::defaults::{GATEWAY_LISTEN, GATEWAY_MEMORY_BYTES, REGION};
 use super::node::LogSection;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -39,7 +40,7 @@ pub struct GatewaySection {
     pub https_key: Option<PathBuf>,
     /// `host:port` of `/health/live`, `/health/ready` and `/metrics`. Default: none.
     #[serde(default)]
-    pub admin_listen: String,
+    pub health_listen: String,
     /// Domains under which `bucket.domain` names a bucket. Default: none (path style only).
     #[serde(default)]
     pub domains: Vec<String>,
@@ -52,6 +53,26 @@ pub struct GatewaySection {
     pub memory_bytes: u64,
 }
 
+impl GatewaySection {
+    /// A gateway with all else as it comes.
+    #[must_use]
+    pub fn new(id: u32, tls_dir: PathBuf, root_key_file: PathBuf) -> Self {
+        Self {
+            id,
+            tls_dir,
+            root_key_file,
+            listen: listen(),
+            https_listen: String::new(),
+            https_cert: None,
+            https_key: None,
+            health_listen: String::new(),
+            domains: Vec::new(),
+            region: region(),
+            memory_bytes: memory_bytes(),
+        }
+    }
+}
+
 /// The metadata group, as others see it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -61,13 +82,13 @@ pub struct MembersSection {
 }
 
 fn listen() -> String {
-    "0.0.0.0:9000".to_owned()
+    GATEWAY_LISTEN.to_owned()
 }
 
 fn region() -> String {
-    "us-east-1".to_owned()
+    REGION.to_owned()
 }
 
 fn memory_bytes() -> u64 {
-    1 << 30
+    GATEWAY_MEMORY_BYTES
 }

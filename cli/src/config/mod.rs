@@ -2,9 +2,10 @@
 //!
 //! A raw struct per process mirrors the TOML file; unknown keys are refused with the nearest known
 //! name. Environment variables are `MEGALITH_<SECTION>__<KEY>` (two underscores; variables with
-//! only one, such as those that Kubernetes makes for a service, are left alone). What all nodes
-//! must share is cluster state and not to be found here.
+//! only one, such as those that Kubernetes makes for a service, are left alone). Defaults that more
+//! than one place needs are in `defaults`. What all nodes must share is cluster state and not here.
 
+pub mod defaults;
 mod gateway;
 mod node;
 mod operator;
@@ -17,14 +18,14 @@ pub use operator::{OperatorFile, OperatorSection};
 
 use figment::Figment;
 use figment::error::Kind;
-use figment::providers::{Env, Format, Serialized, Toml};
+use figment::providers::{Env, Serialized};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 
 /// Settings that can't be used.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
+pub enum SettingsError {
     /// The file can't be read.
     #[error("read the configuration file {path}")]
     Read {
@@ -45,7 +46,7 @@ pub enum ConfigError {
     Invalid { origin: String, message: String },
 }
 
-impl ConfigError {
+impl SettingsError {
     /// A value that was read and makes no sense.
     pub fn invalid(origin: &str, message: impl Into<String>) -> Self {
         Self::Invalid {
@@ -59,25 +60,31 @@ impl ConfigError {
 #[derive(Debug, Serialize)]
 pub struct NoFlags {}
 
-/// Reads a process's settings: `file` (where given), environment, then `flags` (only what was
+/// Reads a process's settings: `file` (if given), environment, then `flags` (only what was
 /// given on the command line is serialised).
-pub fn load<T, F>(file: Option<&Path>, flags: F) -> Result<T, ConfigError>
+pub fn load<T, F>(file: Option<&Path>, flags: F) -> Result<T, SettingsError>
 where
     T: DeserializeOwned,
     F: Serialize,
 {
     let mut figment = Figment::new();
     if let Some(path) = file {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        let text = std::fs::read_to_string(path).map_err(|source| SettingsError::Read {
             path: path.to_owned(),
             source,
         })?;
-        figment = figment.merge(Toml::string(&text));
+        figment = figment.merge(Serialized::defaults(read_table(path, &text)?));
     }
     figment = figment
         .merge(
             Env::prefixed("MEGALITH_")
                 .filter(|key| key.as_str().contains("__"))
+                .map(
+                    |key| match RENAMED.iter().find(|renamed| key == renamed.old_variable) {
+                        Some(renamed) => renamed.variable.into(),
+                        None => key.into(),
+                    },
+                )
                 .split("__"),
         )
         .merge(Serialized::defaults(flags));
@@ -85,7 +92,51 @@ where
     figment.extract().map_err(|error| describe(error, &origin))
 }
 
-fn describe(error: figment::Error, file: &str) -> ConfigError {
+/// A key that had another name; files and environments that still say the old one are understood.
+struct Renamed {
+    section: &'static str,
+    old: &'static str,
+    new: &'static str,
+    /// As the environment spells both, after `MEGALITH_`.
+    old_variable: &'static str,
+    variable: &'static str,
+}
+
+const RENAMED: [Renamed; 1] = [Renamed {
+    section: "gateway",
+    old: "admin_listen",
+    new: "health_listen",
+    old_variable: "gateway__admin_listen",
+    variable: "gateway__health_listen",
+}];
+
+/// Parses a file and gives keys with an old name their new one.
+fn read_table(path: &Path, text: &str) -> Result<toml::Table, SettingsError> {
+    let origin = path.display().to_string();
+    let mut table: toml::Table = text
+        .parse()
+        .map_err(|error: toml::de::Error| SettingsError::invalid(&origin, error.to_string()))?;
+    for renamed in &RENAMED {
+        let Some(section) = table
+            .get_mut(renamed.section)
+            .and_then(toml::Value::as_table_mut)
+        else {
+            continue;
+        };
+        let Some(value) = section.remove(renamed.old) else {
+            continue;
+        };
+        if section.insert(renamed.new.to_owned(), value).is_some() {
+            let (section, old, new) = (renamed.section, renamed.old, renamed.new);
+            let message =
+                format!("`{section}.{old}` is the old name of `{section}.{new}`: name one");
+            return Err(SettingsError::invalid(&origin, message));
+        }
+    }
+    Ok(table)
+}
+
+fn describe(error: figment::Error, file: &str) -> SettingsError {
     let from_environment = error
         .metadata
         .as_ref()
@@ -108,16 +159,16 @@ fn describe(error: figment::Error, file: &str) -> ConfigError {
         }
     };
     match &error.kind {
-        Kind::UnknownField(key, known) => ConfigError::UnknownKey {
+        Kind::UnknownField(key, known) => SettingsError::UnknownKey {
             origin,
             key: at(key),
             hint: nearest(key, known),
         },
-        Kind::MissingField(key) => ConfigError::Invalid {
+        Kind::MissingField(key) => SettingsError::Invalid {
             origin,
             message: format!("`{}` is required", at(key)),
         },
-        _ => ConfigError::Invalid {
+        _ => SettingsError::Invalid {
             origin,
             message: if section.is_empty() {
                 error.kind.to_string()
@@ -128,7 +179,7 @@ fn describe(error: figment::Error, file: &str) -> ConfigError {
     }
 }
 
-/// ` (did you mean …?)` for the known name that is nearest, or the list where none is near.
+/// ` (did you mean …?)` for the known name that is nearest, or the list if none is near.
 fn nearest(key: &str, known: &[&str]) -> String {
     let best = known
         .iter()
@@ -142,7 +193,7 @@ fn nearest(key: &str, known: &[&str]) -> String {
 }
 
 /// Reads `id=host:port` pairs.
-pub fn parse_members(origin: &str, texts: &[String]) -> Result<Vec<(u32, String)>, ConfigError> {
+pub fn parse_members(origin: &str, texts: &[String]) -> Result<Vec<(u32, String)>, SettingsError> {
     let parse = |text: &String| {
         let (id, address) = text.split_once('=')?;
         let id = id.trim().parse().ok().filter(|&id: &u32| id > 0)?;
@@ -155,16 +206,19 @@ pub fn parse_members(origin: &str, texts: &[String]) -> Result<Vec<(u32, String)
         .map(|text| {
             parse(text).ok_or_else(|| {
                 let message = format!("`{text}` is not `id=host:port` with an id from 1");
-                ConfigError::invalid(origin, message)
+                SettingsError::invalid(origin, message)
             })
         })
         .collect::<Result<_, _>>()?;
     if members.is_empty() {
-        return Err(ConfigError::invalid(origin, "no metadata member is named"));
+        return Err(SettingsError::invalid(
+            origin,
+            "no metadata member is named",
+        ));
     }
     for (i, (id, _)) in members.iter().enumerate() {
         if members[..i].iter().any(|(other, _)| other == id) {
-            return Err(ConfigError::invalid(
+            return Err(SettingsError::invalid(
                 origin,
                 format!("metadata member {id} is there twice"),
             ));
@@ -174,63 +228,4 @@ pub fn parse_members(origin: &str, texts: &[String]) -> Result<Vec<(u32, String)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn load_node(text: &str) -> Result<NodeFile, String> {
-        let dir = tempfile::tempdir().expect("temporary directory");
-        let path = dir.path().join("node.toml");
-        std::fs::write(&path, text).expect("write");
-        load(Some(&path), NoFlags {}).map_err(|error: ConfigError| {
-            error
-                .to_string()
-                .replace(&path.display().to_string(), "node.toml")
-        })
-    }
-
-    #[test]
-    fn unknown_key_is_refused_with_the_nearest_name() {
-        let error = load_node("[node]\nid = 1\ntls_dir = \"t\"\nrpc_lisen = \"x:1\"").unwrap_err();
-        assert_eq!(
-            error,
-            "node.toml: unknown key `node.rpc_lisen` (did you mean `rpc_listen`?)"
-        );
-        let error = load_node("[sotrage]\ndisks = []").unwrap_err();
-        assert_eq!(
-            error,
-            "node.toml: unknown key `sotrage` (did you mean `storage`?)"
-        );
-    }
-
-    #[test]
-    fn missing_and_mistyped_keys_are_named() {
-        let error = load_node("[node]\nid = 1").unwrap_err();
-        assert!(error.contains("tls_dir"), "{error}");
-        let error = load_node("[node]\nid = \"one\"\ntls_dir = \"t\"").unwrap_err();
-        assert!(error.contains("node.id"), "{error}");
-    }
-
-    #[test]
-    fn members_are_id_and_address() {
-        let parse = |texts: &[&str]| {
-            parse_members(
-                "f",
-                &texts.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            )
-        };
-        assert_eq!(
-            parse(&["1=a:7001"]).expect("valid"),
-            [(1, "a:7001".to_owned())]
-        );
-        for bad in [
-            &["a:7001"][..],
-            &["0=a:1"],
-            &["1=a"],
-            &["1=:7"],
-            &["1=a:1", "1=b:1"],
-            &[],
-        ] {
-            assert!(parse(bad).is_err(), "{bad:?}");
-        }
-    }
-}
+mod tests;

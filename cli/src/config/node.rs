@@ -1,5 +1,6 @@
 //! The file of `megalith node`.
 
+use super::defaults::{DATA_LISTEN, RPC_LISTEN};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -49,7 +50,7 @@ pub struct StorageSection {
     /// Directories, one per disk, each formatted by `megalith node init`. Required.
     pub disks: Vec<PathBuf>,
     /// Bytes kept free on each disk, so that deletes work on a full one. Default 1 GiB, or a
-    /// twentieth of a disk of less than 20 GiB.
+    /// twentieth of the smallest disk if that is less than 20 GiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reserve_bytes: Option<u64>,
     /// Days within which every byte of every disk is checked against its checksums. Default 30.
@@ -163,11 +164,11 @@ impl Default for LogSection {
 }
 
 fn rpc_listen() -> String {
-    "0.0.0.0:7001".to_owned()
+    RPC_LISTEN.to_owned()
 }
 
 fn data_listen() -> String {
-    "0.0.0.0:7002".to_owned()
+    DATA_LISTEN.to_owned()
 }
 
 fn scrub_days() -> u32 {

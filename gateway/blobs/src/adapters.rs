@@ -1,19 +1,15 @@
-//! The real parts behind the seams: storage nodes and the metadata group, by `megalith-client`.
+//! The real part behind the seam: storage nodes, by `megalith-client`.
 
-use super::ports::{
-    MetaIo, MetaIoError, ShardError, ShardIo, ShardReceipt, ShardTarget, ShardWrite,
-};
+use super::ports::{ShardError, ShardIo, ShardWrite};
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt};
-use megalith_client::{
-    DataClient, DataError, DataFault, MetaClient, Receipt, ShardTarget as WireTarget,
-};
-use megalith_model::command::{Command, Envelope, Outcome};
-use megalith_model::ids::{Epoch, GatewayId, LeaseId};
-use megalith_model::rows::{Digest, ShardPlace};
-use megalith_model::topology::{ClusterMap, Lease};
+use megalith_client::{DataClient, DataError, DataFault, ShardRoute};
+use megalith_model::ids::Epoch;
+use megalith_model::rows::Digest;
+use megalith_model::shard::{Receipt, ShardTarget};
+use megalith_model::topology::ClusterMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
@@ -39,7 +35,7 @@ impl NodeShards {
         &self,
         target: ShardTarget,
         epoch: Epoch,
-    ) -> impl Future<Output = Result<WireTarget, ShardError>> + Send + use<> {
+    ) -> impl Future<Output = Result<ShardRoute, ShardError>> + Send + use<> {
         let mut maps = self.map.clone();
         async move {
             let known = maps.wait_for(|map| map.node(target.at.node).is_some());
@@ -50,14 +46,9 @@ impl NodeShards {
             let address = map
                 .node(target.at.node)
                 .map(|node| node.data_address.clone());
-            Ok(WireTarget {
-                node: target.at.node,
+            Ok(ShardRoute {
+                target,
                 address: address.ok_or_else(|| ShardError::Node("not in the map".into()))?,
-                disk: target.at.disk,
-                volume: target.volume,
-                blob: target.blob,
-                segment: target.segment,
-                slot: target.slot,
                 epoch,
             })
         }
@@ -70,13 +61,13 @@ impl ShardIo for NodeShards {
         write: ShardWrite,
         body: mpsc::Receiver<Bytes>,
         digest: oneshot::Receiver<Digest>,
-    ) -> BoxFuture<'static, Result<ShardReceipt, ShardError>> {
+    ) -> BoxFuture<'static, Result<Receipt, ShardError>> {
         let (client, target) = (self.client.clone(), self.resolve(write.target, write.epoch));
         async move {
             let receipt = client
                 .put_shard(&target.await?, write.len, body, digest)
                 .await;
-            receipt.map(own_receipt).map_err(own_error)
+            receipt.map_err(own_error)
         }
         .boxed()
     }
@@ -86,13 +77,13 @@ impl ShardIo for NodeShards {
         write: ShardWrite,
         cells: Vec<Bytes>,
         digest: Digest,
-    ) -> BoxFuture<'static, Result<ShardReceipt, ShardError>> {
+    ) -> BoxFuture<'static, Result<Receipt, ShardError>> {
         let (client, target) = (self.client.clone(), self.resolve(write.target, write.epoch));
         async move {
             let receipt = client
                 .put_small(&target.await?, write.len, cells, digest)
                 .await;
-            receipt.map(own_receipt).map_err(own_error)
+            receipt.map_err(own_error)
         }
         .boxed()
     }
@@ -114,14 +105,6 @@ impl ShardIo for NodeShards {
     }
 }
 
-fn own_receipt(receipt: Receipt) -> ShardReceipt {
-    ShardReceipt {
-        len: receipt.length,
-        digest: receipt.digest,
-        epoch: receipt.epoch,
-    }
-}
-
 fn own_error(error: DataError) -> ShardError {
     match error.fault {
         DataFault::NotFound => ShardError::NotFound,
@@ -140,67 +123,4 @@ fn own_error(error: DataError) -> ShardError {
         | DataFault::Abandoned
         | DataFault::Protocol => ShardError::Node(error.to_string()),
     }
-}
-
-/// The metadata group.
-pub struct MetaCalls {
-    client: MetaClient,
-    gateway: GatewayId,
-}
-
-impl MetaCalls {
-    /// Builds the adapter for calls of this gateway.
-    #[must_use]
-    pub fn new(client: MetaClient, gateway: GatewayId) -> Self {
-        Self { client, gateway }
-    }
-
-    fn propose(&self, command: Command) -> BoxFuture<'static, Result<Outcome, MetaIoError>> {
-        let client = self.client.clone();
-        async move {
-            let envelope = Envelope {
-                time_ms: now_ms(),
-                token: None,
-                command,
-            };
-            let answer = client.propose(envelope).await;
-            let answer = answer.map_err(|error| MetaIoError(error.to_string()))?;
-            answer.map_err(|refusal| MetaIoError(refusal.to_string()))
-        }
-        .boxed()
-    }
-}
-
-impl MetaIo for MetaCalls {
-    fn open_lease(&self, count: u64) -> BoxFuture<'static, Result<Lease, MetaIoError>> {
-        let gateway = self.gateway;
-        let proposed = self.propose(Command::OpenLease { gateway, count });
-        async move {
-            match proposed.await? {
-                Outcome::Lease(lease) => Ok(lease),
-                other => Err(MetaIoError(format!("no lease but {other:?}"))),
-            }
-        }
-        .boxed()
-    }
-
-    fn close_lease(&self, lease: LeaseId) -> BoxFuture<'static, Result<(), MetaIoError>> {
-        let proposed = self.propose(Command::CloseLease(lease));
-        async move { proposed.await.map(drop) }.boxed()
-    }
-
-    fn mark_owed(
-        &self,
-        places: Vec<ShardPlace>,
-        damaged: bool,
-    ) -> BoxFuture<'static, Result<(), MetaIoError>> {
-        let proposed = self.propose(Command::MarkOwed { places, damaged });
-        async move { proposed.await.map(drop) }.boxed()
-    }
-}
-
-/// The time that goes into commands.
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_millis() as u64)
 }

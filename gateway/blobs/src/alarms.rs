@@ -4,11 +4,14 @@
 //! batches from a task of their own, so that no read waits for them. What can't be noted is
 //! forgotten: the next read (or the scrub) finds the damage again.
 
-use super::ports::MetaIo;
+use super::lock::lock;
+use megalith_client::{Metadata, now_ms};
+use megalith_model::command::{Command, Envelope};
 use megalith_model::ids::NodeId;
-use megalith_model::rows::ShardPlace;
+use megalith_model::shard::ShardKey;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::error::Error;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
@@ -16,7 +19,7 @@ use tokio::sync::mpsc;
 const QUEUE_LEN: usize = 1024;
 /// Shards remembered as reported.
 const REMEMBERED_MAX: usize = 16_384;
-/// When a shard is reported anew.
+/// After this a shard is reported again.
 const REMEMBER: Duration = Duration::from_secs(3600);
 /// Shards in one note.
 const BATCH_MAX: usize = 256;
@@ -39,7 +42,7 @@ pub struct Alarms {
     mailbox: mpsc::Sender<Report>,
 }
 
-type Report = (ShardPlace, Fault);
+type Report = (ShardKey, Fault);
 
 /// When each report was made.
 #[derive(Default)]
@@ -51,7 +54,7 @@ type ReportKey = (u64, u32, u8, Fault);
 impl Alarms {
     /// Starts the reporter, which ends with the last handle.
     #[must_use]
-    pub fn start(meta: Arc<dyn MetaIo>) -> Self {
+    pub fn start(meta: Arc<dyn Metadata>) -> Self {
         let (mailbox, reports) = mpsc::channel(QUEUE_LEN);
         let reported = Arc::new(Reported::default());
         tokio::spawn(report(meta, reports, Arc::clone(&reported)));
@@ -59,11 +62,11 @@ impl Alarms {
     }
 
     /// Raises an alarm for a shard found on `node`; returns at once.
-    pub fn raise(&self, place: ShardPlace, node: NodeId, fault: Fault) {
-        if !self.reported.is_new(place, fault) {
+    pub fn raise(&self, shard: ShardKey, node: NodeId, fault: Fault) {
+        if !self.reported.is_new(shard, fault) {
             return;
         }
-        let (blob, segment, slot) = (place.blob, place.segment, place.slot);
+        let (blob, segment, slot) = (shard.blob, shard.segment, shard.slot);
         match fault {
             Fault::Damaged => {
                 tracing::error!(%blob, segment, slot, %node, "shard is damaged");
@@ -74,14 +77,14 @@ impl Alarms {
                 metrics::counter!("megalith_shards_missing_found_total").increment(1);
             }
         }
-        if self.mailbox.try_send((place, fault)).is_err() {
-            self.reported.forget(place, fault);
+        if self.mailbox.try_send((shard, fault)).is_err() {
+            self.reported.forget(shard, fault);
         }
     }
 }
 
 impl Reported {
-    fn is_new(&self, place: ShardPlace, fault: Fault) -> bool {
+    fn is_new(&self, shard: ShardKey, fault: Fault) -> bool {
         let mut made = self.made();
         let now = Instant::now();
         let recent = |at: &Instant| now.duration_since(*at) < REMEMBER;
@@ -91,29 +94,29 @@ impl Reported {
         if made.len() >= REMEMBERED_MAX {
             made.clear();
         }
-        if made.get(&key(place, fault)).is_some_and(recent) {
+        if made.get(&key(shard, fault)).is_some_and(recent) {
             return false;
         }
-        made.insert(key(place, fault), now);
+        made.insert(key(shard, fault), now);
         true
     }
 
     /// Lets the report be made again.
-    fn forget(&self, place: ShardPlace, fault: Fault) {
-        self.made().remove(&key(place, fault));
+    fn forget(&self, shard: ShardKey, fault: Fault) {
+        self.made().remove(&key(shard, fault));
     }
 
     fn made(&self) -> MutexGuard<'_, HashMap<ReportKey, Instant>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 
-fn key(place: ShardPlace, fault: Fault) -> ReportKey {
-    (place.blob.0, place.segment, place.slot, fault)
+fn key(shard: ShardKey, fault: Fault) -> ReportKey {
+    (shard.blob.0, shard.segment, shard.slot, fault)
 }
 
 async fn report(
-    meta: Arc<dyn MetaIo>,
+    meta: Arc<dyn Metadata>,
     mut reports: mpsc::Receiver<Report>,
     reported: Arc<Reported>,
 ) {
@@ -121,22 +124,39 @@ async fn report(
     while reports.recv_many(&mut batch, BATCH_MAX).await > 0 {
         for fault in [Fault::Damaged, Fault::Missing] {
             let of_fault = batch.iter().filter(|(_, found)| *found == fault);
-            let places: Vec<ShardPlace> = of_fault.map(|(place, _)| *place).collect();
-            if places.is_empty() {
+            let shards: Vec<ShardKey> = of_fault.map(|(shard, _)| *shard).collect();
+            if shards.is_empty() {
                 continue;
             }
-            let noted = meta
-                .mark_owed(places.clone(), fault == Fault::Damaged)
-                .await;
-            if let Err(error) = noted {
-                let shards = places.len();
-                tracing::warn!(%error, shards, ?fault, "note shards as owed");
-                places
+            if let Err(error) = mark_owed(&*meta, shards.clone(), fault).await {
+                let count = shards.len();
+                tracing::warn!(
+                    error = &*error,
+                    shards = count,
+                    ?fault,
+                    "note shards as owed"
+                );
+                shards
                     .into_iter()
-                    .for_each(|place| reported.forget(place, fault));
+                    .for_each(|shard| reported.forget(shard, fault));
             }
         }
         batch.clear();
         tokio::time::sleep(NOTE_INTERVAL).await;
     }
+}
+
+async fn mark_owed(
+    meta: &dyn Metadata,
+    shards: Vec<ShardKey>,
+    fault: Fault,
+) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let damaged = fault == Fault::Damaged;
+    let envelope = Envelope {
+        time_ms: now_ms(),
+        token: None,
+        command: Command::MarkOwed { shards, damaged },
+    };
+    meta.propose(envelope).await??;
+    Ok(())
 }

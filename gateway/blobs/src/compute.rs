@@ -3,6 +3,7 @@
 //! A job takes its state along and brings it back, so that whoever awaits one job before handing
 //! in the next keeps the order. The queue is bounded: who finds it full waits.
 
+use super::lock::lock;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -36,7 +37,7 @@ struct Closer(Arc<Queue>);
 
 impl Drop for Closer {
     fn drop(&mut self) {
-        let mut jobs = self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut jobs = lock(&self.0.jobs);
         jobs.1 = true;
         drop(jobs);
         self.0.wake.notify_all();
@@ -85,11 +86,7 @@ impl Compute {
             let _ = reply.send(result);
         });
         {
-            let mut jobs = self
-                .queue
-                .jobs
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut jobs = lock(&self.queue.jobs);
             jobs.0.push_back(job);
         }
         self.queue.wake.notify_one();
@@ -99,7 +96,7 @@ impl Compute {
 
 fn work(queue: &Queue) {
     loop {
-        let mut jobs = queue.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut jobs = lock(&queue.jobs);
         let job = loop {
             match jobs.0.pop_front() {
                 Some(job) => break job,

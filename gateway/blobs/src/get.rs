@@ -14,6 +14,7 @@ use megalith_crypto::cell::{PLAIN_CELL_LEN, SEALED_CELL_LEN};
 use megalith_crypto::{BlobLayout, CellOpener, DataKey, StreamContext, StreamHeader};
 use megalith_model::ids::BlobId;
 use megalith_model::query::BlobView;
+use megalith_model::rows::SegmentRow;
 use megalith_model::shape::{CELL_LEN, SegmentLayout, Shape};
 use megalith_model::topology::Volume;
 use std::ops::Range;
@@ -34,7 +35,7 @@ pub struct PartToRead {
     pub header: StreamHeader,
     /// Plaintext bytes, from the manifest.
     pub plain_len: u64,
-    /// Its part number as it was sealed (0 where the object has one part).
+    /// Its part number as it was sealed (0 if the object has one part).
     pub part: u32,
 }
 
@@ -235,10 +236,11 @@ impl Cursor {
 struct OpenPart {
     blob: BlobId,
     cells: BlobLayout,
-    kept: Kept,
+    source: PartSource,
 }
 
-enum Kept {
+/// Where the bytes of a blob come from.
+enum PartSource {
     Inline(Bytes, Arc<CellOpener>, Arc<Shared>),
     /// By their first cells, ascending.
     Segments(Vec<Arc<SegmentSource>>),
@@ -283,21 +285,17 @@ impl OpenPart {
                 ));
             }
             let sealed = Bytes::from(part.view.inline.clone());
-            let kept = Kept::Inline(sealed, opener, Arc::clone(shared));
-            return Ok(Self { blob, cells, kept });
+            let source = PartSource::Inline(sealed, opener, Arc::clone(shared));
+            return Ok(Self {
+                blob,
+                cells,
+                source,
+            });
         }
         let mut sources = Vec::with_capacity(row.segments.len());
         let mut at = 0;
         for (number, segment) in row.segments.iter().enumerate() {
-            let volume = plan
-                .volumes
-                .iter()
-                .find(|volume| volume.id == segment.volume);
-            let volume = volume.ok_or_else(|| inconsistent("a volume is not known"))?;
-            let shards = segment.profile.shards();
-            if volume.profile != segment.profile || volume.slots.len() != shards {
-                return Err(inconsistent("a segment's profile is not its volume's"));
-            }
+            let volume = volume_of(plan, segment).map_err(inconsistent)?;
             if at % CELL_LEN != 0 || segment.len == 0 {
                 return Err(inconsistent("a segment ends within a cell"));
             }
@@ -322,8 +320,12 @@ impl OpenPart {
                 "the segments don't add up to the row's length",
             ));
         }
-        let kept = Kept::Segments(sources);
-        Ok(Self { blob, cells, kept })
+        let source = PartSource::Segments(sources);
+        Ok(Self {
+            blob,
+            cells,
+            source,
+        })
     }
 
     /// The window that begins at plaintext byte `start` and ends at `end` at the latest.
@@ -331,14 +333,14 @@ impl OpenPart {
         let plain = PLAIN_CELL_LEN as u64;
         let first = start / plain;
         let wanted = end.div_ceil(plain);
-        let (source, last, bytes_held) = match &self.kept {
-            Kept::Inline(sealed, opener, shared) => {
+        let (source, last, bytes_held) = match &self.source {
+            PartSource::Inline(sealed, opener, shared) => {
                 let (sealed, opener) = (sealed.clone(), Arc::clone(opener));
                 let held = 2 * self.cells.sealed_len();
                 let source = WindowSource::Inline(sealed, self.cells, opener, Arc::clone(shared));
                 (source, self.cells.cells(), held)
             }
-            Kept::Segments(sources) => {
+            PartSource::Segments(sources) => {
                 let index = sources.partition_point(|source| source.first_cell <= first) - 1;
                 let source = &sources[index];
                 let (columns, begin) = (source.layout.columns() as u64, source.first_cell);
@@ -368,6 +370,17 @@ impl OpenPart {
             bytes_held,
         }
     }
+}
+
+/// Finds a segment's volume, and checks that the two fit each other.
+fn volume_of<'p>(plan: &'p ReadPlan, segment: &SegmentRow) -> Result<&'p Volume, &'static str> {
+    let mut volumes = plan.volumes.iter();
+    let volume = volumes.find(|volume| volume.id == segment.volume);
+    let volume = volume.ok_or("a volume is not known")?;
+    if volume.profile != segment.profile || volume.slots.len() != segment.profile.shards() {
+        return Err("a segment's profile is not its volume's");
+    }
+    Ok(volume)
 }
 
 impl Window {

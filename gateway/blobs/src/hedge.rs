@@ -1,7 +1,8 @@
 //! The budget for asking a second slot: a share of all requests, so that slow nodes are never
 //! answered with a flood.
 
-use std::sync::{Mutex, PoisonError};
+use super::lock::lock;
+use std::sync::Mutex;
 
 /// Requests that may be saved up.
 const SAVED_MAX: u64 = 20;
@@ -24,13 +25,13 @@ impl HedgeBudget {
 
     /// Notes a request.
     pub fn earn(&self) {
-        let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut saved = lock(&self.saved);
         *saved = (*saved + self.percent).min(SAVED_MAX * 100);
     }
 
-    /// Takes a hedged request; false where none is left.
+    /// Takes a hedged request; false if none is left.
     pub fn spend(&self) -> bool {
-        let mut saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut saved = lock(&self.saved);
         let may = *saved >= 100;
         if may {
             *saved -= 100;

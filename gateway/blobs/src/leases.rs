@@ -3,10 +3,27 @@
 //! A lease that a node or the metadata group calls closed is thrown away at once. Ids of a lease
 //! are used at most once; what is left at shutdown is given back by closing the lease.
 
-use super::ports::{MetaIo, MetaIoError};
-use megalith_model::ids::{BlobId, LeaseId};
+use super::lock::lock;
+use megalith_client::{ClientError, Metadata, TypedCalls as _, now_ms};
+use megalith_model::command::{Command, Envelope, Refusal};
+use megalith_model::ids::{BlobId, GatewayId, LeaseId};
+use megalith_model::instruction::OpenLease;
 use megalith_model::topology::Lease;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// Why no blob id was to be had, or a lease was not given back.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    /// The leases were closed: no write may begin any more.
+    #[error("the gateway is stopping")]
+    Stopping,
+    /// The metadata group didn't answer, or not clearly.
+    #[error("ask the metadata group for a lease of blob ids: {0}")]
+    Metadata(#[source] ClientError),
+    /// It judged the command and refused it.
+    #[error("the metadata group refuses a lease of blob ids: {0}")]
+    Refused(#[source] Refusal),
+}
 
 /// The gateway's leases. Cloned handles share them.
 #[derive(Clone)]
@@ -15,7 +32,8 @@ pub struct Leases {
 }
 
 struct Inner {
-    meta: Arc<dyn MetaIo>,
+    meta: Arc<dyn Metadata>,
+    gateway: GatewayId,
     count: u64,
     state: Mutex<State>,
     /// Held by whoever fetches a lease, so that only one does.
@@ -36,12 +54,14 @@ struct InHand {
 }
 
 impl Leases {
-    /// Starts without a lease; the first is fetched when it is needed.
+    /// Starts without a lease; the first one, of `count` ids for `gateway`, is fetched when it is
+    /// needed.
     #[must_use]
-    pub fn new(meta: Arc<dyn MetaIo>, count: u64) -> Self {
+    pub fn new(meta: Arc<dyn Metadata>, gateway: GatewayId, count: u64) -> Self {
         Self {
             inner: Arc::new(Inner {
                 meta,
+                gateway,
                 count,
                 state: Mutex::default(),
                 fetching: tokio::sync::Mutex::default(),
@@ -53,7 +73,7 @@ impl Leases {
     ///
     /// # Errors
     /// When a new lease is needed and the metadata group gives none.
-    pub async fn next_blob(&self) -> Result<(BlobId, LeaseId), MetaIoError> {
+    pub async fn next_blob(&self) -> Result<(BlobId, LeaseId), LeaseError> {
         loop {
             if let Some(taken) = self.take() {
                 return Ok(taken);
@@ -63,9 +83,9 @@ impl Leases {
                 return Ok(taken);
             }
             if self.state().closed {
-                return Err(MetaIoError("the gateway is stopping".into()));
+                return Err(LeaseError::Stopping);
             }
-            let lease = self.inner.meta.open_lease(self.inner.count).await?;
+            let lease = self.inner.open_lease().await?;
             self.state().next = Some(lease);
         }
     }
@@ -89,7 +109,7 @@ impl Leases {
     ///
     /// # Errors
     /// The last failure; a lease left open is closed by the metadata group in its own time.
-    pub async fn close(&self) -> Result<(), MetaIoError> {
+    pub async fn close(&self) -> Result<(), LeaseError> {
         let _one = self.inner.fetching.lock().await;
         let held = {
             let mut state = self.state();
@@ -101,7 +121,7 @@ impl Leases {
         };
         let mut result = Ok(());
         for lease in held.into_iter().flatten() {
-            if let Err(error) = self.inner.meta.close_lease(lease.id).await {
+            if let Err(error) = self.inner.close_lease(lease.id).await {
                 result = Err(error);
             }
         }
@@ -143,7 +163,29 @@ impl Leases {
 
 impl Inner {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
+    }
+
+    async fn open_lease(&self) -> Result<Lease, LeaseError> {
+        let open = OpenLease {
+            gateway: self.gateway,
+            count: self.count,
+        };
+        let answer = self.meta.instruct(now_ms(), None, open).await;
+        answer
+            .map_err(LeaseError::Metadata)?
+            .map_err(LeaseError::Refused)
+    }
+
+    async fn close_lease(&self, lease: LeaseId) -> Result<(), LeaseError> {
+        let close = Envelope {
+            time_ms: now_ms(),
+            token: None,
+            command: Command::CloseLease(lease),
+        };
+        let answer = self.meta.propose(close).await;
+        let answer = answer.map_err(LeaseError::Metadata)?;
+        answer.map(drop).map_err(LeaseError::Refused)
     }
 }
 
@@ -155,7 +197,7 @@ async fn prefetch(inner: Arc<Inner>) {
         state.next.is_none() && !state.closed
     };
     let fetched = match wanted {
-        true => Some(inner.meta.open_lease(inner.count).await),
+        true => Some(inner.open_lease().await),
         false => None,
     };
     let mut state = inner.state();
@@ -171,8 +213,8 @@ async fn prefetch(inner: Arc<Inner>) {
 mod tests {
     use super::*;
     use futures::future::BoxFuture;
-    use megalith_model::ids::GatewayId;
-    use megalith_model::rows::ShardPlace;
+    use megalith_model::command::{Answer, Outcome};
+    use megalith_model::query::{Query, Reply};
     use std::collections::HashSet;
 
     #[derive(Default)]
@@ -183,41 +225,44 @@ mod tests {
 
     struct Meta(Arc<Book>);
 
-    impl MetaIo for Meta {
-        fn open_lease(&self, count: u64) -> BoxFuture<'static, Result<Lease, MetaIoError>> {
-            let book = Arc::clone(&self.0);
+    impl Metadata for Meta {
+        fn propose(&self, envelope: Envelope) -> BoxFuture<'_, Result<Answer, ClientError>> {
             Box::pin(async move {
-                let mut opened = book.opened.lock().expect("no panic");
-                let number = opened.len() as u64;
-                let lease = Lease {
-                    id: LeaseId(number),
-                    gateway: GatewayId(1),
-                    first: BlobId(number * 1000),
-                    count,
-                };
-                opened.push(lease);
-                Ok(lease)
+                match envelope.command {
+                    Command::OpenLease { gateway, count } => {
+                        let mut opened = self.0.opened.lock().expect("no panic");
+                        let number = opened.len() as u64;
+                        let lease = Lease {
+                            id: LeaseId(number),
+                            gateway,
+                            first: BlobId(number * 1000),
+                            count,
+                        };
+                        opened.push(lease);
+                        Ok(Ok(Outcome::Lease(lease)))
+                    }
+                    Command::CloseLease(lease) => {
+                        self.0.closed.lock().expect("no panic").push(lease);
+                        Ok(Ok(Outcome::Done))
+                    }
+                    other => panic!("{other:?}"),
+                }
             })
         }
 
-        fn close_lease(&self, lease: LeaseId) -> BoxFuture<'static, Result<(), MetaIoError>> {
-            self.0.closed.lock().expect("no panic").push(lease);
-            Box::pin(async { Ok(()) })
+        fn query(&self, query: Query) -> BoxFuture<'_, Result<Reply, ClientError>> {
+            panic!("{query:?}")
         }
+    }
 
-        fn mark_owed(
-            &self,
-            _: Vec<ShardPlace>,
-            _: bool,
-        ) -> BoxFuture<'static, Result<(), MetaIoError>> {
-            Box::pin(async { Ok(()) })
-        }
+    fn leases(book: &Arc<Book>) -> Leases {
+        Leases::new(Arc::new(Meta(Arc::clone(book))), GatewayId(1), 10)
     }
 
     #[tokio::test]
     async fn ids_are_unique_and_inside_their_lease() {
         let book = Arc::new(Book::default());
-        let leases = Leases::new(Arc::new(Meta(Arc::clone(&book))), 10);
+        let leases = leases(&book);
         let many = (0..95).map(|_| leases.next_blob());
         let taken = futures::future::try_join_all(many)
             .await
@@ -238,7 +283,7 @@ mod tests {
 
     #[tokio::test]
     async fn refused_lease_is_not_used_again() {
-        let leases = Leases::new(Arc::new(Meta(Arc::default())), 10);
+        let leases = leases(&Arc::default());
         let (_, first) = leases.next_blob().await.expect("given");
         leases.refused(first);
         let (_, second) = leases.next_blob().await.expect("given");

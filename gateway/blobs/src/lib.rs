@@ -5,42 +5,49 @@
 //! and gives back what a row and a manifest need. Must never report a write below its quorum,
 //! hold more bytes than the budget, or let out a byte that was not opened under the data key.
 //!
-//! Read on in `put` (life of a write), `get` (life of a read), `ports` (the seams).
+//! Read on in `put` (life of a write), `get` (life of a read), `ports` (the seam to storage nodes).
+
+// What is sealed at a time and what the disks check and read at a time are one cell.
+const _: () =
+    assert!(megalith_crypto::cell::SEALED_CELL_LEN as u64 == megalith_model::shape::CELL_LEN);
 
 mod adapters;
 mod alarms;
+mod chooser;
 mod compute;
 mod get;
 mod hashes;
 mod hedge;
 mod leases;
+mod lock;
 mod memory;
 mod nodes;
-mod place;
 mod plain;
 mod ports;
 mod put;
 mod rows;
 mod segment;
 mod settings;
+mod source;
 mod window;
 
-pub use adapters::{MetaCalls, NodeShards};
+pub use adapters::NodeShards;
 pub use alarms::{Alarms, Fault};
 pub use compute::{Compute, JobLost};
 pub use get::{GetError, PartToRead, ReadPlan, ReadStream};
 pub use hashes::{HashResults, Hasher, Hashes};
-pub use leases::Leases;
+pub use leases::{LeaseError, Leases};
 pub use memory::{Busy, Memory, Reservation};
-pub use ports::{MetaIo, MetaIoError, ShardError, ShardIo, ShardReceipt, ShardTarget, ShardWrite};
-pub use put::{PutError, SourceError, WrittenBlob};
-pub use settings::Settings;
+pub use ports::{ShardError, ShardIo, ShardWrite};
+pub use put::{PutError, WrittenBlob};
+pub use settings::PipelineSettings;
+pub use source::{HeldBody, Pieces, Room, Source, SourceError, is_small};
 
+use chooser::Chooser;
 use hedge::HedgeBudget;
 use nodes::Nodes;
-use place::Chooser;
 
-use megalith_client::{DataClient, MetaClient};
+use megalith_client::{DataClient, Metadata};
 use megalith_model::ids::{ClusterId, GatewayId};
 use megalith_model::topology::ClusterMap;
 use std::sync::Arc;
@@ -48,13 +55,15 @@ use std::sync::atomic::AtomicUsize;
 use tokio::sync::watch;
 
 /// What the pipeline works with.
-pub struct Parts {
-    pub meta: Arc<dyn MetaIo>,
+pub struct PipelineComponents {
+    pub meta: Arc<dyn Metadata>,
     pub shards: Arc<dyn ShardIo>,
     /// The newest map of the cluster.
     pub map: watch::Receiver<Arc<ClusterMap>>,
     /// The cluster, part of every stream's context.
     pub cluster: ClusterId,
+    /// For whom blob ids are leased.
+    pub gateway: GatewayId,
 }
 
 /// The pipeline. Cloned handles share everything.
@@ -67,7 +76,7 @@ struct Shared {
     shards: Arc<dyn ShardIo>,
     map: watch::Receiver<Arc<ClusterMap>>,
     cluster: ClusterId,
-    settings: Settings,
+    settings: PipelineSettings,
     leases: Leases,
     memory: Memory,
     compute: Compute,
@@ -79,21 +88,22 @@ struct Shared {
     turn: AtomicUsize,
 }
 
-impl Parts {
-    /// The real parts: storage nodes and the metadata group, by their clients.
+impl PipelineComponents {
+    /// The real ones: storage nodes, by their client, beside the metadata group.
     #[must_use]
     pub fn connected(
-        meta: MetaClient,
+        meta: Arc<dyn Metadata>,
         data: DataClient,
         map: watch::Receiver<Arc<ClusterMap>>,
         cluster: ClusterId,
         gateway: GatewayId,
     ) -> Self {
         Self {
-            meta: Arc::new(MetaCalls::new(meta, gateway)),
+            meta,
             shards: Arc::new(NodeShards::new(data, map.clone())),
             map,
             cluster,
+            gateway,
         }
     }
 }
@@ -103,17 +113,24 @@ impl Pipeline {
     ///
     /// Must be called within a tokio runtime.
     #[must_use]
-    pub fn start(parts: Parts, settings: Settings) -> Self {
-        let leases = Leases::new(Arc::clone(&parts.meta), settings.lease_ids);
+    pub fn start(components: PipelineComponents, settings: PipelineSettings) -> Self {
+        let PipelineComponents {
+            meta,
+            shards,
+            map,
+            cluster,
+            gateway,
+        } = components;
+        let leases = Leases::new(Arc::clone(&meta), gateway, settings.lease_ids);
         Self {
             shared: Arc::new(Shared {
-                shards: parts.shards,
-                map: parts.map,
-                cluster: parts.cluster,
+                shards,
+                map,
+                cluster,
                 leases,
                 memory: Memory::new(settings.memory_bytes_max),
                 compute: Compute::start(settings.compute_threads),
-                alarms: Alarms::start(parts.meta),
+                alarms: Alarms::start(meta),
                 nodes: Nodes::new(settings.penalty),
                 chooser: Chooser::default(),
                 hedges: HedgeBudget::new(settings.hedge_percent),
@@ -139,7 +156,7 @@ impl Pipeline {
     ///
     /// # Errors
     /// When the metadata group can't be reached; that costs nothing but a lease to expire.
-    pub async fn close(&self) -> Result<(), MetaIoError> {
+    pub async fn close(&self) -> Result<(), LeaseError> {
         self.shared.leases.close().await
     }
 }

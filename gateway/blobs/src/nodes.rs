@@ -3,9 +3,10 @@
 //! The map says who lives, two seconds late; this says who failed just now. Nothing here decides
 //! that a node is dead, only that another is tried first.
 
+use super::lock::lock;
 use megalith_model::ids::NodeId;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -82,7 +83,7 @@ impl Nodes {
     }
 
     fn records(&self) -> MutexGuard<'_, HashMap<NodeId, Record>> {
-        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.records)
     }
 }
 

@@ -6,40 +6,28 @@
 
 use super::compute::Compute;
 use super::hashes::{HashResults, Hasher};
-use super::put::{PutError, SourceError};
+use super::put::PutError;
+use super::source::{Pieces, Source};
 use bytes::Bytes;
-use futures::{Stream, StreamExt};
+use futures::StreamExt;
+use megalith_client::framing::{CRC_LEN, frame};
 use megalith_crypto::cell::{CELL_OVERHEAD, PLAIN_CELL_LEN};
 use megalith_crypto::{CellSealer, CryptoError};
 use megalith_model::shape::CELL_LEN;
 use std::collections::VecDeque;
 
-/// Bytes of the crc32c behind a framed cell.
-pub const CRC_LEN: usize = 4;
 /// Most cells that are gathered and sealed at a time.
 const BATCH_CELLS_MAX: usize = 16;
 
-/// Returns a framed cell without its checksum.
-pub fn unframed(framed: &Bytes) -> &[u8] {
-    &framed[..framed.len() - CRC_LEN]
-}
-
-/// Puts the crc32c behind a cell.
-pub fn frame(mut cell: Vec<u8>) -> Bytes {
-    let crc = crc_fast::crc32_iscsi(&cell);
-    cell.extend_from_slice(&crc.to_le_bytes());
-    Bytes::from(cell)
-}
-
 /// A body of a length that was announced.
-struct Body<S> {
-    pieces: S,
+struct Announced {
+    pieces: Pieces,
     rest: Bytes,
     expected: u64,
     taken: u64,
 }
 
-impl<S: Stream<Item = Result<Bytes, SourceError>> + Unpin> Body<S> {
+impl Announced {
     fn left(&self) -> u64 {
         self.expected - self.taken
     }
@@ -93,8 +81,8 @@ pub struct Sealing {
 }
 
 /// Gives the framed cells of one blob, in order; cells given back are given again first.
-pub struct Feed<S> {
-    body: Body<S>,
+pub struct Feed {
+    body: Announced,
     compute: Compute,
     /// None after a failure: the feed is at its end then.
     sealing: Option<Sealing>,
@@ -103,14 +91,14 @@ pub struct Feed<S> {
     sealed_all: bool,
 }
 
-impl<S: Stream<Item = Result<Bytes, SourceError>> + Unpin> Feed<S> {
-    /// Starts a feed of `plain_len` bytes from `pieces`.
-    pub fn new(pieces: S, plain_len: u64, compute: Compute, sealing: Sealing) -> Self {
+impl Feed {
+    /// Starts a feed of the source's bytes.
+    pub fn new(source: Source, compute: Compute, sealing: Sealing) -> Self {
         Self {
-            body: Body {
-                pieces,
+            body: Announced {
+                expected: source.plain_len(),
+                pieces: source.into_pieces(),
                 rest: Bytes::new(),
-                expected: plain_len,
                 taken: 0,
             },
             compute,
@@ -201,7 +189,7 @@ fn seal(
             rest = pieces.next().map_or(&[][..], |piece| &piece[..]);
         };
         sealing.hasher.update(cell);
-        let mut out = Vec::with_capacity(cell.len() + CELL_OVERHEAD + CRC_LEN);
+        let mut out = Vec::with_capacity(cell.len() + CELL_OVERHEAD + CRC_LEN as usize);
         sealing.sealer.seal(cell, last && left == 0, &mut out)?;
         debug_assert!(out.len() as u64 <= CELL_LEN);
         cells.push(frame(out));

@@ -1,27 +1,15 @@
-//! The two seams of the pipeline: shards on storage nodes, and the few metadata calls it makes.
+//! The seam of the pipeline towards storage nodes. The one towards the metadata group is
+//! [`megalith_client::Metadata`].
 //!
-//! Owns no connection. The real parts are adapters over `megalith-client`; tests put a data plane
+//! Owns no connection. The real part is an adapter over `megalith-client`; tests put a data plane
 //! in memory here which can delay, fail, flip bytes and lie.
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use megalith_model::ids::{BlobId, Epoch, LeaseId, VolumeId};
-use megalith_model::rows::{Digest, ShardPlace};
-use megalith_model::topology::{Lease, Slot};
+use megalith_model::ids::Epoch;
+use megalith_model::rows::Digest;
+use megalith_model::shard::{Receipt, ShardTarget};
 use tokio::sync::{mpsc, oneshot};
-
-/// Which shard of which segment, and where it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ShardTarget {
-    /// The node and the disk.
-    pub at: Slot,
-    pub volume: VolumeId,
-    pub blob: BlobId,
-    /// Number of the segment in the blob.
-    pub segment: u32,
-    /// Number of the slot in the volume.
-    pub slot: u8,
-}
 
 /// What is needed to write a shard besides its bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,17 +19,6 @@ pub struct ShardWrite {
     pub epoch: Epoch,
     /// The shard's length in bytes, without checksums.
     pub len: u64,
-}
-
-/// A node's word that it holds a shard durably.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ShardReceipt {
-    /// The shard's length in bytes.
-    pub len: u64,
-    /// blake3 as the node computed it.
-    pub digest: Digest,
-    /// The epoch in which it was written.
-    pub epoch: Epoch,
 }
 
 /// Why a shard could not be written or read: what to do about it.
@@ -83,7 +60,7 @@ pub trait ShardIo: Send + Sync + 'static {
         write: ShardWrite,
         body: mpsc::Receiver<Bytes>,
         digest: oneshot::Receiver<Digest>,
-    ) -> BoxFuture<'static, Result<ShardReceipt, ShardError>>;
+    ) -> BoxFuture<'static, Result<Receipt, ShardError>>;
 
     /// Writes a shard whose framed cells and digest are all there.
     fn put_whole(
@@ -91,7 +68,7 @@ pub trait ShardIo: Send + Sync + 'static {
         write: ShardWrite,
         cells: Vec<Bytes>,
         digest: Digest,
-    ) -> BoxFuture<'static, Result<ShardReceipt, ShardError>>;
+    ) -> BoxFuture<'static, Result<Receipt, ShardError>>;
 
     /// Reads `count` cells from `first` on of a shard of `len` bytes; each was checked against
     /// its crc32c.
@@ -102,25 +79,4 @@ pub trait ShardIo: Send + Sync + 'static {
         first: u64,
         count: u64,
     ) -> BoxFuture<'static, Result<Vec<Bytes>, ShardError>>;
-}
-
-/// A metadata call that did not succeed; it may have been done all the same.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("metadata: {0}")]
-pub struct MetaIoError(pub String);
-
-/// The metadata calls of the pipeline.
-pub trait MetaIo: Send + Sync + 'static {
-    /// Opens a lease of `count` blob ids for this gateway.
-    fn open_lease(&self, count: u64) -> BoxFuture<'static, Result<Lease, MetaIoError>>;
-
-    /// Closes a lease.
-    fn close_lease(&self, lease: LeaseId) -> BoxFuture<'static, Result<(), MetaIoError>>;
-
-    /// Notes shards as missing or damaged.
-    fn mark_owed(
-        &self,
-        places: Vec<ShardPlace>,
-        damaged: bool,
-    ) -> BoxFuture<'static, Result<(), MetaIoError>>;
 }

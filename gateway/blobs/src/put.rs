@@ -5,53 +5,29 @@
 //! loses its volume is begun anew on another one as long as all its cells are still held.
 //! Nothing written here is named by anything until the caller proposes it.
 
+use super::chooser::NoVolume;
 use super::hashes::{HashResults, Hasher, Hashes};
+use super::leases::LeaseError;
 use super::memory::{Busy, Memory, Reservation};
-use super::place::NoVolume;
-use super::plain::{Feed, Sealing, unframed};
-use super::ports::MetaIoError;
-use super::segment::{STRIPES_IN_FLIGHT, Segment, SegmentLost};
+use super::plain::{Feed, Sealing};
+use super::segment::{STRIPES_IN_FLIGHT, Segment, SegmentLost, SegmentOrder};
+use super::source::{Source, SourceError, whole_write_bytes};
 use super::{JobLost, Pipeline, Shared};
 use bytes::Bytes;
-use futures::{Stream, StreamExt};
+use megalith_client::framing::unframed;
 use megalith_crypto::cell::{PLAIN_BLOB_LEN_MAX, sealed_len};
 use megalith_crypto::{CellSealer, CryptoError, DataKey, StreamContext, StreamHeader};
 use megalith_model::command::{NewBlob, NewSegment};
 use megalith_model::ids::{BlobId, LeaseId};
 use megalith_model::profile::Profile;
 use megalith_model::shape::{CELL_LEN, Shape, segment_len};
-use megalith_model::topology::ClusterMap;
+use megalith_model::topology::{ClusterMap, Volume};
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 /// Bytes by which the allowance for held cells grows at a time.
 const SPARE_STEP: u64 = 1 << 20;
-/// How often a small blob is written before its closed lease is the caller's trouble.
-const LEASES_TRIED_MAX: usize = 3;
-
-/// Why a body broke off before its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SourceError {
-    /// The connection ended before it.
-    #[error("the body is incomplete")]
-    Incomplete,
-    /// Its sender was silent for too long.
-    #[error("the body's sender is silent")]
-    Timeout,
-    /// A chunk's or trailer's signature is false.
-    #[error("a signature in the body is false")]
-    Signature,
-    /// It doesn't hash to its signed hash.
-    #[error("the body does not match its signed hash")]
-    Sha256,
-    /// Its chunks or trailers are malformed.
-    #[error("the body's chunks are malformed")]
-    Malformed,
-    /// Shards of a copied object could not be read.
-    #[error("the source of the copy could not be read")]
-    SourceUnreadable,
-}
 
 /// A blob that is written and durable, and that nothing names yet.
 #[derive(Clone, Debug)]
@@ -79,7 +55,7 @@ pub enum PutError {
         /// Bytes that came, at least; never more than one piece beyond `expected`.
         found: u64,
     },
-    /// No volume takes blobs; the cluster's own words, where it gave any.
+    /// No volume takes blobs; the cluster's own words, if it gave any.
     #[error("no volume takes new blobs: {reason}")]
     NoVolume { reason: String },
     /// Too few nodes took it; trying again may help.
@@ -88,7 +64,7 @@ pub enum PutError {
         /// What the last of them said.
         reason: String,
     },
-    /// The lease of the blob's id was closed meanwhile; trying again takes a new one.
+    /// The lease of the blob's id was closed meanwhile; writing again takes a new one.
     #[error("the lease of {blob} was closed during the write")]
     LeaseClosed { blob: BlobId },
     /// The body is longer than a blob can be.
@@ -96,7 +72,7 @@ pub enum PutError {
     TooLarge(u64),
     /// No blob id was to be had.
     #[error("take a blob id")]
-    Lease(#[from] MetaIoError),
+    Lease(#[from] LeaseError),
     /// The random source failed.
     #[error("seal the blob")]
     Seal(#[from] CryptoError),
@@ -106,60 +82,46 @@ pub enum PutError {
 }
 
 impl Pipeline {
-    /// Writes one blob of `plain_len` bytes from `source`, sealed under `key` as part `part`
-    /// (0 where the object has one part).
+    /// Writes one blob from `source`, sealed under `key` as part `part` (0 if the object has one
+    /// part).
     ///
     /// # Errors
-    /// See [`PutError`]; the source is not touched before memory is reserved.
-    pub async fn write_blob<S>(
+    /// See [`PutError`]; a stream is not touched before memory is reserved.
+    pub async fn write_blob(
         &self,
-        source: S,
-        plain_len: u64,
+        source: Source,
         key: &DataKey,
         part: u32,
         hashes: Hashes,
-    ) -> Result<WrittenBlob, PutError>
-    where
-        S: Stream<Item = Result<Bytes, SourceError>> + Send,
-    {
+    ) -> Result<WrittenBlob, PutError> {
+        let plain_len = source.plain_len();
         if plain_len > PLAIN_BLOB_LEN_MAX {
             return Err(PutError::TooLarge(plain_len));
         }
         let sealed = sealed_len(plain_len);
-        let shape = self.shared.settings.shape_for_len(sealed);
         let order = Order {
-            plain_len,
             sealed_len: sealed,
-            shape,
+            shape: Shape::for_len(sealed),
             part,
             hashes,
         };
-        let _held = self.shared.memory.try_reserve(self.bytes_held(&order))?;
-        let source = Box::pin(source);
-        if shape == Shape::Coded {
-            return self.write_once(source, key, order).await;
-        }
-        // Small: the body is held, so that a closed lease costs another attempt only.
-        let pieces: Vec<Bytes> = gather_all(source, plain_len).await?;
-        let mut attempt = 1;
-        loop {
-            let again = futures::stream::iter(pieces.clone().into_iter().map(Ok));
-            match self.write_once(again, key, order).await {
-                Err(PutError::LeaseClosed { .. }) if attempt < LEASES_TRIED_MAX => attempt += 1,
-                result => return result,
+        let _reserved = match &source {
+            Source::Stream { .. } => {
+                let bytes = self.bytes_held(&order, plain_len);
+                Some(self.shared.memory.try_reserve(bytes)?)
             }
-        }
+            // Its room is its own.
+            Source::Held(_) => None,
+        };
+        self.write_order(source, key, order).await
     }
 
-    async fn write_once<S>(
+    async fn write_order(
         &self,
-        source: S,
+        source: Source,
         key: &DataKey,
         order: Order,
-    ) -> Result<WrittenBlob, PutError>
-    where
-        S: Stream<Item = Result<Bytes, SourceError>> + Send + Unpin,
-    {
+    ) -> Result<WrittenBlob, PutError> {
         let (blob, lease) = self.shared.leases.next_blob().await?;
         let context = StreamContext {
             cluster: self.shared.cluster.0,
@@ -172,7 +134,7 @@ impl Pipeline {
         let compute = self.shared.compute.clone();
         let mut writer = Writer {
             shared: Arc::clone(&self.shared),
-            feed: Feed::new(source, order.plain_len, compute, sealing),
+            feed: Feed::new(source, compute, sealing),
             order,
             blob,
             lease,
@@ -196,10 +158,10 @@ impl Pipeline {
         })
     }
 
-    /// The most bytes that a write holds, cells kept for a restart included.
-    fn bytes_held(&self, order: &Order) -> u64 {
+    /// The most bytes that the write of a stream holds, cells kept for a restart included.
+    fn bytes_held(&self, order: &Order, plain_len: u64) -> u64 {
         if order.shape != Shape::Coded {
-            return 2 * order.sealed_len;
+            return whole_write_bytes(plain_len);
         }
         let map = self.shared.map.borrow();
         let profiles = map.writable.iter().chain(&map.degraded);
@@ -218,25 +180,21 @@ fn stripes_held(profile: Profile) -> u64 {
 /// What is to be written.
 #[derive(Clone, Copy)]
 struct Order {
-    plain_len: u64,
     sealed_len: u64,
     shape: Shape,
     part: u32,
     hashes: Hashes,
 }
 
-struct Writer<S> {
+struct Writer {
     shared: Arc<Shared>,
-    feed: Feed<S>,
+    feed: Feed,
     order: Order,
     blob: BlobId,
     lease: LeaseId,
 }
 
-impl<S> Writer<S>
-where
-    S: Stream<Item = Result<Bytes, SourceError>> + Send + Unpin,
-{
+impl Writer {
     async fn inline(&mut self) -> Result<Vec<u8>, PutError> {
         let cells = self.order.sealed_len.div_ceil(CELL_LEN) as usize;
         let cells = self.feed.next(cells).await?;
@@ -255,16 +213,15 @@ where
         Ok(segments)
     }
 
-    /// Writes one segment, on one volume or another. Where all volumes of a map have failed, the
-    /// next map is waited for: the cluster needs about two seconds to make others.
+    /// Writes one segment, on one volume or another. If all volumes of a map have failed, waits
+    /// for the next map: the cluster needs about two seconds to make others.
     async fn segment(&mut self, number: u32, left: u64) -> Result<NewSegment, PutError> {
         let deadline = Instant::now() + self.shared.settings.volume_wait;
         let mut tried = Vec::new();
         let mut reason = String::new();
         let settings = &self.shared.settings;
         let (tries, restart_bytes) = (settings.volumes_tried_max, settings.restart_bytes);
-        let cells_max = settings.segment_cells_max;
-        let mut kept = Kept::new(self.shared.memory.clone(), restart_bytes);
+        let mut kept = RestartCells::new(self.shared.memory.clone(), restart_bytes);
         loop {
             let map = Arc::clone(&self.shared.map.borrow());
             let volume = match self.shared.chooser.choose(&map, &self.shared.nodes, &tried) {
@@ -284,15 +241,14 @@ where
                 }
             };
             tried.push(volume.id);
-            let k = volume.profile.data() as u64;
-            let full = segment_len(volume.profile).min(cells_max / k * k * CELL_LEN);
-            let len = match self.order.shape {
-                Shape::Coded => left.min(full.max(k * CELL_LEN)),
-                Shape::Copies | Shape::Inline => left,
+            let order = SegmentOrder {
+                blob: self.blob,
+                number,
+                shape: self.order.shape,
+                len: self.len_on(&volume, left),
+                volume,
             };
-            let name = (self.blob, number);
-            let opened = Segment::open(&self.shared, &map, volume, self.order.shape, name, len);
-            let result = match opened {
+            let result = match Segment::open(&self.shared, &map, order) {
                 Ok(segment) => self.fill(segment, &mut kept).await?,
                 Err(lost) => Err(lost),
             };
@@ -312,11 +268,24 @@ where
         }
     }
 
+    /// The length of the next segment, if it is written on this volume and `left` bytes are left.
+    fn len_on(&self, volume: &Volume, left: u64) -> u64 {
+        match self.order.shape {
+            Shape::Coded => {
+                let k = volume.profile.data() as u64;
+                let cells_max = self.shared.settings.segment_cells_max;
+                let full = segment_len(volume.profile).min(cells_max / k * k * CELL_LEN);
+                left.min(full.max(k * CELL_LEN))
+            }
+            Shape::Copies | Shape::Inline => left,
+        }
+    }
+
     /// Feeds a segment its cells. The outer error is the blob's end, the inner one the segment's.
     async fn fill(
         &mut self,
         mut segment: Segment,
-        kept: &mut Kept,
+        kept: &mut RestartCells,
     ) -> Result<Result<NewSegment, SegmentLost>, PutError> {
         let columns = segment.layout().columns();
         let mut left = segment.layout().cells() as usize;
@@ -340,8 +309,9 @@ where
     }
 }
 
-/// The sealed cells of the segment at hand, as long as there is room for them.
-struct Kept {
+/// The sealed cells of the segment at hand, as long as there is room for them: with all of them
+/// the segment can be begun again on another volume.
+struct RestartCells {
     memory: Memory,
     cells: Vec<Bytes>,
     bytes: u64,
@@ -350,7 +320,7 @@ struct Kept {
     whole: bool,
 }
 
-impl Kept {
+impl RestartCells {
     fn new(memory: Memory, allowed: u64) -> Self {
         Self {
             memory,
@@ -384,14 +354,14 @@ impl Kept {
         self.cells.extend_from_slice(cells);
     }
 
-    /// All cells since the segment's start; None where some are gone.
+    /// All cells since the segment's start; None if some are gone.
     fn take(&mut self) -> Option<Vec<Bytes>> {
         self.bytes = 0;
         self.whole.then(|| std::mem::take(&mut self.cells))
     }
 }
 
-/// Waits for a map newer than `seen`; false where none came by the deadline.
+/// Waits for a map newer than `seen`; false if none came by the deadline.
 fn next_map(
     maps: &watch::Receiver<Arc<ClusterMap>>,
     seen: &Arc<ClusterMap>,
@@ -404,27 +374,4 @@ fn next_map(
             .await
             .is_ok_and(|newer| newer.is_ok())
     }
-}
-
-async fn gather_all<S>(mut source: S, plain_len: u64) -> Result<Vec<Bytes>, PutError>
-where
-    S: Stream<Item = Result<Bytes, SourceError>> + Unpin,
-{
-    let mut pieces = Vec::new();
-    let mut found = 0;
-    while let Some(piece) = source.next().await {
-        let piece = piece?;
-        found += piece.len() as u64;
-        if found > plain_len {
-            break;
-        }
-        pieces.push(piece);
-    }
-    if found != plain_len {
-        return Err(PutError::Length {
-            expected: plain_len,
-            found,
-        });
-    }
-    Ok(pieces)
 }

@@ -7,14 +7,15 @@
 
 use super::Shared;
 use super::compute::{Compute, JobLost};
-use super::plain::{frame, unframed};
-use super::ports::{ShardError, ShardReceipt, ShardTarget, ShardWrite};
+use super::ports::{ShardError, ShardWrite};
 use bytes::Bytes;
+use megalith_client::framing::{CRC_LEN, frame, unframed};
 use megalith_erasure::Encoder;
 use megalith_model::command::NewSegment;
 use megalith_model::ids::BlobId;
 use megalith_model::rows::Digest;
 use megalith_model::shape::{SegmentLayout, Shape};
+use megalith_model::shard::{Receipt, ShardId, ShardTarget};
 use megalith_model::topology::{ClusterMap, Volume};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -36,6 +37,17 @@ pub enum SegmentLost {
     Compute(JobLost),
 }
 
+/// A segment to write.
+pub struct SegmentOrder {
+    pub blob: BlobId,
+    /// The segment's number in it.
+    pub number: u32,
+    pub shape: Shape,
+    /// Ciphertext bytes.
+    pub len: u64,
+    pub volume: Volume,
+}
+
 /// A segment being written.
 pub struct Segment {
     shared: Arc<Shared>,
@@ -43,7 +55,7 @@ pub struct Segment {
     layout: SegmentLayout,
     coder: Option<Coder>,
     slots: Vec<SlotWriter>,
-    results: JoinSet<(usize, Result<ShardReceipt, ShardError>)>,
+    results: JoinSet<(usize, Result<Receipt, ShardError>)>,
     in_flight: Arc<Semaphore>,
     /// Wakes when the map changes: it may give up a slot.
     map: watch::Receiver<Arc<ClusterMap>>,
@@ -77,15 +89,19 @@ enum Path {
 }
 
 impl Segment {
-    /// Opens segment `number` of `blob`, `len` ciphertext bytes, on `volume`.
+    /// Opens a segment on its volume. Members whose nodes the map calls dead are left out.
     pub fn open(
         shared: &Arc<Shared>,
         map: &ClusterMap,
-        volume: Volume,
-        shape: Shape,
-        (blob, number): (BlobId, u32),
-        len: u64,
+        order: SegmentOrder,
     ) -> Result<Self, SegmentLost> {
+        let SegmentOrder {
+            blob,
+            number,
+            shape,
+            len,
+            volume,
+        } = order;
         let layout = SegmentLayout::new(shape, volume.profile, blob, len);
         let whole = shape == Shape::Copies || layout.stripes() == 1;
         let mut segment = Self {
@@ -105,10 +121,12 @@ impl Segment {
             let write = ShardWrite {
                 target: ShardTarget {
                     at,
-                    volume: segment.volume.id,
-                    blob,
-                    segment: number,
-                    slot: slot as u8,
+                    shard: ShardId {
+                        volume: segment.volume.id,
+                        blob,
+                        segment: number,
+                        slot: slot as u8,
+                    },
                 },
                 epoch: segment.volume.epoch,
                 len: layout.shard_len(slot),
@@ -161,7 +179,7 @@ impl Segment {
                             pending: Arc::clone(&slot.pending),
                             _stripe: Arc::clone(&permit),
                         });
-                        // Refused only where the slot's task has ended: its result says why.
+                        // Refused only if the slot's task has ended: its result says why.
                         let _ = cells.try_send(piece);
                     }
                 }
@@ -244,7 +262,7 @@ impl Segment {
             match std::mem::replace(&mut slot.path, Path::None) {
                 Path::None => {}
                 Path::Stream { digest, .. } => {
-                    // Refused only where the slot's task has ended: its result says why.
+                    // Refused only if the slot's task has ended: its result says why.
                     let _ = digest.send(*own);
                 }
                 Path::Whole(cells) => {
@@ -267,7 +285,7 @@ impl Segment {
     /// Takes one slot's result; before the digests are known, any end is a failure.
     fn note(
         &mut self,
-        ended: Result<(usize, Result<ShardReceipt, ShardError>), tokio::task::JoinError>,
+        ended: Result<(usize, Result<Receipt, ShardError>), tokio::task::JoinError>,
         digests: Option<&[Digest]>,
     ) -> Result<(), SegmentLost> {
         // Left out and aborted already.
@@ -293,8 +311,8 @@ impl Segment {
             }
         }
         tracing::warn!(
-            blob = %write.target.blob,
-            volume = %write.target.volume,
+            blob = %write.target.shard.blob,
+            volume = %write.target.shard.volume,
             slot,
             error = self.last_error,
             "slot left out of a write"
@@ -343,8 +361,8 @@ impl Segment {
     }
 }
 
-fn expected(write: &ShardWrite, digest: Digest) -> ShardReceipt {
-    ShardReceipt {
+fn expected(write: &ShardWrite, digest: Digest) -> Receipt {
+    Receipt {
         len: write.len,
         digest,
         epoch: write.epoch,
@@ -407,7 +425,7 @@ impl Coder {
         for stripe in cells.chunks(data) {
             let plain: Vec<&[u8]> = stripe.iter().map(unframed).collect();
             let mut parity: Vec<Vec<u8>> = (data..shards)
-                .map(|_| Vec::with_capacity(plain[0].len() + super::plain::CRC_LEN))
+                .map(|_| Vec::with_capacity(plain[0].len() + CRC_LEN as usize))
                 .collect();
             self.encoder
                 .encode_stripe(&plain, &mut parity)

@@ -1,21 +1,17 @@
 //! What one gateway may choose about its pipeline.
 
-use megalith_model::shape::{COPIES_LEN_MAX, INLINE_LEN_MAX, SEGMENT_CELLS_MAX, Shape};
+use megalith_model::shape::SEGMENT_CELLS_MAX;
 use std::time::Duration;
 
-/// Settings of the pipeline; [`Settings::default`] suits a server with a few GiB of memory.
+/// Settings of the pipeline; [`PipelineSettings::default`] suits a server with a few GiB of memory.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct PipelineSettings {
     /// Most bytes that all reads and writes together hold at a time. Default 1 GiB.
     pub memory_bytes_max: u64,
-    /// Ciphertext bytes up to which a blob lives in metadata.
-    pub inline_len_max: u64,
-    /// Ciphertext bytes up to which a blob is kept as whole copies.
-    pub copies_len_max: u64,
     /// Cells of a full segment. Smaller only in tests.
     pub segment_cells_max: u64,
     /// Ciphertext bytes of an unfinished segment that are always kept, so that it can be begun
-    /// anew on another volume. Default 2 MiB.
+    /// again on another volume. Default 2 MiB.
     pub restart_bytes: u64,
     /// Volumes of one map that are tried for one segment. Default 3.
     pub volumes_tried_max: usize,
@@ -48,12 +44,10 @@ pub struct Settings {
     pub compute_threads: usize,
 }
 
-impl Default for Settings {
+impl Default for PipelineSettings {
     fn default() -> Self {
         Self {
             memory_bytes_max: 1 << 30,
-            inline_len_max: INLINE_LEN_MAX,
-            copies_len_max: COPIES_LEN_MAX,
             segment_cells_max: SEGMENT_CELLS_MAX,
             restart_bytes: 2 << 20,
             volumes_tried_max: 3,
@@ -70,20 +64,6 @@ impl Default for Settings {
             hedge_after_max: Duration::from_secs(1),
             lease_ids: 65_536,
             compute_threads: std::thread::available_parallelism().map_or(2, usize::from),
-        }
-    }
-}
-
-impl Settings {
-    /// The shape for a blob of `len` ciphertext bytes.
-    #[must_use]
-    pub fn shape_for_len(&self, len: u64) -> Shape {
-        if len <= self.inline_len_max {
-            Shape::Inline
-        } else if len <= self.copies_len_max {
-            Shape::Copies
-        } else {
-            Shape::Coded
         }
     }
 }

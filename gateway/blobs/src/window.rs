@@ -7,15 +7,16 @@
 use super::Shared;
 use super::alarms::Fault;
 use super::get::GetError;
-use super::ports::{ShardError, ShardTarget};
+use super::ports::ShardError;
 use super::rows::{Mask, Request, Rows, slots};
 use bytes::Bytes;
 use futures::stream::{FuturesUnordered, StreamExt};
 use megalith_crypto::{BlobLayout, CellOpener};
 use megalith_erasure::{Decoder, Encoder};
 use megalith_model::ids::{BlobId, NodeId};
-use megalith_model::rows::{SegmentRow, ShardPlace};
+use megalith_model::rows::SegmentRow;
 use megalith_model::shape::{SegmentLayout, Shape};
+use megalith_model::shard::{ShardId, ShardTarget};
 use megalith_model::topology::Volume;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -161,6 +162,12 @@ impl SegmentSource {
     fn target(&self, slot: usize) -> ShardTarget {
         ShardTarget {
             at: self.volume.slots[slot],
+            shard: self.shard(slot),
+        }
+    }
+
+    fn shard(&self, slot: usize) -> ShardId {
+        ShardId {
             volume: self.volume.id,
             blob: self.blob,
             segment: self.number,
@@ -243,12 +250,8 @@ impl SegmentSource {
     }
 
     fn alarm(&self, slot: usize, fault: Fault) {
-        let place = ShardPlace {
-            blob: self.blob,
-            segment: self.number,
-            slot: slot as u8,
-        };
-        self.shared.alarms.raise(place, self.node(slot), fault);
+        let shard = self.shard(slot).key();
+        self.shared.alarms.raise(shard, self.node(slot), fault);
     }
 
     fn unavailable(&self, rows: &Rows) -> GetError {

@@ -1,13 +1,14 @@
 //! Access keys as requests use them: asked for, opened, and kept for a moment.
 
+use crate::lock::lock;
 use crate::ops::Caller;
-use megalith_client::Metadata;
+use megalith_client::{Metadata, TypedCalls as _};
 use megalith_crypto::AccessSecret;
 use megalith_keyring::Keys;
 use megalith_model::ids::AccountId;
-use megalith_model::query::{Query, Reply};
+use megalith_model::question;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// How long a credential is kept: a key that is disabled works no longer than this.
@@ -78,18 +79,11 @@ impl Credentials {
     }
 
     async fn ask(&self, access_key: &str) -> Result<Option<Arc<Known>>, CredentialError> {
-        let unavailable = |why: String| CredentialError::Unavailable(why);
-        let query = Query::AccessKey {
+        let asked = question::AccessKey {
             access_key: access_key.to_owned(),
         };
-        let reply = self
-            .meta
-            .query(query)
-            .await
-            .map_err(|error| unavailable(error.to_string()))?;
-        let Reply::AccessKey(found) = reply else {
-            return Err(unavailable("an answer to another question".to_owned()));
-        };
+        let found = self.meta.ask(asked).await;
+        let found = found.map_err(|error| CredentialError::Unavailable(error.to_string()))?;
         let Some((row, account)) = found else {
             return Ok(None);
         };
@@ -143,6 +137,6 @@ impl Credentials {
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.kept)
     }
 }

@@ -8,13 +8,15 @@
 use super::error::OpError;
 use super::ids::random;
 use super::names::check_bucket_name;
-use super::{Caller, Rejection, Store, internal_outcome, internal_reply, owner};
-use megalith_model::command::{Command, Outcome, Refusal};
+use super::{Caller, Rejection, Store, owner};
+use crate::lock::lock;
+use megalith_model::command::{Command, Refusal};
 use megalith_model::ids::BucketId;
-use megalith_model::query::{Query, Reply};
+use megalith_model::instruction::CreateBucket;
+use megalith_model::question;
 use megalith_model::rows::BucketRow;
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 const KEPT_FOR: Duration = Duration::from_secs(2);
@@ -46,7 +48,7 @@ impl Cache {
     }
 
     fn rows(&self) -> MutexGuard<'_, HashMap<String, (Instant, BucketRow)>> {
-        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.rows)
     }
 }
 
@@ -58,13 +60,13 @@ pub(super) struct Located {
 }
 
 impl Located {
-    /// True where the row was kept from before, so that the bucket may be gone.
+    /// True if the row was kept from before, so that the bucket may be gone.
     pub(super) fn is_kept(&self) -> bool {
         self.kept
     }
 
-    /// True where an error may only mean that the kept row is of a bucket that is gone.
-    pub(super) fn explains(&self, error: &OpError) -> bool {
+    /// True if an error may only mean that the kept row is of a bucket that is gone.
+    fn explains(&self, error: &OpError) -> bool {
         let missing = matches!(
             error,
             OpError::NoSuchBucket | OpError::NoSuchKey | OpError::NoSuchUpload
@@ -90,18 +92,17 @@ impl Store {
     pub async fn create_bucket(&self, caller: Caller, name: &str) -> Result<BucketRow, OpError> {
         check_bucket_name(name)?;
         let id = BucketId(u64::from_be_bytes(random()?));
-        let command = Command::CreateBucket {
+        let create = CreateBucket {
             id,
             name: name.to_owned(),
             account: caller.account,
             sealed_owner: owner::seal(self.keys(), id, name, caller.account)?,
         };
-        match self.propose(self.now_ms(), command).await {
-            Ok(Outcome::Bucket(row)) => {
+        match self.instruct(self.now_ms(), create).await {
+            Ok(row) => {
                 self.shared.buckets.keep(&row);
                 Ok(row)
             }
-            Ok(_) => Err(internal_outcome()),
             Err(Rejection::Refused(Refusal::BucketExists { owner })) if owner == caller.account => {
                 Err(OpError::BucketAlreadyOwnedByYou)
             }
@@ -124,13 +125,8 @@ impl Store {
     pub async fn delete_bucket(&self, caller: Caller, name: &str) -> Result<(), OpError> {
         let located = self.bucket_now(caller, name).await?;
         self.shared.buckets.forget(name);
-        match self
-            .propose(self.now_ms(), Command::DeleteBucket(located.row.id))
-            .await
-        {
-            Ok(_) => Ok(()),
-            Err(rejection) => Err(rejection.into()),
-        }
+        let delete = Command::DeleteBucket(located.row.id);
+        Ok(self.propose(self.now_ms(), delete).await?)
     }
 
     /// Lists the caller's buckets that begin with `prefix`, after a name.
@@ -151,14 +147,12 @@ impl Store {
         };
         let mut after = after.to_owned();
         loop {
-            let query = Query::Buckets {
+            let asked = question::Buckets {
                 account: caller.account,
                 after,
                 max: ASKED,
             };
-            let Reply::Buckets(rows) = self.query(query).await? else {
-                return Err(internal_reply());
-            };
+            let rows = self.ask(asked).await?;
             let asked_again = rows.len() >= ASKED as usize;
             after = rows.last().map(|row| row.name.clone()).unwrap_or_default();
             for row in rows {
@@ -178,24 +172,41 @@ impl Store {
     }
 
     /// Finds a bucket of the caller's, perhaps through a row kept for a moment.
-    pub(super) async fn bucket(&self, caller: Caller, name: &str) -> Result<Located, OpError> {
+    async fn bucket(&self, caller: Caller, name: &str) -> Result<Located, OpError> {
         match self.shared.buckets.find(name) {
             Some(row) if row.account == caller.account => Ok(Located { row, kept: true }),
             Some(_) | None => self.bucket_now(caller, name).await,
         }
     }
 
+    /// Finds a bucket of the caller's and acts in it. If the act finds nothing through a row that
+    /// was kept, looks for the bucket as it is now and acts once more.
+    pub(super) async fn in_bucket<T, Acting>(
+        &self,
+        caller: Caller,
+        name: &str,
+        act: impl Fn(BucketId) -> Acting + Send,
+    ) -> Result<(Located, T), OpError>
+    where
+        Acting: Future<Output = Result<T, OpError>> + Send,
+    {
+        let located = self.bucket(caller, name).await?;
+        match act(located.row.id).await {
+            Err(error) if located.explains(&error) => {
+                let now = self.bucket_now(caller, name).await?;
+                let acted = act(now.row.id).await?;
+                Ok((now, acted))
+            }
+            acted => Ok((located, acted?)),
+        }
+    }
+
     /// Finds a bucket of the caller's, as it is now.
     pub(super) async fn bucket_now(&self, caller: Caller, name: &str) -> Result<Located, OpError> {
-        let Reply::Bucket(found) = self
-            .query(Query::Bucket {
-                name: name.to_owned(),
-            })
-            .await?
-        else {
-            return Err(internal_reply());
+        let asked = question::Bucket {
+            name: name.to_owned(),
         };
-        let Some(row) = found else {
+        let Some(row) = self.ask(asked).await? else {
             self.shared.buckets.forget(name);
             return Err(OpError::NoSuchBucket);
         };

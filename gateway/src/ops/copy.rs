@@ -5,14 +5,14 @@ use super::error::OpError;
 use super::get::{Found, GetRequest};
 use super::ids::new_version;
 use super::names::{check_key, check_user_metadata};
-use super::put::Place;
+use super::put::{NewVersion, ObjectName};
 use super::write::Description;
 use super::{Caller, Rejection, Store};
 use megalith_crypto::Manifest;
 use megalith_crypto::manifest::Checksum;
 use megalith_model::command::{Blobs, Command, PutObject, Refusal};
 
-/// How often a copy is tried where its source was replaced meanwhile.
+/// How often a copy is tried if its source was replaced meanwhile.
 const TRIES_MAX: usize = 3;
 
 /// What to copy.
@@ -57,7 +57,7 @@ pub struct CopyOutput {
 
 impl CopySource {
     /// Finds and opens what is to be copied. A precondition that doesn't hold is an error of the
-    /// request here, also where a read would say "not modified".
+    /// request here, also if a read would say "not modified".
     pub(super) async fn find(
         &self,
         store: &Store,
@@ -127,17 +127,19 @@ impl Store {
             .await
             .map_err(failed)?;
         let wish = request.conditions.clone().wish().map_err(failed)?;
-        let (bucket, key) = (located.row.id, request.key.as_str());
-        let first = self.condition(bucket, key, &wish).await.map_err(failed)?;
+        let object = ObjectName {
+            bucket: located.row.id,
+            key: &request.key,
+        };
+        let first = self.condition(object, &wish).await.map_err(failed)?;
         let mut manifest = Manifest::clone(&found.manifest);
         if let MetadataSource::Replaced(description) = &request.metadata {
             manifest.headers = description.headers.clone();
             manifest.user_metadata = description.user_metadata.clone();
         }
         let time_ms = self.now_ms();
-        let place = Place {
-            bucket,
-            key,
+        let new = NewVersion {
+            object,
             version: new_version(time_ms).map_err(failed)?,
         };
         let blobs = Blobs::Shared {
@@ -145,17 +147,16 @@ impl Store {
             key: request.source.key.as_bytes().to_vec(),
             version: found.version,
         };
-        let object = self
-            .seal(place, &found.key, &manifest, blobs)
+        let sealed = self
+            .seal(new, &found.key, &manifest, blobs)
             .map_err(failed)?;
         let command = |condition| {
             Command::PutObject(Box::new(PutObject {
                 condition,
-                ..object.clone()
+                ..sealed.clone()
             }))
         };
-        self.commit(time_ms, (bucket, key), &wish, first, command)
-            .await?;
+        self.commit(time_ms, object, &wish, first, command).await?;
         Ok(CopyOutput {
             etag: manifest.etag,
             modified_ms: time_ms,

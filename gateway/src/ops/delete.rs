@@ -4,6 +4,7 @@ use super::conditions::{EtagMatch, WriteWish};
 use super::error::OpError;
 use super::ids::check_version;
 use super::names::check_key;
+use super::put::ObjectName;
 use super::{Caller, Store};
 use megalith_model::command::Command;
 use megalith_model::ids::BucketId;
@@ -22,26 +23,23 @@ impl Store {
     /// Deletes an object; one that isn't there is deleted already.
     ///
     /// # Errors
-    /// [`OpError::PreconditionFailed`] also where a condition names an object that isn't there.
+    /// [`OpError::PreconditionFailed`] also if a condition names an object that isn't there.
     pub async fn delete(
         &self,
         caller: Caller,
         bucket: &str,
         request: &DeleteRequest,
     ) -> Result<(), OpError> {
-        let located = self.bucket(caller, bucket).await?;
-        match self.delete_in(located.row.id, request).await {
-            Err(error) if located.explains(&error) => {
-                let now = self.bucket_now(caller, bucket).await?;
-                self.delete_in(now.row.id, request).await
-            }
-            other => other,
-        }
+        let delete = |bucket| self.delete_in(bucket, request);
+        self.in_bucket(caller, bucket, delete).await.map(drop)
     }
 
     async fn delete_in(&self, bucket: BucketId, request: &DeleteRequest) -> Result<(), OpError> {
-        let key = request.key.as_str();
-        check_key(key)?;
+        let object = ObjectName {
+            bucket,
+            key: &request.key,
+        };
+        check_key(object.key)?;
         check_version(request.version.as_deref())?;
         let wish = request
             .if_match
@@ -51,14 +49,14 @@ impl Store {
             OpError::NoSuchKey => OpError::PreconditionFailed("If-Match"),
             other => other,
         };
-        let first = self.condition(bucket, key, &wish).await.map_err(gone)?;
+        let first = self.condition(object, &wish).await.map_err(gone)?;
         let command = |condition| Command::DeleteObject {
             bucket,
-            key: key.as_bytes().to_vec(),
+            key: object.key.as_bytes().to_vec(),
             condition,
         };
         let outcome = self
-            .commit(self.now_ms(), (bucket, key), &wish, first, command)
+            .commit(self.now_ms(), object, &wish, first, command)
             .await;
         outcome
             .map(drop)

@@ -1,30 +1,31 @@
 //! Reading objects: their description, their bytes, ranges and parts of them.
 //!
 //! Owns: opening the manifest and checking that it fits its row, preconditions, and which parts
-//! are asked for. Many parts are looked up a group at a time while the body streams.
+//! are asked for. Many parts are looked up a batch at a time while the body streams.
 
 use super::conditions::{ReadConditions, ReadVerdict};
 use super::error::OpError;
 use super::ids::check_version;
 use super::names::check_key;
 use super::ports::Plaintext;
+use super::put::ObjectName;
 use super::range::RangeWish;
-use super::write::get_error;
-use super::{Caller, Store, internal_reply};
+use super::{Caller, Store};
 use futures::{StreamExt, TryStreamExt, stream};
 use megalith_blobs::{GetError, PartToRead, ReadPlan};
 use megalith_crypto::manifest::Checksum;
 use megalith_crypto::{DataKey, Manifest, ManifestPart, ObjectContext};
 use megalith_model::ids::{BlobId, BucketId, VersionId, VolumeId};
-use megalith_model::query::{BlobView, ObjectView, Query, Reply};
+use megalith_model::query::{BlobView, ObjectView};
+use megalith_model::question;
 use megalith_model::topology::Volume;
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
 /// Parts whose places are looked up at a time.
-const GROUP_PARTS: usize = 64;
-/// How often an object is looked up anew where it was replaced while it was opened.
+const BATCH_PARTS: usize = 64;
+/// How often an object is looked up again if it was replaced while it was opened.
 const LOOKS_MAX: usize = 3;
 
 /// An object to read.
@@ -71,7 +72,7 @@ pub struct GetOutput {
     pub found: Found,
     /// The bytes that are given out.
     pub bytes: Range<u64>,
-    /// True where a range or part was asked for.
+    /// True if a range or part was asked for.
     pub partial: bool,
     /// The body; none for HEAD.
     pub body: Option<Plaintext>,
@@ -84,7 +85,7 @@ impl Found {
         &self.manifest.etag
     }
 
-    /// Its parts, where it was uploaded in parts. They count from 1 without gaps, whatever their
+    /// Its parts, if it was uploaded in parts. They count from 1 without gaps, whatever their
     /// numbers were in the upload.
     #[must_use]
     pub fn parts(&self) -> Option<Vec<PartInfo>> {
@@ -175,15 +176,12 @@ impl Store {
         with_blobs: bool,
     ) -> Result<Found, OpError> {
         check_key(&request.key)?;
-        let located = self.bucket(caller, bucket).await?;
-        check_version(request.version.as_deref())?;
-        let found = match self.find_in(located.row.id, &request.key, with_blobs).await {
-            Err(error) if located.explains(&error) => {
-                let now = self.bucket_now(caller, bucket).await?;
-                self.find_in(now.row.id, &request.key, with_blobs).await?
-            }
-            other => other?,
+        let find = |bucket| async move {
+            check_version(request.version.as_deref())?;
+            let key = &request.key;
+            self.find_in(ObjectName { bucket, key }, with_blobs).await
         };
+        let (_, found) = self.in_bucket(caller, bucket, find).await?;
         match request.conditions.judge(found.etag(), found.modified_ms) {
             ReadVerdict::Proceed => Ok(found),
             ReadVerdict::Failed(header) => Err(OpError::PreconditionFailed(header)),
@@ -194,20 +192,28 @@ impl Store {
         }
     }
 
-    async fn find_in(
+    /// Asks for an object's current version.
+    pub(super) async fn current(
         &self,
-        bucket: BucketId,
-        key: &str,
+        object: ObjectName<'_>,
         with_blobs: bool,
-    ) -> Result<Found, OpError> {
-        let view = self
-            .current(bucket, key, with_blobs)
-            .await?
-            .ok_or(OpError::NoSuchKey)?;
-        self.open(bucket, key, *view).await
+    ) -> Result<Option<Box<ObjectView>>, OpError> {
+        let asked = question::Object {
+            bucket: object.bucket,
+            key: object.key.as_bytes().to_vec(),
+            version: None,
+            with_blobs,
+        };
+        self.ask(asked).await
     }
 
-    async fn open(&self, bucket: BucketId, key: &str, view: ObjectView) -> Result<Found, OpError> {
+    async fn find_in(&self, object: ObjectName<'_>, with_blobs: bool) -> Result<Found, OpError> {
+        let view = self.current(object, with_blobs).await?;
+        self.open(object, *view.ok_or(OpError::NoSuchKey)?).await
+    }
+
+    async fn open(&self, object: ObjectName<'_>, view: ObjectView) -> Result<Found, OpError> {
+        let ObjectName { bucket, key } = object;
         let ObjectView {
             version,
             row,
@@ -245,29 +251,29 @@ impl Store {
         found: &Found,
         bytes: Range<u64>,
     ) -> Result<Plaintext, GetError> {
-        let mut groups = groups(&found.manifest, &bytes).into_iter();
-        let Some(first) = groups.next() else {
+        let mut batches = batches(&found.manifest, &bytes).into_iter();
+        let Some(first) = batches.next() else {
             return Ok(stream::empty().boxed());
         };
-        let head = self.read_group(found, first).await?;
-        let rest: Vec<Group> = groups.collect();
+        let head = self.read_batch(found, first).await?;
+        let rest: Vec<Batch> = batches.collect();
         if rest.is_empty() {
             return Ok(head);
         }
         let (store, found) = (self.clone(), found.clone());
         let tail = stream::iter(rest)
-            .then(move |group| {
+            .then(move |batch| {
                 let (store, found) = (store.clone(), found.clone());
-                async move { store.read_group(&found, group).await }
+                async move { store.read_batch(&found, batch).await }
             })
             .try_flatten();
         Ok(head.chain(tail).boxed())
     }
 
-    async fn read_group(&self, found: &Found, group: Group) -> Result<Plaintext, GetError> {
-        let parts = &found.manifest.parts[group.parts];
+    async fn read_batch(&self, found: &Found, batch: Batch) -> Result<Plaintext, GetError> {
+        let parts = &found.manifest.parts[batch.parts];
         let plan = self.plan(found, parts).await?;
-        self.blobs().read(plan, group.bytes).await
+        self.blobs().read(plan, batch.bytes).await
     }
 
     /// Finds where parts are: in what came with the object, or by asking.
@@ -321,9 +327,7 @@ impl Store {
         blobs: Vec<BlobId>,
         known: &[Volume],
     ) -> Result<(Vec<BlobView>, Vec<Volume>), OpError> {
-        let Reply::Blobs(views) = self.query(Query::Blobs { blobs }).await? else {
-            return Err(internal_reply());
-        };
+        let views = self.ask(question::Blobs { blobs }).await?;
         let named = views
             .iter()
             .flat_map(|view| &view.row.segments)
@@ -335,44 +339,41 @@ impl Store {
             return Ok((views, Vec::new()));
         }
         let volumes = volumes.into_iter().collect();
-        match self.query(Query::Volumes { volumes }).await? {
-            Reply::Volumes(volumes) => Ok((views, volumes)),
-            _ => Err(internal_reply()),
-        }
+        Ok((views, self.ask(question::Volumes { volumes }).await?))
     }
 }
 
 /// Parts that are read together, and which of their bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Group {
+struct Batch {
     parts: Range<usize>,
     bytes: Range<u64>,
 }
 
-/// Cuts a range of an object into groups of parts.
-fn groups(manifest: &Manifest, bytes: &Range<u64>) -> Vec<Group> {
-    let mut groups = Vec::new();
+/// Cuts a range of an object into batches of parts.
+fn batches(manifest: &Manifest, bytes: &Range<u64>) -> Vec<Batch> {
+    let mut batches = Vec::new();
     let mut start = 0;
     let mut index = 0;
-    for parts in manifest.parts.chunks(GROUP_PARTS) {
-        let mut found: Option<Group> = None;
+    for parts in manifest.parts.chunks(BATCH_PARTS) {
+        let mut found: Option<Batch> = None;
         for part in parts {
             let end = start + part.plain_len;
             let from = bytes.start.max(start);
             let to = bytes.end.min(end);
             if from < to {
-                let group = found.get_or_insert(Group {
+                let batch = found.get_or_insert(Batch {
                     parts: index..index,
                     bytes: from - start..from - start,
                 });
-                group.parts.end = index + 1;
-                group.bytes.end += to - from;
+                batch.parts.end = index + 1;
+                batch.bytes.end += to - from;
             }
             (start, index) = (end, index + 1);
         }
-        groups.extend(found);
+        batches.extend(found);
     }
-    groups
+    batches
 }
 
 /// Finds the bytes that a request asks for, and whether they are a part of the object.
@@ -390,6 +391,19 @@ fn choose(found: &Found, request: &GetRequest) -> Result<(Range<u64>, bool), OpE
 fn damaged(what: &'static str, bucket: BucketId, version: VersionId) -> OpError {
     tracing::error!(%bucket, %version, what, "a stored record does not open");
     OpError::Damaged(what)
+}
+
+/// Says what a reader is told of bytes that could not be read.
+pub(super) fn get_error(error: GetError) -> OpError {
+    match error {
+        GetError::Busy(_) => OpError::SlowDown("no memory left"),
+        GetError::Unavailable { .. } => OpError::Unavailable(error.to_string()),
+        GetError::Unauthentic { .. } | GetError::Inconsistent { .. } => {
+            tracing::error!(%error, "an object can't be read");
+            OpError::Damaged("object bytes")
+        }
+        GetError::Range { .. } | GetError::Compute(_) => OpError::Internal(error.to_string()),
+    }
 }
 
 #[cfg(test)]
@@ -416,8 +430,8 @@ mod tests {
         let three = manifest(&[10, 20, 30]);
         let check = |bytes, parts, inner| {
             assert_eq!(
-                groups(&three, &bytes),
-                [Group {
+                batches(&three, &bytes),
+                [Batch {
                     parts,
                     bytes: inner
                 }]
@@ -428,22 +442,22 @@ mod tests {
         check(10..11, 1..2, 0..1);
         check(15..60, 1..3, 5..50);
         check(59..60, 2..3, 29..30);
-        assert!(groups(&three, &(0..0)).is_empty());
-        assert!(groups(&manifest(&[0]), &(0..0)).is_empty());
+        assert!(batches(&three, &(0..0)).is_empty());
+        assert!(batches(&manifest(&[0]), &(0..0)).is_empty());
     }
 
     #[test]
-    fn groups_cover_a_range_once() {
+    fn batches_cover_a_range_once() {
         let many = manifest(&[7; 200]);
         for bytes in [0..1400, 5..1000, 447..449, 1399..1400] {
-            let groups = groups(&many, &bytes);
+            let batches = batches(&many, &bytes);
             let mut next = bytes.start;
-            for group in &groups {
-                let base = group.parts.start as u64 * 7;
-                assert_eq!(base + group.bytes.start, next, "{bytes:?}");
-                assert!(group.parts.len() <= GROUP_PARTS);
-                next = base + group.bytes.end;
-                assert!(next <= group.parts.end as u64 * 7);
+            for batch in &batches {
+                let base = batch.parts.start as u64 * 7;
+                assert_eq!(base + batch.bytes.start, next, "{bytes:?}");
+                assert!(batch.parts.len() <= BATCH_PARTS);
+                next = base + batch.bytes.end;
+                assert!(next <= batch.parts.end as u64 * 7);
             }
             assert_eq!(next, bytes.end);
         }

@@ -1,10 +1,12 @@
 //! Listing a bucket's keys, a page at a time.
 
 use super::error::OpError;
-use super::{Caller, Store, internal_reply};
-use megalith_crypto::ListingEntry;
+use super::{Caller, Store};
 use megalith_crypto::manifest::ChecksumType;
-use megalith_model::query::{ListQuery, PAGE_ROWS_MAX, Query, Reply};
+use megalith_crypto::{KeyRing, ListingEntry};
+use megalith_model::ids::{BucketId, VersionId};
+use megalith_model::query::PAGE_ROWS_MAX;
+use megalith_model::question;
 use megalith_model::rows::NameRow;
 
 /// Which page.
@@ -13,7 +15,7 @@ pub struct ListRequest {
     pub bucket: String,
     /// Keys that begin so.
     pub prefix: String,
-    /// Folds keys at this text, where not empty.
+    /// Folds keys at this text, if it is not empty.
     pub delimiter: String,
     /// Keys strictly after this one.
     pub after: String,
@@ -51,7 +53,7 @@ impl Store {
     /// Lists a page of a bucket's keys.
     ///
     /// # Errors
-    /// [`OpError::NoSuchBucket`], [`OpError::AccessDenied`]; [`OpError::Damaged`] where a row
+    /// [`OpError::NoSuchBucket`], [`OpError::AccessDenied`]; [`OpError::Damaged`] if a row
     /// doesn't open: a listing never leaves out what it can't read.
     pub async fn list(&self, caller: Caller, request: ListRequest) -> Result<ListOutput, OpError> {
         let bucket = self.bucket_now(caller, &request.bucket).await?.row.id;
@@ -59,16 +61,14 @@ impl Store {
         if max == 0 {
             return Ok(ListOutput::default());
         }
-        let query = Query::List(ListQuery {
+        let asked = question::List {
             bucket,
             prefix: request.prefix.into_bytes(),
             delimiter: request.delimiter.into_bytes(),
             after: request.after.into_bytes(),
             max,
-        });
-        let Reply::Listing(page) = self.query(query).await? else {
-            return Err(internal_reply());
         };
+        let page = self.ask(asked).await?;
         let mut objects = Vec::with_capacity(page.entries.len());
         for (key, row) in page.entries {
             let NameRow {
@@ -112,6 +112,21 @@ impl Store {
                 .collect::<Result<_, _>>()?,
             next: page.next.map(text).transpose()?,
         })
+    }
+
+    /// Opens what a listing shows of a version.
+    pub(super) async fn open_listing(
+        &self,
+        bucket: BucketId,
+        key: &[u8],
+        version: VersionId,
+        sealed: &[u8],
+    ) -> Result<ListingEntry, OpError> {
+        if let Ok(entry) = self.keys().listing(bucket).open(key, version.0, sealed) {
+            return Ok(entry);
+        }
+        let open = |ring: &KeyRing| ring.listing(bucket.0).open(key, version.0, sealed);
+        Ok(self.keys().opened("list row", open).await?)
     }
 }
 

@@ -37,11 +37,12 @@ pub use multipart::{
 pub use put::{PutOutput, PutRequest};
 pub use write::{BODY_BYTES_MAX, Body, BodyError, Description, Trailer};
 
-use megalith_client::{ClientError, Metadata, new_token};
+use megalith_client::{ClientError, Metadata, TypedCalls as _, new_token};
 use megalith_keyring::{Keys, KeysError};
-use megalith_model::command::{Command, Envelope, Outcome, Refusal};
+use megalith_model::command::{Command, Envelope, Refusal};
 use megalith_model::ids::AccountId;
-use megalith_model::query::{Query, Reply};
+use megalith_model::instruction::Instruction;
+use megalith_model::question::Question;
 use ports::Blobs;
 use std::sync::Arc;
 
@@ -55,7 +56,7 @@ pub struct Caller {
 }
 
 /// What the operations work with.
-pub struct Parts {
+pub struct StoreComponents {
     pub meta: Arc<dyn Metadata>,
     pub blobs: Arc<dyn Blobs>,
     pub keys: Arc<Keys>,
@@ -69,7 +70,7 @@ pub struct Store {
 }
 
 struct Shared {
-    parts: Parts,
+    components: StoreComponents,
     buckets: buckets::Cache,
 }
 
@@ -82,49 +83,60 @@ enum Rejection {
 }
 
 impl Store {
-    /// Builds the operations over their parts.
+    /// Builds the operations over their components.
     #[must_use]
-    pub fn new(parts: Parts) -> Self {
+    pub fn new(components: StoreComponents) -> Self {
         Self {
             shared: Arc::new(Shared {
-                parts,
+                components,
                 buckets: buckets::Cache::default(),
             }),
         }
     }
 
     fn keys(&self) -> &Keys {
-        &self.shared.parts.keys
+        &self.shared.components.keys
     }
 
     fn blobs(&self) -> &dyn Blobs {
-        &*self.shared.parts.blobs
+        &*self.shared.components.blobs
     }
 
     fn now_ms(&self) -> u64 {
-        (self.shared.parts.clock)()
+        (self.shared.components.clock)()
     }
 
-    async fn query(&self, query: Query) -> Result<Reply, OpError> {
-        self.shared
-            .parts
-            .meta
-            .query(query)
-            .await
-            .map_err(unavailable)
+    async fn ask<Q: Question>(&self, question: Q) -> Result<Q::Reply, OpError> {
+        let meta = &self.shared.components.meta;
+        meta.ask(question).await.map_err(unavailable)
     }
 
-    async fn propose(&self, time_ms: u64, command: Command) -> Result<Outcome, Rejection> {
+    async fn propose(&self, time_ms: u64, command: Command) -> Result<(), Rejection> {
         let envelope = Envelope {
             time_ms,
             token: Some(new_token()),
             command,
         };
-        match self.shared.parts.meta.propose(envelope).await {
-            Ok(Ok(outcome)) => Ok(outcome),
-            Ok(Err(refusal)) => Err(Rejection::Refused(refusal)),
-            Err(error) => Err(Rejection::Failed(unavailable(error))),
-        }
+        let answer = self.shared.components.meta.propose(envelope).await;
+        judged(answer).map(drop)
+    }
+
+    async fn instruct<I: Instruction>(
+        &self,
+        time_ms: u64,
+        instruction: I,
+    ) -> Result<I::Outcome, Rejection> {
+        let meta = &self.shared.components.meta;
+        judged(meta.instruct(time_ms, Some(new_token()), instruction).await)
+    }
+}
+
+/// Tells a command that was judged from one that was not.
+fn judged<T>(answer: Result<Result<T, Refusal>, ClientError>) -> Result<T, Rejection> {
+    match answer {
+        Ok(Ok(outcome)) => Ok(outcome),
+        Ok(Err(refusal)) => Err(Rejection::Refused(refusal)),
+        Err(error) => Err(Rejection::Failed(unavailable(error))),
     }
 }
 
@@ -163,7 +175,7 @@ impl From<KeysError> for OpError {
             KeysError::Metadata(error) => unavailable(error),
             KeysError::Damaged(what) => Self::Damaged(what),
             KeysError::Root(_) => Self::Damaged("key-encryption key"),
-            KeysError::Reply | KeysError::Make(_) => Self::Internal(error.to_string()),
+            KeysError::Make(_) => Self::Internal(error.to_string()),
         }
     }
 }
@@ -177,12 +189,4 @@ fn unavailable(error: ClientError) -> OpError {
         ClientError::Unavailable(why) => OpError::Unavailable(format!("unavailable: {why}")),
         ClientError::Rejected(why) => OpError::Internal(format!("rejected: {why}")),
     }
-}
-
-fn internal_reply() -> OpError {
-    OpError::Internal("the metadata group answered another question".to_owned())
-}
-
-fn internal_outcome() -> OpError {
-    OpError::Internal("the metadata group answered another command".to_owned())
 }

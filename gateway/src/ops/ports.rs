@@ -8,24 +8,21 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use megalith_blobs::{
-    Busy, GetError, Hashes, Pipeline, PutError, ReadPlan, Reservation, SourceError, WrittenBlob,
+    Busy, GetError, Hashes, Pipeline, PutError, ReadPlan, Room, Source, WrittenBlob,
 };
 use megalith_crypto::DataKey;
 use megalith_model::ids::LeaseId;
 use std::ops::Range;
 
-/// A body on its way in.
-pub type Source = BoxStream<'static, Result<Bytes, SourceError>>;
 /// Plaintext on its way out; an error ends it and must end the connection.
 pub type Plaintext = BoxStream<'static, Result<Bytes, GetError>>;
 
 /// Where blobs are written and read.
 pub trait Blobs: Send + Sync + 'static {
-    /// Writes a blob of exactly `plain_len` bytes.
+    /// Writes a blob.
     fn write<'a>(
         &'a self,
         source: Source,
-        plain_len: u64,
         key: &'a DataKey,
         part: u32,
         hashes: Hashes,
@@ -35,11 +32,11 @@ pub trait Blobs: Send + Sync + 'static {
     fn read(&self, plan: ReadPlan, range: Range<u64>)
     -> BoxFuture<'_, Result<Plaintext, GetError>>;
 
-    /// Reserves memory for a small body that is to be held whole.
+    /// Makes room for a small body ([`megalith_blobs::is_small`]) that is to be held whole.
     ///
     /// # Errors
-    /// [`Busy`] where there is no room.
-    fn reserve(&self, bytes: u64) -> Result<Reservation, Busy>;
+    /// [`Busy`] if there is no room.
+    fn make_room(&self, plain_len: u64) -> Result<Room, Busy>;
 
     /// Notes that the metadata group doesn't know a lease any more.
     fn lease_refused(&self, lease: LeaseId);
@@ -49,12 +46,11 @@ impl Blobs for Pipeline {
     fn write<'a>(
         &'a self,
         source: Source,
-        plain_len: u64,
         key: &'a DataKey,
         part: u32,
         hashes: Hashes,
     ) -> BoxFuture<'a, Result<WrittenBlob, PutError>> {
-        Box::pin(self.write_blob(source, plain_len, key, part, hashes))
+        Box::pin(self.write_blob(source, key, part, hashes))
     }
 
     fn read(
@@ -65,8 +61,8 @@ impl Blobs for Pipeline {
         Box::pin(async move { Ok(Self::read(self, plan, range).await?.boxed()) })
     }
 
-    fn reserve(&self, bytes: u64) -> Result<Reservation, Busy> {
-        self.memory().try_reserve(bytes)
+    fn make_room(&self, plain_len: u64) -> Result<Room, Busy> {
+        Room::reserve(self.memory(), plain_len)
     }
 
     fn lease_refused(&self, lease: LeaseId) {

@@ -5,7 +5,7 @@ use super::conditions::{WriteConditions, WriteWish};
 use super::error::OpError;
 use super::ids::new_version;
 use super::names::{check_key, check_user_metadata};
-use super::write::{Body, Description, WRITES_MAX, Writing, Written};
+use super::write::{Body, Description, Writing, Written};
 use super::{Caller, Rejection, Store};
 use megalith_crypto::manifest::{Checksum, ChecksumType};
 use megalith_crypto::{DataKey, ListingEntry, Manifest, ManifestPart, ObjectContext};
@@ -32,11 +32,17 @@ pub struct PutOutput {
     pub checksums: Vec<Checksum>,
 }
 
-/// Where a version is to be.
+/// An object's name, once its bucket is found.
 #[derive(Clone, Copy)]
-pub(super) struct Place<'a> {
+pub(super) struct ObjectName<'a> {
     pub(super) bucket: BucketId,
     pub(super) key: &'a str,
+}
+
+/// A version that is about to be written.
+#[derive(Clone, Copy)]
+pub(super) struct NewVersion<'a> {
+    pub(super) object: ObjectName<'a>,
     pub(super) version: VersionId,
 }
 
@@ -56,42 +62,31 @@ impl Store {
         check_key(&key)?;
         check_user_metadata(&description.user_metadata)?;
         let wish = conditions.wish()?;
-        let mut located = self.bucket(caller, &bucket).await?;
-        let first = match self.condition(located.row.id, &key, &wish).await {
-            Err(error) if located.explains(&error) => {
-                located = self.bucket_now(caller, &bucket).await?;
-                self.condition(located.row.id, &key, &wish).await?
-            }
-            other => other?,
-        };
+        let (name, wished) = (key.as_str(), &wish);
+        let look = |bucket| self.condition(ObjectName { bucket, key: name }, wished);
+        let (mut located, first) = self.in_bucket(caller, &bucket, look).await?;
         let mut writing = self.take_body(body).await?;
-        let mut last = OpError::SlowDown("the cluster changed during the write");
-        for _ in 0..WRITES_MAX {
-            let object = (located.row.id, key.as_str());
-            match self
-                .put_once(object, &mut writing, &description, &wish, first)
-                .await
-            {
+        loop {
+            let object = ObjectName {
+                bucket: located.row.id,
+                key: &key,
+            };
+            let put = self.put_once(object, &mut writing, &description, &wish, first);
+            match put.await {
                 Ok(output) => return Ok(output),
                 Err(Rejection::Refused(Refusal::NoSuchBucket)) if located.is_kept() => {
                     // Gone, or made anew under the same name.
                     located = self.bucket_now(caller, &bucket).await?;
+                    writing.once_more(OpError::SlowDown("the cluster changed during the write"))?;
                 }
-                Err(Rejection::Refused(
-                    refusal @ (Refusal::LeaseClosed { .. } | Refusal::StaleVolume { .. }),
-                )) => last = refusal.into(),
-                Err(rejection) => return Err(rejection.into()),
-            }
-            if !writing.is_held() {
-                break;
+                Err(rejection) => writing.again(rejection)?,
             }
         }
-        Err(last)
     }
 
     async fn put_once(
         &self,
-        (bucket, key): (BucketId, &str),
+        object: ObjectName<'_>,
         writing: &mut Writing,
         description: &Description,
         wish: &WriteWish,
@@ -99,12 +94,11 @@ impl Store {
     ) -> Result<PutOutput, Rejection> {
         let failed = Rejection::Failed;
         let data_key = DataKey::generate().map_err(|error| failed(OpError::sealing(error)))?;
-        let written = self.write(writing, &data_key, 0).await.map_err(failed)?;
+        let written = self.write(writing, &data_key, 0).await?;
         let time_ms = self.now_ms();
-        let place = Place {
-            bucket,
-            key,
-            version: new_version(time_ms).map_err(Rejection::Failed)?,
+        let new = NewVersion {
+            object,
+            version: new_version(time_ms).map_err(failed)?,
         };
         let Written {
             blob,
@@ -114,7 +108,7 @@ impl Store {
         let manifest = Manifest {
             parts: vec![ManifestPart {
                 number: 0,
-                plain_len: plain_len(&blob).map_err(Rejection::Failed)?,
+                plain_len: plain_len(&blob).map_err(failed)?,
                 blob: blob.blob.0,
                 header,
                 checksums: Vec::new(),
@@ -126,45 +120,35 @@ impl Store {
             tags: Vec::new(),
         };
         let lease = blob.lease;
-        let object = self
-            .seal(place, &data_key, &manifest, Blobs::New(blob))
-            .map_err(Rejection::Failed)?;
+        let sealed = self
+            .seal(new, &data_key, &manifest, Blobs::New(blob))
+            .map_err(failed)?;
         let command = |condition| {
             Command::PutObject(Box::new(PutObject {
                 condition,
-                ..object.clone()
+                ..sealed.clone()
             }))
         };
-        match self
-            .commit(time_ms, (bucket, key), wish, first, command)
-            .await
-        {
-            Ok(_) => Ok(PutOutput {
-                etag: manifest.etag,
-                checksums: manifest.checksums,
-            }),
-            Err(rejection) => {
-                if matches!(rejection, Rejection::Refused(Refusal::LeaseClosed { .. })) {
-                    self.blobs().lease_refused(lease);
-                }
-                Err(rejection)
-            }
-        }
+        let committed = self.commit(time_ms, object, wish, first, command).await;
+        committed.map_err(|rejection| self.note_lease(lease, rejection))?;
+        Ok(PutOutput {
+            etag: manifest.etag,
+            checksums: manifest.checksums,
+        })
     }
 
     /// Seals all that is stored of a version beside its bytes. Its condition is still open.
     pub(super) fn seal(
         &self,
-        place: Place<'_>,
+        new: NewVersion<'_>,
         data_key: &DataKey,
         manifest: &Manifest,
         blobs: Blobs,
     ) -> Result<PutObject, OpError> {
-        let Place {
-            bucket,
-            key,
+        let NewVersion {
+            object: ObjectName { bucket, key },
             version,
-        } = place;
+        } = new;
         let context = ObjectContext {
             cluster: self.keys().cluster().0,
             bucket: bucket.0,

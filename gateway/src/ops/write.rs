@@ -1,37 +1,39 @@
 //! Bodies on their way in: what a client says of one, and writing it as a blob.
 //!
-//! Owns the order "write, compare with what was claimed, only then propose". A small body is held
-//! whole, so that it can be written again when the cluster changed under the write.
+//! Owns the order "write, compare with what was claimed, only then propose". Also owns writing
+//! again: a small body is held whole, so that it can be written once more if the cluster changed
+//! under the write ([`Writing::again`]). Nobody below does that.
 
-use super::Store;
 use super::checksum::{Algorithm, Claims, Computed, Value};
 use super::error::OpError;
-use super::ports::Source;
+use super::{Rejection, Store};
 use bytes::{Bytes, BytesMut};
-use futures::{StreamExt, stream};
-use megalith_blobs::{GetError, HashResults, Hashes, PutError, Reservation, WrittenBlob};
+use futures::StreamExt;
+use megalith_blobs::{
+    HashResults, Hashes, HeldBody, Pieces, PutError, Source, WrittenBlob, is_small,
+};
 use megalith_crypto::manifest::ContentHeaders;
 use megalith_crypto::{DataKey, StreamHeader};
-use megalith_model::command::NewBlob;
+use megalith_model::command::{NewBlob, Refusal};
+use megalith_model::ids::LeaseId;
 
 /// Most bytes of one request's body: 5 GiB, as in S3.
 pub const BODY_BYTES_MAX: u64 = 5 * 1024 * 1024 * 1024;
-/// Bodies up to this length are held whole while they are written.
-const HELD_BYTES_MAX: u64 = 128 * 1024;
-/// How often a held body is written where the cluster changed under the write.
-pub(super) const WRITES_MAX: usize = 3;
+/// How often a held body is written if the cluster changes under the write. Both leases at hand
+/// may have been closed, and then the volume, or the bucket, may still be another one.
+const WRITES_MAX: usize = 5;
 
 /// Checksums that follow the body.
 pub struct Trailer {
     pub algorithms: Vec<Algorithm>,
-    /// Takes them, once the body has ended. Fails where an announced one is missing.
+    /// Takes them, once the body has ended. Fails if an announced one is missing.
     pub take: Box<dyn FnOnce() -> Result<Vec<Value>, OpError> + Send + Sync>,
 }
 
 /// A body and what its sender says of it.
 pub struct Body {
     /// Its bytes.
-    pub source: Source,
+    pub source: Pieces,
     /// How many they are.
     pub len: u64,
     /// What they hash to.
@@ -61,18 +63,53 @@ pub(super) struct Written {
 
 /// A body that is about to be written, perhaps more than once.
 pub(super) struct Writing {
-    bytes: Option<Source>,
-    held: Option<(Bytes, Reservation)>,
-    len: u64,
+    body: Waiting,
+    /// How often it was written.
+    written: usize,
     claims: Claims,
     trailer: Option<Trailer>,
     hashes: Hashes,
 }
 
+/// A body's bytes between attempts to write them.
+enum Waiting {
+    Held(HeldBody),
+    /// None once it is written: it can't be a second time.
+    Stream(Option<Source>),
+}
+
 impl Writing {
-    /// True where the body can be written once more.
-    pub(super) fn is_held(&self) -> bool {
-        self.held.is_some()
+    /// Says whether the body is to be written once more after a write came to nothing.
+    ///
+    /// # Errors
+    /// What the client is told instead.
+    pub(super) fn again(&self, rejection: Rejection) -> Result<(), OpError> {
+        match rejection {
+            Rejection::Refused(
+                refusal @ (Refusal::LeaseClosed { .. } | Refusal::StaleVolume { .. }),
+            ) => self.once_more(refusal.into()),
+            Rejection::Refused(_) | Rejection::Failed(_) => Err(rejection.into()),
+        }
+    }
+
+    /// Says whether the body can be written once more: a stream is gone.
+    ///
+    /// # Errors
+    /// `told`, if it can't be, or was written too often.
+    pub(super) fn once_more(&self, told: OpError) -> Result<(), OpError> {
+        match &self.body {
+            Waiting::Held(_) if self.written < WRITES_MAX => Ok(()),
+            Waiting::Held(_) | Waiting::Stream(_) => Err(told),
+        }
+    }
+
+    fn source(&mut self) -> Result<Source, OpError> {
+        match &mut self.body {
+            Waiting::Held(held) => Ok(Source::Held(held.clone())),
+            Waiting::Stream(stream) => stream
+                .take()
+                .ok_or_else(|| OpError::Internal("a stream is written twice".to_owned())),
+        }
     }
 }
 
@@ -89,26 +126,21 @@ impl Store {
             .copied();
         let claimed = body.claims.checksums.iter().map(|value| value.algorithm);
         let hashes = hashes_of(announced.chain(claimed).chain(body.wanted.iter().copied()));
-        let mut writing = Writing {
-            bytes: Some(body.source),
-            held: None,
-            len: body.len,
+        let (pieces, plain_len) = (body.source, body.len);
+        let bytes = if is_small(plain_len) {
+            let room = self.blobs().make_room(plain_len);
+            let room = room.map_err(|_| OpError::SlowDown("no memory left"))?;
+            Waiting::Held(HeldBody::new(collect(pieces, plain_len).await?, room))
+        } else {
+            Waiting::Stream(Some(Source::Stream { pieces, plain_len }))
+        };
+        Ok(Writing {
+            body: bytes,
+            written: 0,
             claims: body.claims,
             trailer: body.trailer,
             hashes,
-        };
-        if body.len <= HELD_BYTES_MAX {
-            let reserved = self
-                .blobs()
-                .reserve(body.len)
-                .map_err(|_| OpError::SlowDown("no memory left"))?;
-            let source = writing
-                .bytes
-                .take()
-                .unwrap_or_else(|| stream::empty().boxed());
-            writing.held = Some((collect(source, body.len).await?, reserved));
-        }
-        Ok(writing)
+        })
     }
 
     /// Writes the body as a blob and compares it with what was claimed. Nothing names the blob.
@@ -117,38 +149,42 @@ impl Store {
         writing: &mut Writing,
         key: &DataKey,
         part: u32,
-    ) -> Result<Written, OpError> {
-        let source = match (&writing.held, writing.bytes.take()) {
-            (Some((bytes, _)), _) => stream::iter([Ok(bytes.clone())]).boxed(),
-            (None, Some(source)) => source,
-            (None, None) => return Err(OpError::Internal("a body is written twice".to_owned())),
-        };
-        let written = self
-            .blobs()
-            .write(source, writing.len, key, part, writing.hashes)
-            .await;
+    ) -> Result<Written, Rejection> {
+        let failed = Rejection::Failed;
+        let source = writing.source().map_err(failed)?;
+        writing.written += 1;
+        let written = self.blobs().write(source, key, part, writing.hashes).await;
         let WrittenBlob {
             blob,
             header,
             hashes,
         } = written.map_err(put_error)?;
         if let Some(trailer) = writing.trailer.take() {
-            writing.claims.checksums.extend((trailer.take)()?);
+            let checksums = (trailer.take)().map_err(failed)?;
+            writing.claims.checksums.extend(checksums);
         }
         let computed = computed(&hashes);
-        writing.claims.verify(&computed)?;
+        writing.claims.verify(&computed).map_err(failed)?;
         Ok(Written {
             blob,
             header,
             computed,
         })
     }
+
+    /// Notes the lease of a blob whose command was refused for it, so that it is not used again.
+    pub(super) fn note_lease(&self, lease: LeaseId, rejection: Rejection) -> Rejection {
+        if matches!(rejection, Rejection::Refused(Refusal::LeaseClosed { .. })) {
+            self.blobs().lease_refused(lease);
+        }
+        rejection
+    }
 }
 
 /// Reads a small body whole.
-async fn collect(mut source: Source, len: u64) -> Result<Bytes, OpError> {
+async fn collect(mut pieces: Pieces, len: u64) -> Result<Bytes, OpError> {
     let mut bytes = BytesMut::with_capacity(usize::try_from(len).unwrap_or(0));
-    while let Some(piece) = source.next().await {
+    while let Some(piece) = pieces.next().await {
         bytes.extend_from_slice(&piece?);
         if bytes.len() as u64 > len {
             return Err(OpError::IncompleteBody);
@@ -205,28 +241,21 @@ fn computed(results: &HashResults) -> Computed {
     }
 }
 
-pub(super) fn put_error(error: PutError) -> OpError {
-    match error {
+/// Says what came of a write: a node that calls the lease closed says what the metadata group
+/// would.
+fn put_error(error: PutError) -> Rejection {
+    Rejection::Failed(match error {
+        PutError::LeaseClosed { blob } => {
+            return Rejection::Refused(Refusal::LeaseClosed { blob });
+        }
         PutError::Busy(_) => OpError::SlowDown("no memory left"),
         PutError::Source(source) => source.into(),
         PutError::Length { .. } => OpError::IncompleteBody,
-        PutError::LeaseClosed { .. } => OpError::SlowDown("the lease of blob ids was closed"),
         PutError::TooLarge(_) => OpError::EntityTooLarge,
-        PutError::NoVolume { .. } | PutError::Unavailable { .. } | PutError::Lease(_) => {
+        PutError::NoVolume { .. } | PutError::Unavailable { .. } => {
             OpError::Unavailable(error.to_string())
         }
+        PutError::Lease(cause) => OpError::Unavailable(cause.to_string()),
         PutError::Seal(_) | PutError::Compute(_) => OpError::Internal(error.to_string()),
-    }
-}
-
-pub(super) fn get_error(error: GetError) -> OpError {
-    match error {
-        GetError::Busy(_) => OpError::SlowDown("no memory left"),
-        GetError::Unavailable { .. } => OpError::Unavailable(error.to_string()),
-        GetError::Unauthentic { .. } | GetError::Inconsistent { .. } => {
-            tracing::error!(%error, "an object can't be read");
-            OpError::Damaged("object bytes")
-        }
-        GetError::Range { .. } | GetError::Compute(_) => OpError::Internal(error.to_string()),
-    }
+    })
 }

@@ -1,45 +1,21 @@
 //! The cluster itself: joining, heartbeats, standing.
 
 use crate::connect::MESSAGE_LEN_MAX;
+use crate::convert;
 use crate::error::{ClientError, chain};
 use crate::group::{Ask, CallSettings, Group, Member, NoAnswer, Said};
 use crate::roster::Roster;
 use megalith_identity::TlsMaterial;
-use megalith_model::codec::{self, DecodeError};
-use megalith_model::ids::{ClusterId, DiskId, NodeId};
-use megalith_model::query::DataStatus;
+use megalith_model::codec;
+use megalith_model::ids::NodeId;
+use megalith_model::status::{ClusterStatus, DiskReport};
 use megalith_model::topology::{ClusterMap, Node};
 use megalith_proto::v1 as proto;
 use proto::cluster_client::ClusterClient as WireClient;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::time::{Instant, timeout};
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
-
-/// A disk as its node reports it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DiskReport {
-    pub disk: DiskId,
-    /// Usable bytes.
-    pub capacity: u64,
-    /// Bytes in use.
-    pub used: u64,
-    /// Bytes that may still be taken, the reserve left out.
-    pub free: u64,
-    /// Set where it takes no new shards, and why.
-    pub closed: Option<String>,
-    /// Shards found damaged since the node started.
-    pub damaged_shards: u64,
-    /// Failed writes and syncs since the node started.
-    pub write_errors: u64,
-    /// Pieces of chunk files found damaged since the node started, beyond the shards.
-    pub damaged_regions: u64,
-    /// Index files and other small files found bad and written anew since the node started.
-    pub restored_files: u64,
-    /// When the scrub last finished a pass, milliseconds since 1970; 0: not yet.
-    pub scrubbed_ms: u64,
-}
 
 /// What the leader says to a heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,56 +23,6 @@ pub enum HeartbeatAnswer {
     Known,
     /// The node has to join (again).
     Unknown,
-}
-
-/// What `megalith status` shows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClusterStatus {
-    /// Which cluster it is.
-    pub cluster: ClusterId,
-    pub members: Vec<MemberStatus>,
-    /// The storage nodes that have ever joined.
-    pub nodes: Vec<NodeStatus>,
-    pub data: DataStatus,
-    /// The map as the leader would push it now.
-    pub map: ClusterMap,
-}
-
-/// A member of the metadata group.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MemberStatus {
-    pub node: NodeId,
-    /// `host:port` of its gRPC listener.
-    pub address: String,
-    pub leader: bool,
-    /// It was heard from lately.
-    pub alive: bool,
-    /// Last log index known to be on it.
-    pub matched: u64,
-    /// Last log index known to be committed.
-    pub committed: u64,
-    /// It has no vote.
-    pub learner: bool,
-    /// Under which it speaks; another one in each life of its log.
-    pub id: u64,
-    /// Why its node lost the log of an earlier life; empty where it didn't.
-    pub lost: String,
-    /// Where its node keeps the files of that life; empty where there are none.
-    pub kept: String,
-    /// Why its tables were made again since its process began; empty where they weren't.
-    pub tables: String,
-}
-
-/// A storage node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NodeStatus {
-    pub node: NodeId,
-    /// It is heard from.
-    pub alive: bool,
-    /// Since it was last heard from.
-    pub silent: Duration,
-    /// Its disks as it last reported them.
-    pub disks: Vec<DiskReport>,
 }
 
 /// Whether a member serves.
@@ -170,7 +96,7 @@ impl ClusterClient {
     ) -> Result<HeartbeatAnswer, ClientError> {
         let request = proto::HeartbeatRequest {
             node: node.0,
-            disks: disks.iter().map(disk_to_wire).collect(),
+            disks: disks.iter().map(convert::disk_to_wire).collect(),
         };
         self.call(|channel| {
             let request = request.clone();
@@ -199,7 +125,7 @@ impl ClusterClient {
                 })
             })
             .await?;
-        status_from_wire(status)
+        Ok(convert::status_from_wire(status)?)
     }
 
     /// Returns whether a member serves, whichever answers first in turn.
@@ -275,78 +201,4 @@ pub(crate) fn said_of_update(update: proto::MapUpdate) -> Result<Said<bytes::Byt
         Some(Update::NotLeader(hint)) => Ok(Said::NotLeader(hint)),
         None => Err(Status::internal("an update without content")),
     }
-}
-
-fn disk_to_wire(report: &DiskReport) -> proto::DiskState {
-    proto::DiskState {
-        disk: bytes::Bytes::copy_from_slice(&report.disk.0),
-        capacity: report.capacity,
-        used: report.used,
-        free: report.free,
-        closed: report.closed.is_some(),
-        reason: report.closed.clone().unwrap_or_default(),
-        damaged_shards: report.damaged_shards,
-        write_errors: report.write_errors,
-        damaged_regions: report.damaged_regions,
-        restored_files: report.restored_files,
-        scrubbed_ms: report.scrubbed_ms,
-    }
-}
-
-fn disk_from_wire(state: proto::DiskState) -> Result<DiskReport, ClientError> {
-    Ok(DiskReport {
-        disk: DiskId(bytes16(&state.disk)?),
-        capacity: state.capacity,
-        used: state.used,
-        free: state.free,
-        closed: state.closed.then_some(state.reason),
-        damaged_shards: state.damaged_shards,
-        write_errors: state.write_errors,
-        damaged_regions: state.damaged_regions,
-        restored_files: state.restored_files,
-        scrubbed_ms: state.scrubbed_ms,
-    })
-}
-
-fn status_from_wire(status: proto::ClusterStatus) -> Result<ClusterStatus, ClientError> {
-    let node = |node: proto::NodeStatus| {
-        let disks = node.disks.into_iter().map(disk_from_wire);
-        Ok(NodeStatus {
-            node: NodeId(node.node),
-            alive: node.alive,
-            silent: Duration::from_millis(node.silent_ms),
-            disks: disks.collect::<Result<_, ClientError>>()?,
-        })
-    };
-    let member = |member: proto::MetadataMember| MemberStatus {
-        node: NodeId(member.node),
-        address: member.address,
-        leader: member.leader,
-        alive: member.alive,
-        matched: member.matched,
-        committed: member.committed,
-        learner: member.learner,
-        id: member.id,
-        lost: member.lost,
-        kept: member.kept,
-        tables: member.tables,
-    };
-    let unreadable = |error: DecodeError| malformed(error);
-    Ok(ClusterStatus {
-        cluster: ClusterId(bytes16(&status.cluster)?),
-        members: status.members.into_iter().map(member).collect(),
-        nodes: status
-            .nodes
-            .into_iter()
-            .map(node)
-            .collect::<Result<_, ClientError>>()?,
-        data: codec::decode(&status.data).map_err(unreadable)?,
-        map: codec::decode(&status.map).map_err(unreadable)?,
-    })
-}
-
-fn bytes16(bytes: &[u8]) -> Result<[u8; 16], ClientError> {
-    bytes
-        .try_into()
-        .map_err(|_| malformed(format!("an id of {} bytes", bytes.len())))
 }

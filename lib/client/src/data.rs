@@ -12,8 +12,9 @@ use crate::wire::{DIGEST_HEADER, ShardPath, digest_text};
 use bytes::Bytes;
 use http::{HeaderName, header};
 use megalith_identity::TlsMaterial;
-use megalith_model::ids::{BlobId, DiskId, Epoch, NodeId, VolumeId};
+use megalith_model::ids::Epoch;
 use megalith_model::rows::Digest;
+use megalith_model::shard::{Receipt, ShardTarget};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -48,45 +49,26 @@ impl Default for DataSettings {
     }
 }
 
-/// A shard and where it is.
+/// A shard, and the way to the node that has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ShardTarget {
-    /// The node; its certificate must say so.
-    pub node: NodeId,
-    /// `host:port` of its data listener.
+pub struct ShardRoute {
+    /// The shard, its disk and the node, whose certificate must say so.
+    pub target: ShardTarget,
+    /// `host:port` of the node's data listener.
     pub address: String,
-    pub disk: DiskId,
-    pub volume: VolumeId,
-    pub blob: BlobId,
-    pub segment: u32,
-    pub slot: u8,
     /// The volume's epoch, for writes; reads don't look at it.
     pub epoch: Epoch,
 }
 
-impl ShardTarget {
+impl ShardRoute {
     /// Returns the shard's name on the wire.
     #[must_use]
     pub fn path(&self) -> ShardPath {
         ShardPath {
-            disk: self.disk,
-            volume: self.volume,
-            blob: self.blob,
-            segment: self.segment,
-            slot: self.slot,
+            disk: self.target.at.disk,
+            shard: self.target.shard,
         }
     }
-}
-
-/// A node's word that a shard is durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Receipt {
-    /// Bytes of the shard.
-    pub length: u64,
-    /// Its blake3, computed by the node and equal to the one sent.
-    pub digest: Digest,
-    /// The epoch it was written in.
-    pub epoch: Epoch,
 }
 
 /// Writes and reads shards on any node. Cheap to clone; clones share connections.
@@ -118,7 +100,7 @@ impl DataClient {
     /// before its length or the digest's sender is dropped; then the node has kept nothing.
     pub async fn put_shard(
         &self,
-        target: &ShardTarget,
+        route: &ShardRoute,
         length: u64,
         body: mpsc::Receiver<Bytes>,
         digest: oneshot::Receiver<Digest>,
@@ -131,11 +113,11 @@ impl DataClient {
             progress: progress.clone(),
         };
         let put = Put {
-            target,
+            route,
             length,
             progress,
         };
-        let mut connection = self.shared.take(target).await?;
+        let mut connection = self.shared.take(route).await?;
         let mut request = put.request((header::TRAILER, DIGEST_HEADER), body)?;
         loop {
             let reused = connection.reused;
@@ -148,7 +130,7 @@ impl DataClient {
                 Some(unsent) if reused => request = *unsent,
                 Some(_) | None => return Err(error),
             }
-            connection = self.shared.connect(target).await?;
+            connection = self.shared.connect(route).await?;
         }
     }
 
@@ -156,7 +138,7 @@ impl DataClient {
     /// is durable.
     pub async fn put_small(
         &self,
-        target: &ShardTarget,
+        route: &ShardRoute,
         length: u64,
         pieces: Vec<Bytes>,
         digest: Digest,
@@ -164,9 +146,9 @@ impl DataClient {
         let total: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
         if total != framing::body_len(length, 0, framing::cells(length)) {
             let message = format!("{total} framed bytes don't make a shard of {length}");
-            return Err(target.error(DataFault::Malformed, message));
+            return Err(route.error(DataFault::Malformed, message));
         }
-        let mut connection = self.shared.take(target).await?;
+        let mut connection = self.shared.take(route).await?;
         loop {
             let reused = connection.reused;
             let progress = Progress::new();
@@ -177,7 +159,7 @@ impl DataClient {
                 progress: progress.clone(),
             };
             let put = Put {
-                target,
+                route,
                 length,
                 progress,
             };
@@ -186,7 +168,7 @@ impl DataClient {
             match put.send(&self.shared, connection, request).await {
                 // Writing the same shard twice is harmless.
                 Err(Unsent { error, .. }) if reused && error.fault == DataFault::Unreachable => {
-                    connection = self.shared.connect(target).await?;
+                    connection = self.shared.connect(route).await?;
                 }
                 Err(Unsent { error, .. }) => return Err(error),
                 Ok(receipt) => return Ok(receipt),
@@ -198,7 +180,7 @@ impl DataClient {
     /// cell returned has its right length and checksum; [`DataFault::Damaged`] where one hasn't.
     pub async fn get_cells(
         &self,
-        target: &ShardTarget,
+        route: &ShardRoute,
         shard_len: u64,
         first: u64,
         count: u64,
@@ -206,19 +188,19 @@ impl DataClient {
         let cells = framing::cells(shard_len);
         if count == 0 || count > READ_CELLS_MAX || first.saturating_add(count) > cells {
             let message = format!("cells {first}+{count} of {cells} can't be read at once");
-            return Err(target.error(DataFault::Malformed, message));
+            return Err(route.error(DataFault::Malformed, message));
         }
         let get = Get {
-            target,
+            route,
             shard_len,
             first,
             count,
         };
-        let connection = self.shared.take(target).await?;
+        let connection = self.shared.take(route).await?;
         let reused = connection.reused;
         match get.send(&self.shared, connection).await {
             Err(error) if reused && error.fault == DataFault::Unreachable => {
-                let connection = self.shared.connect(target).await?;
+                let connection = self.shared.connect(route).await?;
                 get.send(&self.shared, connection).await
             }
             answer => answer,
@@ -227,19 +209,21 @@ impl DataClient {
 }
 
 impl Shared {
-    async fn take(&self, target: &ShardTarget) -> Result<Connection, DataError> {
-        self.pool.take(target.node, &target.address).await
+    async fn take(&self, route: &ShardRoute) -> Result<Connection, DataError> {
+        self.pool.take(route.target.at.node, &route.address).await
     }
 
-    async fn connect(&self, target: &ShardTarget) -> Result<Connection, DataError> {
-        self.pool.connect(target.node, &target.address).await
+    async fn connect(&self, route: &ShardRoute) -> Result<Connection, DataError> {
+        self.pool
+            .connect(route.target.at.node, &route.address)
+            .await
     }
 }
 
-impl ShardTarget {
+impl ShardRoute {
     pub(crate) fn error(&self, fault: DataFault, message: impl Into<String>) -> DataError {
         DataError {
-            node: self.node,
+            node: self.target.at.node,
             fault,
             message: message.into(),
         }

@@ -125,7 +125,7 @@ impl fmt::Display for DataFault {
 }
 
 /// Joins an error and its causes into one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
+pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

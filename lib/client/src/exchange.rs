@@ -4,7 +4,7 @@
 //! request that was sent to its end; else it is closed.
 
 use crate::body::{Phase, Progress, ShardBody};
-use crate::data::{Receipt, ShardTarget, Shared};
+use crate::data::{ShardRoute, Shared};
 use crate::error::{DataError, DataFault, chain};
 use crate::framing::{self, Deframer};
 use crate::pool::Connection;
@@ -15,6 +15,7 @@ use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use megalith_model::ids::Epoch;
+use megalith_model::shard::Receipt;
 use std::pin::pin;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -25,7 +26,7 @@ const HOST: &str = "megalith";
 
 /// A write.
 pub(crate) struct Put<'a> {
-    pub(crate) target: &'a ShardTarget,
+    pub(crate) route: &'a ShardRoute,
     pub(crate) length: u64,
     pub(crate) progress: Progress,
 }
@@ -51,14 +52,14 @@ impl Put<'_> {
         header: (HeaderName, &str),
         body: ShardBody,
     ) -> Result<Request<ShardBody>, DataError> {
-        let (path, epoch) = (self.target.path(), self.target.epoch.0);
+        let (path, epoch) = (self.route.path(), self.route.epoch.0);
         Request::builder()
             .method(Method::PUT)
             .uri(format!("{path}?epoch={epoch}&length={}", self.length))
             .header(header::HOST, HOST)
             .header(header.0, header.1)
             .body(body)
-            .map_err(|error| self.target.error(DataFault::Malformed, error.to_string()))
+            .map_err(|error| self.route.error(DataFault::Malformed, error.to_string()))
     }
 
     pub(crate) async fn send(
@@ -70,14 +71,14 @@ impl Put<'_> {
         let response = self.response(shared, &mut connection, request).await?;
         let sent_whole = || self.progress.phase().0 == Phase::Receipt;
         if response.status() != StatusCode::OK {
-            let (error, whole) = refused(shared, self.target, response).await;
+            let (error, whole) = refused(shared, self.route, response).await;
             if whole && sent_whole() {
                 shared.pool.give_back(connection);
             }
             return Err(error.into());
         }
         let body = collect(shared, response.into_body(), ANSWER_LEN_MAX).await;
-        let body = body.map_err(|(fault, message)| self.target.error(fault, message))?;
+        let body = body.map_err(|(fault, message)| self.route.error(fault, message))?;
         let receipt = self.receipt(&body)?;
         shared.pool.give_back(connection);
         Ok(receipt)
@@ -110,13 +111,13 @@ impl Put<'_> {
                         Phase::Abandoned => DataFault::Abandoned,
                         Phase::Caller | Phase::Node | Phase::Receipt => DataFault::Unreachable,
                     };
-                    let error = self.target.error(fault, chain(error.error()));
+                    let error = self.route.error(fault, chain(error.error()));
                     Unsent { error, request }
                 }),
                 () = sleep_until(wake) => {
                     if phase != Phase::Caller && self.progress.phase() == (phase, since) {
                         let message = format!("no progress for {limit:?} while sending");
-                        return Err(self.target.error(DataFault::Timeout, message).into());
+                        return Err(self.route.error(DataFault::Timeout, message).into());
                     }
                 }
             }
@@ -124,19 +125,19 @@ impl Put<'_> {
     }
 
     fn receipt(&self, body: &[u8]) -> Result<Receipt, DataError> {
-        let wrong = |message: String| self.target.error(DataFault::Protocol, message);
+        let wrong = |message: String| self.route.error(DataFault::Protocol, message);
         let read: ReceiptBody =
             serde_json::from_slice(body).map_err(|error| wrong(format!("receipt: {error}")))?;
         let digest = parse_digest(&read.digest);
         let digest = digest.ok_or_else(|| wrong("receipt: no digest".into()))?;
         let receipt = Receipt {
-            length: read.length,
+            len: read.length,
             digest,
             epoch: Epoch(read.epoch),
         };
         // A shard that was there already has the epoch of its time.
-        let right = receipt.length == self.length
-            && receipt.epoch <= self.target.epoch
+        let right = receipt.len == self.length
+            && receipt.epoch <= self.route.epoch
             && Some(digest) == self.progress.digest();
         match right {
             true => Ok(receipt),
@@ -147,7 +148,7 @@ impl Put<'_> {
 
 /// A read.
 pub(crate) struct Get<'a> {
-    pub(crate) target: &'a ShardTarget,
+    pub(crate) route: &'a ShardRoute,
     pub(crate) shard_len: u64,
     pub(crate) first: u64,
     pub(crate) count: u64,
@@ -159,8 +160,8 @@ impl Get<'_> {
         shared: &Shared,
         mut connection: Connection,
     ) -> Result<Vec<Bytes>, DataError> {
-        let fail = |(fault, message)| self.target.error(fault, message);
-        let path = self.target.path();
+        let fail = |(fault, message)| self.route.error(fault, message);
+        let path = self.route.path();
         let request = Request::builder()
             .method(Method::GET)
             .uri(format!("{path}?first={}&count={}", self.first, self.count))
@@ -173,7 +174,7 @@ impl Get<'_> {
             .map_err(|_| fail((DataFault::Timeout, format!("silent for {limit:?}"))))?
             .map_err(|error| fail((DataFault::Unreachable, chain(&error))))?;
         if response.status() != StatusCode::OK {
-            let (error, whole) = refused(shared, self.target, response).await;
+            let (error, whole) = refused(shared, self.route, response).await;
             if whole {
                 shared.pool.give_back(connection);
             }
@@ -185,7 +186,7 @@ impl Get<'_> {
     }
 
     async fn cells(&self, shared: &Shared, body: Incoming) -> Result<Vec<Bytes>, DataError> {
-        let damaged = |message: &str| self.target.error(DataFault::Damaged, message);
+        let damaged = |message: &str| self.route.error(DataFault::Damaged, message);
         let expected = framing::body_len(self.shard_len, self.first, self.count);
         if body.size_hint().exact().is_some_and(|len| len != expected) {
             return Err(damaged("the shard has another length"));
@@ -194,7 +195,7 @@ impl Get<'_> {
         let limit = usize::try_from(expected).expect("at most 4 MiB and their checksums");
         let bytes = collect(shared, body, limit)
             .await
-            .map_err(|(fault, message)| self.target.error(fault, message))?;
+            .map_err(|(fault, message)| self.route.error(fault, message))?;
         let mut deframer = Deframer::new(self.shard_len, self.first, self.count);
         let mut cells = Vec::with_capacity(limit / (64 * 1024) + 1);
         let mut intact = true;
@@ -214,13 +215,13 @@ impl Get<'_> {
 /// Reads an error's answer; true where all of it was read.
 async fn refused(
     shared: &Shared,
-    target: &ShardTarget,
+    route: &ShardRoute,
     response: Response<Incoming>,
 ) -> (DataError, bool) {
     let status = response.status();
     let body = match collect(shared, response.into_body(), ANSWER_LEN_MAX).await {
         Ok(body) => body,
-        Err((fault, message)) => return (target.error(fault, message), false),
+        Err((fault, message)) => return (route.error(fault, message), false),
     };
     let read: Option<ErrorBody> = serde_json::from_slice(&body).ok();
     let kind = read.as_ref().map_or("", |read| read.kind.as_str());
@@ -228,9 +229,9 @@ async fn refused(
     let error = match DataFault::of_status(status.as_u16(), present, kind) {
         Some(fault) => {
             let message = read.map_or_else(|| status.to_string(), |read| read.message);
-            target.error(fault, message)
+            route.error(fault, message)
         }
-        None => target.error(DataFault::Protocol, format!("answered {status}")),
+        None => route.error(DataFault::Protocol, format!("answered {status}")),
     };
     (error, true)
 }

@@ -1,6 +1,6 @@
 //! Cells and their checksums in a body of shard bytes: `docs/formats/data-plane.md`, "Framing".
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use megalith_model::shape::CELL_LEN;
 
 /// Bytes of the checksum that follows each cell.
@@ -37,13 +37,19 @@ pub fn body_len(shard_len: u64, first: u64, count: u64) -> u64 {
     end - start + CRC_LEN * (end - start).div_ceil(CELL_LEN)
 }
 
-/// Returns a cell with its checksum behind it, ready to be sent.
+/// Puts its checksum behind a cell, so that it is ready to be sent. Copies nothing if the cell's
+/// buffer has room for [`CRC_LEN`] more bytes.
 #[must_use]
-pub fn frame(cell: &[u8]) -> Bytes {
-    let mut framed = BytesMut::with_capacity(cell.len() + CRC_LEN as usize);
-    framed.put_slice(cell);
-    framed.put_u32_le(crc32c(cell));
-    framed.freeze()
+pub fn frame(mut cell: Vec<u8>) -> Bytes {
+    let crc = crc32c(&cell);
+    cell.extend_from_slice(&crc.to_le_bytes());
+    Bytes::from(cell)
+}
+
+/// Returns a framed cell without its checksum.
+#[must_use]
+pub fn unframed(framed: &Bytes) -> &[u8] {
+    &framed[..framed.len() - CRC_LEN as usize]
 }
 
 /// Returns the checksum behind a cell, in the form in which it is sent.
@@ -61,7 +67,7 @@ pub struct FramedCell {
 }
 
 impl FramedCell {
-    /// True where the bytes have the checksum that came with them.
+    /// True if the bytes have the checksum that came with them.
     #[must_use]
     pub fn is_intact(&self) -> bool {
         crc32c(&self.bytes) == self.crc
@@ -127,7 +133,7 @@ impl Deframer {
         Ok(())
     }
 
-    /// True where every expected cell has come.
+    /// True if every expected cell has come.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.next == self.end
@@ -148,7 +154,7 @@ mod tests {
             .chunks(CELL_LEN as usize)
             .skip(first as usize)
             .take(count as usize)
-            .flat_map(|cell| frame(cell).to_vec())
+            .flat_map(|cell| frame(cell.to_vec()))
             .collect()
     }
 

@@ -16,6 +16,7 @@ mod backup;
 mod body;
 mod cluster;
 mod connect;
+pub mod convert;
 mod data;
 mod error;
 mod exchange;
@@ -30,19 +31,16 @@ mod shards;
 pub mod wire;
 
 pub use backup::BackupClient;
-pub use cluster::{
-    ClusterClient, ClusterStatus, DiskReport, HealthReport, HeartbeatAnswer, MemberStatus,
-    NodeStatus,
-};
+pub use cluster::{ClusterClient, HealthReport, HeartbeatAnswer};
 pub use connect::{ChannelSettings, MESSAGE_LEN_MAX, channel};
-pub use data::{DataClient, DataSettings, Receipt, ShardTarget};
-pub use error::{ClientError, DataError, DataFault};
+pub use data::{DataClient, DataSettings, ShardRoute};
+pub use error::{ClientError, DataError, DataFault, chain};
 pub use group::{CallSettings, Endpoint};
 pub use map::MapWatch;
-pub use meta::{ChangeStanding, MemberChange, MetaClient, new_token};
-pub use metadata::{Metadata, now_ms};
+pub use meta::{MetaClient, new_token};
+pub use metadata::{Metadata, TypedCalls, now_ms};
 pub use roster::Roster;
-pub use shards::{ScrubReport, ShardAddress, ShardClient, ShardPage, ShardStat};
+pub use shards::{ScrubReport, ShardClient, ShardPage};
 
 #[cfg(test)]
 mod tests {
@@ -59,7 +57,7 @@ mod tests {
             command: megalith_model::command::Command::Nothing,
         };
         is_send(meta.propose(nothing));
-        is_send(meta.query(megalith_model::query::Query::Keks));
+        is_send(meta.query(megalith_model::question::Keks.into()));
         is_send(cluster.heartbeat(megalith_model::ids::NodeId(1), &[]));
         is_send(cluster.status());
         is_send(maps.refresh());

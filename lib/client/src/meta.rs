@@ -6,6 +6,7 @@
 use crate::backoff::Backoff;
 use crate::backoff::random;
 use crate::connect::MESSAGE_LEN_MAX;
+use crate::convert;
 use crate::error::{ClientError, chain};
 use crate::group::{Ask, CallSettings, Group, Member, NoAnswer, Said, is_final};
 use crate::roster::Roster;
@@ -14,6 +15,7 @@ use megalith_identity::TlsMaterial;
 use megalith_model::codec;
 use megalith_model::command::{Answer, Envelope};
 use megalith_model::ids::{NodeId, Token};
+use megalith_model::member::{ChangeStanding, MemberChange};
 use megalith_model::query::{Query, Reply};
 use megalith_proto::v1 as proto;
 use proto::metadata_client::MetadataClient;
@@ -85,19 +87,9 @@ impl MetaClient {
         change: MemberChange,
     ) -> Result<ChangeStanding, ClientError> {
         use proto::change_members_reply::Result as Told;
-        use proto::change_members_request::Change;
-        let change = match change {
-            MemberChange::Add(node) => Change::Add(node.0),
-            MemberChange::Remove(node) => Change::Remove(node.0),
-            MemberChange::Replace { old, new } => Change::Replace(proto::ReplaceMember {
-                old: old.0,
-                new: new.0,
-            }),
-        };
-        let change = Some(change);
+        let request = convert::change_to_wire(change);
         let group = &self.shared.group;
         let call = |channel| async move {
-            let request = proto::ChangeMembersRequest { change };
             let reply = Shared::client(channel).change_members(request).await?;
             Ok(match reply.into_inner().result {
                 Some(Told::NotLeader(hint)) => Said::NotLeader(hint),
@@ -141,27 +133,6 @@ impl MetaClient {
             sleep(wait).await;
         }
     }
-}
-
-/// A change of the group's members.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MemberChange {
-    /// The node becomes a voter.
-    Add(NodeId),
-    /// The node is no member any more.
-    Remove(NodeId),
-    /// The one takes the other's place; both may be the same node, whose log is lost.
-    Replace { old: NodeId, new: NodeId },
-}
-
-/// How far a change of members is, in the leader's words.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ChangeStanding {
-    /// It is as was asked for.
-    Done(String),
-    UnderWay(String),
-    /// It can't be, or not now.
-    Refused(String),
 }
 
 /// What came of asking one member.

@@ -6,8 +6,11 @@
 use crate::error::ClientError;
 use crate::meta::MetaClient;
 use futures::future::BoxFuture;
-use megalith_model::command::{Answer, Envelope};
+use megalith_model::command::{Answer, Envelope, Refusal};
+use megalith_model::ids::Token;
+use megalith_model::instruction::Instruction;
 use megalith_model::query::{Query, Reply};
+use megalith_model::question::Question;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The metadata group.
@@ -27,6 +30,52 @@ impl Metadata for MetaClient {
     fn query(&self, query: Query) -> BoxFuture<'_, Result<Reply, ClientError>> {
         Box::pin(Self::query(self, query))
     }
+}
+
+/// Typed calls to the metadata group: the reply is the question's own, or an error. Whatever
+/// is a [`Metadata`] has them.
+pub trait TypedCalls: Metadata {
+    /// Asks a question; the reply is linearizable.
+    ///
+    /// # Errors
+    /// As [`Metadata::query`], and [`ClientError::Malformed`] for a reply to another question.
+    fn ask<Q: Question>(
+        &self,
+        question: Q,
+    ) -> impl Future<Output = Result<Q::Reply, ClientError>> + Send {
+        let reply = self.query(question.into());
+        async move { Q::from_reply(reply.await?).ok_or_else(not_to_this) }
+    }
+
+    /// Puts a command with an outcome of its own through the log.
+    ///
+    /// # Errors
+    /// As [`Metadata::propose`], and [`ClientError::Malformed`] for another command's outcome.
+    fn instruct<I: Instruction>(
+        &self,
+        time_ms: u64,
+        token: Option<Token>,
+        instruction: I,
+    ) -> impl Future<Output = Result<Result<I::Outcome, Refusal>, ClientError>> + Send {
+        let answer = self.propose(Envelope {
+            time_ms,
+            token,
+            command: instruction.into(),
+        });
+        async move {
+            match answer.await? {
+                Ok(outcome) => I::from_outcome(outcome).ok_or_else(not_to_this).map(Ok),
+                Err(refusal) => Ok(Err(refusal)),
+            }
+        }
+    }
+}
+
+impl<M: Metadata + ?Sized> TypedCalls for M {}
+
+/// The one place that notices an answer of the wrong kind.
+fn not_to_this() -> ClientError {
+    ClientError::Malformed("it answers another question".to_owned())
 }
 
 /// Returns the wall clock in milliseconds since 1970: the time that goes into commands.

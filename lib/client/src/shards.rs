@@ -1,12 +1,13 @@
 //! The small things about shards, by gRPC: what is there, what to remove.
 
 use crate::connect::{ChannelSettings, MESSAGE_LEN_MAX, channel};
+use crate::convert::{shard_from_wire, shard_to_wire};
 use crate::error::{ClientError, chain};
 use crate::group::is_final;
 use bytes::Bytes;
 use megalith_identity::{Role, TlsMaterial};
 use megalith_model::ids::{BlobId, DiskId, Epoch, NodeId, VolumeId};
-use megalith_model::rows::Digest;
+use megalith_model::shard::{ShardId, ShardStat};
 use megalith_proto::v1 as proto;
 use proto::shard_control_client::ShardControlClient;
 use std::collections::HashMap;
@@ -15,32 +16,10 @@ use std::time::Duration;
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 
-/// A shard on a given disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ShardAddress {
-    pub volume: VolumeId,
-    pub blob: BlobId,
-    pub segment: u32,
-    pub slot: u8,
-}
-
-/// What a disk knows of a shard that it has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ShardStat {
-    /// Bytes.
-    pub length: u64,
-    /// blake3 of them.
-    pub digest: Digest,
-    /// The epoch it was written in.
-    pub epoch: Epoch,
-    /// It was found damaged.
-    pub damaged: bool,
-}
-
 /// A page of a volume's shards on a disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardPage {
-    pub shards: Vec<ShardAddress>,
+    pub shards: Vec<ShardId>,
     pub truncated: bool,
 }
 
@@ -108,11 +87,11 @@ impl ShardClient {
         node: NodeId,
         address: &str,
         disk: DiskId,
-        shards: &[ShardAddress],
+        shards: &[ShardId],
     ) -> Result<Vec<Option<ShardStat>>, ClientError> {
         let request = proto::StatShardsRequest {
             disk: Bytes::copy_from_slice(&disk.0),
-            shards: shards.iter().map(to_wire).collect(),
+            shards: shards.iter().map(shard_to_wire).collect(),
         };
         let mut client = self.client(node, address);
         let reply = self.within(client.stat(request)).await?;
@@ -124,7 +103,9 @@ impl ShardClient {
             );
             return Err(ClientError::Malformed(message));
         }
-        reply.shards.iter().map(stat_from_wire).collect()
+        let told = shards.iter().zip(&reply.shards);
+        told.map(|(shard, stat)| stat_from_wire(shard, stat))
+            .collect()
     }
 
     /// Removes up to 1,000 shards that no row names.
@@ -133,11 +114,11 @@ impl ShardClient {
         node: NodeId,
         address: &str,
         disk: DiskId,
-        shards: &[ShardAddress],
+        shards: &[ShardId],
     ) -> Result<(), ClientError> {
         let request = proto::DeleteShardsRequest {
             disk: Bytes::copy_from_slice(&disk.0),
-            shards: shards.iter().map(to_wire).collect(),
+            shards: shards.iter().map(shard_to_wire).collect(),
         };
         let mut client = self.client(node, address);
         self.within(client.delete(request)).await.map(drop)
@@ -164,7 +145,7 @@ impl ShardClient {
         };
         let mut client = self.client(node, address);
         let reply = self.within(client.list(request)).await?;
-        let shards = reply.shards.iter().map(from_wire);
+        let shards = reply.shards.iter().map(shard_from_wire);
         Ok(ShardPage {
             shards: shards.collect::<Result<_, _>>()?,
             truncated: reply.truncated,
@@ -224,35 +205,20 @@ impl ShardClient {
     }
 }
 
-fn to_wire(shard: &ShardAddress) -> proto::ShardRef {
-    proto::ShardRef {
-        volume: shard.volume.0,
-        blob: shard.blob.0,
-        segment: shard.segment,
-        slot: u32::from(shard.slot),
-    }
-}
-
-fn from_wire(shard: &proto::ShardRef) -> Result<ShardAddress, ClientError> {
-    let slot = u8::try_from(shard.slot)
-        .map_err(|_| ClientError::Malformed(format!("slot {}", shard.slot)))?;
-    Ok(ShardAddress {
-        volume: VolumeId(shard.volume),
-        blob: BlobId(shard.blob),
-        segment: shard.segment,
-        slot,
-    })
-}
-
-fn stat_from_wire(stat: &proto::ShardStat) -> Result<Option<ShardStat>, ClientError> {
+/// Reads what is said of `shard`. No shard has a digest of zeros: those stand for none.
+fn stat_from_wire(
+    shard: &ShardId,
+    stat: &proto::ShardStat,
+) -> Result<Option<ShardStat>, ClientError> {
     if !stat.present {
         return Ok(None);
     }
-    let digest = stat.digest.as_ref().try_into();
+    let digest = <[u8; 32]>::try_from(stat.digest.as_ref());
     let digest = digest.map_err(|_| ClientError::Malformed("a digest's length".into()))?;
     Ok(Some(ShardStat {
-        length: stat.length,
-        digest,
+        shard: *shard,
+        len: stat.length,
+        digest: Some(digest).filter(|digest| *digest != [0; 32]),
         epoch: Epoch(stat.epoch),
         damaged: stat.damaged,
     }))

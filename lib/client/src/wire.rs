@@ -3,6 +3,7 @@
 use crate::error::DataFault;
 use megalith_model::ids::{BlobId, DiskId, VolumeId};
 use megalith_model::rows::Digest;
+use megalith_model::shard::ShardId;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -12,26 +13,19 @@ pub const DIGEST_HEADER: &str = "x-megalith-digest";
 
 const PREFIX: &str = "/v1/shards/";
 
-/// Which shard a request is about. Its text is the request's path.
+/// The shard and the disk that a request is about. Its text is the request's path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ShardPath {
     pub disk: DiskId,
-    pub volume: VolumeId,
-    pub blob: BlobId,
-    pub segment: u32,
-    pub slot: u8,
+    pub shard: ShardId,
 }
 
 impl fmt::Display for ShardPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            disk,
-            volume,
-            blob,
-            segment,
-            slot,
-        } = self;
-        write!(f, "{PREFIX}{disk}/{}/{}/{segment}/{slot}", volume.0, blob.0)
+        let Self { disk, shard } = self;
+        let (volume, blob) = (shard.volume.0, shard.blob.0);
+        let (segment, slot) = (shard.segment, shard.slot);
+        write!(f, "{PREFIX}{disk}/{volume}/{blob}/{segment}/{slot}")
     }
 }
 
@@ -49,10 +43,12 @@ impl FromStr for ShardPath {
             let mut fields = path.strip_prefix(PREFIX)?.splitn(5, '/');
             Some(Self {
                 disk: fields.next()?.parse().ok()?,
-                volume: VolumeId(fields.next()?.parse().ok()?),
-                blob: BlobId(fields.next()?.parse().ok()?),
-                segment: fields.next()?.parse().ok()?,
-                slot: fields.next()?.parse().ok()?,
+                shard: ShardId {
+                    volume: VolumeId(fields.next()?.parse().ok()?),
+                    blob: BlobId(fields.next()?.parse().ok()?),
+                    segment: fields.next()?.parse().ok()?,
+                    slot: fields.next()?.parse().ok()?,
+                },
             })
         };
         read()
@@ -141,10 +137,12 @@ mod tests {
         ) {
             let path = ShardPath {
                 disk: DiskId(disk),
-                volume: VolumeId(volume),
-                blob: BlobId(blob),
-                segment,
-                slot,
+                shard: ShardId {
+                    volume: VolumeId(volume),
+                    blob: BlobId(blob),
+                    segment,
+                    slot,
+                },
             };
             prop_assert_eq!(path.to_string().parse(), Ok(path));
             prop_assert_eq!(parse_digest(&digest_text(&digest)), Some(digest));

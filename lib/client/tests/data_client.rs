@@ -8,9 +8,11 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use megalith_client::wire::{ReceiptBody, digest_text};
-use megalith_client::{DataClient, DataError, DataFault, DataSettings, ShardTarget, framing};
+use megalith_client::{DataClient, DataError, DataFault, DataSettings, ShardRoute, framing};
 use megalith_identity::{IdentifiedStream, Role};
 use megalith_model::ids::{BlobId, DiskId, Epoch, NodeId, VolumeId};
+use megalith_model::shard::{ShardId, ShardTarget};
+use megalith_model::topology::Slot;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -32,15 +34,21 @@ fn client(certificates: &Certificates) -> DataClient {
     DataClient::new(certificates.issue(Role::Gateway, 1), settings)
 }
 
-fn target(server: &Server) -> ShardTarget {
-    ShardTarget {
-        node: NODE,
+fn target(server: &Server) -> ShardRoute {
+    ShardRoute {
+        target: ShardTarget {
+            at: Slot {
+                node: NODE,
+                disk: DiskId([7; 16]),
+            },
+            shard: ShardId {
+                volume: VolumeId(1),
+                blob: BlobId(2),
+                segment: 0,
+                slot: 3,
+            },
+        },
         address: server.address.clone(),
-        disk: DiskId([7; 16]),
-        volume: VolumeId(1),
-        blob: BlobId(2),
-        segment: 0,
-        slot: 3,
         epoch: Epoch(5),
     }
 }
@@ -83,7 +91,8 @@ fn respond(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> 
 }
 
 fn cells(shard: &[u8]) -> Vec<u8> {
-    shard.chunks(65_536).flat_map(framing::frame).collect()
+    let framed = |cell: &[u8]| framing::frame(cell.to_vec());
+    shard.chunks(65_536).flat_map(framed).collect()
 }
 
 #[tokio::test]
@@ -164,7 +173,7 @@ async fn a_receipt_for_something_else_is_no_receipt() {
         let answer = move |_| respond(StatusCode::OK, body.clone());
         let server = answering(&certificates, &Arc::default(), answer).await;
         let (client, target) = (client(&certificates), target(&server));
-        let put = client.put_small(&target, 10, vec![framing::frame(&shard)], digest);
+        let put = client.put_small(&target, 10, vec![framing::frame(shard.to_vec())], digest);
         match put.await {
             Ok(receipt) => assert!(good && receipt.digest == digest),
             Err(error) => assert!(!good && error.fault == DataFault::Protocol, "{error}"),
@@ -279,13 +288,13 @@ async fn silence_costs_a_bounded_time() {
         fault(client.get_cells(&target, 10, 0, 1).await),
         DataFault::Timeout
     );
-    target.segment = 1;
+    target.target.shard.segment = 1;
     assert_eq!(
         fault(client.get_cells(&target, 10, 0, 1).await),
         DataFault::Timeout
     );
     let shard = [1; 10];
-    let pieces = vec![framing::frame(&shard)];
+    let pieces = vec![framing::frame(shard.to_vec())];
     let put = client.put_small(&target, 10, pieces.clone(), [0; 32]);
     assert_eq!(fault(put.await), DataFault::Timeout);
     // A slow caller isn't the node's fault; a node that takes no receipt out is.
@@ -321,7 +330,7 @@ async fn a_node_that_stops_reading_is_given_up() {
     let (client, target) = (client(&certificates), target(&server));
     let put = client.put_shard(&target, 60_000_000, body, wanted);
     let feed = async {
-        let cell = framing::frame(&[7; 65_536]);
+        let cell = framing::frame(vec![7; 65_536]);
         while send.send(cell.clone()).await.is_ok() {}
     };
     let (end, ()) = tokio::join!(put, feed);
@@ -335,7 +344,7 @@ async fn whoever_is_not_the_node_gets_nothing() {
     let answer = |_| respond(StatusCode::OK, cells(&[5; 10]));
     let server = answering(&certificates, &connections, answer).await;
     let mut other = target(&server);
-    other.node = NodeId(5);
+    other.target.at.node = NodeId(5);
     let client = client(&certificates);
     assert_eq!(
         fault(client.get_cells(&other, 10, 0, 1).await),

@@ -2,6 +2,12 @@
 //!
 //! `cargo run --release -p megalith-crypto --example seal_speed`
 
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "a benchmark reads the clock and prints"
+)]
+
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use megalith_crypto::cell::{PLAIN_CELL_LEN, SEALED_CELL_LEN};
 use megalith_crypto::{

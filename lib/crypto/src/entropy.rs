@@ -4,7 +4,7 @@
 //! nonce under one key would give both plaintexts away.
 
 use crate::error::CryptoError;
-use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use aws_lc_rs::rand::SecureRandom;
 use zeroize::Zeroizing;
 
 /// A source of cryptographically strong random bytes.
@@ -32,7 +32,12 @@ pub struct SystemEntropy;
 
 impl Entropy for SystemEntropy {
     fn fill(&self, target: &mut [u8]) -> Result<(), EntropyError> {
-        SystemRandom::new().fill(target).map_err(|_| EntropyError)
+        #[expect(
+            clippy::disallowed_types,
+            reason = "the one place that draws from the system"
+        )]
+        let source = aws_lc_rs::rand::SystemRandom::new();
+        source.fill(target).map_err(|_| EntropyError)
     }
 }
 

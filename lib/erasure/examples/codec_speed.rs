@@ -1,6 +1,12 @@
 //! Prints how fast stripes are coded, beside a plain copy of the same bytes.
 //! `cargo run --release -p megalith-erasure --example codec_speed`
 
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "a benchmark reads the clock and prints"
+)]
+
 use megalith_erasure::{Encoder, cpu_supported};
 use megalith_model::profile::Profile;
 use std::hint::black_box;

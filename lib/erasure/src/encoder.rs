@@ -3,7 +3,7 @@
 use crate::kernel::mul_add;
 use crate::matrix::Matrix;
 use megalith_model::profile::Profile;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Bytes worked on at a time, so that parity stays in the first-level cache.
@@ -51,7 +51,7 @@ impl Encoder {
     /// Returns the encoder of a profile.
     #[must_use]
     pub fn new(profile: Profile) -> Self {
-        static MADE: OnceLock<Mutex<HashMap<Profile, Encoder>>> = OnceLock::new();
+        static MADE: OnceLock<Mutex<BTreeMap<Profile, Encoder>>> = OnceLock::new();
         let made = MADE.get_or_init(Mutex::default);
         let mut made = made.lock().unwrap_or_else(PoisonError::into_inner);
         let make = || Self {

@@ -4,6 +4,11 @@
 //! lower case, no leading zeros, nothing after the id. Names under other schemes are ignored, and
 //! grant nothing. What a role may do is decided elsewhere.
 
+#![deny(
+    clippy::wildcard_enum_match_arm,
+    reason = "a new variant must be judged, not waved through"
+)]
+
 use crate::error::Refusal;
 use megalith_model::ids::{ClusterId, GatewayId, NodeId};
 use std::fmt;
@@ -222,9 +227,11 @@ fn identity_uris(der: &[u8]) -> Result<Vec<String>, Refusal> {
     let names = names.map_or(&[][..], |names| &names.value.general_names);
     Ok(names
         .iter()
-        .filter_map(|name| match name {
-            GeneralName::URI(uri) if uri.starts_with(SCHEME) => Some((*uri).to_owned()),
-            _ => None,
+        .filter_map(|name| {
+            let GeneralName::URI(uri) = name else {
+                return None;
+            };
+            uri.starts_with(SCHEME).then(|| (*uri).to_owned())
         })
         .collect())
 }

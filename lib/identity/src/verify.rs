@@ -11,6 +11,11 @@
 //!
 //! Everything is read from [`Live`] at each handshake, so that a reload counts at once.
 
+#![deny(
+    clippy::wildcard_enum_match_arm,
+    reason = "a new variant must be judged, not waved through"
+)]
+
 use crate::error::Refusal;
 use crate::material::Live;
 use crate::peer::{PeerIdentity, Role};

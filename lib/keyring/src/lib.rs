@@ -3,13 +3,13 @@
 //! Owns: loading the KEKs, making the first one, noticing a newer one. Must never use a ring that
 //! the root key did not seal.
 
-use megalith_client::{ClientError, Metadata};
+use megalith_client::{ClientError, Metadata, TypedCalls as _};
 use megalith_crypto::{
     CryptoError, DataKey, KeyRing, ListingSealer, ObjectContext, RootKey, UploadContext,
 };
 use megalith_model::command::{Command, Envelope};
 use megalith_model::ids::{BucketId, ClusterId};
-use megalith_model::query::{Query, Reply};
+use megalith_model::question::Keks;
 use megalith_model::rows::KekRow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -40,9 +40,6 @@ pub enum KeysError {
     /// The metadata group didn't answer.
     #[error("read the key-encryption keys")]
     Metadata(#[from] ClientError),
-    /// The answer was none to the question.
-    #[error("the metadata group answered another question")]
-    Reply,
     /// The root key is another cluster's, or a record was altered.
     #[error("the root key does not open this cluster's key-encryption keys")]
     Root(#[source] CryptoError),
@@ -66,7 +63,7 @@ impl Keys {
         root: RootKey,
         time_ms: u64,
     ) -> Result<Self, KeysError> {
-        let mut rows = load(&*meta).await?;
+        let mut rows = meta.ask(Keks).await?;
         if rows.is_empty() {
             let sealed_kek = KeyRing::new_kek(&root, cluster.0, 1).map_err(KeysError::Make)?;
             let command = Command::PutKek {
@@ -80,10 +77,11 @@ impl Keys {
                     command,
                 })
                 .await;
-            rows = load(&*meta).await?;
+            rows = meta.ask(Keks).await?;
             if rows.is_empty() {
                 proposed?.map_err(|refusal| ClientError::Rejected(refusal.to_string()))?;
-                return Err(KeysError::Reply);
+                let lost = "a key-encryption key was taken and is not there";
+                return Err(ClientError::Malformed(lost.to_owned()).into());
             }
         }
         let ring = open_ring(&root, cluster, &rows).map_err(KeysError::Root)?;
@@ -177,10 +175,7 @@ impl Keys {
             }
             state.loaded = Instant::now();
         }
-        let rows = match self.meta.query(Query::Keks).await? {
-            Reply::Keks(rows) => rows,
-            _ => return Err(KeysError::Reply),
-        };
+        let rows = self.meta.ask(Keks).await?;
         let ring = open_ring(&self.root, self.cluster, &rows).map_err(KeysError::Root)?;
         let mut state = self.state();
         state.ring = ring;
@@ -190,13 +185,6 @@ impl Keys {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-async fn load(meta: &dyn Metadata) -> Result<Vec<KekRow>, KeysError> {
-    match meta.query(Query::Keks).await? {
-        Reply::Keks(rows) => Ok(rows),
-        _ => Err(KeysError::Reply),
     }
 }
 

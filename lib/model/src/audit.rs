@@ -8,10 +8,11 @@ use crate::ids::{AccountId, BlobId, BucketId, DiskId, NodeId, VersionId, VolumeI
 use crate::keys::{self, Meta, RowKey, Table};
 use crate::machine::{MachineError, decode_row, read};
 use crate::rows::{
-    AccountRow, BlobRow, BucketRow, Counters, DeleteRow, DiskRow, NameRow, OwedRow, PartRow,
-    SegmentRow, TokenRow, Totals, UploadHome, UploadRow, VersionRow, VolumeCounts,
+    AccountRow, BlobRow, BucketRow, Counters, DiskRow, NameRow, OwedRow, PartRow, SegmentRow,
+    TokenRow, Totals, UploadHome, UploadRow, VersionRow, VolumeCounts,
 };
 use crate::shape::{SegmentLayout, Shape};
+use crate::shard::ShardId;
 use crate::table::Rows;
 use crate::topology::{Node, Volume, VolumeState};
 use serde::de::DeserializeOwned;
@@ -332,7 +333,7 @@ impl Audit<'_> {
 
     /// No blob is owned and queued for deletion.
     fn deletes(&mut self) -> Result<(), MachineError> {
-        for (key, row) in self.all::<DeleteRow>(Table::Deletes)? {
+        for (key, row) in self.all::<ShardId>(Table::Deletes)? {
             self.totals.deletes_pending += 1;
             let owned: Option<BlobRow> = read(self.rows, &RowKey::Blob(row.blob))?;
             self.check(owned.is_none(), || {

@@ -9,8 +9,9 @@ use crate::ids::{
     UploadId, VersionId, VolumeId,
 };
 use crate::profile::Profile;
-use crate::rows::{AccountRow, BucketRow, Digest, ShardPlace};
+use crate::rows::{AccountRow, BucketRow, Digest};
 use crate::shape::Shape;
+use crate::shard::ShardKey;
 use crate::topology::{Domain, Lease, Node, Slot, Volume};
 use serde::{Deserialize, Serialize};
 
@@ -137,7 +138,7 @@ pub enum Command {
     },
     /// Notes that shards are missing or damaged.
     MarkOwed {
-        places: Vec<ShardPlace>,
+        shards: Vec<ShardKey>,
         /// True where the shard was there and is bad.
         damaged: bool,
     },

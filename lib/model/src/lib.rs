@@ -2,23 +2,28 @@
 //! randomness, no tokio, tonic or sled.
 //!
 //! `ids`, `profile`, `shape` and `topology` are the vocabulary; `rows` is what the metadata group
-//! stores, `keys` where; `command` and `query` are what is asked of it. `machine` applies commands,
-//! `answer` answers queries, both over `table`; `margin`
-//! says how safe the data is, `audit` whether the rows agree; `restored` makes the rows of a
-//! backup fit to go on with.
+//! stores, `keys` where; `command` and `query` are what is asked of it, `instruction` and
+//! `question` tie each to its outcome or reply. `machine` applies commands, `answer` answers
+//! queries, both over `table`; `margin` says how safe the data is, `audit` whether the rows agree;
+//! `restored` makes the rows of a backup fit to go on with.
 
 pub mod answer;
 pub mod audit;
 pub mod codec;
 pub mod command;
 pub mod ids;
+pub mod instruction;
 pub mod keys;
 pub mod machine;
 pub mod margin;
+pub mod member;
 pub mod profile;
 pub mod query;
+pub mod question;
 pub mod restored;
 pub mod rows;
 pub mod shape;
+pub mod shard;
+pub mod status;
 pub mod table;
 pub mod topology;

@@ -1,139 +1,53 @@
 //! Questions to the metadata group and their answers. All are linearizable.
 
-use crate::ids::{AccountId, BlobId, BucketId, DiskId, UploadId, VersionId, VolumeId};
+use crate::ids::{BlobId, VersionId};
+use crate::question;
 use crate::rows::{
-    AccessKeyRow, AccountRow, BlobRow, BucketRow, Counters, DeleteRow, KekRow, NameRow, PartRow,
-    UploadPlace, UploadRow, VersionRow,
+    AccessKeyRow, AccountRow, BlobRow, BucketRow, Counters, KekRow, NameRow, PartRow, UploadPlace,
+    UploadRow, VersionRow,
 };
+use crate::shard::ShardId;
 use crate::topology::Volume;
 use serde::{Deserialize, Serialize};
 
 /// The most rows in one page of an answer.
 pub const PAGE_ROWS_MAX: u32 = 1_000;
 
-/// A question.
+/// A question. Each variant holds the type of [`crate::question`] of the same name.
+///
+/// Variants are never reordered or removed: their numbers travel (postcard).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Query {
-    /// A bucket by name. → [`Reply::Bucket`]
-    Bucket { name: String },
-    /// Buckets of an account, by name. → [`Reply::Buckets`]
-    Buckets {
-        account: AccountId,
-        /// Names after this one.
-        after: String,
-        /// At most so many.
-        max: u32,
-    },
-    /// An object's current version, with what it takes to read it. → [`Reply::Object`]
-    Object {
-        bucket: BucketId,
-        key: Vec<u8>,
-        /// This version instead of the current one.
-        version: Option<VersionId>,
-        /// Also the rows of its first blobs (as many as fit a page), inline bytes and volumes.
-        with_blobs: bool,
-    },
-    /// More blobs, for objects of many parts. → [`Reply::Blobs`]
-    Blobs {
-        /// At most [`PAGE_ROWS_MAX`].
-        blobs: Vec<BlobId>,
-    },
-    /// A page of a bucket's keys. → [`Reply::Listing`]
-    List(ListQuery),
-    /// An upload. → [`Reply::Upload`]
-    Upload {
-        bucket: BucketId,
-        key: Vec<u8>,
-        upload: UploadId,
-    },
-    /// A page of uploads in progress, by key, then upload id (which sorts by age where made by
-    /// [`UploadId::new`]). → [`Reply::Uploads`]
-    Uploads {
-        bucket: BucketId,
-        /// Keys that begin so.
-        prefix: Vec<u8>,
-        /// Folds keys at this text.
-        delimiter: Vec<u8>,
-        /// After this place; an upload id of all 0xff means: after all uploads of that key.
-        after: Option<UploadPlace>,
-        /// At most so many.
-        max: u32,
-    },
-    /// A page of an upload's parts. → [`Reply::Parts`]
-    Parts {
-        upload: UploadId,
-        /// Parts with greater numbers.
-        after: u32,
-        /// At most so many.
-        max: u32,
-    },
-    /// An access key. → [`Reply::AccessKey`]
-    AccessKey { access_key: String },
-    /// All accounts (a page by name). → [`Reply::Accounts`]
-    Accounts {
-        /// Names after this one.
-        after: String,
-        /// At most so many.
-        max: u32,
-    },
-    /// All access keys, or one account's. → [`Reply::AccessKeys`]
-    AccessKeys {
-        /// Only this account's.
-        account: Option<AccountId>,
-        /// Keys after this one.
-        after: String,
-        /// At most so many.
-        max: u32,
-    },
-    /// All key-encryption keys. → [`Reply::Keks`]
-    Keks,
-    /// Volumes by number. → [`Reply::Volumes`]
-    Volumes { volumes: Vec<VolumeId> },
-    /// Counters of a bucket. → [`Reply::Counters`]
-    Counters { bucket: BucketId },
-    /// The head of a disk's delete queue. → [`Reply::Deletes`]
-    Deletes {
-        disk: DiskId,
-        /// At most so many.
-        max: u32,
-    },
-    /// What `status` shows of the data. → [`Reply::Data`]
-    Data,
-    /// Volumes with a slot on a disk. → [`Reply::Volumes`]
-    DiskVolumes { disk: DiskId },
-    /// A page of what a volume's slots should hold, by blob. → [`Reply::Held`]
-    Held {
-        volume: VolumeId,
-        /// After this blob and segment; None at the start.
-        after: Option<(BlobId, u32)>,
-        /// At most so many; fewer come at the end.
-        max: u32,
-    },
+    Bucket(question::Bucket),
+    Buckets(question::Buckets),
+    Object(question::Object),
+    Blobs(question::Blobs),
+    List(question::List),
+    Upload(question::Upload),
+    Uploads(question::Uploads),
+    Parts(question::Parts),
+    AccessKey(question::AccessKey),
+    Accounts(question::Accounts),
+    AccessKeys(question::AccessKeys),
+    Keks(question::Keks),
+    Volumes(question::Volumes),
+    Counters(question::Counters),
+    Deletes(question::Deletes),
+    Data(question::Data),
+    DiskVolumes(question::DiskVolumes),
+    Held(question::Held),
 }
 
-/// A page of a bucket's keys.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ListQuery {
-    pub bucket: BucketId,
-    /// Keys that begin so.
-    pub prefix: Vec<u8>,
-    /// Folds keys into common prefixes at this text, where not empty.
-    pub delimiter: Vec<u8>,
-    /// Keys (and common prefixes) strictly after this one. A common prefix given here is skipped
-    /// whole.
-    pub after: Vec<u8>,
-    /// At most so many keys and common prefixes together (≤ [`PAGE_ROWS_MAX`]).
-    pub max: u32,
-}
-
-/// A reply.
+/// A reply. Whoever asks takes it apart by [`question::Question::from_reply`].
+///
+/// Variants are never reordered or removed: their numbers travel (postcard).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
     /// To [`Query::Bucket`].
     Bucket(Option<BucketRow>),
     /// To [`Query::Buckets`].
     Buckets(Vec<BucketRow>),
-    /// To [`Query::Object`]: None where there is no such version, or a delete marker is current.
+    /// To [`Query::Object`]: None if there is no such version, or a delete marker is current.
     Object(Option<Box<ObjectView>>),
     /// To [`Query::Blobs`]: those that are there.
     Blobs(Vec<BlobView>),
@@ -143,12 +57,8 @@ pub enum Reply {
     Upload(Option<UploadRow>),
     /// To [`Query::Uploads`].
     Uploads(UploadListing),
-    /// To [`Query::Parts`]. Empty also where there is no such upload: [`Query::Upload`] tells.
-    Parts {
-        /// (number, row), ascending.
-        parts: Vec<(u32, PartRow)>,
-        truncated: bool,
-    },
+    /// To [`Query::Parts`]. Empty also if there is no such upload: [`Query::Upload`] tells.
+    Parts(PartPage),
     /// To [`Query::AccessKey`], with its account.
     AccessKey(Option<(AccessKeyRow, AccountRow)>),
     /// To [`Query::Accounts`].
@@ -162,7 +72,7 @@ pub enum Reply {
     /// To [`Query::Counters`].
     Counters(Counters),
     /// To [`Query::Deletes`]: (sequence, what), ascending.
-    Deletes(Vec<(u64, DeleteRow)>),
+    Deletes(Vec<(u64, ShardId)>),
     /// To [`Query::Data`].
     Data(Box<DataStatus>),
     /// To [`Query::Held`].
@@ -191,7 +101,7 @@ pub struct ObjectView {
     pub volumes: Vec<Volume>,
 }
 
-/// A blob and, where inline, its bytes.
+/// A blob and, if it is inline, its bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlobView {
     pub blob: BlobId,
@@ -207,8 +117,16 @@ pub struct Listing {
     pub entries: Vec<(Vec<u8>, NameRow)>,
     /// Common prefixes, ascending.
     pub common_prefixes: Vec<Vec<u8>>,
-    /// Where the next page starts ([`ListQuery::after`]); None at the end.
+    /// Where the next page starts ([`question::List::after`]); None at the end.
     pub next: Option<Vec<u8>>,
+}
+
+/// A page of an upload's parts.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PartPage {
+    /// (number, row), ascending.
+    pub parts: Vec<(u32, PartRow)>,
+    pub truncated: bool,
 }
 
 /// A page of uploads.

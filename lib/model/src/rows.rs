@@ -168,16 +168,6 @@ pub struct KekRow {
     pub sealed_kek: Vec<u8>,
 }
 
-/// A shard that a disk is to remove; the key holds disk and sequence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeleteRow {
-    pub volume: VolumeId,
-    /// The blob, which no row names any more.
-    pub blob: BlobId,
-    pub segment: u32,
-    pub slot: u8,
-}
-
 /// How many blobs of a volume are kept how, so that objects by margin are counted without a scan.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct VolumeCounts {
@@ -205,14 +195,6 @@ pub struct OwedRow {
     pub damaged: u32,
     /// When the first bit was set.
     pub since_ms: u64,
-}
-
-/// A place a shard was found missing or damaged in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ShardPlace {
-    pub blob: BlobId,
-    pub segment: u32,
-    pub slot: u8,
 }
 
 /// A disk's standing, kept by the command that registered it.

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 pub const CELL_LEN: u64 = 64 * 1024;
 /// The most cells of one segment (64 MiB of ciphertext).
 pub const SEGMENT_CELLS_MAX: u64 = 1024;
-/// Blobs of at most this many ciphertext bytes live in metadata, unless the cluster says otherwise.
+/// Blobs of at most this many ciphertext bytes live in metadata.
 pub const INLINE_LEN_MAX: u64 = 4 * 1024 + 64;
 /// Blobs of at most this many ciphertext bytes are kept as whole copies.
 pub const COPIES_LEN_MAX: u64 = 128 * 1024 + 128;

@@ -69,7 +69,7 @@ pub(super) fn aim(view: &View<'_>) -> Result<Aim, String> {
         view.alive.contains(&node.id)
             && view
                 .report(node.id, disk.id)
-                .is_some_and(|disk| !disk.closed)
+                .is_some_and(|disk| disk.closed.is_none())
     });
     let wished = Kind { profile, domain };
     let target = match profile.shrunk_to(room(&living, outer_max)) {

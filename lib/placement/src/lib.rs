@@ -18,8 +18,9 @@ mod tests;
 
 use megalith_model::answer::Topology;
 use megalith_model::command::{Answer, Command, Outcome};
-use megalith_model::ids::{DiskId, NodeId};
+use megalith_model::ids::NodeId;
 use megalith_model::profile::Profile;
+use megalith_model::status::DiskReport;
 use megalith_model::topology::{ClusterMap, Volume, VolumeState};
 use state::Leading;
 
@@ -56,18 +57,6 @@ impl Default for PlannerSettings {
             shrunk_linger_ms: 60_000,
         }
     }
-}
-
-/// A disk as its node reports it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DiskReport {
-    pub disk: DiskId,
-    /// Bytes that new shards may take.
-    pub free: u64,
-    /// Bytes taken.
-    pub used: u64,
-    /// Takes no new shards: full, failing or read-only.
-    pub closed: bool,
 }
 
 /// What happened.

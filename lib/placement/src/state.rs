@@ -1,9 +1,10 @@
 //! What a leader's planner remembers, and who is taken to be alive.
 
-use super::{DiskReport, PlannerSettings};
+use super::PlannerSettings;
 use megalith_model::answer::Topology;
 use megalith_model::command::Command;
 use megalith_model::ids::{DiskId, NodeId, VolumeId};
+use megalith_model::status::DiskReport;
 use megalith_model::topology::{ClusterMap, Node, Slot};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -129,7 +130,7 @@ impl Leading {
                 let standing = |disks: &BTreeMap<DiskId, DiskReport>| -> Vec<(DiskId, bool)> {
                     disks
                         .values()
-                        .map(|disk| (disk.disk, disk.closed))
+                        .map(|disk| (disk.disk, disk.closed.is_some()))
                         .collect()
                 };
                 let silent = now_ms >= old.at_ms + silent_ms;
@@ -225,7 +226,10 @@ impl<'a> View<'a> {
             .find(|node| node.id == slot.node)
             .is_some_and(|node| node.disks.iter().any(|disk| disk.id == slot.disk));
         let open = match self.heard.get(&slot.node) {
-            Some(heard) => heard.disks.get(&slot.disk).is_some_and(|d| !d.closed),
+            Some(heard) => heard
+                .disks
+                .get(&slot.disk)
+                .is_some_and(|d| d.closed.is_none()),
             None => true,
         };
         listed && open && self.alive.contains(&slot.node)
@@ -237,7 +241,7 @@ impl<'a> View<'a> {
             .heard
             .values()
             .flat_map(|heard| heard.disks.values())
-            .filter(|disk| disk.closed)
+            .filter(|disk| disk.closed.is_some())
             .map(|disk| disk.disk)
             .collect();
         closed.sort_unstable();

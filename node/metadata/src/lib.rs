@@ -25,15 +25,14 @@ mod snapshot;
 mod tables;
 pub mod transport;
 
+pub use crate::raft::{
+    NotLeader, PROPOSAL_BYTES_MAX, RaftError, RaftRole, RaftSettings, RaftStatus,
+};
 pub use addresses::AddressBook;
 pub use apply::{ApplyError, ApplySettings, ProposeError};
 pub use member::{
-    Lost, MetaFailure, MetaParts, MetaSettings, MetaStore, RepairError, Repairs, StartError,
-    examine, start,
-};
-pub use raft::{
-    ChangeStanding, Losses, MemberChange, MemberStatus, PROPOSAL_BYTES_MAX, RaftError,
-    RaftSettings, RaftStatus, Role,
+    LOG_DIR, Lost, MetaFailure, MetaParts, MetaSettings, MetaStore, RepairError, Repairs,
+    StartError, examine, start,
 };
 pub use service::{Exported, MetaHandle, MetadataService, QueryError};
 pub use snapshot::SourceSettings;

@@ -2,10 +2,11 @@
 
 use super::config::NodeConfig;
 use super::{NodeError, random};
-use megalith_client::{DiskReport, now_ms};
+use megalith_client::now_ms;
 use megalith_disk::{FileSystem, RealFs};
 use megalith_model::ids::{ClusterId, DiskId};
 use megalith_model::shape::{CELL_LEN, SEGMENT_CELLS_MAX};
+use megalith_model::status::DiskReport;
 use megalith_model::topology;
 use megalith_store::Disks;
 use megalith_store::{Disk, DiskHandle, StoreError, Superblock};
@@ -144,7 +145,10 @@ impl Reporter {
             let last = self.last.get(&id);
             let report = report.unwrap_or_else(|why| DiskReport {
                 closed: Some(why),
-                ..last.cloned().unwrap_or_else(|| nothing_known(id))
+                ..last.cloned().unwrap_or_else(|| DiskReport {
+                    disk: id,
+                    ..DiskReport::default()
+                })
             });
             let was = last.map(|last| &last.closed);
             if was.is_some_and(|was| *was != report.closed) || (was.is_none() && !is_open(&report))
@@ -162,21 +166,6 @@ impl Reporter {
 
 fn is_open(report: &DiskReport) -> bool {
     report.closed.is_none()
-}
-
-fn nothing_known(disk: DiskId) -> DiskReport {
-    DiskReport {
-        disk,
-        capacity: 0,
-        used: 0,
-        free: 0,
-        closed: None,
-        damaged_shards: 0,
-        write_errors: 0,
-        damaged_regions: 0,
-        restored_files: 0,
-        scrubbed_ms: 0,
-    }
 }
 
 async fn ask(disk: &DiskHandle, deadline: Duration) -> (DiskId, Result<DiskReport, String>) {

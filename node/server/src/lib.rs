@@ -1,24 +1,24 @@
-//! A whole node: its disks, its listeners, its membership, started and stopped together.
+//! A whole node: its disks, its listeners, its registration, started and stopped together.
 //!
 //! The only place of the server that reads the clock and the system's randomness. What each task's
-//! end means: listeners, membership and chores run until the stop; one that ends by itself is a
+//! end means: listeners, registration and chores run until the stop; one that ends by itself is a
 //! defect, ends the node ([`RunningNode::wait`]) and leaves the restart to whoever runs it.
 
 mod config;
 mod disks;
 pub mod edge;
-mod membership;
 mod metadata;
+mod registration;
 mod restore;
 
 pub use config::{ConfigError, ListenAddress, NodeConfig, NodeSettings};
 pub use disks::init_disks;
 pub use megalith_metadata::{RepairError, Repairs};
-pub use membership::Membership;
 pub use metadata::{MetadataConfig, examine_metadata, init_metadata, start_metadata};
+pub use registration::Registration;
 pub use restore::restore_metadata;
 
-use crate::edge::{DataEdge, Fence, GrpcEdge, ShardService};
+use crate::edge::{Admission, DataEdge, GrpcEdge, ShardService};
 use megalith_client::{CallSettings, ClusterClient, Endpoint, MapWatch, MetaClient, Roster};
 use megalith_metadata::MetaFailure;
 use megalith_model::ids::DiskId;
@@ -80,7 +80,7 @@ pub struct RunningNode {
     pub rpc_addr: String,
     /// By which others reach its data listener; None without disks.
     pub data_addr: Option<String>,
-    membership: watch::Receiver<Membership>,
+    registration: watch::Receiver<Registration>,
     tasks: JoinSet<&'static str>,
     shutdown: Shutdown,
     drain_deadline: Duration,
@@ -180,7 +180,7 @@ pub async fn start(
             }
         });
     }
-    let (state, membership) = watch::channel(Membership::Joining);
+    let (state, registration) = watch::channel(Registration::Joining);
     if let (Some(data), Some(data_addr)) = (ports.data, &ports.data_addr) {
         grpc = grpc.with(ShardControlServer::new(ShardService::new(disks.clone())));
         let node = Node {
@@ -213,7 +213,7 @@ pub async fn start(
     Ok(RunningNode {
         rpc_addr: ports.rpc_addr,
         data_addr: ports.data_addr,
-        membership,
+        registration,
         tasks,
         shutdown,
         drain_deadline: config.settings.drain_deadline,
@@ -229,7 +229,7 @@ fn start_storage(
     members: &[Endpoint],
     node: Node,
     (listener, disks, shutdown): (TcpListener, &Arc<Disks>, &Shutdown),
-    state: watch::Sender<Membership>,
+    state: watch::Sender<Registration>,
 ) {
     let settings = config.settings.clone();
     let (material, calls) = (config.material.clone(), settings.calls.clone());
@@ -243,10 +243,10 @@ fn start_storage(
     // Heartbeats have their own connections: nothing shall hold them up.
     let beats = ClusterClient::new(&roster, material.clone(), heartbeats);
     let maps = MapWatch::start(ClusterClient::new(&roster, material.clone(), calls));
-    let fence = Fence::new(node.id, maps, meta.clone());
+    let admission = Admission::new(node.id, maps, meta.clone());
     let edge = DataEdge::new(
         disks.clone(),
-        fence,
+        admission,
         settings.data.clone(),
         shutdown.clone(),
     );
@@ -267,16 +267,16 @@ fn start_storage(
     });
     let (own, stopping) = (disks.clone(), shutdown.polite.clone());
     tasks.spawn(async move {
-        membership::run(beats, node, own, settings, (state, stopping)).await;
-        "membership"
+        registration::run(beats, node, own, settings, (state, stopping)).await;
+        "registration"
     });
 }
 
 impl RunningNode {
     /// Returns how the node stands with the cluster, as it changes.
     #[must_use]
-    pub fn membership(&self) -> watch::Receiver<Membership> {
-        self.membership.clone()
+    pub fn registration(&self) -> watch::Receiver<Registration> {
+        self.registration.clone()
     }
 
     /// Waits until the node ends by itself, which it does only by a defect.
@@ -300,7 +300,7 @@ impl RunningNode {
             None => None,
         };
         self.shutdown.stop(self.drain_deadline).await;
-        // The listeners have ended; membership and chores are cut off at any point they are at.
+        // The listeners have ended; registration and chores are cut off at any point they are at.
         self.tasks.shutdown().await;
         for disk in self.disks.iter() {
             disk.stop().await;

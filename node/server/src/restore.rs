@@ -2,15 +2,13 @@
 
 use super::metadata::{ENGINE_DIR, identity, init_metadata};
 use megalith_disk::RealFs;
+use megalith_metadata::LOG_DIR;
 use megalith_metadata::backup::{BackupError, Restored, restore};
 use megalith_metadata::engine::{DiskHome, EngineHome, EngineSettings};
 use megalith_model::ids::{ClusterId, NodeId};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-
-/// Where a member keeps its log, below its directory.
-const LOG_DIR: &str = "log";
 
 /// Restores the backup in `from` into `dir`, which must be missing or empty. `voters` are the first
 /// members of the new group, the same for all of them; every one of them must restore this backup.

@@ -3,15 +3,16 @@
 mod support;
 
 use bytes::Bytes;
-use megalith_client::{DataError, DataFault, Receipt, ShardTarget};
+use megalith_client::{DataError, DataFault, ShardRoute};
 use megalith_identity::Role;
 use megalith_model::ids::{BlobId, DiskId, Epoch, GatewayId, VolumeId};
+use megalith_model::shard::Receipt;
 use megalith_server::edge::DataEdgeSettings;
 use std::time::Duration;
-use support::{Edge, GATEWAY, digest, framed, lease, map, shard, volume};
+use support::{Edge, GATEWAY, changed, digest, framed, lease, map, shard, volume};
 use tokio::sync::{mpsc, oneshot};
 
-async fn small(edge: &Edge, target: &ShardTarget, bytes: &[u8]) -> Result<Receipt, DataError> {
+async fn small(edge: &Edge, target: &ShardRoute, bytes: &[u8]) -> Result<Receipt, DataError> {
     let client = edge.gateway();
     client
         .put_small(target, bytes.len() as u64, framed(bytes), digest(bytes))
@@ -42,7 +43,7 @@ async fn a_shard_comes_back_as_it_was_written() {
         };
         let (receipt, ()) = tokio::join!(put, feed);
         let expected = Receipt {
-            length: len as u64,
+            len: len as u64,
             digest: digest(&bytes),
             epoch: Epoch(5),
         };
@@ -148,45 +149,27 @@ async fn writes_that_are_not_wanted_any_more_are_refused() {
     let present = Some(Epoch(5));
     let cases = [
         (
-            ShardTarget {
-                epoch: Epoch(4),
-                ..right.clone()
-            },
+            changed(&right, |route| route.epoch = Epoch(4)),
             DataFault::StaleEpoch { present },
         ),
         (
-            ShardTarget {
-                epoch: Epoch(6),
-                ..right.clone()
-            },
+            changed(&right, |route| route.epoch = Epoch(6)),
             DataFault::StaleEpoch { present },
         ),
         (
-            ShardTarget {
-                slot: 1,
-                ..right.clone()
-            },
+            changed(&right, |route| route.target.shard.slot = 1),
             DataFault::StaleEpoch { present },
         ),
         (
-            ShardTarget {
-                volume: VolumeId(2),
-                ..right.clone()
-            },
+            changed(&right, |route| route.target.shard.volume = VolumeId(2)),
             DataFault::StaleEpoch { present: None },
         ),
         (
-            ShardTarget {
-                blob: BlobId(99),
-                ..right.clone()
-            },
+            changed(&right, |route| route.target.shard.blob = BlobId(99)),
             DataFault::LeaseClosed,
         ),
         (
-            ShardTarget {
-                disk: DiskId([1; 16]),
-                ..right.clone()
-            },
+            changed(&right, |route| route.target.at.disk = DiskId([1; 16])),
             DataFault::Io,
         ),
     ];
@@ -204,10 +187,7 @@ async fn writes_that_are_not_wanted_any_more_are_refused() {
 #[tokio::test]
 async fn a_refusal_comes_before_the_body_and_the_sender_stops() {
     let edge = Edge::start(DataEdgeSettings::default()).await;
-    let stale = ShardTarget {
-        epoch: Epoch(4),
-        ..edge.target(100)
-    };
+    let stale = changed(&edge.target(100), |route| route.epoch = Epoch(4));
     let (pieces, body) = mpsc::channel(1);
     let (_sum, wanted) = oneshot::channel();
     let put = edge.gateway();
@@ -230,11 +210,10 @@ async fn a_refusal_comes_before_the_body_and_the_sender_stops() {
 async fn a_lease_or_volume_that_the_node_has_not_heard_of_yet_is_asked_for() {
     let edge = Edge::start(DataEdgeSettings::default()).await;
     let bytes = shard(100);
-    let target = ShardTarget {
-        volume: VolumeId(4),
-        epoch: Epoch(1),
-        ..edge.target(500)
-    };
+    let target = changed(&edge.target(500), |route| {
+        route.target.shard.volume = VolumeId(4);
+        route.epoch = Epoch(1);
+    });
     assert!(small(&edge, &target, &bytes).await.is_err());
     // Nothing is pushed, but who asks is told.
     let mut newer = map(2);
@@ -257,16 +236,15 @@ async fn a_lease_or_volume_that_the_node_has_not_heard_of_yet_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_repair_writes_to_sealed_volumes_without_a_lease() {
+async fn a_repair_writes_to_closed_volumes_without_a_lease() {
     let edge = Edge::start(DataEdgeSettings::default()).await;
     let repair = edge.client(Role::Storage, 2);
     let bytes = shard(70_000);
-    let target = ShardTarget {
-        volume: VolumeId(3),
-        epoch: Epoch(9),
-        ..edge.target(7)
-    };
-    let put = |target: ShardTarget| {
+    let target = changed(&edge.target(7), |route| {
+        route.target.shard.volume = VolumeId(3);
+        route.epoch = Epoch(9);
+    });
+    let put = |target: ShardRoute| {
         let (repair, bytes) = (repair.clone(), bytes.clone());
         async move {
             let put = repair.put_small(&target, 70_000, framed(&bytes), digest(&bytes));
@@ -279,11 +257,10 @@ async fn a_repair_writes_to_sealed_volumes_without_a_lease() {
     );
     edge.truth.volumes.send_replace(vec![volume(3, 9)]);
     put(target.clone()).await.expect("a receipt");
-    let old = ShardTarget {
-        epoch: Epoch(8),
-        segment: 1,
-        ..target.clone()
-    };
+    let old = changed(&target, |route| {
+        route.epoch = Epoch(8);
+        route.target.shard.segment = 1;
+    });
     let present = Some(Epoch(9));
     assert_eq!(fault(put(old).await), DataFault::StaleEpoch { present });
     let cells = repair.get_cells(&target, 70_000, 0, 2).await;

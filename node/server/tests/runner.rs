@@ -4,20 +4,21 @@ mod support;
 
 use megalith_client::{
     ChannelSettings, ClientError, DataClient, DataFault, DataSettings, Endpoint, ShardClient,
-    ShardTarget,
+    ShardRoute,
 };
 use megalith_identity::Role;
 use megalith_model::command::Command;
 use megalith_model::ids::{BlobId, DiskId, Epoch, VolumeId};
 use megalith_model::query::HeldSegment;
-use megalith_model::rows::{DeleteRow, ShardPlace};
+use megalith_model::shard::{ShardId, ShardKey, ShardTarget};
+
 use megalith_model::topology::{ClusterMap, Slot};
 use megalith_proto::v1::cluster_server::ClusterServer;
 use megalith_proto::v1::metadata_server::MetadataServer;
 use megalith_server::edge::GrpcEdge;
 use megalith_server::{
-    ConfigError, ListenAddress, Membership, MetadataPart, NodeConfig, NodeError, NodeSettings,
-    Ports, RunningNode, init_disks, start,
+    ConfigError, ListenAddress, MetadataPart, NodeConfig, NodeError, NodeSettings, Ports,
+    Registration, RunningNode, init_disks, start,
 };
 use megalith_store::StoreSettings;
 use std::path::{Path, PathBuf};
@@ -101,18 +102,20 @@ impl Fixture {
     }
 
     /// A blob that a gateway may write to a disk of the node.
-    fn target(&self, node: &RunningNode, disk: DiskId, blob: u64) -> ShardTarget {
+    fn target(&self, node: &RunningNode, disk: DiskId, blob: u64) -> ShardRoute {
         let mut map: ClusterMap = map(self.truth.pushed.borrow().version + 1);
-        map.writable[0].slots[0] = Slot { node: NODE, disk };
+        let at = Slot { node: NODE, disk };
+        map.writable[0].slots[0] = at;
         self.truth.pushed.send_replace(map);
-        ShardTarget {
-            node: NODE,
-            address: node.data_addr.clone().expect("a data port"),
-            disk,
+        let shard = ShardId {
             volume: VolumeId(1),
             blob: BlobId(blob),
             segment: 0,
             slot: 0,
+        };
+        ShardRoute {
+            target: ShardTarget { at, shard },
+            address: node.data_addr.clone().expect("a data port"),
             epoch: Epoch(5),
         }
     }
@@ -127,8 +130,8 @@ impl Fixture {
 async fn a_node_joins_lives_and_joins_again_when_it_was_forgotten() {
     let fixture = Fixture::new(2);
     let node = fixture.start().await.expect("started");
-    let mut membership = node.membership();
-    let heard = membership.wait_for(|state| *state == Membership::Heard);
+    let mut registration = node.registration();
+    let heard = registration.wait_for(|state| *state == Registration::Heard);
     let heard = timeout(Duration::from_secs(60), heard).await;
     heard.expect("in time").map(drop).expect("running");
     let joined = wait(&fixture.truth.joined, |nodes| !nodes.is_empty()).await;
@@ -179,7 +182,7 @@ async fn deletes_are_done_before_they_are_acknowledged() {
         let target = fixture.target(&node, disk, blob);
         let put = client.put_small(&target, 100_000, framed(&bytes), digest(&bytes));
         put.await.expect("a receipt");
-        let row = DeleteRow {
+        let row = ShardId {
             volume: VolumeId(1),
             blob: BlobId(blob),
             segment: 0,
@@ -247,14 +250,14 @@ async fn damage_that_a_read_finds_is_reported_once() {
     let fault = read.map(|_| "cells").map_err(|error| error.fault);
     assert_eq!(fault, Err(DataFault::Damaged));
     let proposed = wait(&fixture.truth.proposed, |commands| !commands.is_empty()).await;
-    let place = ShardPlace {
+    let shard = ShardKey {
         blob: BlobId(100),
         segment: 0,
         slot: 0,
     };
-    let places = vec![place];
+    let shards = vec![shard];
     let damaged = true;
-    assert_eq!(proposed, [Command::MarkOwed { places, damaged }]);
+    assert_eq!(proposed, [Command::MarkOwed { shards, damaged }]);
     // The next looks have nothing new to say.
     let beats = fixture.truth.beats.borrow().len();
     wait(&fixture.truth.beats, |sent| sent.len() > beats + 5).await;
@@ -313,14 +316,14 @@ async fn shards_lost_without_a_trace_are_found_by_comparing_at_the_start() {
     assert_eq!(remove_chunks(&fixture.disks[0]), 1);
     let node = fixture.start().await.expect("it starts without the file");
     let proposed = wait(&fixture.truth.proposed, |commands| !commands.is_empty()).await;
-    let place = |blob| ShardPlace {
+    let missing = |blob| ShardKey {
         blob: BlobId(blob),
         segment: 0,
         slot: 0,
     };
-    let places = vec![place(100), place(102)];
+    let shards = vec![missing(100), missing(102)];
     let damaged = true;
-    assert_eq!(proposed, [Command::MarkOwed { places, damaged }]);
+    assert_eq!(proposed, [Command::MarkOwed { shards, damaged }]);
     node.stop().await;
 }
 

@@ -4,8 +4,8 @@ mod support;
 
 use megalith_client::{ChannelSettings, ClientError, DataClient, DataFault, DataSettings, channel};
 use megalith_identity::{Authority, IssueRequest, Role, TlsMaterial};
+use megalith_model::shard::ShardId;
 use megalith_server::edge::DataEdgeSettings;
-use megalith_store::ShardId;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use std::sync::Arc;
@@ -178,25 +178,20 @@ async fn the_shard_service_answers_those_who_may_ask() {
     let put = edge.gateway();
     let put = put.put_small(&target, 100_000, framed(&bytes), digest(&bytes));
     put.await.expect("a receipt");
-    let name = megalith_client::ShardAddress {
-        volume: target.volume,
-        blob: target.blob,
-        segment: 0,
-        slot: 0,
-    };
-    let absent = megalith_client::ShardAddress { segment: 1, ..name };
+    let name = target.target.shard;
+    let absent = ShardId { segment: 1, ..name };
     let address = edge.rpc_address.as_str();
     let gateway = edge.shards(Role::Gateway, support::GATEWAY.0);
     let stats = gateway.stat(NODE, address, DISK, &[absent, name]).await;
     let stats = stats.expect("an answer");
     assert_eq!(stats[0], None);
     let found = stats[1].expect("there");
-    assert_eq!((found.length, found.digest), (100_000, digest(&bytes)));
+    assert_eq!((found.len, found.digest), (100_000, Some(digest(&bytes))));
     let end = gateway.delete(NODE, address, DISK, &[name]).await;
     assert!(matches!(end, Err(ClientError::Rejected(_))), "{end:?}");
     let storage = edge.shards(Role::Storage, 2);
     let page = storage
-        .list(NODE, address, DISK, target.volume, None, 10)
+        .list(NODE, address, DISK, name.volume, None, 10)
         .await;
     assert_eq!(page.expect("a page").shards, [name]);
     let metadata = edge.shards(Role::Metadata, 3);

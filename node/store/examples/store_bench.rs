@@ -9,9 +9,8 @@
 use bytes::Bytes;
 use megalith_disk::{FileSystem, RealFs};
 use megalith_model::ids::{BlobId, ClusterId, DiskId, Epoch, VolumeId};
-use megalith_store::{
-    CELL_LEN, Disk, DiskHandle, ShardId, StoreError, StoreSettings, Superblock, crc32c,
-};
+use megalith_model::shard::ShardId;
+use megalith_store::{CELL_LEN, Disk, DiskHandle, StoreError, StoreSettings, Superblock, crc32c};
 use std::error::Error;
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};

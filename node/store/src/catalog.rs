@@ -1,5 +1,5 @@
 //! What is on the disk, as every thread may look it up: per volume the tables of open files and
-//! the indexes of sealed ones. Only the writer changes it, after the bytes are durable.
+//! the indexes of finished ones. Only the writer changes it, after the bytes are durable.
 //!
 //! A file's entry is its last word on a shard; over all files of the volume the entry with the
 //! highest record number holds. No lock is kept while a file is read.
@@ -7,14 +7,15 @@
 use super::error::StoreError;
 use super::files::{FileCache, Paths, failed, is_loss};
 use super::health::Health;
-use super::index::{BadIndex, Index, SealedFacts};
+use super::index::{BadIndex, FinishedFacts, Index};
 use super::scan::{FileId, Table, remember, scan};
 use super::scrub::plan::FileFacts;
 use super::settings::StoreSettings;
-use super::shard::{Entry, Extent, ShardId, ShardKey};
+use super::shard::{Entry, Extent};
 use super::superblock::Superblock;
 use megalith_disk::{File, FileIdentity, FileSystem};
 use megalith_model::ids::{Epoch, VolumeId};
+use megalith_model::shard::{ShardId, ShardKey};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::AtomicU64;
@@ -32,27 +33,27 @@ pub(super) struct Catalog {
     pub(super) files: FileCache,
     /// Counts what users ask for: the scrub stands back for them.
     pub(super) traffic: AtomicU64,
-    volumes: RwLock<BTreeMap<VolumeId, Arc<Volume>>>,
-    /// Sealed files whose index must be written anew.
+    volumes: RwLock<BTreeMap<VolumeId, Arc<VolumeFiles>>>,
+    /// Finished files whose index must be written anew.
     pub(super) reindex: Mutex<Vec<(VolumeId, u32)>>,
 }
 
 /// One volume's slot on this disk.
-pub(super) struct Volume {
+pub(super) struct VolumeFiles {
     pub(super) id: VolumeId,
-    state: RwLock<VolumeState>,
+    state: RwLock<FilesState>,
 }
 
 /// The files of a volume.
 #[derive(Default)]
-pub(super) struct VolumeState {
+pub(super) struct FilesState {
     /// The highest epoch seen: older ones are refused.
     pub(super) fence: Epoch,
     /// A file of this life failed: it may hold records that memory does not believe in, and that a
     /// later scan would. Deletes and writes are then logged even where memory calls them needless.
     pub(super) suspect: bool,
     pub(super) open: BTreeMap<u32, OpenView>,
-    pub(super) sealed: BTreeMap<u32, Arc<Sealed>>,
+    pub(super) finished: BTreeMap<u32, Arc<Finished>>,
 }
 
 /// A file that still grows, as readers see it.
@@ -94,13 +95,13 @@ impl OpenView {
 }
 
 /// A file that grows no more.
-pub(super) struct Sealed {
+pub(super) struct Finished {
     pub(super) id: FileId,
-    pub(super) facts: SealedFacts,
+    pub(super) facts: FinishedFacts,
     source: RwLock<Source>,
 }
 
-/// Where a sealed file's entries come from.
+/// Where a finished file's entries come from.
 #[derive(Clone)]
 pub(super) enum Source {
     Disk(Arc<Index>),
@@ -117,29 +118,29 @@ pub(super) struct Located {
     pub(super) lsn: u64,
     pub(super) epoch: Epoch,
     pub(super) extent: Extent,
-    /// The open file; None for a sealed one.
+    /// The open file; None for a finished one.
     pub(super) file: Option<Arc<dyn File>>,
 }
 
-impl Volume {
-    pub(super) fn new(id: VolumeId, state: VolumeState) -> Self {
+impl VolumeFiles {
+    pub(super) fn new(id: VolumeId, state: FilesState) -> Self {
         Self {
             id,
             state: RwLock::new(state),
         }
     }
 
-    pub(super) fn read(&self) -> RwLockReadGuard<'_, VolumeState> {
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, FilesState> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn write(&self) -> RwLockWriteGuard<'_, VolumeState> {
+    pub(super) fn write(&self) -> RwLockWriteGuard<'_, FilesState> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Sealed {
-    pub(super) fn new(id: FileId, facts: SealedFacts, source: Source) -> Self {
+impl Finished {
+    pub(super) fn new(id: FileId, facts: FinishedFacts, source: Source) -> Self {
         Self {
             id,
             facts,
@@ -280,7 +281,7 @@ impl Catalog {
         }
     }
 
-    pub(super) fn volume(&self, volume: VolumeId) -> Option<Arc<Volume>> {
+    pub(super) fn volume(&self, volume: VolumeId) -> Option<Arc<VolumeFiles>> {
         self.volumes
             .read()
             .unwrap_or_else(PoisonError::into_inner)
@@ -288,12 +289,12 @@ impl Catalog {
             .cloned()
     }
 
-    pub(super) fn volumes(&self) -> Vec<Arc<Volume>> {
+    pub(super) fn volumes(&self) -> Vec<Arc<VolumeFiles>> {
         let volumes = self.volumes.read().unwrap_or_else(PoisonError::into_inner);
         volumes.values().cloned().collect()
     }
 
-    pub(super) fn add_volume(&self, volume: Volume) -> Arc<Volume> {
+    pub(super) fn add_volume(&self, volume: VolumeFiles) -> Arc<VolumeFiles> {
         let volume = Arc::new(volume);
         let mut volumes = self.volumes.write().unwrap_or_else(PoisonError::into_inner);
         volumes.insert(volume.id, Arc::clone(&volume));
@@ -321,8 +322,10 @@ impl Catalog {
             };
             let open = state.open.iter();
             files.extend(open.map(|(seq, view)| facts(*seq, view.end, view.lsn_max)));
-            let sealed = state.sealed.iter();
-            files.extend(sealed.map(|(seq, file)| facts(*seq, file.facts.end, file.facts.lsn_max)));
+            let finished = state.finished.iter();
+            files.extend(
+                finished.map(|(seq, file)| facts(*seq, file.facts.end, file.facts.lsn_max)),
+            );
         }
         files.sort_by_key(|file| (file.volume, file.seq));
         files
@@ -347,7 +350,7 @@ impl Catalog {
         };
         let key = shard.key();
         let mut best: Option<Candidate> = None;
-        let mut sealed: Vec<Arc<Sealed>>;
+        let mut finished: Vec<Arc<Finished>>;
         {
             let state = volume.read();
             for (seq, view) in &state.open {
@@ -359,10 +362,10 @@ impl Catalog {
                     best = Some((*seq, entry.clone(), Some(Arc::clone(&view.file))));
                 }
             }
-            sealed = state.sealed.values().cloned().collect();
+            finished = state.finished.values().cloned().collect();
         }
-        sealed.sort_by_key(|file| std::cmp::Reverse(file.facts.lsn_max));
-        for file in sealed {
+        finished.sort_by_key(|file| std::cmp::Reverse(file.facts.lsn_max));
+        for file in finished {
             let known = best.as_ref().map_or(0, |(_, entry, _)| entry.lsn);
             if file.facts.lsn_max <= known {
                 break;
@@ -397,9 +400,9 @@ impl Catalog {
         }
     }
 
-    /// Reads a sealed file's entries from the chunk file itself, because its index is bad.
-    pub(super) fn rebuild(&self, sealed: &Sealed) -> Result<(), StoreError> {
-        let FileId { volume, seq, .. } = sealed.id;
+    /// Reads a finished file's entries from the chunk file itself, because its index is bad.
+    pub(super) fn rebuild(&self, finished: &Finished) -> Result<(), StoreError> {
+        let FileId { volume, seq, .. } = finished.id;
         self.verify_home()?;
         let path = self.paths.chunk(volume, seq);
         let file = match self.files.get(&path) {
@@ -409,12 +412,12 @@ impl Catalog {
                 tracing::error!(%path, %error, "chunk file is gone and its index file is bad");
                 self.health.add_regions(1, 0);
                 self.health.add_doubt(volume);
-                sealed.set_source(Source::Memory(Arc::default()));
+                finished.set_source(Source::Memory(Arc::default()));
                 return Ok(());
             }
             result => result.map_err(failed("open", &path))?,
         };
-        let scan = scan(file.as_ref(), sealed.id, &path)?;
+        let scan = scan(file.as_ref(), finished.id, &path)?;
         let index = self.paths.index(volume, seq);
         tracing::warn!(path = %index.display(), "index file is bad, rebuilt by a scan");
         self.health.add_rebuilt_index();
@@ -425,7 +428,7 @@ impl Catalog {
             }
             self.health.add_doubt(volume);
         }
-        sealed.set_source(Source::Memory(Arc::new(scan.table)));
+        finished.set_source(Source::Memory(Arc::new(scan.table)));
         if !scan.unreadable {
             let mut reindex = self.reindex.lock().unwrap_or_else(PoisonError::into_inner);
             reindex.push((volume, seq));

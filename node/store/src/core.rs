@@ -2,10 +2,10 @@
 //! file once, syncs it once, then shows the changes to readers and answers.
 //!
 //! Synchronous and without threads, so that a test can drive it call by call. A failed write or
-//! sync is final for its file: every answer that hung on it is an error, the file is sealed as far
+//! sync is final for its file: every answer that hung on it is an error, the file is finished as far
 //! as it was durable, and later requests go to a new one.
 
-use super::catalog::{Catalog, OpenView, Volume, VolumeState};
+use super::catalog::{Catalog, FilesState, OpenView, VolumeFiles};
 use super::error::StoreError;
 use super::files::failed;
 use super::growing::{Claim, Growing};
@@ -13,10 +13,11 @@ use super::op::{Done, Op};
 use super::record::{BLOCK_LEN, Cell, Footer, Header, Kind, record_len};
 use super::round::{Effect, Round, Staged};
 use super::scan::Table;
-use super::shard::{Extent, ShardId};
-use super::tidy::Chore;
+use super::shard::Extent;
+use super::tidy::TidyStep;
 use megalith_disk::DirLock;
 use megalith_model::ids::{Epoch, VolumeId};
+use megalith_model::shard::ShardId;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::sync::Arc;
@@ -31,7 +32,7 @@ pub(super) struct Core {
     pub(super) streams: HashMap<u64, Stream>,
     /// The number of the next record.
     pub(super) lsn: u64,
-    pub(super) chores: VecDeque<Chore>,
+    pub(super) tidy_steps: VecDeque<TidyStep>,
     /// Never read: unlocks the disk when the writer goes.
     pub(super) _lock: Box<dyn DirLock>,
 }
@@ -106,7 +107,8 @@ impl Core {
             }
             Op::Tidy => {
                 let volumes: Vec<VolumeId> = self.volumes.keys().copied().collect();
-                self.chores.extend(volumes.into_iter().map(Chore::Tidy));
+                self.tidy_steps
+                    .extend(volumes.into_iter().map(TidyStep::Tidy));
                 Ok(Staged::answered(Ok(Done::Tidying)))
             }
             Op::Append(_) | Op::Delete { .. } | Op::Fence { .. }
@@ -292,7 +294,7 @@ impl Core {
         Ok(seq)
     }
 
-    fn start_volume(&mut self, id: VolumeId) -> Result<Arc<Volume>, StoreError> {
+    fn start_volume(&mut self, id: VolumeId) -> Result<Arc<VolumeFiles>, StoreError> {
         let catalog = &self.catalog;
         let (dir, chunks) = (catalog.paths.volume(id), catalog.paths.chunks());
         match catalog.fs.create_dir(&dir) {
@@ -308,7 +310,7 @@ impl Core {
             .fs
             .sync_dir(&chunks)
             .map_err(failed("sync the directory", &chunks))?;
-        Ok(catalog.add_volume(Volume::new(id, VolumeState::default())))
+        Ok(catalog.add_volume(VolumeFiles::new(id, FilesState::default())))
     }
 
     /// Ends a stream, whatever its state.
@@ -344,7 +346,7 @@ impl Core {
             self.streams.insert(*stream, Stream::Failed(error.clone()));
         }
         let named = file.is_named(self.catalog.fs.as_ref()).unwrap_or(true);
-        self.seal_failed(file);
+        self.finish_failed(file);
         if !named {
             // What was promised of it is lost as well.
             if let Err(error) = self.report_lost(volume, seq, 0) {
@@ -355,11 +357,11 @@ impl Core {
     }
 
     /// Bytes on the disk that die with a shard, and its punchable holes later.
-    pub(super) fn bury(&mut self, volume: VolumeId, seq: u32, extent: Extent) {
+    pub(super) fn forget_extent(&mut self, volume: VolumeId, seq: u32, extent: Extent) {
         if let Some(writer) = self.volumes.get_mut(&volume) {
             writer.dead_bytes += extent.len;
         }
-        self.chores.push_back(Chore::Punch {
+        self.tidy_steps.push_back(TidyStep::Punch {
             volume,
             seq,
             extent,

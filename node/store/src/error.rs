@@ -1,7 +1,7 @@
 //! Why the store refuses. The kinds tell the caller what to do; see each.
 
-use super::shard::ShardId;
 use megalith_model::ids::{ClusterId, DiskId, Epoch};
+use megalith_model::shard::ShardId;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -46,7 +46,7 @@ pub(super) fn number(name: &str) -> Option<u32> {
     (format!("{number:08x}") == name).then_some(number)
 }
 
-/// Sealed files kept open: at most so many, the longest unused goes first.
+/// Finished files kept open: at most so many, the longest unused goes first.
 pub(super) struct FileCache {
     fs: Arc<dyn FileSystem>,
     open_max: usize,

@@ -10,12 +10,12 @@ use super::recover;
 use super::scrub::worker::{ScrubMail, Scrubber, SharedStatus};
 use super::scrub::{self, ScrubStatus};
 use super::settings::StoreSettings;
-use super::shard::{ShardId, ShardStat};
 use super::stream::ShardWriter;
 use super::superblock::Superblock;
 use super::worker::{CommitCounters, Mail, Request, run};
 use megalith_disk::FileSystem;
 use megalith_model::ids::{BlobId, ClusterId, DiskId, Epoch, VolumeId};
+use megalith_model::shard::{ShardId, ShardStat};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -42,7 +42,7 @@ impl Disk {
     }
 
     /// Opens a disk of `cluster` (and, if told, exactly `disk`), recovers it and starts its
-    /// threads. Blocks for as long as the recovery takes: the scan of files not sealed.
+    /// threads. Blocks for as long as the recovery takes: the scan of files not finished.
     pub fn open(
         fs: Arc<dyn FileSystem>,
         root: &Path,

@@ -1,7 +1,7 @@
 //! What went wrong on a disk so far: counts, and the shards that a caller must rebuild.
 
-use super::shard::ShardId;
 use megalith_model::ids::VolumeId;
+use megalith_model::shard::ShardId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -20,7 +20,7 @@ pub struct DiskHealth {
     /// Pieces of chunk files where bytes once durable are no record any more; whose they were is
     /// unknown, a reconciliation with the metadata finds out.
     pub damaged_regions: u64,
-    /// Chunk files sealed because a write or a sync failed.
+    /// Chunk files finished because a write or a sync failed.
     pub failed_files: u64,
     /// Writes and syncs that failed.
     pub write_errors: u64,

@@ -1,25 +1,26 @@
-//! The index file of a sealed chunk file: sorted blocks of entries, found by binary search over
+//! The index file of a finished chunk file: sorted blocks of entries, found by binary search over
 //! the first key of each block. In memory are only these keys. Layout in
 //! `docs/formats/disk.md`. A bad index costs a scan of the chunk file, never a shard.
 
 use super::record::{BLOCK_LEN, CRC_LEN, Place, RECORDS_MAX, u32_at, u64_at};
 use super::scan::{FileId, Table};
-use super::shard::{Entry, Extent, ShardKey};
+use super::shard::{Entry, Extent, KEY_LEN, key_from_bytes, key_to_bytes};
 use bytes::{Buf, BufMut};
 use megalith_disk::{File, read_exact_at};
 use megalith_model::ids::Epoch;
+use megalith_model::shard::ShardKey;
 use std::io;
 
 const MAGIC: [u8; 4] = *b"MGRi";
 const VERSION: u32 = 1;
 const BLOCK: usize = BLOCK_LEN as usize;
 /// Everything of an entry but its list of records.
-const ENTRY_LEN: usize = ShardKey::LEN + 1 + 8 + 4;
+const ENTRY_LEN: usize = KEY_LEN + 1 + 8 + 4;
 const EXTENT_LEN: usize = 8 + 4 + 2 + 1 + 32 + 2;
 
-/// Facts about a whole sealed file.
+/// Facts about a whole finished file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct SealedFacts {
+pub(super) struct FinishedFacts {
     /// The highest epoch of its records.
     pub(super) epoch: Epoch,
     /// The highest record number in it.
@@ -34,7 +35,7 @@ pub(super) struct SealedFacts {
 #[derive(Debug)]
 pub(super) struct Index {
     id: FileId,
-    pub(super) facts: SealedFacts,
+    pub(super) facts: FinishedFacts,
     first_keys: Vec<ShardKey>,
 }
 
@@ -43,7 +44,7 @@ pub(super) struct Index {
 pub(super) struct BadIndex;
 
 /// Builds the bytes of an index file.
-pub(super) fn encode(table: &Table, id: FileId, facts: SealedFacts) -> Vec<u8> {
+pub(super) fn encode(table: &Table, id: FileId, facts: FinishedFacts) -> Vec<u8> {
     let mut blocks: Vec<Vec<u8>> = Vec::new();
     let mut keys = Vec::new();
     let mut count: u16 = 0;
@@ -52,7 +53,7 @@ pub(super) fn encode(table: &Table, id: FileId, facts: SealedFacts) -> Vec<u8> {
         let fits = |block: &Vec<u8>| block.len() + bytes.len() <= BLOCK - CRC_LEN;
         if !blocks.last().is_some_and(fits) {
             blocks.push(vec![0; 2]);
-            keys.extend_from_slice(&key.to_bytes());
+            keys.extend_from_slice(&key_to_bytes(*key));
             count = 0;
         }
         if let Some(block) = blocks.last_mut() {
@@ -71,7 +72,7 @@ pub(super) fn encode(table: &Table, id: FileId, facts: SealedFacts) -> Vec<u8> {
     out
 }
 
-fn encode_head(id: FileId, facts: SealedFacts, blocks: u32, keys: &[u8]) -> Vec<u8> {
+fn encode_head(id: FileId, facts: FinishedFacts, blocks: u32, keys: &[u8]) -> Vec<u8> {
     let mut head = Vec::with_capacity(BLOCK);
     head.put_slice(&MAGIC);
     head.put_u32_le(VERSION);
@@ -92,7 +93,7 @@ fn encode_head(id: FileId, facts: SealedFacts, blocks: u32, keys: &[u8]) -> Vec<
 
 fn encode_entry(key: ShardKey, entry: &Entry) -> Vec<u8> {
     let mut out = Vec::with_capacity(ENTRY_LEN + EXTENT_LEN + 4);
-    out.put_slice(&key.to_bytes());
+    out.put_slice(&key_to_bytes(key));
     out.put_u8(u8::from(entry.extent.is_some()));
     out.put_u64_le(entry.lsn);
     out.put_u32_le(entry.epoch.0);
@@ -112,7 +113,7 @@ fn encode_entry(key: ShardKey, entry: &Entry) -> Vec<u8> {
 
 fn decode_entry(bytes: &mut &[u8]) -> Option<(ShardKey, Entry)> {
     let (key, rest) = bytes.split_first_chunk()?;
-    let key = ShardKey::from_bytes(key);
+    let key = key_from_bytes(key);
     *bytes = rest;
     let live = bytes.try_get_u8().ok()? != 0;
     let lsn = bytes.try_get_u64_le().ok()?;
@@ -173,7 +174,7 @@ impl Index {
         if !ours {
             return Err(BadIndex);
         }
-        let facts = SealedFacts {
+        let facts = FinishedFacts {
             entries: u32_at(&head, 32),
             lsn_max: u64_at(&head, 40),
             epoch: Epoch(u32_at(&head, 48)),
@@ -181,7 +182,7 @@ impl Index {
         };
         let blocks = u32_at(&head, 36);
         let offset = (u64::from(blocks) + 1) * BLOCK_LEN;
-        let keys_len = u64::from(blocks) * ShardKey::LEN as u64;
+        let keys_len = u64::from(blocks) * KEY_LEN as u64;
         if file.len().map_err(|_| BadIndex)? != offset + keys_len {
             return Err(BadIndex);
         }
@@ -190,12 +191,7 @@ impl Index {
         if id.place(0).crc(&keys) != u32_at(&head, 56) {
             return Err(BadIndex);
         }
-        let first_keys = keys
-            .as_chunks()
-            .0
-            .iter()
-            .map(ShardKey::from_bytes)
-            .collect();
+        let first_keys = keys.as_chunks().0.iter().map(key_from_bytes).collect();
         Ok(Self {
             id,
             facts,

@@ -1,20 +1,20 @@
-//! Sealed chunk files at the opening of a disk: one that is missing, shorter or longer than its
+//! Finished chunk files at the opening of a disk: one that is missing, shorter or longer than its
 //! index says, or can't be read at all. Says what is lost; never keeps the disk from opening.
 
 use super::catalog::Catalog;
 use super::core::{Chain, Core};
 use super::error::StoreError;
 use super::files::is_loss;
-use super::index::SealedFacts;
+use super::index::FinishedFacts;
 use super::record::BLOCK_LEN;
 use super::scan::FileId;
-use super::shard::ShardKey;
 use megalith_model::ids::VolumeId;
+use megalith_model::shard::ShardKey;
 
 impl Core {
-    /// Compares a sealed file's length with its index. Returns the block from which on its shards
+    /// Compares a finished file's length with its index. Returns the block from which on its shards
     /// are lost; what was added behind the end is cut off.
-    pub(super) fn lost_from(&self, id: FileId, facts: &SealedFacts, there: bool) -> Option<u32> {
+    pub(super) fn lost_from(&self, id: FileId, facts: &FinishedFacts, there: bool) -> Option<u32> {
         let catalog = &self.catalog;
         let path = catalog.paths.chunk(id.volume, id.seq);
         let end = u64::from(facts.end) * BLOCK_LEN;
@@ -34,7 +34,7 @@ impl Core {
             Ok((len, file)) => {
                 if let Some(file) = file.filter(|_| len > end) {
                     // Written by somebody else, or left by a write that failed before the file was
-                    // sealed: in both cases nothing of it was promised.
+                    // finished: in both cases nothing of it was promised.
                     let path = path.display();
                     tracing::warn!(%path, len, expected = end, "cut bytes behind a chunk file");
                     catalog.health.add_regions(0, 1);
@@ -53,7 +53,7 @@ impl Core {
         }
     }
 
-    /// Remembers as damaged the shards of a sealed file that reach beyond `block`.
+    /// Remembers as damaged the shards of a finished file that reach beyond `block`.
     pub(super) fn report_lost(&self, id: VolumeId, seq: u32, block: u32) -> Result<(), StoreError> {
         let shards = self.catalog.report_beyond(id, seq, block)?;
         tracing::error!(volume = %id, file = seq, shards, "shards are lost with their chunk file");
@@ -71,7 +71,7 @@ impl Core {
 }
 
 impl Catalog {
-    /// Remembers as damaged the shards of a sealed file that reach beyond `block` and are nowhere
+    /// Remembers as damaged the shards of a finished file that reach beyond `block` and are nowhere
     /// else; returns how many were not known to be.
     pub(super) fn report_beyond(
         &self,
@@ -81,7 +81,7 @@ impl Catalog {
     ) -> Result<usize, StoreError> {
         let Some(file) = self.volume(id).and_then(|volume| {
             let state = volume.read();
-            state.sealed.get(&seq).cloned()
+            state.finished.get(&seq).cloned()
         }) else {
             return Ok(0);
         };

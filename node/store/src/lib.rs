@@ -4,7 +4,7 @@
 //! - Owns everything below a disk's directory. Keys of users never come here; paths are made of
 //!   volume and file numbers.
 //! - `record`, `index` and `superblock` are the stored forms (`docs/formats/disk.md`), `scan`
-//!   and `recover` read them back, `core`, `stage` and `round` are the one writer, `seal` and
+//!   and `recover` read them back, `core`, `stage` and `round` are the one writer, `finish` and
 //!   `tidy` close files and give space back, `catalog` and `read` serve readers, `worker`, `pool`,
 //!   `stream` and `handle` put threads and an asynchronous face on it.
 //! - Must never acknowledge before the sync, retry a failed sync, cut anything but a torn tail,
@@ -17,6 +17,9 @@ mod core;
 mod disks;
 mod error;
 mod files;
+mod finish;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod growing;
 mod handle;
 mod health;
@@ -30,7 +33,6 @@ mod recover;
 mod round;
 mod scan;
 mod scrub;
-mod seal;
 mod settings;
 mod shard;
 mod stage;
@@ -49,6 +51,5 @@ pub use megalith_disk::crc32c::crc32c;
 pub use record::{BLOCK_LEN, CELL_LEN, Cell, RECORD_CELLS_MAX};
 pub use scrub::{ScrubSettings, ScrubStatus};
 pub use settings::StoreSettings;
-pub use shard::{Receipt, ShardId, ShardStat};
 pub use stream::ShardWriter;
 pub use superblock::Superblock;

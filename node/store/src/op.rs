@@ -1,8 +1,8 @@
 //! What the writer is asked to do, and its answers.
 
 use super::record::Cell;
-use super::shard::{Receipt, ShardId};
 use megalith_model::ids::{Epoch, VolumeId};
+use megalith_model::shard::{Receipt, ShardId};
 
 /// One request to the writer.
 #[derive(Clone, Debug)]

@@ -1,16 +1,17 @@
 //! Reading cells and lists. Every cell is checked just after it was read; what does not check out
 //! is remembered as damaged and never handed out.
 
-use super::catalog::{Catalog, Located, Volume, page_of};
+use super::catalog::{Catalog, Located, VolumeFiles, page_of};
 use super::error::StoreError;
 use super::files::is_loss;
 use super::record::{BLOCK_LEN, CELL_LEN, CRC_LEN, Cell, HEADER_LEN, Header, Kind, u32_at};
 use super::scan::FileId;
-use super::shard::{Entry, RECORD_LOST, ShardId, ShardKey, ShardStat};
+use super::shard::{Entry, RECORD_LOST};
 use bytes::Bytes;
 use megalith_disk::crc32c::crc32c;
 use megalith_disk::{File, read_exact_at};
 use megalith_model::ids::{BlobId, VolumeId};
+use megalith_model::shard::{ShardId, ShardKey, ShardStat};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -36,7 +37,6 @@ impl Catalog {
         entry.extent.as_ref().map(|extent| ShardStat {
             shard,
             len: extent.len,
-            cells: extent.cells.into(),
             digest: extent.digest,
             epoch: entry.epoch,
             damaged: !extent.is_whole() || self.health.is_damaged(shard),
@@ -157,17 +157,21 @@ impl Catalog {
 
     /// The last words on the next keys of a volume from `from` on, with the file each is in, and
     /// where to go on. Holds one page of every file at most.
-    pub(super) fn merged(&self, volume: &Volume, from: ShardKey) -> Result<Merged, StoreError> {
+    pub(super) fn merged(
+        &self,
+        volume: &VolumeFiles,
+        from: ShardKey,
+    ) -> Result<Merged, StoreError> {
         let mut pages = Vec::new();
-        let sealed: Vec<_>;
+        let finished: Vec<_>;
         {
             let state = volume.read();
             for (seq, view) in &state.open {
                 pages.push((*seq, page_of(&view.table, from)));
             }
-            sealed = state.sealed.values().map(Arc::clone).collect();
+            finished = state.finished.values().map(Arc::clone).collect();
         }
-        for file in sealed {
+        for file in finished {
             pages.push((file.id.seq, file.page(self, from)?));
         }
         pages.retain(|(_, page)| !page.is_empty());

@@ -4,10 +4,11 @@
 //! The checksums of header and footer also cover where the record lies (disk, file, block): a
 //! record that a disk wrote to the wrong place, or a stale one, never passes for the right one.
 
-use super::shard::ShardKey;
+use super::shard::{KEY_LEN, key_from_bytes, key_to_bytes};
 use bytes::{BufMut, Bytes, BytesMut};
 use megalith_disk::crc32c::{crc32c, crc32c_of};
 use megalith_model::ids::{BlobId, DiskId, Epoch, VolumeId};
+use megalith_model::shard::ShardKey;
 
 /// Records begin and end at multiples of this.
 pub const BLOCK_LEN: u64 = 4096;
@@ -24,9 +25,9 @@ const FOOTER_MAGIC: [u8; 4] = *b"MGRf";
 const VERSION: u8 = 1;
 const FLAG_LAST: u8 = 1;
 /// One deleted shard in a tombstone: key, padding, and the `lsn` it is deleted up to.
-const GRAVE_LEN: usize = 24;
+const DELETION_LEN: usize = 24;
 /// The most deleted shards in one tombstone.
-pub(super) const GRAVES_MAX: usize = CELL_LEN / GRAVE_LEN;
+pub(super) const DELETIONS_MAX: usize = CELL_LEN / DELETION_LEN;
 /// The most records of one shard; their list must fit into one block of an index file.
 pub(super) const RECORDS_MAX: u32 = 512;
 
@@ -186,6 +187,10 @@ impl Header {
 
     /// The limits that the rest of the code relies on.
     fn is_sound(&self, block: u32) -> bool {
+        // What lies behind a record can't have been durable before it.
+        if self.synced > block {
+            return false;
+        }
         match self.kind {
             Kind::Skip => self.length > 0 && u64::from(self.length).is_multiple_of(BLOCK_LEN),
             Kind::Cells => {
@@ -199,7 +204,7 @@ impl Header {
                 self.cells == 1
                     && self.length > 0
                     && self.length as usize <= CELL_LEN
-                    && (self.length as usize).is_multiple_of(GRAVE_LEN)
+                    && (self.length as usize).is_multiple_of(DELETION_LEN)
             }
             Kind::Head | Kind::Fence | Kind::Mark => self.cells == 0 && self.length == 0,
         }
@@ -247,7 +252,7 @@ impl Footer {
         total: 0,
     };
 
-    fn encode(&self, place: Place, lsn: u64) -> [u8; FOOTER_LEN] {
+    pub(super) fn encode(&self, place: Place, lsn: u64) -> [u8; FOOTER_LEN] {
         let mut bytes = [0; FOOTER_LEN];
         bytes[..32].copy_from_slice(&self.digest);
         bytes[32..40].copy_from_slice(&self.total.to_le_bytes());
@@ -326,21 +331,21 @@ pub(super) fn check_record(bytes: &[u8], header: &Header, place: Place) -> Optio
 }
 
 /// The body of a tombstone: shards, each deleted up to an `lsn`.
-pub(super) fn encode_graves(graves: &[(ShardKey, u64)]) -> Bytes {
-    let mut bytes = BytesMut::with_capacity(graves.len() * GRAVE_LEN);
-    for (key, lsn) in graves {
-        bytes.put_slice(&key.to_bytes());
-        bytes.put_bytes(0, GRAVE_LEN - ShardKey::LEN - 8);
+pub(super) fn encode_deletions(deletions: &[(ShardKey, u64)]) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(deletions.len() * DELETION_LEN);
+    for (key, lsn) in deletions {
+        bytes.put_slice(&key_to_bytes(*key));
+        bytes.put_bytes(0, DELETION_LEN - KEY_LEN - 8);
         bytes.put_u64_le(*lsn);
     }
     bytes.freeze()
 }
 
 /// Reads the body of a tombstone whose checksum was found right.
-pub(super) fn decode_graves(bytes: &[u8]) -> impl Iterator<Item = (ShardKey, u64)> {
-    bytes.as_chunks::<GRAVE_LEN>().0.iter().map(|grave| {
-        let key = grave.first_chunk().expect("24 bytes hold a key");
-        (ShardKey::from_bytes(key), u64_at(grave, GRAVE_LEN - 8))
+pub(super) fn decode_deletions(bytes: &[u8]) -> impl Iterator<Item = (ShardKey, u64)> {
+    bytes.as_chunks::<DELETION_LEN>().0.iter().map(|deletion| {
+        let key = deletion.first_chunk().expect("24 bytes hold a key");
+        (key_from_bytes(key), u64_at(deletion, DELETION_LEN - 8))
     })
 }
 

@@ -1,19 +1,20 @@
 //! Formatting and opening a disk, and what is done about the traces of a power cut: a torn tail is
 //! cut, torn pieces before good records are covered, damage is reported and never cut.
 
-use super::catalog::{Catalog, OpenView, Sealed, Source, Volume, VolumeState};
+use super::catalog::{Catalog, FilesState, Finished, OpenView, Source, VolumeFiles};
 use super::core::{Chain, Core, WriterVolume};
 use super::error::StoreError;
 use super::files::{Paths, failed, number};
 use super::growing::Growing;
-use super::index::{Index, SealedFacts};
+use super::index::{FinishedFacts, Index};
 use super::record::{BLOCK_LEN, Header, Kind};
 use super::scan::{FileId, Region, Scan, Table, scan};
 use super::settings::StoreSettings;
-use super::shard::{Entry, Extent, ShardKey};
+use super::shard::{Entry, Extent};
 use super::superblock::Superblock;
 use megalith_disk::{DirLock, File, FileSystem, read_exact_at};
 use megalith_model::ids::{ClusterId, DiskId, Epoch, VolumeId};
+use megalith_model::shard::ShardKey;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io::{self, IoSlice};
 use std::path::Path;
@@ -93,7 +94,7 @@ pub(super) fn open(
         volumes: BTreeMap::new(),
         streams: HashMap::new(),
         lsn: 1,
-        chores: VecDeque::new(),
+        tidy_steps: VecDeque::new(),
         _lock: lock,
     };
     core.catalog
@@ -134,12 +135,12 @@ struct Present {
 /// A volume while it is read in.
 #[derive(Default)]
 struct Recovery {
-    state: VolumeState,
+    state: FilesState,
     writer: WriterVolume,
     lsn_max: u64,
-    /// To be sealed once the volume is known.
+    /// To be finished once the volume is known.
     left_behind: Vec<u32>,
-    /// Sealed files that lack something, and the block from which on.
+    /// Finished files that lack something, and the block from which on.
     short: Vec<(u32, u32)>,
 }
 
@@ -164,7 +165,7 @@ impl Core {
                 Some(index) => {
                     let short = self.lost_from(id, &index.facts, files.chunk);
                     recovery.short.extend(short.map(|block| (seq, block)));
-                    recovery.add_sealed(id, index.facts, Source::Disk(Arc::new(index)));
+                    recovery.add_finished(id, index.facts, Source::Disk(Arc::new(index)));
                 }
                 None if files.chunk => {
                     let active = newest == Some(seq) && !files.index;
@@ -203,7 +204,7 @@ impl Core {
             short,
         } = recovery;
         self.lsn = self.lsn.max(lsn_max + 1);
-        self.catalog.add_volume(Volume::new(volume, state));
+        self.catalog.add_volume(VolumeFiles::new(volume, state));
         self.volumes.insert(volume, writer);
         let mut named = self.report_damaged(volume);
         for (seq, block) in short {
@@ -214,7 +215,7 @@ impl Core {
             self.catalog.health.add_doubt(volume);
         }
         for seq in left_behind {
-            self.seal(volume, seq);
+            self.finish_file(volume, seq);
         }
         Ok(())
     }
@@ -265,7 +266,7 @@ impl Core {
         if found.end == 0 && self.drop_blank(file.as_ref(), &path)? {
             return Ok(());
         }
-        let facts = SealedFacts {
+        let facts = FinishedFacts {
             epoch: found.epoch,
             lsn_max: found.lsn_max,
             end: found.end,
@@ -274,7 +275,7 @@ impl Core {
         // Nothing is made permanent of a file that the disk refuses to read.
         if found.unreadable {
             let source = Source::Memory(Arc::new(found.table));
-            recovery.add_sealed(id, facts, source);
+            recovery.add_finished(id, facts, source);
             return Ok(());
         }
         let repaired = repair(file.as_ref(), id, &found);
@@ -285,7 +286,7 @@ impl Core {
                 .add_failed_file(self.catalog.settings.failed_files_max);
             recovery.state.suspect = true;
             let source = Source::Memory(Arc::new(found.table));
-            recovery.add_sealed(id, facts, source);
+            recovery.add_finished(id, facts, source);
             return Ok(());
         }
         let fs = self.catalog.fs.as_ref();
@@ -360,8 +361,8 @@ impl Core {
             for view in state.open.values() {
                 suspects.extend(broken(&view.table));
             }
-            for sealed in state.sealed.values() {
-                if let Source::Memory(table) = sealed.source() {
+            for finished in state.finished.values() {
+                if let Source::Memory(table) = finished.source() {
                     suspects.extend(broken(&table));
                 }
             }
@@ -386,11 +387,11 @@ impl Recovery {
         self.lsn_max = self.lsn_max.max(lsn_max);
     }
 
-    fn add_sealed(&mut self, id: FileId, facts: SealedFacts, source: Source) {
+    fn add_finished(&mut self, id: FileId, facts: FinishedFacts, source: Source) {
         self.note(facts.epoch, facts.lsn_max);
         self.state
-            .sealed
-            .insert(id.seq, Arc::new(Sealed::new(id, facts, source)));
+            .finished
+            .insert(id.seq, Arc::new(Finished::new(id, facts, source)));
     }
 }
 

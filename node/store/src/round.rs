@@ -4,8 +4,9 @@
 use super::core::Core;
 use super::error::StoreError;
 use super::op::{Done, Op};
-use super::shard::{Entry, Extent, ShardId, ShardKey};
+use super::shard::{Entry, Extent};
 use megalith_model::ids::{Epoch, VolumeId};
+use megalith_model::shard::{ShardId, ShardKey};
 use std::collections::{BTreeSet, HashSet};
 
 /// Requests that are written and synced together.
@@ -130,7 +131,7 @@ impl Core {
                 volume,
                 seq,
                 extent,
-            } => self.bury(volume, seq, extent),
+            } => self.forget_extent(volume, seq, extent),
             Effect::StreamEnd { stream } => self.forget_stream(stream),
             Effect::Fence { volume, epoch } => {
                 if let Some(volume) = self.catalog.volume(volume) {

@@ -8,11 +8,12 @@
 use super::error::StoreError;
 use super::record::{
     BLOCK_LEN, FOOTER_LEN, Footer, HEADER_LEN, Header, HeaderFault, Kind, Place, RECORD_CELLS_MAX,
-    check_record, decode_graves,
+    check_record, decode_deletions,
 };
-use super::shard::{Entry, Extent, RECORD_LOST, ShardKey};
+use super::shard::{Entry, Extent, RECORD_LOST};
 use megalith_disk::{File, read_exact_at};
 use megalith_model::ids::{DiskId, Epoch, VolumeId};
+use megalith_model::shard::ShardKey;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::Path;
@@ -174,9 +175,9 @@ fn assemble(scan: &mut Scan, records: &[Found], scanner: &mut Scanner<'_>) {
                     }
                 }
             }
-            Kind::Tombstone => match scanner.graves(found) {
-                Some(graves) => {
-                    for (key, lsn) in graves {
+            Kind::Tombstone => match scanner.deletions(found) {
+                Some(deletions) => {
+                    for (key, lsn) in deletions {
                         scan.lsn_max = scan.lsn_max.max(lsn);
                         let entry = Entry {
                             lsn,
@@ -322,11 +323,11 @@ impl Scanner<'_> {
         check_record(&bytes, &found.header, self.id.place(found.block)).is_some()
     }
 
-    fn graves(&mut self, found: &Found) -> Option<Vec<(ShardKey, u64)>> {
+    fn deletions(&mut self, found: &Found) -> Option<Vec<(ShardKey, u64)>> {
         let bytes = self.record(found)?;
         check_record(&bytes, &found.header, self.id.place(found.block))?;
         let (offset, len) = found.header.cell_span(0);
-        Some(decode_graves(bytes.get(offset..offset + len)?).collect())
+        Some(decode_deletions(bytes.get(offset..offset + len)?).collect())
     }
 
     fn record(&mut self, found: &Found) -> Option<Vec<u8>> {

@@ -27,12 +27,12 @@ pub struct StoreSettings {
     pub reader_threads: usize,
     /// Reads that may wait for a thread (default 256); callers wait beyond.
     pub reads_waiting_max: usize,
-    /// Sealed chunk files kept open for reading (default 512).
+    /// Finished chunk files kept open for reading (default 512).
     pub files_open_max: usize,
     /// Dead bytes of a volume after which its files are looked through for space to give back
     /// (default 64 MiB).
     pub tidy_after: u64,
-    /// A sealed file with less than this many percent of live bytes is rewritten (default 70).
+    /// A finished file with less than this many percent of live bytes is rewritten (default 70).
     pub compact_below_percent: u64,
     /// After this many files failed in a row the disk takes no more writes (default 3).
     pub failed_files_max: u32,

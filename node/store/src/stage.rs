@@ -7,12 +7,13 @@ use super::error::StoreError;
 use super::growing::Claim;
 use super::op::{Append, Done};
 use super::record::{
-    CELL_LEN, Footer, GRAVES_MAX, Header, Kind, RECORDS_MAX, encode_graves, record_len,
+    CELL_LEN, DELETIONS_MAX, Footer, Header, Kind, RECORDS_MAX, encode_deletions, record_len,
 };
 use super::round::{Effect, Staged};
-use super::shard::{Entry, Extent, Receipt, ShardId, ShardKey};
+use super::shard::{Entry, Extent};
 use megalith_disk::crc32c::crc32c;
 use megalith_model::ids::{Epoch, VolumeId};
+use megalith_model::shard::{Receipt, ShardId, ShardKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -192,26 +193,26 @@ impl Core {
     }
 
     pub(super) fn stage_delete(&mut self, shards: &[ShardId]) -> Result<Staged, StoreError> {
-        let mut doomed: BTreeMap<VolumeId, Vec<Doomed>> = BTreeMap::new();
+        let mut deleted: BTreeMap<VolumeId, Vec<Deleted>> = BTreeMap::new();
         for shard in shards.iter().copied().collect::<BTreeSet<_>>() {
             let located = self.catalog.find(shard)?;
             if located.is_some() || self.catalog.is_suspect(shard.volume) {
-                let remains = located.map(|located| (located.seq, located.extent));
-                doomed
+                let extent = located.map(|located| (located.seq, located.extent));
+                deleted
                     .entry(shard.volume)
                     .or_default()
-                    .push((shard.key(), remains));
+                    .push((shard.key(), extent));
             } else {
                 // One that was reported missing: nobody wants it any more.
                 self.catalog.health.forget_damaged(shard);
             }
         }
         let mut staged = Staged::answered(Ok(Done::Deleted));
-        for (volume, doomed) in &doomed {
-            for doomed in doomed.chunks(GRAVES_MAX) {
+        for (volume, deleted) in &deleted {
+            for deleted in deleted.chunks(DELETIONS_MAX) {
                 // Tombstones placed before an error take effect all the same: memory must not
                 // believe in shards that the log has deleted.
-                if let Err(error) = self.bury_shards(*volume, doomed, &mut staged) {
+                if let Err(error) = self.delete_shards(*volume, deleted, &mut staged) {
                     staged.answer = Err(error);
                     return Ok(staged);
                 }
@@ -220,17 +221,17 @@ impl Core {
         Ok(staged)
     }
 
-    fn bury_shards(
+    fn delete_shards(
         &mut self,
         volume: VolumeId,
-        doomed: &[Doomed],
+        deleted: &[Deleted],
         staged: &mut Staged,
     ) -> Result<(), StoreError> {
-        let lsn = self.lsn_of_next(volume, doomed.len())?;
-        let graves: Vec<(ShardKey, u64)> = doomed.iter().map(|(key, _)| (*key, lsn)).collect();
-        let seq = self.push_tombstone(volume, &graves, &mut staged.effects)?;
+        let lsn = self.lsn_of_next(volume, deleted.len())?;
+        let deletions: Vec<(ShardKey, u64)> = deleted.iter().map(|(key, _)| (*key, lsn)).collect();
+        let seq = self.push_tombstone(volume, &deletions, &mut staged.effects)?;
         staged.touched.push((volume, seq));
-        for (seq, extent) in doomed.iter().filter_map(|(_, remains)| remains.clone()) {
+        for (seq, extent) in deleted.iter().filter_map(|(_, extent)| extent.clone()) {
             staged.effects.push(Effect::Dead {
                 volume,
                 seq,
@@ -242,8 +243,8 @@ impl Core {
 
     /// Makes sure of a file for a tombstone of so many shards, so that the next record's number
     /// is known.
-    fn lsn_of_next(&mut self, volume: VolumeId, graves: usize) -> Result<u64, StoreError> {
-        self.active_file(volume, record_len(1, graves as u64 * 24), Claim::Reserve)?;
+    fn lsn_of_next(&mut self, volume: VolumeId, deletions: usize) -> Result<u64, StoreError> {
+        self.active_file(volume, record_len(1, deletions as u64 * 24), Claim::Reserve)?;
         Ok(self.lsn)
     }
 
@@ -251,10 +252,10 @@ impl Core {
     pub(super) fn push_tombstone(
         &mut self,
         volume: VolumeId,
-        graves: &[(ShardKey, u64)],
+        deletions: &[(ShardKey, u64)],
         effects: &mut Vec<Effect>,
     ) -> Result<u32, StoreError> {
-        let body = encode_graves(graves);
+        let body = encode_deletions(deletions);
         let epoch = self.fence(volume);
         let header = Header {
             cells: 1,
@@ -277,7 +278,7 @@ impl Core {
                 claim: Claim::Reserve,
             },
         )?;
-        for (key, lsn) in graves {
+        for (key, lsn) in deletions {
             let entry = Entry {
                 lsn: *lsn,
                 epoch,
@@ -324,7 +325,7 @@ impl Core {
 }
 
 /// A shard to delete, and where its bytes are.
-type Doomed = (ShardKey, Option<(u32, Extent)>);
+type Deleted = (ShardKey, Option<(u32, Extent)>);
 
 /// What the disk has under a shard's name.
 enum Before {

@@ -5,10 +5,10 @@ use super::error::StoreError;
 use super::handle::DiskHandle;
 use super::op::{Append, Done, Op};
 use super::record::{CELL_LEN, Cell, RECORDS_MAX};
-use super::shard::{Receipt, ShardId, ShardStat};
 use bytes::Bytes;
 use megalith_disk::crc32c::crc32c;
 use megalith_model::ids::Epoch;
+use megalith_model::shard::{Receipt, ShardId, ShardStat};
 use tokio::sync::oneshot;
 
 /// A shard on its way to the disk. Nothing of it is visible before [`ShardWriter::finish`];

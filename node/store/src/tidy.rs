@@ -4,29 +4,30 @@
 //! A tombstone outlives every file that still has the shard it deletes: before its own file goes
 //! it is written again, with its old number.
 
-use super::catalog::{Located, Sealed};
+use super::catalog::{Finished, Located};
 use super::core::{Chain, Core, NewRecord};
 use super::error::StoreError;
 use super::files::failed;
 use super::growing::Claim;
 use super::op::Done;
-use super::record::{BLOCK_LEN, CELL_LEN, Footer, GRAVES_MAX, Header, Kind, record_len};
+use super::record::{BLOCK_LEN, CELL_LEN, DELETIONS_MAX, Footer, Header, Kind, record_len};
 use super::round::{Effect, Round, Staged};
-use super::shard::{Entry, Extent, ShardKey};
+use super::shard::{Entry, Extent};
 use megalith_disk::File;
 use megalith_model::ids::VolumeId;
+use megalith_model::shard::ShardKey;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// One small step of giving space back.
-pub(super) enum Chore {
+pub(super) enum TidyStep {
     /// Punch the records of a dead shard.
     Punch {
         volume: VolumeId,
         seq: u32,
         extent: Extent,
     },
-    /// Look for files worth the other chores.
+    /// Look for files worth the other steps.
     Tidy(VolumeId),
     /// Move a shard out of a file, if it is still there.
     Move {
@@ -42,16 +43,16 @@ impl Core {
     /// Does some of what is not urgent. Returns true while there is more.
     pub(super) fn housekeep(&mut self) -> bool {
         if self.catalog.health.is_gone() {
-            self.chores.clear();
+            self.tidy_steps.clear();
             return false;
         }
-        self.seal_full();
+        self.finish_full();
         self.write_bad_indexes();
         for _ in 0..16 {
-            let Some(chore) = self.chores.pop_front() else {
+            let Some(step) = self.tidy_steps.pop_front() else {
                 break;
             };
-            if let Err(error) = self.work(chore) {
+            if let Err(error) = self.work(step) {
                 tracing::warn!(error = %Chain(&error), "giving space back");
             }
         }
@@ -59,23 +60,23 @@ impl Core {
         for (id, volume) in &mut self.volumes {
             if volume.dead_bytes >= tidy_after {
                 volume.dead_bytes = 0;
-                self.chores.push_back(Chore::Tidy(*id));
+                self.tidy_steps.push_back(TidyStep::Tidy(*id));
             }
         }
-        !self.chores.is_empty()
+        !self.tidy_steps.is_empty()
     }
 
-    fn work(&mut self, chore: Chore) -> Result<(), StoreError> {
+    fn work(&mut self, step: TidyStep) -> Result<(), StoreError> {
         self.catalog.verify_home()?;
-        match chore {
-            Chore::Punch {
+        match step {
+            TidyStep::Punch {
                 volume,
                 seq,
                 extent,
             } => self.punch(volume, seq, &extent),
-            Chore::Tidy(volume) => self.tidy(volume),
-            Chore::Move { volume, seq, key } => self.move_shard(volume, seq, key),
-            Chore::Remove { volume, seq } => self.remove_file(volume, seq),
+            TidyStep::Tidy(volume) => self.tidy(volume),
+            TidyStep::Move { volume, seq, key } => self.move_shard(volume, seq, key),
+            TidyStep::Remove { volume, seq } => self.remove_file(volume, seq),
         }
     }
 
@@ -103,7 +104,7 @@ impl Core {
         Ok(())
     }
 
-    /// Weighs the sealed files of a volume.
+    /// Weighs the finished files of a volume.
     fn tidy(&mut self, id: VolumeId) -> Result<(), StoreError> {
         let Some(volume) = self.catalog.volume(id) else {
             return Ok(());
@@ -120,20 +121,21 @@ impl Core {
             }
             from = next;
         }
-        let sealed: Vec<Arc<Sealed>> = volume.read().sealed.values().cloned().collect();
+        let finished: Vec<Arc<Finished>> = volume.read().finished.values().cloned().collect();
         let percent = self.catalog.settings.compact_below_percent;
-        for file in sealed {
+        for file in finished {
             let seq = file.id.seq;
             let (bytes, keys) = live.remove(&seq).unwrap_or_default();
             let worn = bytes * 100 < u64::from(file.facts.end) * BLOCK_LEN * percent;
             if bytes == 0 || worn {
-                let moves = keys.into_iter().map(|key| Chore::Move {
+                let moves = keys.into_iter().map(|key| TidyStep::Move {
                     volume: id,
                     seq,
                     key,
                 });
-                self.chores.extend(moves);
-                self.chores.push_back(Chore::Remove { volume: id, seq });
+                self.tidy_steps.extend(moves);
+                self.tidy_steps
+                    .push_back(TidyStep::Remove { volume: id, seq });
             }
         }
         Ok(())
@@ -199,22 +201,22 @@ impl Core {
         Ok(())
     }
 
-    /// Removes a sealed file in which nothing lives.
+    /// Removes a finished file in which nothing lives.
     fn remove_file(&mut self, id: VolumeId, seq: u32) -> Result<(), StoreError> {
         let Some(volume) = self.catalog.volume(id) else {
             return Ok(());
         };
-        let Some(file) = volume.read().sealed.get(&seq).cloned() else {
+        let Some(file) = volume.read().finished.get(&seq).cloned() else {
             return Ok(());
         };
         if self.volumes.get(&id).is_none_or(|writer| writer.keep_files) {
             return Ok(());
         }
-        let Some(graves) = self.graves_to_keep(id, &file)? else {
+        let Some(deletions) = self.deletions_to_keep(id, &file)? else {
             return Ok(());
         };
-        self.carry_on(id, &file, &graves)?;
-        volume.write().sealed.remove(&seq);
+        self.carry_on(id, &file, &deletions)?;
+        volume.write().finished.remove(&seq);
         let removed = self.unlink(id, seq);
         if removed.is_err()
             && let Some(writer) = self.volumes.get_mut(&id)
@@ -225,10 +227,10 @@ impl Core {
     }
 
     /// The tombstones of a file that other files still need; None where a shard lives in it.
-    fn graves_to_keep(
+    fn deletions_to_keep(
         &self,
         id: VolumeId,
-        file: &Arc<Sealed>,
+        file: &Arc<Finished>,
     ) -> Result<Option<Vec<(ShardKey, u64)>>, StoreError> {
         let mut keep = Vec::new();
         let mut from = Some(ShardKey::MIN);
@@ -238,7 +240,7 @@ impl Core {
             from = end.next();
             for (key, entry) in page {
                 if entry.extent.is_none() {
-                    if self.buried_elsewhere(id, file.id.seq, key, entry.lsn)? {
+                    if self.deleted_elsewhere(id, file.id.seq, key, entry.lsn)? {
                         keep.push((key, entry.lsn));
                     }
                 } else if let Some(located) = self.catalog.find(key.of(id))?
@@ -252,7 +254,7 @@ impl Core {
     }
 
     /// True where another file has an older, dead copy of the shard.
-    fn buried_elsewhere(
+    fn deleted_elsewhere(
         &self,
         id: VolumeId,
         seq: u32,
@@ -263,18 +265,18 @@ impl Core {
             return Ok(false);
         };
         let dead_copy = |entry: &Entry| entry.extent.is_some() && entry.lsn < lsn;
-        let (open, sealed) = {
+        let (open, finished) = {
             let state = volume.read();
             let open = state
                 .open
                 .values()
                 .any(|view| view.table.get(&key).is_some_and(dead_copy));
-            (open, state.sealed.values().cloned().collect::<Vec<_>>())
+            (open, state.finished.values().cloned().collect::<Vec<_>>())
         };
         if open {
             return Ok(true);
         }
-        for other in sealed.iter().filter(|other| other.id.seq != seq) {
+        for other in finished.iter().filter(|other| other.id.seq != seq) {
             let page = other.page(&self.catalog, key)?;
             if page
                 .first()
@@ -290,12 +292,12 @@ impl Core {
     fn carry_on(
         &mut self,
         id: VolumeId,
-        file: &Sealed,
-        graves: &[(ShardKey, u64)],
+        file: &Finished,
+        deletions: &[(ShardKey, u64)],
     ) -> Result<(), StoreError> {
-        for graves in graves.chunks(GRAVES_MAX) {
+        for deletions in deletions.chunks(DELETIONS_MAX) {
             let mut staged = Staged::answered(Ok(Done::Deleted));
-            let seq = self.push_tombstone(id, graves, &mut staged.effects)?;
+            let seq = self.push_tombstone(id, deletions, &mut staged.effects)?;
             staged.touched.push((id, seq));
             self.finish_alone(staged)?;
         }
@@ -303,9 +305,9 @@ impl Core {
         let Some(volume) = self.catalog.volume(id) else {
             return Ok(());
         };
-        let kept_by_sealed = volume
+        let kept_by_finished = volume
             .read()
-            .sealed
+            .finished
             .values()
             .any(|other| other.id.seq != file.id.seq && other.facts.epoch >= epoch);
         let durable = |growing: &super::growing::Growing| {
@@ -315,7 +317,7 @@ impl Core {
             .volumes
             .get(&id)
             .is_some_and(|writer| writer.files.values().any(durable));
-        if kept_by_sealed || kept_by_open {
+        if kept_by_finished || kept_by_open {
             return Ok(());
         }
         let header = Header::bare(Kind::Fence, id, epoch);

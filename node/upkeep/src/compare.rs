@@ -5,12 +5,14 @@
 //! that reports damage does the rest. Nothing is ever deleted here: what is here and should not be
 //! is somebody else's question.
 
-use megalith_client::{ClientError, MetaClient};
-use megalith_model::ids::{BlobId, VolumeId};
-use megalith_model::query::{HeldSegment, PAGE_ROWS_MAX, Query, Reply};
+use megalith_client::{ClientError, MetaClient, TypedCalls as _};
+use megalith_model::ids::{BlobId, DiskId, VolumeId};
+use megalith_model::query::{HeldSegment, PAGE_ROWS_MAX};
+use megalith_model::question;
+use megalith_model::shard::{ShardId, ShardStat};
 use megalith_model::topology::Volume;
 use megalith_store::Disks;
-use megalith_store::{DiskHandle, ShardId, ShardStat, StoreError};
+use megalith_store::{DiskHandle, StoreError};
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::sync::Arc;
@@ -29,8 +31,6 @@ enum ReconcileError {
     Metadata(#[source] ClientError),
     #[error("look at the disk")]
     Store(#[source] StoreError),
-    #[error("an answer of another kind")]
-    Unexpected,
 }
 
 /// Compares all disks until it is dropped.
@@ -74,7 +74,7 @@ async fn run_disk(meta: &MetaClient, disk: &DiskHandle, every: Duration) {
     }
 }
 
-/// Compares the volumes in doubt, and then all others where that is asked.
+/// Compares the volumes in doubt, and then all others if that is asked.
 async fn compare(
     meta: &MetaClient,
     disk: &DiskHandle,
@@ -82,7 +82,7 @@ async fn compare(
     everything: bool,
 ) -> Result<usize, ReconcileError> {
     let id = disk.superblock().disk;
-    let mut volumes = volumes(meta, Query::DiskVolumes { disk: id }).await?;
+    let mut volumes = disk_volumes(meta, id).await?;
     volumes.retain(|volume| everything || doubtful.contains(&volume.id));
     volumes.sort_by_key(|volume| (!doubtful.contains(&volume.id), volume.id));
     let mut lacking = 0;
@@ -97,11 +97,9 @@ async fn compare(
     Ok(lacking)
 }
 
-async fn volumes(meta: &MetaClient, query: Query) -> Result<Vec<Volume>, ReconcileError> {
-    match meta.query(query).await.map_err(ReconcileError::Metadata)? {
-        Reply::Volumes(volumes) => Ok(volumes),
-        _ => Err(ReconcileError::Unexpected),
-    }
+async fn disk_volumes(meta: &MetaClient, disk: DiskId) -> Result<Vec<Volume>, ReconcileError> {
+    let asked = question::DiskVolumes { disk };
+    meta.ask(asked).await.map_err(ReconcileError::Metadata)
 }
 
 async fn compare_volume(
@@ -149,11 +147,8 @@ async fn held(
     after: Option<(BlobId, u32)>,
 ) -> Result<Vec<HeldSegment>, ReconcileError> {
     let max = PAGE_ROWS_MAX;
-    let query = Query::Held { volume, after, max };
-    match meta.query(query).await.map_err(ReconcileError::Metadata)? {
-        Reply::Held(held) => Ok(held),
-        _ => Err(ReconcileError::Unexpected),
-    }
+    let asked = question::Held { volume, after, max };
+    meta.ask(asked).await.map_err(ReconcileError::Metadata)
 }
 
 fn is_held(held: &[HeldSegment], shard: &ShardId) -> bool {
@@ -223,14 +218,13 @@ fn lacking(
     lacking
 }
 
-/// False where the volume's place on this disk was given to another meanwhile.
+/// False if the volume's place on this disk was given to another meanwhile.
 async fn is_slot_still(
     meta: &MetaClient,
     disk: &DiskHandle,
     volume: &Volume,
 ) -> Result<bool, ReconcileError> {
-    let disk = disk.superblock().disk;
-    let now = volumes(meta, Query::DiskVolumes { disk }).await?;
+    let now = disk_volumes(meta, disk.superblock().disk).await?;
     let now = now.iter().find(|now| now.id == volume.id);
     Ok(now.is_some_and(|now| now.slots == volume.slots))
 }

@@ -3,14 +3,14 @@
 //! A delete is acknowledged only after it is durable, and damage is reported until the metadata
 //! group has taken it, so that neither is lost by a crash, here or there.
 
-use megalith_client::now_ms;
-use megalith_client::{ClientError, MetaClient, new_token};
+use megalith_client::{ClientError, MetaClient, TypedCalls as _, new_token, now_ms};
 use megalith_model::command::{Command, Envelope};
 use megalith_model::ids::NodeId;
-use megalith_model::query::{PAGE_ROWS_MAX, Query, Reply};
-use megalith_model::rows::{DeleteRow, ShardPlace};
+use megalith_model::query::PAGE_ROWS_MAX;
+use megalith_model::question;
+use megalith_model::shard::ShardId;
 use megalith_store::Disks;
-use megalith_store::{DiskHandle, ShardId, StoreError};
+use megalith_store::{DiskHandle, StoreError};
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::sync::Arc;
@@ -26,8 +26,6 @@ enum ChoreError {
     Store(#[source] StoreError),
     #[error("the metadata group refused: {0}")]
     Refused(String),
-    #[error("an answer of another kind")]
-    Unexpected,
 }
 
 /// Does the chores of all disks until it is dropped.
@@ -71,14 +69,12 @@ async fn do_deletes(
     loop {
         let disk = handle.superblock().disk;
         let max = PAGE_ROWS_MAX;
-        let reply = meta.query(Query::Deletes { disk, max }).await;
-        let Reply::Deletes(rows) = reply.map_err(ChoreError::Metadata)? else {
-            return Err(ChoreError::Unexpected);
-        };
+        let rows = meta.ask(question::Deletes { disk, max }).await;
+        let rows = rows.map_err(ChoreError::Metadata)?;
         let Some(through) = rows.iter().map(|(sequence, _)| *sequence).max() else {
             return Ok(());
         };
-        let shards: Vec<ShardId> = rows.iter().map(|(_, row)| shard_of(row)).collect();
+        let shards: Vec<ShardId> = rows.iter().map(|(_, shard)| *shard).collect();
         // Durable when it returns; only then is it acknowledged.
         handle.delete(&shards).await.map_err(ChoreError::Store)?;
         let done = Command::AckDeletes {
@@ -105,14 +101,9 @@ async fn report_damage(
     reported.retain(|shard| damaged.contains(shard));
     let fresh: Vec<ShardId> = damaged.difference(reported).copied().collect();
     for page in fresh.chunks(PAGE_ROWS_MAX as usize) {
-        let places = page.iter().map(|shard| ShardPlace {
-            blob: shard.blob,
-            segment: shard.segment,
-            slot: shard.slot,
-        });
-        let places = places.collect();
+        let shards = page.iter().map(|shard| shard.key()).collect();
         let damaged = true;
-        propose(meta, Command::MarkOwed { places, damaged }).await?;
+        propose(meta, Command::MarkOwed { shards, damaged }).await?;
         tracing::error!(
             disk = %disk.superblock().disk,
             shards = page.len(),
@@ -135,13 +126,4 @@ async fn propose(meta: &MetaClient, command: Command) -> Result<(), ChoreError> 
     answer
         .map(drop)
         .map_err(|refusal| ChoreError::Refused(refused(refusal)))
-}
-
-fn shard_of(row: &DeleteRow) -> ShardId {
-    ShardId {
-        volume: row.volume,
-        blob: row.blob,
-        segment: row.segment,
-        slot: row.slot,
-    }
 }

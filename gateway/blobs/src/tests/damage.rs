@@ -3,9 +3,9 @@
 
 use super::fake::Conduct;
 use super::rig::{Rig, bytes, settings};
-use crate::{GetError, Settings};
+use crate::{GetError, PipelineSettings};
 use megalith_crypto::cell::PLAIN_CELL_LEN;
-use megalith_model::rows::ShardPlace;
+use megalith_model::shard::ShardKey;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ async fn check_patterns((k, m): (u8, u8), len: usize, conduct: Conduct) {
             continue;
         }
         // A fresh cluster each time: what was learnt of the nodes must not help.
-        let settings = Settings {
+        let settings = PipelineSettings {
             hedge_percent: 0,
             ..settings()
         };
@@ -92,16 +92,16 @@ async fn liars_that_serve_whole_shards_right() {
     }
 }
 
-async fn wait_for_alarm(rig: &Rig, place: ShardPlace, damaged: bool) {
+async fn wait_for_alarm(rig: &Rig, shard: ShardKey, damaged: bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !rig
         .meta
         .owed
         .lock()
         .expect("no panic")
-        .contains(&(place, damaged))
+        .contains(&(shard, damaged))
     {
-        assert!(Instant::now() < deadline, "no alarm for {place:?}");
+        assert!(Instant::now() < deadline, "no alarm for {shard:?}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -120,15 +120,15 @@ async fn damage_is_reported_once_and_exactly() {
         for _ in 0..3 {
             assert!(rig.read(&written, plain.len()).await.expect("reads") == plain);
         }
-        let place = ShardPlace {
+        let shard = ShardKey {
             blob: written.blob.blob,
             segment: 0,
             slot: 2,
         };
-        wait_for_alarm(&rig, place, damaged).await;
+        wait_for_alarm(&rig, shard, damaged).await;
         assert_eq!(
             *rig.meta.owed.lock().expect("no panic"),
-            [(place, damaged)],
+            [(shard, damaged)],
             "{conduct:?}"
         );
     }
@@ -177,7 +177,7 @@ async fn frozen_slots_are_hedged() {
 
 #[tokio::test]
 async fn frozen_slots_without_budget_cost_one_timeout() {
-    let settings = Settings {
+    let settings = PipelineSettings {
         hedge_percent: 0,
         penalty: Duration::from_secs(60),
         ..settings()
@@ -197,7 +197,7 @@ async fn frozen_slots_without_budget_cost_one_timeout() {
 
 #[tokio::test]
 async fn frozen_beyond_parity_is_a_clean_error_in_bounded_time() {
-    let settings = Settings {
+    let settings = PipelineSettings {
         read_timeout: Duration::from_millis(300),
         ..settings()
     };

@@ -3,15 +3,17 @@
 //! Good nodes do what real ones do: check every crc on arrival, compute the digest themselves and
 //! compare it, keep nothing of a shard that was given up.
 
-use crate::plain::unframed;
-use crate::ports::{
-    MetaIo, MetaIoError, ShardError, ShardIo, ShardReceipt, ShardTarget, ShardWrite,
-};
+use crate::ports::{ShardError, ShardIo, ShardWrite};
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt, pending};
-use megalith_model::ids::{BlobId, GatewayId, LeaseId, NodeId};
-use megalith_model::rows::{Digest, ShardPlace};
+use megalith_client::framing::unframed;
+use megalith_client::{ClientError, Metadata};
+use megalith_model::command::{Answer, Command, Envelope, Outcome};
+use megalith_model::ids::{BlobId, LeaseId, NodeId};
+use megalith_model::query::{Query, Reply};
+use megalith_model::rows::Digest;
 use megalith_model::shape::CELL_LEN;
+use megalith_model::shard::{Receipt, ShardKey, ShardTarget};
 use megalith_model::topology::Lease;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -145,7 +147,7 @@ impl Fake {
         write: &ShardWrite,
         shard: Vec<u8>,
         digest: Digest,
-    ) -> Result<ShardReceipt, ShardError> {
+    ) -> Result<Receipt, ShardError> {
         assert_eq!(shard.len() as u64, write.len, "length of {write:?}");
         let own: Digest = blake3::hash(&shard).into();
         assert_eq!(own, digest, "digest of {write:?}");
@@ -157,7 +159,7 @@ impl Fake {
         if self.conduct(write.target.at.node) == Conduct::WrongReceipt {
             digest[0] ^= 1;
         }
-        Ok(ShardReceipt {
+        Ok(Receipt {
             len: write.len,
             digest,
             epoch: write.epoch,
@@ -194,7 +196,7 @@ impl ShardIo for FakeIo {
         write: ShardWrite,
         mut body: mpsc::Receiver<Bytes>,
         digest: oneshot::Receiver<Digest>,
-    ) -> BoxFuture<'static, Result<ShardReceipt, ShardError>> {
+    ) -> BoxFuture<'static, Result<Receipt, ShardError>> {
         let fake = Arc::clone(&self.0);
         async move {
             fake.before_write(write.target.at.node).await?;
@@ -214,7 +216,7 @@ impl ShardIo for FakeIo {
         write: ShardWrite,
         cells: Vec<Bytes>,
         digest: Digest,
-    ) -> BoxFuture<'static, Result<ShardReceipt, ShardError>> {
+    ) -> BoxFuture<'static, Result<Receipt, ShardError>> {
         let fake = Arc::clone(&self.0);
         async move {
             fake.before_write(write.target.at.node).await?;
@@ -267,35 +269,32 @@ impl ShardIo for FakeIo {
 #[derive(Default)]
 pub struct FakeMeta {
     pub opened: AtomicUsize,
-    pub owed: Mutex<Vec<(ShardPlace, bool)>>,
+    pub owed: Mutex<Vec<(ShardKey, bool)>>,
 }
 
-/// A handle that the pipeline may own.
-pub struct FakeMetaIo(pub Arc<FakeMeta>);
-
-impl MetaIo for FakeMetaIo {
-    fn open_lease(&self, count: u64) -> BoxFuture<'static, Result<Lease, MetaIoError>> {
-        let number = self.0.opened.fetch_add(1, Ordering::Relaxed) as u64;
-        let lease = Lease {
-            id: LeaseId(number),
-            gateway: GatewayId(1),
-            first: BlobId(1 + number * count),
-            count,
+impl Metadata for FakeMeta {
+    fn propose(&self, envelope: Envelope) -> BoxFuture<'_, Result<Answer, ClientError>> {
+        let outcome = match envelope.command {
+            Command::OpenLease { gateway, count } => {
+                let number = self.opened.fetch_add(1, Ordering::Relaxed) as u64;
+                Outcome::Lease(Lease {
+                    id: LeaseId(number),
+                    gateway,
+                    first: BlobId(1 + number * count),
+                    count,
+                })
+            }
+            Command::MarkOwed { shards, damaged } => {
+                let mut owed = self.owed.lock().expect("no panic");
+                owed.extend(shards.into_iter().map(|shard| (shard, damaged)));
+                Outcome::Done
+            }
+            other => panic!("{other:?}"),
         };
-        async move { Ok(lease) }.boxed()
+        async move { Ok(Ok(outcome)) }.boxed()
     }
 
-    fn close_lease(&self, _: LeaseId) -> BoxFuture<'static, Result<(), MetaIoError>> {
-        async { Ok(()) }.boxed()
-    }
-
-    fn mark_owed(
-        &self,
-        places: Vec<ShardPlace>,
-        damaged: bool,
-    ) -> BoxFuture<'static, Result<(), MetaIoError>> {
-        let mut owed = self.0.owed.lock().expect("no panic");
-        owed.extend(places.into_iter().map(|place| (place, damaged)));
-        async { Ok(()) }.boxed()
+    fn query(&self, query: Query) -> BoxFuture<'_, Result<Reply, ClientError>> {
+        panic!("the pipeline asks nothing, but: {query:?}")
     }
 }

@@ -2,7 +2,7 @@
 
 use super::fake::Conduct;
 use super::rig::{Rig, bytes, settings};
-use crate::{GetError, Hashes, PutError, Settings, SourceError};
+use crate::{GetError, PipelineSettings, PutError, Source, SourceError};
 use bytes::Bytes;
 use futures::StreamExt;
 use megalith_crypto::cell::PLAIN_CELL_LEN;
@@ -29,7 +29,7 @@ fn counted(
 
 #[tokio::test]
 async fn stalled_slots_stop_the_source_within_the_bound() {
-    let settings = Settings {
+    let settings = PipelineSettings {
         slot_stall: Duration::from_secs(60),
         ..settings()
     };
@@ -39,9 +39,7 @@ async fn stalled_slots_stop_the_source_within_the_bound() {
     let pulled = Arc::new(AtomicUsize::new(0));
     let source = counted(1000 * CELL, 10_000, &pulled);
     let len = 1000 * CELL as u64;
-    let write = rig
-        .pipeline
-        .write_blob(source, len, &rig.key, 0, Hashes::default());
+    let write = rig.write_stream(source, len);
     let stalled = tokio::time::timeout(Duration::from_secs(2), write).await;
     assert!(stalled.is_err(), "nobody took it, and it ended");
     // Two stripes in flight, one waiting to be, one sealed ahead, one gathered ahead.
@@ -66,9 +64,7 @@ async fn slow_slot_sets_the_pace_and_all_is_given_back() {
         most.fetch_max(held, Ordering::SeqCst);
     });
     let len = 100 * CELL as u64;
-    let write = rig
-        .pipeline
-        .write_blob(source, len, &rig.key, 0, Hashes::default());
+    let write = rig.write_stream(source, len);
     write.await.expect("writes");
     let stripes = ahead.load(Ordering::SeqCst) as f64 / (4 * CELL) as f64;
     assert!(stripes <= 6.1, "{stripes} stripes were held");
@@ -77,7 +73,7 @@ async fn slow_slot_sets_the_pace_and_all_is_given_back() {
 
 #[tokio::test]
 async fn without_room_the_body_is_not_touched() {
-    let settings = Settings {
+    let settings = PipelineSettings {
         memory_bytes_max: 4 << 20,
         ..settings()
     };
@@ -86,13 +82,32 @@ async fn without_room_the_body_is_not_touched() {
     let pulled = Arc::new(AtomicUsize::new(0));
     let source = counted(100 * CELL, 100_000, &pulled);
     let len = 100 * CELL as u64;
-    let busy = rig
-        .pipeline
-        .write_blob(source, len, &rig.key, 0, Hashes::default())
-        .await;
+    let busy = rig.write_stream(source, len).await;
     assert!(matches!(busy, Err(PutError::Busy(_))));
     assert_eq!(pulled.load(Ordering::SeqCst), 0);
     drop(held);
+}
+
+#[tokio::test]
+async fn held_body_is_paid_for_once_and_given_back() {
+    let rig = Rig::new((4, 2), 1, settings());
+    let plain = bytes(100_000);
+    let held = rig.hold(&plain);
+    let room = rig.pipeline.memory().used();
+    // Its plaintext and its cells.
+    assert!(room >= 200_000 && room < 202_000, "{room} bytes");
+    // What is left is too little for anything but what has been paid for.
+    let free = (1 << 30) - room;
+    let rest = rig.pipeline.memory().try_reserve(free).expect("room");
+    for _ in 0..2 {
+        let source = Source::Held(held.clone());
+        let written = rig.write_source(source).await.expect("writes");
+        assert_eq!(written.blob.segments.len(), 1);
+    }
+    drop(rest);
+    assert_eq!(rig.pipeline.memory().used(), room);
+    drop(held);
+    assert_eq!(rig.pipeline.memory().used(), 0);
 }
 
 #[tokio::test]
@@ -119,7 +134,7 @@ async fn reads_hold_a_bounded_number_of_windows() {
 
 #[tokio::test]
 async fn first_window_is_refused_and_later_ones_wait() {
-    let settings = Settings {
+    let settings = PipelineSettings {
         memory_bytes_max: 4 << 20,
         ..settings()
     };

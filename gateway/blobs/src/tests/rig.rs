@@ -1,15 +1,15 @@
 //! A pipeline on a fake cluster, and what a gateway does around it.
 
-use super::fake::{Conduct, Fake, FakeIo, FakeMeta, FakeMetaIo};
+use super::fake::{Conduct, Fake, FakeIo, FakeMeta};
 use crate::{
-    GetError, Hashes, PartToRead, Parts, Pipeline, PutError, ReadPlan, Settings, SourceError,
-    WrittenBlob,
+    GetError, Hashes, HeldBody, PartToRead, Pipeline, PipelineComponents, PipelineSettings,
+    PutError, ReadPlan, Room, Source, SourceError, WrittenBlob,
 };
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use megalith_crypto::DataKey;
 use megalith_model::command::NewBlob;
-use megalith_model::ids::{ClusterId, DiskId, Epoch, NodeId, VolumeId};
+use megalith_model::ids::{ClusterId, DiskId, Epoch, GatewayId, NodeId, VolumeId};
 use megalith_model::profile::Profile;
 use megalith_model::query::BlobView;
 use megalith_model::rows::{BlobRow, SegmentRow};
@@ -28,8 +28,8 @@ pub struct Rig {
 }
 
 /// Settings with short waits.
-pub fn settings() -> Settings {
-    Settings {
+pub fn settings() -> PipelineSettings {
+    PipelineSettings {
         slot_stall: Duration::from_millis(300),
         receipts_timeout: Duration::from_secs(2),
         straggler_wait: Duration::from_millis(100),
@@ -39,14 +39,14 @@ pub fn settings() -> Settings {
         volume_wait: Duration::from_millis(100),
         lease_ids: 1000,
         compute_threads: 2,
-        ..Settings::default()
+        ..PipelineSettings::default()
     }
 }
 
 impl Rig {
     /// A cluster with `volumes` volumes of k+m, each on nodes of its own: volume v has nodes
     /// `100·v + slot`.
-    pub fn new((k, m): (u8, u8), volumes: u32, settings: Settings) -> Self {
+    pub fn new((k, m): (u8, u8), volumes: u32, settings: PipelineSettings) -> Self {
         let profile = Profile::new(k, m).expect("valid");
         let volume = |id: u32| Volume {
             id: VolumeId(id),
@@ -69,14 +69,15 @@ impl Rig {
         };
         let (map, watched) = watch::channel(Arc::new(map));
         let (fake, meta) = (Arc::new(Fake::default()), Arc::new(FakeMeta::default()));
-        let parts = Parts {
-            meta: Arc::new(FakeMetaIo(Arc::clone(&meta))),
+        let components = PipelineComponents {
+            meta: meta.clone(),
             shards: Arc::new(FakeIo(Arc::clone(&fake))),
             map: watched,
             cluster: ClusterId([7; 16]),
+            gateway: GatewayId(1),
         };
         Self {
-            pipeline: Pipeline::start(parts, settings),
+            pipeline: Pipeline::start(components, settings),
             fake,
             meta,
             map,
@@ -89,11 +90,31 @@ impl Rig {
             .chunks(piece.max(1))
             .map(|piece| Ok(Bytes::copy_from_slice(piece)))
             .collect();
-        let source = futures::stream::iter(pieces);
-        let len = plain.len() as u64;
-        self.pipeline
-            .write_blob(source, len, &self.key, 0, Hashes::default())
+        self.write_stream(futures::stream::iter(pieces), plain.len() as u64)
             .await
+    }
+
+    pub async fn write_stream(
+        &self,
+        pieces: impl Stream<Item = Result<Bytes, SourceError>> + Send + 'static,
+        plain_len: u64,
+    ) -> Result<WrittenBlob, PutError> {
+        let source = Source::Stream {
+            pieces: pieces.boxed(),
+            plain_len,
+        };
+        self.write_source(source).await
+    }
+
+    pub async fn write_source(&self, source: Source) -> Result<WrittenBlob, PutError> {
+        let hashes = Hashes::default();
+        self.pipeline.write_blob(source, &self.key, 0, hashes).await
+    }
+
+    /// A small body as a gateway holds it.
+    pub fn hold(&self, plain: &[u8]) -> HeldBody {
+        let room = Room::reserve(self.pipeline.memory(), plain.len() as u64);
+        HeldBody::new(Bytes::copy_from_slice(plain), room.expect("room"))
     }
 
     /// What a gateway would find out from metadata and manifest.

@@ -1,7 +1,7 @@
 //! What was written is what is read, whole and in ranges, at every boundary.
 
 use super::rig::{Rig, bytes, settings};
-use crate::{GetError, Hashes, Settings};
+use crate::{GetError, Hashes, PipelineSettings, Source};
 use futures::StreamExt;
 use megalith_crypto::cell::PLAIN_CELL_LEN;
 use megalith_model::shape::Shape;
@@ -9,8 +9,8 @@ use proptest::prelude::*;
 
 const CELL: usize = PLAIN_CELL_LEN;
 
-fn small_segments(stripes: u64, k: u64) -> Settings {
-    Settings {
+fn small_segments(stripes: u64, k: u64) -> PipelineSettings {
+    PipelineSettings {
         segment_cells_max: stripes * k,
         ..settings()
     }
@@ -158,12 +158,11 @@ async fn checksums_are_those_of_the_plaintext() {
     let pieces = plain
         .chunks(7777)
         .map(|piece| Ok(bytes::Bytes::copy_from_slice(piece)));
-    let source = futures::stream::iter(pieces.collect::<Vec<_>>());
-    let len = plain.len() as u64;
-    let written = rig
-        .pipeline
-        .write_blob(source, len, &rig.key, 0, hashes)
-        .await;
+    let source = Source::Stream {
+        pieces: futures::stream::iter(pieces.collect::<Vec<_>>()).boxed(),
+        plain_len: plain.len() as u64,
+    };
+    let written = rig.pipeline.write_blob(source, &rig.key, 0, hashes).await;
     let found = written.expect("writes").hashes;
     let mut whole = crate::Hasher::new(hashes);
     whole.update(&plain);

@@ -3,13 +3,14 @@
 
 use super::fake::Conduct;
 use super::rig::{Rig, bytes, settings, slot_at};
-use crate::ports::ShardTarget;
-use crate::{Hashes, PutError, Settings, SourceError, WrittenBlob};
+use crate::{PipelineSettings, PutError, Source, SourceError, WrittenBlob};
 use bytes::Bytes;
 use megalith_crypto::cell::PLAIN_CELL_LEN;
 use megalith_model::ids::{BlobId, VolumeId};
 use megalith_model::shape::SegmentLayout;
+use megalith_model::shard::{ShardId, ShardTarget};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 const CELL: usize = PLAIN_CELL_LEN;
@@ -29,10 +30,12 @@ fn check_held(rig: &Rig, written: &WrittenBlob) {
         for &slot in holders.iter().filter(|slot| segment.owed >> *slot & 1 == 0) {
             let target = ShardTarget {
                 at: volume.slots[slot],
-                volume: volume.id,
-                blob,
-                segment: number as u32,
-                slot: slot as u8,
+                shard: ShardId {
+                    volume: volume.id,
+                    blob,
+                    segment: number as u32,
+                    slot: slot as u8,
+                },
             };
             assert!(
                 rig.fake.has(&target),
@@ -120,7 +123,7 @@ async fn lost_quorum_moves_the_segment_to_another_volume() {
 
 #[tokio::test]
 async fn loss_in_a_later_segment_keeps_the_earlier_ones() {
-    let settings = Settings {
+    let settings = PipelineSettings {
         segment_cells_max: 8,
         ..settings()
     };
@@ -177,7 +180,7 @@ async fn below_the_quorum_is_never_success() {
 
 #[tokio::test]
 async fn cells_no_longer_held_end_the_write() {
-    let settings = Settings {
+    let settings = PipelineSettings {
         restart_bytes: 512 << 10,
         // Too little for any spare room.
         memory_bytes_max: 5 << 20,
@@ -212,7 +215,7 @@ async fn no_volume_says_why() {
 
 #[tokio::test]
 async fn write_that_no_volume_takes_waits_for_the_next_map() {
-    let patient = Settings {
+    let patient = PipelineSettings {
         volume_wait: Duration::from_secs(30),
         ..settings()
     };
@@ -238,23 +241,28 @@ async fn write_that_no_volume_takes_waits_for_the_next_map() {
 }
 
 #[tokio::test]
-async fn closed_lease_costs_a_small_blob_nothing() {
-    let rig = Rig::new((1, 0), 2, settings());
+async fn closed_lease_is_not_used_for_the_next_attempt() {
+    let rig = Rig::new((1, 0), 1, settings());
+    rig.write(&bytes(50_000), 10_000).await.expect("writes");
     rig.set(1, 0, Conduct::LeaseClosed);
     let plain = bytes(50_000);
-    for _ in 0..3 {
-        let written = rig
-            .write(&plain, 10_000)
-            .await
-            .expect("writes under another lease");
-        assert!(rig.read(&written, plain.len()).await.expect("reads") == plain);
-    }
-    rig.set(2, 0, Conduct::LeaseClosed);
+    let held = rig.hold(&plain);
+    let refused = rig.write_source(Source::Held(held.clone())).await;
+    assert!(
+        matches!(refused, Err(PutError::LeaseClosed { .. })),
+        "{refused:?}"
+    );
     let streamed = rig.write(&bytes(30 * CELL), 10_000).await;
     assert!(
         matches!(streamed, Err(PutError::LeaseClosed { .. })),
         "{streamed:?}"
     );
+    assert_eq!(rig.meta.opened.load(Ordering::Relaxed), 2);
+    rig.set(1, 0, Conduct::Good);
+    let written = rig.write_source(Source::Held(held)).await;
+    let written = written.expect("the held body is written again");
+    assert_eq!(rig.meta.opened.load(Ordering::Relaxed), 3);
+    assert!(rig.read(&written, plain.len()).await.expect("reads") == plain);
 }
 
 #[tokio::test]
@@ -268,11 +276,7 @@ async fn body_of_another_length_is_an_error() {
                 .map(|piece| Ok(Bytes::copy_from_slice(piece)))
                 .collect();
             let source = futures::stream::iter(pieces);
-            let hashes = Hashes::default();
-            let result = rig
-                .pipeline
-                .write_blob(source, said as u64, &rig.key, 0, hashes)
-                .await;
+            let result = rig.write_stream(source, said as u64).await;
             match result {
                 Err(PutError::Length { expected, .. }) => assert_eq!(expected, said as u64),
                 other => panic!("{said} of {len}: {other:?}"),
@@ -290,11 +294,7 @@ async fn failing_body_is_the_callers_error() {
             Err(SourceError::Incomplete),
         ];
         let source = futures::stream::iter(pieces);
-        let hashes = Hashes::default();
-        let result = rig
-            .pipeline
-            .write_blob(source, len as u64, &rig.key, 0, hashes)
-            .await;
+        let result = rig.write_stream(source, len as u64).await;
         assert!(matches!(result, Err(PutError::Source(_))), "{len}");
     }
 }
@@ -327,7 +327,7 @@ async fn blob_ids_are_never_repeated() {
 #[tokio::test]
 async fn slot_that_the_map_calls_dead_is_not_waited_for() {
     for len in [3 * CELL, 30 * CELL] {
-        let settings = Settings {
+        let settings = PipelineSettings {
             slot_stall: Duration::from_secs(60),
             receipts_timeout: Duration::from_secs(60),
             ..settings()

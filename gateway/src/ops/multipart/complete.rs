@@ -5,7 +5,7 @@ use crate::ops::checksum::{Algorithm, Value, compose, multipart_etag};
 use crate::ops::conditions::WriteConditions;
 use crate::ops::error::OpError;
 use crate::ops::ids::{came_from, version_of_upload};
-use crate::ops::put::Place;
+use crate::ops::put::{NewVersion, ObjectName};
 use crate::ops::{Caller, Rejection, Store};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -75,8 +75,11 @@ impl Store {
                 Err(OpError::NoSuchUpload) => return self.completed(caller, request).await,
                 other => other?,
             };
-            let (bucket, key) = (opened.bucket, opened.key.as_str());
-            let first = self.condition(bucket, key, &wish).await?;
+            let name = ObjectName {
+                bucket: opened.bucket,
+                key: &opened.key,
+            };
+            let first = self.condition(name, &wish).await?;
             let parts = match self.named_parts(&opened, &numbers, &request.parts).await {
                 // An upload that ended while they were looked up has no parts any more: look again.
                 Err(OpError::InvalidPart) => continue,
@@ -84,13 +87,11 @@ impl Store {
             };
             let manifest = manifest(&opened, parts, request)?;
             let time_ms = self.now_ms();
-            let version = version_of_upload(time_ms, opened.upload);
-            let place = Place {
-                bucket,
-                key,
-                version,
+            let new = NewVersion {
+                object: name,
+                version: version_of_upload(time_ms, opened.upload),
             };
-            let object = self.seal(place, &opened.data_key, &manifest, Blobs::Parts)?;
+            let object = self.seal(new, &opened.data_key, &manifest, Blobs::Parts)?;
             let linked: Vec<(u32, BlobId)> = manifest
                 .parts
                 .iter()
@@ -104,10 +105,7 @@ impl Store {
                     ..object.clone()
                 }),
             };
-            match self
-                .commit(time_ms, (bucket, key), &wish, first, command)
-                .await
-            {
+            match self.commit(time_ms, name, &wish, first, command).await {
                 Ok(_) => {
                     let Manifest {
                         etag, checksums, ..
@@ -166,10 +164,10 @@ impl Store {
         let mut rows = BTreeMap::new();
         let mut after = 0;
         loop {
-            let (page, truncated) = self.part_rows(opened, after, PAGE_ROWS_MAX).await?;
-            after = page.last().map_or(after, |(number, _)| *number);
-            rows.extend(page);
-            if !truncated {
+            let page = self.part_rows(opened, after, PAGE_ROWS_MAX).await?;
+            after = page.parts.last().map_or(after, |(number, _)| *number);
+            rows.extend(page.parts);
+            if !page.truncated {
                 break;
             }
         }

@@ -4,11 +4,12 @@ use super::{Opened, UploadName, parse_upload};
 use crate::ops::checksum::Algorithm;
 use crate::ops::error::OpError;
 use crate::ops::list::text;
-use crate::ops::{Caller, Store, internal_reply};
+use crate::ops::{Caller, Store};
 use megalith_crypto::manifest::{Checksum, ChecksumType};
 use megalith_crypto::{PartContext, PartManifest};
 use megalith_model::ids::UploadId;
-use megalith_model::query::{PAGE_ROWS_MAX, Query, Reply};
+use megalith_model::query::{PAGE_ROWS_MAX, PartPage};
+use megalith_model::question;
 use megalith_model::rows::{PartRow, UploadPlace};
 
 /// A part as a listing shows it.
@@ -92,13 +93,13 @@ impl Store {
                 checksum,
             });
         }
-        let (rows, truncated) = self.part_rows(&opened, after, max).await?;
-        if rows.is_empty() {
+        let page = self.part_rows(&opened, after, max).await?;
+        if page.parts.is_empty() {
             // So is the list of an upload that has ended since it was opened.
             self.open_upload(caller, name).await?;
         }
-        let mut parts = Vec::with_capacity(rows.len());
-        for (number, row) in rows {
+        let mut parts = Vec::with_capacity(page.parts.len());
+        for (number, row) in page.parts {
             let manifest = self.open_part(&opened, number, &row)?;
             parts.push(ListedPart {
                 number,
@@ -110,7 +111,7 @@ impl Store {
         }
         Ok(ListPartsOutput {
             parts,
-            truncated,
+            truncated: page.truncated,
             checksum,
         })
     }
@@ -144,7 +145,7 @@ impl Store {
                     })?)
                 }
             };
-        let query = Query::Uploads {
+        let asked = question::Uploads {
             bucket,
             prefix: request.prefix.into_bytes(),
             delimiter: request.delimiter.into_bytes(),
@@ -154,9 +155,7 @@ impl Store {
             }),
             max,
         };
-        let Reply::Uploads(page) = self.query(query).await? else {
-            return Err(internal_reply());
-        };
+        let page = self.ask(asked).await?;
         let listed = |(place, created_ms): (UploadPlace, u64)| {
             Ok(ListedUpload {
                 key: text(place.key)?,
@@ -187,16 +186,13 @@ impl Store {
         opened: &Opened,
         after: u32,
         max: u32,
-    ) -> Result<(Vec<(u32, PartRow)>, bool), OpError> {
-        let query = Query::Parts {
+    ) -> Result<PartPage, OpError> {
+        let asked = question::Parts {
             upload: opened.upload,
             after,
             max,
         };
-        match self.query(query).await? {
-            Reply::Parts { parts, truncated } => Ok((parts, truncated)),
-            _ => Err(internal_reply()),
-        }
+        self.ask(asked).await
     }
 
     /// Opens a part's manifest and checks that it fits its row.

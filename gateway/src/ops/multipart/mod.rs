@@ -13,12 +13,12 @@ use super::error::OpError;
 use super::ids::new_upload;
 use super::names::{check_key, check_user_metadata};
 use super::write::Description;
-use super::{Caller, Store, internal_reply};
+use super::{Caller, Store};
 use megalith_crypto::manifest::{Checksum, ChecksumType, ContentHeaders};
 use megalith_crypto::{DataKey, Manifest, ObjectContext, UploadContext};
 use megalith_model::command::Command;
 use megalith_model::ids::{BucketId, UploadId};
-use megalith_model::query::{Query, Reply};
+use megalith_model::question;
 
 /// Most parts of an upload.
 pub const PARTS_MAX: u32 = 10_000;
@@ -145,15 +145,12 @@ impl Store {
     /// Finds an upload of the caller's and opens it.
     async fn open_upload(&self, caller: Caller, name: &UploadName) -> Result<Opened, OpError> {
         check_key(&name.key)?;
-        let located = self.bucket(caller, &name.bucket).await?;
-        let upload = parse_upload(&name.upload)?;
-        match self.open_upload_in(located.row.id, &name.key, upload).await {
-            Err(error) if located.explains(&error) => {
-                let now = self.bucket_now(caller, &name.bucket).await?;
-                self.open_upload_in(now.row.id, &name.key, upload).await
-            }
-            other => other,
-        }
+        let open = |bucket| async move {
+            let upload = parse_upload(&name.upload)?;
+            self.open_upload_in(bucket, &name.key, upload).await
+        };
+        let (_, opened) = self.in_bucket(caller, &name.bucket, open).await?;
+        Ok(opened)
     }
 
     async fn open_upload_in(
@@ -162,15 +159,12 @@ impl Store {
         key: &str,
         upload: UploadId,
     ) -> Result<Opened, OpError> {
-        let query = Query::Upload {
+        let asked = question::Upload {
             bucket,
             key: key.as_bytes().to_vec(),
             upload,
         };
-        let Reply::Upload(row) = self.query(query).await? else {
-            return Err(internal_reply());
-        };
-        let row = row.ok_or(OpError::NoSuchUpload)?;
+        let row = self.ask(asked).await?.ok_or(OpError::NoSuchUpload)?;
         let context = self.upload_context(bucket, key, upload);
         let data_key = self
             .keys()

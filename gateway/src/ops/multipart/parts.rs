@@ -4,15 +4,16 @@ use super::{Opened, UploadName, check_part_number};
 use crate::ops::checksum::{Claims, Computed};
 use crate::ops::copy::CopySource;
 use crate::ops::error::OpError;
-use crate::ops::ports::Source;
+use crate::ops::get::get_error;
 use crate::ops::put::{plain_len, sealed_checksums};
 use crate::ops::range::RangeWish;
-use crate::ops::write::{Body, BodyError, WRITES_MAX, Writing, Written, get_error};
+use crate::ops::write::{Body, BodyError, Writing, Written};
 use crate::ops::{Caller, Rejection, Store};
 use futures::{StreamExt, TryStreamExt};
+use megalith_blobs::Pieces;
 use megalith_crypto::manifest::Checksum;
 use megalith_crypto::{PartContext, PartManifest};
-use megalith_model::command::{Command, Refusal};
+use megalith_model::command::Command;
 
 /// A part to upload.
 pub struct PartRequest {
@@ -77,7 +78,7 @@ impl Store {
         };
         let len = bytes.end - bytes.start;
         let plaintext = self.read(&found, bytes).await.map_err(get_error)?;
-        let source: Source = plaintext
+        let source: Pieces = plaintext
             .map_err(|error| {
                 tracing::warn!(%error, "the source of a copied part can't be read");
                 BodyError::SourceUnreadable
@@ -118,19 +119,12 @@ impl Store {
         body.wanted
             .extend(opened.checksum.map(|(algorithm, _)| algorithm));
         let mut writing = self.take_body(body).await?;
-        let mut last = OpError::SlowDown("the cluster changed during the write");
-        for _ in 0..WRITES_MAX {
+        loop {
             match self.write_part_once(opened, number, &mut writing).await {
-                Err(Rejection::Refused(
-                    refusal @ (Refusal::LeaseClosed { .. } | Refusal::StaleVolume { .. }),
-                )) => last = refusal.into(),
-                other => return other.map_err(OpError::from),
-            }
-            if !writing.is_held() {
-                break;
+                Ok(output) => return Ok(output),
+                Err(rejection) => writing.again(rejection)?,
             }
         }
-        Err(last)
     }
 
     async fn write_part_once(
@@ -139,12 +133,11 @@ impl Store {
         number: u32,
         writing: &mut Writing,
     ) -> Result<PartOutput, Rejection> {
-        let written = self.write(writing, &opened.data_key, number).await;
         let Written {
             blob,
             header,
             computed,
-        } = written.map_err(Rejection::Failed)?;
+        } = self.write(writing, &opened.data_key, number).await?;
         let Computed { md5, .. } = computed;
         let checksums = sealed_checksums(&computed);
         let size = plain_len(&blob).map_err(Rejection::Failed)?;
@@ -173,18 +166,12 @@ impl Store {
             sealed_part,
             blob,
         };
-        match self.propose(time_ms, command).await {
-            Ok(_) => Ok(PartOutput {
-                etag: hex::encode(md5),
-                checksums,
-                modified_ms: time_ms,
-            }),
-            Err(rejection) => {
-                if matches!(rejection, Rejection::Refused(Refusal::LeaseClosed { .. })) {
-                    self.blobs().lease_refused(lease);
-                }
-                Err(rejection)
-            }
-        }
+        let proposed = self.propose(time_ms, command).await;
+        proposed.map_err(|rejection| self.note_lease(lease, rejection))?;
+        Ok(PartOutput {
+            etag: hex::encode(md5),
+            checksums,
+            modified_ms: time_ms,
+        })
     }
 }

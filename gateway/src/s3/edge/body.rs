@@ -5,7 +5,6 @@ use super::auth::Payload;
 use super::chunked::{Decoder, Trailers};
 use super::error::{Code, S3Error};
 use crate::ops::checksum::{Algorithm, Value, digest, parse_content_md5};
-use crate::ops::ports::Source;
 use crate::ops::{BodyError, OpError};
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt as _};
@@ -14,6 +13,7 @@ use http_body::Body;
 use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
 use md5::Digest as _;
+use megalith_blobs::Pieces;
 use megalith_sigv4::{Hash, Hasher};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -88,7 +88,7 @@ impl Incoming {
         matches!(self.check, Some(Check::Chunks(_)))
     }
 
-    pub(in crate::s3) fn into_source(self) -> Source {
+    pub(in crate::s3) fn into_source(self) -> Pieces {
         self.boxed()
     }
 

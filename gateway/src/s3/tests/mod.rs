@@ -1,5 +1,6 @@
 //! The whole face over a cluster in memory: requests in, answers out.
 
+mod again;
 mod bodies;
 mod buckets;
 pub(crate) mod client;

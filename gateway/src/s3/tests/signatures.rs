@@ -67,14 +67,12 @@ async fn disabled_keys_and_accounts_stop_working() {
 #[tokio::test]
 async fn an_unsealed_copy_of_an_account_is_not_trusted() {
     use megalith_model::command::Command;
-    use megalith_model::query::{Query, Reply};
+    use megalith_model::question;
     let world = with_object().await;
-    let query = Query::AccessKey {
+    let asked = question::AccessKey {
         access_key: world.bob.id.clone(),
     };
-    let Reply::AccessKey(Some((row, _))) = world.meta.ask(&query) else {
-        panic!("no key")
-    };
+    let (row, _) = world.meta.see(asked).expect("a key");
     // Bob's record, moved to Ann's account by someone who writes the metadata.
     world.meta.done(Command::PutAccessKey {
         access_key: "FORGED".into(),

@@ -1,14 +1,14 @@
 //! A cluster in memory: the real state machine, really sealed blobs, no network.
 
 use crate::auth::Credentials;
-use crate::ops::ports::{Blobs, Plaintext, Source};
-use crate::ops::{Parts, Store};
+use crate::ops::ports::{Blobs, Plaintext};
+use crate::ops::{Store, StoreComponents};
 use crate::s3::{Face, FaceParts};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{StreamExt, stream};
 use megalith_blobs::{
-    Busy, GetError, Hasher, Hashes, Memory, PutError, ReadPlan, Reservation, WrittenBlob,
+    Busy, GetError, Hasher, Hashes, Memory, PutError, ReadPlan, Room, Source, WrittenBlob,
 };
 use megalith_client::{ClientError, Metadata};
 use megalith_crypto::{
@@ -24,13 +24,14 @@ use megalith_model::ids::{
 use megalith_model::machine::apply;
 use megalith_model::profile::Profile;
 use megalith_model::query::{Query, Reply};
+use megalith_model::question::{self, Question};
 use megalith_model::rows::BucketRow;
 use megalith_model::shape::{Shape, segments};
 use megalith_model::table::{MemRows, Overlay};
 use megalith_model::topology::{Disk, Domain, Lease, Node, Slot, Volume};
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -75,7 +76,12 @@ impl Meta {
         self.apply(&envelope).expect("applied")
     }
 
-    pub(crate) fn ask(&self, query: &Query) -> Reply {
+    pub(crate) fn see<Q: Question>(&self, question: Q) -> Q::Reply {
+        let reply = self.answer(&question.into());
+        Q::from_reply(reply).expect("a reply to this question")
+    }
+
+    fn answer(&self, query: &Query) -> Reply {
         answer(&*self.rows.lock().unwrap(), query).expect("rows are sound")
     }
 }
@@ -98,12 +104,12 @@ impl Metadata for Meta {
 
     fn query(&self, query: Query) -> BoxFuture<'_, Result<Reply, ClientError>> {
         Box::pin(async move {
-            if matches!(query, Query::Parts { .. })
+            if matches!(query, Query::Parts(_))
                 && let Some(envelope) = self.before_parts.lock().unwrap().take()
             {
                 self.apply(&envelope).expect("applied");
             }
-            Ok(self.ask(&query))
+            Ok(self.answer(&query))
         })
     }
 }
@@ -115,6 +121,8 @@ pub(crate) struct Shelf {
     volume: Volume,
     next: AtomicU64,
     memory: Memory,
+    /// How many of the next writes a node refuses because of their lease.
+    pub(crate) closed_leases: AtomicU32,
 }
 
 impl Shelf {
@@ -151,15 +159,24 @@ impl Shelf {
 
     async fn seal(
         &self,
-        mut source: Source,
-        plain_len: u64,
+        source: Source,
         key: &DataKey,
         part: u32,
         hashes: Hashes,
     ) -> Result<WrittenBlob, PutError> {
+        let closed = |left: u32| left.checked_sub(1);
+        let lease = self
+            .closed_leases
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, closed);
+        if lease.is_ok() {
+            let blob = self.lease.first;
+            return Err(PutError::LeaseClosed { blob });
+        }
         let mut hasher = Hasher::new(hashes);
         let mut plain = Vec::new();
-        while let Some(piece) = source.next().await {
+        let plain_len = source.plain_len();
+        let mut pieces = source.into_pieces();
+        while let Some(piece) = pieces.next().await {
             let piece = piece?;
             hasher.update(&piece);
             plain.extend_from_slice(&piece);
@@ -235,12 +252,11 @@ impl Blobs for Shelf {
     fn write<'a>(
         &'a self,
         source: Source,
-        plain_len: u64,
         key: &'a DataKey,
         part: u32,
         hashes: Hashes,
     ) -> BoxFuture<'a, Result<WrittenBlob, PutError>> {
-        Box::pin(self.seal(source, plain_len, key, part, hashes))
+        Box::pin(self.seal(source, key, part, hashes))
     }
 
     fn read(
@@ -255,8 +271,8 @@ impl Blobs for Shelf {
         })
     }
 
-    fn reserve(&self, bytes: u64) -> Result<Reservation, Busy> {
-        self.memory.try_reserve(bytes)
+    fn make_room(&self, plain_len: u64) -> Result<Room, Busy> {
+        Room::reserve(&self.memory, plain_len)
     }
 
     fn lease_refused(&self, _lease: LeaseId) {}
@@ -293,6 +309,7 @@ impl World {
             volume,
             next: AtomicU64::new(0),
             memory: Memory::new(memory),
+            closed_leases: AtomicU32::new(0),
         });
         let shared: Arc<dyn Metadata> = meta.clone();
         let root = RootKey::generate().unwrap();
@@ -302,7 +319,7 @@ impl World {
         let keys = Arc::new(keys);
         let ticks = AtomicU64::new(0);
         let clock = Arc::new(move || TIME_MS + 1000 * ticks.fetch_add(1, Ordering::Relaxed));
-        let store = Store::new(Parts {
+        let store = Store::new(StoreComponents {
             meta: Arc::clone(&shared),
             blobs: shelf.clone(),
             keys: Arc::clone(&keys),
@@ -364,26 +381,20 @@ impl World {
 
     /// A bucket's row.
     pub(crate) fn bucket(&self, name: &str) -> Option<BucketRow> {
-        match self.meta.ask(&Query::Bucket { name: name.into() }) {
-            Reply::Bucket(row) => row,
-            other => panic!("{other:?}"),
-        }
+        self.meta.see(question::Bucket { name: name.into() })
     }
 
     /// The current version of an object, by the names of bucket and key.
     pub(crate) fn version(&self, bucket: &str, key: &str) -> Option<VersionId> {
         let bucket = self.bucket(bucket)?;
         let key = key.as_bytes().to_vec();
-        let query = Query::Object {
+        let asked = question::Object {
             bucket: bucket.id,
             key,
             version: None,
             with_blobs: false,
         };
-        match self.meta.ask(&query) {
-            Reply::Object(view) => view.map(|view| view.version),
-            other => panic!("{other:?}"),
-        }
+        self.meta.see(asked).map(|view| view.version)
     }
 }
 

@@ -3,9 +3,9 @@
 use super::*;
 use fast_floe::low_level::{start_decryption, start_encryption};
 use fast_floe::{Key, Parameters};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
-struct Vector<'a>(HashMap<&'a str, &'a str>);
+struct Vector<'a>(BTreeMap<&'a str, &'a str>);
 
 impl Vector<'_> {
     fn bytes(&self, field: &str) -> Vec<u8> {
@@ -23,7 +23,7 @@ fn vectors() -> Vec<Vector<'static>> {
         let lines = block.lines().filter(|line| !line.starts_with('#'));
         lines
             .map(|line| line.split_once(' ').unwrap())
-            .collect::<HashMap<_, _>>()
+            .collect::<BTreeMap<_, _>>()
     };
     let vectors = text.split("\n\n").map(|block| Vector(fields(block)));
     vectors.filter(|vector| !vector.0.is_empty()).collect()

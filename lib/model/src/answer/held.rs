@@ -1,10 +1,11 @@
 //! What a volume's slots should hold, for the disks that compare it with what they have.
 
-use super::{misplaced, parsed, values};
-use crate::ids::{BlobId, DiskId, VolumeId};
+use super::{misplaced, page_rows, parsed, values};
+use crate::ids::{BlobId, DiskId};
 use crate::keys::{self, RowKey, Table};
 use crate::machine::{MachineError, page, require};
 use crate::query::HeldSegment;
+use crate::question;
 use crate::rows::BlobRow;
 use crate::shape::SegmentLayout;
 use crate::table::Rows;
@@ -20,12 +21,11 @@ pub(super) fn disk_volumes(rows: &dyn Rows, disk: DiskId) -> Result<Vec<Volume>,
 /// A page of a volume's segments, by blob.
 pub(super) fn held(
     rows: &dyn Rows,
-    volume: VolumeId,
-    after: Option<(BlobId, u32)>,
-    max: usize,
+    asked: question::Held,
 ) -> Result<Vec<HeldSegment>, MachineError> {
+    let volume = asked.volume;
     let mut range = keys::volume_blobs(volume);
-    if let Some((blob, segment)) = after {
+    if let Some((blob, segment)) = asked.after {
         let last = RowKey::VolumeBlob {
             volume,
             blob,
@@ -33,7 +33,7 @@ pub(super) fn held(
         };
         range = range.after(last.encode());
     }
-    let found = page::<()>(rows, &range, max)?;
+    let found = page::<()>(rows, &range, page_rows(asked.max))?;
     found
         .into_iter()
         .map(|(key, ())| match parsed(&key)? {

@@ -3,16 +3,17 @@
 
 use super::fold::{Next, folded, scan};
 use super::{misplaced, page_rows, parsed};
-use crate::ids::{BucketId, UploadId};
+use crate::ids::UploadId;
 use crate::keys::{self, KeyRange, RowKey};
 use crate::machine::{MachineError, decode_row};
-use crate::query::{ListQuery, Listing, UploadListing};
+use crate::query::{Listing, UploadListing};
+use crate::question;
 use crate::rows::{NameRow, UploadPlace, UploadRow};
 use crate::table::Rows;
 use std::borrow::Cow;
 
 /// A page of keys. Delete markers are not shown and fold into nothing.
-pub(super) fn list(rows: &dyn Rows, query: &ListQuery) -> Result<Listing, MachineError> {
+pub(super) fn list(rows: &dyn Rows, query: &question::List) -> Result<Listing, MachineError> {
     let mut listing = Listing::default();
     let max = page_rows(query.max);
     if max == 0 {
@@ -50,7 +51,7 @@ pub(super) fn list(rows: &dyn Rows, query: &ListQuery) -> Result<Listing, Machin
 }
 
 /// The range that a page of keys is taken from.
-fn names_after(query: &ListQuery) -> KeyRange {
+fn names_after(query: &question::List) -> KeyRange {
     let range = keys::names(query.bucket, &query.prefix);
     if query.after.is_empty() {
         return range;
@@ -73,19 +74,15 @@ fn names_after(query: &ListQuery) -> KeyRange {
 /// A page of uploads, by key, then upload id.
 pub(super) fn uploads(
     rows: &dyn Rows,
-    bucket: BucketId,
-    prefix: &[u8],
-    delimiter: &[u8],
-    after: Option<&UploadPlace>,
-    max: usize,
+    query: &question::Uploads,
 ) -> Result<UploadListing, MachineError> {
     let mut listing = UploadListing::default();
+    let max = page_rows(query.max);
     if max == 0 {
         return Ok(listing);
     }
     let mut last: Option<UploadPlace> = None;
-    let range = uploads_after(bucket, prefix, delimiter, after);
-    scan(rows, range, &mut |key, value| {
+    scan(rows, uploads_after(query), &mut |key, value| {
         if listing.uploads.len() + listing.common_prefixes.len() == max {
             listing.next = last.take();
             return Ok(Next::Stop);
@@ -94,14 +91,14 @@ pub(super) fn uploads(
         let RowKey::Upload { key, upload, .. } = parsed(key)? else {
             return Err(misplaced());
         };
-        match folded(prefix, delimiter, &key) {
+        match folded(&query.prefix, &query.delimiter, &key) {
             Some(common) => {
                 last = Some(UploadPlace {
                     key: common.to_vec(),
                     upload: UploadId([0xff; 16]),
                 });
                 listing.common_prefixes.push(common.to_vec());
-                Ok(Next::Jump(keys::uploads(bucket, common).to))
+                Ok(Next::Jump(keys::uploads(query.bucket, common).to))
             }
             None => {
                 let key = key.into_owned();
@@ -115,24 +112,19 @@ pub(super) fn uploads(
     Ok(listing)
 }
 
-fn uploads_after(
-    bucket: BucketId,
-    prefix: &[u8],
-    delimiter: &[u8],
-    after: Option<&UploadPlace>,
-) -> KeyRange {
-    let range = keys::uploads(bucket, prefix);
-    let Some(after) = after else {
+fn uploads_after(query: &question::Uploads) -> KeyRange {
+    let range = keys::uploads(query.bucket, &query.prefix);
+    let Some(after) = &query.after else {
         return range;
     };
-    match folded(prefix, delimiter, &after.key) {
+    match folded(&query.prefix, &query.delimiter, &after.key) {
         Some(common) => KeyRange {
-            from: keys::uploads(bucket, common).to,
+            from: keys::uploads(query.bucket, common).to,
             to: range.to,
         },
         None => {
             let place = RowKey::Upload {
-                bucket,
+                bucket: query.bucket,
                 key: Cow::Borrowed(&after.key),
                 upload: after.upload,
             };

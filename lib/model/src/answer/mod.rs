@@ -10,13 +10,15 @@ mod list;
 mod objects;
 mod owners;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
-use crate::ids::{ClusterId, DiskId, UploadId, VolumeId};
+use crate::ids::{ClusterId, VolumeId};
 use crate::keys::{self, Meta, RowKey, Table};
 use crate::machine::{MachineError, page, read, require};
-use crate::query::{PAGE_ROWS_MAX, Query, Reply};
-use crate::rows::{Counters, DeleteRow, KekRow, PartRow};
+use crate::query::{PAGE_ROWS_MAX, PartPage, Query, Reply};
+use crate::question;
+use crate::rows::{Counters, KekRow, PartRow, UploadRow};
+use crate::shard::ShardId;
 use crate::table::Rows;
 use crate::topology::{Lease, Node, Volume};
 use std::borrow::Cow;
@@ -28,75 +30,31 @@ pub use objects::OBJECT_BLOBS_MAX;
 /// [`PAGE_ROWS_MAX`] are cut to it.
 pub fn answer(rows: &dyn Rows, query: &Query) -> Result<Reply, MachineError> {
     Ok(match query {
-        Query::Bucket { name } => Reply::Bucket(owners::bucket(rows, name)?),
-        Query::Buckets {
-            account,
-            after,
-            max,
-        } => Reply::Buckets(owners::buckets(rows, *account, after, page_rows(*max))?),
-        Query::Object {
-            bucket,
-            key,
-            version,
-            with_blobs,
-        } => {
-            let view = objects::object(rows, *bucket, key, *version, *with_blobs)?;
-            Reply::Object(view.map(Box::new))
-        }
-        Query::Blobs { blobs } => {
+        Query::Bucket(asked) => Reply::Bucket(owners::bucket(rows, &asked.name)?),
+        Query::Buckets(asked) => Reply::Buckets(owners::buckets(rows, asked)?),
+        Query::Object(asked) => Reply::Object(objects::object(rows, asked)?.map(Box::new)),
+        Query::Blobs(question::Blobs { blobs }) => {
             Reply::Blobs(objects::blobs(rows, &blobs[..bounded(blobs.len())])?)
         }
-        Query::List(list) => Reply::Listing(list::list(rows, list)?),
-        Query::Upload {
-            bucket,
-            key,
-            upload,
-        } => Reply::Upload(read(
-            rows,
-            &RowKey::Upload {
-                bucket: *bucket,
-                key: Cow::Borrowed(key),
-                upload: *upload,
-            },
-        )?),
-        Query::Uploads {
-            bucket,
-            prefix,
-            delimiter,
-            after,
-            max,
-        } => Reply::Uploads(list::uploads(
-            rows,
-            *bucket,
-            prefix,
-            delimiter,
-            after.as_ref(),
-            page_rows(*max),
-        )?),
-        Query::Parts { upload, after, max } => parts(rows, *upload, *after, page_rows(*max))?,
-        Query::AccessKey { access_key } => Reply::AccessKey(owners::access_key(rows, access_key)?),
-        Query::Accounts { after, max } => {
-            Reply::Accounts(owners::accounts(rows, after, page_rows(*max))?)
-        }
-        Query::AccessKeys {
-            account,
-            after,
-            max,
-        } => Reply::AccessKeys(owners::access_keys(rows, *account, after, page_rows(*max))?),
-        Query::Keks => Reply::Keks(values::<KekRow>(rows, Table::Keks)?),
-        Query::Volumes { volumes } => {
+        Query::List(asked) => Reply::Listing(list::list(rows, asked)?),
+        Query::Upload(asked) => Reply::Upload(upload(rows, asked)?),
+        Query::Uploads(asked) => Reply::Uploads(list::uploads(rows, asked)?),
+        Query::Parts(asked) => Reply::Parts(parts(rows, asked)?),
+        Query::AccessKey(asked) => Reply::AccessKey(owners::access_key(rows, &asked.access_key)?),
+        Query::Accounts(asked) => Reply::Accounts(owners::accounts(rows, asked)?),
+        Query::AccessKeys(asked) => Reply::AccessKeys(owners::access_keys(rows, asked)?),
+        Query::Keks(question::Keks) => Reply::Keks(values::<KekRow>(rows, Table::Keks)?),
+        Query::Volumes(question::Volumes { volumes }) => {
             Reply::Volumes(objects::volumes(rows, &volumes[..bounded(volumes.len())])?)
         }
-        Query::Counters { bucket } => {
+        Query::Counters(question::Counters { bucket }) => {
             let counters: Option<Counters> = read(rows, &RowKey::BucketCounters(*bucket))?;
             Reply::Counters(counters.unwrap_or_default())
         }
-        Query::Deletes { disk, max } => Reply::Deletes(deletes(rows, *disk, page_rows(*max))?),
-        Query::Data => Reply::Data(Box::new(data::data(rows)?)),
-        Query::DiskVolumes { disk } => Reply::Volumes(held::disk_volumes(rows, *disk)?),
-        Query::Held { volume, after, max } => {
-            Reply::Held(held::held(rows, *volume, *after, page_rows(*max))?)
-        }
+        Query::Deletes(asked) => Reply::Deletes(deletes(rows, *asked)?),
+        Query::Data(question::Data) => Reply::Data(Box::new(data::data(rows)?)),
+        Query::DiskVolumes(asked) => Reply::Volumes(held::disk_volumes(rows, asked.disk)?),
+        Query::Held(asked) => Reply::Held(held::held(rows, *asked)?),
     })
 }
 
@@ -128,8 +86,18 @@ fn misplaced() -> MachineError {
     MachineError::Contradiction("a key is in another table than its own".into())
 }
 
-fn parts(rows: &dyn Rows, upload: UploadId, after: u32, max: usize) -> Result<Reply, MachineError> {
-    let part = after;
+fn upload(rows: &dyn Rows, asked: &question::Upload) -> Result<Option<UploadRow>, MachineError> {
+    let key = RowKey::Upload {
+        bucket: asked.bucket,
+        key: Cow::Borrowed(&asked.key),
+        upload: asked.upload,
+    };
+    read(rows, &key)
+}
+
+fn parts(rows: &dyn Rows, asked: &question::Parts) -> Result<PartPage, MachineError> {
+    let (upload, part) = (asked.upload, asked.after);
+    let max = page_rows(asked.max);
     let range = keys::parts(upload).after(RowKey::Part { upload, part }.encode());
     let mut found = page::<PartRow>(rows, &range, max.saturating_add(1))?;
     let truncated = found.len() > max;
@@ -141,15 +109,11 @@ fn parts(rows: &dyn Rows, upload: UploadId, after: u32, max: usize) -> Result<Re
             _ => Err(misplaced()),
         })
         .collect::<Result<_, _>>()?;
-    Ok(Reply::Parts { parts, truncated })
+    Ok(PartPage { parts, truncated })
 }
 
-fn deletes(
-    rows: &dyn Rows,
-    disk: DiskId,
-    max: usize,
-) -> Result<Vec<(u64, DeleteRow)>, MachineError> {
-    page::<DeleteRow>(rows, &keys::deletes(disk), max)?
+fn deletes(rows: &dyn Rows, asked: question::Deletes) -> Result<Vec<(u64, ShardId)>, MachineError> {
+    page::<ShardId>(rows, &keys::deletes(asked.disk), page_rows(asked.max))?
         .into_iter()
         .map(|(key, row)| match parsed(&key)? {
             RowKey::Delete { sequence, .. } => Ok((sequence, row)),

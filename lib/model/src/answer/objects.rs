@@ -1,9 +1,10 @@
 //! What a read of an object needs.
 
-use crate::ids::{BlobId, BucketId, VersionId, VolumeId};
+use crate::ids::{BlobId, VolumeId};
 use crate::keys::RowKey;
 use crate::machine::{MachineError, read, require};
 use crate::query::{BlobView, ObjectView};
+use crate::question;
 use crate::rows::{BlobRow, NameRow, VersionRow};
 use crate::shape::Shape;
 use crate::table::Rows;
@@ -18,13 +19,10 @@ const OBJECT_BLOBS_LEN: usize = 1 << 20;
 
 pub(super) fn object(
     rows: &dyn Rows,
-    bucket: BucketId,
-    key: &[u8],
-    version: Option<VersionId>,
-    with_blobs: bool,
+    asked: &question::Object,
 ) -> Result<Option<ObjectView>, MachineError> {
-    let key = Cow::Borrowed(key);
-    let row = match version {
+    let (bucket, key) = (asked.bucket, Cow::Borrowed(asked.key.as_slice()));
+    let row = match asked.version {
         Some(version) => {
             let row: Option<VersionRow> = read(
                 rows,
@@ -58,7 +56,7 @@ pub(super) fn object(
     let Some((version, row)) = row.filter(|(_, row)| !row.delete_marker) else {
         return Ok(None);
     };
-    let blobs = if with_blobs {
+    let blobs = if asked.with_blobs {
         first_blobs(rows, &row.blobs)?
     } else {
         Vec::new()

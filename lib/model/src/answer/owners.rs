@@ -1,14 +1,15 @@
 //! Buckets, accounts and access keys.
 
-use super::{misplaced, parsed};
+use super::{misplaced, page_rows, parsed};
 use crate::ids::{AccountId, BucketId};
 use crate::keys::{self, KeyRange, RowKey, Table};
 use crate::machine::{MachineError, page, read, require};
+use crate::question;
 use crate::rows::{AccessKeyRow, AccountRow, BucketRow};
 use crate::table::Rows;
 use std::borrow::Cow;
 
-/// What follows `key` in `range`, or all of it where the page is the first.
+/// What follows `key` in `range`, or all of it if the page is the first.
 fn after(range: KeyRange, name: &str, key: &RowKey<'_>) -> KeyRange {
     if name.is_empty() {
         range
@@ -30,14 +31,12 @@ pub(super) fn bucket(rows: &dyn Rows, name: &str) -> Result<Option<BucketRow>, M
 
 pub(super) fn buckets(
     rows: &dyn Rows,
-    account: AccountId,
-    after_name: &str,
-    max: usize,
+    asked: &question::Buckets,
 ) -> Result<Vec<BucketRow>, MachineError> {
-    let name = bytes(after_name);
+    let (account, name) = (asked.account, bytes(&asked.after));
     let place = RowKey::AccountBucket { account, name };
-    let range = after(keys::account_buckets(account), after_name, &place);
-    page::<BucketId>(rows, &range, max)?
+    let range = after(keys::account_buckets(account), &asked.after, &place);
+    page::<BucketId>(rows, &range, page_rows(asked.max))?
         .into_iter()
         .map(|(_, id)| require(rows, &RowKey::Bucket(id)))
         .collect()
@@ -45,12 +44,11 @@ pub(super) fn buckets(
 
 pub(super) fn accounts(
     rows: &dyn Rows,
-    after_name: &str,
-    max: usize,
+    asked: &question::Accounts,
 ) -> Result<Vec<AccountRow>, MachineError> {
-    let place = RowKey::AccountName(bytes(after_name));
-    let range = after(keys::table(Table::AccountNames), after_name, &place);
-    page::<AccountId>(rows, &range, max)?
+    let place = RowKey::AccountName(bytes(&asked.after));
+    let range = after(keys::table(Table::AccountNames), &asked.after, &place);
+    page::<AccountId>(rows, &range, page_rows(asked.max))?
         .into_iter()
         .map(|(_, id)| require(rows, &RowKey::Account(id)))
         .collect()
@@ -71,11 +69,10 @@ pub(super) fn access_key(
 
 pub(super) fn access_keys(
     rows: &dyn Rows,
-    account: Option<AccountId>,
-    after_key: &str,
-    max: usize,
+    asked: &question::AccessKeys,
 ) -> Result<Vec<AccessKeyRow>, MachineError> {
-    let Some(account) = account else {
+    let (after_key, max) = (asked.after.as_str(), page_rows(asked.max));
+    let Some(account) = asked.account else {
         let place = RowKey::AccessKey(bytes(after_key));
         let range = after(keys::table(Table::AccessKeys), after_key, &place);
         let all = page::<AccessKeyRow>(rows, &range, max)?;

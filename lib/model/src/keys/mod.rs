@@ -17,7 +17,7 @@
 //! | 10 | open volumes           | volume                            | nothing             |
 //! | 11 | nodes                  | node                              | `Node`              |
 //! | 12 | disks                  | disk                              | `DiskRow`           |
-//! | 13 | deletes                | disk, sequence                    | `DeleteRow`         |
+//! | 13 | deletes                | disk, sequence                    | `ShardId`         |
 //! | 14 | uploads                | bucket, escaped key, upload       | `UploadRow`         |
 //! | 15 | upload homes           | upload                            | `UploadHome`        |
 //! | 16 | parts                  | upload, part number               | `PartRow`           |

@@ -27,8 +27,8 @@ pub(crate) use context::{decode_row, page, read, require};
 
 /// The most blob ids of one lease.
 pub const LEASE_COUNT_MAX: u64 = 1 << 20;
-/// The most places of one [`Command::MarkOwed`].
-pub const PLACES_MAX: usize = 1_000;
+/// The most shards of one [`Command::MarkOwed`].
+pub const OWED_MARKS_MAX: usize = 1_000;
 /// The most bytes of an object's key.
 pub const KEY_LEN_MAX: usize = 1_024;
 /// The most bytes of a bucket's or account's name, or of an access key.
@@ -155,7 +155,7 @@ impl Machine<'_, '_> {
             | Command::PutPart { .. }
             | Command::CompleteUpload { .. }
             | Command::AbortUpload { .. } => self.execute_upload(command),
-            Command::MarkOwed { places, damaged } => self.mark_owed(places, *damaged),
+            Command::MarkOwed { shards, damaged } => self.mark_owed(shards, *damaged),
             Command::AckDeletes {
                 node,
                 disk,

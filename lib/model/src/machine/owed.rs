@@ -3,54 +3,55 @@
 use super::context::{Machine, Step, malformed};
 use super::counters::{below_zero, down, up};
 use super::segments::count_clean;
-use super::{MachineError, PLACES_MAX};
+use super::{MachineError, OWED_MARKS_MAX};
 use crate::command::Outcome;
 use crate::ids::{DiskId, NodeId};
 use crate::keys::{self, RowKey};
-use crate::rows::{BlobRow, DiskRow, OwedRow, ShardPlace, VolumeCounts};
+use crate::rows::{BlobRow, DiskRow, OwedRow, VolumeCounts};
 use crate::shape::SegmentLayout;
+use crate::shard::ShardKey;
 use crate::table::Rows;
 
 impl Machine<'_, '_> {
-    /// Notes missing shards. A blob that is gone meanwhile is passed over; a place that can't
+    /// Notes missing shards. A blob that is gone meanwhile is passed over; a name that can't
     /// hold a shard refuses the command.
-    pub(super) fn mark_owed(&mut self, places: &[ShardPlace], damaged: bool) -> Step<Outcome> {
-        if places.len() > PLACES_MAX {
-            return malformed(format!("{} places at once", places.len()));
+    pub(super) fn mark_owed(&mut self, shards: &[ShardKey], damaged: bool) -> Step<Outcome> {
+        if shards.len() > OWED_MARKS_MAX {
+            return malformed(format!("{} shards at once", shards.len()));
         }
-        for place in places {
-            if let Some(row) = self.read::<BlobRow>(&RowKey::Blob(place.blob))? {
-                self.mark_place(row, place, damaged)?;
+        for shard in shards {
+            if let Some(row) = self.read::<BlobRow>(&RowKey::Blob(shard.blob))? {
+                self.mark_shard(row, shard, damaged)?;
             }
         }
         Ok(Outcome::Done)
     }
 
-    fn mark_place(&mut self, mut row: BlobRow, place: &ShardPlace, damaged: bool) -> Step<()> {
+    fn mark_shard(&mut self, mut row: BlobRow, shard: &ShardKey, damaged: bool) -> Step<()> {
         let shape = row.shape;
-        let Some(segment) = row.segments.get_mut(place.segment as usize) else {
-            return malformed(format!("{} has no segment {}", place.blob, place.segment));
+        let Some(segment) = row.segments.get_mut(shard.segment as usize) else {
+            return malformed(format!("{} has no segment {}", shard.blob, shard.segment));
         };
-        let layout = SegmentLayout::new(shape, segment.profile, place.blob, segment.len);
-        let bit = 1_u32.checked_shl(place.slot.into()).unwrap_or(0);
+        let layout = SegmentLayout::new(shape, segment.profile, shard.blob, segment.len);
+        let bit = 1_u32.checked_shl(shard.slot.into()).unwrap_or(0);
         if bit & layout.slots_mask() == 0 {
             return malformed(format!(
                 "slot {} holds no shard of {}",
-                place.slot, place.blob
+                shard.slot, shard.blob
             ));
         }
         let volume = segment.volume;
         let owed_key = RowKey::Owed {
             volume,
-            blob: place.blob,
-            segment: place.segment,
+            blob: shard.blob,
+            segment: shard.segment,
         };
         let mut owed = match self.read::<OwedRow>(&owed_key)? {
             Some(owed) => owed,
             None => {
                 let counts_key = RowKey::VolumeCounts(volume);
                 let mut counts: VolumeCounts = self.require(&counts_key)?;
-                count_clean(&mut counts, shape, &layout, place.blob, down)
+                count_clean(&mut counts, shape, &layout, shard.blob, down)
                     .and_then(|()| up(&mut counts.owed))
                     .ok_or_else(|| below_zero("a volume's counts"))?;
                 self.write(&counts_key, &counts);
@@ -70,7 +71,7 @@ impl Machine<'_, '_> {
         self.write(&owed_key, &owed);
         if segment.owed != owed.owed {
             segment.owed = owed.owed;
-            self.write(&RowKey::Blob(place.blob), &row);
+            self.write(&RowKey::Blob(shard.blob), &row);
         }
         Ok(())
     }

@@ -7,8 +7,9 @@ use crate::command::{NewBlob, NewSegment, Refusal};
 use crate::ids::{BlobId, DiskId, Epoch};
 use crate::keys::RowKey;
 use crate::profile::Profile;
-use crate::rows::{DeleteRow, DiskRow, OwedRow, SegmentRow, VolumeCounts};
+use crate::rows::{DiskRow, OwedRow, SegmentRow, VolumeCounts};
 use crate::shape::{CELL_LEN, SegmentLayout, Shape, segment_len};
+use crate::shard::ShardId;
 use crate::topology::{Volume, VolumeState};
 
 /// The counts of a volume with nothing in it.
@@ -153,7 +154,7 @@ impl Machine<'_, '_> {
             let place = volume.slots.get(slot).ok_or_else(|| {
                 MachineError::Contradiction(format!("{} has no slot {slot}", volume.id))
             })?;
-            let row = DeleteRow {
+            let row = ShardId {
                 volume: volume.id,
                 blob,
                 segment: number,
@@ -164,7 +165,7 @@ impl Machine<'_, '_> {
         Ok(())
     }
 
-    fn queue_delete(&mut self, disk: DiskId, delete: &DeleteRow) -> Result<(), MachineError> {
+    fn queue_delete(&mut self, disk: DiskId, delete: &ShardId) -> Result<(), MachineError> {
         let key = RowKey::Disk(disk);
         let mut row: DiskRow = self.require(&key)?;
         row.last_delete += 1;

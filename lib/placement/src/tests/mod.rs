@@ -13,6 +13,7 @@ use super::*;
 use expect_test::Expect;
 use megalith_model::answer::topology;
 use megalith_model::command::Envelope;
+use megalith_model::ids::DiskId;
 use megalith_model::keys::RowKey;
 use megalith_model::machine::apply;
 use megalith_model::table::{MemRows, Overlay, Rows};
@@ -161,8 +162,8 @@ impl World {
             .map(|disk| DiskReport {
                 disk: disk.id,
                 free: disk.capacity,
-                used: 0,
-                closed,
+                closed: closed.then(|| "full".to_owned()),
+                ..DiskReport::default()
             })
             .collect();
         let node = NodeId(node);

@@ -1,10 +1,11 @@
 //! What a transcript can't show: proposals in flight, and even spreading.
 
 use super::{World, expecting, node};
-use crate::{Action, DiskReport, Event, PlannerSettings};
+use crate::{Action, Event, PlannerSettings};
 use megalith_model::answer::topology;
 use megalith_model::command::Command;
 use megalith_model::ids::NodeId;
+use megalith_model::status::DiskReport;
 use std::collections::BTreeMap;
 
 #[test]
@@ -22,8 +23,7 @@ fn a_proposal_in_flight_is_not_repeated() {
         .map(|disk| DiskReport {
             disk: disk.id,
             free: 1 << 40,
-            used: 0,
-            closed: false,
+            ..DiskReport::default()
         })
         .collect();
     let proposals = |actions: Vec<Action>| -> Vec<Command> {

@@ -23,7 +23,8 @@ use megalith_metadata::{
     AddressBook, MetaHandle, MetaParts, MetaSettings, MetaStore, SourceSettings, start,
 };
 use megalith_model::ids::{ClusterId, GroupId, NodeId};
-use megalith_model::query::{ListQuery, Query, Reply};
+use megalith_model::query::Reply;
+use megalith_model::question;
 use megalith_proto::v1;
 use objects::Objects;
 use std::collections::BTreeMap;
@@ -132,6 +133,10 @@ fn open(arguments: &Arguments) -> Result<MetaHandle, Failed> {
         runtime: tokio::runtime::Handle::current(),
         on_failure: Arc::new(|failure| {
             eprintln!("{failure:?}");
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "a benchmark that has failed has nothing to flush"
+            )]
             std::process::exit(1);
         }),
     };
@@ -241,15 +246,15 @@ async fn gets(handle: &MetaHandle, objects: &Objects, count: u64) -> Result<(), 
 async fn lists(handle: &MetaHandle, objects: &Objects) -> Result<(), Failed> {
     let mut timings = Timings::default();
     for turn in 0..200_u64 {
-        let query = Query::List(ListQuery {
+        let query = question::List {
             bucket: objects.bucket(),
             prefix: Vec::new(),
             delimiter: Vec::new(),
             after: objects::key(objects::mixed(turn)),
             max: 1_000,
-        });
+        };
         let begun = Instant::now();
-        let Reply::Listing(page) = handle.query(query).await? else {
+        let Reply::Listing(page) = handle.query(query.into()).await? else {
             return Err("another reply".into());
         };
         timings.add(begun.elapsed());

@@ -12,7 +12,8 @@ use megalith_model::ids::{
 };
 use megalith_model::machine::LEASE_COUNT_MAX;
 use megalith_model::profile::Profile;
-use megalith_model::query::{Query, Reply};
+use megalith_model::query::Reply;
+use megalith_model::question;
 use megalith_model::shape::Shape;
 use megalith_model::topology::{Disk, Domain, Node, Slot};
 
@@ -173,13 +174,13 @@ impl Objects {
 
     /// Reads one.
     pub async fn get(&self, handle: &MetaHandle, number: u64) -> Result<(), Failed> {
-        let query = Query::Object {
+        let query = question::Object {
             bucket: self.bucket(),
             key: key(number),
             version: None,
             with_blobs: true,
         };
-        match handle.query(query).await? {
+        match handle.query(query.into()).await? {
             Reply::Object(Some(_)) => Ok(()),
             _other => Err(format!("object {number} is not there").into()),
         }

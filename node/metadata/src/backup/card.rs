@@ -5,7 +5,7 @@ use crate::log::Mark;
 use megalith_model::ids::{ClusterId, GroupId};
 use std::fmt::Write;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub(super) const CARD_FILE: &str = "backup";
 const TITLE: &str = "megalith metadata backup, version 1";
@@ -25,7 +25,7 @@ pub struct Card {
 }
 
 impl Card {
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let mut text = format!(
             "{TITLE}\ncluster {}\ngroup {}\nindex {}\nterm {}\nrecords {}\nlength {}\nrows {}\n",
             self.cluster,
@@ -73,7 +73,16 @@ impl Card {
     pub fn read(dir: &Path, cluster: ClusterId) -> Result<Self, BackupError> {
         let path = dir.join(CARD_FILE);
         let bytes = fs::read(&path).map_err(io_error("read", &path))?;
-        let card = std::str::from_utf8(&bytes).ok().and_then(Self::parse);
+        Self::decode(&bytes, path, cluster)
+    }
+
+    /// Reads a card's bytes; `path` is where they come from.
+    pub(super) fn decode(
+        bytes: &[u8],
+        path: PathBuf,
+        cluster: ClusterId,
+    ) -> Result<Self, BackupError> {
+        let card = std::str::from_utf8(bytes).ok().and_then(Self::parse);
         let Some(card) = card else {
             let what = "it is no card of a metadata backup of version 1".to_owned();
             return Err(BackupError::Damaged { path, what });

@@ -9,11 +9,13 @@ use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
 pub(super) const ROWS_FILE: &str = "rows";
-const HEAD: &[u8; 16] = b"MEGALITHROWS\x01\0\0\0";
+pub(super) const HEAD: &[u8; 16] = b"MEGALITHROWS\x01\0\0\0";
 const PUT: u8 = 1;
 const DELETE: u8 = 2;
 /// No frame is longer: a piece is about a MiB, and a row is far shorter than the rest.
 const FRAME_MAX: u32 = 256 << 20;
+/// Most frames are shorter.
+const FRAME_USUAL: u32 = 2 << 20;
 
 /// Writes the file of rows.
 pub(super) struct RowsWriter {
@@ -61,20 +63,8 @@ impl RowsWriter {
         if rows.is_empty() {
             return Ok(());
         }
-        let mut frame = vec![0; 8];
-        for row in rows {
-            let value = if row.deleted { &[][..] } else { &row.value[..] };
-            frame.push(if row.deleted { DELETE } else { PUT });
-            frame.extend_from_slice(&length(&row.key).to_le_bytes());
-            frame.extend_from_slice(&length(value).to_le_bytes());
-            frame.extend_from_slice(&row.key);
-            frame.extend_from_slice(value);
-        }
-        let (len, crc) = (length(&frame[8..]), crc32c(&frame[8..]));
-        frame[..4].copy_from_slice(&len.to_le_bytes());
-        frame[4..8].copy_from_slice(&crc.to_le_bytes());
         self.records += rows.len() as u64;
-        self.put(&frame)
+        self.put(&frame(rows))
     }
 
     /// Makes the file durable.
@@ -86,6 +76,23 @@ impl RowsWriter {
             digest: self.digest.finalize(),
         })
     }
+}
+
+/// Returns rows as a frame: its length and checksum first.
+pub(super) fn frame(rows: &[v1::SnapshotRow]) -> Vec<u8> {
+    let mut frame = vec![0; 8];
+    for row in rows {
+        let value = if row.deleted { &[][..] } else { &row.value[..] };
+        frame.push(if row.deleted { DELETE } else { PUT });
+        frame.extend_from_slice(&length(&row.key).to_le_bytes());
+        frame.extend_from_slice(&length(value).to_le_bytes());
+        frame.extend_from_slice(&row.key);
+        frame.extend_from_slice(value);
+    }
+    let (len, crc) = (length(&frame[8..]), crc32c(&frame[8..]));
+    frame[..4].copy_from_slice(&len.to_le_bytes());
+    frame[4..8].copy_from_slice(&crc.to_le_bytes());
+    frame
 }
 
 /// Reads the digest and length of a file of rows.
@@ -104,20 +111,24 @@ pub(super) fn digest(dir: &Path) -> Result<(u64, blake3::Hash), BackupError> {
 }
 
 /// Reads the frames of a file whose digest is right, in order.
-pub(super) struct RowsReader {
+pub(super) struct RowsReader<R> {
     path: PathBuf,
-    file: BufReader<File>,
+    file: R,
 }
 
-impl RowsReader {
+impl RowsReader<BufReader<File>> {
     /// Opens the file.
     pub(super) fn open(dir: &Path) -> Result<Self, BackupError> {
         let path = dir.join(ROWS_FILE);
         let file = File::open(&path).map_err(io_error("open", &path))?;
-        let mut reader = Self {
-            path,
-            file: BufReader::with_capacity(1 << 20, file),
-        };
+        Self::new(path, BufReader::with_capacity(1 << 20, file))
+    }
+}
+
+impl<R: Read> RowsReader<R> {
+    /// Reads the head of a file whose name is `path`.
+    pub(super) fn new(path: PathBuf, file: R) -> Result<Self, BackupError> {
+        let mut reader = Self { path, file };
         let mut head = [0; 16];
         match reader.fill(&mut head)? {
             true if head == *HEAD => Ok(reader),
@@ -147,6 +158,17 @@ impl RowsReader {
         Ok(true)
     }
 
+    /// Reads a frame of `len` bytes. Takes no more memory than there are bytes: the length is
+    /// only what the file says.
+    fn frame(&mut self, len: u32) -> Result<Vec<u8>, BackupError> {
+        let mut frame = Vec::with_capacity(len.min(FRAME_USUAL) as usize);
+        let read = self.file.by_ref().take(len.into()).read_to_end(&mut frame);
+        match read.map_err(io_error("read", &self.path))? {
+            read if read as u64 == u64::from(len) => Ok(frame),
+            _less => Err(self.damaged("it ends within a frame")),
+        }
+    }
+
     /// The next frame as a batch, and how many records it had; None at the end.
     pub(super) fn next_batch(&mut self) -> Result<Option<(Batch, u64)>, BackupError> {
         let mut head = [0; 8];
@@ -157,8 +179,8 @@ impl RowsReader {
         if word(0) > FRAME_MAX {
             return Err(self.damaged("a frame has no length"));
         }
-        let mut frame = vec![0; word(0) as usize];
-        if !self.fill(&mut frame)? || crc32c(&frame) != word(4) {
+        let frame = self.frame(word(0))?;
+        if crc32c(&frame) != word(4) {
             return Err(self.damaged("a frame's checksum is wrong"));
         }
         let nothing = MemRows::default();

@@ -1,11 +1,13 @@
 //! Backups of the metadata: all rows at one point of the log, in a directory.
 //!
-//! Owns the format (`docs/formats/metadata-backup.md`). A backup is whole once its card is there, and
-//! is read only after every byte of it was checked. Must never: write into a member's directory
+//! Owns the format (`docs/formats/metadata-backup.md`). A backup is whole once its card is there,
+//! and is read only after every byte of it was checked. Must never: write into a member's directory
 //! that is in use; restore half of anything.
 
 mod card;
 mod file;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod restore;
 mod take;
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::{BackupError, Card, io_error};
 use crate::engine::{EngineHome, engine_name, partial_name};
 use crate::log::{Append, Conf, HardState, LogIdentity, LogSettings, Mark, MetaLog};
 use megalith_disk::FileSystem;
-use megalith_model::ids::NodeId;
+use megalith_model::ids::{GroupId, NodeId};
 use megalith_model::restored;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -81,9 +81,19 @@ pub fn restore(
 /// Reads every byte of a backup before any of it is used.
 fn verified(from: &Path, identity: LogIdentity) -> Result<Card, BackupError> {
     let card = Card::read(from, identity.cluster)?;
-    let (len, digest) = file::digest(from)?;
-    if (len, digest) == (card.len, card.digest) && card.group == identity.group {
-        return Ok(card);
+    check(&card, identity.group, file::digest(from)?, from)?;
+    Ok(card)
+}
+
+/// Compares a card with the length and digest of the rows beside it.
+pub(super) fn check(
+    card: &Card,
+    group: GroupId,
+    found: (u64, blake3::Hash),
+    from: &Path,
+) -> Result<(), BackupError> {
+    if found == (card.len, card.digest) && card.group == group {
+        return Ok(());
     }
     Err(BackupError::Damaged {
         path: from.join(file::ROWS_FILE),

@@ -19,6 +19,9 @@ pub(super) const RECORD_HEADER_LEN: usize = 24;
 pub(super) const ALIGN: usize = 8;
 /// The longest payload a record may have, in bytes.
 pub(super) const PAYLOAD_MAX: usize = 64 << 20;
+/// No log ever comes this far: indexes that a segment may begin with end here, so that counting on
+/// from one never overflows.
+const INDEX_MAX: u64 = 1 << 62;
 /// Bytes of an entry record before its context and data.
 pub(super) const ENTRY_FIXED_LEN: usize = 24;
 
@@ -204,7 +207,7 @@ fn decode_payload(kind: u8, payload: &Bytes) -> Option<Record> {
     let record = match kind {
         KIND_START => Record::Start {
             prev: Mark {
-                index: take_u64(&mut rest)?,
+                index: take_u64(&mut rest).filter(|&index| index <= INDEX_MAX)?,
                 term: take_u64(&mut rest)?,
             },
             reset: take_bool(&mut rest)?,

@@ -12,6 +12,8 @@
 mod append;
 mod error;
 mod format;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod open;
 mod reached;
 mod scan;

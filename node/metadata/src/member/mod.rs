@@ -20,7 +20,7 @@ use crate::apply::{Applier, ApplyError, ApplyQueue, ApplyReport, ApplySettings, 
 use crate::engine::{Choice, EngineHome, HomeError, choose};
 use crate::log::{Conf, HardState, LogError, LogIdentity, LogSettings, MetaLog, node_of};
 use crate::raft::{
-    Driver, DriverParts, Input, Losses, Phase, Presence, RaftError, RaftHandle, RaftSettings, Role,
+    Driver, DriverParts, Input, Phase, Presence, RaftError, RaftHandle, RaftRole, RaftSettings,
     Surroundings,
 };
 use crate::service::{HandleParts, MetaHandle};
@@ -30,6 +30,7 @@ use crate::transport::Transport;
 use card::Card;
 use megalith_disk::{DirLock, FileSystem};
 use megalith_model::ids::{GroupId, NodeId};
+use megalith_model::member::Losses;
 use rebuild::{Place, Standing, is_lost};
 use std::any::Any;
 use std::io;
@@ -42,7 +43,8 @@ use std::time::Instant;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-const LOG_DIR: &str = "log";
+/// Where a member keeps its log, below its directory.
+pub const LOG_DIR: &str = "log";
 /// Raft's ticks between two knocks of a member that is to become a voter.
 const KNOCK_TICKS: u32 = 10;
 const LOCK_FILE: &str = "lock";
@@ -270,7 +272,7 @@ pub fn start(parts: MetaParts, settings: &MetaSettings) -> Result<MetaHandle, St
         )
     };
     let source = Source::new(tables.clone(), settings.source, life);
-    let (role_sender, role) = watch::channel(Role::default());
+    let (role_sender, role) = watch::channel(RaftRole::default());
     let (topology_sender, topology_changes) = watch::channel(0);
     let own_id = card.identity.raft_id();
     let founders = founders(&log, own_id);
@@ -519,6 +521,10 @@ impl Surroundings for Around {
         let log = self.place.open_log(card.identity, self.settings)?;
         *self.lost.lock().unwrap_or_else(PoisonError::into_inner) = card.lost;
         Ok((log, card.identity.raft_id()))
+    }
+
+    fn address(&self, node: NodeId) -> String {
+        self.book.told(node)
     }
 
     fn losses(&self) -> Losses {

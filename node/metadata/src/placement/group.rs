@@ -3,8 +3,8 @@
 use megalith_model::answer::Topology;
 use megalith_model::command::{Answer, Command};
 use megalith_model::ids::NodeId;
+use megalith_model::member::MemberStatus;
 use megalith_model::query::DataStatus;
-use megalith_proto::v1;
 use std::future::Future;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -43,5 +43,5 @@ pub trait PlacementGroup: Clone + Send + Sync + 'static {
     fn addresses(&self) -> watch::Receiver<Arc<Vec<(NodeId, String)>>>;
 
     /// The members as the leader sees them.
-    fn members(&self) -> impl Future<Output = Vec<v1::MetadataMember>> + Send;
+    fn members(&self) -> impl Future<Output = Vec<MemberStatus>> + Send;
 }

@@ -15,9 +15,9 @@ pub use service::ClusterService;
 use megalith_model::answer::Topology;
 use megalith_model::command::{Answer, Command};
 use megalith_model::ids::{ClusterId, NodeId};
+use megalith_model::status::{DiskReport, NodeStatus};
 use megalith_model::topology::ClusterMap;
-use megalith_placement::{Action, DiskReport, Event, Planner, PlannerSettings};
-use megalith_proto::v1;
+use megalith_placement::{Action, Event, Planner, PlannerSettings};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,26 +34,14 @@ const TICKS_PER_READ: u32 = 5;
 /// Requests that may wait for the worker.
 const MAILBOX_LEN: usize = 1024;
 
-/// A node as it was last heard.
-#[derive(Clone, Debug)]
-pub struct Heard {
-    pub node: NodeId,
-    /// It is taken for alive.
-    pub alive: bool,
-    /// Since it was heard; None where this leader never heard it.
-    pub silent: Option<Duration>,
-    /// Its disks as it reported them.
-    pub disks: Vec<v1::DiskState>,
-}
-
 /// What the worker is asked.
 enum Request {
     Heartbeat {
         node: NodeId,
-        disks: Vec<v1::DiskState>,
+        disks: Vec<DiskReport>,
         known: oneshot::Sender<bool>,
     },
-    Heard(oneshot::Sender<Vec<Heard>>),
+    Heard(oneshot::Sender<Vec<NodeStatus>>),
     CatchUp(oneshot::Sender<()>),
     Proposed {
         command: Box<Command>,
@@ -104,7 +92,7 @@ impl Placement {
     }
 
     /// Notes that a node lives. False where it has to join first; None where nobody leads here.
-    pub async fn heartbeat(&self, node: NodeId, disks: Vec<v1::DiskState>) -> Option<bool> {
+    pub async fn heartbeat(&self, node: NodeId, disks: Vec<DiskReport>) -> Option<bool> {
         let (known, answer) = oneshot::channel();
         self.mailbox
             .send(Request::Heartbeat { node, disks, known })
@@ -122,7 +110,7 @@ impl Placement {
     }
 
     /// Every registered storage node as it was last heard; None where nobody leads here.
-    pub async fn heard(&self) -> Option<Vec<Heard>> {
+    pub async fn heard(&self) -> Option<Vec<NodeStatus>> {
         let (heard, answer) = oneshot::channel();
         self.mailbox.send(Request::Heard(heard)).await.ok()?;
         answer.await.ok()
@@ -141,7 +129,7 @@ struct Worker<G> {
     /// Set while this replica leads.
     term: Option<u64>,
     topology: Option<Topology>,
-    heard: BTreeMap<NodeId, (Instant, Vec<v1::DiskState>)>,
+    heard: BTreeMap<NodeId, (Instant, Vec<DiskReport>)>,
     /// Who waits for a map of the rows as they are.
     catching_up: Vec<oneshot::Sender<()>>,
     publish: watch::Sender<Option<Arc<ClusterMap>>>,
@@ -258,12 +246,9 @@ impl<G: PlacementGroup> Worker<G> {
                 let is_known = topology.nodes.iter().any(|known| known.id == node);
                 let _ = known.send(is_known);
                 if is_known {
-                    let reports = disks.iter().filter_map(report).collect();
-                    self.heard.insert(node, (Instant::now(), disks));
-                    self.step(Event::Heartbeat {
-                        node,
-                        disks: reports,
-                    });
+                    let heard = (Instant::now(), disks.clone());
+                    self.heard.insert(node, heard);
+                    self.step(Event::Heartbeat { node, disks });
                 }
             }
             Request::Heard(answer) => {
@@ -279,7 +264,7 @@ impl<G: PlacementGroup> Worker<G> {
         }
     }
 
-    fn all_heard(&self) -> Option<Vec<Heard>> {
+    fn all_heard(&self) -> Option<Vec<NodeStatus>> {
         let topology = self.topology.as_ref()?;
         let alive = self
             .planner
@@ -288,7 +273,7 @@ impl<G: PlacementGroup> Worker<G> {
             .unwrap_or_default();
         let heard = |node: NodeId| {
             let last = self.heard.get(&node);
-            Heard {
+            NodeStatus {
                 node,
                 alive: alive.contains(&node) && last.is_some(),
                 silent: last.map(|(at, _)| at.elapsed()),
@@ -347,13 +332,4 @@ impl<G: PlacementGroup> Worker<G> {
             let _ = mailbox.send(Request::Proposed { command, answer }).await;
         });
     }
-}
-
-fn report(disk: &v1::DiskState) -> Option<DiskReport> {
-    Some(DiskReport {
-        disk: megalith_model::ids::DiskId(disk.disk.as_ref().try_into().ok()?),
-        free: disk.free,
-        used: disk.used,
-        closed: disk.closed,
-    })
 }

@@ -1,17 +1,20 @@
 //! The gRPC service `Cluster`: join, heartbeats, the map, status.
 
-use super::{Heard, Placement, PlacementGroup};
+use super::{Placement, PlacementGroup};
 use futures::Stream;
+use megalith_client::convert;
 use megalith_identity::Role;
 use megalith_model::codec;
 use megalith_model::command::Command;
 use megalith_model::ids::{ClusterId, NodeId};
+use megalith_model::status::ClusterStatus;
 use megalith_model::topology::Node;
 use megalith_proto::v1;
 use megalith_proto::v1::cluster_server::Cluster;
 use megalith_proto::v1::map_update::Update;
 use megalith_serve::peer_of;
 use std::pin::Pin;
+use std::sync::Arc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::WatchStream;
 use tonic::{Request, Response, Status};
@@ -100,6 +103,10 @@ impl<G: PlacementGroup> Cluster for ClusterService<G> {
         if disks.len() > DISKS_MAX {
             return Err(Status::invalid_argument("too many disks"));
         }
+        let disks = disks.into_iter().map(convert::disk_from_wire);
+        let disks = disks
+            .collect::<Result<_, _>>()
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
         let reply = match self.placement.heartbeat(node, disks).await {
             Some(known) => v1::HeartbeatReply {
                 not_leader: None,
@@ -178,16 +185,16 @@ impl<G: PlacementGroup> Cluster for ClusterService<G> {
             return Err(Status::unavailable("the metadata can't be read now"));
         };
         let map = self.placement.map().borrow().clone().unwrap_or_default();
-        let status = v1::ClusterStatus {
-            cluster: self.cluster.0.to_vec().into(),
+        let status = ClusterStatus {
+            cluster: self.cluster,
             members: self.group.members().await,
-            nodes: heard.into_iter().map(node_status).collect(),
-            data: codec::encode(&data).into(),
-            map: codec::encode(map.as_ref()).into(),
+            nodes: heard,
+            data,
+            map: Arc::unwrap_or_clone(map),
         };
         Ok(Response::new(v1::StatusReply {
             not_leader: None,
-            status: Some(status),
+            status: Some(convert::status_to_wire(status)),
         }))
     }
 
@@ -202,17 +209,5 @@ impl<G: PlacementGroup> Cluster for ClusterService<G> {
             serving,
             reason: reason.to_owned(),
         }))
-    }
-}
-
-fn node_status(heard: Heard) -> v1::NodeStatus {
-    let silent = heard.silent.map_or(u64::MAX, |silent| {
-        u64::try_from(silent.as_millis()).unwrap_or(u64::MAX)
-    });
-    v1::NodeStatus {
-        node: heard.node.0,
-        alive: heard.alive,
-        silent_ms: silent,
-        disks: heard.disks,
     }
 }

@@ -2,8 +2,10 @@
 
 use super::*;
 use megalith_model::ids::{BlobId, GatewayId, LeaseId};
+use megalith_model::member::MemberStatus;
 use megalith_model::query::DataStatus;
 use megalith_model::topology::Lease;
+use megalith_proto::v1;
 use megalith_proto::v1::cluster_server::Cluster;
 use megalith_proto::v1::map_update::Update;
 use std::sync::Mutex;
@@ -97,7 +99,7 @@ impl PlacementGroup for Late {
         self.shared.addresses.subscribe()
     }
 
-    async fn members(&self) -> Vec<v1::MetadataMember> {
+    async fn members(&self) -> Vec<MemberStatus> {
         Vec::new()
     }
 }

@@ -5,12 +5,12 @@
 //! counts is in the members themselves. A new member is a learner until it has caught up; then one
 //! joint change makes it a voter and removes those whose place it takes.
 
-use super::Losses;
 use super::driver::Driver;
 use super::membership::{self, Kind};
 use crate::log::{Conf, node_of};
 use ::raft::{ProgressState, StateRole};
 use megalith_model::ids::NodeId;
+use megalith_model::member::{ChangeStanding, Losses, MemberChange};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -21,27 +21,10 @@ const KNOCK_MAX: Duration = Duration::from_secs(10);
 /// Who has not asked for a change for so long has given it up.
 const ASKED_MAX: Duration = Duration::from_secs(10);
 
-/// What an operator wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum MemberChange {
-    /// The node becomes a voter.
-    Add(NodeId),
-    /// The node is no member any more.
-    Remove(NodeId),
-    /// The one takes the other's place; both may be the same node in another life.
-    Replace { old: NodeId, new: NodeId },
-}
-
-/// How far a change is. In words for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ChangeStanding {
-    /// It is as was asked for.
-    Done(String),
-    UnderWay(String),
-    /// It can't be, or not now.
-    Refused(String),
-    /// Another member leads, if that is known.
-    NotLeader(Option<NodeId>),
+/// This member does not lead; `hint` does, if it is known who does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotLeader {
+    pub hint: Option<NodeId>,
 }
 
 /// A member that knocks.
@@ -369,19 +352,20 @@ impl Driver {
                 ChangeStanding::Done(how)
                 | ChangeStanding::UnderWay(how)
                 | ChangeStanding::Refused(how) => KnockAnswer::UnderWay(how),
-                ChangeStanding::NotLeader(hint) => KnockAnswer::NotLeader(hint),
             },
         }
     }
 
     /// Takes the next step of an operator's change.
-    pub(super) fn change(&mut self, change: MemberChange) -> ChangeStanding {
+    pub(super) fn change(&mut self, change: MemberChange) -> Result<ChangeStanding, NotLeader> {
         if self.raw.raft.state != StateRole::Leader {
-            return ChangeStanding::NotLeader(node_of(self.raw.raft.leader_id));
+            return Err(NotLeader {
+                hint: node_of(self.raw.raft.leader_id),
+            });
         }
         let settled = self.asked.again(change) > self.alive_for();
         let step = self.view(settled, |view| view.plan(change));
-        self.take_step(step)
+        Ok(self.take_step(step))
     }
 
     fn view<R>(&self, settled: bool, look: impl FnOnce(&View<'_>) -> R) -> R {

@@ -6,8 +6,8 @@ use super::reads::Reads;
 use super::storage::LogStorage;
 use super::waiters::Waiters;
 use super::{
-    Input, MemberStatus, Phase, Presence, RaftError, RaftSettings, RaftStatus, Role, Surroundings,
-    convert, logger, newest,
+    Input, Phase, Presence, RaftError, RaftRole, RaftSettings, RaftStatus, Surroundings, convert,
+    logger, newest,
 };
 use crate::apply::{ApplyQueue, ApplyReport, ApplyTask, ProposeError, Waiter};
 use crate::log::{HardState, Mark, MetaLog, node_of};
@@ -15,6 +15,7 @@ use crate::tables::Tables;
 use crate::transport::Transport;
 use ::raft::{Config, ProgressState, RawNode, StateRole};
 use megalith_model::ids::{GroupId, NodeId};
+use megalith_model::member::MemberStatus;
 use megalith_proto::v1;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -45,7 +46,7 @@ pub(crate) struct DriverParts {
     pub(crate) apply: ApplyQueue,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) surroundings: Box<dyn Surroundings>,
-    pub(crate) role: watch::Sender<Role>,
+    pub(crate) role: watch::Sender<RaftRole>,
     pub(crate) presence: watch::Sender<Presence>,
     /// Differs from that of every earlier process of this member.
     pub(crate) life: u64,
@@ -63,7 +64,7 @@ pub(crate) struct Driver {
     pub(super) apply: ApplyQueue,
     transport: Arc<dyn Transport>,
     pub(super) surroundings: Box<dyn Surroundings>,
-    role: watch::Sender<Role>,
+    role: watch::Sender<RaftRole>,
     presence: watch::Sender<Presence>,
     life: u64,
     asleep: bool,
@@ -444,9 +445,9 @@ impl Driver {
         self.apply.push(ApplyTask::Entries { entries, waiters });
     }
 
-    fn role(&self) -> Role {
+    fn role(&self) -> RaftRole {
         let raft = &self.raw.raft;
-        Role {
+        RaftRole {
             term: raft.term,
             leader: node_of(raft.leader_id),
             leads: raft.state == StateRole::Leader,
@@ -530,6 +531,8 @@ impl Driver {
             members.push(MemberStatus {
                 node,
                 id,
+                address: self.surroundings.address(node),
+                leader: node_of(raft.leader_id) == Some(node),
                 learner: conf.learners.contains(&id),
                 matched,
                 committed,

@@ -19,7 +19,7 @@ mod ready;
 mod storage;
 mod waiters;
 
-pub use change::{ChangeStanding, MemberChange};
+pub use change::NotLeader;
 pub(super) use change::{Knock, KnockAnswer};
 pub(crate) use convert::{ticket, ticket_parts};
 pub(super) use driver::{Driver, DriverParts};
@@ -29,6 +29,7 @@ use crate::log::{Conf, LogError, Mark, MetaLog};
 use crate::snapshot::Fetched;
 use crate::transport::weight;
 use megalith_model::ids::NodeId;
+use megalith_model::member::{ChangeStanding, Losses, MemberChange, MemberStatus};
 use megalith_proto::v1;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -112,7 +113,7 @@ pub enum RaftError {
 
 /// Who leads, as one member sees it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Role {
+pub struct RaftRole {
     pub term: u64,
     /// The leader, if one is known.
     pub leader: Option<NodeId>,
@@ -146,7 +147,7 @@ pub(super) enum Phase {
 pub struct RaftStatus {
     /// Under which this member speaks.
     pub id: u64,
-    pub role: Role,
+    pub role: RaftRole,
     /// The last entry known to be committed.
     pub committed: u64,
     /// The last entry applied here.
@@ -159,35 +160,6 @@ pub struct RaftStatus {
     pub rebuilding: bool,
     /// The group's members; progress is known to the leader only.
     pub members: Vec<MemberStatus>,
-}
-
-/// What is known of a member.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MemberStatus {
-    pub node: NodeId,
-    /// Under which it speaks; another one in each of its lives.
-    pub id: u64,
-    /// It does not vote.
-    pub learner: bool,
-    /// The last entry known to be on it.
-    pub matched: u64,
-    /// The last entry it knows to be committed.
-    pub committed: u64,
-    /// Heard from within the last two election timeouts.
-    pub alive: bool,
-    /// What befell its disk.
-    pub losses: Losses,
-}
-
-/// What befell a member's disk. Empty words where nothing did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Losses {
-    /// Why the log of an earlier life was lost.
-    pub lost: String,
-    /// Where the files of that life are.
-    pub kept: String,
-    /// Why its tables were made again since its process began.
-    pub tables: String,
 }
 
 /// What the driver is told.
@@ -214,7 +186,7 @@ pub(super) enum Input {
     /// An operator's change of members, its next step.
     Change {
         change: MemberChange,
-        asker: oneshot::Sender<ChangeStanding>,
+        asker: oneshot::Sender<Result<ChangeStanding, NotLeader>>,
     },
     /// Whether this is the first time that the first members meet.
     Founded {
@@ -303,6 +275,9 @@ pub(super) trait Surroundings: Send {
 
     /// Puts the log aside and makes an empty one for another life. Returns it with its new id.
     fn begin_anew(&self, reason: &str) -> Result<(MetaLog, u64), RaftError>;
+
+    /// Where a node's listener is, as far as is known.
+    fn address(&self, node: NodeId) -> String;
 
     /// What befell this member's disk.
     fn losses(&self) -> Losses;

@@ -1,16 +1,22 @@
 //! The gRPC service `Metadata`.
 
+#![deny(
+    clippy::wildcard_enum_match_arm,
+    reason = "a new variant must be judged, not waved through"
+)]
+
 use super::{MetaHandle, QueryError};
 use crate::apply::ProposeError;
-use crate::raft::{ChangeStanding, MemberChange};
+use crate::raft::NotLeader;
 use crate::transport::Pieces;
 use bytes::Bytes;
 use futures::StreamExt;
+use megalith_client::convert;
 use megalith_identity::{PeerIdentity, Role};
 use megalith_model::codec;
 use megalith_model::command::{Command, Envelope, Proposer};
-use megalith_model::ids::NodeId;
 use megalith_model::keys;
+use megalith_model::member::ChangeStanding;
 use megalith_model::query::Query;
 use megalith_proto::v1;
 use megalith_proto::v1::metadata_server::Metadata;
@@ -56,7 +62,25 @@ fn check_proposer(peer: &PeerIdentity, command: &Command) -> Result<(), Status> 
         Command::OpenLease { gateway, .. } => {
             peer.is(Role::Gateway, gateway.0) || peer.has(Role::Operator)
         }
-        _others_name_nobody => true,
+        // These name nobody.
+        Command::InitCluster { .. }
+        | Command::CreateVolume { .. }
+        | Command::CloseVolume { .. }
+        | Command::PutKek { .. }
+        | Command::CloseLease(_)
+        | Command::CreateAccount { .. }
+        | Command::SetAccountEnabled { .. }
+        | Command::PutAccessKey { .. }
+        | Command::CreateBucket { .. }
+        | Command::DeleteBucket(_)
+        | Command::PutObject(_)
+        | Command::DeleteObject { .. }
+        | Command::CreateUpload { .. }
+        | Command::PutPart { .. }
+        | Command::CompleteUpload { .. }
+        | Command::AbortUpload { .. }
+        | Command::MarkOwed { .. }
+        | Command::Nothing => true,
     };
     if may && itself {
         return Ok(());
@@ -139,24 +163,16 @@ impl Metadata for MetadataService {
         request: Request<v1::ChangeMembersRequest>,
     ) -> Result<Response<v1::ChangeMembersReply>, Status> {
         use v1::change_members_reply::Result as Said;
-        use v1::change_members_request::Change;
         let peer = peer_of(&request)?.to_string();
-        let change = match request.into_inner().change {
-            Some(Change::Add(node)) => MemberChange::Add(NodeId(node)),
-            Some(Change::Remove(node)) => MemberChange::Remove(NodeId(node)),
-            Some(Change::Replace(both)) => MemberChange::Replace {
-                old: NodeId(both.old),
-                new: NodeId(both.new),
-            },
-            None => return Err(Status::invalid_argument("no change is named")),
-        };
+        let change = convert::change_from_wire(request.get_ref())
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
         let standing = self.handle.change_members(change).await;
         tracing::info!(?change, ?standing, peer, "a change of members is asked for");
         let said = match standing {
-            ChangeStanding::Done(how) => Said::Done(how),
-            ChangeStanding::UnderWay(how) => Said::UnderWay(how),
-            ChangeStanding::Refused(why) => Said::Refused(why),
-            ChangeStanding::NotLeader(hint) => Said::NotLeader(self.handle.not_leader(hint)),
+            Ok(ChangeStanding::Done(how)) => Said::Done(how),
+            Ok(ChangeStanding::UnderWay(how)) => Said::UnderWay(how),
+            Ok(ChangeStanding::Refused(why)) => Said::Refused(why),
+            Err(NotLeader { hint }) => Said::NotLeader(self.handle.not_leader(hint)),
         };
         Ok(Response::new(v1::ChangeMembersReply { result: Some(said) }))
     }

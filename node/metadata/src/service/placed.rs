@@ -4,11 +4,12 @@ use super::MetaHandle;
 use crate::addresses::{AddressBook, Told};
 use crate::log::Mark;
 use crate::placement::{Leadership, PlacementGroup};
-use crate::raft::Role;
+use crate::raft::RaftRole;
 use megalith_model::answer::{self, Topology};
 use megalith_model::command::{Answer, Command, Envelope};
-use megalith_model::query::{DataStatus, Query, Reply};
-use megalith_proto::v1;
+use megalith_model::member::MemberStatus;
+use megalith_model::query::DataStatus;
+use megalith_model::question::{self, Question as _};
 use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -17,7 +18,7 @@ use tokio::sync::watch;
 /// may lack what was answered by the leader before it.
 pub(super) fn watch_leadership(
     runtime: &Handle,
-    mut role: watch::Receiver<Role>,
+    mut role: watch::Receiver<RaftRole>,
     mut applied: watch::Receiver<Mark>,
     addresses: Arc<AddressBook>,
 ) -> watch::Receiver<Leadership> {
@@ -71,10 +72,8 @@ impl PlacementGroup for MetaHandle {
     }
 
     async fn data(&self) -> Option<DataStatus> {
-        match self.query(Query::Data).await.ok()? {
-            Reply::Data(data) => Some(*data),
-            _other => None,
-        }
+        let reply = self.query(question::Data.into()).await.ok()?;
+        question::Data::from_reply(reply).map(|data| *data)
     }
 
     fn leadership(&self) -> watch::Receiver<Leadership> {
@@ -89,24 +88,9 @@ impl PlacementGroup for MetaHandle {
         self.inner.addresses.watch()
     }
 
-    async fn members(&self) -> Vec<v1::MetadataMember> {
-        let Some(status) = self.status().await else {
-            return Vec::new();
-        };
-        let book = &self.inner.addresses;
-        let members = status.members.into_iter().map(|member| v1::MetadataMember {
-            node: member.node.0,
-            address: book.told(member.node),
-            leader: status.role.leader == Some(member.node),
-            alive: member.alive,
-            matched: member.matched,
-            committed: member.committed,
-            learner: member.learner,
-            id: member.id,
-            lost: member.losses.lost,
-            kept: member.losses.kept,
-            tables: member.losses.tables,
-        });
-        members.collect()
+    async fn members(&self) -> Vec<MemberStatus> {
+        self.status()
+            .await
+            .map_or_else(Vec::new, |status| status.members)
     }
 }

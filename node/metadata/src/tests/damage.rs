@@ -4,10 +4,11 @@
 use super::harness::{Cluster, DIR, settings, wait_for};
 use super::{Load, all_there, check_rows};
 use crate::testing::log_identity;
-use crate::{Losses, MemberStatus, StartError, examine};
+use crate::{StartError, examine};
 use megalith_disk::sim::SimFs;
 use megalith_disk::{FileSystem, read_exact_at};
 use megalith_model::ids::NodeId;
+use megalith_model::member::{Losses, MemberStatus};
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -12,7 +12,9 @@ use megalith_disk::FileSystem;
 use megalith_disk::sim::SimFs;
 use megalith_model::command::{Answer, Command, Envelope};
 use megalith_model::ids::{NodeId, Token};
-use megalith_model::query::{Query, Reply};
+use megalith_model::member::{ChangeStanding, MemberChange};
+use megalith_model::query::Reply;
+use megalith_model::question;
 use megalith_proto::v1;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -244,9 +246,9 @@ impl Cluster {
                 seen = Some(standing.clone());
             }
             match standing {
-                ChangeStanding::Done(how) => Some(Ok(how)),
-                ChangeStanding::Refused(why) => Some(Err(why)),
-                ChangeStanding::UnderWay(_) | ChangeStanding::NotLeader(_) => None,
+                Ok(ChangeStanding::Done(how)) => Some(Ok(how)),
+                Ok(ChangeStanding::Refused(why)) => Some(Err(why)),
+                Ok(ChangeStanding::UnderWay(_)) | Err(_) => None,
             }
         })
         .await
@@ -492,11 +494,11 @@ impl Client {
         let member = &members[usize::try_from(pick).expect("small") % members.len().max(1)];
         // Names have a fixed length, so that the one before it is found by its last letter.
         let before = format!("{}\u{1}", &name[..name.len() - 1]);
-        let query = Query::Accounts {
+        let query = question::Accounts {
             after: before,
             max: 20,
         };
-        match member.query(query).await.ok()? {
+        match member.query(query.into()).await.ok()? {
             Reply::Accounts(found) => Some(found.iter().any(|account| account.name == name)),
             _other => panic!("another reply"),
         }

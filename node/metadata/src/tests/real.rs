@@ -9,7 +9,8 @@ use futures::future::BoxFuture;
 use megalith_disk::RealFs;
 use megalith_model::command::{Command, Envelope};
 use megalith_model::ids::NodeId;
-use megalith_model::query::{Query, Reply};
+use megalith_model::query::Reply;
+use megalith_model::question;
 use megalith_proto::v1;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -78,7 +79,7 @@ async fn restarts(kind: EngineKind) {
     MetaStore::init(Arc::new(RealFs), dir.path(), log_identity(1), &[NodeId(1)]).expect("init");
     for round in 0..4_usize {
         let member = member(dir.path(), kind);
-        let leads = |role: &Role| role.leads;
+        let leads = |role: &RaftRole| role.leads;
         member
             .leader_changes()
             .wait_for(leads)
@@ -99,11 +100,11 @@ async fn restarts(kind: EngineKind) {
                 .expect("an answer")
                 .expect("no refusal");
         }
-        let query = Query::Accounts {
+        let query = question::Accounts {
             after: String::new(),
             max: 1_000,
         };
-        let Reply::Accounts(found) = member.query(query).await.expect("a reply") else {
+        let Reply::Accounts(found) = member.query(query.into()).await.expect("a reply") else {
             panic!("another reply");
         };
         assert_eq!(found.len(), (round + 1) * 50);

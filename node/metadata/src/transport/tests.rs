@@ -11,7 +11,8 @@ use hyper_util::service::TowerToHyperService;
 use megalith_disk::FileSystem;
 use megalith_disk::sim::SimFs;
 use megalith_model::command::{Command, Envelope};
-use megalith_model::query::{Query, Reply};
+use megalith_model::query::Reply;
+use megalith_model::question;
 use megalith_proto::v1::raft_transport_client::RaftTransportClient;
 use megalith_proto::v1::raft_transport_server::RaftTransportServer;
 use std::collections::{BTreeMap, HashMap};
@@ -177,11 +178,11 @@ impl Group {
     async fn accounts(&self, member: u32) -> usize {
         let end = Instant::now() + DEADLINE;
         loop {
-            let query = Query::Accounts {
+            let query = question::Accounts {
                 after: String::new(),
                 max: 100,
             };
-            match self.members[&member].query(query).await {
+            match self.members[&member].query(query.into()).await {
                 Ok(Reply::Accounts(found)) => return found.len(),
                 Ok(_other) => panic!("another reply"),
                 Err(_) => assert!(Instant::now() < end, "member {member} can't be read"),

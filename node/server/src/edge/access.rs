@@ -4,6 +4,11 @@
 //! which commands it may propose) the service decides by the peer's identity, which every request
 //! carries in its extensions.
 
+#![deny(
+    clippy::wildcard_enum_match_arm,
+    reason = "a new variant must be judged, not waved through"
+)]
+
 use megalith_identity::{PeerIdentity, Role};
 
 use Role::{Gateway, Metadata, Operator, Storage};

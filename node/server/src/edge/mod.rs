@@ -8,15 +8,17 @@
 //! - `grpc`: the listener for everything small. `data`: the listener for shard bytes, as
 //!   `docs/formats/data-plane.md` says. Both stand on the listener of
 //!   `megalith-serve`.
-//! - `fence`: whether a write is still wanted. `shards`: the shard service.
+//! - `admission`: whether a write is still wanted. `shards`: the shard service.
 
 mod access;
+mod admission;
 mod data;
-mod fence;
 mod grpc;
 mod shards;
 
+pub use admission::Admission;
+#[cfg(feature = "fuzz")]
+pub use data::fuzz;
 pub use data::{DataEdge, DataEdgeSettings};
-pub use fence::Fence;
 pub use grpc::{GrpcEdge, GrpcEdgeSettings};
 pub use shards::ShardService;

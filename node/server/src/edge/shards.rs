@@ -3,10 +3,12 @@
 use super::data::Refused;
 use bytes::Bytes;
 use megalith_client::DataFault;
+use megalith_client::convert::{shard_from_wire, shard_to_wire};
 use megalith_model::ids::{BlobId, DiskId, VolumeId};
+use megalith_model::shard::{ShardId, ShardStat};
 use megalith_proto::v1 as proto;
 use megalith_store::Disks;
-use megalith_store::{DiskHandle, ShardId, ShardStat, StoreError};
+use megalith_store::{DiskHandle, StoreError};
 use proto::shard_control_server::ShardControl;
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
@@ -81,7 +83,10 @@ impl ShardControl for ShardService {
         let found = disk.list(volume, after, max).await.map_err(status)?;
         Ok(Response::new(proto::ListShardsReply {
             truncated: found.len() >= max,
-            shards: found.iter().map(|stat| to_wire(&stat.shard)).collect(),
+            shards: found
+                .iter()
+                .map(|stat| shard_to_wire(&stat.shard))
+                .collect(),
         }))
     }
 
@@ -130,25 +135,9 @@ fn names(shards: &[proto::ShardRef]) -> Result<Vec<ShardId>, Status> {
             "more than {SHARDS_MAX} shards"
         )));
     }
-    let name = |shard: &proto::ShardRef| {
-        let slot = u8::try_from(shard.slot);
-        Ok(ShardId {
-            volume: VolumeId(shard.volume),
-            blob: BlobId(shard.blob),
-            segment: shard.segment,
-            slot: slot.map_err(|_| Status::invalid_argument("slot: above 255"))?,
-        })
-    };
+    let name =
+        |shard| shard_from_wire(shard).map_err(|error| Status::invalid_argument(error.to_string()));
     shards.iter().map(name).collect()
-}
-
-fn to_wire(shard: &ShardId) -> proto::ShardRef {
-    proto::ShardRef {
-        volume: shard.volume.0,
-        blob: shard.blob.0,
-        segment: shard.segment,
-        slot: u32::from(shard.slot),
-    }
 }
 
 /// A shard without a readable digest is damaged, whatever else is known.

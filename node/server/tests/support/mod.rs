@@ -8,7 +8,7 @@
 
 use megalith_client::{
     CallSettings, ChannelSettings, ClusterClient, DataClient, DataSettings, Endpoint, MapWatch,
-    MetaClient, ShardClient, ShardTarget, framing,
+    MetaClient, ShardClient, ShardRoute, framing,
 };
 use megalith_disk::RealFs;
 use megalith_identity::{Authority, IssueRequest, Role, TlsMaterial};
@@ -17,12 +17,13 @@ use megalith_model::command::{Answer, Command, Envelope, Outcome};
 use megalith_model::ids::{BlobId, ClusterId, DiskId, Epoch, GatewayId, LeaseId, NodeId, VolumeId};
 use megalith_model::profile::Profile;
 use megalith_model::query::{HeldSegment, Query, Reply};
-use megalith_model::rows::DeleteRow;
+use megalith_model::question;
+use megalith_model::shard::{ShardId, ShardTarget};
 use megalith_model::topology::{ClusterMap, Domain, Lease, Node, Slot, Volume, VolumeState};
 use megalith_proto::v1 as proto;
 use megalith_serve::listener::Shutdown;
 use megalith_server::edge::{
-    DataEdge, DataEdgeSettings, Fence, GrpcEdge, GrpcEdgeSettings, ShardService,
+    Admission, DataEdge, DataEdgeSettings, GrpcEdge, GrpcEdgeSettings, ShardService,
 };
 use megalith_store::{Disk, DiskHandle, Disks, StoreSettings, Superblock};
 use proto::cluster_server::{Cluster, ClusterServer};
@@ -93,7 +94,7 @@ pub struct Truth {
     /// The next heartbeats are of a node that isn't known.
     pub forgetful: AtomicBool,
     /// The disk's delete queue; acknowledged ones go.
-    pub deletes: watch::Sender<Vec<(u64, DeleteRow)>>,
+    pub deletes: watch::Sender<Vec<(u64, ShardId)>>,
     pub proposed: watch::Sender<Vec<Command>>,
     /// What the slots of every volume should hold.
     pub held: watch::Sender<Vec<HeldSegment>>,
@@ -138,7 +139,7 @@ impl Metadata for FakeMetadata {
         let envelope = request.into_inner().envelope;
         let envelope: Envelope = codec::decode(&envelope).expect("an envelope");
         if let Command::AckDeletes { through, .. } = envelope.command {
-            let acknowledge = |rows: &mut Vec<(u64, DeleteRow)>| {
+            let acknowledge = |rows: &mut Vec<(u64, ShardId)>| {
                 rows.retain(|(sequence, _)| *sequence > through);
             };
             self.0.deletes.send_modify(acknowledge);
@@ -158,23 +159,23 @@ impl Metadata for FakeMetadata {
         self.0.calls.fetch_add(1, Ordering::SeqCst);
         let query: Query = codec::decode(&request.into_inner().query).expect("a query");
         let reply = match query {
-            Query::Volumes { volumes } => {
+            Query::Volumes(question::Volumes { volumes }) => {
                 let known = self.0.volumes.borrow().clone();
                 let found = known
                     .into_iter()
                     .filter(|volume| volumes.contains(&volume.id));
                 Reply::Volumes(found.collect())
             }
-            Query::Deletes { max, .. } => {
+            Query::Deletes(question::Deletes { max, .. }) => {
                 let rows = self.0.deletes.borrow().clone();
                 Reply::Deletes(rows.into_iter().take(max as usize).collect())
             }
-            Query::DiskVolumes { disk } => {
+            Query::DiskVolumes(question::DiskVolumes { disk }) => {
                 let mut volumes = self.0.volumes.borrow().clone();
                 volumes.retain(|volume| volume.slots.iter().any(|slot| slot.disk == disk));
                 Reply::Volumes(volumes)
             }
-            Query::Held { after, max, .. } => {
+            Query::Held(question::Held { after, max, .. }) => {
                 let held = self.0.held.borrow().clone();
                 let rest = held
                     .into_iter()
@@ -358,9 +359,9 @@ impl Edge {
         let cluster = ClusterClient::new(&members, material.clone(), calls);
         let maps = MapWatch::start(cluster);
         maps.wait_for(|map| map.version == 1).await;
-        let fence = Fence::new(NODE, maps.clone(), meta);
+        let admission = Admission::new(NODE, maps.clone(), meta);
         let (data, data_address) = bind().await;
-        let edge = DataEdge::new(disks, fence, settings, shutdown.clone());
+        let edge = DataEdge::new(disks, admission, settings, shutdown.clone());
         tokio::spawn(edge.serve(data, material));
         Self {
             certificates,
@@ -387,30 +388,37 @@ impl Edge {
         ShardClient::new(material, ChannelSettings::default(), Duration::from_secs(5))
     }
 
-    /// Member 0 of volume 1 in epoch 5: where everything is right.
-    pub fn target(&self, blob: u64) -> ShardTarget {
-        ShardTarget {
+    /// Slot 0 of volume 1 in epoch 5: where everything is right.
+    pub fn target(&self, blob: u64) -> ShardRoute {
+        let at = Slot {
             node: NODE,
-            address: self.data_address.clone(),
             disk: DISK,
+        };
+        let shard = ShardId {
             volume: VolumeId(1),
             blob: BlobId(blob),
             segment: 0,
             slot: 0,
+        };
+        ShardRoute {
+            target: ShardTarget { at, shard },
+            address: self.data_address.clone(),
             epoch: Epoch(5),
         }
     }
 
     /// True where the disk has anything under that name.
-    pub async fn has(&self, target: &ShardTarget) -> bool {
-        let shard = megalith_store::ShardId {
-            volume: target.volume,
-            blob: target.blob,
-            segment: target.segment,
-            slot: target.slot,
-        };
+    pub async fn has(&self, target: &ShardRoute) -> bool {
+        let shard = target.target.shard;
         self.disk.stat(shard).await.expect("a stat").is_some()
     }
+}
+
+/// A route with something changed.
+pub fn changed(route: &ShardRoute, change: impl FnOnce(&mut ShardRoute)) -> ShardRoute {
+    let mut route = route.clone();
+    change(&mut route);
+    route
 }
 
 /// Bytes without a period, the same each time.
@@ -427,7 +435,10 @@ pub fn shard(len: usize) -> Vec<u8> {
 
 /// The framed cells of a shard.
 pub fn framed(shard: &[u8]) -> Vec<bytes::Bytes> {
-    shard.chunks(64 * 1024).map(framing::frame).collect()
+    shard
+        .chunks(64 * 1024)
+        .map(|cell| framing::frame(cell.to_vec()))
+        .collect()
 }
 
 pub fn digest(shard: &[u8]) -> [u8; 32] {

@@ -6,11 +6,12 @@
 
 use super::plan::{Progress, Spot};
 use crate::record::{u32_at, u64_at};
-use crate::shard::{ShardId, ShardKey};
+use crate::shard::{KEY_LEN, key_from_bytes, key_to_bytes};
 use bytes::{Buf, BufMut};
 use megalith_disk::crc32c::crc32c;
 use megalith_disk::{FileSystem, read_exact_at, replace_file};
 use megalith_model::ids::{DiskId, VolumeId};
+use megalith_model::shard::ShardId;
 use std::io;
 use std::path::Path;
 
@@ -74,7 +75,7 @@ impl Ledger {
         out.resize(HEAD_LEN, 0);
         for entry in damaged {
             out.put_u32_le(entry.shard.volume.0);
-            out.put_slice(&entry.shard.key().to_bytes());
+            out.put_slice(&key_to_bytes(entry.shard.key()));
             out.put_bytes(0, 7);
             out.put_u64_le(entry.lsn);
             out.put_u64_le(entry.cell);
@@ -149,10 +150,10 @@ fn entry(bytes: &[u8; ENTRY_LEN]) -> DamagedShard {
     let mut rest = &bytes[..];
     let volume = VolumeId(rest.get_u32_le());
     let key = rest
-        .first_chunk::<{ ShardKey::LEN }>()
+        .first_chunk::<{ KEY_LEN }>()
         .expect("36 bytes hold a key");
     DamagedShard {
-        shard: ShardKey::from_bytes(key).of(volume),
+        shard: key_from_bytes(key).of(volume),
         lsn: u64_at(bytes, 24),
         cell: u64_at(bytes, 32),
     }

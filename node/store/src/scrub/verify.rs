@@ -6,14 +6,15 @@
 //! come between.
 
 use super::plan::{Checked, Piece, Walk};
-use crate::catalog::{Catalog, Sealed, Source, page_of};
+use crate::catalog::{Catalog, Finished, Source, page_of};
 use crate::error::StoreError;
 use crate::files::is_loss;
 use crate::index::{BadIndex, Index};
 use crate::record::{BLOCK_LEN, HEADER_LEN, Header, Kind, check_record};
 use crate::scan::{FileId, Window};
-use crate::shard::{Entry, ShardId, ShardKey};
+use crate::shard::Entry;
 use crate::superblock::Superblock;
+use megalith_model::shard::{ShardId, ShardKey};
 use std::sync::Arc;
 
 /// Read at once where bytes follow each other.
@@ -30,7 +31,7 @@ pub(super) struct FileCheck {
     broken: Vec<Living>,
     /// The block after the last one to look at.
     end: u32,
-    sealed: Option<Arc<Sealed>>,
+    finished: Option<Arc<Finished>>,
 }
 
 /// One record of a living shard.
@@ -50,10 +51,10 @@ impl FileCheck {
         let Some(found) = catalog.volume(volume) else {
             return Ok(None);
         };
-        let (sealed, end) = {
+        let (finished, end) = {
             let state = found.read();
-            match (state.sealed.get(&seq), state.open.get(&seq)) {
-                (Some(sealed), _) => (Some(Arc::clone(sealed)), sealed.facts.end),
+            match (state.finished.get(&seq), state.open.get(&seq)) {
+                (Some(finished), _) => (Some(Arc::clone(finished)), finished.facts.end),
                 (None, Some(view)) => (None, view.end),
                 (None, None) => return Ok(None),
             }
@@ -65,15 +66,15 @@ impl FileCheck {
             living: Vec::new(),
             broken: Vec::new(),
             end,
-            sealed,
+            finished,
         };
         let mut from = Some(ShardKey::MIN);
         while let Some(start) = from {
-            let page = match &check.sealed {
-                Some(sealed) => sealed.page(catalog, start)?,
+            let page = match &check.finished {
+                Some(finished) => finished.page(catalog, start)?,
                 None => match found.read().open.get(&seq) {
                     Some(view) => page_of(&view.table, start),
-                    // Sealed meanwhile: it is checked as such when it comes up again.
+                    // Finished meanwhile: it is checked as such when it comes up again.
                     None => return Ok(None),
                 },
             };
@@ -162,13 +163,13 @@ impl FileCheck {
         Ok(checked)
     }
 
-    /// Checks the index file of a sealed file; a bad one is rebuilt.
+    /// Checks the index file of a finished file; a bad one is rebuilt.
     fn index(&self, catalog: &Catalog) -> Result<(), StoreError> {
-        let Some(sealed) = self.sealed.as_ref().filter(|_| self.is_there(catalog)) else {
+        let Some(finished) = self.finished.as_ref().filter(|_| self.is_there(catalog)) else {
             return Ok(());
         };
         // Else it is about to be written.
-        let Source::Disk(_) = sealed.source() else {
+        let Source::Disk(_) = finished.source() else {
             return Ok(());
         };
         let path = catalog.paths.index(self.id.volume, self.id.seq);
@@ -180,7 +181,7 @@ impl FileCheck {
         });
         if good.is_err() && self.is_there(catalog) {
             catalog.files.forget(&path);
-            catalog.rebuild(sealed)?;
+            catalog.rebuild(finished)?;
         }
         Ok(())
     }
@@ -189,7 +190,7 @@ impl FileCheck {
     fn is_there(&self, catalog: &Catalog) -> bool {
         catalog.volume(self.id.volume).is_some_and(|volume| {
             let state = volume.read();
-            state.sealed.contains_key(&self.id.seq) || state.open.contains_key(&self.id.seq)
+            state.finished.contains_key(&self.id.seq) || state.open.contains_key(&self.id.seq)
         })
     }
 

@@ -16,7 +16,7 @@ struct Acked {
 
 const LENS: [usize; 6] = [10, 5000, CELL_LEN * 3 + 7, 4000, CELL_LEN, 100_000];
 
-/// Writes, deletes, fences and seals until the disk stops.
+/// Writes, deletes, fences and finishes until the disk stops.
 fn live(bench: &mut Bench, acked: &mut Acked) -> Result<(), StoreError> {
     for (blob, len) in (0..).zip(LENS) {
         let shard = shard(1, blob);

@@ -4,10 +4,10 @@ use super::{Bench, content, settings, shard};
 use crate::error::StoreError;
 use crate::record::BLOCK_LEN;
 use crate::settings::StoreSettings;
-use crate::shard::ShardId;
 use megalith_disk::FileSystem;
 use megalith_disk::sim::{SimFault, SimOp, SimRule};
 use megalith_model::ids::VolumeId;
+use megalith_model::shard::ShardId;
 
 fn fill(bench: &mut Bench, count: u64, len: usize) -> Vec<ShardId> {
     let shards: Vec<ShardId> = (0..count).map(|blob| shard(1, blob)).collect();
@@ -189,7 +189,7 @@ fn misdirected_write_is_noticed() {
     assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
 }
 
-/// Many shards in sealed files, then the index spoilt in some way.
+/// Many shards in finished files, then the index spoilt in some way.
 fn with_spoilt_index(spoil: impl Fn(&mut Bench, &std::path::Path)) -> Bench {
     let mut bench = Bench::new(64 << 20, settings());
     let shards = fill(&mut bench, 150, 5000);
@@ -211,7 +211,7 @@ fn with_spoilt_index(spoil: impl Fn(&mut Bench, &std::path::Path)) -> Bench {
 }
 
 #[test]
-fn sealed_files_are_found_by_their_index() {
+fn finished_files_are_found_by_their_index() {
     let mut bench = with_spoilt_index(|_, _| {});
     assert!(bench.names(1).contains(&"00000000.index".to_owned()));
     assert_eq!(bench.core().catalog.health.read().indexes_rebuilt, 0);

@@ -124,9 +124,9 @@ fn full_disk_refuses_shards_above_the_reserve_and_still_deletes() {
         free + (128 << 10) >= settings().reserve,
         "the reserve was eaten: {free} left"
     );
-    for doomed in &stored[..50] {
+    for deleted in &stored[..50] {
         bench
-            .delete(&[*doomed])
+            .delete(&[*deleted])
             .expect("a delete works on a full disk");
     }
     bench.housekeep_all();

@@ -2,14 +2,14 @@
 
 use super::{CLUSTER, DISK};
 use crate::record::{
-    Cell, Footer, HEADER_LEN, Header, HeaderFault, Kind, Place, check_record, decode_graves,
-    encode_graves, encode_record,
+    Cell, Footer, HEADER_LEN, Header, HeaderFault, Kind, Place, check_record, decode_deletions,
+    encode_deletions, encode_record,
 };
-use crate::shard::ShardKey;
 use crate::superblock::Superblock;
 use bytes::Bytes;
 use megalith_disk::crc32c::crc32c;
 use megalith_model::ids::{BlobId, Epoch, VolumeId};
+use megalith_model::shard::ShardKey;
 use proptest::prelude::*;
 
 const PLACE: Place = Place {
@@ -182,14 +182,14 @@ proptest! {
 
     #[test]
     fn graves_survive_the_round_trip(
-        graves in proptest::collection::vec(any::<(u64, u32, u8, u64)>(), 1..50)
+        deletions in proptest::collection::vec(any::<(u64, u32, u8, u64)>(), 1..50)
     ) {
-        let graves: Vec<(ShardKey, u64)> = graves
+        let deletions: Vec<(ShardKey, u64)> = deletions
             .into_iter()
             .map(|(blob, segment, slot, lsn)| {
                 (ShardKey { blob: BlobId(blob), segment, slot }, lsn)
             })
             .collect();
-        prop_assert_eq!(decode_graves(&encode_graves(&graves)).collect::<Vec<_>>(), graves);
+        prop_assert_eq!(decode_deletions(&encode_deletions(&deletions)).collect::<Vec<_>>(), deletions);
     }
 }

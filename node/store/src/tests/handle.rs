@@ -3,13 +3,13 @@
 use super::{CLUSTER, DISK, cells_of, content, settings, shard};
 use crate::error::StoreError;
 use crate::settings::StoreSettings;
-use crate::shard::ShardId;
 use crate::superblock::Superblock;
-use crate::{Disk, DiskHandle, Receipt};
+use crate::{Disk, DiskHandle};
 use bytes::Bytes;
 use megalith_disk::sim::{SimFs, SimOp};
 use megalith_disk::{FileSystem, RealFs};
 use megalith_model::ids::{BlobId, Epoch, VolumeId};
+use megalith_model::shard::{Receipt, ShardId};
 use std::path::Path;
 use std::sync::Arc;
 

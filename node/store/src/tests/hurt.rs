@@ -5,8 +5,8 @@ use super::scrub::scrub_whole;
 use super::{Bench, Random, content, root, settings, shard};
 use crate::error::StoreError;
 use crate::op::Op;
-use crate::shard::ShardId;
 use megalith_disk::FileSystem;
+use megalith_model::shard::ShardId;
 use std::collections::BTreeSet;
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
@@ -37,7 +37,7 @@ fn len_of(blob: u64) -> usize {
     300 + (blob as usize * 7919) % 50_000
 }
 
-/// A disk with sealed and open files, tombstones, index files and a scrub's ledger.
+/// A disk with finished and open files, tombstones, index files and a scrub's ledger.
 fn disk(clean: bool) -> (Bench, Vec<ShardId>) {
     let mut bench = Bench::new(64 << 20, settings());
     let shards: Vec<ShardId> = (0..COUNT)

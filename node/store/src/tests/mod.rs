@@ -10,7 +10,6 @@ mod handle;
 mod hurt;
 mod model;
 mod plan;
-mod rules;
 mod scrub;
 
 use super::core::Core;
@@ -19,12 +18,12 @@ use super::op::{Append, Done, Op};
 use super::record::{CELL_LEN, Cell};
 use super::recover;
 use super::settings::StoreSettings;
-use super::shard::{Receipt, ShardId};
 use super::superblock::Superblock;
 use bytes::Bytes;
 use megalith_disk::crc32c::crc32c;
 use megalith_disk::sim::SimFs;
 use megalith_model::ids::{BlobId, ClusterId, DiskId, Epoch, VolumeId};
+use megalith_model::shard::{Receipt, ShardId};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

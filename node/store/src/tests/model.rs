@@ -6,10 +6,10 @@ use super::{Bench, Random, content, settings, shard};
 use crate::error::StoreError;
 use crate::op::{Done, Op};
 use crate::record::CELL_LEN;
-use crate::shard::ShardId;
 use bytes::Bytes;
 use megalith_disk::sim::{SimFault, SimOp, SimRule};
 use megalith_model::ids::{Epoch, VolumeId};
+use megalith_model::shard::ShardId;
 use std::collections::BTreeMap;
 
 /// A version and a length: what a shard's bytes follow from.

@@ -4,11 +4,11 @@ use super::{Bench, CLUSTER, DISK, Random, content, root, settings, shard};
 use crate::scrub::ledger::{DamagedShard, Ledger};
 use crate::scrub::plan::{Progress, Spot};
 use crate::scrub::worker::Scrubber;
-use crate::shard::ShardId;
 use crate::{Disk, ScrubSettings, StoreSettings, Superblock};
 use megalith_disk::sim::{SimFault, SimOp, SimRule};
 use megalith_disk::{FileSystem, RealFs};
 use megalith_model::ids::{BlobId, Epoch, VolumeId};
+use megalith_model::shard::ShardId;
 use proptest::prelude::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -163,9 +163,9 @@ fn deletes_and_moves_in_between_are_no_damage() {
     let mut now_ms = 1_000_000 * HOUR_MS;
     scrubber.demand(now_ms);
     let status = scrubber.status();
-    for doomed in shards.iter().step_by(2) {
+    for deleted in shards.iter().step_by(2) {
         now_ms += scrubber.turn(now_ms);
-        bench.delete(&[*doomed]).expect("deleted");
+        bench.delete(&[*deleted]).expect("deleted");
         bench.core().commit(vec![crate::op::Op::Tidy]);
         bench.housekeep_all();
     }
@@ -409,7 +409,7 @@ async fn thread_scrubs_a_real_disk_on_demand_and_has_indexes_written_anew() {
             .expect("stored");
     }
     disk.stop().await;
-    // One byte in the middle of the sealed file's third shard, one in the index.
+    // One byte in the middle of the finished file's third shard, one in the index.
     let chunk = dir.path().join("chunks/00000001/00000000.chunk");
     let index = dir.path().join("chunks/00000001/00000000.index");
     for (path, at) in [(&chunk, (1 + 8 * 2) * 4096 + 9000), (&index, 4096 + 50)] {

@@ -1,3 +1,5 @@
+//! The gate: what of a request is refused before its body is read.
+
 use super::*;
 use http::Request;
 

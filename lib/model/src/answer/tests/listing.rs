@@ -1,10 +1,11 @@
 //! Every page of every listing, against one computed the slow way.
 
-use crate::answer::{answer, folded};
+use crate::answer::folded;
+use crate::answer::tests::ask;
 use crate::command::{Blobs, Command};
 use crate::ids::{BucketId, UploadId};
 use crate::machine::tests::{World, put, put_command};
-use crate::query::{ListQuery, Query, Reply};
+use crate::question;
 use crate::rows::UploadPlace;
 use crate::table::{MemRows, Rows, RowsError};
 use proptest::prelude::*;
@@ -61,16 +62,14 @@ fn paged(rows: &MemRows, prefix: &str, delimiter: &str, after: &str, max: u32) -
     let mut items: Vec<Item> = Vec::new();
     let mut after = after.as_bytes().to_vec();
     loop {
-        let query = Query::List(ListQuery {
+        let asked = question::List {
             bucket: BucketId(1),
             prefix: prefix.into(),
             delimiter: delimiter.into(),
             after,
             max,
-        });
-        let Reply::Listing(listing) = answer(rows, &query).expect("rows in memory") else {
-            panic!("a listing");
         };
+        let listing = ask(rows, asked);
         let mut page: Vec<Item> = Vec::new();
         page.extend(listing.entries.into_iter().map(|(key, _)| (key, false)));
         page.extend(listing.common_prefixes.into_iter().map(|text| (text, true)));
@@ -91,16 +90,14 @@ fn paged_uploads(rows: &MemRows, prefix: &str, delimiter: &str, max: u32) -> Vec
     let mut items = Vec::new();
     let mut after: Option<UploadPlace> = None;
     loop {
-        let query = Query::Uploads {
+        let asked = question::Uploads {
             bucket: BucketId(1),
             prefix: prefix.into(),
             delimiter: delimiter.into(),
             after,
             max,
         };
-        let Reply::Uploads(listing) = answer(rows, &query).expect("rows in memory") else {
-            panic!("uploads");
-        };
+        let listing = ask(rows, asked);
         let mut page: Vec<Item> = Vec::new();
         page.extend(
             listing
@@ -170,16 +167,14 @@ fn a_page_costs_its_rows_not_the_keys_it_folds() {
         rows: &world.rows,
         visited: Cell::new(0),
     };
-    let query = Query::List(ListQuery {
+    let asked = question::List {
         bucket: BucketId(1),
         prefix: vec![],
         delimiter: b"/".to_vec(),
         after: vec![],
         max: 1_000,
-    });
-    let Ok(Reply::Listing(listing)) = answer(&rows, &query) else {
-        panic!("a listing");
     };
+    let listing = ask(&rows, asked);
     assert_eq!(listing.common_prefixes.len(), 3);
     assert_eq!(rows.visited.get(), 3);
 }
@@ -191,16 +186,14 @@ fn a_page_is_never_larger_than_the_bound() {
     world.lease();
     let blob = world.blob(1_001, 8, 1);
     world.done(put_command(put("last", 1_001, Blobs::New(blob))));
-    let query = Query::List(ListQuery {
+    let asked = question::List {
         bucket: BucketId(1),
         prefix: vec![],
         delimiter: vec![],
         after: vec![],
         max: u32::MAX,
-    });
-    let Ok(Reply::Listing(listing)) = answer(&world.rows, &query) else {
-        panic!("a listing");
     };
+    let listing = ask(&world.rows, asked);
     assert_eq!(listing.entries.len(), 1_000);
     assert_eq!(listing.next.as_deref(), Some(&b"0999"[..]));
 }

@@ -1,24 +1,23 @@
 //! Objects with their blobs, the data's standing and margins, parts, owners.
 
-use crate::answer::{OBJECT_BLOBS_MAX, answer, topology};
+use crate::answer::tests::ask;
+use crate::answer::{OBJECT_BLOBS_MAX, topology};
 use crate::command::{Blobs, Command};
 use crate::ids::{AccountId, BlobId, BucketId, Epoch, NodeId, UploadId, VolumeId};
 use crate::machine::tests::{World, bucket, coded_len, disk_id, put, put_command, version};
 use crate::margin::margins;
-use crate::query::{HeldSegment, ObjectView, Query, Reply};
-use crate::rows::ShardPlace;
+use crate::query::{HeldSegment, ObjectView};
+use crate::question;
+use crate::shard::ShardKey;
 
 fn object(world: &World, key: &str) -> Option<Box<ObjectView>> {
-    let query = Query::Object {
+    let asked = question::Object {
         bucket: BucketId(1),
         key: key.into(),
         version: None,
         with_blobs: true,
     };
-    match answer(&world.rows, &query).expect("rows in memory") {
-        Reply::Object(view) => view,
-        other => panic!("{other:?}"),
-    }
+    ask(&world.rows, asked)
 }
 
 fn put_len(world: &mut World, key: &str, blob: u64, len: u64, owed: u32) {
@@ -69,12 +68,10 @@ fn an_object_of_many_parts_comes_with_its_first_blobs() {
             blob,
         });
     }
-    let page = |after, max| match answer(&world.rows, &Query::Parts { upload, after, max }) {
-        Ok(Reply::Parts { parts, truncated }) => {
-            let numbers: Vec<u32> = parts.iter().map(|(number, _)| *number).collect();
-            (numbers, truncated)
-        }
-        other => panic!("{other:?}"),
+    let page = |after, max| {
+        let page = ask(&world.rows, question::Parts { upload, after, max });
+        let numbers: Vec<u32> = page.parts.iter().map(|(number, _)| *number).collect();
+        (numbers, page.truncated)
     };
     assert_eq!(page(147, 2), (vec![148, 149], true));
     assert_eq!(page(148, 2), (vec![149, 150], false));
@@ -85,13 +82,10 @@ fn an_object_of_many_parts_comes_with_its_first_blobs() {
     });
     let view = object(&world, "big").expect("there");
     assert_eq!(view.blobs.len(), OBJECT_BLOBS_MAX);
-    let rest = Query::Blobs {
+    let rest = question::Blobs {
         blobs: view.row.blobs[OBJECT_BLOBS_MAX..].to_vec(),
     };
-    match answer(&world.rows, &rest).expect("rows in memory") {
-        Reply::Blobs(blobs) => assert_eq!(blobs.len(), 50),
-        other => panic!("{other:?}"),
-    }
+    assert_eq!(ask(&world.rows, rest).len(), 50);
 }
 
 #[test]
@@ -104,18 +98,16 @@ fn the_standing_counts_every_segment_by_margin() {
     // Copies of blob 5 on slots 5, 0 and 1; of blob 6 on 0, 1 and 2.
     put_len(&mut world, "copies", 5, 70_000, 0);
     put_len(&mut world, "rotated", 6, 70_000, 0);
-    let places = vec![ShardPlace {
+    let shards = vec![ShardKey {
         blob: BlobId(4),
         segment: 0,
         slot: 1,
     }];
     world.done(Command::MarkOwed {
-        places,
+        shards,
         damaged: true,
     });
-    let Ok(Reply::Data(status)) = answer(&world.rows, &Query::Data) else {
-        panic!("a standing");
-    };
+    let status = ask(&world.rows, question::Data);
     assert_eq!((status.counters.objects, status.inline_blobs), (6, 1));
     assert_eq!((status.owed_segments, status.damaged_shards), (1, 1));
     let by_margin = |dead: &[u32]| -> Vec<(i32, u64)> {
@@ -164,51 +156,42 @@ fn owners_are_found_and_paged() {
         });
     }
     let account = AccountId(2);
-    let ask = |query| answer(&world.rows, &query).expect("rows in memory");
-    let buckets = |after: &str| Query::Buckets {
+    let buckets = |after: &str| question::Buckets {
         account,
         after: after.into(),
         max: 2,
     };
     for (after, expected) in [("", &["c", "d"][..]), ("d", &["e"])] {
-        let Reply::Buckets(found) = ask(buckets(after)) else {
-            panic!("buckets");
-        };
+        let found = ask(&world.rows, buckets(after));
         let names: Vec<&str> = found.iter().map(|row| row.name.as_str()).collect();
         assert_eq!(names, expected);
         for account in [None, Some(account)] {
             let after = after.into();
-            let Reply::AccessKeys(found) = ask(Query::AccessKeys {
+            let asked = question::AccessKeys {
                 account,
                 after,
                 max: 2,
-            }) else {
-                panic!("keys");
             };
+            let found = ask(&world.rows, asked);
             let names: Vec<&str> = found.iter().map(|row| row.access_key.as_str()).collect();
             assert_eq!(names, expected);
         }
     }
-    let Reply::Accounts(found) = ask(Query::Accounts {
+    let asked = question::Accounts {
         after: "ann".into(),
         max: 9,
-    }) else {
-        panic!("accounts");
     };
-    assert_eq!(found.len(), 1);
-    let Reply::AccessKey(Some((key, owner))) = ask(Query::AccessKey {
+    assert_eq!(ask(&world.rows, asked).len(), 1);
+    let asked = question::AccessKey {
         access_key: "d".into(),
-    }) else {
-        panic!("a key");
     };
+    let (key, owner) = ask(&world.rows, asked).expect("a key");
     assert_eq!((key.account, owner.name.as_str()), (account, "bob"));
-    let Reply::Deletes(queue) = ask(Query::Deletes {
+    let asked = question::Deletes {
         disk: disk_id(1),
         max: 9,
-    }) else {
-        panic!("deletes");
     };
-    assert!(queue.is_empty());
+    assert!(ask(&world.rows, asked).is_empty());
     assert_eq!(world.volume_row(1).slots[0].node, NodeId(1));
 }
 
@@ -220,19 +203,16 @@ fn disk_learns_what_its_volumes_should_hold() {
         put_len(&mut world, &format!("k{blob}"), blob, coded_len(9), owed);
     }
     put_len(&mut world, "inline", 6, 10, 0);
-    let places = vec![ShardPlace {
+    let shards = vec![ShardKey {
         blob: BlobId(4),
         segment: 0,
         slot: 5,
     }];
     let damaged = true;
-    world.done(Command::MarkOwed { places, damaged });
-    let ask = |query| answer(&world.rows, &query).expect("rows in memory");
+    world.done(Command::MarkOwed { shards, damaged });
     for (disk, there) in [(1, true), (6, true), (77, false)] {
         let disk = disk_id(disk);
-        let Reply::Volumes(volumes) = ask(Query::DiskVolumes { disk }) else {
-            panic!("volumes");
-        };
+        let volumes = ask(&world.rows, question::DiskVolumes { disk });
         assert_eq!(!volumes.is_empty(), there);
     }
     let mut found: Vec<HeldSegment> = Vec::new();
@@ -240,9 +220,7 @@ fn disk_learns_what_its_volumes_should_hold() {
         let after = found.last().map(|last| (last.blob, last.segment));
         let volume = VolumeId(1);
         let max = 2;
-        let Reply::Held(page) = ask(Query::Held { volume, after, max }) else {
-            panic!("held");
-        };
+        let page = ask(&world.rows, question::Held { volume, after, max });
         let end = page.len() < 2;
         found.extend(page);
         if end {

@@ -5,9 +5,8 @@ use crate::command::{Blobs, Command, Condition, Envelope, NewBlob, Outcome, Refu
 use crate::ids::{AccountId, BlobId, BucketId, Epoch, LeaseId, NodeId, Token, UploadId, VolumeId};
 use crate::keys::{self, Meta, RowKey, Table};
 use crate::machine::apply;
-use crate::rows::{
-    BlobRow, Counters, DeleteRow, DiskRow, OwedRow, ShardPlace, Totals, VersionRow, VolumeCounts,
-};
+use crate::rows::{BlobRow, Counters, DiskRow, OwedRow, Totals, VersionRow, VolumeCounts};
+use crate::shard::{ShardId, ShardKey};
 use crate::table::{MemRows, Overlay, Rows, RowsError};
 use crate::topology::Domain;
 
@@ -38,7 +37,7 @@ fn replacing_an_object_queues_its_shards_on_every_slot() {
     let queued: Vec<u32> = (1..=6)
         .filter(|node| {
             let disk = disk_id(*node);
-            let row: Option<DeleteRow> = world.row(&RowKey::Delete { disk, sequence: 1 });
+            let row: Option<ShardId> = world.row(&RowKey::Delete { disk, sequence: 1 });
             row.is_some_and(|row| row.blob == BlobId(1) && u32::from(row.slot) + 1 == *node)
         })
         .collect();
@@ -353,14 +352,14 @@ fn marking_owed_is_idempotent_and_passes_over_what_is_gone() {
     let mut world = World::ready();
     let blob = world.blob(1, coded_len(9), 1);
     put_blob(&mut world, "a", 1, blob).expect("put");
-    let place = |blob, slot| ShardPlace {
+    let place = |blob, slot| ShardKey {
         blob: BlobId(blob),
         segment: 0,
         slot,
     };
     for (slot, damaged) in [(2, false), (2, true), (5, false), (2, false)] {
-        let places = vec![place(1, slot), place(77, 0)];
-        world.done(Command::MarkOwed { places, damaged });
+        let shards = vec![place(1, slot), place(77, 0)];
+        world.done(Command::MarkOwed { shards, damaged });
         world.audited();
     }
     let owed: OwedRow = world
@@ -376,11 +375,11 @@ fn marking_owed_is_idempotent_and_passes_over_what_is_gone() {
         .expect("there");
     assert_eq!((counts.coded, counts.owed), (0, 1));
     for bad in [place(1, 6), place(1, 200)] {
-        let places = vec![place(1, 1), bad];
+        let shards = vec![place(1, 1), bad];
         let damaged = false;
         assert!(
             world
-                .try_apply(Command::MarkOwed { places, damaged })
+                .try_apply(Command::MarkOwed { shards, damaged })
                 .is_err()
         );
     }

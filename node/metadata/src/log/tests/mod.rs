@@ -316,3 +316,21 @@ fn random_bytes_are_no_log() {
         }
     }
 }
+
+#[test]
+fn a_log_that_begins_at_the_last_index_of_all_is_refused_and_not_counted_beyond() {
+    let fs = fresh();
+    let prev = Mark {
+        index: u64::MAX,
+        term: 1,
+    };
+    let start = format::Record::Start { prev, reset: true };
+    let mut bytes = format::encode_header(&log_identity(1), 1).to_vec();
+    format::encode_record(&mut bytes, 1, true, &start);
+    let file = fs
+        .open(&Path::new(DIR).join(segment_name(1)))
+        .expect("open");
+    file.write_at(&[std::io::IoSlice::new(&bytes)], 0)
+        .expect("write");
+    assert!(matches!(open(&fs), Err(LogError::Damaged { .. })));
+}

@@ -5,13 +5,14 @@ use http::{HeaderValue, Response, header};
 use http_body::{Body, Frame, SizeHint};
 use megalith_client::DataFault;
 use megalith_client::wire::{ErrorBody, ReceiptBody, digest_text};
+use megalith_model::shard::Receipt;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::error::Error;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use megalith_store::{Receipt, StoreError};
+use megalith_store::StoreError;
 
 /// Why a request is not done.
 #[derive(Debug)]

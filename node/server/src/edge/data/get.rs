@@ -3,7 +3,7 @@
 use super::DataEdge;
 use super::answer::{self, Answer, Refused};
 use super::request::WantedGet;
-use super::request::{disk, shard_id};
+use super::request::disk;
 use http::Response;
 use megalith_client::DataFault;
 use megalith_client::framing::frame_tail;
@@ -18,8 +18,8 @@ pub(super) async fn get(edge: &DataEdge, wanted: WantedGet) -> Response<Answer> 
 
 /// Reads the cells, each checked against its checksum by the store just now.
 async fn read(edge: &DataEdge, wanted: &WantedGet) -> Result<Answer, Refused> {
-    let disk = disk(&edge.disks, wanted.shard.disk, DataFault::NotFound)?;
-    let shard = shard_id(&wanted.shard);
+    let disk = disk(&edge.disks, wanted.path.disk, DataFault::NotFound)?;
+    let shard = wanted.path.shard;
     let cells = disk.read(shard, wanted.first, wanted.count).await?;
     let mut pieces = VecDeque::with_capacity(2 * cells.len());
     for (bytes, crc) in cells {

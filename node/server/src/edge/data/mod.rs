@@ -3,6 +3,8 @@
 //! `request` reads heads, `put` and `get` do the work, `answer` writes what comes of it.
 
 mod answer;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod get;
 mod put;
 mod request;
@@ -10,7 +12,7 @@ mod request;
 pub(super) use answer::Refused;
 
 use super::access;
-use super::fence::Fence;
+use super::admission::Admission;
 use answer::Answer;
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -63,23 +65,23 @@ impl Default for DataEdgeSettings {
 /// Shards of this node's disks, to be written and read.
 pub struct DataEdge {
     disks: Arc<Disks>,
-    fence: Fence,
+    admission: Admission,
     settings: DataEdgeSettings,
     shutdown: Shutdown,
 }
 
 impl DataEdge {
-    /// Builds the edge before `disks`; `fence` judges every write.
+    /// Builds the edge before `disks`; `admission` judges every write.
     #[must_use]
     pub fn new(
         disks: Arc<Disks>,
-        fence: Fence,
+        admission: Admission,
         settings: DataEdgeSettings,
         shutdown: Shutdown,
     ) -> Self {
         Self {
             disks,
-            fence,
+            admission,
             settings,
             shutdown,
         }

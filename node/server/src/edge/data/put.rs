@@ -5,8 +5,8 @@
 
 use super::DataEdge;
 use super::answer::{self, Answer, Refused};
+use super::request::disk;
 use super::request::{WantedPut, malformed, trailer_digest};
-use super::request::{disk, shard_id};
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 use http_body_util::BodyExt;
@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use megalith_client::DataFault;
 use megalith_client::framing::{Deframer, cells};
 use megalith_identity::PeerIdentity;
-use megalith_store::Receipt;
+use megalith_model::shard::Receipt;
 use tokio::time::timeout;
 
 pub(super) async fn put(
@@ -26,7 +26,7 @@ pub(super) async fn put(
     match write(edge, peer, &wanted, &mut body).await {
         Ok(receipt) => answer::receipt(&receipt),
         Err(refused) => {
-            let shard = &wanted.shard;
+            let shard = &wanted.path;
             tracing::info!(%peer, %shard, kind = %refused.fault, why = refused.message, "refused");
             if refused.fault != DataFault::Timeout {
                 edge.linger(body);
@@ -42,9 +42,11 @@ async fn write(
     wanted: &WantedPut,
     body: &mut Incoming,
 ) -> Result<Receipt, Refused> {
-    let disk = disk(&edge.disks, wanted.shard.disk, DataFault::Io)?;
-    edge.fence.check(peer, &wanted.shard, wanted.epoch).await?;
-    let shard = shard_id(&wanted.shard);
+    let disk = disk(&edge.disks, wanted.path.disk, DataFault::Io)?;
+    edge.admission
+        .check(peer, &wanted.path, wanted.epoch)
+        .await?;
+    let shard = wanted.path.shard;
     let mut writer = disk.begin(shard, wanted.epoch, wanted.length).await?;
     let mut deframer = Deframer::new(wanted.length, 0, cells(wanted.length));
     let mut complete = Vec::new();

@@ -8,7 +8,7 @@ use megalith_client::wire::{DIGEST_HEADER, ShardPath, parse_digest};
 use megalith_model::ids::{DiskId, Epoch};
 use megalith_model::rows::Digest;
 use megalith_model::shape::{CELL_LEN, SEGMENT_CELLS_MAX};
-use megalith_store::{DiskHandle, Disks, ShardId};
+use megalith_store::{DiskHandle, Disks};
 
 /// The most bytes of a shard: a whole segment, where k is 1.
 const SHARD_LEN_MAX: u64 = SEGMENT_CELLS_MAX * CELL_LEN;
@@ -23,7 +23,7 @@ pub(super) enum Wanted {
 /// A write.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct WantedPut {
-    pub(super) shard: ShardPath,
+    pub(super) path: ShardPath,
     pub(super) epoch: Epoch,
     pub(super) length: u64,
     /// None where it comes as a trailer.
@@ -33,7 +33,7 @@ pub(super) struct WantedPut {
 /// A read.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct WantedGet {
-    pub(super) shard: ShardPath,
+    pub(super) path: ShardPath,
     pub(super) first: u64,
     pub(super) count: u64,
 }
@@ -44,20 +44,20 @@ pub(super) fn malformed(message: impl Into<String>) -> Refused {
 
 /// Reads a head.
 pub(super) fn read(head: &request::Parts) -> Result<Wanted, Refused> {
-    let shard: ShardPath = head
+    let path: ShardPath = head
         .uri
         .path()
         .parse()
         .map_err(|error| malformed(format!("path: {error}")))?;
     let query = head.uri.query().unwrap_or_default();
     match head.method {
-        Method::PUT => read_put(shard, query, &head.headers).map(Wanted::Put),
-        Method::GET => read_get(shard, query).map(Wanted::Get),
+        Method::PUT => read_put(path, query, &head.headers).map(Wanted::Put),
+        Method::GET => read_get(path, query).map(Wanted::Get),
         _ => Err(malformed(format!("method {}", head.method))),
     }
 }
 
-fn read_put(shard: ShardPath, query: &str, headers: &HeaderMap) -> Result<WantedPut, Refused> {
+fn read_put(path: ShardPath, query: &str, headers: &HeaderMap) -> Result<WantedPut, Refused> {
     let [epoch, length] = numbers(query, ["epoch", "length"])?;
     let epoch = u32::try_from(epoch).map_err(|_| malformed("epoch: too large"))?;
     if length == 0 || length > SHARD_LEN_MAX {
@@ -76,7 +76,7 @@ fn read_put(shard: ShardPath, query: &str, headers: &HeaderMap) -> Result<Wanted
         )),
         (None, Some(_)) => Err(malformed("a chunked body has its digest in its trailer")),
         (Some(_), Some(_)) | (None, None) => Ok(WantedPut {
-            shard,
+            path,
             epoch: Epoch(epoch),
             length,
             digest,
@@ -84,16 +84,12 @@ fn read_put(shard: ShardPath, query: &str, headers: &HeaderMap) -> Result<Wanted
     }
 }
 
-fn read_get(shard: ShardPath, query: &str) -> Result<WantedGet, Refused> {
+fn read_get(path: ShardPath, query: &str) -> Result<WantedGet, Refused> {
     let [first, count] = numbers(query, ["first", "count"])?;
     if count == 0 || count > READ_CELLS_MAX || first >= SEGMENT_CELLS_MAX {
         return Err(malformed(format!("cells: {count} from {first} on")));
     }
-    Ok(WantedGet {
-        shard,
-        first,
-        count,
-    })
+    Ok(WantedGet { path, first, count })
 }
 
 /// Reads exactly these parameters, each once, in any order.
@@ -144,16 +140,6 @@ pub(super) fn trailer_digest(trailers: Option<&HeaderMap>) -> Result<Digest, Ref
 pub(super) fn disk(disks: &Disks, id: DiskId, missing: DataFault) -> Result<&DiskHandle, Refused> {
     let missing = || Refused::new(missing, format!("no disk {id} here"));
     disks.get(id).ok_or_else(missing)
-}
-
-/// Returns a shard's name on its disk.
-pub(super) fn shard_id(path: &ShardPath) -> ShardId {
-    ShardId {
-        volume: path.volume,
-        blob: path.blob,
-        segment: path.segment,
-        slot: path.slot,
-    }
 }
 
 #[cfg(test)]

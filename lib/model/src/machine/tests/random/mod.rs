@@ -5,11 +5,12 @@ mod model;
 mod steps;
 
 use super::World;
+use crate::answer::tests::ask;
 use crate::command::{Envelope, Outcome};
 use crate::ids::{BucketId, LeaseId, Token, VersionId};
 use crate::keys::RowKey;
 use crate::machine::apply;
-use crate::query::{Query, Reply};
+use crate::question;
 use crate::rows::{BlobRow, Counters};
 use crate::shape::CELL_LEN;
 use crate::table::{MemRows, Overlay};
@@ -93,17 +94,13 @@ fn compare(model: &Model, world: &World) {
         let mut expected = Counters::default();
         for name in 0..4 {
             let place = (bucket, key(name));
-            let query = Query::Object {
+            let asked = question::Object {
                 bucket,
                 key: place.1.clone(),
                 version: None,
                 with_blobs: true,
             };
-            let seen = match crate::answer::answer(&world.rows, &query) {
-                Ok(Reply::Object(view)) => view,
-                other => panic!("{other:?}"),
-            };
-            let seen = seen.map(|view| Object {
+            let seen = ask(&world.rows, asked).map(|view| Object {
                 version: view.version,
                 size: view.row.size,
                 blobs: view.row.blobs,

@@ -6,8 +6,9 @@ use super::model::{Key, Model, Object, pick};
 use crate::command::{Blobs, Command, Condition, PutObject};
 use crate::ids::{BlobId, BucketId, GatewayId, LeaseId, NodeId, UploadId};
 use crate::keys::RowKey;
-use crate::rows::{BlobRow, ShardPlace};
+use crate::rows::BlobRow;
 use crate::shape::SegmentLayout;
+use crate::shard::ShardKey;
 use std::collections::BTreeMap;
 
 pub(super) fn key(n: u8) -> Vec<u8> {
@@ -230,13 +231,13 @@ pub(super) fn cluster_step(model: &mut Model, world: &World, op: &Op) -> Option<
                 let layout = SegmentLayout::new(row.shape, segment.profile, blob, segment.len);
                 layout.slots().any(|holder| holder == usize::from(slot))
             });
-            let place = ShardPlace {
+            let shard = ShardKey {
                 blob,
                 segment: 0,
                 slot,
             };
             let command = Command::MarkOwed {
-                places: vec![place],
+                shards: vec![shard],
                 damaged: *damaged,
             };
             Step::new(command, good, |_| {})

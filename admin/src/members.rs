@@ -1,0 +1,144 @@
+//! Changing the members of the metadata group.
+//!
+//! A change is asked for again and again until the leader says that it is done. Stopping in between
+//! does no harm: the same change, asked for once more, goes on with it.
+
+use megalith_client::ClientError;
+use megalith_model::member::ChangeStanding;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Between two questions how far a change is.
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// The members could not be changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    #[error("ask the metadata leader")]
+    Client(#[source] ClientError),
+    #[error("the metadata leader refuses: {0}")]
+    Refused(String),
+    /// It takes longer than the caller waits.
+    #[error("not done after {} s: {last}; the same command goes on with it", .waited.as_secs())]
+    NotDone { waited: Duration, last: String },
+}
+
+/// Asks for a change until it is done; returns what the leader says of it then.
+///
+/// `ask` asks the leader once. `told` hears how far the change is, each time that this is news.
+///
+/// # Errors
+/// [`ChangeError::NotDone`] after `wait`; the change itself goes on. The leader's refusal, and an
+/// answer that asking again can't better, end it at once.
+pub async fn change(
+    ask: impl AsyncFn() -> Result<ChangeStanding, ClientError>,
+    wait: Duration,
+    mut told: impl FnMut(&str),
+) -> Result<String, ChangeError> {
+    let started = Instant::now();
+    let mut last = String::new();
+    loop {
+        let now = match ask().await {
+            Ok(ChangeStanding::Done(how)) => return Ok(how),
+            Ok(ChangeStanding::Refused(why)) => return Err(ChangeError::Refused(why)),
+            Ok(ChangeStanding::UnderWay(how)) => how,
+            // An election, for example: what is under way goes on.
+            Err(ClientError::Unavailable(why)) => format!("no leader answers: {why}"),
+            Err(error) => return Err(ChangeError::Client(error)),
+        };
+        if now != last {
+            told(&now);
+            last = now;
+        }
+        if started.elapsed() >= wait {
+            return Err(ChangeError::NotDone { waited: wait, last });
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+
+    /// What the leader says.
+    type Says = fn() -> Result<ChangeStanding, ClientError>;
+
+    const JOINS: Says = || Ok(ChangeStanding::UnderWay("joins".to_owned()));
+    const LEARNS: Says = || Ok(ChangeStanding::UnderWay("learns".to_owned()));
+    const DONE: Says = || Ok(ChangeStanding::Done("2 votes".to_owned()));
+    const REFUSED: Says = || Ok(ChangeStanding::Refused("2 is the last voter".to_owned()));
+    const NOBODY: Says = || Err(ClientError::Unavailable("an election".to_owned()));
+    const REJECTED: Says = || Err(ClientError::Rejected("not an operator".to_owned()));
+
+    struct Ended {
+        end: Result<String, String>,
+        /// What was told on the way.
+        told: Vec<String>,
+        /// How often the leader was asked.
+        asked: usize,
+    }
+
+    /// Lets the leader say `answers` in turn, the last one again and again.
+    async fn run(answers: &[Says], wait_s: u64) -> Ended {
+        let (asked, told) = (RefCell::new(0), RefCell::new(Vec::new()));
+        let ask = async || {
+            let turn = *asked.borrow();
+            *asked.borrow_mut() += 1;
+            answers[turn.min(answers.len() - 1)]()
+        };
+        let end = change(ask, Duration::from_secs(wait_s), |standing| {
+            told.borrow_mut().push(standing.to_owned());
+        });
+        Ended {
+            end: end.await.map_err(|error| error.to_string()),
+            told: told.take(),
+            asked: asked.take(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_asked_for_until_it_is_done_and_only_news_is_told() {
+        let ended = run(&[JOINS, JOINS, LEARNS, DONE], 60).await;
+        assert_eq!(ended.end, Ok("2 votes".to_owned()));
+        assert_eq!(ended.told, ["joins", "learns"]);
+        assert_eq!(ended.asked, 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_ends_it_at_once() {
+        let ended = run(&[REFUSED], 60).await;
+        let said = "the metadata leader refuses: 2 is the last voter";
+        assert_eq!((ended.end, ended.asked), (Err(said.to_owned()), 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_election_is_waited_out() {
+        let ended = run(&[JOINS, NOBODY, DONE], 60).await;
+        assert_eq!(ended.end, Ok("2 votes".to_owned()));
+        assert_eq!(ended.told, ["joins", "no leader answers: an election"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_asking_again_cannot_better_ends_it() {
+        let ended = run(&[REJECTED], 60).await;
+        let said = "ask the metadata leader";
+        assert_eq!((ended.end, ended.asked), (Err(said.to_owned()), 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_the_wait_it_says_how_far_it_is_and_how_to_go_on() {
+        let ended = run(&[LEARNS], 3).await;
+        let said = "not done after 3 s: learns; the same command goes on with it";
+        assert_eq!(ended.end, Err(said.to_owned()));
+        assert!((10..=12).contains(&ended.asked), "{}", ended.asked);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_wait_it_asks_once() {
+        let ended = run(&[LEARNS], 0).await;
+        assert!(ended.end.is_err());
+        assert_eq!(ended.asked, 1);
+    }
+}

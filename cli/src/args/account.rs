@@ -1,0 +1,74 @@
+//! `megalith account` and `megalith key`.
+
+use super::{OutputFormat, Reach};
+use clap::{Args, Subcommand};
+
+/// Verbs of `megalith account`.
+#[derive(Debug, Subcommand)]
+pub enum AccountVerb {
+    /// Add an account.
+    Create(Named),
+    /// Show all accounts.
+    List(Listed),
+    /// Make an account's keys stop working.
+    Disable(Named),
+    /// Make them work again.
+    Enable(Named),
+}
+
+/// An account's name.
+#[derive(Debug, Args)]
+pub struct Named {
+    /// The account.
+    pub name: String,
+    /// Which cluster.
+    #[command(flatten)]
+    pub reach: Reach,
+}
+
+/// A list.
+#[derive(Debug, Args)]
+pub struct Listed {
+    /// Only this account's.
+    #[arg(long)]
+    pub account: Option<String>,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t = OutputFormat::Text)]
+    pub output: OutputFormat,
+    /// Which cluster.
+    #[command(flatten)]
+    pub reach: Reach,
+}
+
+/// Verbs of `megalith key`.
+#[derive(Debug, Subcommand)]
+pub enum KeyVerb {
+    /// Add an access key; its secret is shown this once.
+    Create {
+        /// The account it acts for.
+        #[arg(long)]
+        account: String,
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t = OutputFormat::Text)]
+        output: OutputFormat,
+        /// Which cluster.
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Show access keys, without secrets.
+    List(Listed),
+    /// Make a key stop working.
+    Disable(KeyNamed),
+    /// Make it work again.
+    Enable(KeyNamed),
+}
+
+/// An access key.
+#[derive(Debug, Args)]
+pub struct KeyNamed {
+    /// The access key's public half.
+    pub access_key: String,
+    /// Which cluster.
+    #[command(flatten)]
+    pub reach: Reach,
+}

@@ -1,0 +1,161 @@
+//! Setting up: certificate authority, certificates, root key, configuration files, the directories
+//! of disks and metadata.
+//!
+//! Never overwrites a key that is there, and never formats anything but an empty directory.
+
+use crate::config::{self, OperatorFile, SettingsError};
+use crate::files::{self, Access, FileError};
+use megalith_crypto::{CryptoError, Entropy, RootKey, SystemEntropy};
+use megalith_identity::{Authority, Bundle, IdentityError, IssueRequest, Role};
+use megalith_model::ids::{ClusterId, NodeId};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// Setting up failed.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error(transparent)]
+    Config(#[from] SettingsError),
+    #[error("root key {path}")]
+    RootKey { path: PathBuf, source: CryptoError },
+    /// A disk or the metadata directory.
+    #[error("set up {path}")]
+    Directory {
+        path: PathBuf,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// There is something already.
+    #[error("{0} is there already: nothing was changed")]
+    Exists(PathBuf),
+    /// The arguments contradict each other.
+    #[error("{0}")]
+    Arguments(String),
+    #[error("read random bytes")]
+    Random(#[source] CryptoError),
+}
+
+/// Refuses to set up what was set up before.
+pub fn must_be_absent(file: &Path) -> Result<(), InitError> {
+    if file.exists() {
+        return Err(InitError::Exists(file.to_owned()));
+    }
+    Ok(())
+}
+
+/// Opens the authority in `dir`, or makes one for a new cluster.
+pub fn authority(dir: &Path) -> Result<Authority, InitError> {
+    if Authority::exists(dir) {
+        return Ok(Authority::load(dir)?);
+    }
+    let mut id = [0; 16];
+    SystemEntropy
+        .fill(&mut id)
+        .map_err(|_| InitError::Random(CryptoError::Random))?;
+    Ok(Authority::create(dir, ClusterId(id))?)
+}
+
+/// Issues a certificate into `dir`, if there is none; one of other roles is refused.
+pub fn certificate(
+    authority: &Authority,
+    dir: &Path,
+    grants: &[(Role, u32)],
+    hosts: &[String],
+    days: u32,
+) -> Result<(), InitError> {
+    if Bundle::exists(dir) {
+        return Err(InitError::Exists(dir.join("node.crt")));
+    }
+    let request = IssueRequest {
+        grants: grants.to_vec(),
+        hosts: hosts.to_vec(),
+        days,
+    };
+    Ok(authority.issue(&request)?.save(dir)?)
+}
+
+/// Reads the root key, making it first if the file is missing.
+pub fn root_key(path: &Path) -> Result<RootKey, InitError> {
+    if !path.exists() {
+        let key = RootKey::generate().map_err(InitError::Random)?;
+        if let Some(dir) = path.parent() {
+            files::make_dir(dir)?;
+        }
+        files::write(path, &key.to_file_text(), Access::Secret)?;
+    }
+    read_root_key(path)
+}
+
+/// Reads the root key.
+pub fn read_root_key(path: &Path) -> Result<RootKey, InitError> {
+    let text = zeroize::Zeroizing::new(files::read(path)?);
+    RootKey::parse(&text).map_err(|source| InitError::RootKey {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Writes an operator's file.
+pub fn write_operator(
+    file: &Path,
+    tls_dir: &Path,
+    root_key_file: Option<PathBuf>,
+    members: &[String],
+) -> Result<(), InitError> {
+    let content = OperatorFile {
+        operator: config::OperatorSection {
+            tls_dir: tls_dir.to_owned(),
+            root_key_file,
+        },
+        metadata: config::MembersSection {
+            members: members.to_vec(),
+        },
+    };
+    write_toml(file, &content)
+}
+
+/// Makes the certificate of an https listener, if there is none.
+pub fn https_certificate(
+    authority: &Authority,
+    dir: &Path,
+    hosts: &[String],
+) -> Result<(), InitError> {
+    if Bundle::exists(dir) {
+        return Ok(());
+    }
+    Ok(authority.issue_server(hosts)?.save(dir)?)
+}
+
+/// Formats an empty directory as a disk of the cluster.
+pub fn format_disk(path: &Path, cluster: ClusterId) -> Result<(), InitError> {
+    let made = megalith_server::init_disks(cluster, &[path.to_owned()]);
+    made.map(drop).map_err(|source| InitError::Directory {
+        path: path.to_owned(),
+        source: source.into(),
+    })
+}
+
+/// Makes the directory of a metadata member that has never voted.
+pub fn init_metadata(
+    path: &Path,
+    cluster: ClusterId,
+    member: u32,
+    voters: &[u32],
+) -> Result<(), InitError> {
+    files::make_dir(path)?;
+    let voters: Vec<NodeId> = voters.iter().copied().map(NodeId).collect();
+    let made = megalith_server::init_metadata(path, cluster, NodeId(member), &voters);
+    made.map_err(|source| InitError::Directory {
+        path: path.to_owned(),
+        source: source.into(),
+    })
+}
+
+/// Writes a configuration file.
+pub fn write_toml<T: Serialize>(path: &Path, content: &T) -> Result<(), InitError> {
+    let text = toml::to_string_pretty(content).expect("our settings are plain tables");
+    Ok(files::write(path, &text, Access::Public)?)
+}

@@ -1,0 +1,87 @@
+//! `megalith gateway`: an S3 gateway, run until a signal comes.
+
+mod init;
+
+pub use init::init;
+
+use super::role::{CERTIFICATE_INTERVAL, RoleError, address, given, until_signal};
+use crate::args::GatewayArgs;
+use crate::config::{self, GatewayFile, SettingsError};
+use crate::{logging, reach, setup};
+use megalith_gateway::run::{
+    GatewayConfig, HealthListen, HttpsListen, Limits, MetricsText, RunningGateway,
+};
+use megalith_identity::TlsMaterial;
+use megalith_model::ids::GatewayId;
+use metrics_exporter_prometheus::PrometheusBuilder;
+use std::sync::Arc;
+
+/// Runs `megalith gateway` until a signal comes.
+pub async fn run(args: &GatewayArgs) -> Result<(), RoleError> {
+    let settings: GatewayFile = config::load(Some(given(args.config.as_deref())?), args)?;
+    logging::start(&settings.log).map_err(RoleError::Log)?;
+    let gateway = start(&settings).await?;
+    tracing::info!(http = ?gateway.http_addr, https = ?gateway.https_addr, "gateway serves");
+    until_signal().await;
+    gateway.stop().await;
+    tracing::info!("gateway stopped");
+    Ok(())
+}
+
+/// Starts a gateway from its settings.
+pub async fn start(settings: &GatewayFile) -> Result<RunningGateway, RoleError> {
+    let section = &settings.gateway;
+    let origin = "gateway settings";
+    let members = config::parse_members(origin, &settings.metadata.members)?;
+    let tls = TlsMaterial::load(&section.tls_dir)?;
+    drop(tls.spawn_reload(CERTIFICATE_INTERVAL, std::future::pending()));
+    let https = match (
+        address("gateway.https_listen", &section.https_listen)?,
+        section,
+    ) {
+        (None, _) => None,
+        (Some(listen), section) => match (&section.https_cert, &section.https_key) {
+            (Some(certificate), Some(key)) => Some(HttpsListen {
+                listen,
+                certificate: certificate.clone(),
+                key: key.clone(),
+            }),
+            _ => {
+                let message = "`gateway.https_listen` needs `gateway.https_cert` and `https_key`";
+                return Err(SettingsError::invalid(origin, message).into());
+            }
+        },
+    };
+    let health = match address("gateway.health_listen", &section.health_listen)? {
+        Some(listen) => Some(HealthListen {
+            listen,
+            metrics: Some(metrics()?),
+        }),
+        None => None,
+    };
+    let config = GatewayConfig {
+        id: GatewayId(section.id),
+        http: address("gateway.listen", &section.listen)?,
+        https,
+        health,
+        base_domains: section.domains.clone(),
+        region: section.region.clone(),
+        metadata: reach::endpoints(&members),
+        tls,
+        root_key: setup::read_root_key(&section.root_key_file)?,
+        pipeline: megalith_blobs::PipelineSettings {
+            memory_bytes_max: section.memory_bytes,
+            ..megalith_blobs::PipelineSettings::default()
+        },
+        limits: Limits::default(),
+    };
+    Ok(megalith_gateway::run::start(config).await?)
+}
+
+/// Starts collecting metrics; returns what renders them.
+fn metrics() -> Result<MetricsText, RoleError> {
+    let recorder = PrometheusBuilder::new()
+        .install_recorder()
+        .map_err(|error| RoleError::Metrics(error.to_string()))?;
+    Ok(Arc::new(move || recorder.render()))
+}

@@ -1,0 +1,133 @@
+//! `megalith key`.
+
+use super::account::{AccountError, open, standing};
+use super::json_line;
+use crate::args::{KeyVerb, OutputFormat};
+use megalith_admin::accounts::{Admin, AdminError, CreatedKey};
+use megalith_model::rows::{AccessKeyRow, AccountRow};
+use serde_json::json;
+
+/// Runs the verb on the cluster that it names.
+pub async fn run(verb: &KeyVerb) -> Result<String, AccountError> {
+    let reach = match verb {
+        KeyVerb::Create { reach, .. } => reach,
+        KeyVerb::List(listed) => &listed.reach,
+        KeyVerb::Disable(named) | KeyVerb::Enable(named) => &named.reach,
+    };
+    Ok(carry_out(&open(reach).await?, verb).await?)
+}
+
+/// Does what the verb says and tells what was done.
+pub(super) async fn carry_out(admin: &Admin, verb: &KeyVerb) -> Result<String, AdminError> {
+    Ok(match verb {
+        KeyVerb::Create {
+            account, output, ..
+        } => created_text(&admin.create_key(account).await?, *output),
+        KeyVerb::List(listed) => {
+            let keys = admin.list_keys(listed.account.as_deref()).await?;
+            keys_text(&keys, &admin.accounts().await?, listed.output)
+        }
+        KeyVerb::Disable(named) => {
+            let key = &named.access_key;
+            admin.set_key_enabled(key, false).await?;
+            format!("key {key} stops working within two seconds\n")
+        }
+        KeyVerb::Enable(named) => {
+            let key = &named.access_key;
+            admin.set_key_enabled(key, true).await?;
+            format!("key {key} works again\n")
+        }
+    })
+}
+
+fn created_text(made: &CreatedKey, output: OutputFormat) -> String {
+    let (account, access_key, secret) =
+        (&made.account.name, &made.access_key, made.secret.expose());
+    match output {
+        OutputFormat::Text => format!(
+            "account     {account}\naccess key  {access_key}\nsecret key  {secret}\n\
+             The secret is not shown again.\n"
+        ),
+        OutputFormat::Json => json_line(
+            &json!({ "account": account, "access_key": access_key, "secret_key": secret }),
+        ),
+    }
+}
+
+fn keys_text(keys: &[AccessKeyRow], accounts: &[AccountRow], output: OutputFormat) -> String {
+    let line = |row: &AccessKeyRow| {
+        let owner = accounts.iter().find(|account| account.id == row.account);
+        let owner = owner.map_or_else(|| row.account.to_string(), |account| account.name.clone());
+        let (key, standing) = (&row.access_key, standing(row.enabled));
+        match output {
+            OutputFormat::Text => format!("{key:<22} {owner:<24} {standing}\n"),
+            OutputFormat::Json => {
+                json_line(&json!({ "access_key": key, "account": owner, "enabled": row.enabled }))
+            }
+        }
+    };
+    keys.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+    use megalith_crypto::AccessSecret;
+    use megalith_model::ids::AccountId;
+
+    fn account(id: u64, name: &str) -> AccountRow {
+        AccountRow {
+            id: AccountId(id),
+            name: name.to_owned(),
+            enabled: true,
+            created_ms: 0,
+        }
+    }
+
+    fn key(access_key: &str, account: u64, enabled: bool) -> AccessKeyRow {
+        AccessKeyRow {
+            access_key: access_key.to_owned(),
+            account: AccountId(account),
+            enabled,
+            created_ms: 0,
+            sealed_credential: b"sealed".to_vec(),
+        }
+    }
+
+    #[test]
+    fn a_new_key_shows_its_secret_once_and_says_so() {
+        let made = CreatedKey {
+            access_key: "MGLKEY".to_owned(),
+            secret: AccessSecret::new("hidden".to_owned()),
+            account: account(1, "main"),
+        };
+        expect![[r#"
+            account     main
+            access key  MGLKEY
+            secret key  hidden
+            The secret is not shown again.
+        "#]]
+        .assert_eq(&created_text(&made, OutputFormat::Text));
+        expect![[r#"
+            {"access_key":"MGLKEY","account":"main","secret_key":"hidden"}
+        "#]]
+        .assert_eq(&created_text(&made, OutputFormat::Json));
+    }
+
+    #[test]
+    fn a_list_names_owners_and_never_a_secret() {
+        let keys = [key("MGLA", 1, true), key("MGLB", 9, false)];
+        let accounts = [account(1, "main")];
+        expect![[r#"
+            MGLA                   main                     enabled
+            MGLB                   account-9                DISABLED
+        "#]]
+        .assert_eq(&keys_text(&keys, &accounts, OutputFormat::Text));
+        expect![[r#"
+            {"access_key":"MGLA","account":"main","enabled":true}
+            {"access_key":"MGLB","account":"account-9","enabled":false}
+        "#]]
+        .assert_eq(&keys_text(&keys, &accounts, OutputFormat::Json));
+    }
+}

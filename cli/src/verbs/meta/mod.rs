@@ -1,0 +1,90 @@
+//! `megalith meta`: the members of the metadata group, and backups of what they hold.
+
+mod backup;
+mod backup_bucket;
+mod init;
+mod repair;
+mod stopped_node;
+
+use super::json_text;
+use crate::args::{How, MetaVerb, OutputFormat, Reach};
+use crate::config::SettingsError;
+use crate::out::{self, Answer};
+use crate::reach::{self, ReachError};
+use crate::setup::InitError;
+use backup::BackupVerbError;
+use megalith_admin::members::{self, ChangeError};
+use megalith_client::{ClientError, ClusterClient, MetaClient};
+use megalith_model::ids::NodeId;
+use megalith_model::member::MemberChange;
+use repair::RepairVerbError;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The members could not be shown or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum MetaError {
+    #[error(transparent)]
+    Reach(#[from] ReachError),
+    #[error("ask the metadata leader")]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    Change(#[from] ChangeError),
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    #[error("{0} names no `metadata.dir`: the node is no metadata member")]
+    NoMember(PathBuf),
+    /// The node isn't among its own members.
+    #[error("{file}: node {node} is not among `metadata.members`")]
+    NotNamed { file: PathBuf, node: u32 },
+    #[error(transparent)]
+    Init(#[from] InitError),
+    #[error(transparent)]
+    Repair(#[from] RepairVerbError),
+    #[error(transparent)]
+    Backup(#[from] BackupVerbError),
+}
+
+/// Runs the verb.
+pub async fn run(verb: &MetaVerb) -> Result<Answer, MetaError> {
+    Ok(match verb {
+        MetaVerb::List { output, reach } => list(*output, reach).await?.into(),
+        MetaVerb::Add(one) => {
+            let change_wanted = MemberChange::Add(NodeId(one.node));
+            change(change_wanted, &one.how).await?.into()
+        }
+        MetaVerb::Remove(one) => {
+            let change_wanted = MemberChange::Remove(NodeId(one.node));
+            change(change_wanted, &one.how).await?.into()
+        }
+        MetaVerb::Replace { old, new, how } => {
+            let (old, new) = (NodeId(*old), NodeId(new.unwrap_or(*old)));
+            change(MemberChange::Replace { old, new }, how)
+                .await?
+                .into()
+        }
+        MetaVerb::Init(args) => init::run(args)?.into(),
+        MetaVerb::Repair(args) => repair::run(args)?,
+        MetaVerb::Backup(args) => Box::pin(backup::make(args)).await?.into(),
+        MetaVerb::Restore(args) => backup::restore(args).await?.into(),
+    })
+}
+
+async fn change(change: MemberChange, how: &How) -> Result<String, MetaError> {
+    let reach = reach::open(&how.reach)?;
+    let client = MetaClient::new(&reach.members, reach.tls, reach::call_settings());
+    let ask = async || client.change_members(change).await;
+    let wait = Duration::from_secs(how.wait_s);
+    let done = members::change(ask, wait, |standing| out::remark(standing)).await?;
+    Ok(format!("{done}\n"))
+}
+
+async fn list(output: OutputFormat, reach: &Reach) -> Result<String, MetaError> {
+    let reach = reach::open(reach)?;
+    let client = ClusterClient::new(&reach.members, reach.tls, reach::call_settings());
+    let report = megalith_admin::verdict::report(&client.status().await?);
+    Ok(match output {
+        OutputFormat::Json => json_text(&report.metadata.members),
+        OutputFormat::Text => super::status::members_text(&report),
+    })
+}

@@ -1,0 +1,53 @@
+//! The metadata role from its settings.
+
+use crate::config::{Engine, MetadataSection, SettingsError};
+use crate::verbs::role::RoleError;
+use megalith_metadata::engine::{EngineKind, EngineSettings};
+use megalith_server::{MetadataConfig, MetadataPart, NodeConfig, Ports};
+use std::path::Path;
+
+/// Smaller volumes would be made and closed all the time.
+const VOLUME_BYTES_MIN: u64 = 1 << 20;
+
+/// Starts the role of a node whose ports are bound.
+pub fn start(
+    config: &NodeConfig,
+    ports: &Ports,
+    dir: &Path,
+    settings: &MetadataSection,
+) -> Result<MetadataPart, RoleError> {
+    let expected = usize::try_from(settings.expected_nodes)
+        .ok()
+        .filter(|&nodes| nodes > 0);
+    if settings.volume_bytes < VOLUME_BYTES_MIN {
+        let message = format!(
+            "`metadata.volume_bytes` is {}: at least {VOLUME_BYTES_MIN} are needed",
+            settings.volume_bytes
+        );
+        return Err(SettingsError::invalid("node settings", message).into());
+    }
+    let metadata = MetadataConfig {
+        dir: dir.to_owned(),
+        engine: engine(settings),
+        planner: megalith_placement::PlannerSettings {
+            expected_nodes: expected,
+            volume_bytes: settings.volume_bytes,
+            ..megalith_placement::PlannerSettings::default()
+        },
+    };
+    megalith_server::start_metadata(config, ports, metadata).map_err(|source| RoleError::Metadata {
+        path: dir.to_owned(),
+        source: source.into(),
+    })
+}
+
+/// Which embedded database keeps the rows, and how.
+pub fn engine(settings: &MetadataSection) -> EngineSettings {
+    EngineSettings {
+        kind: match settings.engine {
+            Engine::Fjall => EngineKind::Fjall,
+            Engine::Sled => EngineKind::Sled,
+        },
+        cache_bytes: settings.cache_bytes,
+    }
+}

@@ -1,0 +1,129 @@
+//! `megalith node`: a storage and/or metadata node, run until a signal comes.
+
+mod init;
+pub mod metadata;
+
+pub use init::init;
+
+use super::role::{CERTIFICATE_INTERVAL, RoleError, given, until_signal};
+use crate::args::NodeArgs;
+use crate::config::{self, NodeFile, SettingsError, StorageSection};
+use crate::{logging, reach};
+use megalith_disk::{FileSystem, RealFs};
+use megalith_identity::TlsMaterial;
+use megalith_model::ids::NodeId;
+use megalith_server::{ListenAddress, NodeConfig, NodeSettings, RunningNode};
+use megalith_store::ScrubSettings;
+use std::path::PathBuf;
+use std::time::Duration;
+
+const GIB: u64 = 1 << 30;
+
+/// Runs `megalith node` until a signal comes.
+pub async fn run(args: &NodeArgs) -> Result<(), RoleError> {
+    let settings: NodeFile = config::load(Some(given(args.config.as_deref())?), args)?;
+    logging::start(&settings.log).map_err(RoleError::Log)?;
+    let mut node = start(settings).await?;
+    tracing::info!(rpc = node.rpc_addr, data = node.data_addr, "node serves");
+    tokio::select! {
+        () = until_signal() => node.stop().await,
+        error = node.wait() => return Err(error.into()),
+    }
+    Ok(())
+}
+
+/// Starts a node from its settings.
+pub async fn start(settings: NodeFile) -> Result<RunningNode, RoleError> {
+    let origin = "node settings";
+    let members = config::parse_members(origin, &settings.metadata.members)?;
+    let tls = TlsMaterial::load(&settings.node.tls_dir)?;
+    drop(tls.spawn_reload(CERTIFICATE_INTERVAL, std::future::pending()));
+    let mut node_settings = NodeSettings::default();
+    let disks = settings
+        .storage
+        .as_ref()
+        .map(|storage| storage.disks.clone())
+        .unwrap_or_default();
+    let reserve = settings
+        .storage
+        .as_ref()
+        .and_then(|storage| storage.reserve_bytes);
+    node_settings.store.reserve = reserve.unwrap_or_else(|| default_reserve(&disks));
+    if let Some(storage) = &settings.storage {
+        node_settings.store.scrub = scrub_settings(origin, storage)?;
+    }
+    let config = NodeConfig {
+        node: NodeId(settings.node.id),
+        zone: settings.node.zone.clone(),
+        rpc: ListenAddress {
+            bind: settings.node.rpc_listen.clone(),
+            advertise: settings.node.rpc_advertise.clone(),
+        },
+        data: ListenAddress {
+            bind: settings.node.data_listen.clone(),
+            advertise: settings.node.data_advertise.clone(),
+        },
+        material: tls,
+        disks,
+        members: reach::endpoints(&members),
+        settings: node_settings,
+    };
+    let ports = megalith_server::Ports::bind(&config).await?;
+    let metadata = match &settings.metadata.dir {
+        Some(dir) => Some(metadata::start(&config, &ports, dir, &settings.metadata)?),
+        None => None,
+    };
+    Ok(megalith_server::start(config, ports, metadata).await?)
+}
+
+fn scrub_settings(origin: &str, storage: &StorageSection) -> Result<ScrubSettings, SettingsError> {
+    let keys = [
+        ("scrub_days", u64::from(storage.scrub_days)),
+        ("scrub_new_hours", u64::from(storage.scrub_new_hours)),
+        ("scrub_bytes_per_s", storage.scrub_bytes_per_s),
+    ];
+    if let Some((key, _)) = keys.iter().find(|(_, value)| *value == 0) {
+        let message = format!("`storage.{key}` is 0: rot would never be found");
+        return Err(SettingsError::invalid(origin, message));
+    }
+    Ok(ScrubSettings {
+        cycle: Duration::from_secs(24 * 3600 * u64::from(storage.scrub_days)),
+        fresh_within: Duration::from_secs(3600 * u64::from(storage.scrub_new_hours)),
+        bytes_per_s_max: storage.scrub_bytes_per_s,
+    })
+}
+
+/// 1 GiB, or a twentieth of the smallest disk if that is less.
+fn default_reserve(disks: &[PathBuf]) -> u64 {
+    let sizes = disks
+        .iter()
+        .filter_map(|disk| RealFs.space(disk).ok().map(|space| space.capacity));
+    sizes.min().map_or(GIB, |smallest| GIB.min(smallest / 20))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scrub_that_never_ends_is_refused() {
+        let mut storage = StorageSection::new(Vec::new());
+        let settings = scrub_settings("f", &storage).expect("the defaults are sound");
+        assert_eq!(settings.cycle, Duration::from_secs(30 * 24 * 3600));
+        assert_eq!(settings.fresh_within, Duration::from_secs(24 * 3600));
+        storage.scrub_days = 0;
+        let error = scrub_settings("f", &storage).expect_err("0 days");
+        assert_eq!(
+            error.to_string(),
+            "f: `storage.scrub_days` is 0: rot would never be found"
+        );
+    }
+
+    #[test]
+    fn the_reserve_is_at_most_1_gib_and_a_twentieth_of_a_small_disk() {
+        assert_eq!(default_reserve(&[]), GIB);
+        let here = std::env::temp_dir();
+        let capacity = RealFs.space(&here).expect("space").capacity;
+        assert_eq!(default_reserve(&[here]), GIB.min(capacity / 20));
+    }
+}

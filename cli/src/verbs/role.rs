@@ -1,0 +1,101 @@
+//! What the verbs that serve have in common: why they could not, where their file is, when to stop.
+
+use super::account::AccountError;
+use crate::config::SettingsError;
+use crate::files::FileError;
+use crate::reach::ReachError;
+use crate::setup::InitError;
+use megalith_client::chain;
+use megalith_gateway::run::GatewayError;
+use megalith_identity::IdentityError;
+use megalith_server::NodeError;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How often certificates are looked at.
+pub const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// A role could not be run.
+#[derive(Debug, thiserror::Error)]
+pub enum RoleError {
+    #[error(transparent)]
+    Config(#[from] SettingsError),
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    #[error("metadata in {path}")]
+    Metadata {
+        path: PathBuf,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error(transparent)]
+    Init(#[from] InitError),
+    /// The first access key.
+    #[error(transparent)]
+    Account(#[from] AccountError),
+    #[error(transparent)]
+    Reach(#[from] ReachError),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("{action} {path}")]
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+    #[error("{0}")]
+    Log(String),
+    /// Metrics can't be collected.
+    #[error("start collecting metrics: {0}")]
+    Metrics(String),
+    /// The cluster did not become writable.
+    #[error("the cluster takes no writes after {} s: {why}", .waited.as_secs())]
+    NotWritable {
+        /// How long it was waited for.
+        waited: Duration,
+        /// The cluster's own words.
+        why: String,
+    },
+}
+
+/// The file of a role that is to be run.
+pub fn given(file: Option<&Path>) -> Result<&Path, SettingsError> {
+    let message = "a role needs its file: --config FILE, or the environment's MEGALITH_CONFIG";
+    file.ok_or_else(|| SettingsError::invalid("settings", message))
+}
+
+/// Resolves `host:port`; empty is none.
+pub fn address(key: &str, text: &str) -> Result<Option<SocketAddr>, SettingsError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let mut found = text
+        .to_socket_addrs()
+        .map_err(|error| SettingsError::invalid("settings", format!("`{key}`: {text}: {error}")))?;
+    Ok(found.next())
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+pub async fn until_signal() {
+    let mut terminate = match signal(SignalKind::terminate()) {
+        Ok(terminate) => terminate,
+        Err(error) => {
+            tracing::error!(
+                error = chain(&error),
+                "SIGTERM can't be caught; only Ctrl-C stops cleanly"
+            );
+            let _ = tokio::signal::ctrl_c().await;
+            return;
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}

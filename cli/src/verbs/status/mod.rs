@@ -1,0 +1,46 @@
+//! `megalith status`: asks the metadata leader and judges what it says.
+
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+pub use text::members as members_text;
+
+use super::json_text;
+use crate::args::{OutputFormat, StatusArgs};
+use crate::out::Answer;
+use crate::reach::{self, ReachError};
+use megalith_admin::report::{Health, Report};
+use megalith_admin::verdict;
+use megalith_client::{ClusterClient, chain};
+
+/// Runs the verb.
+pub async fn run(args: &StatusArgs) -> Result<Answer, ReachError> {
+    let reach = reach::open(&args.reach)?;
+    let client = ClusterClient::new(&reach.members, reach.tls.clone(), reach::call_settings());
+    let report = match client.status().await {
+        Ok(status) => verdict::report(&status),
+        Err(error) => verdict::unreachable(&reach.members, &chain(&error)),
+    };
+    Ok(answer(&report, args.output))
+}
+
+fn answer(report: &Report, output: OutputFormat) -> Answer {
+    Answer {
+        text: match output {
+            OutputFormat::Json => json_text(report),
+            OutputFormat::Text => text::render(report),
+        },
+        code: exit_code(report.health),
+    }
+}
+
+/// The exit code says how well the cluster is.
+fn exit_code(health: Health) -> u8 {
+    match health {
+        Health::Healthy => 0,
+        Health::Degraded => 1,
+        Health::NotServing => 2,
+    }
+}

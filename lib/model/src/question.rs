@@ -1,0 +1,221 @@
+//! One type for each question to the metadata group, and the type of its reply.
+//!
+//! [`Query`] and [`Reply`] are what travels; these types tie the two together, so that whoever
+//! asks gets the reply to that question or an error, and never has to match on the others. The
+//! fields' order is stored on the wire (postcard) and must not change.
+
+use crate::ids::{AccountId, BlobId, BucketId, DiskId, UploadId, VersionId, VolumeId};
+use crate::query::{
+    BlobView, DataStatus, HeldSegment, Listing, ObjectView, PartPage, Query, Reply, UploadListing,
+};
+use crate::rows::UploadRow;
+use crate::rows::{self, AccessKeyRow, AccountRow, BucketRow, KekRow, UploadPlace};
+use crate::shard::ShardId;
+use crate::topology;
+use serde::{Deserialize, Serialize};
+
+/// A question that has a reply of its own kind.
+pub trait Question: Into<Query> + Send {
+    /// What a good reply holds.
+    type Reply: Send;
+
+    /// Takes the reply apart; None if it answers another question.
+    fn from_reply(reply: Reply) -> Option<Self::Reply>;
+}
+
+macro_rules! questions {
+    ($($question:ident => $kind:ident($reply:ty),)*) => {$(
+        impl From<$question> for Query {
+            fn from(question: $question) -> Self {
+                Self::$question(question)
+            }
+        }
+
+        impl Question for $question {
+            type Reply = $reply;
+
+            fn from_reply(reply: Reply) -> Option<$reply> {
+                let Reply::$kind(found) = reply else {
+                    return None;
+                };
+                Some(found)
+            }
+        }
+    )*};
+}
+
+questions! {
+    Bucket => Bucket(Option<BucketRow>),
+    Buckets => Buckets(Vec<BucketRow>),
+    Object => Object(Option<Box<ObjectView>>),
+    Blobs => Blobs(Vec<BlobView>),
+    List => Listing(Listing),
+    Upload => Upload(Option<UploadRow>),
+    Uploads => Uploads(UploadListing),
+    Parts => Parts(PartPage),
+    AccessKey => AccessKey(Option<(AccessKeyRow, AccountRow)>),
+    Accounts => Accounts(Vec<AccountRow>),
+    AccessKeys => AccessKeys(Vec<AccessKeyRow>),
+    Keks => Keks(Vec<KekRow>),
+    Volumes => Volumes(Vec<topology::Volume>),
+    Counters => Counters(rows::Counters),
+    Deletes => Deletes(Vec<(u64, ShardId)>),
+    Data => Data(Box<DataStatus>),
+    DiskVolumes => Volumes(Vec<topology::Volume>),
+    Held => Held(Vec<HeldSegment>),
+}
+
+/// A bucket by name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bucket {
+    pub name: String,
+}
+
+/// A page of an account's buckets, by name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Buckets {
+    pub account: AccountId,
+    /// Names after this one.
+    pub after: String,
+    /// The most rows of the page.
+    pub max: u32,
+}
+
+/// An object's current version, with what it takes to read it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Object {
+    pub bucket: BucketId,
+    pub key: Vec<u8>,
+    /// This version instead of the current one.
+    pub version: Option<VersionId>,
+    /// Also the rows of its first blobs (as many as fit a page), inline bytes and volumes.
+    pub with_blobs: bool,
+}
+
+/// More blobs, for objects of many parts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blobs {
+    /// At most [`crate::query::PAGE_ROWS_MAX`].
+    pub blobs: Vec<BlobId>,
+}
+
+/// A page of a bucket's keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct List {
+    pub bucket: BucketId,
+    /// Keys that begin so.
+    pub prefix: Vec<u8>,
+    /// Folds keys into common prefixes at this text, if it is not empty.
+    pub delimiter: Vec<u8>,
+    /// Keys (and common prefixes) strictly after this one. A common prefix given here is skipped
+    /// whole.
+    pub after: Vec<u8>,
+    /// The most keys and common prefixes together (≤ [`crate::query::PAGE_ROWS_MAX`]).
+    pub max: u32,
+}
+
+/// An upload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upload {
+    pub bucket: BucketId,
+    pub key: Vec<u8>,
+    pub upload: UploadId,
+}
+
+/// A page of uploads in progress, by key, then upload id (which sorts by age if it was made by
+/// [`UploadId::new`]).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Uploads {
+    pub bucket: BucketId,
+    /// Keys that begin so.
+    pub prefix: Vec<u8>,
+    /// Folds keys at this text.
+    pub delimiter: Vec<u8>,
+    /// After this place; an upload id of all 0xff means: after all uploads of that key.
+    pub after: Option<UploadPlace>,
+    /// The most rows of the page.
+    pub max: u32,
+}
+
+/// A page of an upload's parts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parts {
+    pub upload: UploadId,
+    /// Parts with greater numbers.
+    pub after: u32,
+    /// The most rows of the page.
+    pub max: u32,
+}
+
+/// An access key, with its account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessKey {
+    pub access_key: String,
+}
+
+/// All accounts, a page by name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accounts {
+    /// Names after this one.
+    pub after: String,
+    /// The most rows of the page.
+    pub max: u32,
+}
+
+/// All access keys, or one account's, a page by id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessKeys {
+    /// Only this account's.
+    pub account: Option<AccountId>,
+    /// Keys after this one.
+    pub after: String,
+    /// The most rows of the page.
+    pub max: u32,
+}
+
+/// All key-encryption keys, by version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keks;
+
+/// Volumes by number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volumes {
+    pub volumes: Vec<VolumeId>,
+}
+
+/// The counters of a bucket. No part of the program asks this yet: it waits for quotas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    pub bucket: BucketId,
+}
+
+/// The head of a disk's delete queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deletes {
+    pub disk: DiskId,
+    /// The most rows of the page.
+    pub max: u32,
+}
+
+/// What `status` shows of the data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Data;
+
+/// The volumes that have a slot on a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskVolumes {
+    pub disk: DiskId,
+}
+
+/// A page of what a volume's slots should hold, by blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    pub volume: VolumeId,
+    /// After this blob and segment; None at the start.
+    pub after: Option<(BlobId, u32)>,
+    /// The most segments of the page; fewer come at the end.
+    pub max: u32,
+}
+
+#[cfg(test)]
+mod tests;

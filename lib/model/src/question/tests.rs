@@ -1,0 +1,239 @@
+//! All questions: how they travel, and that each takes its own kind of reply and no other.
+
+use super::*;
+use crate::answer::answer;
+use crate::codec;
+use crate::machine::tests::World;
+use expect_test::{Expect, expect};
+use std::fmt::Write;
+
+/// A question by example.
+struct Example {
+    query: Query,
+    /// True if the question takes the reply as one to itself.
+    takes: fn(Reply) -> bool,
+}
+
+fn example<Q: Question>(question: Q) -> Example {
+    Example {
+        query: question.into(),
+        takes: |reply| Q::from_reply(reply).is_some(),
+    }
+}
+
+/// One of each, in the order of [`Query`].
+fn examples() -> Vec<Example> {
+    let mut all = of_objects();
+    all.extend(of_owners_and_disks());
+    all
+}
+
+fn of_objects() -> Vec<Example> {
+    let (bucket, upload, max) = (BucketId(1), UploadId([3; 16]), 9);
+    let (account, key) = (AccountId(7), b"k".to_vec());
+    let (prefix, delimiter) = (b"p".to_vec(), b"/".to_vec());
+    vec![
+        example(Bucket {
+            name: "photos".into(),
+        }),
+        example(Buckets {
+            account,
+            after: "a".into(),
+            max: 300,
+        }),
+        example(Object {
+            bucket,
+            key: key.clone(),
+            version: Some(VersionId([2; 16])),
+            with_blobs: true,
+        }),
+        example(Blobs {
+            blobs: vec![BlobId(1), BlobId(300)],
+        }),
+        example(List {
+            bucket,
+            prefix: prefix.clone(),
+            delimiter: delimiter.clone(),
+            after: b"x".to_vec(),
+            max,
+        }),
+        example(Upload {
+            bucket,
+            key: key.clone(),
+            upload,
+        }),
+        example(Uploads {
+            bucket,
+            prefix,
+            delimiter,
+            after: Some(UploadPlace { key, upload }),
+            max,
+        }),
+        example(Parts {
+            upload,
+            after: 5,
+            max,
+        }),
+    ]
+}
+
+fn of_owners_and_disks() -> Vec<Example> {
+    let (account, disk, max) = (AccountId(7), DiskId([4; 16]), 9);
+    let bucket = BucketId(1);
+    vec![
+        example(AccessKey {
+            access_key: "MGL".into(),
+        }),
+        example(Accounts {
+            after: "a".into(),
+            max,
+        }),
+        example(AccessKeys {
+            account: Some(account),
+            after: "a".into(),
+            max,
+        }),
+        example(Keks),
+        example(Volumes {
+            volumes: vec![VolumeId(1), VolumeId(200)],
+        }),
+        example(Counters { bucket }),
+        example(Deletes { disk, max }),
+        example(Data),
+        example(DiskVolumes { disk }),
+        example(Held {
+            volume: VolumeId(1),
+            after: Some((BlobId(1), 2)),
+            max,
+        }),
+    ]
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn check(expected: &Expect, lines: impl Iterator<Item = String>) {
+    let text: String = lines.map(|line| line + "\n").collect();
+    expected.assert_eq(&text);
+}
+
+#[test]
+fn questions_travel_byte_for_byte_as_they_always_did() {
+    let lines = examples()
+        .into_iter()
+        .map(|example| hex(&codec::encode(&example.query)));
+    check(
+        &expect![[r#"
+            01000670686f746f73
+            0101070161ac02
+            010201016b010202020202020202020202020202020201
+            01030201ac02
+            0104010170012f017809
+            010501016b03030303030303030303030303030303
+            0106010170012f01016b0303030303030303030303030303030309
+            0107030303030303030303030303030303030509
+            0108034d474c
+            0109016109
+            010a0107016109
+            010b
+            010c0201c801
+            010d01
+            010e0404040404040404040404040404040409
+            010f
+            011004040404040404040404040404040404
+            01110101010209
+        "#]],
+        lines,
+    );
+}
+
+#[test]
+fn replies_keep_their_numbers() {
+    let world = World::ready();
+    let number = |example: Example| {
+        let reply = answer(&world.rows, &example.query).expect("rows in memory");
+        let name = format!("{reply:?}");
+        let end = name.find(['(', ' ']).unwrap_or(name.len());
+        format!("{:02x} {}", codec::encode(&reply)[1], &name[..end])
+    };
+    check(
+        &expect![[r#"
+            00 Bucket
+            01 Buckets
+            02 Object
+            03 Blobs
+            04 Listing
+            05 Upload
+            06 Uploads
+            07 Parts
+            08 AccessKey
+            09 Accounts
+            0a AccessKeys
+            0b Keks
+            0c Volumes
+            0d Counters
+            0e Deletes
+            0f Data
+            0c Volumes
+            10 Held
+        "#]],
+        examples().into_iter().map(number),
+    );
+}
+
+#[test]
+fn a_page_of_parts_travels_as_it_always_did() {
+    let part = PartPage {
+        parts: vec![(
+            7,
+            rows::PartRow {
+                size: 1,
+                modified_ms: 2,
+                blob: BlobId(3),
+                sealed_part: vec![4],
+            },
+        )],
+        truncated: true,
+    };
+    let bytes = codec::encode(&Reply::Parts(part));
+    assert_eq!(hex(&bytes), "01070107010201040301");
+}
+
+#[test]
+fn every_query_has_one_question_and_takes_its_reply_and_no_other() {
+    let world = World::ready();
+    let examples = examples();
+    // Every number up to the last one is there once, and none follows.
+    let numbers: Vec<u8> = examples
+        .iter()
+        .map(|example| codec::encode(&example.query)[1])
+        .collect();
+    assert!(numbers.iter().copied().eq(0..examples.len() as u8));
+    let mut unknown = vec![codec::VERSION, examples.len() as u8];
+    unknown.resize(64, 0);
+    assert!(postcard::take_from_bytes::<Query>(&unknown[1..]).is_err());
+    for (asked, question) in examples.iter().enumerate() {
+        for (answered, other) in examples.iter().enumerate() {
+            let reply = answer(&world.rows, &other.query).expect("rows in memory");
+            // Two questions have the same kind of reply.
+            let volumes = |index: usize| {
+                matches!(
+                    examples[index].query,
+                    Query::Volumes(_) | Query::DiskVolumes(_)
+                )
+            };
+            let alike = asked == answered || (volumes(asked) && volumes(answered));
+            assert_eq!(
+                (question.takes)(reply),
+                alike,
+                "{:?} takes the reply to {:?}",
+                question.query,
+                other.query
+            );
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! A node's registration with the cluster: asking for it, and saying twice a second that the node lives.
+
+use super::config::NodeSettings;
+use super::disks::Reporter;
+use megalith_client::{ClientError, ClusterClient, HeartbeatAnswer};
+use megalith_model::topology::Node;
+use megalith_store::Disks;
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// A stop waits no longer than this to be heard.
+const GOODBYE_DEADLINE: Duration = Duration::from_millis(500);
+
+/// How a node stands with the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Registration {
+    /// It has not been let in yet.
+    Joining,
+    /// The leader hears it.
+    Heard,
+    /// The leader can't be reached at present.
+    Unheard,
+}
+
+/// Joins and sends heartbeats until the node stops; then says so once. Every change is logged once.
+pub(super) async fn run(
+    cluster: ClusterClient,
+    node: Node,
+    disks: Arc<Disks>,
+    settings: NodeSettings,
+    (state, stopping): (watch::Sender<Registration>, CancellationToken),
+) {
+    let mut registrar = Registrar {
+        cluster,
+        node,
+        disks,
+        settings,
+        state,
+        reporter: Reporter::default(),
+    };
+    tokio::select! {
+        biased;
+        () = stopping.cancelled() => {}
+        () = registrar.live() => {}
+    }
+    registrar.say_goodbye().await;
+}
+
+struct Registrar {
+    cluster: ClusterClient,
+    node: Node,
+    disks: Arc<Disks>,
+    settings: NodeSettings,
+    state: watch::Sender<Registration>,
+    reporter: Reporter,
+}
+
+impl Registrar {
+    async fn live(&mut self) {
+        let mut ticks = interval(self.settings.heartbeat_interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut joined = false;
+        loop {
+            ticks.tick().await;
+            // Also by a node that was known before: its addresses may be new.
+            if !joined {
+                match self.cluster.join(&self.node).await {
+                    Ok(()) => joined = true,
+                    Err(error) => {
+                        enter(&self.state, Registration::Joining, Some(&error));
+                        continue;
+                    }
+                }
+            }
+            let deadline = self.settings.disk_deadline;
+            let reports = self.reporter.report(&self.disks, deadline).await;
+            match self.cluster.heartbeat(self.node.id, &reports).await {
+                Ok(HeartbeatAnswer::Known) => enter(&self.state, Registration::Heard, None),
+                Ok(HeartbeatAnswer::Unknown) => {
+                    joined = false;
+                    ticks.reset_immediately();
+                }
+                Err(error) => enter(&self.state, Registration::Unheard, Some(&error)),
+            }
+        }
+    }
+
+    /// Closes the disks in the cluster's eyes, so that no gateway has to find out by itself.
+    async fn say_goodbye(&mut self) {
+        let mut reports = self.reporter.last();
+        for report in &mut reports {
+            report.closed = Some("the node is stopping".into());
+        }
+        let goodbye = self.cluster.heartbeat(self.node.id, &reports);
+        if timeout(GOODBYE_DEADLINE, goodbye).await.is_err() {
+            tracing::debug!("nobody heard the node's goodbye");
+        }
+    }
+}
+
+fn enter(state: &watch::Sender<Registration>, now: Registration, error: Option<&ClientError>) {
+    let changed = state.send_if_modified(|held| std::mem::replace(held, now) != now);
+    let error = error.map(|error| error as &dyn Error);
+    match now {
+        Registration::Heard if changed => tracing::info!("the cluster hears this node"),
+        Registration::Unheard if changed => {
+            tracing::warn!(error, "the cluster does not hear this node");
+        }
+        Registration::Joining if changed => tracing::warn!(error, "not let into the cluster yet"),
+        Registration::Heard | Registration::Unheard | Registration::Joining => {
+            tracing::debug!(error, "still so");
+        }
+    }
+}

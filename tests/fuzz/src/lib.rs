@@ -1,0 +1,58 @@
+//! What strangers and damaged disks can hand us, fuzzed: one file per target.
+//!
+//! A target takes any bytes and asserts what must hold of them. The ordinary tests replay the
+//! corpus of each (`tests/replay.rs`); `just fuzz` gives them to libFuzzer. `README.md` says how to
+//! run and to add one.
+
+pub mod aws_chunked;
+pub mod backup;
+pub mod cells;
+pub mod chunk_file;
+pub mod commands;
+pub mod data_head;
+pub mod edit;
+pub mod gate;
+pub mod http_text;
+pub mod mutate;
+pub mod raft_log;
+pub mod rows;
+pub mod world;
+
+/// Inputs to begin with, by name.
+pub type Seeds = Vec<(String, Vec<u8>)>;
+
+fn named(seeds: Vec<(&str, Vec<u8>)>) -> Seeds {
+    let owned = |(name, input): (&str, Vec<u8>)| (name.to_owned(), input);
+    seeds.into_iter().map(owned).collect()
+}
+
+/// A door.
+pub struct Target {
+    /// The name of its file here, of its corpus and of its program.
+    pub name: &'static str,
+    pub run: fn(&[u8]),
+    pub seeds: fn() -> Seeds,
+}
+
+macro_rules! targets {
+    ($($name:ident),* $(,)?) => {
+        &[$(Target {
+            name: stringify!($name),
+            run: $name::target,
+            seeds: $name::seeds,
+        }),*]
+    };
+}
+
+/// All doors.
+pub const TARGETS: &[Target] = targets![
+    aws_chunked,
+    backup,
+    cells,
+    chunk_file,
+    commands,
+    data_head,
+    gate,
+    raft_log,
+    rows,
+];

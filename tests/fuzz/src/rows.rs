@@ -1,0 +1,219 @@
+//! What `megalith-model` decodes: keys and rows, commands and their answers, questions.
+//!
+//! Input: a kind, then bytes. What decodes is the same after being encoded and decoded again; a key
+//! is encoded in one way only; any question that decodes has an answer.
+
+use crate::world::{self, ROWS};
+use megalith_model::answer::answer;
+use megalith_model::codec::{decode, encode};
+use megalith_model::command::{Answer, Envelope};
+use megalith_model::ids::ClusterId;
+use megalith_model::keys::{RowKey, Table};
+use megalith_model::query::Query;
+use megalith_model::rows::{
+    AccessKeyRow, AccountRow, BlobRow, BucketRow, Counters, DiskRow, KekRow, NameRow, OwedRow,
+    PartRow, TokenRow, Totals, UploadHome, UploadRow, VersionRow, VolumeCounts,
+};
+use megalith_model::topology::{ClusterMap, Lease, Node, Volume};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fmt::Debug;
+
+/// Kinds beside the rows, whose kind is their table's number.
+const KEY: u8 = 100;
+const COMMAND: u8 = 101;
+const ANSWER: u8 = 102;
+const QUESTION: u8 = 103;
+const MAP: u8 = 104;
+
+pub fn target(data: &[u8]) {
+    let Some((&kind, bytes)) = data.split_first() else {
+        return;
+    };
+    match kind {
+        KEY => key(bytes),
+        COMMAND => round_trip::<Envelope>(bytes),
+        ANSWER => round_trip::<Answer>(bytes),
+        QUESTION => question(bytes),
+        MAP => round_trip::<ClusterMap>(bytes),
+        number => {
+            if let Some(table) = Table::from_number(number) {
+                row(table, bytes);
+            }
+        }
+    }
+}
+
+fn round_trip<T: Serialize + DeserializeOwned + PartialEq + Debug>(bytes: &[u8]) {
+    if let Ok(value) = decode::<T>(bytes) {
+        assert_eq!(decode::<T>(&encode(&value)), Ok(value));
+    }
+}
+
+fn key(bytes: &[u8]) {
+    if let Ok(key) = RowKey::decode(bytes) {
+        assert_eq!(key.encode(), bytes, "{key:?} has two spellings");
+    }
+}
+
+fn question(bytes: &[u8]) {
+    round_trip::<Query>(bytes);
+    if let Ok(query) = decode::<Query>(bytes) {
+        let reply = answer(&*ROWS, &query).expect("the rows are good");
+        let encoded = encode(&reply);
+        assert_eq!(decode(&encoded), Ok(reply), "to {query:?}");
+    }
+}
+
+fn row(table: Table, bytes: &[u8]) {
+    match table {
+        Table::Meta => {
+            round_trip::<ClusterId>(bytes);
+            round_trip::<Totals>(bytes);
+        }
+        Table::Names => round_trip::<NameRow>(bytes),
+        Table::Versions => round_trip::<VersionRow>(bytes),
+        Table::Blobs => round_trip::<BlobRow>(bytes),
+        Table::Inline => round_trip::<Vec<u8>>(bytes),
+        Table::Owed => round_trip::<OwedRow>(bytes),
+        Table::Volumes => round_trip::<Volume>(bytes),
+        Table::VolumeCounts => round_trip::<VolumeCounts>(bytes),
+        Table::Nodes => round_trip::<Node>(bytes),
+        Table::Disks => round_trip::<DiskRow>(bytes),
+        Table::Deletes => round_trip::<megalith_model::shard::ShardId>(bytes),
+        Table::Uploads => round_trip::<UploadRow>(bytes),
+        Table::UploadHomes => round_trip::<UploadHome>(bytes),
+        Table::Parts => round_trip::<PartRow>(bytes),
+        Table::Buckets => round_trip::<BucketRow>(bytes),
+        Table::Accounts => round_trip::<AccountRow>(bytes),
+        Table::AccessKeys => round_trip::<AccessKeyRow>(bytes),
+        Table::Keks => round_trip::<KekRow>(bytes),
+        Table::Leases => round_trip::<Lease>(bytes),
+        Table::Tokens => round_trip::<TokenRow>(bytes),
+        Table::BucketCounters | Table::AccountCounters => round_trip::<Counters>(bytes),
+        Table::BucketNames | Table::AccountBuckets | Table::AccountNames => {
+            round_trip::<u64>(bytes);
+        }
+        Table::VolumeBlobs | Table::OpenVolumes | Table::AccountAccessKeys | Table::TokenTimes => {}
+    }
+}
+
+fn questions() -> Vec<(&'static str, Query)> {
+    use megalith_model::ids::{BlobId, BucketId, DiskId, VolumeId};
+    use megalith_model::question::{
+        Blobs, Buckets, Data, Deletes, Held, List, Object, Parts, Uploads,
+    };
+    vec![
+        (
+            "object",
+            Object {
+                bucket: BucketId(1),
+                key: b"coded".to_vec(),
+                version: None,
+                with_blobs: true,
+            }
+            .into(),
+        ),
+        (
+            "blobs",
+            Blobs {
+                blobs: vec![BlobId(1), BlobId(3)],
+            }
+            .into(),
+        ),
+        (
+            "list",
+            List {
+                bucket: BucketId(1),
+                prefix: b"c".to_vec(),
+                delimiter: b"o".to_vec(),
+                after: Vec::new(),
+                max: 2,
+            }
+            .into(),
+        ),
+        (
+            "uploads",
+            Uploads {
+                bucket: BucketId(1),
+                prefix: Vec::new(),
+                delimiter: b"/".to_vec(),
+                after: None,
+                max: 9,
+            }
+            .into(),
+        ),
+        (
+            "parts",
+            Parts {
+                upload: world::UPLOAD,
+                after: 0,
+                max: 9,
+            }
+            .into(),
+        ),
+        (
+            "buckets",
+            Buckets {
+                account: megalith_model::ids::AccountId(1),
+                after: String::new(),
+                max: 9,
+            }
+            .into(),
+        ),
+        (
+            "held",
+            Held {
+                volume: VolumeId(1),
+                after: None,
+                max: 9,
+            }
+            .into(),
+        ),
+        (
+            "deletes",
+            Deletes {
+                disk: DiskId([1; 16]),
+                max: 9,
+            }
+            .into(),
+        ),
+        ("data", Data.into()),
+    ]
+}
+
+/// Inputs to begin with: a row and a key of each table there is, and every kind of question.
+#[must_use]
+pub fn seeds() -> crate::Seeds {
+    let input = |kind: u8, bytes: &[u8]| {
+        let mut input = vec![kind];
+        input.extend_from_slice(bytes);
+        input
+    };
+    let mut seeds: Vec<(String, Vec<u8>)> = Vec::new();
+    let mut tables = std::collections::BTreeSet::new();
+    for (key, value) in ROWS.iter() {
+        if tables.insert(key[0]) {
+            seeds.push((format!("row-of-table-{:02}", key[0]), input(key[0], value)));
+            seeds.push((format!("key-of-table-{:02}", key[0]), input(KEY, key)));
+        }
+    }
+    for (name, command) in world::more_commands() {
+        let envelope = encode(&world::envelope(4, command));
+        seeds.push((format!("command-{name}"), input(COMMAND, &envelope)));
+    }
+    for (name, query) in questions() {
+        seeds.push((format!("question-{name}"), input(QUESTION, &encode(&query))));
+    }
+    let refused: Answer = Err(megalith_model::command::Refusal::NoSuchPart(3));
+    seeds.push((
+        "answer-refused".to_owned(),
+        input(ANSWER, &encode(&refused)),
+    ));
+    seeds.push((
+        "map-empty".to_owned(),
+        input(MAP, &encode(&ClusterMap::default())),
+    ));
+    seeds.push(("newer-version".to_owned(), vec![2, 2, 0, 0]));
+    seeds
+}

@@ -1,0 +1,253 @@
+//! The rows of a small cluster, made by the state machine itself.
+
+use megalith_model::command::{
+    Blobs, Command, Condition, Envelope, NewBlob, NewSegment, PutObject,
+};
+use megalith_model::ids::{
+    AccountId, BlobId, BucketId, ClusterId, DiskId, Epoch, GatewayId, LeaseId, NodeId, Token,
+    UploadId, VersionId, VolumeId,
+};
+use megalith_model::machine::{MachineError, apply};
+use megalith_model::profile::Profile;
+use megalith_model::shape::Shape;
+use megalith_model::shard::ShardKey;
+use megalith_model::table::{MemRows, Overlay};
+use megalith_model::topology::{Disk, Domain, Node, Slot};
+use std::sync::LazyLock;
+
+pub const UPLOAD: UploadId = UploadId([5; 16]);
+
+/// Six nodes, an account, a bucket, a lease, a volume of 4+2, an object of each shape, an upload.
+pub static ROWS: LazyLock<MemRows> = LazyLock::new(|| {
+    let mut rows = MemRows::default();
+    for (number, command) in (1..).zip(commands()) {
+        let answer = play(&mut rows, &envelope(number, command));
+        answer.expect("rows in memory").expect("accepted");
+    }
+    rows
+});
+
+/// Applies a command and writes what it changes.
+pub fn play(
+    rows: &mut MemRows,
+    envelope: &Envelope,
+) -> Result<megalith_model::command::Answer, MachineError> {
+    let mut overlay = Overlay::new(rows);
+    let answer = apply(&mut overlay, envelope)?;
+    let batch = overlay.into_batch();
+    rows.write(batch);
+    Ok(answer)
+}
+
+#[must_use]
+pub fn envelope(number: u8, command: Command) -> Envelope {
+    Envelope {
+        time_ms: 1_000_000 + u64::from(number),
+        token: number.is_multiple_of(2).then_some(Token([number; 16])),
+        command,
+    }
+}
+
+/// The commands that made [`ROWS`], each with valid answers to all that follow.
+#[must_use]
+pub fn commands() -> Vec<Command> {
+    let mut commands = vec![Command::InitCluster {
+        cluster: ClusterId([7; 16]),
+    }];
+    commands.extend((1..=6).map(|id| Command::RegisterNode(node(id))));
+    commands.extend([
+        Command::CreateAccount { name: "ann".into() },
+        Command::CreateBucket {
+            id: BucketId(1),
+            name: "box".into(),
+            account: AccountId(1),
+            sealed_owner: vec![7],
+        },
+        Command::OpenLease {
+            gateway: GatewayId(1),
+            count: 1_000,
+        },
+        Command::CreateVolume {
+            profile: Profile::new(4, 2).expect("valid"),
+            domain: Domain::Node,
+            slots: (1..=6).map(slot).collect(),
+            shrunk: false,
+        },
+        Command::PutKek {
+            version: 1,
+            sealed_kek: vec![1; 8],
+        },
+        Command::PutAccessKey {
+            access_key: "ANNSKEY".into(),
+            account: AccountId(1),
+            enabled: true,
+            sealed_credential: vec![2; 8],
+        },
+        put(b"inline", 1, blob(1, Shape::Inline)),
+        put(b"copies", 2, blob(2, Shape::Copies)),
+        put(b"coded", 3, blob(3, Shape::Coded)),
+        Command::CreateUpload {
+            bucket: BucketId(1),
+            key: b"large".to_vec(),
+            upload: UPLOAD,
+            wrapped_key: vec![1; 4],
+            sealed_manifest: vec![2; 4],
+        },
+        Command::PutPart {
+            bucket: BucketId(1),
+            key: b"large".to_vec(),
+            upload: UPLOAD,
+            part: 1,
+            size: 100,
+            sealed_part: vec![3; 4],
+            blob: blob(4, Shape::Coded),
+        },
+        Command::MarkOwed {
+            shards: vec![ShardKey {
+                blob: BlobId(3),
+                segment: 0,
+                slot: 1,
+            }],
+            damaged: true,
+        },
+    ]);
+    commands
+}
+
+/// Commands that fit on [`ROWS`].
+#[must_use]
+pub fn more_commands() -> Vec<(&'static str, Command)> {
+    let share = Blobs::Shared {
+        bucket: BucketId(1),
+        key: b"coded".to_vec(),
+        version: VersionId::new(3, [7; 8]),
+    };
+    let complete = Command::CompleteUpload {
+        upload: UPLOAD,
+        parts: vec![(1, BlobId(4))],
+        object: Box::new(object(b"large", 9, Blobs::Parts)),
+    };
+    vec![
+        ("replace", put(b"coded", 5, blob(5, Shape::Copies))),
+        (
+            "share",
+            Command::PutObject(Box::new(object(b"copy", 6, share))),
+        ),
+        ("complete", complete),
+        (
+            "abort",
+            Command::AbortUpload {
+                bucket: BucketId(1),
+                key: b"large".to_vec(),
+                upload: UPLOAD,
+            },
+        ),
+        (
+            "delete",
+            Command::DeleteObject {
+                bucket: BucketId(1),
+                key: b"coded".to_vec(),
+                condition: Condition::Version(VersionId::new(3, [7; 8])),
+            },
+        ),
+        ("delete-bucket", Command::DeleteBucket(BucketId(1))),
+        (
+            "close",
+            Command::CloseVolume {
+                volume: VolumeId(1),
+                epoch: Epoch(1),
+            },
+        ),
+        ("close-lease", Command::CloseLease(LeaseId(1))),
+        (
+            "acknowledge",
+            Command::AckDeletes {
+                node: NodeId(1),
+                disk: DiskId([1; 16]),
+                through: 1,
+            },
+        ),
+        (
+            "disable",
+            Command::SetAccountEnabled {
+                account: AccountId(1),
+                enabled: false,
+            },
+        ),
+        (
+            "move-a-disk",
+            Command::RegisterNode(Node {
+                disks: Vec::new(),
+                ..node(2)
+            }),
+        ),
+        ("nothing", Command::Nothing),
+    ]
+}
+
+fn node(id: u32) -> Node {
+    Node {
+        id: NodeId(id),
+        rpc_address: format!("10.0.0.{id}:7000"),
+        data_address: format!("10.0.0.{id}:7001"),
+        zone: String::new(),
+        disks: vec![Disk {
+            id: DiskId([id as u8; 16]),
+            capacity: 1 << 40,
+        }],
+    }
+}
+
+fn slot(id: u32) -> Slot {
+    Slot {
+        node: NodeId(id),
+        disk: DiskId([id as u8; 16]),
+    }
+}
+
+fn put(key: &[u8], number: u64, blob: NewBlob) -> Command {
+    Command::PutObject(Box::new(object(key, number, Blobs::New(blob))))
+}
+
+fn object(key: &[u8], number: u64, blobs: Blobs) -> PutObject {
+    PutObject {
+        bucket: BucketId(1),
+        key: key.to_vec(),
+        version: VersionId::new(number, [7; 8]),
+        size: 100,
+        condition: Condition::None,
+        wrapped_key: vec![1; 4],
+        sealed_manifest: vec![2; 4],
+        sealed_listing: vec![3; 4],
+        blobs,
+    }
+}
+
+/// A blob of that shape in volume 1, from lease 1.
+fn blob(id: u64, shape: Shape) -> NewBlob {
+    let (len, digests) = match shape {
+        Shape::Inline => (10, 0),
+        Shape::Copies => (10_000, 1),
+        Shape::Coded => (300_000, 6),
+    };
+    let segment = NewSegment {
+        volume: VolumeId(1),
+        epoch: Epoch(1),
+        len,
+        digests: vec![[id as u8; 32]; digests],
+        owed: 0,
+    };
+    let is_inline = shape == Shape::Inline;
+    NewBlob {
+        blob: BlobId(id),
+        lease: LeaseId(1),
+        len,
+        shape,
+        segments: if is_inline { Vec::new() } else { vec![segment] },
+        inline: if is_inline {
+            vec![id as u8; 10]
+        } else {
+            Vec::new()
+        },
+    }
+}
