@@ -18,6 +18,8 @@ mod operations;
 mod show;
 mod upload;
 
+#[cfg(feature = "fuzz")]
+pub use edge::fuzz;
 pub use edge::{AnswerBody, Face, FaceParts};
 
 #[cfg(test)]

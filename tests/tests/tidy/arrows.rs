@@ -78,7 +78,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "tests/fuzz",
         &[
-            "client", "disk", "gateway", "metadata", "model", "server", "store",
+            "client", "disk", "gateway", "metadata", "model", "server", "sigv4", "store",
         ],
     ),
 ];

@@ -17,6 +17,8 @@ mod chunked;
 pub(super) mod dates;
 pub(super) mod error;
 mod face;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod host;
 pub(super) mod request;
 pub(super) mod route;
