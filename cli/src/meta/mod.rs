@@ -5,6 +5,7 @@
 
 mod backup;
 mod bucket;
+mod bucket_http;
 mod init;
 mod node;
 mod repair;
