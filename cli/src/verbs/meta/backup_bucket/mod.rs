@@ -5,11 +5,14 @@
 //! `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_REGION`,
 //! `AWS_CA_BUNDLE`).
 
+mod http;
+
 use futures::{StreamExt, TryStreamExt};
+use http::{Connector, RootsError};
 use megalith_metadata::backup::{FILES, PARTIAL_SUFFIX};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum};
 use object_store::path::Path as Key;
-use object_store::{Certificate, ClientOptions, ObjectStore, ObjectStoreExt, WriteMultipart};
+use object_store::{ClientOptions, ObjectStore, ObjectStoreExt, WriteMultipart};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -34,6 +37,8 @@ pub enum BucketError {
         key: String,
         source: Box<object_store::Error>,
     },
+    #[error("learn which certificates to trust")]
+    Roots(#[from] RootsError),
     /// There is a backup, or something else.
     #[error("s3://{bucket}/{prefix} is not empty: nothing was changed")]
     NotEmpty { bucket: String, prefix: String },
@@ -70,18 +75,14 @@ impl Bucket {
             key: prefix.to_owned(),
             source: Box::new(source),
         };
-        let mut options = ClientOptions::new().with_timeout(REQUEST_DEADLINE);
-        if let Some(path) = std::env::var_os("AWS_CA_BUNDLE").map(PathBuf::from) {
-            let pem = std::fs::read(&path).map_err(local("read", &path))?;
-            for certificate in Certificate::from_pem_bundle(&pem).map_err(failed)? {
-                options = options.with_root_certificate(certificate);
-            }
-        }
+        let bundle = std::env::var_os("AWS_CA_BUNDLE").map(PathBuf::from);
+        let connector = Connector::new(bundle.as_deref(), REQUEST_DEADLINE)?;
         let builder = AmazonS3Builder::from_env();
         let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint);
         let plain = endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"));
         let store = builder
-            .with_client_options(options.with_allow_http(plain))
+            .with_http_connector(connector)
+            .with_client_options(ClientOptions::new().with_allow_http(plain))
             .with_bucket_name(name)
             .with_checksum_algorithm(Checksum::SHA256)
             .build()
