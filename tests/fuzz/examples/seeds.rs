@@ -1,6 +1,6 @@
 //! Writes the inputs that each target begins with into its corpus. Others that are there stay.
 //!
-//! `cargo run -p megalith-fuzz --example seeds`
+//! `cargo build --workspace --example seeds && target/debug/examples/seeds`
 
 use megalith_fuzz::TARGETS;
 use std::path::Path;

@@ -1,2 +1,4 @@
+//! `backup` for libFuzzer.
+
 #![no_main]
 libfuzzer_sys::fuzz_target!(|data: &[u8]| megalith_fuzz::backup::target(data));

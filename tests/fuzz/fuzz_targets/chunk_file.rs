@@ -1,2 +1,4 @@
+//! `chunk_file` for libFuzzer.
+
 #![no_main]
 libfuzzer_sys::fuzz_target!(|data: &[u8]| megalith_fuzz::chunk_file::target(data));

@@ -1,2 +1,4 @@
+//! `gate` for libFuzzer.
+
 #![no_main]
 libfuzzer_sys::fuzz_target!(|data: &[u8]| megalith_fuzz::gate::target(data));

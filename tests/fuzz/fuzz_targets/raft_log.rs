@@ -1,2 +1,4 @@
+//! `raft_log` for libFuzzer.
+
 #![no_main]
 libfuzzer_sys::fuzz_target!(|data: &[u8]| megalith_fuzz::raft_log::target(data));

@@ -2,7 +2,8 @@
 //!
 //! Input: whether chunks are signed, a piece's length (2 bytes), then the body. However the body is
 //! cut, the same verdict comes out and the same data; a body that we frame and sign ourselves comes
-//! back, and does not if a byte of it was changed.
+//! back. If one bit of a signed body is flipped, no other data and no other trailers come out. The
+//! first byte, apart from its lowest bit, and the length say which.
 
 use crate::edit::Script;
 use megalith_gateway::s3::fuzz::{chain, take};
@@ -13,14 +14,15 @@ pub fn target(data: &[u8]) {
     let (Some(signed), Some(piece)) = (script.byte(), script.short()) else {
         return;
     };
+    let flip = usize::from(signed >> 1);
     let (signed, piece, body) = (signed & 1 == 1, piece.max(1), script.0);
     let whole = take(body, signed, usize::MAX);
     assert_eq!(whole, take(body, signed, piece), "the pieces matter");
-    honest(body, signed, piece);
+    honest(body, signed, piece, flip);
 }
 
 /// Sends any bytes as chunks of `piece`, signed or not, and takes them apart again.
-fn honest(data: &[u8], signed: bool, piece: usize) {
+fn honest(data: &[u8], signed: bool, piece: usize, flip: usize) {
     let mut chain = chain();
     let mut body = Vec::new();
     for chunk in data.chunks(piece).chain([&b""[..]]) {
@@ -47,13 +49,25 @@ fn honest(data: &[u8], signed: bool, piece: usize) {
     }
     body.extend_from_slice(b"\r\n");
     let taken = take(&body, signed, piece);
-    assert_eq!(taken, Some((data.to_vec(), vec![trailer])));
-    if let (true, Some(first)) = (signed, data.first()) {
+    assert_eq!(taken.as_ref(), Some(&(data.to_vec(), vec![trailer])));
+    if !signed {
+        return;
+    }
+    if let Some(first) = data.first() {
         // The first byte of data stands behind the first line.
         let at = body.iter().position(|byte| *byte == b'\n').expect("a line") + 1;
         body[at] = !first;
         assert_eq!(take(&body, signed, piece), None, "changed data passes");
+        body[at] = *first;
     }
+    // Any bit. The case of a length's digits or of a trailer's name says nothing.
+    let at = piece.wrapping_mul(0x9e37).wrapping_add(flip) % body.len();
+    body[at] ^= 1 << (flip % 8);
+    let changed = take(&body, signed, piece);
+    assert!(
+        changed.is_none() || changed == taken,
+        "byte {at} was changed"
+    );
 }
 
 /// Inputs to begin with.

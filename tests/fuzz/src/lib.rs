@@ -16,7 +16,13 @@ pub mod http_text;
 pub mod mutate;
 pub mod raft_log;
 pub mod rows;
+pub mod signed_head;
 pub mod world;
+pub mod xml;
+
+// Whoever links this crate as `just fuzz` compiles it needs the counters' hooks.
+#[cfg(feature = "libfuzzer")]
+use libfuzzer_sys as _;
 
 /// Inputs to begin with, by name.
 pub type Seeds = Vec<(String, Vec<u8>)>;
@@ -55,4 +61,6 @@ pub const TARGETS: &[Target] = targets![
     gate,
     raft_log,
     rows,
+    signed_head,
+    xml,
 ];

@@ -158,4 +158,6 @@ replays![
     gate,
     raft_log,
     rows,
+    signed_head,
+    xml,
 ];

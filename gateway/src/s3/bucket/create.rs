@@ -72,7 +72,7 @@ fn check_acl(wish: &str) -> Result<(), S3Error> {
 }
 
 /// Reads `<CreateBucketConfiguration>`, if it is there.
-fn location(document: &[u8]) -> Result<Option<String>, S3Error> {
+pub(in crate::s3) fn location(document: &[u8]) -> Result<Option<String>, S3Error> {
     let mut location = None;
     if !document.is_empty() {
         Reader::document(

@@ -8,6 +8,9 @@ mod list;
 mod location;
 mod versioning;
 
+#[cfg(feature = "fuzz")]
+pub(super) use create::location;
+
 pub(super) use acl::GetBucketAcl;
 pub(super) use create::CreateBucket;
 pub(super) use delete::DeleteBucket;

@@ -75,6 +75,27 @@ pub(super) async fn authenticate(
     credentials: &Credentials,
     now: i64,
 ) -> Result<(Verified, Payload), S3Error> {
+    let timely = timely(head, means, now)?;
+    let known = credentials.find(&timely.claim.access_key).await?;
+    let payload = verify(head, named, timely, known.secret.expose())?;
+    let caller = known.caller;
+    Ok((Verified { caller }, payload))
+}
+
+/// A claim of today, not yet verified.
+pub(super) struct Timely<'a> {
+    pub(super) claim: Claim,
+    time: AmzTime,
+    word: PayloadWord<'a>,
+    /// What stands for the body in the canonical request.
+    signed_word: &'a str,
+}
+
+/// Checks when a request was signed, at `now` in seconds since 1970.
+///
+/// # Errors
+/// S3's own for each thing that is refused; `AccessDenied` if nobody signed.
+pub(super) fn timely(head: &Parts, means: Option<Means>, now: i64) -> Result<Timely<'_>, S3Error> {
     let means = means.ok_or(Code::AccessDenied)?;
     let word = payload_word(&head.headers)?;
     let (claim, time, word, signed_word) = match means {
@@ -99,12 +120,12 @@ pub(super) async fn authenticate(
     if claim.scope.date != time.date() {
         return Err(Code::SignatureDoesNotMatch.into());
     }
-    let known = credentials.find(&claim.access_key).await?;
-    let key = SigningKey::derive(known.secret.expose(), &claim.scope);
-    verify(head, named, &claim, time, signed_word, &key)?;
-    let payload = word.payload(&head.headers, key, time, claim)?;
-    let caller = known.caller;
-    Ok((Verified { caller }, payload))
+    Ok(Timely {
+        claim,
+        time,
+        word,
+        signed_word,
+    })
 }
 
 impl<'a> PayloadWord<'a> {
@@ -175,15 +196,23 @@ impl<'a> PayloadWord<'a> {
     }
 }
 
-/// Compares the signature with the one that the secret gives.
-fn verify(
+/// Compares the signature with the one that the secret gives; returns how the body is bound to it.
+///
+/// # Errors
+/// `SignatureDoesNotMatch`; S3's own if headers that a chunked body must have are missing.
+pub(super) fn verify(
     head: &Parts,
     named: &Named,
-    claim: &Claim,
-    time: AmzTime,
-    payload: &str,
-    key: &SigningKey,
-) -> Result<(), S3Error> {
+    timely: Timely<'_>,
+    secret: &str,
+) -> Result<Payload, S3Error> {
+    let Timely {
+        claim,
+        time,
+        word,
+        signed_word,
+    } = timely;
+    let key = SigningKey::derive(secret, &claim.scope);
     let headers: Vec<(&str, &[u8])> = head
         .headers
         .iter()
@@ -196,7 +225,7 @@ fn verify(
             query: &named.query,
             headers: &headers,
             signed_headers: &claim.signed_headers,
-            payload,
+            payload: signed_word,
         };
         canonical.text().is_ok_and(|text| {
             let computed = key.sign(&string_to_sign(time, &claim.scope, &text));
@@ -207,11 +236,10 @@ fn verify(
     let verified = matches(CanonicalPath::Decoded(&named.path))
         // Some clients send reserved characters as they are, and sign them so.
         || (has_reserved(sent) && matches(CanonicalPath::AsSent(sent)));
-    if verified {
-        Ok(())
-    } else {
-        Err(Code::SignatureDoesNotMatch.into())
+    if !verified {
+        return Err(Code::SignatureDoesNotMatch.into());
     }
+    word.payload(&head.headers, key, time, claim)
 }
 
 /// Returns whether a path has characters that the canonical form would encode.

@@ -20,7 +20,8 @@ const DELETES_MAX: usize = 1_000;
 const DELETES_AT_ONCE: usize = 32;
 
 /// One key to delete.
-struct Delete {
+#[derive(Debug)]
+pub(in crate::s3) struct Delete {
     key: String,
     version: Option<String>,
     etag: Option<String>,
@@ -113,7 +114,7 @@ impl Delete {
 }
 
 /// Reads `<Delete>`: its keys, and whether it is quiet.
-fn deletes(document: &[u8]) -> Result<(Vec<Delete>, bool), S3Error> {
+pub(in crate::s3) fn deletes(document: &[u8]) -> Result<(Vec<Delete>, bool), S3Error> {
     if document.is_empty() {
         return Err(Code::MissingRequestBody.into());
     }

@@ -10,6 +10,9 @@ mod head;
 mod put;
 mod read;
 
+#[cfg(feature = "fuzz")]
+pub(super) use delete_many::deletes;
+
 pub(super) use acl::GetObjectAcl;
 pub(super) use attributes::GetObjectAttributes;
 pub(super) use copy::CopyObject;

@@ -76,7 +76,7 @@ struct Named {
 }
 
 /// Reads `<CompleteMultipartUpload>`.
-fn parts(document: &[u8]) -> Result<Vec<NamedPart>, S3Error> {
+pub(in crate::s3) fn parts(document: &[u8]) -> Result<Vec<NamedPart>, S3Error> {
     let mut found = Vec::new();
     Reader::document(
         document,

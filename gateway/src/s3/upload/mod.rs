@@ -6,6 +6,9 @@ mod create;
 mod part;
 mod part_copy;
 
+#[cfg(feature = "fuzz")]
+pub(super) use complete::parts;
+
 pub(super) use abort::AbortMultipartUpload;
 pub(super) use complete::CompleteMultipartUpload;
 pub(super) use create::CreateMultipartUpload;

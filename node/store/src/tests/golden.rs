@@ -116,6 +116,20 @@ fn header_of_a_newer_format_is_told_from_a_bad_one() {
 }
 
 #[test]
+fn a_record_that_calls_what_lies_behind_it_durable_is_bad() {
+    let decoded = |synced| {
+        let header = Header { synced, ..header() };
+        Header::decode(&header.encode(PLACE), PLACE)
+    };
+    for synced in [0, PLACE.block] {
+        assert!(decoded(synced).is_ok(), "{synced}");
+    }
+    for synced in [PLACE.block + 1, u32::MAX] {
+        assert_eq!(decoded(synced), Err(HeaderFault::Bad), "{synced}");
+    }
+}
+
+#[test]
 fn every_flipped_byte_of_a_record_is_noticed() {
     let good = record();
     let intact = |bytes: &[u8]| {

@@ -153,8 +153,9 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// An element's name without its prefix: namespaces are not looked at.
 fn name(name: QName<'_>) -> Result<String, Malformed> {
-    utf8(name.as_ref())
+    utf8(name.local_name().as_ref())
 }
 
 fn utf8(bytes: &[u8]) -> Result<String, Malformed> {
@@ -196,6 +197,7 @@ mod tests {
         check("<r><!-- c --><a>x<!-- c -->y</a></r>", &["xy"]);
         check("<r><a><![CDATA[<&>]]></a></r>", &["<&>"]);
         check("<r/>", &[]);
+        check("<s:r xmlns:s='n'><s:a>x</s:a></s:r>", &["x"]);
     }
 
     #[test]
@@ -208,6 +210,7 @@ mod tests {
             "<r>",
             "<r><a>x</r>",
             "<r></s>",
+            "<s:r></r>",
             "<s></s>",
             "<r/><r/>",
             "<r/>text",

@@ -1,0 +1,4 @@
+//! `signed_head` for libFuzzer.
+
+#![no_main]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| megalith_fuzz::signed_head::target(data));

@@ -1,0 +1,4 @@
+//! `xml` for libFuzzer.
+
+#![no_main]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| megalith_fuzz::xml::target(data));
