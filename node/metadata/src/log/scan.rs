@@ -9,7 +9,7 @@ use bytes::Bytes;
 pub(super) struct Placed {
     /// Bytes from the file's start.
     pub(super) offset: usize,
-    /// Bytes to the next record.
+    /// Bytes to the next record, or to the file's end.
     pub(super) span: usize,
     pub(super) record: Record,
 }
@@ -45,7 +45,8 @@ pub(super) fn scan(bytes: &Bytes) -> Option<Scanned> {
         }
         open.push(Placed {
             offset,
-            span: found.span,
+            // Its padding may be cut off.
+            span: found.span.min(bytes.len() - offset),
             record: found.record,
         });
         offset += found.span;
