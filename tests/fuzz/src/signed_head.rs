@@ -1,8 +1,8 @@
 //! A head that was signed rightly, and then changed.
 //!
 //! Input: a byte of choices, a key and a value (each with its length before it, 1 byte), then
-//! changes of the head's text: a place (2 bytes), what to do there and a byte. Whatever passes after
-//! that says what was signed: method, path, query, signed headers, and the word for the body.
+//! changes of the head's text: a place (2 bytes), what to do there and a byte. Whatever passes
+//! after that says what was signed: method, path, query, signed headers, and the word for the body.
 
 use crate::edit::Script;
 use crate::http_text::parts;
