@@ -12,7 +12,7 @@ pub struct NodeFile {
     /// Present on nodes that keep shards.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<StorageSection>,
-    /// Where the metadata members are; on members also where they keep it.
+    /// The metadata members; on a member also where it keeps its data.
     pub metadata: MetadataSection,
     #[serde(default)]
     pub log: LogSection,
@@ -92,7 +92,7 @@ pub struct MetadataSection {
 }
 
 impl MetadataSection {
-    /// A group of `members`, with all else as it comes.
+    /// Returns a group of `members`, with defaults for everything else.
     #[must_use]
     pub fn new(members: Vec<String>, dir: Option<PathBuf>, expected_nodes: u32) -> Self {
         Self {
@@ -107,7 +107,7 @@ impl MetadataSection {
 }
 
 impl StorageSection {
-    /// Disks with all else as it comes.
+    /// Returns disks with defaults for everything else.
     #[must_use]
     pub fn new(disks: Vec<PathBuf>) -> Self {
         Self {
