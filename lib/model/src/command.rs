@@ -25,6 +25,7 @@ pub struct Envelope {
     pub command: Command,
 }
 
+/// What a command asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
     /// Names the cluster; the first command of all. Repeating it is harmless.
