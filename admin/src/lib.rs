@@ -3,7 +3,8 @@
 //! Owns: accounts and access keys (`accounts`), changes of the metadata group's members
 //! (`members`), the disks' scrub (`scrub`), and the verdict on a cluster's health with its reasons
 //! (`verdict`, shown as a `report`). Needs an operator's certificate, and for accounts the root
-//! key. Must never print anything or read a file: callers do that.
+//! key.
+//! Must never print anything or read a file: callers do that.
 
 pub mod accounts;
 pub mod members;

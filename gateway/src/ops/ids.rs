@@ -23,10 +23,10 @@ pub(super) fn new_upload(time_ms: u64) -> Result<UploadId, OpError> {
     Ok(UploadId(VersionId::new(time_ms, random()?).0))
 }
 
-/// Makes the id of the version that an upload becomes. The id contains the upload's, so that a
-/// repeated completion is recognised. An upload completes only once, so no other version has this
-/// id. It always differs from the upload's own id, because both occur in contexts under the same
-/// data key.
+/// Makes the id of the version that an upload becomes. The id carries a mark of the upload, so
+/// that a repeated completion is recognised. An upload completes only once, so no other version has
+/// this id. It always differs from the upload's own id, because both occur in contexts under the
+/// same data key.
 pub(super) fn version_of_upload(time_ms: u64, upload: UploadId) -> VersionId {
     VersionId::new(time_ms, mark(upload))
 }

@@ -1,10 +1,10 @@
 //! How processes of a cluster call storage nodes and metadata members.
 //!
 //! Owns: connections (mutual TLS, the peer known by role and id), retries, redirects to the leader,
-//! deadlines, and both ends' framing of shard bytes (`docs/formats/data-plane.md`). Must never:
-//! call a lost answer a failure, return a cell whose checksum it has not checked, speak to a peer
-//! whose certificate names another member, or mix shard bytes, control and Raft on one connection.
-//! Knows nothing of S3, of encryption or of what the bytes mean.
+//! deadlines, and both ends' framing of shard bytes (`docs/formats/data-plane.md`).
+//! Must never: call a lost answer a failure, return a cell whose checksum it has not checked, speak
+//! to a peer whose certificate names another member, or mix shard bytes, control and Raft on one
+//! connection. Knows nothing of S3, of encryption or of what the bytes mean.
 //!
 //! - [`MetaClient`] proposes commands and asks questions.
 //! - [`ClusterClient`] joins, sends heartbeats, and reads the cluster's status; [`MapWatch`] keeps

@@ -109,7 +109,7 @@ number_id!(
     LeaseId, u64, "lease-"
 );
 number_id!(
-    /// A bucket, whatever its name; a name created again gets a new id.
+    /// A bucket, whatever its name; if a name is created again, it gets a new id.
     BucketId, u64, "bucket-"
 );
 number_id!(

@@ -2,11 +2,14 @@
 //!
 //! A blob of `len` ciphertext bytes is cut into cells of [`CELL_LEN`]; only its last cell may be
 //! shorter.
+//!
 //! A **coded** blob fills segments of up to [`segment_len`] bytes. Within a segment, cell `i`
 //! belongs to stripe `i / k`, column `i % k`. Parity cells are as long as the first cell of their
 //! stripe, which is its longest; shorter data cells are padded with zeros for the computation only.
 //! A shard holds one column's cells in stripe order; a column without cells has no shard at all.
+//!
 //! A **copied** blob has one segment, kept whole on m+1 slots that rotate with the blob id.
+//!
 //! An **inline** blob lives in a metadata row and in no volume.
 
 use crate::ids::BlobId;

@@ -2,6 +2,7 @@
 //!
 //! Runs beside the metadata leader. `step(now, event) → actions`; reads no clock. Its memory is
 //! soft: a new leader's planner learns everything again from the topology and the heartbeats.
+//!
 //! `domains` says which profile is wished and which is possible, `choose` picks slots, `plan`
 //! compares what is with what should be, `map` makes the map.
 //!
