@@ -57,7 +57,7 @@ pub struct Segment {
     slots: Vec<SlotWriter>,
     results: JoinSet<(usize, Result<Receipt, ShardError>)>,
     in_flight: Arc<Semaphore>,
-    /// Wakes when the map changes: the change may give up a slot.
+    /// Wakes when the map changes: a node that it no longer lists as alive is left out.
     map: watch::Receiver<Arc<ClusterMap>>,
     /// Bit i: slot i took the whole shard and confirmed it.
     done: u32,

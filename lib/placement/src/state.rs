@@ -108,7 +108,7 @@ impl Leading {
                 new = true;
                 now_ms
             });
-            // What a new leader finds isn't new, unless no volume has been made of it yet.
+            // Nodes that a new leader finds are not new, unless the cluster has no volume yet.
             if new && (forming || !first) {
                 self.newest_node_ms = now_ms;
             }

@@ -382,14 +382,14 @@ pub fn account_access_keys(account: AccountId) -> KeyRange {
     KeyRange::of_prefix(Build::new(Table::AccountAccessKeys).u64(account.0).0)
 }
 
-/// The group that holds a key, and the epoch of that knowledge. Everything is in group 0 until
-/// ranges split. Callers already ask this function, so none needs to be found when ranges split.
+/// Returns the group that holds a key, and the epoch of that knowledge. Everything is in group 0
+/// until ranges split, so the one caller passes no key yet.
 #[must_use]
 pub fn route(_key: &[u8]) -> (GroupId, Epoch) {
     (GroupId(0), Epoch(1))
 }
 
-/// The group that holds a key; see [`route`].
+/// Returns the group that holds a key; see [`route`].
 #[must_use]
 pub fn group_of(key: &[u8]) -> GroupId {
     route(key).0

@@ -34,7 +34,8 @@ pub const OWED_MARKS_MAX: usize = 1_000;
 pub const KEY_LEN_MAX: usize = 1_024;
 /// The most bytes of a bucket's or account's name, or of an access key.
 pub const NAME_LEN_MAX: usize = 255;
-/// The most bytes an inline blob may have, whatever the cluster's setting.
+/// The most bytes that apply accepts for an inline blob; gateways send less
+/// ([`crate::shape::INLINE_LEN_MAX`]).
 pub const INLINE_LEN_LIMIT: u64 = 128 * 1024;
 /// The greatest part number of an upload.
 pub const PART_MAX: u32 = 10_000;
