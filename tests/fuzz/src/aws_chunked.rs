@@ -1,9 +1,9 @@
-//! An aws-chunked body on its way in.
+//! An incoming aws-chunked body.
 //!
 //! Input: whether chunks are signed, a piece's length (2 bytes), then the body. However the body is
-//! cut, the same verdict comes out and the same data; a body that we frame and sign ourselves comes
-//! back. If one bit of a signed body is flipped, no other data and no other trailers come out. The
-//! first byte, apart from its lowest bit, and the length say which.
+//! cut, the verdict and the data are the same. A body that we frame and sign ourselves comes back.
+//! If one bit of a signed body is flipped, no other data and no other trailers come out. The upper
+//! bits of the first byte, and the length, choose that bit and whether there are trailers.
 
 use crate::edit::Script;
 use megalith_gateway::s3::fuzz::{chain, take};
@@ -21,7 +21,7 @@ pub fn target(data: &[u8]) {
     honest(body, signed, piece, flip);
 }
 
-/// Sends any bytes as chunks of `piece`, signed or not, and takes them apart again.
+/// Sends any bytes as chunks of `piece`, signed or not, and decodes them again.
 fn honest(data: &[u8], signed: bool, piece: usize, flip: usize) {
     let mut chain = chain();
     let mut body = Vec::new();
@@ -56,7 +56,7 @@ fn honest(data: &[u8], signed: bool, piece: usize, flip: usize) {
         return;
     }
     if let Some(first) = data.first() {
-        // The first byte of data stands behind the first line.
+        // The first byte of data comes after the first line.
         let at = body.iter().position(|byte| *byte == b'\n').expect("a line") + 1;
         body[at] = !first;
         assert_eq!(take(&body, signed, piece), None, "changed data passes");
@@ -72,7 +72,7 @@ fn honest(data: &[u8], signed: bool, piece: usize, flip: usize) {
     );
 }
 
-/// Inputs to begin with.
+/// The first inputs.
 #[must_use]
 pub fn seeds() -> crate::Seeds {
     let input = |signed: u8, piece: u16, body: &[u8]| {

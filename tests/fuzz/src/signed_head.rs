@@ -176,7 +176,7 @@ fn covered(head: &Parts) -> Vec<String> {
     covered
 }
 
-/// Inputs to begin with.
+/// The first inputs.
 #[must_use]
 pub fn seeds() -> crate::Seeds {
     let input = |choices: u8, key: &str, value: &str, changes: &[(u16, u8, u8)]| {

@@ -228,7 +228,7 @@ impl<'a> Spelling<'a> {
     }
 }
 
-/// Inputs to begin with.
+/// The first inputs.
 #[must_use]
 pub fn seeds() -> crate::Seeds {
     let raw = |document: &str| [b"\0", document.as_bytes()].concat();

@@ -67,7 +67,7 @@ fn one_row_of_each_kind() {
     let mut seen = None;
     for (key, value) in world.rows.iter() {
         let table = Table::from_number(key[0]).expect("a table");
-        // Of most tables the first row, of meta all.
+        // The first row of most tables, every row of meta.
         if seen != Some(table) || table == Table::Meta {
             let _ = writeln!(shown, "{table:?} {}\n  {}", hex(key), hex(value));
         }
