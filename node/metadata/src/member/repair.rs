@@ -5,7 +5,8 @@
 //! entries that can still be read behind them. The files of the log are put aside, not removed.
 
 use super::rebuild::{Place, Standing, new_incarnation};
-use super::{Card, LOG_DIR, Lost, StartError, card, own};
+use super::start::own;
+use super::{Card, LOG_DIR, Lost, StartError, card};
 use crate::addresses::AddressBook;
 use crate::engine::{EngineError, EngineHome, engine_bases, engine_name};
 use crate::log::{
