@@ -5,9 +5,9 @@ use tracing_subscriber::EnvFilter;
 
 /// Starts logging. A filter that makes no sense is an error.
 pub fn start(settings: &LogSection) -> Result<(), String> {
-    // The S3 library reports every client's mistake as an error, and the database every file it
-    // opens; our own lines say what matters. A level that names them shows them.
-    let quiet: String = [("s3s", "off"), ("fjall", "warn"), ("lsm_tree", "warn")]
+    // The database reports every file that it opens; our own lines say what matters. A level that
+    // names one of these shows it.
+    let quiet: String = [("fjall", "warn"), ("lsm_tree", "warn")]
         .into_iter()
         .filter(|(library, _)| !settings.level.contains(&format!("{library}=")))
         .map(|(library, level)| format!(",{library}={level}"))

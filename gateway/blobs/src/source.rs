@@ -9,13 +9,30 @@ use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use megalith_crypto::cell::sealed_len;
 use megalith_model::shape::Shape;
-use std::error::Error;
 use std::sync::Arc;
 
-/// The client's body failed; the cause is the reader's own.
-#[derive(Debug, thiserror::Error)]
-#[error("read the body")]
-pub struct SourceError(#[source] pub Box<dyn Error + Send + Sync>);
+/// Why a body broke off before its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SourceError {
+    /// The connection ended before it.
+    #[error("the body is incomplete")]
+    Incomplete,
+    /// Its sender was silent for too long.
+    #[error("the body's sender is silent")]
+    Timeout,
+    /// A chunk's or trailer's signature is false.
+    #[error("a signature in the body is false")]
+    Signature,
+    /// It doesn't hash to its signed hash.
+    #[error("the body does not match its signed hash")]
+    Sha256,
+    /// Its chunks or trailers are malformed.
+    #[error("the body's chunks are malformed")]
+    Malformed,
+    /// Shards of a copied object could not be read.
+    #[error("the source of the copy could not be read")]
+    SourceUnreadable,
+}
 
 /// The bytes of a body as they come.
 pub type Pieces = BoxStream<'static, Result<Bytes, SourceError>>;

@@ -1,5 +1,6 @@
 //! Why an operation was refused or failed. Knows nothing of HTTP.
 
+use super::BodyError;
 use megalith_crypto::CryptoError;
 
 /// Why an operation was refused or failed.
@@ -130,6 +131,19 @@ impl OpError {
                 ..
             } => Self::MetadataTooLarge,
             other => Self::Internal(format!("seal: {other}")),
+        }
+    }
+}
+
+impl From<BodyError> for OpError {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::Incomplete => Self::IncompleteBody,
+            BodyError::Timeout => Self::BodyTimeout,
+            BodyError::Signature => Self::BodySignature,
+            BodyError::Sha256 => Self::BodySha256,
+            BodyError::Malformed => Self::BodyMalformed,
+            BodyError::SourceUnreadable => Self::Unavailable(error.to_string()),
         }
     }
 }

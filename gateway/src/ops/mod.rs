@@ -1,7 +1,7 @@
 //! S3's operations in our own words: buckets, objects, listings, uploads.
 //!
 //! Owns what each operation promises: conditions, checks before anything is proposed, sealing,
-//! and the mapping of refusals. Knows nothing of s3s, HTTP or XML ([`crate::s3`] does), nor of
+//! and the mapping of refusals. Knows nothing of HTTP or XML ([`crate::s3`] does), nor of
 //! how bytes are coded ([`megalith_blobs`] does). Must never answer success for an outcome that
 //! is not known, or "no such key" for an object that could not be asked for.
 

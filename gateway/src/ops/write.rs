@@ -10,7 +10,7 @@ use super::{Rejection, Store};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use megalith_blobs::{
-    HashResults, Hashes, HeldBody, Pieces, PutError, Source, SourceError, WrittenBlob, is_small,
+    HashResults, Hashes, HeldBody, Pieces, PutError, Source, WrittenBlob, is_small,
 };
 use megalith_crypto::manifest::ContentHeaders;
 use megalith_crypto::{DataKey, StreamHeader};
@@ -32,7 +32,7 @@ pub struct Trailer {
 
 /// A body and what its sender says of it.
 pub struct Body {
-    /// Its bytes. Its errors are [`BodyError`]s.
+    /// Its bytes.
     pub source: Pieces,
     /// How many they are.
     pub len: u64,
@@ -44,27 +44,7 @@ pub struct Body {
 }
 
 /// Why a body broke off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum BodyError {
-    /// The connection ended before it.
-    #[error("the body is incomplete")]
-    Incomplete,
-    /// Its sender was silent for too long.
-    #[error("the body's sender is silent")]
-    Timeout,
-    /// A chunk's or trailer's signature is false.
-    #[error("a signature in the body is false")]
-    Signature,
-    /// It doesn't hash to its signed hash.
-    #[error("the body does not match its signed hash")]
-    Sha256,
-    /// Its chunks or trailers are malformed.
-    #[error("the body's chunks are malformed")]
-    Malformed,
-    /// Shards of a copied object could not be read.
-    #[error("the source of the copy could not be read")]
-    SourceUnreadable,
-}
+pub use megalith_blobs::SourceError as BodyError;
 
 /// What is told about an object: headers and user metadata.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -205,7 +185,7 @@ impl Store {
 async fn collect(mut pieces: Pieces, len: u64) -> Result<Bytes, OpError> {
     let mut bytes = BytesMut::with_capacity(usize::try_from(len).unwrap_or(0));
     while let Some(piece) = pieces.next().await {
-        bytes.extend_from_slice(&piece.map_err(source_error)?);
+        bytes.extend_from_slice(&piece?);
         if bytes.len() as u64 > len {
             return Err(OpError::IncompleteBody);
         }
@@ -261,19 +241,6 @@ fn computed(results: &HashResults) -> Computed {
     }
 }
 
-fn source_error(error: SourceError) -> OpError {
-    match error.0.downcast_ref::<BodyError>() {
-        Some(BodyError::Incomplete) | None => OpError::IncompleteBody,
-        Some(BodyError::Timeout) => OpError::BodyTimeout,
-        Some(BodyError::Signature) => OpError::BodySignature,
-        Some(BodyError::Sha256) => OpError::BodySha256,
-        Some(BodyError::Malformed) => OpError::BodyMalformed,
-        Some(BodyError::SourceUnreadable) => {
-            OpError::Unavailable("the source of the copy could not be read".to_owned())
-        }
-    }
-}
-
 /// Says what came of a write: a node that calls the lease closed says what the metadata group
 /// would.
 fn put_error(error: PutError) -> Rejection {
@@ -282,7 +249,7 @@ fn put_error(error: PutError) -> Rejection {
             return Rejection::Refused(Refusal::LeaseClosed { blob });
         }
         PutError::Busy(_) => OpError::SlowDown("no memory left"),
-        PutError::Source(source) => source_error(source),
+        PutError::Source(source) => source.into(),
         PutError::Length { .. } => OpError::IncompleteBody,
         PutError::TooLarge(_) => OpError::EntityTooLarge,
         PutError::NoVolume { .. } | PutError::Unavailable { .. } => {

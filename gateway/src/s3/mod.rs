@@ -1,34 +1,26 @@
-//! The S3 face: translation between s3s and our operations, and what s3s leaves open.
+//! The S3 face: requests in, answers out.
 //!
-//! Owns: the gate before signatures ([`gate`]), bodies under guard ([`guard`]), the errors' words,
-//! ids of requests. Must never decide what an operation does ([`crate::ops`] does), answer an
-//! unsigned request, or log a secret, a signature or a presigned URL's query.
+//! [`edge`] deals with HTTP, XML, signatures and bodies, and hands each signed request to one
+//! operation. An operation is one small file below [`bucket`], [`object`], [`listing`] or
+//! [`upload`]: its route, what it takes, its call into [`crate::ops`], its answer. The list of
+//! them is [`operations`]; what several share is in [`fields`] (of requests) and [`show`] (of
+//! answers).
 //!
-//! **s3s itself logs signatures, headers and bodies**: [`LOG_DIRECTIVE`] must be part of every
-//! log filter.
+//! Must never decide what an operation does ([`crate::ops`] does), answer an unsigned request,
+//! or log a secret, a signature, a path or a presigned URL's query.
 
-mod api;
-mod buckets;
-pub mod chunked;
-mod convert;
-mod error;
-pub mod gate;
-pub mod guard;
-pub mod host;
-mod lists;
-mod objects;
-mod read;
-mod refuse;
-mod service;
-mod uploads;
+mod bucket;
+mod edge;
+mod fields;
+mod listing;
+mod object;
+mod operations;
+mod show;
+mod upload;
 
-pub use api::Api;
-pub use service::{Face, FaceParts};
-
-/// Must stand in every log filter, in the form of `tracing_subscriber`'s `EnvFilter`: s3s logs
-/// the signature that it expected, and requests with their headers, at debug level, and the
-/// caller's every mistake as an error.
-pub const LOG_DIRECTIVE: &str = "s3s=off";
+#[cfg(feature = "fuzz")]
+pub use edge::fuzz;
+pub use edge::{AnswerBody, Face, FaceParts};
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -1,15 +1,12 @@
 //! An aws-chunked body on its way in.
 //!
 //! Input: whether chunks are signed, a piece's length (2 bytes), then the body. However the body is
-//! cut, the same verdict comes out and the same data; signed bodies pass byte for byte; a body
-//! that we frame ourselves comes back.
+//! cut, the same verdict comes out and the same data; a body that we frame and sign ourselves comes
+//! back, and does not if a byte of it was changed.
 
 use crate::edit::Script;
-use bytes::Bytes;
-use megalith_gateway::s3::chunked::Rechunker;
-
-/// What a body is: its data, and what follows the last chunk.
-type Body = (Vec<u8>, Vec<u8>);
+use megalith_gateway::s3::fuzz::{chain, take};
+use megalith_sigv4::hash;
 
 pub fn target(data: &[u8]) {
     let mut script = Script(data);
@@ -17,66 +14,45 @@ pub fn target(data: &[u8]) {
         return;
     };
     let (signed, piece, body) = (signed & 1 == 1, piece.max(1), script.0);
-    let whole = pass(body, signed, usize::MAX);
-    let pieces = pass(body, signed, piece);
-    if signed {
-        assert_eq!(whole, pieces, "the pieces matter");
-        assert!(
-            whole.is_none_or(|passed| passed == body),
-            "changed on its way"
-        );
-        return;
-    }
-    assert_eq!(whole.is_some(), pieces.is_some(), "the pieces matter");
-    if let (Some(whole), Some(pieces)) = (whole, pieces) {
-        assert_eq!(unchunked(&whole), unchunked(&pieces));
-    }
-    honest(body, piece);
+    let whole = take(body, signed, usize::MAX);
+    assert_eq!(whole, take(body, signed, piece), "the pieces matter");
+    honest(body, signed, piece);
 }
 
-/// What is passed on; None if the body is refused.
-fn pass(body: &[u8], signed: bool, piece: usize) -> Option<Vec<u8>> {
-    let mut rechunker = Rechunker::new(signed);
-    let mut passed = Vec::new();
-    for piece in body.chunks(piece) {
-        rechunker
-            .push(Bytes::copy_from_slice(piece), &mut passed)
-            .ok()?;
-    }
-    rechunker.finish().ok()?;
-    Some(passed.concat())
-}
-
-/// Sends any bytes as chunks of `piece` and takes them apart again.
-fn honest(data: &[u8], piece: usize) {
+/// Sends any bytes as chunks of `piece`, signed or not, and takes them apart again.
+fn honest(data: &[u8], signed: bool, piece: usize) {
+    let mut chain = chain();
     let mut body = Vec::new();
-    for chunk in data.chunks(piece) {
-        body.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
-        body.extend_from_slice(chunk);
-        body.extend_from_slice(b"\r\n");
-    }
-    body.extend_from_slice(b"0\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n");
-    let passed = pass(&body, false, piece).expect("it is well formed");
-    let (read, trailers) = unchunked(&passed);
-    assert_eq!(read, data);
-    assert_eq!(trailers, b"x-amz-checksum-crc32:AAAAAA==\r\n\r\n");
-}
-
-/// Reads what our own code passed on.
-fn unchunked(mut body: &[u8]) -> Body {
-    let mut data = Vec::new();
-    loop {
-        let end = body.iter().position(|&byte| byte == b'\n').expect("a size");
-        let line = std::str::from_utf8(&body[..end]).expect("text");
-        let digits = line.split([';', '\r']).next().unwrap_or_default();
-        let len = usize::from_str_radix(digits, 16).expect("a size");
-        body = &body[end + 1..];
-        if len == 0 {
-            return (data, body.to_vec());
+    for chunk in data.chunks(piece).chain([&b""[..]]) {
+        let mut line = format!("{:x}", chunk.len());
+        if signed {
+            let signature = chain.sign_chunk(hash(chunk)).to_hex();
+            line.push_str(&format!(";chunk-signature={signature}"));
         }
-        data.extend_from_slice(&body[..len]);
-        assert_eq!(&body[len..len + 2], b"\r\n");
-        body = &body[len + 2..];
+        body.extend_from_slice(line.as_bytes());
+        body.extend_from_slice(b"\r\n");
+        body.extend_from_slice(chunk);
+        if !chunk.is_empty() {
+            body.extend_from_slice(b"\r\n");
+        }
+    }
+    let trailer = ("x-amz-checksum-crc32".to_owned(), "AAAAAA==".to_owned());
+    body.extend_from_slice(b"x-amz-checksum-crc32:AAAAAA==\r\n");
+    if signed {
+        let signature = chain
+            .sign_trailers(b"x-amz-checksum-crc32:AAAAAA==\n")
+            .to_hex();
+        let line = format!("x-amz-trailer-signature:{signature}\r\n");
+        body.extend_from_slice(line.as_bytes());
+    }
+    body.extend_from_slice(b"\r\n");
+    let taken = take(&body, signed, piece);
+    assert_eq!(taken, Some((data.to_vec(), vec![trailer])));
+    if let (true, Some(first)) = (signed, data.first()) {
+        // The first byte of data stands behind the first line.
+        let at = body.iter().position(|byte| *byte == b'\n').expect("a line") + 1;
+        body[at] = !first;
+        assert_eq!(take(&body, signed, piece), None, "changed data passes");
     }
 }
 

@@ -291,7 +291,7 @@ async fn failing_body_is_the_callers_error() {
     for len in [1000, 100_000, 20 * CELL] {
         let pieces: Vec<Result<Bytes, SourceError>> = vec![
             Ok(Bytes::from(bytes(len / 2))),
-            Err(SourceError("reset".into())),
+            Err(SourceError::Incomplete),
         ];
         let source = futures::stream::iter(pieces);
         let result = rig.write_stream(source, len as u64).await;

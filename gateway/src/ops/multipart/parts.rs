@@ -10,7 +10,7 @@ use crate::ops::range::RangeWish;
 use crate::ops::write::{Body, BodyError, Writing, Written};
 use crate::ops::{Caller, Rejection, Store};
 use futures::{StreamExt, TryStreamExt};
-use megalith_blobs::{Pieces, SourceError};
+use megalith_blobs::Pieces;
 use megalith_crypto::manifest::Checksum;
 use megalith_crypto::{PartContext, PartManifest};
 use megalith_model::command::Command;
@@ -81,7 +81,7 @@ impl Store {
         let source: Pieces = plaintext
             .map_err(|error| {
                 tracing::warn!(%error, "the source of a copied part can't be read");
-                SourceError(Box::new(BodyError::SourceUnreadable))
+                BodyError::SourceUnreadable
             })
             .boxed();
         let body = Body {

@@ -318,3 +318,122 @@ async fn an_unsigned_body_needs_no_hash() {
         .request(|builder| builder);
     assert_eq!(answer(&world, read).await.text(), "free");
 }
+
+#[tokio::test]
+async fn chunks_and_trailers_bind_each_other() {
+    let world = with_bucket().await;
+    let header = Algorithm::Crc32.header();
+    let sum = value(Algorithm::Crc32, b"helloworld");
+    let signed = || {
+        let call = chunked_call(SIGNED_TRAILER, 10).header("x-amz-trailer", header);
+        call.sign(&world.ann)
+    };
+    let framed = |signed: &super::client::Signed| {
+        let body = signed.chunked(&[b"hello", b"world"], &[(header, &sum)]);
+        String::from_utf8(body).expect("ASCII")
+    };
+    let mismatch = (403, "SignatureDoesNotMatch".to_owned());
+    let chunk = |body: &str, index: usize| {
+        let lines: Vec<&str> = body.split("\r\n").collect();
+        format!("{}\r\n{}\r\n", lines[2 * index], lines[2 * index + 1])
+    };
+    // Each takes a rightly signed body and bends it.
+    type Bend<'a> = &'a dyn Fn(String) -> String;
+    let bends: [(&str, Bend<'_>); 5] = [
+        ("data", &|body| body.replace("world", "wOrld")),
+        ("order", &|body| {
+            let (one, two) = (chunk(&body, 0), chunk(&body, 1));
+            body.replace(&format!("{one}{two}"), &format!("{two}{one}"))
+        }),
+        ("a chunk again", &|body| {
+            let one = chunk(&body, 0);
+            body.replacen(&one, &format!("{one}{one}"), 1)
+        }),
+        ("a trailer's value", &|body| body.replace(&sum, "AAAAAA==")),
+        ("one more trailer", &|body| {
+            body.replace(header, &format!("a:b\r\n{header}"))
+        }),
+    ];
+    for (what, bend) in bends {
+        let signed = signed();
+        let body = bend(framed(&signed));
+        let put = signed.send_body(&world, body.into_bytes()).await;
+        assert_eq!(put.error(), mismatch, "{what}");
+    }
+    let unsigned_trailer = signed();
+    let body = framed(&unsigned_trailer);
+    let at = body.find("x-amz-trailer-signature").expect("a signature");
+    let put = unsigned_trailer
+        .send_body(&world, body.as_bytes()[..at].to_vec())
+        .await;
+    assert_eq!(put.error(), (400, "MalformedTrailerError".into()));
+    is_absent(&world, "k").await;
+    let right = signed();
+    let body = framed(&right).into_bytes();
+    let put = right.send_body(&world, body).await;
+    assert_eq!(put.status, 200, "{}", put.text());
+}
+
+#[tokio::test]
+async fn a_large_signed_chunk_is_not_held() {
+    let world = with_bucket().await;
+    // More than any chunk that could be held.
+    let data = vec![9_u8; 17 * 1024 * 1024];
+    let signed = chunked_call(SIGNED, data.len()).sign(&world.ann);
+    let body = signed.chunked(&[&data], &[]);
+    let put = signed.send_body(&world, body).await;
+    assert_eq!(put.status, 200, "{}", put.text());
+    let signed = chunked_call(SIGNED, data.len()).sign(&world.ann);
+    let mut changed = signed.chunked(&[&data], &[]);
+    let last = changed.len() - 1000;
+    changed[last] ^= 1;
+    let put = signed.send_body(&world, changed).await;
+    assert_eq!(put.error(), (403, "SignatureDoesNotMatch".into()));
+}
+
+#[tokio::test]
+async fn presigned_bodies_may_be_bound_and_not_chunked() {
+    let world = with_bucket().await;
+    let put = |hash: &str, body: &'static str| {
+        let url = call("PUT", "/box/k").presign(&world.ann, 60);
+        let request = http::Request::put(url)
+            .header("host", "127.0.0.1:9000")
+            .header("content-length", body.len())
+            .header("x-amz-content-sha256", hash);
+        let body = http_body_util::Full::new(Bytes::from(body));
+        request.body(body).expect("a request")
+    };
+    let hash = super::client::sha256(b"bound");
+    let other = answer(&world, put(&hash, "other")).await;
+    assert_eq!(other.error(), (400, "XAmzContentSHA256Mismatch".into()));
+    let chunked = answer(&world, put(UNSIGNED_TRAILER, "0\r\n\r\n")).await;
+    assert_eq!(chunked.error(), (501, "NotImplemented".into()));
+    is_absent(&world, "k").await;
+    assert_eq!(answer(&world, put(&hash, "bound")).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_document_is_what_its_trailers_say() {
+    let world = with_bucket().await;
+    assert_eq!(
+        call("PUT", "/box/a").body("x").send(&world).await.status,
+        200
+    );
+    let xml = "<Delete><Object><Key>a</Key></Object></Delete>";
+    let header = Algorithm::Sha256.header();
+    for (sum, status) in [
+        (value(Algorithm::Sha256, b"other"), 400),
+        (value(Algorithm::Sha256, xml.as_bytes()), 200),
+    ] {
+        let framed = format!("{:x}\r\n{xml}\r\n0\r\n{header}:{sum}\r\n\r\n", xml.len());
+        let post = call("POST", "/box?delete")
+            .payload(UNSIGNED_TRAILER)
+            .header("content-encoding", "aws-chunked")
+            .header("x-amz-decoded-content-length", &xml.len().to_string())
+            .header("x-amz-trailer", header);
+        let signed = post.sign(&world.ann);
+        let answer = signed.send_body(&world, framed.into_bytes()).await;
+        assert_eq!(answer.status, status, "{}", answer.text());
+    }
+    is_absent(&world, "a").await;
+}

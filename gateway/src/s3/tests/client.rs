@@ -1,5 +1,5 @@
 //! A client that signs as S3 clients do (signature version 4), written from its description and
-//! not with s3s.
+//! not with the crate that the gateway verifies with.
 
 use super::world::{Key, World};
 use aws_lc_rs::{digest, hmac};
@@ -282,7 +282,7 @@ where
     read(world.face.answer(request.map(StreamBody::new)).await).await
 }
 
-async fn read(response: Response<s3s::Body>) -> Answer {
+async fn read(response: Response<crate::s3::AnswerBody>) -> Answer {
     let (head, body) = response.into_parts();
     let body = body.collect().await.expect("a body").to_bytes();
     Answer {

@@ -4,6 +4,7 @@ mod again;
 mod bodies;
 mod buckets;
 pub(crate) mod client;
+mod cost;
 mod objects;
 mod signatures;
 mod uploads;

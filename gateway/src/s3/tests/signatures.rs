@@ -206,3 +206,220 @@ async fn forms_and_old_signatures_are_refused() {
         (501, "NotImplemented".into())
     );
 }
+
+/// Signs one request and sends another.
+async fn sent_otherwise(
+    world: &World,
+    target: &str,
+    change: impl FnOnce(&mut Request<Full<Bytes>>),
+) -> (u16, String) {
+    let signed = call("GET", target)
+        .header("x-amz-meta-a", "1")
+        .header("range", "bytes=0-1")
+        .sign(&world.ann);
+    let mut request = signed.request(|builder| builder);
+    change(&mut request);
+    answer(world, request).await.error()
+}
+
+#[tokio::test]
+async fn all_that_is_signed_is_verified() {
+    let world = with_object().await;
+    let mismatch = (403, "SignatureDoesNotMatch".to_owned());
+    let target = "/box/k?response-content-type=text%2Fx&x-id=a";
+    assert_eq!(sent_otherwise(&world, target, |_| {}).await.0, 206);
+    for other in [
+        "/box/j?response-content-type=text%2Fx&x-id=a",
+        "/box//k?response-content-type=text%2Fx&x-id=a",
+        "/box/./k?response-content-type=text%2Fx&x-id=a",
+        "/box/%6B%20?response-content-type=text%2Fx&x-id=a",
+        "/box/%256B?response-content-type=text%2Fx&x-id=a",
+        "/box/k?response-content-type=text%2Fy&x-id=a",
+        "/box/k?response-content-type=text%252Fx&x-id=a",
+        "/box/k?response-content-type=text%2Fx",
+        "/box/k?response-content-type=text%2Fx&x-id=",
+        "/box/k?response-content-type=text%2Fx&x-id=a&x-id=a",
+        "/box/k?response-content-type=text%2Fx&x-id=a&acl",
+        "/box/k?response-content-type=text%2Fx&x-id=a&%61cl=",
+        "/box/k",
+    ] {
+        let uri = other.parse().expect("a URI");
+        let error = sent_otherwise(&world, target, |request| *request.uri_mut() = uri).await;
+        assert_eq!(error, mismatch, "{other}");
+    }
+    for (name, value) in [
+        ("host", "elsewhere"),
+        ("x-amz-meta-a", "2"),
+        ("range", "bytes=0-2"),
+        ("x-amz-content-sha256", "UNSIGNED-PAYLOAD"),
+        ("x-amz-content-sha256", "STREAMING-UNSIGNED-PAYLOAD-TRAILER"),
+    ] {
+        let change = |request: &mut Request<Full<Bytes>>| {
+            request
+                .headers_mut()
+                .insert(name, value.parse().expect("a value"));
+        };
+        assert_eq!(
+            sent_otherwise(&world, target, change).await,
+            mismatch,
+            "{name}: {value}"
+        );
+    }
+    for name in ["host", "x-amz-meta-a", "range"] {
+        let change = |request: &mut Request<Full<Bytes>>| {
+            request.headers_mut().remove(name);
+        };
+        assert_eq!(
+            sent_otherwise(&world, target, change).await,
+            mismatch,
+            "without {name}"
+        );
+        let change = |request: &mut Request<Full<Bytes>>| {
+            request
+                .headers_mut()
+                .append(name, "x".parse().expect("a value"));
+        };
+        assert_eq!(
+            sent_otherwise(&world, target, change).await,
+            mismatch,
+            "twice {name}"
+        );
+    }
+    let method = sent_otherwise(&world, target, |request| {
+        *request.method_mut() = http::Method::DELETE;
+    });
+    assert_eq!(method.await, mismatch);
+    assert_eq!(call("GET", "/box/k").send(&world).await.text(), "bytes");
+}
+
+#[tokio::test]
+async fn two_ways_of_signing_are_one_too_many() {
+    let world = with_object().await;
+    let signed = call("GET", "/box/k").sign(&world.ann);
+    let twice = signed.request(|builder| builder.header("authorization", "AWS4-HMAC-SHA256 x"));
+    assert_eq!(
+        answer(&world, twice).await.error(),
+        (400, "InvalidArgument".into())
+    );
+    let url = call("GET", "/box/k").presign(&world.ann, 60);
+    let mut both = call("GET", "/box/k")
+        .sign(&world.ann)
+        .request(|builder| builder);
+    *both.uri_mut() = url.parse().expect("a URI");
+    assert_eq!(
+        answer(&world, both).await.error(),
+        (400, "InvalidArgument".into())
+    );
+}
+
+#[tokio::test]
+async fn a_scope_of_another_day_is_refused() {
+    let world = with_object().await;
+    let mut request = call("GET", "/box/k")
+        .sign(&world.ann)
+        .request(|builder| builder);
+    let text = request.headers()["authorization"]
+        .to_str()
+        .expect("text")
+        .to_owned();
+    let date = text.split('/').nth(1).expect("a date").to_owned();
+    let other = text.replace(&date, "20200101");
+    request
+        .headers_mut()
+        .insert("authorization", other.parse().expect("a value"));
+    assert_eq!(
+        answer(&world, request).await.error(),
+        (403, "SignatureDoesNotMatch".into())
+    );
+}
+
+#[tokio::test]
+async fn a_signature_without_a_time_or_a_hash_is_refused() {
+    let world = with_object().await;
+    for name in ["x-amz-date", "x-amz-content-sha256"] {
+        let mut request = call("GET", "/box/k")
+            .sign(&world.ann)
+            .request(|builder| builder);
+        request.headers_mut().remove(name);
+        let refused = answer(&world, request).await;
+        assert_eq!(refused.error(), (400, "InvalidRequest".into()), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn odd_keys_are_signed_as_they_are_read() {
+    let world = with_object().await;
+    for (target, key) in [
+        ("/box/a%20b", "a b"),
+        ("/box/a%2Bb", "a+b"),
+        ("/box/a+b!*'()", "a+b!*'()"),
+        ("/box/a%2520b", "a%20b"),
+        ("/box//a//b/", "/a//b/"),
+        ("/box/../a/./b", "../a/./b"),
+        ("/box/%D0%BA%D0%BB%D1%8E%D1%87", "ключ"),
+        ("/box/~.-_", "~.-_"),
+    ] {
+        let put = call("PUT", target).body("odd").send(&world).await;
+        assert_eq!(put.status, 200, "{target}: {}", put.text());
+        assert!(world.version("box", key).is_some(), "{key}");
+        let read = answer(&world, plain(&call("GET", target).presign(&world.ann, 60))).await;
+        assert_eq!(
+            (read.status, read.text().as_str()),
+            (200, "odd"),
+            "{target}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_parameter_that_a_write_does_not_know_is_refused() {
+    let world = with_object().await;
+    for (method, target) in [
+        ("PUT", "/box/k?acl="),
+        ("PUT", "/box/k?something="),
+        ("PUT", "/box/k?partNumber=1"),
+        ("DELETE", "/box/k?tagging="),
+        ("DELETE", "/box/k?something=1"),
+        ("POST", "/box?delete=&something="),
+        ("DELETE", "/box?policy="),
+        ("GET", "/box?versions="),
+        ("GET", "/box/k?torrent="),
+        ("PATCH", "/box/k"),
+    ] {
+        let refused = call(method, target).send(&world).await;
+        assert_eq!(
+            refused.error(),
+            (501, "NotImplemented".into()),
+            "{method} {target}"
+        );
+    }
+    assert_eq!(call("GET", "/box/k").send(&world).await.text(), "bytes");
+    let known = call("PUT", "/box/k?x-id=PutObject&X-Any=1")
+        .body("new")
+        .send(&world)
+        .await;
+    assert_eq!(known.status, 200, "{}", known.text());
+    let read = call("GET", "/box/k?something=1").send(&world).await;
+    assert_eq!(read.text(), "new", "reads pass over what they don't know");
+}
+
+/// Every route is reached by nobody who did not sign, whatever it is.
+#[tokio::test]
+async fn no_operation_is_reached_unsigned() {
+    let world = with_object().await;
+    for entry in &crate::s3::operations::OPERATIONS {
+        let route = entry.route;
+        let (target, headers) = route.example();
+        let mut builder = Request::builder()
+            .method(route.method.clone())
+            .uri(&target)
+            .header("host", "127.0.0.1:9000");
+        for name in &headers {
+            builder = builder.header(*name, "x");
+        }
+        let request = builder.body(Full::new(Bytes::new())).expect("a request");
+        let refused = answer(&world, request).await;
+        assert_eq!(refused.status, 403, "{}: {}", route.name, refused.text());
+    }
+    assert_eq!(call("GET", "/box/k").send(&world).await.text(), "bytes");
+}

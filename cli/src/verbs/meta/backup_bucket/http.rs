@@ -1,0 +1,147 @@
+//! HTTP for the bucket of a backup: the client that `object_store` calls through.
+//!
+//! It stands on the HTTP and TLS that the rest of the program is built with, so that one use does
+//! not bring a second stack. Trusts the system's certificates and those it is given. Follows no
+//! redirect and knows no proxy.
+
+use http_body_util::BodyExt;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::{Client, Error as ClientError, connect::HttpConnector as Tcp};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use object_store::ClientOptions;
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody,
+    HttpResponse, HttpResponseBody, HttpService,
+};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use std::error::Error;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// The certificates that an endpoint's must be signed by can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum RootsError {
+    #[error("read {}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{} holds a certificate that can't be read", path.display())]
+    Malformed {
+        path: PathBuf,
+        source: Box<dyn Error + Send + Sync>,
+    },
+}
+
+/// Makes clients with one set of trusted certificates.
+#[derive(Debug)]
+pub struct Connector {
+    tls: ClientConfig,
+    /// For a request, from its start to the head of its answer, and for each piece of its body.
+    deadline: Duration,
+}
+
+impl Connector {
+    /// Trusts the system's certificates, and those in the PEM file `bundle`.
+    pub fn new(bundle: Option<&Path>, deadline: Duration) -> Result<Self, RootsError> {
+        let mut roots = RootCertStore::empty();
+        // A system without certificates reaches endpoints without TLS, and those of the bundle.
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if let Some(path) = bundle {
+            let pem = std::fs::read(path).map_err(|source| RootsError::Read {
+                path: path.to_owned(),
+                source,
+            })?;
+            let malformed = |source: Box<dyn Error + Send + Sync>| RootsError::Malformed {
+                path: path.to_owned(),
+                source,
+            };
+            for certificate in CertificateDer::pem_slice_iter(&pem) {
+                let certificate = certificate.map_err(|error| malformed(Box::new(error)))?;
+                roots
+                    .add(certificate)
+                    .map_err(|error| malformed(Box::new(error)))?;
+            }
+        }
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let tls = ClientConfig::builder_with_provider(provider.into())
+            .with_safe_default_protocol_versions()
+            .expect("the provider knows TLS 1.2 and 1.3")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Self { tls, deadline })
+    }
+}
+
+impl HttpConnector for Connector {
+    fn connect(&self, _options: &ClientOptions) -> object_store::Result<HttpClient> {
+        // Whether an endpoint may be plain is judged by `object_store`.
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(self.tls.clone())
+            .https_or_http()
+            .enable_http1()
+            .build();
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .build(connector);
+        Ok(HttpClient::new(Service {
+            client,
+            deadline: self.deadline,
+        }))
+    }
+}
+
+/// Sends requests.
+#[derive(Debug)]
+struct Service {
+    client: Client<HttpsConnector<Tcp>, HttpRequestBody>,
+    deadline: Duration,
+}
+
+#[async_trait::async_trait]
+impl HttpService for Service {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let answered = timeout(self.deadline, self.client.request(request)).await;
+        let response = answered
+            .map_err(|late| HttpError::new(HttpErrorKind::Timeout, late))?
+            .map_err(request_error)?;
+        let (head, body) = response.into_parts();
+        let body = body.map_err(|error| HttpError::new(kind_of(&error), error));
+        Ok(HttpResponse::from_parts(head, HttpResponseBody::new(body)))
+    }
+}
+
+fn request_error(error: ClientError) -> HttpError {
+    let kind = if error.is_connect() {
+        HttpErrorKind::Connect
+    } else {
+        kind_of(&error)
+    };
+    HttpError::new(kind, error)
+}
+
+/// Finds out whether a failure is one of the connection, after which a request that may be
+/// repeated is sent again.
+fn kind_of(error: &(dyn Error + 'static)) -> HttpErrorKind {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<hyper::Error>()
+            && (error.is_closed() || error.is_incomplete_message() || error.is_body_write_aborted())
+        {
+            return HttpErrorKind::Interrupted;
+        }
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            match error.kind() {
+                io::ErrorKind::TimedOut => return HttpErrorKind::Timeout,
+                io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::BrokenPipe
+                | io::ErrorKind::UnexpectedEof => return HttpErrorKind::Interrupted,
+                _ => {}
+            }
+        }
+        cause = error.source();
+    }
+    HttpErrorKind::Unknown
+}

@@ -1,0 +1,88 @@
+//! Creates a bucket.
+
+use crate::s3::edge::Core;
+use crate::s3::edge::answer::Answer;
+use crate::s3::edge::authorise::Granted;
+use crate::s3::edge::error::{Code, S3Error};
+use crate::s3::edge::request::Request;
+use crate::s3::edge::route::{Field, On, Operation, Route, Takes};
+use crate::s3::edge::xml::Reader;
+use crate::s3::fields::GRANTS;
+use http::Method;
+use http::header::LOCATION;
+
+const OWN: &[Field] = &[
+    Field::Refuses("x-amz-grant-write", "x-amz-grant-write"),
+    Field::Checks("x-amz-bucket-object-lock-enabled", check_lock),
+    Field::Checks("x-amz-acl", check_acl),
+];
+
+/// Creates a bucket.
+pub(in crate::s3) struct CreateBucket {
+    bucket: String,
+    /// Where it is to be, if the client says so.
+    location: Option<String>,
+}
+
+impl Operation for CreateBucket {
+    const ROUTE: &'static Route = &Route {
+        name: "CreateBucket",
+        method: Method::PUT,
+        on: On::Bucket,
+        chosen_by: &[],
+        query: &[],
+        headers: &[GRANTS, OWN],
+        takes: Takes::Xml,
+    };
+
+    fn read(request: &mut Request) -> Result<Self, S3Error> {
+        Ok(Self {
+            bucket: request.bucket(),
+            location: location(request.document())?,
+        })
+    }
+
+    async fn serve(self, granted: Granted, core: &Core) -> Result<Answer, S3Error> {
+        let elsewhere = |wish: &String| !wish.is_empty() && **wish != *core.region;
+        if self.location.as_ref().is_some_and(elsewhere) {
+            return Err(Code::IllegalLocationConstraint.into());
+        }
+        let created = core.store.create_bucket(granted.caller(), &self.bucket);
+        let row = created.await?;
+        Ok(Answer::ok().header(LOCATION, &format!("/{}", row.name)))
+    }
+}
+
+fn check_lock(wish: &str) -> Result<(), S3Error> {
+    match wish {
+        "true" | "True" => Err(S3Error::not_implemented("object lock")),
+        "false" | "False" => Ok(()),
+        _ => {
+            let text = "invalid header: x-amz-bucket-object-lock-enabled";
+            Err(S3Error::invalid_argument(text))
+        }
+    }
+}
+
+fn check_acl(wish: &str) -> Result<(), S3Error> {
+    match wish {
+        "private" => Ok(()),
+        _ => Err(S3Error::not_implemented("x-amz-acl")),
+    }
+}
+
+/// Reads `<CreateBucketConfiguration>`, if it is there.
+fn location(document: &[u8]) -> Result<Option<String>, S3Error> {
+    let mut location = None;
+    if !document.is_empty() {
+        Reader::document(
+            document,
+            "CreateBucketConfiguration",
+            |reader, name| match name {
+                "LocationConstraint" => reader.text_into(&mut location),
+                _ => reader.skip(),
+            },
+        )?;
+    }
+    Ok(location)
+}

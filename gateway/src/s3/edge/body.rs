@@ -1,0 +1,237 @@
+//! Request bodies on their way in: watched for silence, taken out of their chunks, and verified
+//! against what the signature says of them.
+
+use super::auth::Payload;
+use super::chunked::{Decoder, Trailers};
+use super::error::{Code, S3Error};
+use crate::ops::checksum::{Algorithm, Value, digest, parse_content_md5};
+use crate::ops::{BodyError, OpError};
+use bytes::{Bytes, BytesMut};
+use futures::{Stream, StreamExt as _};
+use http::HeaderMap;
+use http_body::Body;
+use http_body_util::BodyExt as _;
+use http_body_util::combinators::UnsyncBoxBody;
+use md5::Digest as _;
+use megalith_blobs::Pieces;
+use megalith_sigv4::{Hash, Hasher};
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::time::{Instant, Sleep, sleep};
+
+/// Largest body of a request that is read whole, such as the XML of a completion.
+const XML_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// A body as the connection gives it.
+pub(super) type RawBody = UnsyncBoxBody<Bytes, BodyError>;
+
+/// Takes a body off its connection's type.
+pub(super) fn raw<B>(body: B) -> RawBody
+where
+    B: Body<Data = Bytes> + Send + 'static,
+{
+    // Whatever broke the connection: the body isn't whole.
+    body.map_err(|_| BodyError::Incomplete).boxed_unsync()
+}
+
+/// What a body is verified with on its way.
+enum Check {
+    Nothing,
+    Hash { running: Hasher, claimed: Hash },
+    Chunks(Decoder),
+}
+
+/// A request's body: a stream of its bytes, which ends well only if the body was verified.
+pub(in crate::s3) struct Incoming {
+    inner: RawBody,
+    idle: Duration,
+    timer: Pin<Box<Sleep>>,
+    /// Somebody waits for the next bytes, and the timer runs.
+    waiting: bool,
+    /// Bytes that have come and are not yet looked at.
+    rest: Bytes,
+    check: Option<Check>,
+    trailers: Arc<OnceLock<Trailers>>,
+}
+
+impl Incoming {
+    pub(super) fn new(inner: RawBody, payload: Payload, idle: Duration) -> Self {
+        let check = match payload {
+            Payload::Unsigned => Check::Nothing,
+            Payload::Hash(claimed) => Check::Hash {
+                running: Hasher::default(),
+                claimed,
+            },
+            Payload::SignedChunks(chain) => Check::Chunks(Decoder::new(Some(chain))),
+            Payload::UnsignedChunks => Check::Chunks(Decoder::new(None)),
+        };
+        Self {
+            inner,
+            idle,
+            timer: Box::pin(sleep(idle)),
+            waiting: false,
+            rest: Bytes::new(),
+            check: Some(check),
+            trailers: Arc::default(),
+        }
+    }
+
+    /// Where the trailers are once the body has ended well.
+    pub(in crate::s3) fn trailers(&self) -> Arc<OnceLock<Trailers>> {
+        Arc::clone(&self.trailers)
+    }
+
+    /// Returns whether the body comes in chunks, so that trailers may follow it.
+    pub(in crate::s3) fn is_chunked(&self) -> bool {
+        matches!(self.check, Some(Check::Chunks(_)))
+    }
+
+    pub(in crate::s3) fn into_source(self) -> Pieces {
+        self.boxed()
+    }
+
+    /// Reads a small body whole, and compares it with what the headers claim. `of_body` tells
+    /// whether the checksum headers speak of this body.
+    ///
+    /// # Errors
+    /// S3's own.
+    pub(super) async fn whole(
+        mut self,
+        headers: &HeaderMap,
+        of_body: bool,
+    ) -> Result<Bytes, S3Error> {
+        let mut body = BytesMut::new();
+        while let Some(piece) = self.next().await {
+            let piece = piece?;
+            if body.len() + piece.len() > XML_BYTES_MAX {
+                return Err(Code::MaxMessageLengthExceeded.into());
+            }
+            body.extend_from_slice(&piece);
+        }
+        let body = body.freeze();
+        let known_length = headers.contains_key(http::header::CONTENT_LENGTH);
+        if !body.is_empty() && !known_length && self.trailers.get().is_none() {
+            return Err(Code::MissingContentLength.into());
+        }
+        check_md5(headers, &body)?;
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let trailers = self.trailers.get().map_or(&[][..], Vec::as_slice);
+        for algorithm in Algorithm::ALL {
+            let header = text(algorithm.header()).filter(|_| of_body);
+            let trailer = trailers.iter().find(|(name, _)| name == algorithm.header());
+            for claimed in header
+                .into_iter()
+                .chain(trailer.map(|(_, value)| value.as_str()))
+            {
+                let computed = digest(algorithm, &body);
+                if !Value::parse(algorithm, claimed).is_ok_and(|value| value.bytes == computed) {
+                    return Err(OpError::BadDigest(algorithm.name()).into());
+                }
+            }
+        }
+        Ok(body)
+    }
+
+    fn poll_raw(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        loop {
+            let frame = match Pin::new(&mut self.inner).poll_frame(cx) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => {
+                    // Time counts while somebody waits, not while the body is not asked for.
+                    if !self.waiting {
+                        self.waiting = true;
+                        let deadline = Instant::now() + self.idle;
+                        self.timer.as_mut().reset(deadline);
+                    }
+                    ready!(self.timer.as_mut().poll(cx));
+                    return Poll::Ready(Some(Err(BodyError::Timeout)));
+                }
+            };
+            self.waiting = false;
+            match frame {
+                Some(Ok(frame)) => {
+                    if let Ok(bytes) = frame.into_data() {
+                        return Poll::Ready(Some(Ok(bytes)));
+                    }
+                }
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => return Poll::Ready(None),
+            }
+        }
+    }
+
+    /// Judges the body's end.
+    fn finish(&mut self) -> Result<(), BodyError> {
+        match self.check.take() {
+            None | Some(Check::Nothing) => Ok(()),
+            Some(Check::Hash { running, claimed }) => {
+                if running.finish() == claimed {
+                    Ok(())
+                } else {
+                    Err(BodyError::Sha256)
+                }
+            }
+            Some(Check::Chunks(mut decoder)) => {
+                let trailers = decoder.finish()?;
+                // Set once: a body ends once.
+                let _first = self.trailers.set(trailers);
+                Ok(())
+            }
+        }
+    }
+
+    fn poll_verified(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        loop {
+            match &mut self.check {
+                None => return Poll::Ready(None),
+                Some(Check::Chunks(decoder)) => match decoder.next(&mut self.rest) {
+                    Ok(Some(data)) => return Poll::Ready(Some(Ok(data))),
+                    Ok(None) => {}
+                    Err(error) => return Poll::Ready(Some(Err(error))),
+                },
+                Some(Check::Nothing | Check::Hash { .. }) => {}
+            }
+            let bytes = match ready!(self.poll_raw(cx)) {
+                Some(Ok(bytes)) => bytes,
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => return Poll::Ready(self.finish().err().map(Err)),
+            };
+            match &mut self.check {
+                Some(Check::Chunks(_)) => self.rest = bytes,
+                Some(Check::Hash { running, .. }) => {
+                    running.update(&bytes);
+                    return Poll::Ready(Some(Ok(bytes)));
+                }
+                Some(Check::Nothing) | None => return Poll::Ready(Some(Ok(bytes))),
+            }
+        }
+    }
+}
+
+impl Stream for Incoming {
+    type Item = Result<Bytes, BodyError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let piece = ready!(self.poll_verified(cx));
+        if matches!(piece, Some(Err(_))) {
+            // An error is told once; nothing comes after it.
+            self.check = None;
+        }
+        Poll::Ready(piece)
+    }
+}
+
+fn check_md5(headers: &HeaderMap, body: &[u8]) -> Result<(), S3Error> {
+    let Some(claimed) = headers.get("content-md5") else {
+        return Ok(());
+    };
+    let claimed = claimed.to_str().map_err(|_| Code::InvalidDigest)?;
+    let computed: [u8; 16] = md5::Md5::digest(body).into();
+    if parse_content_md5(claimed)? == computed {
+        Ok(())
+    } else {
+        Err(OpError::BadDigest("Content-MD5").into())
+    }
+}

@@ -1,0 +1,196 @@
+//! Refusals and failures, as data until they are sent.
+
+mod code;
+
+pub(in crate::s3) use code::Code;
+
+use super::answer::{Answer, AnswerBody};
+use super::dates::http_date_ms;
+use super::xml::{Malformed, Xml};
+use crate::auth::CredentialError;
+use crate::ops::{BodyError, OpError};
+use http::header::{CONTENT_RANGE, ETAG, LAST_MODIFIED, RETRY_AFTER};
+use http::{HeaderName, HeaderValue, Method, Response};
+use std::borrow::Cow;
+
+/// An error of S3's.
+#[derive(Debug)]
+pub(in crate::s3) struct S3Error {
+    code: Code,
+    message: Cow<'static, str>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// What an error's document says besides the error.
+pub(super) struct Details<'a> {
+    pub(super) method: &'a Method,
+    /// The path as it was sent.
+    pub(super) resource: &'a str,
+    pub(super) request_id: &'a str,
+    pub(super) region: &'a str,
+}
+
+impl From<Code> for S3Error {
+    fn from(code: Code) -> Self {
+        Self::new(code, code.sentence())
+    }
+}
+
+impl S3Error {
+    pub(in crate::s3) fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            headers: Vec::new(),
+        }
+    }
+
+    pub(in crate::s3) fn invalid_argument(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Code::InvalidArgument, message)
+    }
+
+    pub(in crate::s3) fn invalid_request(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Code::InvalidRequest, message)
+    }
+
+    /// Refuses by name what isn't there yet.
+    pub(in crate::s3) fn not_implemented(what: &str) -> Self {
+        let sentence = Code::NotImplemented.sentence();
+        Self::new(Code::NotImplemented, format!("{sentence}: {what}"))
+    }
+
+    pub(in crate::s3) fn code(&self) -> Code {
+        self.code
+    }
+
+    pub(in crate::s3) fn message(&self) -> &str {
+        &self.message
+    }
+
+    fn with(mut self, name: HeaderName, value: &str) -> Self {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.headers.push((name, value));
+        }
+        self
+    }
+
+    /// Writes the error's answer.
+    pub(super) fn into_response(self, details: &Details<'_>) -> Response<AnswerBody> {
+        let mut answer = Answer::new(self.code.status());
+        if self.code != Code::NotModified && *details.method != Method::HEAD {
+            answer = answer.with_xml(self.document(details));
+        }
+        answer.headers.extend(self.headers);
+        answer.into_response()
+    }
+
+    fn document(&self, details: &Details<'_>) -> Xml {
+        Xml::plain("Error", |xml| {
+            xml.text("Code", self.code.name());
+            xml.text("Message", &self.message);
+            if self.code == Code::AuthorizationHeaderMalformed {
+                // Clients sign again for the region that they are told.
+                xml.text("Region", details.region);
+            }
+            xml.text("Resource", details.resource);
+            xml.text("RequestId", details.request_id);
+            xml.text("HostId", details.request_id);
+        })
+    }
+}
+
+impl From<Malformed> for S3Error {
+    fn from(_: Malformed) -> Self {
+        Code::MalformedXml.into()
+    }
+}
+
+impl From<BodyError> for S3Error {
+    fn from(error: BodyError) -> Self {
+        OpError::from(error).into()
+    }
+}
+
+impl From<CredentialError> for S3Error {
+    fn from(error: CredentialError) -> Self {
+        match error {
+            CredentialError::Unknown => Code::InvalidAccessKeyId.into(),
+            CredentialError::Unavailable(why) => OpError::Unavailable(why).into(),
+        }
+    }
+}
+
+impl From<OpError> for S3Error {
+    fn from(error: OpError) -> Self {
+        match &error {
+            OpError::Damaged(_) | OpError::Internal(_) => {
+                tracing::error!(%error, "a request failed");
+            }
+            OpError::SlowDown(_) | OpError::Unavailable(_) => {
+                tracing::warn!(%error, "a request could not be served");
+            }
+            _of_the_request => {}
+        }
+        let code = code(&error);
+        match error {
+            OpError::NotModified { etag, modified_ms } => Self::from(code)
+                .with(ETAG, &format!("\"{etag}\""))
+                .with(LAST_MODIFIED, &http_date_ms(modified_ms)),
+            OpError::InvalidRange { total } => {
+                Self::from(code).with(CONTENT_RANGE, &format!("bytes */{total}"))
+            }
+            OpError::SlowDown(_) | OpError::Unavailable(_) => {
+                Self::from(code).with(RETRY_AFTER, "1")
+            }
+            OpError::InvalidArgument(text) | OpError::InvalidRequest(text) => Self::new(code, text),
+            OpError::NotImplemented(what) => Self::not_implemented(what),
+            OpError::BadDigest(what) => Self::new(
+                code,
+                format!("The {what} you specified did not match what we received."),
+            ),
+            OpError::PreconditionFailed(header) => {
+                Self::new(code, format!("{} ({header})", code.sentence()))
+            }
+            _all_said_by_the_code => code.into(),
+        }
+    }
+}
+
+fn code(error: &OpError) -> Code {
+    match error {
+        OpError::AccessDenied => Code::AccessDenied,
+        OpError::NoSuchBucket => Code::NoSuchBucket,
+        OpError::BucketAlreadyOwnedByYou => Code::BucketAlreadyOwnedByYou,
+        OpError::BucketAlreadyExists => Code::BucketAlreadyExists,
+        OpError::BucketNotEmpty => Code::BucketNotEmpty,
+        OpError::InvalidBucketName => Code::InvalidBucketName,
+        OpError::NoSuchKey => Code::NoSuchKey,
+        OpError::NoSuchVersion => Code::NoSuchVersion,
+        OpError::NoSuchUpload => Code::NoSuchUpload,
+        OpError::KeyTooLong => Code::KeyTooLong,
+        OpError::PreconditionFailed(_) => Code::PreconditionFailed,
+        OpError::NotModified { .. } => Code::NotModified,
+        OpError::ConditionalConflict => Code::ConditionalRequestConflict,
+        OpError::InvalidRange { .. } => Code::InvalidRange,
+        OpError::InvalidPart => Code::InvalidPart,
+        OpError::InvalidPartOrder => Code::InvalidPartOrder,
+        OpError::InvalidPartNumber => Code::InvalidPartNumber,
+        OpError::EntityTooSmall { .. } => Code::EntityTooSmall,
+        OpError::EntityTooLarge => Code::EntityTooLarge,
+        OpError::MissingContentLength => Code::MissingContentLength,
+        OpError::IncompleteBody => Code::IncompleteBody,
+        OpError::BodyTimeout => Code::RequestTimeout,
+        OpError::BodySignature => Code::SignatureDoesNotMatch,
+        OpError::BodySha256 => Code::XAmzContentSha256Mismatch,
+        OpError::BodyMalformed => Code::MalformedTrailer,
+        OpError::BadDigest(_) => Code::BadDigest,
+        OpError::InvalidDigest => Code::InvalidDigest,
+        OpError::MetadataTooLarge => Code::MetadataTooLarge,
+        OpError::InvalidArgument(_) => Code::InvalidArgument,
+        OpError::InvalidRequest(_) => Code::InvalidRequest,
+        OpError::NotImplemented(_) => Code::NotImplemented,
+        OpError::SlowDown(_) => Code::SlowDown,
+        OpError::Unavailable(_) => Code::ServiceUnavailable,
+        OpError::Damaged(_) | OpError::Internal(_) => Code::InternalError,
+    }
+}

@@ -1,0 +1,220 @@
+//! One request from its head to its answer, and what every answer carries.
+
+use super::Core;
+use super::answer::AnswerBody;
+use super::auth::{authenticate, gate, payload_word};
+use super::body::{Incoming, raw};
+use super::error::{Code, Details, S3Error};
+use super::host::BaseDomains;
+use super::request::Request;
+use super::route::find;
+use super::target::Named;
+use crate::auth::Credentials;
+use crate::ops::{BODY_BYTES_MAX, Store};
+use crate::s3::operations::OPERATIONS;
+use bytes::Bytes;
+use http::header::{HOST, SERVER};
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Response, StatusCode, Version};
+use http_body::Body;
+use megalith_client::now_ms;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
+static HOST_ID: HeaderName = HeaderName::from_static("x-amz-id-2");
+static BUCKET_REGION: HeaderName = HeaderName::from_static("x-amz-bucket-region");
+
+/// What the face is made of.
+pub struct FaceParts {
+    pub store: Store,
+    pub credentials: Arc<Credentials>,
+    /// Names under which `bucket.<name>` is a bucket.
+    pub base_domains: Vec<String>,
+    /// The only region that signatures may be for.
+    pub region: String,
+    /// How long a body may be silent.
+    pub body_idle: Duration,
+    /// Makes the ids of this gateway's requests differ from those of its earlier lives and of
+    /// other gateways.
+    pub request_id_seed: u64,
+}
+
+/// The S3 face: answers requests.
+pub struct Face {
+    core: Core,
+    credentials: Arc<Credentials>,
+    domains: BaseDomains,
+    body_idle: Duration,
+    seed: u64,
+    requests: AtomicU64,
+}
+
+impl Face {
+    /// Builds the face.
+    #[must_use]
+    pub fn new(parts: FaceParts) -> Self {
+        let FaceParts {
+            store,
+            credentials,
+            base_domains,
+            region,
+            body_idle,
+            request_id_seed,
+        } = parts;
+        Self {
+            core: Core {
+                store,
+                region: region.into(),
+            },
+            credentials,
+            domains: BaseDomains::new(&base_domains),
+            body_idle,
+            seed: request_id_seed,
+            requests: AtomicU64::new(0),
+        }
+    }
+
+    /// Answers a request. Never fails: what can't be answered is an error of S3's.
+    pub async fn answer<B>(&self, request: http::Request<B>) -> Response<AnswerBody>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+    {
+        let started = Instant::now();
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        let id = format!("{:016X}", self.seed.wrapping_add(number));
+        let (head, body) = request.into_parts();
+        let (method, path) = (head.method.clone(), head.uri.path().to_owned());
+        let mut operation = "none";
+        let response = match self.respond(head, body, &mut operation).await {
+            Ok(response) => response,
+            Err(error) => {
+                let details = Details {
+                    method: &method,
+                    resource: &path,
+                    request_id: &id,
+                    region: &self.core.region,
+                };
+                error.into_response(&details)
+            }
+        };
+        let response = self.finish(response, &id);
+        let status = response.status();
+        count(operation, status, started.elapsed());
+        // Neither the path, which names an object, nor the query, which may hold a presigned URL's
+        // signature, is ever logged.
+        let (code, micros) = (status.as_u16(), started.elapsed().as_micros());
+        if status.is_server_error() {
+            tracing::info!(request = id, operation, status = code, micros, "not served");
+        } else {
+            tracing::debug!(request = id, operation, status = code, micros, "served");
+        }
+        response
+    }
+
+    /// Verifies a request and lets its operation answer it. `operation` is set once it is known
+    /// who asks for which.
+    async fn respond<B>(
+        &self,
+        mut head: Parts,
+        body: B,
+        operation: &mut &'static str,
+    ) -> Result<Response<AnswerBody>, S3Error>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+    {
+        set_host(&mut head);
+        let invalid = |_| S3Error::invalid_request("invalid header: host");
+        let host = head.headers.get(HOST).map(|host| host.to_str());
+        let host = host.transpose().map_err(invalid)?;
+        let named = Named::read(&head.uri, host, &self.domains)?;
+        let means = gate(&head, &named.query, &self.core.region)?;
+        check_length(&head)?;
+        let now = i64::try_from(now_ms() / 1000).unwrap_or(i64::MAX);
+        let (verified, payload) =
+            authenticate(&head, &named, means, &self.credentials, now).await?;
+        let Named { target, query, .. } = named;
+        let found = find(&OPERATIONS, &head.method, &target, &query, &head.headers);
+        let entry = found.map_err(|(name, refusal)| {
+            *operation = name.unwrap_or("none");
+            refusal
+        })?;
+        *operation = entry.route.name;
+        let request = Request {
+            verified,
+            body: Some(Incoming::new(raw(body), payload, self.body_idle)),
+            whole: Bytes::new(),
+            route: entry.route,
+            target,
+            query,
+            headers: head.headers,
+        };
+        let answer = entry.call(request, &self.core).await?;
+        Ok(answer.into_response())
+    }
+
+    /// Adds what every answer carries.
+    fn finish(&self, mut response: Response<AnswerBody>, id: &str) -> Response<AnswerBody> {
+        let is_error = response.status().is_client_error() || response.status().is_server_error();
+        let headers = response.headers_mut();
+        if let Ok(value) = HeaderValue::from_str(id) {
+            headers.insert(REQUEST_ID.clone(), value.clone());
+            headers.insert(HOST_ID.clone(), value);
+        }
+        headers.insert(SERVER, HeaderValue::from_static("Megalith"));
+        if is_error && let Ok(value) = HeaderValue::from_str(&self.core.region) {
+            headers.insert(BUCKET_REGION.clone(), value);
+        }
+        response
+    }
+}
+
+/// HTTP/2 has the host in its URL. It is signed as a header.
+fn set_host(head: &mut Parts) {
+    if head.version < Version::HTTP_2 || head.headers.contains_key(HOST) {
+        return;
+    }
+    let authority = head.uri.authority().map(|authority| authority.as_str());
+    if let Some(Ok(host)) = authority.map(HeaderValue::from_str) {
+        head.headers.insert(HOST, host);
+    }
+}
+
+/// Refuses a body that is certainly too long before it is read.
+fn check_length(head: &Parts) -> Result<(), S3Error> {
+    let length = |name: &str| head.headers.get(name).map(|value| value.to_str());
+    let is_chunked = payload_word(&head.headers)?.is_some_and(|word| word.is_chunked());
+    let decoded = match length("x-amz-decoded-content-length") {
+        None => None,
+        Some(text) => {
+            let bytes = text.ok().and_then(|text| text.parse::<u64>().ok());
+            let invalid = "invalid header: x-amz-decoded-content-length";
+            Some(bytes.ok_or_else(|| S3Error::invalid_request(invalid))?)
+        }
+    };
+    let bytes = if is_chunked {
+        decoded
+    } else {
+        length("content-length").and_then(|text| text.ok()?.parse().ok())
+    };
+    if bytes.is_some_and(|bytes| bytes > BODY_BYTES_MAX) {
+        Err(Code::EntityTooLarge.into())
+    } else {
+        Ok(())
+    }
+}
+
+fn count(operation: &'static str, status: StatusCode, taken: Duration) {
+    let class = match status.as_u16() / 100 {
+        2 => "2xx",
+        3 => "3xx",
+        4 => "4xx",
+        5 => "5xx",
+        _ => "other",
+    };
+    let labels = [("operation", operation), ("status", class)];
+    metrics::counter!("megalith_s3_requests_total", &labels).increment(1);
+    metrics::histogram!("megalith_s3_first_byte_seconds", "operation" => operation)
+        .record(taken.as_secs_f64());
+}

@@ -1,0 +1,41 @@
+//! The front door: HTTP, XML, signatures and bodies, so that operations need not.
+//!
+//! The way of a request: [`face`] takes it, [`target`] finds out what it names, [`auth`] verifies
+//! who signed it, [`route`] finds its operation, [`authorise`] grants it, [`request`] is what the
+//! operation reads, [`body`] and [`chunked`] give it the bytes, and [`answer`] or [`error`] goes
+//! back.
+//!
+//! An operation can't be reached without a signature: it runs only with a
+//! [`Granted`](authorise::Granted), which is made from a [`Verified`](auth::Verified), which only
+//! [`auth`] makes.
+
+pub(super) mod answer;
+pub(super) mod auth;
+pub(super) mod authorise;
+pub(super) mod body;
+mod chunked;
+pub(super) mod dates;
+pub(super) mod error;
+mod face;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
+mod host;
+pub(super) mod request;
+pub(super) mod route;
+pub(super) mod target;
+mod unknown;
+pub(super) mod words;
+pub(super) mod xml;
+
+pub use answer::AnswerBody;
+pub use face::{Face, FaceParts};
+
+use crate::ops::Store;
+use std::sync::Arc;
+
+/// What operations work with.
+pub(super) struct Core {
+    pub(super) store: Store,
+    /// The only region that there is.
+    pub(super) region: Arc<str>,
+}

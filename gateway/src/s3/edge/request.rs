@@ -1,0 +1,201 @@
+//! A request as an operation reads it: signed, routed, its tables checked.
+
+use super::auth::Verified;
+use super::body::Incoming;
+use super::error::{Code, S3Error};
+use super::route::{Field, Route};
+use super::target::Target;
+use super::words;
+use bytes::Bytes;
+use http::HeaderMap;
+use std::str::FromStr;
+
+/// A signed request.
+pub(in crate::s3) struct Request {
+    pub(super) verified: Verified,
+    /// None once it was taken.
+    pub(super) body: Option<Incoming>,
+    /// The body of a request whose operation takes a document.
+    pub(super) whole: Bytes,
+    pub(super) route: &'static Route,
+    pub(super) target: Target,
+    pub(super) query: Vec<(String, String)>,
+    pub(super) headers: HeaderMap,
+}
+
+impl Request {
+    pub(super) fn verified(&self) -> &Verified {
+        &self.verified
+    }
+
+    pub(super) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    pub(in crate::s3) fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// The bucket; empty if the operation works on none.
+    pub(in crate::s3) fn bucket(&self) -> String {
+        self.target.bucket().to_owned()
+    }
+
+    /// The object's key; empty if the operation works on none.
+    pub(in crate::s3) fn key(&self) -> String {
+        self.target.key().to_owned()
+    }
+
+    /// The document, read whole.
+    pub(in crate::s3) fn document(&self) -> &[u8] {
+        &self.whole
+    }
+
+    /// The body; none if it was taken already.
+    pub(in crate::s3) fn take_body(&mut self) -> Option<Incoming> {
+        self.body.take()
+    }
+
+    pub(super) async fn read_whole(&mut self, of_body: bool) -> Result<(), S3Error> {
+        if let Some(body) = self.body.take() {
+            self.whole = body.whole(&self.headers, of_body).await?;
+        }
+        Ok(())
+    }
+
+    /// Refuses what the route's table of headers refuses.
+    pub(super) fn check_fields(&self, route: &Route) -> Result<(), S3Error> {
+        for field in route.headers.iter().copied().flatten() {
+            match field {
+                Field::Reads(_) => {}
+                Field::Refuses(name, what) => {
+                    if self.text(name)?.is_some() {
+                        return Err(S3Error::not_implemented(what));
+                    }
+                }
+                Field::Checks(name, check) => {
+                    if let Some(text) = self.text(name)? {
+                        check(text)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a header of the route's table. An empty one counts as none.
+    ///
+    /// # Errors
+    /// `InvalidRequest` if it stands there twice, `InvalidArgument` if it is no text.
+    pub(in crate::s3) fn header(&self, name: &str) -> Result<Option<&str>, S3Error> {
+        debug_assert!(self.route.knows_header(name), "{}: {name}", self.route.name);
+        self.text(name)
+    }
+
+    fn text(&self, name: &str) -> Result<Option<&str>, S3Error> {
+        let mut values = self.headers.get_all(name).iter();
+        let Some(value) = values.next() else {
+            return Ok(None);
+        };
+        if values.next().is_some() {
+            return Err(S3Error::invalid_request(format!(
+                "duplicate header: {name}"
+            )));
+        }
+        let invalid = |_| S3Error::invalid_argument(format!("invalid header: {name}"));
+        let text = value.to_str().map_err(invalid)?;
+        Ok(Some(text).filter(|text| !text.is_empty()))
+    }
+
+    /// Reads a header's number or truth value.
+    ///
+    /// # Errors
+    /// As [`Request::header`]; `InvalidArgument` for any other text.
+    pub(in crate::s3) fn parsed_header<T: FromStr>(
+        &self,
+        name: &str,
+    ) -> Result<Option<T>, S3Error> {
+        let invalid = |_| S3Error::invalid_argument(format!("invalid header: {name}"));
+        self.header(name)?
+            .map(|text| text.parse().map_err(invalid))
+            .transpose()
+    }
+
+    /// Reads a parameter that the route knows; it may be empty.
+    ///
+    /// # Errors
+    /// `InvalidRequest` if it stands there twice.
+    pub(in crate::s3) fn query(&self, name: &str) -> Result<Option<&str>, S3Error> {
+        debug_assert!(self.route.knows_query(name), "{}: {name}", self.route.name);
+        let mut values = self.query.iter().filter(|(found, _)| found == name);
+        let Some((_, value)) = values.next() else {
+            return Ok(None);
+        };
+        if values.next().is_some() {
+            return Err(S3Error::invalid_request(format!("duplicate query: {name}")));
+        }
+        Ok(Some(value))
+    }
+
+    /// Reads a parameter as text of its own.
+    ///
+    /// # Errors
+    /// As [`Request::query`].
+    pub(in crate::s3) fn query_text(&self, name: &str) -> Result<Option<String>, S3Error> {
+        Ok(self.query(name)?.map(str::to_owned))
+    }
+
+    /// Reads a parameter's number or truth value.
+    ///
+    /// # Errors
+    /// As [`Request::query`]; `InvalidArgument` for any other text.
+    pub(in crate::s3) fn parsed_query<T: FromStr>(&self, name: &str) -> Result<Option<T>, S3Error> {
+        let invalid = |_| S3Error::invalid_argument(format!("invalid query: {name}"));
+        self.query(name)?
+            .map(|text| text.parse().map_err(invalid))
+            .transpose()
+    }
+
+    /// Reads the user's metadata: `x-amz-meta-*` without that beginning, sorted.
+    ///
+    /// # Errors
+    /// `InvalidRequest` if one stands there twice, `InvalidArgument` if one is no text.
+    pub(in crate::s3) fn metadata(&self) -> Result<Vec<(String, String)>, S3Error> {
+        let mut entries = Vec::new();
+        for name in self.headers.keys() {
+            let Some(key) = name.as_str().strip_prefix("x-amz-meta-") else {
+                continue;
+            };
+            if key.is_empty() {
+                continue;
+            }
+            let mut values = self.headers.get_all(name).iter();
+            let value = values.next().map_or(&b""[..], |value| value.as_bytes());
+            if values.next().is_some() {
+                return Err(S3Error::invalid_request(format!(
+                    "duplicate header: {name}"
+                )));
+            }
+            let text = std::str::from_utf8(value).ok().and_then(words::decode);
+            let text =
+                text.ok_or_else(|| S3Error::invalid_argument(format!("invalid header: {name}")))?;
+            entries.push((key.to_owned(), text.into_owned()));
+        }
+        entries.sort();
+        Ok(entries)
+    }
+
+    /// Returns how many bytes the body announces.
+    ///
+    /// # Errors
+    /// `MissingContentLength`.
+    pub(in crate::s3) fn body_length(&self) -> Result<u64, S3Error> {
+        let length = |name: &str| {
+            let text = self.headers.get(name)?.to_str().ok()?;
+            text.parse::<u64>().ok()
+        };
+        length("x-amz-decoded-content-length")
+            .or_else(|| length("content-length"))
+            .ok_or_else(|| Code::MissingContentLength.into())
+    }
+}
