@@ -120,7 +120,7 @@ fn open(fs: &SimFs) -> Result<MetaLog, LogError> {
 
 fn settings() -> LogSettings {
     LogSettings {
-        segment_bytes: 1024,
+        file_bytes: 1024,
         cache_bytes: 300,
         preallocate_bytes: 512,
     }
@@ -162,7 +162,7 @@ impl Good {
         Self { folder, history }
     }
 
-    /// True for what the log held once. Its oldest segments may be gone, as after a purge: that
+    /// True for what the log held once. Its oldest log files may be gone, as after a purge: that
     /// they were there nobody can tell.
     fn held(&self, found: &Contents) -> bool {
         self.history.iter().any(|held| {
@@ -219,15 +219,15 @@ fn reset(index: u64, term: u64) -> Append {
     }
 }
 
-/// Inputs to begin with. Files are numbered as sorted: segments, then the file `reached`.
+/// Inputs to begin with. Files are numbered as sorted: log files, then the file `reached`.
 #[must_use]
 pub fn seeds() -> crate::Seeds {
     crate::named(vec![
         ("fresh", vec![0]),
         ("short", vec![1]),
-        ("segments", vec![2]),
+        ("log-files", vec![2]),
         ("after-a-snapshot", vec![3]),
-        ("bit-in-a-segment-header", vec![2, 0, 1, 9, 0, 0, 1]),
+        ("bit-in-a-log-file-header", vec![2, 0, 1, 9, 0, 0, 1]),
         ("bit-in-a-first-record", vec![2, 0, 1, 70, 0, 0, 1]),
         ("bit-in-the-last-append", vec![1, 0, 1, 0, 2, 0, 1]),
         ("cut-newest", vec![2, 3, 3, 100, 1, 0]),

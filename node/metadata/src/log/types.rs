@@ -33,9 +33,9 @@ pub fn node_of(id: u64) -> Option<NodeId> {
 /// What one process may choose about its log.
 #[derive(Clone, Copy, Debug)]
 pub struct LogSettings {
-    /// A segment of at least so many bytes is followed by a new one. Default 64 MiB: the purge
-    /// works by whole segments, and opening reads one at a time.
-    pub segment_bytes: u64,
+    /// When a log file has this many bytes, the next append begins a new one. Default 64 MiB: the
+    /// purge works by whole files, and opening reads one at a time.
+    pub file_bytes: u64,
     /// Newest entries kept in memory, in bytes. Default 32 MiB: followers that keep up and the
     /// apply thread never read a file.
     pub cache_bytes: usize,
@@ -46,7 +46,7 @@ pub struct LogSettings {
 impl Default for LogSettings {
     fn default() -> Self {
         Self {
-            segment_bytes: 64 << 20,
+            file_bytes: 64 << 20,
             cache_bytes: 32 << 20,
             preallocate_bytes: 8 << 20,
         }

@@ -1,7 +1,7 @@
 //! A member whose log can't be relied on begins another life: what is left is put aside, and it
 //! goes on under an id that has never voted or acknowledged anything.
 //!
-//! Never removes a file of the log. `docs/raft-log.md` has the argument why this is safe.
+//! Never removes a file of the log. `docs/formats/raft-log.md` has the argument why this is safe.
 
 use super::card::{self, Card, Found, Lost, MEMBER_FILE};
 use super::{LOG_DIR, StartError};
@@ -62,9 +62,9 @@ impl Place {
             Err(error) => Err(self.failed("list", dir)(error)),
         };
         let kept = |name: &String| name.starts_with(KEPT_PREFIX);
-        let segment = |name: &String| name.ends_with(".log");
+        let log_file = |name: &String| name.ends_with(".log");
         Ok(names(&self.dir)?.iter().any(kept)
-            || names(&self.dir.join(LOG_DIR))?.iter().any(segment))
+            || names(&self.dir.join(LOG_DIR))?.iter().any(log_file))
     }
 
     /// Begins the next life: the old files are moved, a log without entries or members is made.

@@ -409,9 +409,9 @@ impl Driver {
         } else {
             wanted
         };
-        let segments = log.purge(through, self.settings.log_keep_bytes)?;
-        if segments > 0 {
-            tracing::debug!(segments, first = log.first_index(), "raft log purged");
+        let files = log.purge(through, self.settings.log_keep_bytes)?;
+        if files > 0 {
+            tracing::debug!(files, first = log.first_index(), "raft log purged");
         }
         Ok(())
     }

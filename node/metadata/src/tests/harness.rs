@@ -169,7 +169,7 @@ pub(super) fn settings() -> MetaSettings {
     let mut settings = MetaSettings::default();
     settings.raft.tick = Duration::from_millis(10);
     settings.log = LogSettings {
-        segment_bytes: 16 << 10,
+        file_bytes: 16 << 10,
         cache_bytes: 8 << 10,
         preallocate_bytes: 4 << 10,
     };
