@@ -1,7 +1,7 @@
 //! A whole node: its disks, its listeners, its registration, started and stopped together.
 //!
 //! The only place of the server that reads the clock and the system's randomness. What each task's
-//! end means: listeners, registration and chores run until the stop; one that ends by itself is a
+//! end means: listeners, registration and upkeep run until the stop; one that ends by itself is a
 //! defect, ends the node ([`RunningNode::wait`]) and leaves the restart to whoever runs it.
 
 mod config;
@@ -255,10 +255,10 @@ fn start_storage(
         "data listener"
     });
     let reconciled = meta.clone();
-    let (id, own, every) = (node.id, disks.clone(), settings.chores_interval);
+    let (id, own, every) = (node.id, disks.clone(), settings.upkeep_interval);
     tasks.spawn(async move {
         deletes::run(id, meta, own, every).await;
-        "chores"
+        "deletes"
     });
     let (meta, own) = (reconciled, disks.clone());
     tasks.spawn(async move {
@@ -300,7 +300,7 @@ impl RunningNode {
             None => None,
         };
         self.shutdown.stop(self.drain_deadline).await;
-        // The listeners have ended; registration and chores are cut off at any point they are at.
+        // The listeners have ended; registration and upkeep are cut off wherever they are.
         self.tasks.shutdown().await;
         for disk in self.disks.iter() {
             disk.stop().await;

@@ -85,7 +85,7 @@ impl Batch {
             let settings = &core.catalog.settings;
             (settings.commit_bytes, settings.commit_wait)
         };
-        // Chores fill the time in which nobody asks for anything.
+        // Tidying fills the time in which no request waits.
         let first = loop {
             match mail.try_recv() {
                 Ok(first) => break Ok(first),
