@@ -23,64 +23,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use tokio::sync::{Semaphore, oneshot};
 
-/// Formatting and opening disks.
-pub struct Disk;
-
-impl Disk {
-    /// Makes an empty, existing directory a disk. Refuses one that holds anything else.
-    pub fn format(
-        fs: &dyn FileSystem,
-        root: &Path,
-        superblock: &Superblock,
-    ) -> Result<(), StoreError> {
-        recover::format(fs, root, superblock)
-    }
-
-    /// Reads who the disk at `root` is, without opening it.
-    pub fn identify(fs: &dyn FileSystem, root: &Path) -> Result<Superblock, StoreError> {
-        Superblock::read(fs, root)
-    }
-
-    /// Opens a disk of `cluster` (and, if told, exactly `disk`), recovers it and starts its
-    /// threads. Blocks for as long as the recovery takes: the scan of files not finished.
-    pub fn open(
-        fs: Arc<dyn FileSystem>,
-        root: &Path,
-        cluster: ClusterId,
-        disk: Option<DiskId>,
-        settings: StoreSettings,
-    ) -> Result<DiskHandle, StoreError> {
-        let spawn_failed = |error| StoreError::io("start the threads of", root, error);
-        let (queue_bytes, threads) = (settings.queue_bytes, settings.reader_threads);
-        let waiting_max = settings.reads_waiting_max;
-        let core = recover::open(fs, root, cluster, disk, settings)?;
-        let catalog = Arc::clone(&core.catalog);
-        let scrubber = Scrubber::open(Arc::clone(&catalog));
-        let (reads, mut joins) = ReadPool::start(threads, waiting_max).map_err(spawn_failed)?;
-        let (mailbox, mail) = channel();
-        let counters = Arc::new(CommitCounters::default());
-        let thread_counters = Arc::clone(&counters);
-        let writer = std::thread::Builder::new().name("store-write".to_owned());
-        let writer = writer.spawn(move || run(core, &mail, &thread_counters));
-        joins.push(writer.map_err(spawn_failed)?);
-        let inner = Inner {
-            catalog,
-            mailbox: Mutex::new(mailbox),
-            queue: Arc::new(Semaphore::new(queue_bytes as usize)),
-            queue_bytes,
-            reads,
-            streams: AtomicU64::new(1),
-            counters,
-            joins: Mutex::new(joins),
-            scrub_status: scrubber.status(),
-            scrub: Mutex::new(Scrub::Waiting(Box::new(scrubber))),
-        };
-        Ok(DiskHandle {
-            inner: Arc::new(inner),
-        })
-    }
-}
-
 /// An open disk. Cheap to clone. When the last clone goes, the disk closes by itself.
 #[derive(Clone)]
 pub struct DiskHandle {
@@ -131,6 +73,59 @@ pub struct CommitCounts {
 }
 
 impl DiskHandle {
+    /// Makes an empty, existing directory a disk. Refuses one that holds anything else.
+    pub fn format(
+        fs: &dyn FileSystem,
+        root: &Path,
+        superblock: &Superblock,
+    ) -> Result<(), StoreError> {
+        recover::format(fs, root, superblock)
+    }
+
+    /// Reads who the disk at `root` is, without opening it.
+    pub fn identify(fs: &dyn FileSystem, root: &Path) -> Result<Superblock, StoreError> {
+        Superblock::read(fs, root)
+    }
+
+    /// Opens a disk of `cluster` (and, if told, exactly `disk`), recovers it and starts its
+    /// threads. Blocks for as long as the recovery takes: the scan of files not finished.
+    pub fn open(
+        fs: Arc<dyn FileSystem>,
+        root: &Path,
+        cluster: ClusterId,
+        disk: Option<DiskId>,
+        settings: StoreSettings,
+    ) -> Result<Self, StoreError> {
+        let spawn_failed = |error| StoreError::io("start the threads of", root, error);
+        let (queue_bytes, threads) = (settings.queue_bytes, settings.reader_threads);
+        let waiting_max = settings.reads_waiting_max;
+        let core = recover::open(fs, root, cluster, disk, settings)?;
+        let catalog = Arc::clone(&core.catalog);
+        let scrubber = Scrubber::open(Arc::clone(&catalog));
+        let (reads, mut joins) = ReadPool::start(threads, waiting_max).map_err(spawn_failed)?;
+        let (mailbox, mail) = channel();
+        let counters = Arc::new(CommitCounters::default());
+        let thread_counters = Arc::clone(&counters);
+        let writer = std::thread::Builder::new().name("store-write".to_owned());
+        let writer = writer.spawn(move || run(core, &mail, &thread_counters));
+        joins.push(writer.map_err(spawn_failed)?);
+        let inner = Inner {
+            catalog,
+            mailbox: Mutex::new(mailbox),
+            queue: Arc::new(Semaphore::new(queue_bytes as usize)),
+            queue_bytes,
+            reads,
+            streams: AtomicU64::new(1),
+            counters,
+            joins: Mutex::new(joins),
+            scrub_status: scrubber.status(),
+            scrub: Mutex::new(Scrub::Waiting(Box::new(scrubber))),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
     /// Returns who the disk is.
     #[must_use]
     pub fn superblock(&self) -> Superblock {

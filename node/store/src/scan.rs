@@ -7,8 +7,8 @@
 
 use super::error::StoreError;
 use super::record::{
-    BLOCK_LEN, FOOTER_LEN, Footer, HEADER_LEN, Header, HeaderFault, Kind, Place, RECORD_CELLS_MAX,
-    check_record, decode_deletions,
+    BLOCK_LEN, FOOTER_LEN, Footer, HEADER_LEN, Header, HeaderFault, Kind, RECORD_CELLS_MAX,
+    RecordPlace, check_record, decode_deletions,
 };
 use super::shard::{Entry, Extent, RECORD_LOST};
 use megalith_disk::{File, read_exact_at};
@@ -41,8 +41,8 @@ pub(super) struct FileId {
 }
 
 impl FileId {
-    pub(super) fn place(self, block: u32) -> Place {
-        Place {
+    pub(super) fn place(self, block: u32) -> RecordPlace {
+        RecordPlace {
             disk: self.disk,
             file: self.seq,
             block,

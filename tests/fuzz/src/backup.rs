@@ -8,7 +8,7 @@
 use crate::edit::Folder;
 use crate::world;
 use megalith_metadata::backup::fuzz::{self, Row};
-use megalith_metadata::backup::{BackupError, Card};
+use megalith_metadata::backup::{BackupCard, BackupError};
 use megalith_metadata::log::{LogIdentity, Mark};
 use megalith_model::audit::audit;
 use megalith_model::ids::{ClusterId, GroupId, NodeId};
@@ -42,8 +42,8 @@ static GOOD: LazyLock<Folder> = LazyLock::new(|| {
     ])
 });
 
-fn card(records: usize) -> Card {
-    Card {
+fn card(records: usize) -> BackupCard {
+    BackupCard {
         cluster: IDENTITY.cluster,
         group: IDENTITY.group,
         mark: Mark {

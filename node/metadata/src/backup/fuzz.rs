@@ -2,7 +2,7 @@
 //! use. Built with the feature `fuzz` only; the program never has it.
 
 use super::file::{HEAD, RowsReader, frame};
-use super::{BackupError, Card};
+use super::{BackupCard, BackupError};
 use crate::log::LogIdentity;
 use megalith_disk::crc32c::crc32c;
 use megalith_model::table::Batch;
@@ -33,9 +33,9 @@ fn streamed((key, value): &Row) -> v1::SnapshotRow {
 
 /// Returns the text of the card for these rows; `card` says the rest.
 #[must_use]
-pub fn card_for(card: &Card, rows: &[u8]) -> String {
+pub fn card_for(card: &BackupCard, rows: &[u8]) -> String {
     let (len, digest) = (rows.len() as u64, blake3::hash(rows));
-    let card = Card {
+    let card = BackupCard {
         len,
         digest,
         ..card.clone()
@@ -66,9 +66,9 @@ pub fn reseal(rows: &mut [u8]) {
 pub fn read(
     (card, rows): (&[u8], &[u8]),
     identity: LogIdentity,
-) -> Result<(Card, Vec<Batch>), BackupError> {
+) -> Result<(BackupCard, Vec<Batch>), BackupError> {
     let from = Path::new("/backup");
-    let card = Card::decode(card, from.join(super::card::CARD_FILE), identity.cluster)?;
+    let card = BackupCard::decode(card, from.join(super::card::CARD_FILE), identity.cluster)?;
     let found = (rows.len() as u64, blake3::hash(rows));
     super::restore::check(&card, identity.group, found, from)?;
     let mut reader = RowsReader::new(from.join(super::file::ROWS_FILE), rows)?;

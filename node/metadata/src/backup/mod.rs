@@ -13,7 +13,7 @@ mod take;
 #[cfg(test)]
 mod tests;
 
-pub use card::Card;
+pub use card::BackupCard;
 pub use restore::{Restored, restore, unfinished};
 pub use take::{BackupSource, take};
 

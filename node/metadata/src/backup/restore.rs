@@ -6,7 +6,7 @@
 //! outvote the new one.
 
 use super::file::{self, RowsReader};
-use super::{BackupError, Card, io_error};
+use super::{BackupCard, BackupError, io_error};
 use crate::engine::{EngineHome, engine_name, partial_name};
 use crate::log::{Append, Conf, HardState, LogIdentity, LogSettings, Mark, MetaLog};
 use megalith_disk::FileSystem;
@@ -79,15 +79,15 @@ pub fn restore(
 }
 
 /// Reads every byte of a backup before any of it is used.
-fn verified(from: &Path, identity: LogIdentity) -> Result<Card, BackupError> {
-    let card = Card::read(from, identity.cluster)?;
+fn verified(from: &Path, identity: LogIdentity) -> Result<BackupCard, BackupError> {
+    let card = BackupCard::read(from, identity.cluster)?;
     check(&card, identity.group, file::digest(from)?, from)?;
     Ok(card)
 }
 
 /// Compares a card with the length and digest of the rows beside it.
 pub(super) fn check(
-    card: &Card,
+    card: &BackupCard,
     group: GroupId,
     found: (u64, blake3::Hash),
     from: &Path,
@@ -105,7 +105,12 @@ pub(super) fn check(
 }
 
 /// Makes the engine: under its name only once it is whole and durable.
-fn rows(from: &Path, card: &Card, home: &dyn EngineHome, mark: Mark) -> Result<(), BackupError> {
+fn rows(
+    from: &Path,
+    card: &BackupCard,
+    home: &dyn EngineHome,
+    mark: Mark,
+) -> Result<(), BackupError> {
     let partial = partial_name(0);
     home.wipe(&partial)?;
     let engine = home.open(&partial)?;

@@ -1,7 +1,7 @@
 //! Making a backup: a member's stream of rows becomes a directory.
 
 use super::file::RowsWriter;
-use super::{BackupError, Card, io_error, is_free};
+use super::{BackupCard, BackupError, io_error, is_free};
 use crate::log::Mark;
 use crate::snapshot::checksum;
 use crate::transport::Pieces;
@@ -63,7 +63,7 @@ pub async fn take(
     cluster: ClusterId,
     group: GroupId,
     dir: &Path,
-) -> Result<Card, BackupError> {
+) -> Result<BackupCard, BackupError> {
     take_within(source, cluster, group, dir, PAUSE).await
 }
 
@@ -74,7 +74,7 @@ pub(super) async fn take_within(
     group: GroupId,
     dir: &Path,
     pause: Duration,
-) -> Result<Card, BackupError> {
+) -> Result<BackupCard, BackupError> {
     if !is_free(dir)? {
         return Err(BackupError::NotEmpty {
             dir: dir.to_owned(),
@@ -109,7 +109,7 @@ pub(super) async fn take_within(
         }
     };
     let written = blocking(move || progress.writer.finish()).await?;
-    let card = Card {
+    let card = BackupCard {
         cluster,
         group,
         mark,

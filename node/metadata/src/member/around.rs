@@ -1,13 +1,13 @@
 //! The member around its driver: what the driver asks of the rest, without knowing it.
 
 use super::card::{self, Lost};
-use super::rebuild::Place;
+use super::rebuild::MemberDir;
 use super::{StartError, join};
 use crate::addresses::AddressBook;
 use crate::engine::EngineHome;
 use crate::log::{Conf, LogSettings, MetaLog};
 use crate::raft::{Input, RaftError, RaftHandle, Surroundings};
-use crate::snapshot::{Fetched, Source, fetch};
+use crate::snapshot::{Fetched, SnapshotSource, fetch};
 use crate::transport::Transport;
 use megalith_model::ids::{GroupId, NodeId};
 use megalith_model::member::Losses;
@@ -20,10 +20,10 @@ pub(super) struct Around {
     pub(super) raft: RaftHandle,
     pub(super) home: Arc<dyn EngineHome>,
     pub(super) transport: Arc<dyn Transport>,
-    pub(super) source: Source,
+    pub(super) source: SnapshotSource,
     pub(super) group: GroupId,
     pub(super) runtime: Handle,
-    pub(super) place: Place,
+    pub(super) member_dir: MemberDir,
     pub(super) settings: LogSettings,
     pub(super) book: Arc<AddressBook>,
     pub(super) lost: Arc<Mutex<Option<Lost>>>,
@@ -61,8 +61,12 @@ impl Surroundings for Around {
 
     fn members_are(&self, conf: &Conf) {
         self.book.learn(conf);
-        if let Err(error) = card::write_peers(self.place.fs.as_ref(), &self.place.dir, &self.book) {
-            let dir = self.place.dir.display();
+        if let Err(error) = card::write_peers(
+            self.member_dir.fs.as_ref(),
+            &self.member_dir.dir,
+            &self.book,
+        ) {
+            let dir = self.member_dir.dir.display();
             tracing::warn!(%dir, %error, "the members' addresses are not written down");
         }
     }
@@ -70,10 +74,10 @@ impl Surroundings for Around {
     fn begin_anew(&self, reason: &str) -> Result<(MetaLog, u64), RaftError> {
         let anew = |error: StartError| RaftError::Anew(error.into());
         let card = self
-            .place
+            .member_dir
             .begin_anew(reason, None, &self.book)
             .map_err(anew)?;
-        let log = self.place.open_log(card.identity, self.settings)?;
+        let log = self.member_dir.open_log(card.identity, self.settings)?;
         *self.lost.lock().unwrap_or_else(PoisonError::into_inner) = card.lost;
         Ok((log, card.identity.raft_id()))
     }
@@ -85,7 +89,7 @@ impl Surroundings for Around {
     fn losses(&self) -> Losses {
         let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
         let lost = lost.clone().unwrap_or_default();
-        let there = join::is_dir(self.place.fs.as_ref(), &lost.kept);
+        let there = join::is_dir(self.member_dir.fs.as_ref(), &lost.kept);
         Losses {
             lost: lost.reason,
             kept: Some(lost.kept).filter(|_| there).unwrap_or_default(),

@@ -30,7 +30,7 @@ use crate::transport::Transport;
 use card::Card;
 use megalith_disk::FileSystem;
 use megalith_model::ids::NodeId;
-use rebuild::{Place, Standing, is_lost};
+use rebuild::{MemberDir, Standing, is_lost};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -149,16 +149,16 @@ impl MetaStore {
                 dir: dir.to_owned(),
             });
         }
-        let place = Place {
+        let member_dir = MemberDir {
             fs,
             dir: dir.to_owned(),
             identity,
         };
         // Left behind by an init that was cut off, or by a member whose card was lost: kept.
-        place.put_aside()?;
-        place.make_log(identity, Conf::of_voters(voters.iter().copied()))?;
+        member_dir.put_aside()?;
+        member_dir.make_log(identity, Conf::of_voters(voters.iter().copied()))?;
         let lost = None;
-        Card { identity, lost }.write(place.fs.as_ref(), dir)
+        Card { identity, lost }.write(member_dir.fs.as_ref(), dir)
     }
 
     /// True where `dir` is a member's directory, whoever's.
@@ -185,14 +185,14 @@ struct Opened {
 
 /// Opens what a directory holds; where the log is lost, a new life is begun.
 fn open(
-    place: &Place,
+    member_dir: &MemberDir,
     home: &dyn EngineHome,
     book: &AddressBook,
     settings: LogSettings,
 ) -> Result<Opened, StartError> {
-    let found = match place.standing(home)? {
+    let found = match member_dir.standing(home)? {
         Standing::CardLost(reason) => Err(reason),
-        Standing::Member(card) => match open_life(place, home, settings, card) {
+        Standing::Member(card) => match open_life(member_dir, home, settings, card) {
             Ok(opened) => Ok(opened),
             Err(StartError::Log(error)) if is_lost(&error) => Err(error.to_string()),
             Err(StartError::Home(error @ HomeError::LogBehind { .. })) => Err(error.to_string()),
@@ -203,17 +203,17 @@ fn open(
         Ok(opened) => return Ok(opened),
         Err(reason) => reason,
     };
-    let card = place.begin_anew(&reason, Some(home), book)?;
-    open_life(place, home, settings, card)
+    let card = member_dir.begin_anew(&reason, Some(home), book)?;
+    open_life(member_dir, home, settings, card)
 }
 
 fn open_life(
-    place: &Place,
+    member_dir: &MemberDir,
     home: &dyn EngineHome,
     settings: LogSettings,
     card: Card,
 ) -> Result<Opened, StartError> {
-    let log = place.open_log(card.identity, settings)?;
+    let log = member_dir.open_log(card.identity, settings)?;
     let alone = log.conf().members() == [card.identity.raft_id()];
     let mut choice = choose(home, &log, alone)?;
     choice.needs_snapshot |= log.conf().members().is_empty();

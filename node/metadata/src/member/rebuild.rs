@@ -19,7 +19,7 @@ const KEPT_PREFIX: &str = "kept-";
 const KEPT_MAX: u32 = 1000;
 
 /// A member's directory.
-pub(super) struct Place {
+pub(super) struct MemberDir {
     pub(super) fs: Arc<dyn FileSystem>,
     pub(super) dir: PathBuf,
     /// As the settings say; its incarnation is not used.
@@ -33,7 +33,7 @@ pub(super) enum Standing {
     CardLost(String),
 }
 
-impl Place {
+impl MemberDir {
     /// Finds out whether a member lives here.
     pub(super) fn standing(&self, home: &dyn EngineHome) -> Result<Standing, StartError> {
         let path = self.dir.join(MEMBER_FILE);

@@ -5,7 +5,7 @@
 
 use super::around::Around;
 use super::card::{self, Card, Lost};
-use super::rebuild::Place;
+use super::rebuild::MemberDir;
 use super::{MetaParts, MetaSettings, Opened, StartError, join, open, threads};
 use crate::apply::{Applier, ApplyQueue, ApplyReport};
 use crate::engine::Choice;
@@ -14,7 +14,7 @@ use crate::raft::{
     Driver, DriverParts, Input, Phase, Presence, RaftError, RaftHandle, RaftRole, Surroundings,
 };
 use crate::service::{HandleParts, MetaHandle};
-use crate::snapshot::Source;
+use crate::snapshot::SnapshotSource;
 use crate::tables::Tables;
 use megalith_disk::{DirLock, FileSystem};
 use megalith_model::ids::NodeId;
@@ -29,17 +29,17 @@ const KNOCK_TICKS: u32 = 10;
 
 /// Opens a member's directory and starts its threads.
 pub fn start(parts: MetaParts, settings: &MetaSettings) -> Result<MetaHandle, StartError> {
-    let place = Place {
+    let member_dir = MemberDir {
         fs: parts.fs.clone(),
         dir: parts.dir.clone(),
         identity: parts.identity,
     };
     // Also says that it is this member's, before anything is written there.
-    place.standing(parts.home.as_ref())?;
+    member_dir.standing(parts.home.as_ref())?;
     let lock = own(parts.fs.as_ref(), &parts.dir)?;
     let book = &parts.addresses;
     book.remember(card::read_peers(parts.fs.as_ref(), &parts.dir));
-    let Opened { card, log, choice } = open(&place, parts.home.as_ref(), book, settings.log)?;
+    let Opened { card, log, choice } = open(&member_dir, parts.home.as_ref(), book, settings.log)?;
     let (inbox_sender, inbox) = mpsc::sync_channel(settings.raft.inbox_len);
     let raft = RaftHandle::new(inbox_sender, settings.raft.inbox_bytes);
     let (tasks_sender, tasks) = mpsc::channel();
@@ -53,7 +53,7 @@ pub fn start(parts: MetaParts, settings: &MetaSettings) -> Result<MetaHandle, St
         id: assembly.own_id,
         phase: Phase::Joining,
     });
-    let surroundings = assembly.around(place);
+    let surroundings = assembly.around(member_dir);
     if !log.conf().members().is_empty() {
         surroundings.members_are(log.conf());
     }
@@ -102,7 +102,7 @@ struct Assembly {
     rebuild: bool,
     /// Why the tables were made again, if they were.
     damaged: Option<String>,
-    source: Source,
+    source: SnapshotSource,
     lost: Arc<Mutex<Option<Lost>>>,
 }
 
@@ -130,7 +130,7 @@ impl Assembly {
         let rebuild = choice.needs_snapshot;
         let conf = log.conf().clone();
         let tables = Arc::new(Tables::new(choice.name, choice.engine, !rebuild, conf));
-        let source = Source::new(tables.clone(), settings.source, life);
+        let source = SnapshotSource::new(tables.clone(), settings.source, life);
         Self {
             parts,
             settings: *settings,
@@ -146,7 +146,7 @@ impl Assembly {
         }
     }
 
-    fn around(&self, place: Place) -> Around {
+    fn around(&self, member_dir: MemberDir) -> Around {
         Around {
             raft: self.raft.clone(),
             home: self.parts.home.clone(),
@@ -154,7 +154,7 @@ impl Assembly {
             source: self.source.clone(),
             group: self.parts.identity.group,
             runtime: self.parts.runtime.clone(),
-            place,
+            member_dir,
             settings: self.settings.log,
             book: self.parts.addresses.clone(),
             lost: self.lost.clone(),

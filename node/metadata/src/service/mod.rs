@@ -15,7 +15,7 @@ use crate::placement::Leadership;
 use crate::raft::{
     Input, Knock, KnockAnswer, NotLeader, PROPOSAL_BYTES_MAX, RaftHandle, RaftRole, RaftStatus,
 };
-use crate::snapshot::Source;
+use crate::snapshot::SnapshotSource;
 use crate::tables::Tables;
 use crate::transport::RaftService;
 use megalith_model::answer;
@@ -78,7 +78,7 @@ struct Inner {
     role: watch::Receiver<RaftRole>,
     leadership: watch::Receiver<Leadership>,
     topology_changes: watch::Receiver<u64>,
-    source: Source,
+    source: SnapshotSource,
     addresses: Arc<AddressBook>,
     identity: LogIdentity,
     clock: Arc<dyn Fn() -> u64 + Send + Sync>,
@@ -92,7 +92,7 @@ pub(super) struct HandleParts {
     pub(super) tables: Arc<Tables>,
     pub(super) role: watch::Receiver<RaftRole>,
     pub(super) topology_changes: watch::Receiver<u64>,
-    pub(super) source: Source,
+    pub(super) source: SnapshotSource,
     pub(super) addresses: Arc<AddressBook>,
     pub(super) identity: LogIdentity,
     pub(super) clock: Arc<dyn Fn() -> u64 + Send + Sync>,
@@ -337,7 +337,7 @@ impl MetaHandle {
     }
 
     /// Sends this member's rows to others.
-    pub(super) fn source(&self) -> &Source {
+    pub(super) fn source(&self) -> &SnapshotSource {
         &self.inner.source
     }
 

@@ -41,7 +41,7 @@ impl Default for SourceSettings {
 
 /// Sends this member's rows. Cheap to clone.
 #[derive(Clone)]
-pub struct Source {
+pub struct SnapshotSource {
     shared: Arc<Shared>,
 }
 
@@ -57,7 +57,7 @@ struct Held {
     used: Instant,
 }
 
-impl Source {
+impl SnapshotSource {
     /// Sends the rows of `tables`. `life` must differ from that of every earlier process.
     #[must_use]
     pub fn new(tables: Arc<Tables>, settings: SourceSettings, life: u64) -> Self {

@@ -25,7 +25,7 @@ use megalith_serve::listener::Shutdown;
 use megalith_server::edge::{
     Admission, DataEdge, DataEdgeSettings, GrpcEdge, GrpcEdgeSettings, ShardService,
 };
-use megalith_store::{Disk, DiskHandle, Disks, StoreSettings, Superblock};
+use megalith_store::{DiskHandle, Disks, StoreSettings, Superblock};
 use proto::cluster_server::{Cluster, ClusterServer};
 use proto::metadata_server::{Metadata, MetadataServer};
 use proto::shard_control_server::ShardControlServer;
@@ -324,12 +324,12 @@ pub fn open_disk(certificates: &Certificates) -> DiskHandle {
         disk: DISK,
         created_ms: 1,
     };
-    Disk::format(&RealFs, &root, &superblock).expect("formatted");
+    DiskHandle::format(&RealFs, &root, &superblock).expect("formatted");
     let settings = StoreSettings {
         reserve: 1 << 20,
         ..StoreSettings::default()
     };
-    Disk::open(Arc::new(RealFs), &root, CLUSTER, Some(DISK), settings).expect("opened")
+    DiskHandle::open(Arc::new(RealFs), &root, CLUSTER, Some(DISK), settings).expect("opened")
 }
 
 impl Edge {

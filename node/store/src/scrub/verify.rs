@@ -6,7 +6,7 @@
 //! come between.
 
 use super::plan::{Checked, Piece, Walk};
-use crate::catalog::{Catalog, Finished, Source, page_of};
+use crate::catalog::{Catalog, EntrySource, Finished, page_of};
 use crate::error::StoreError;
 use crate::files::is_loss;
 use crate::index::{BadIndex, Index};
@@ -169,7 +169,7 @@ impl FileCheck {
             return Ok(());
         };
         // Else it is about to be written.
-        let Source::Disk(_) = finished.source() else {
+        let EntrySource::Disk(_) = finished.source() else {
             return Ok(());
         };
         let path = catalog.paths.index(self.id.volume, self.id.seq);

@@ -2,7 +2,7 @@
 
 use super::ScrubStatus;
 use super::ledger::{DamagedShard, Ledger, NoLedger};
-use super::plan::{Action, Checked, FileFacts, Piece, Plan, Progress, View};
+use super::plan::{Checked, FileFacts, Piece, Plan, Progress, ScrubAction, View};
 use super::verify::{self, FileCheck};
 use crate::catalog::Catalog;
 use crate::core::Chain;
@@ -152,8 +152,8 @@ impl Scrubber {
             busy,
         };
         let wait = match self.plan.step(now_ms, view) {
-            Action::Wait(wait) => wait,
-            Action::Check(piece) => {
+            ScrubAction::Wait(wait) => wait,
+            ScrubAction::Check(piece) => {
                 let checked = self.piece(piece)?;
                 self.plan.checked(now_ms, piece, checked, busy);
                 0

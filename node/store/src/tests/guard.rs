@@ -4,7 +4,7 @@
 use super::{Bench, CLUSTER, DISK, cells_of, content, root, settings, shard};
 use crate::error::StoreError;
 use crate::op::Op;
-use crate::{Disk, DiskHandle, StoreSettings, Superblock};
+use crate::{DiskHandle, StoreSettings, Superblock};
 use bytes::Bytes;
 use megalith_disk::sim::{SimFault, SimOp, SimRule};
 use megalith_disk::{FileSystem, RealFs};
@@ -107,7 +107,7 @@ fn real_disk(root: &Path, disk: DiskId) {
         disk,
         created_ms: 1,
     };
-    Disk::format(&RealFs, root, &superblock).expect("format");
+    DiskHandle::format(&RealFs, root, &superblock).expect("format");
 }
 
 fn open(root: &Path) -> DiskHandle {
@@ -115,7 +115,7 @@ fn open(root: &Path) -> DiskHandle {
         reserve: 0,
         ..settings()
     };
-    Disk::open(Arc::new(RealFs), root, CLUSTER, Some(DISK), settings).expect("open")
+    DiskHandle::open(Arc::new(RealFs), root, CLUSTER, Some(DISK), settings).expect("open")
 }
 
 async fn put(disk: &DiskHandle, blob: u64) -> Result<(), StoreError> {
@@ -235,7 +235,7 @@ async fn full_file_system_keeps_its_reserve_and_takes_deletes() {
         reserve,
         ..settings()
     };
-    let disk = Disk::open(Arc::new(RealFs), dir.path(), CLUSTER, Some(DISK), settings);
+    let disk = DiskHandle::open(Arc::new(RealFs), dir.path(), CLUSTER, Some(DISK), settings);
     let disk = disk.expect("open");
     let bytes = content(shard(1, 0), 0, 200_000);
     let mut stored: u64 = 0;

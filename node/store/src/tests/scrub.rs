@@ -4,7 +4,7 @@ use super::{Bench, CLUSTER, DISK, Random, content, root, settings, shard};
 use crate::scrub::ledger::{DamagedShard, Ledger};
 use crate::scrub::plan::{Progress, Spot};
 use crate::scrub::worker::Scrubber;
-use crate::{Disk, ScrubSettings, StoreSettings, Superblock};
+use crate::{DiskHandle, ScrubSettings, StoreSettings, Superblock};
 use megalith_disk::sim::{SimFault, SimOp, SimRule};
 use megalith_disk::{FileSystem, RealFs};
 use megalith_model::ids::{BlobId, Epoch, VolumeId};
@@ -382,7 +382,7 @@ async fn thread_scrubs_a_real_disk_on_demand_and_has_indexes_written_anew() {
         disk: DISK,
         created_ms: 1,
     };
-    Disk::format(&RealFs, dir.path(), &superblock).expect("format");
+    DiskHandle::format(&RealFs, dir.path(), &superblock).expect("format");
     let settings = StoreSettings {
         reserve: 0,
         scrub: ScrubSettings {
@@ -393,7 +393,7 @@ async fn thread_scrubs_a_real_disk_on_demand_and_has_indexes_written_anew() {
     };
     let open = || {
         let fs = Arc::new(RealFs);
-        Disk::open(fs, dir.path(), CLUSTER, Some(DISK), settings.clone()).expect("open")
+        DiskHandle::open(fs, dir.path(), CLUSTER, Some(DISK), settings.clone()).expect("open")
     };
     let disk = open();
     for blob in 0..30 {

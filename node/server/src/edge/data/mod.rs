@@ -13,7 +13,7 @@ pub(super) use answer::Refused;
 
 use super::access;
 use super::admission::Admission;
-use answer::Answer;
+use answer::DataAnswer;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -95,7 +95,11 @@ impl DataEdge {
         listen(listener, material, settings, shutdown, serve).await;
     }
 
-    async fn answer(&self, peer: &PeerIdentity, request: Request<Incoming>) -> Response<Answer> {
+    async fn answer(
+        &self,
+        peer: &PeerIdentity,
+        request: Request<Incoming>,
+    ) -> Response<DataAnswer> {
         if !access::has_one(peer, access::DATA_ROLES) {
             tracing::warn!(%peer, "refused a request for shards");
             let refused = Refused::new(DataFault::Forbidden, "this role has no business here");
