@@ -9,14 +9,13 @@ mod disks;
 pub mod edge;
 mod metadata;
 mod registration;
-mod restore;
 
 pub use config::{ConfigError, ListenAddress, NodeConfig, NodeSettings};
 pub use disks::init_disks;
+pub use megalith_metadata::directory::{examine_metadata, init_metadata, restore_metadata};
 pub use megalith_metadata::{RepairError, Repairs};
-pub use metadata::{MetadataConfig, examine_metadata, init_metadata, start_metadata};
+pub use metadata::{MetadataConfig, start_metadata};
 pub use registration::Registration;
-pub use restore::restore_metadata;
 
 use crate::edge::{Admission, DataEdge, GrpcEdge, ShardService};
 use megalith_client::{CallSettings, ClusterClient, Endpoint, MapWatch, MetaClient, Roster};

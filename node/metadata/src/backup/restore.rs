@@ -9,11 +9,12 @@ use super::file::{self, RowsReader};
 use super::{BackupCard, BackupError, io_error};
 use crate::engine::{EngineHome, engine_name, partial_name};
 use crate::log::{Append, Conf, HardState, LogIdentity, LogSettings, Mark, MetaLog};
+use crate::member::LOG_DIR;
 use megalith_disk::FileSystem;
 use megalith_model::ids::{GroupId, NodeId};
 use megalith_model::restored;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// More terms than a group goes through between a backup and its loss.
@@ -35,12 +36,12 @@ pub fn unfinished(dir: &Path) -> bool {
     dir.join(UNFINISHED_FILE).exists()
 }
 
-/// Restores the backup in `from` as a member that [`crate::MetaStore::init`] has just made
-/// for the group of `voters`. `make` is that init: it is called once the backup is known to be good
-/// and the directory to be free. `log_dir` is where it puts the log.
+/// Restores the backup in `from` into `dir`, as a member that [`crate::MetaStore::init`] has just
+/// made there for the group of `voters`. `make` is that init: it is called when the backup is known
+/// to be good and the directory to be free.
 pub fn restore(
     from: &Path,
-    (dir, log_dir): (&Path, PathBuf),
+    dir: &Path,
     identity: LogIdentity,
     voters: &[NodeId],
     fs: Arc<dyn FileSystem>,
@@ -66,7 +67,7 @@ pub fn restore(
         term: card.mark.term + TERMS,
     };
     rows(from, &card, home.as_ref(), mark)?;
-    log(fs, &log_dir, identity, voters, mark)?;
+    log(fs, &dir.join(LOG_DIR), identity, voters, mark)?;
     fs::remove_file(&unfinished).map_err(io_error("remove", &unfinished))?;
     super::sync(dir)?;
     if let Some(parent) = dir.parent().filter(|parent| parent.is_dir()) {

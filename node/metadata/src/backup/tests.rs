@@ -241,8 +241,7 @@ fn restore_into(from: &Path, dir: &Path, kind: EngineKind) -> Result<Restored, B
         Ok(Arc::new(DiskHome::new(&state, settings(kind))))
     };
     let voters = [NodeId(1), NodeId(2)];
-    let place = (dir, dir.join("log"));
-    restore(from, place, identity(), &voters, Arc::new(RealFs), make)
+    restore(from, dir, identity(), &voters, Arc::new(RealFs), make)
 }
 
 async fn backed_up(seed: u64, faults: u64, dir: &Path) -> (BackupCard, Model) {

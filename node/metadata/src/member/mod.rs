@@ -37,7 +37,7 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 /// Where a member keeps its log, below its directory.
-pub const LOG_DIR: &str = "log";
+pub(crate) const LOG_DIR: &str = "log";
 
 /// Why a member doesn't start.
 #[derive(Debug, thiserror::Error)]

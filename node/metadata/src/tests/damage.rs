@@ -3,8 +3,9 @@
 
 use super::harness::{Cluster, DIR, settings, wait_for};
 use super::{Load, all_there, check_rows};
+use crate::StartError;
+use crate::member::examine;
 use crate::testing::log_identity;
-use crate::{StartError, examine};
 use megalith_disk::sim::SimFs;
 use megalith_disk::{FileSystem, read_exact_at};
 use megalith_model::ids::NodeId;
