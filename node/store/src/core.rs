@@ -105,12 +105,6 @@ impl Core {
                 self.forget_stream(stream);
                 Ok(Staged::answered(Ok(Done::Abandoned)))
             }
-            Op::Tidy => {
-                let volumes: Vec<VolumeId> = self.volumes.keys().copied().collect();
-                self.tidy_steps
-                    .extend(volumes.into_iter().map(TidyStep::Tidy));
-                Ok(Staged::answered(Ok(Done::Tidying)))
-            }
             Op::Append(_) | Op::Delete { .. } | Op::Fence { .. }
                 if self.catalog.health.is_read_only() =>
             {

@@ -203,6 +203,7 @@ impl DiskHandle {
         .map(|_| ())
     }
 
+    // For repair.
     /// Raises a volume's epoch, durably, and returns the one it is at: lower ones are refused
     /// from then on.
     pub async fn fence(&self, volume: VolumeId, epoch: Epoch) -> Result<Epoch, StoreError> {
@@ -210,11 +211,6 @@ impl DiskHandle {
             Done::Fenced(epoch) => Ok(epoch),
             done => unreachable!("a fence was answered by {done:?}"),
         }
-    }
-
-    /// Looks through all volumes for space to give back; the work is done in the background.
-    pub async fn tidy(&self) -> Result<(), StoreError> {
-        self.request(Op::Tidy).await.map(|_| ())
     }
 
     /// Returns the volumes that the disk has a chunk of, with the epoch each is at.
@@ -301,7 +297,7 @@ impl DiskHandle {
         *lock(&self.inner.scrub_status)
     }
 
-    /// Returns how well commits are shared.
+    /// Returns how well commits are shared, for measurements.
     #[must_use]
     pub fn commit_counts(&self) -> CommitCounts {
         let counters = &self.inner.counters;

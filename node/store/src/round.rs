@@ -79,7 +79,7 @@ impl Round {
             }
             Op::Delete { shards } => shards.iter().any(|shard| self.shards.contains(shard)),
             Op::Fence { volume, .. } => self.fenced.contains(volume),
-            Op::Abandon { .. } | Op::Tidy => false,
+            Op::Abandon { .. } => false,
         }
     }
 
@@ -94,7 +94,7 @@ impl Round {
             Op::Fence { volume, .. } => {
                 self.fenced.insert(*volume);
             }
-            Op::Abandon { .. } | Op::Tidy => {}
+            Op::Abandon { .. } => {}
         }
     }
 

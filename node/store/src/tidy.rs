@@ -66,6 +66,13 @@ impl Core {
         !self.tidy_steps.is_empty()
     }
 
+    /// Looks through every volume for space to give back, however little died there.
+    #[cfg(test)]
+    pub(super) fn tidy_all(&mut self) {
+        let volumes = self.volumes.keys().copied();
+        self.tidy_steps.extend(volumes.map(TidyStep::Tidy));
+    }
+
     fn work(&mut self, step: TidyStep) -> Result<(), StoreError> {
         self.catalog.verify_home()?;
         match step {

@@ -384,14 +384,8 @@ pub fn account_access_keys(account: AccountId) -> KeyRange {
 }
 
 /// The group that holds a key, and the epoch of that knowledge. Everything is in group 0 until
-/// ranges split; callers ask nevertheless, so that the day they split nobody has to be found.
+/// ranges are split among groups.
 #[must_use]
 pub fn route(_key: &[u8]) -> (GroupId, Epoch) {
     (GroupId(0), Epoch(1))
-}
-
-/// The group that holds a key; see [`route`].
-#[must_use]
-pub fn group_of(key: &[u8]) -> GroupId {
-    route(key).0
 }

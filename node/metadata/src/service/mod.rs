@@ -215,7 +215,7 @@ impl MetaHandle {
         timeout(QUERY_DEADLINE, status).await.ok()?.ok()
     }
 
-    /// Who leads, as this member sees it.
+    /// Who leads, as this member sees it: for tests and measurements, which wait for a leader.
     #[must_use]
     pub fn leader_changes(&self) -> watch::Receiver<RaftRole> {
         self.inner.role.clone()

@@ -43,7 +43,6 @@ const METHODS: &[(&str, &[Role])] = &[
         "/megalith.v1.ShardControl/Stat",
         &[Gateway, Storage, Metadata, Operator],
     ),
-    ("/megalith.v1.ShardControl/Delete", &[Metadata]),
     (
         "/megalith.v1.ShardControl/List",
         &[Storage, Metadata, Operator],
@@ -163,10 +162,7 @@ mod tests {
     fn a_role_is_not_another() {
         let peer = |role| PeerIdentity::new(ClusterId([1; 16]), &[(role, 1)]).expect("valid");
         assert!(!may_call("/megalith.v1.Cluster/Status", &peer(Storage)));
-        assert!(!may_call(
-            "/megalith.v1.ShardControl/Delete",
-            &peer(Gateway)
-        ));
+        assert!(!may_call("/megalith.v1.ShardControl/Scrub", &peer(Gateway)));
         assert!(!may_call(
             "/megalith.v1.RaftTransport/Messages",
             &peer(Storage)

@@ -42,7 +42,7 @@ fn replaced_directory_takes_nothing_and_promises_nothing() {
     let (volume, epoch) = (VolumeId(1), Epoch(9));
     let fenced = bench.core().commit(vec![Op::Fence { volume, epoch }]);
     assert!(matches!(fenced[..], [Err(StoreError::Gone { .. })]));
-    bench.core().commit(vec![Op::Tidy]);
+    bench.core().tidy_all();
     bench.housekeep_all();
     bench.core().close();
     assert_eq!(
@@ -265,7 +265,6 @@ async fn full_file_system_keeps_its_reserve_and_takes_deletes() {
     for blob in 0..stored {
         disk.delete(&[shard(1, blob)]).await.expect("deletes work");
     }
-    disk.tidy().await.expect("begun");
     let again = async {
         while disk.begin(shard(2, 0), Epoch(1), 200_000).await.is_err() {
             tokio::task::yield_now().await;

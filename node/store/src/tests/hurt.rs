@@ -4,7 +4,6 @@
 use super::scrub::scrub_whole;
 use super::{Bench, Random, content, root, settings, shard};
 use crate::error::StoreError;
-use crate::op::Op;
 use megalith_disk::FileSystem;
 use megalith_model::shard::ShardId;
 use std::collections::BTreeSet;
@@ -191,7 +190,7 @@ fn check(clean: bool, kind: &Path, how: Harm, seed: u64) -> usize {
         BTreeSet::new(),
         "{case}: after the repair"
     );
-    bench.core().commit(vec![Op::Tidy]);
+    bench.core().tidy_all();
     bench.housekeep_all();
     assert_eq!(
         lost(&mut bench, living, &case),

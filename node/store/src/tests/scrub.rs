@@ -166,7 +166,7 @@ fn deletes_and_moves_in_between_are_no_damage() {
     for deleted in shards.iter().step_by(2) {
         now_ms += scrubber.turn(now_ms);
         bench.delete(&[*deleted]).expect("deleted");
-        bench.core().commit(vec![crate::op::Op::Tidy]);
+        bench.core().tidy_all();
         bench.housekeep_all();
     }
     for _ in 0..10_000 {
