@@ -1,5 +1,6 @@
 //! The kernel's file system by plain system calls: positional reads and writes, `fdatasync`,
-//! `fallocate`. Blocking: called on the store's own threads only, never on a runtime's.
+//! `fallocate`. Blocking: called on threads of the store and of the Raft log, never on
+//! a runtime's.
 
 use super::{DirEntry, DirLock, File, FileIdentity, FileSystem, FsSpace};
 use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};

@@ -72,7 +72,7 @@ impl Profile {
         Self::new(data, self.parity).ok()
     }
 
-    /// The default profile for a number of failure domains (nodes, or disks of a single node).
+    /// The default profile for a number of failure domains (nodes, or disks if nodes are too few).
     /// None for no domain at all.
     #[must_use]
     pub fn default_for(domains: usize, zones: usize) -> Option<Self> {

@@ -1,6 +1,6 @@
 //! Appends per second of the shard store beside plain write-and-sync on the same directory.
 //!
-//! `cargo run --release -p megalith-node --example store_bench -- [directory] [seconds]`
+//! `cargo run --release -p megalith-store --example store_bench -- [directory] [seconds]`
 //!
 //! For 1, 8 and 64 writers and shards of 8 KiB and 1 MiB it prints the store's rate, the rate of
 //! one thread that does `pwrite` + `fdatasync` per shard, and their ratio. With more writers than

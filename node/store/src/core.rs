@@ -2,8 +2,8 @@
 //! file once, syncs it once, then shows the changes to readers and answers.
 //!
 //! Synchronous and without threads, so that a test can drive it call by call. A failed write or
-//! sync is final for its file: every answer that hung on it is an error, the file is finished as far
-//! as it was durable, and later requests go to a new one.
+//! sync is final for its file: every answer that hung on it is an error, the file is finished as
+//! far as it was durable, and later requests go to a new one.
 
 use super::catalog::{Catalog, FilesState, OpenView, VolumeFiles};
 use super::error::StoreError;

@@ -10,7 +10,7 @@ use super::recover;
 use super::scrub::worker::{ScrubMail, Scrubber, SharedStatus};
 use super::scrub::{self, ScrubStatus};
 use super::settings::StoreSettings;
-use super::stream::ShardWriter;
+use super::stream::{NewShard, ShardWriter};
 use super::superblock::Superblock;
 use super::worker::{CommitCounters, Mail, Request, run};
 use megalith_disk::FileSystem;
@@ -148,13 +148,12 @@ impl DiskHandle {
             .await?;
         let stream = self.inner.streams.fetch_add(1, Ordering::Relaxed);
         let record_cells = self.inner.catalog.settings.record_cells;
-        ShardWriter::new(
-            self.clone(),
-            stream,
-            (shard, epoch, total_len),
-            record_cells,
-            before,
-        )
+        let new = NewShard {
+            shard,
+            epoch,
+            total_len,
+        };
+        ShardWriter::new(self.clone(), stream, new, record_cells, before)
     }
 
     /// Reads up to `count` cells from number `first_cell` on, checked, each with its crc32c.

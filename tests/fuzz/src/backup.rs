@@ -69,7 +69,7 @@ pub fn target(data: &[u8]) {
     if !forged.is_multiple_of(3) {
         made_card = fuzz::card_for(&card(40), &rows).into_bytes();
     }
-    match fuzz::read((&made_card, &rows), IDENTITY) {
+    match fuzz::read(&made_card, &rows, IDENTITY) {
         Ok((_, batches)) if forged.is_multiple_of(3) => {
             assert_eq!((made_card, rows), (bytes(&GOOD, CARD), bytes(&GOOD, ROWS)));
             assert!(rows_of(batches).iter().eq(world::ROWS.iter()));

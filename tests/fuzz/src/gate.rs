@@ -1,7 +1,7 @@
 //! The head of an S3 request before its signature is looked at.
 //!
-//! Input: a line `METHOD target`, then one header a line. The verdict doesn't depend on the order of
-//! headers of different names; what passes and says that it is signed names our region and
+//! Input: a line `METHOD target`, then one header a line. The verdict doesn't depend on the order
+//! of headers of different names; what passes and says that it is signed names our region and
 //! service, and has its `x-amz-*` headers signed.
 
 use crate::http_text::parts;

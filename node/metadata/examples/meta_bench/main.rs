@@ -2,8 +2,8 @@
 //! machine, the engine under test. `docs/decisions/metadata-engine.md` says what came out.
 //!
 //! ```text
-//! cargo run --release -p megalith-node --example meta_bench -- load fjall 1000000 /tmp/bench
-//! cargo run --release -p megalith-node --example meta_bench -- use  fjall 1000000 /tmp/bench
+//! cargo run --release -p megalith-metadata --example meta_bench -- load fjall 1000000 /tmp/bench
+//! cargo run --release -p megalith-metadata --example meta_bench -- use  fjall 1000000 /tmp/bench
 //! ```
 //!
 //! `load` makes the directory, writes the objects (a thousand proposals on their way at any time),

@@ -64,7 +64,8 @@ pub fn reseal(rows: &mut [u8]) {
 
 /// Reads a backup as `restore` does: what it would write into an engine, batch by batch.
 pub fn read(
-    (card, rows): (&[u8], &[u8]),
+    card: &[u8],
+    rows: &[u8],
     identity: LogIdentity,
 ) -> Result<(BackupCard, Vec<Batch>), BackupError> {
     let from = Path::new("/backup");

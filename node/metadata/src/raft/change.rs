@@ -1,9 +1,10 @@
 //! Changes of members: what is the next step towards what was asked for, one change at a time.
 //!
-//! Pure but for the last part, where the driver takes the step. A change is asked for again and
-//! again until it is done, so that nothing has to be remembered through a change of leaders: what
-//! counts is in the members themselves. A new member is a learner until it has caught up; then one
-//! joint change makes it a voter and removes those whose place it takes.
+//! The steps are pure; `Knocks` and `Asked` read the clock to forget what is old, and the driver
+//! takes the step in the last part. A change is asked for again and again until it is done, so that
+//! nothing has to be remembered through a change of leaders: what counts is in the members
+//! themselves. A new member is a learner until it has caught up; then one joint change makes it a
+//! voter and removes those whose place it takes.
 
 use super::driver::Driver;
 use super::membership::{self, Kind};

@@ -94,7 +94,7 @@ impl SnapshotSource {
         let (session, turn) = shared.session(peer, request)?;
         let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
         tokio::spawn(async move {
-            if let Err(status) = shared.send(peer, (session, turn), &sender).await {
+            if let Err(status) = shared.send(peer, session, turn, &sender).await {
                 // The peer is gone: it will ask again.
                 let _ = sender.send(Err(status)).await;
             }
@@ -144,7 +144,8 @@ impl Shared {
     async fn send(
         self: &Arc<Self>,
         peer: u32,
-        (session, turn): (Arc<Session>, u64),
+        session: Arc<Session>,
+        turn: u64,
         sender: &mpsc::Sender<Result<v1::SnapshotPiece, Status>>,
     ) -> Result<(), Status> {
         loop {

@@ -1,5 +1,5 @@
-//! A door for `tests/fuzz`: what the data listener reads in a request's head. Built with the feature
-//! `fuzz` only; the program never has it.
+//! A door for `tests/fuzz`: what the data listener reads in a request's head. Built with the
+//! feature `fuzz` only; the program never has it.
 
 use super::request::{self, Wanted, WantedGet, WantedPut};
 use http::request::Parts;
