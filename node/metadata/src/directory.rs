@@ -1,4 +1,4 @@
-//! A member's directory on a real disk: what is where below it, made, looked at, restored.
+//! A member's directory on a real disk: its layout, and how it is made, looked at and restored.
 //!
 //! Owns the layout of the directory and which identity it begins with; the server only knows the
 //! path. Everything here is done while the member doesn't run.

@@ -121,7 +121,7 @@ struct MemberConnector {
     material: Arc<TlsMaterial>,
 }
 
-/// A peer that nobody has named.
+/// A peer whose address is not known.
 #[derive(Debug, thiserror::Error)]
 #[error("no address of {0} is known: neither the settings nor the group name one")]
 struct NoAddress(NodeId);

@@ -104,7 +104,7 @@ impl Registrar {
         }
         let goodbye = self.cluster.heartbeat(self.node.id, &reports);
         if timeout(GOODBYE_DEADLINE, goodbye).await.is_err() {
-            tracing::debug!("nobody heard the node's goodbye");
+            tracing::debug!("the leader did not hear the node's goodbye");
         }
     }
 }

@@ -34,7 +34,7 @@ pub(super) struct Catalog {
     /// Counts what users ask for: the scrub stands back for them.
     pub(super) traffic: AtomicU64,
     volumes: RwLock<BTreeMap<VolumeId, Arc<VolumeFiles>>>,
-    /// Finished files whose index must be written anew.
+    /// Finished files whose index must be written again.
     pub(super) reindex: Mutex<Vec<(VolumeId, u32)>>,
 }
 
@@ -50,7 +50,7 @@ pub(super) struct FilesState {
     /// The highest epoch seen: older ones are refused.
     pub(super) fence: Epoch,
     /// A file of this life failed: it may hold records that memory does not believe in, and that a
-    /// later scan would. Deletes and writes are then logged even where memory calls them needless.
+    /// later scan would. Deletes and writes are then logged even if memory calls them needless.
     pub(super) suspect: bool,
     pub(super) open: BTreeMap<u32, OpenView>,
     pub(super) finished: BTreeMap<u32, Arc<Finished>>,
@@ -105,7 +105,7 @@ pub(super) struct Finished {
 #[derive(Clone)]
 pub(super) enum EntrySource {
     Disk(Arc<Index>),
-    /// Memory, where the index could not be written or was found bad.
+    /// Memory, if the index could not be written or was found bad.
     Memory(Arc<Table>),
 }
 
@@ -245,7 +245,7 @@ impl Catalog {
         }
     }
 
-    /// Fails where the disk's directory is no longer the one that was opened: it was unmounted,
+    /// Fails if the disk's directory is no longer the one that was opened: it was unmounted,
     /// removed, or another is mounted in its place. Asked before every change and before every
     /// answer that promises something, so that nothing is written through or promised falsely.
     pub(super) fn verify_home(&self) -> Result<(), StoreError> {
@@ -337,13 +337,13 @@ impl Catalog {
             .map_or(Epoch(0), |volume| volume.read().fence)
     }
 
-    /// True where a file of the volume failed in this life.
+    /// True if a file of the volume failed in this life.
     pub(super) fn is_suspect(&self, volume: VolumeId) -> bool {
         self.volume(volume)
             .is_some_and(|volume| volume.read().suspect)
     }
 
-    /// Finds the last word on a shard; None where the disk never heard of it.
+    /// Finds the last word on a shard; None if the disk never heard of it.
     pub(super) fn find(&self, shard: ShardId) -> Result<Option<Located>, StoreError> {
         let Some(volume) = self.volume(shard.volume) else {
             return Ok(None);

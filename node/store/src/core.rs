@@ -135,7 +135,7 @@ impl Core {
                 }
             }
         }
-        // What was synced in a place that is gone is promised to nobody.
+        // What was synced in a place that is gone is not promised to any caller.
         let home = match durable.is_empty() {
             true => None,
             false => self.catalog.verify_home().err(),
@@ -210,7 +210,7 @@ impl Core {
             })
     }
 
-    /// Returns the volume's file for a new record of `len` bytes, starting one where needed.
+    /// Returns the volume's file for a new record of `len` bytes, starting one if needed.
     pub(super) fn active_file(
         &mut self,
         volume: VolumeId,

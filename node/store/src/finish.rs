@@ -161,7 +161,7 @@ impl Core {
             .map_err(|_| StoreError::io("read back", &path, io::ErrorKind::InvalidData.into()))
     }
 
-    /// Writes the indexes anew that readers found bad.
+    /// Writes again the indexes that readers found bad.
     pub(super) fn write_bad_indexes(&mut self) {
         let bad = {
             let reindex = self.catalog.reindex.lock();
@@ -184,7 +184,7 @@ impl Core {
             match self.write_index(&table, finished.id, facts) {
                 Ok(index) => finished.set_source(EntrySource::Disk(Arc::new(index))),
                 Err(error) => {
-                    tracing::warn!(file = seq, error = %Chain(&error), "write index anew");
+                    tracing::warn!(file = seq, error = %Chain(&error), "write an index file again");
                     self.catalog.health.add_write_error();
                 }
             }

@@ -132,7 +132,7 @@ impl DiskHandle {
         self.inner.catalog.superblock
     }
 
-    /// Begins to write a shard of `total_len` bytes. Fails at once where the end is known:
+    /// Begins to write a shard of `total_len` bytes. Fails at once if the end is known:
     /// `StaleEpoch`, `Full`, `ReadOnly`, `Conflict` (another length is stored already).
     pub async fn begin(
         &self,

@@ -57,7 +57,7 @@ impl Op {
         bytes as u64 + 256
     }
 
-    /// True where the disk is changed by it.
+    /// True if the disk is changed by it.
     pub(super) fn is_change(&self) -> bool {
         match self {
             Self::Append(_) | Self::Delete { .. } | Self::Fence { .. } => true,
@@ -65,7 +65,7 @@ impl Op {
         }
     }
 
-    /// True where the answer waits for a sync.
+    /// True if the answer waits for a sync.
     pub(super) fn is_durable(&self) -> bool {
         match self {
             Self::Append(append) => append.last.is_some(),

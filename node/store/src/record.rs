@@ -317,7 +317,7 @@ pub(super) fn encode_record(
     pieces
 }
 
-/// Checks every byte of a record read as a whole; None where anything is wrong.
+/// Checks every byte of a record read as a whole; None if anything is wrong.
 pub(super) fn check_record(bytes: &[u8], header: &Header, place: RecordPlace) -> Option<Footer> {
     if bytes.len() as u64 != header.record_len() {
         return None;

@@ -317,7 +317,7 @@ impl Core {
             let path = self.catalog.paths.index(id.volume, id.seq);
             tracing::warn!(path = %path.display(), "index file is bad, rebuilt by a scan");
         }
-        // Of damage and of a torn end nobody here can tell whose bytes they were.
+        // Of damage and of a torn end it can't be told here whose bytes they were.
         if !found.clean {
             health.add_doubt(id.volume);
         }

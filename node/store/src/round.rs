@@ -70,7 +70,7 @@ impl Staged {
 }
 
 impl Round {
-    /// True where the request must see the effects of this round.
+    /// True if the request must see the effects of this round.
     pub(super) fn must_precede(&self, op: &Op) -> bool {
         match op {
             Op::Append(append) => {

@@ -233,7 +233,7 @@ impl Core {
         removed
     }
 
-    /// The tombstones of a file that other files still need; None where a shard lives in it.
+    /// The tombstones of a file that other files still need; None if a shard lives in it.
     fn deletions_to_keep(
         &self,
         id: VolumeId,
@@ -260,7 +260,7 @@ impl Core {
         Ok(Some(keep))
     }
 
-    /// True where another file has an older, dead copy of the shard.
+    /// True if another file has an older, dead copy of the shard.
     fn deleted_elsewhere(
         &self,
         id: VolumeId,

@@ -24,7 +24,7 @@ pub(super) struct Request {
 /// What the thread is sent.
 pub(super) enum Mail {
     Request(Request),
-    /// Look for work that nobody asked for.
+    /// Look for work that no request asked for.
     Wake,
     /// Commit what came before, close the disk, end.
     Stop,

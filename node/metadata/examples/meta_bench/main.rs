@@ -43,7 +43,7 @@ type Failed = Box<dyn std::error::Error + Send + Sync>;
 /// Bytes and rows of a snapshot and how long its stream took.
 type Streamed = Result<(u64, u64, Duration), Failed>;
 
-/// The way to nobody.
+/// A transport that reaches no peer.
 struct Alone;
 
 impl Transport for Alone {

@@ -9,7 +9,7 @@ use megalith_model::table::Batch;
 use megalith_proto::v1;
 use std::path::Path;
 
-/// Rows as a member streams them: a key, and a value or None where it was deleted.
+/// Rows as a member streams them: a key, and a value or None if it was deleted.
 pub type Row = (Vec<u8>, Option<Vec<u8>>);
 
 /// Returns the file of rows that holds `frames`, one after the other.

@@ -20,7 +20,7 @@ use tonic::{Code, Status};
 const BREAKS_MAX: u32 = 6;
 /// The first pause after a break; it doubles.
 const PAUSE: Duration = Duration::from_millis(200);
-/// A stream that brings nothing for so long is broken.
+/// A stream that brings nothing for this long is broken.
 const PIECE_DEADLINE: Duration = Duration::from_secs(15);
 
 /// The way to a group's rows.
@@ -53,7 +53,7 @@ struct Progress {
     session: u64,
     after: Vec<u8>,
     broken: u32,
-    /// How often it began anew.
+    /// How often it began again.
     begun: u32,
 }
 
@@ -192,7 +192,7 @@ impl Progress {
         })
     }
 
-    /// Waits a little; begins anew where the member can't go on with the stream.
+    /// Waits a little; begins again if the member can't go on with the stream.
     async fn broke(
         mut self,
         status: Status,

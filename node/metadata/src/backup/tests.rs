@@ -335,7 +335,7 @@ async fn nothing_that_is_there_is_overwritten() {
         "{again:?}"
     );
 
-    // One that was cut off is begun anew.
+    // One that was cut off is begun again.
     fs::write(to.join("restoring"), "").expect("write");
     assert!(unfinished(&to));
     restore_into(&from, &to, EngineKind::Sled).expect("restored again");

@@ -20,10 +20,10 @@ const KEPT_PREFIX: &str = "kept-";
 pub struct Choice {
     pub name: String,
     pub engine: Arc<dyn MetaEngine>,
-    /// True where the log doesn't reach back to what the engine has applied: the rows must come
+    /// True if the log doesn't reach back to what the engine has applied: the rows must come
     /// from a peer.
     pub needs_snapshot: bool,
-    /// Why the engine before it can't be used, where there was one.
+    /// Why the engine before it can't be used, if there was one.
     pub damaged: Option<String>,
 }
 
@@ -51,7 +51,7 @@ pub enum HomeError {
         name: String,
         /// The log's first entry.
         first: u64,
-        /// What is wrong with it, where it doesn't open.
+        /// What is wrong with it, if it doesn't open.
         source: Option<EngineError>,
     },
 }

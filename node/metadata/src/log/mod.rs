@@ -52,7 +52,7 @@ pub struct MetaLog {
     conf: Conf,
     next_sequence: u64,
     next_batch: u64,
-    /// None until the first append where there was no such file.
+    /// None if there was no such file, until the first append.
     reached: Option<reached::ReachedFile>,
     /// Set by a failed write or sync: nothing on disk can be relied on from there on.
     failed: bool,
@@ -90,13 +90,13 @@ struct Cache {
 }
 
 impl MetaLog {
-    /// The first entry that can be read; one past the last where there is none.
+    /// The first entry that can be read; one past the last if there is none.
     #[must_use]
     pub fn first_index(&self) -> u64 {
         self.prev.index + 1
     }
 
-    /// The last entry; that of [`MetaLog::prev`] where the log is empty.
+    /// The last entry; that of [`MetaLog::prev`] if the log is empty.
     #[must_use]
     pub fn last_index(&self) -> u64 {
         self.prev.index + self.locations.len() as u64

@@ -149,7 +149,7 @@ impl MetaLog {
 
     /// Reads what can still be read of a log that doesn't open: for each log file that can be a
     /// beginning, all that follows it up to the first damage. Nothing is changed, and none of these
-    /// logs is to be appended to.
+    /// logs may be appended to.
     pub fn salvage(
         fs: &Arc<dyn FileSystem>,
         dir: &Path,

@@ -44,7 +44,7 @@ impl ReachedFile {
         Ok(Self { file, turn: 0 })
     }
 
-    /// Opens the file and reads what it says of this log; None where there is no file. What can't
+    /// Opens the file and reads what it says of this log; None if there is no file. What can't
     /// be read, or is of another log, says nothing.
     pub(super) fn open(
         fs: &dyn FileSystem,

@@ -23,7 +23,7 @@ impl LogIdentity {
     }
 }
 
-/// The node of a Raft id, whichever of its lives; None for nobody's.
+/// The node of a Raft id, whichever of its lives; None if it is no node's.
 #[must_use]
 pub fn node_of(id: u64) -> Option<NodeId> {
     let node = u32::try_from(id & u64::from(u32::MAX)).expect("32 bits");
@@ -65,7 +65,7 @@ pub struct Mark {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HardState {
     pub term: u64,
-    /// Whom this member voted for in it; 0 for nobody.
+    /// Whom this member voted for in it; 0 for none.
     pub vote: u64,
     /// The last entry known to be committed. May be older than the truth.
     pub commit: u64,
@@ -135,7 +135,7 @@ impl Conf {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum EntryKind {
-    /// A command; empty where a new leader made its term known.
+    /// A command; empty if a new leader made its term known.
     Normal = 0,
     /// A change of one member.
     ConfChange = 1,
@@ -186,7 +186,7 @@ pub struct Append {
 }
 
 impl Append {
-    /// True where there is nothing to write.
+    /// True if there is nothing to write.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.reset.is_none()

@@ -66,7 +66,7 @@ pub enum StartError {
     },
     /// The log is lost, and there are no peers to fetch anything from. Nothing was changed.
     #[error(
-        "{reason}; this is the only member of its group, so nobody can bring it back: nothing was \
+        "{reason}; this is the only member of its group, so no other can bring it back: nothing was \
          changed in {}, and `megalith meta repair` says what can be kept",
         dir.display()
     )]
@@ -161,7 +161,7 @@ impl MetaStore {
         Card { identity, lost }.write(member_dir.fs.as_ref(), dir)
     }
 
-    /// True where `dir` is a member's directory, whoever's.
+    /// True if `dir` is a member's directory, whoever's.
     pub fn is_initialised(fs: &dyn FileSystem, dir: &Path) -> Result<bool, StartError> {
         let path = dir.join(card::MEMBER_FILE);
         match fs.open(&path) {
@@ -183,7 +183,7 @@ struct Opened {
     choice: Choice,
 }
 
-/// Opens what a directory holds; where the log is lost, a new life is begun.
+/// Opens what a directory holds. If the log is lost, begins a new life.
 fn open(
     member_dir: &MemberDir,
     home: &dyn EngineHome,

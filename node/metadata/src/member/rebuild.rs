@@ -50,7 +50,7 @@ impl MemberDir {
         }
     }
 
-    /// True where a log or rows show that a member lived here. One that was being made for the
+    /// True if a log or rows show that a member lived here. One that was being made for the
     /// first time has neither entries nor rows.
     fn has_leftovers(&self, home: &dyn EngineHome) -> Result<bool, StartError> {
         if !home.names().map_err(HomeError::from)?.is_empty() {
@@ -68,7 +68,7 @@ impl MemberDir {
     }
 
     /// Begins the next life: the old files are moved, a log without entries or members is made.
-    /// What is cut off half way is done again, for the card is written last.
+    /// The card is written last, so a rebuild that is cut off half way is done again.
     ///
     /// Engines of `home` are put aside; without one, somebody has them open and replaces them.
     pub(super) fn begin_anew(
@@ -128,7 +128,7 @@ impl MemberDir {
         MetaLog::open(self.fs.clone(), &self.dir.join(LOG_DIR), identity, settings)
     }
 
-    /// Moves what there is of a log and a card into a directory of its own. None where there is
+    /// Moves what there is of a log and a card into a directory of its own. None if there is
     /// nothing.
     pub(super) fn put_aside(&self) -> Result<Option<PathBuf>, StartError> {
         let log_dir = self.dir.join(LOG_DIR);
@@ -197,8 +197,8 @@ impl MemberDir {
     }
 }
 
-/// True where a log is lost, damaged or another's: then the member begins anew. A program that is
-/// too old, or a machine without memory, says nothing of the log.
+/// True if a log is lost, damaged or another's: then the member begins another life. A program that
+/// is too old, or a machine without memory, says nothing of the log.
 pub(super) fn is_lost(error: &LogError) -> bool {
     match error {
         LogError::Missing { .. } | LogError::Foreign { .. } | LogError::Damaged { .. } => true,

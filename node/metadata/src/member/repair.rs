@@ -37,7 +37,7 @@ pub enum RepairError {
 
 /// What was found, and what a repair would keep.
 pub struct Repairs {
-    /// What is wrong; None where the member would start.
+    /// What is wrong; None if the member would start.
     pub problem: Option<String>,
     /// The other members, as last known.
     pub others: Vec<NodeId>,
@@ -133,7 +133,7 @@ pub fn examine(
     })
 }
 
-/// What is wrong where the rows stand for more than the log holds.
+/// What is wrong if the rows stand for more than the log holds.
 fn behind(log: &MetaLog, rows: Mark) -> Option<String> {
     let last = log.last_index();
     (rows.index > last).then(|| {

@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use tokio::sync::watch;
 
 const LOCK_FILE: &str = "lock";
-/// Raft's ticks between two knocks of a member that is to become a voter.
+/// Raft's ticks between two knocks of a member that wants to become a voter.
 const KNOCK_TICKS: u32 = 10;
 
 /// Opens a member's directory and starts its threads.

@@ -35,9 +35,9 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tonic::Status;
 
-/// After so long a proposal's fate is unknown.
+/// After this time a proposal's fate is unknown.
 const PROPOSE_DEADLINE: Duration = Duration::from_secs(10);
-/// After so long a question isn't answered.
+/// After this time a question isn't answered any more.
 const QUERY_DEADLINE: Duration = Duration::from_secs(5);
 /// A stop waits no longer than this for another leader.
 const HAND_OVER_DEADLINE: Duration = Duration::from_secs(2);
@@ -234,7 +234,7 @@ impl MetaHandle {
     }
 
     /// Hands the lead to another voter before a planned stop, which spares the group an election
-    /// timeout. Returns when this member leads no more, or nobody could be found in time.
+    /// timeout. Returns when this member leads no more, or no other could be found in time.
     pub async fn hand_over(&self) {
         if self.inner.addresses.alone() {
             return;
@@ -242,7 +242,7 @@ impl MetaHandle {
         let mut role = self.inner.role.clone();
         let handed = async {
             while role.borrow_and_update().leads {
-                // Asked again: a transfer is given up where its target doesn't answer.
+                // Asked again: a transfer is given up if its target doesn't answer.
                 if self.inner.raft.send(Input::HandOver).is_err() {
                     return;
                 }
@@ -252,7 +252,7 @@ impl MetaHandle {
             }
         };
         if timeout(HAND_OVER_DEADLINE, handed).await.is_err() {
-            tracing::warn!("nobody took the lead over; the others elect somebody");
+            tracing::warn!("no other member took the lead over; the others will elect one");
         }
     }
 
@@ -331,7 +331,7 @@ impl MetaHandle {
         RaftService::new(self.clone())
     }
 
-    /// Hands a raft message on; dropped where the driver has too much to do: raft sends again.
+    /// Hands a raft message on; dropped if the driver has too much to do: raft sends again.
     pub(super) fn take_message(&self, message: v1::RaftMessage) {
         let _ = self.inner.raft.send(Input::Message(message));
     }
@@ -377,7 +377,7 @@ impl MetaHandle {
                 let _ = thread.join();
             }
         };
-        // Fails only where the runtime is going down, and the threads with it.
+        // Fails only if the runtime is going down, and the threads with it.
         let _ = spawn_blocking(stop).await;
     }
 }

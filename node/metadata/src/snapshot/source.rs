@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tonic::Status;
 
-/// Bytes of rows read at once: writes are held up for so long, a few milliseconds.
+/// Bytes of rows read at once: writes wait while that lasts, a few milliseconds.
 const READ_BYTES: usize = 32 << 10;
 /// Pieces made ahead of the peer.
 const PIECES_AHEAD: usize = 2;
@@ -21,7 +21,7 @@ const PIECES_AHEAD: usize = 2;
 /// What one process may choose about sending snapshots.
 #[derive(Clone, Copy, Debug)]
 pub struct SourceSettings {
-    /// A session that nobody reads is forgotten after so long. Default 60 s.
+    /// A session that no peer reads is forgotten after this time. Default 60 s.
     pub idle_max: Duration,
     /// Bytes of rows a second to one peer. Default 64 MiB.
     pub bytes_per_second: u64,
@@ -79,8 +79,8 @@ impl SnapshotSource {
         self.shared.sessions().get(&peer).map(|held| held.used)
     }
 
-    /// Begins or goes on with a stream to `peer`. Fails with NOT_FOUND where the session to go on
-    /// with is forgotten, with UNAVAILABLE where this member isn't as far as asked for.
+    /// Begins or goes on with a stream to `peer`. Fails with NOT_FOUND if the session to go on
+    /// with is forgotten, with UNAVAILABLE if this member isn't as far as asked for.
     pub fn stream(
         &self,
         peer: u32,

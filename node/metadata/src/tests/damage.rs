@@ -236,8 +236,8 @@ async fn a_log_that_lost_its_end_without_a_trace_is_found_out_by_the_leader() {
     cluster.agree().await;
 }
 
-/// A directory made anew for a member that has voted before, while only one other is there: the two
-/// would be a majority, if the new one counted.
+/// A directory made again for a member that has voted before, while only one other is there: the
+/// two would be a majority, if the new one counted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_member_made_anew_does_not_vote_as_if_it_were_new() {
     let mut cluster = Cluster::start(3, 5, 0, settings());

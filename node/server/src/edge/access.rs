@@ -53,13 +53,13 @@ const METHODS: &[(&str, &[Role])] = &[
 /// The roles that may read and write shard bytes on the data port.
 pub(super) const DATA_ROLES: &[Role] = &[Gateway, Storage];
 
-/// True where a peer may call the method of this path.
+/// True if a peer may call the method of this path.
 pub(super) fn may_call(path: &str, peer: &PeerIdentity) -> bool {
     let found = METHODS.iter().find(|(known, _)| *known == path);
     found.is_some_and(|(_, roles)| has_one(peer, roles))
 }
 
-/// True where a peer has one of the roles.
+/// True if a peer has one of the roles.
 pub(super) fn has_one(peer: &PeerIdentity, roles: &[Role]) -> bool {
     roles.iter().any(|&role| peer.has(role))
 }

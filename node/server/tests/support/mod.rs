@@ -85,7 +85,7 @@ impl Certificates {
 pub struct Truth {
     /// Pushed to those who watch.
     pub pushed: watch::Sender<ClusterMap>,
-    /// Told to those who ask anew; None: what is pushed.
+    /// Told to those who ask again; None: what is pushed.
     pub asked: watch::Sender<Option<ClusterMap>>,
     pub volumes: watch::Sender<Vec<Volume>>,
     pub calls: AtomicU64,
@@ -407,7 +407,7 @@ impl Edge {
         }
     }
 
-    /// True where the disk has anything under that name.
+    /// True if the disk has anything under that name.
     pub async fn has(&self, target: &ShardRoute) -> bool {
         let shard = target.target.shard;
         self.disk.stat(shard).await.expect("a stat").is_some()

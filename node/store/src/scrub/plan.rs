@@ -102,12 +102,12 @@ impl Default for Progress {
     }
 }
 
-/// What is to be done now.
+/// What to do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ScrubAction {
     /// Check a piece and say what came of it by [`Plan::checked`].
     Check(Piece),
-    /// Nothing for so many milliseconds.
+    /// Nothing for this many milliseconds.
     Wait(u64),
 }
 
@@ -281,7 +281,7 @@ impl Plan {
         }
     }
 
-    /// None where there is nothing new to be looked at for now.
+    /// None if there is nothing new to be looked at for now.
     fn look_step(&mut self, now_ms: u64, view: View<'_>) -> Option<ScrubAction> {
         let due = self.progress.fresh_ms == 0
             || now_ms >= self.progress.fresh_ms.saturating_add(self.look_ms);

@@ -265,7 +265,7 @@ fn damage_known_before_a_restart_is_known_after_it() {
     );
     super::scrub::scrubber(&mut bench);
     assert_eq!(bench.core().catalog.health.damaged(), [target]);
-    // Written anew it is known no more, also by the ledger.
+    // Once written again it is no longer known as damaged, not even by the ledger.
     bench
         .put(target, &content(target, 0, len_of(target.blob.0)))
         .expect("repaired");

@@ -214,7 +214,7 @@ fn pass_goes_on_where_it_stood_before_a_power_cut() {
     }
     let said = *status.lock().expect("not poisoned");
     assert_eq!(said.passes, 1);
-    // Had it begun anew, it would have read more than there is.
+    // Had it begun again, it would have read more than there is.
     let read = said.checked_bytes - stood;
     assert!(read < 900_000, "{read} bytes after the restart");
 }
@@ -438,7 +438,7 @@ async fn thread_scrubs_a_real_disk_on_demand_and_has_indexes_written_anew() {
     assert!(RealFs.open(&dir.path().join("scrub")).is_ok());
     let disk = open();
     assert_eq!(disk.damaged(), [shard(1, 2)], "known from before");
-    assert_eq!(disk.health().indexes_rebuilt, 0, "it was written anew");
+    assert_eq!(disk.health().indexes_rebuilt, 0, "it was written again");
     assert_eq!(disk.scrub_status().passes, 1);
     disk.stop().await;
 }

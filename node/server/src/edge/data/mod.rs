@@ -44,9 +44,9 @@ pub struct DataEdgeSettings {
     pub head_deadline: Duration,
     /// Between two pieces of a body.
     pub body_deadline: Duration,
-    /// After an early refusal the rest of the body is thrown away for so long …
+    /// How long to discard the rest of a body after an early refusal.
     pub linger_deadline: Duration,
-    /// … and up to so many bytes.
+    /// The most bytes to discard of it.
     pub linger_len_max: u64,
 }
 
