@@ -377,3 +377,6 @@ impl Command {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
