@@ -23,6 +23,15 @@ lint:
 audit:
     tests/venv cargo-deny --locked check advisories
 
+# The program as it is installed, in target/dist: stripped, its symbols in a file beside it, where
+# debuggers and backtraces find them.
+dist:
+    cargo build --release --locked --bin megalith
+    mkdir -p target/dist
+    objcopy --only-keep-debug target/release/megalith target/dist/megalith.debug
+    objcopy --strip-all target/release/megalith target/dist/megalith
+    cd target/dist && objcopy --add-gnu-debuglink=megalith.debug megalith
+
 # PUT and GET at four sizes: rates, latencies, server CPU, bytes on disk. `--seconds` bounds each.
 bench *ARGS:
     cargo build --release --bin megalith

@@ -12,9 +12,9 @@ from harness.megalith_up import Up  # noqa: E402
 
 
 def pytest_configure():
-    """A run that is told to end clears up first, as by Ctrl-C: no process stays behind.
+    """A run that is told to end cleans up first, as for Ctrl-C: no process stays behind.
 
-    SIGINT itself does not do for a run in the background: shells start those with it ignored."""
+    SIGINT itself is no use for a run in the background: shells start those with it ignored."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 

@@ -1,7 +1,7 @@
-//! The operator's verbs about accounts and access keys, for the command line.
+//! The operator's verbs for accounts and access keys, used by the command line.
 //!
-//! They need an operator's certificate and the root key: the secret and what a key may stand for
-//! are sealed before the metadata group sees them.
+//! They need an operator's certificate and the root key: a key's secret, account and flag are
+//! sealed before the metadata group sees them.
 
 use megalith_client::{ClientError, Metadata, TypedCalls as _, new_token, now_ms};
 use megalith_crypto::{
@@ -23,7 +23,7 @@ const SECRET_LEN: usize = 40;
 const ID_LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 const SECRET_LETTERS: &[u8; 64] =
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-/// Longest name of an account in bytes.
+/// The longest name of an account, in bytes.
 const NAME_BYTES_MAX: usize = 128;
 
 /// Why a verb failed.
@@ -38,7 +38,7 @@ pub enum AdminError {
     /// The name is taken.
     #[error("the name {0:?} is taken")]
     NameTaken(String),
-    /// A name may not be that.
+    /// The name is not allowed.
     #[error("an account's name has 1 to 128 printable bytes without spaces at its ends")]
     InvalidName,
     /// The metadata group didn't answer, or not clearly.
@@ -50,12 +50,12 @@ pub enum AdminError {
     /// The keys could not be loaded.
     #[error("load the keys")]
     Keys(#[from] KeysError),
-    /// A key could not be made or a stored one not be opened.
+    /// A key could not be made, or a stored one could not be opened.
     #[error("seal or open the access key")]
     Crypto(#[from] CryptoError),
 }
 
-/// An access key as it was made. The secret is shown this once.
+/// A new access key. Its secret is shown only this once.
 #[derive(Debug)]
 pub struct CreatedKey {
     pub access_key: String,
@@ -73,7 +73,7 @@ impl Admin {
     /// Loads the keys under the root key; makes the first key-encryption key if there is none.
     ///
     /// # Errors
-    /// [`AdminError::Keys`], also if the root key is another cluster's.
+    /// [`AdminError::Keys`], also if the root key belongs to another cluster.
     pub async fn open(
         meta: Arc<dyn Metadata>,
         cluster: ClusterId,
@@ -170,7 +170,7 @@ impl Admin {
         })
     }
 
-    /// Lists access keys by id: one account's, or all. Secrets stay sealed.
+    /// Lists access keys by id: those of one account, or all. Secrets stay sealed.
     ///
     /// # Errors
     /// [`AdminError::NoSuchAccount`].
@@ -251,14 +251,14 @@ impl Admin {
     }
 }
 
-/// Makes an access key: a public id and a secret, from the operating system's random source.
+/// Makes a public id and a secret for an access key, from the operating system's random source.
 fn new_key() -> Result<(String, AccessSecret), CryptoError> {
     let mut bytes = Zeroizing::new([0_u8; ID_RANDOM_LEN + SECRET_LEN]);
     SystemEntropy
         .fill(&mut bytes[..])
         .map_err(|_| CryptoError::Random)?;
     let (id, secret) = bytes.split_at(ID_RANDOM_LEN);
-    // Both alphabets divide 256, so that every letter is as likely as any other.
+    // The length of both alphabets divides 256, so every letter is equally likely.
     let letter = |letters: &[u8], byte: u8| char::from(letters[usize::from(byte) % letters.len()]);
     let id: String = id.iter().map(|byte| letter(ID_LETTERS, *byte)).collect();
     let secret: String = secret

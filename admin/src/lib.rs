@@ -1,9 +1,10 @@
-//! What operates a cluster: the library behind the `megalith` command, later also the console.
+//! The operator's library: used by the `megalith` command, later also by the console.
 //!
 //! Owns: accounts and access keys (`accounts`), changes of the metadata group's members
 //! (`members`), the disks' scrub (`scrub`), and the verdict on a cluster's health with its reasons
-//! (`verdict`, told as a `report`). Needs an operator's certificate, and for accounts the root key.
-//! Must never print anything or read a file: whoever calls it does.
+//! (`verdict`, shown as a `report`). Needs an operator's certificate, and for accounts the root
+//! key.
+//! Must never print anything or read a file: callers do that.
 
 pub mod accounts;
 pub mod members;

@@ -1,35 +1,35 @@
-//! Changing the members of the metadata group.
+//! Changes the members of the metadata group.
 //!
-//! A change is asked for again and again until the leader says that it is done. Stopping in between
-//! does no harm: the same change, asked for once more, goes on with it.
+//! The same request is repeated until the leader says that the change is done. Stopping in between
+//! does no harm: repeating the request later continues the change.
 
 use megalith_client::ClientError;
 use megalith_model::member::ChangeStanding;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Between two questions how far a change is.
+/// The wait between two requests.
 const PAUSE: Duration = Duration::from_millis(300);
 
-/// The members could not be changed.
+/// Why the members could not be changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
     #[error("ask the metadata leader")]
     Client(#[source] ClientError),
     #[error("the metadata leader refuses: {0}")]
     Refused(String),
-    /// It takes longer than the caller waits.
+    /// It takes longer than the caller is willing to wait.
     #[error("not done after {} s: {last}; the same command goes on with it", .waited.as_secs())]
     NotDone { waited: Duration, last: String },
 }
 
-/// Asks for a change until it is done; returns what the leader says of it then.
+/// Requests a change until it is done; returns what the leader then says of it.
 ///
-/// `ask` asks the leader once. `told` hears how far the change is, each time that this is news.
+/// `ask` asks the leader once. `told` is called with the progress of the change whenever it is new.
 ///
 /// # Errors
-/// [`ChangeError::NotDone`] after `wait`; the change itself goes on. The leader's refusal, and an
-/// answer that asking again can't better, end it at once.
+/// [`ChangeError::NotDone`] after `wait`; the change itself goes on. Returns at once if the leader
+/// refuses, or if asking again can't change the answer.
 pub async fn change(
     ask: impl AsyncFn() -> Result<ChangeStanding, ClientError>,
     wait: Duration,
@@ -42,7 +42,7 @@ pub async fn change(
             Ok(ChangeStanding::Done(how)) => return Ok(how),
             Ok(ChangeStanding::Refused(why)) => return Err(ChangeError::Refused(why)),
             Ok(ChangeStanding::UnderWay(how)) => how,
-            // An election, for example: what is under way goes on.
+            // An election, for example: the change continues after it.
             Err(ClientError::Unavailable(why)) => format!("no leader answers: {why}"),
             Err(error) => return Err(ChangeError::Client(error)),
         };
@@ -74,13 +74,13 @@ mod tests {
 
     struct Ended {
         end: Result<String, String>,
-        /// What was told on the way.
+        /// The progress that was reported.
         told: Vec<String>,
         /// How often the leader was asked.
         asked: usize,
     }
 
-    /// Lets the leader say `answers` in turn, the last one again and again.
+    /// Lets the leader give `answers` in turn; it repeats the last one.
     async fn run(answers: &[Says], wait_s: u64) -> Ended {
         let (asked, told) = (RefCell::new(0), RefCell::new(Vec::new()));
         let ask = async || {

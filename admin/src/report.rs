@@ -1,4 +1,4 @@
-//! How a cluster is, as it is shown: what `megalith status -o json` prints.
+//! How a cluster is, in the form that `megalith status -o json` prints.
 
 use serde::Serialize;
 
@@ -6,23 +6,23 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Health {
-    /// All is as it should be (0).
+    /// Everything is as it should be (0).
     Healthy,
-    /// Everything is served, something needs a look (1).
+    /// Everything is served, but something needs attention (1).
     Degraded,
     /// Reads or writes are refused, or objects can't be read (2).
     NotServing,
 }
 
-/// What `status -o json` prints; keys are stable.
+/// What `status -o json` prints; its keys are stable.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     pub health: Health,
-    /// Why it isn't healthy, worst first; empty where it is.
+    /// Why it isn't healthy, worst first; empty if it is healthy.
     pub reasons: Vec<String>,
-    /// What an operator should know though nothing is wrong.
+    /// What an operator should know although nothing is wrong.
     pub notes: Vec<String>,
-    /// The cluster's id; absent where nobody answered.
+    /// The cluster's id; absent if no member answered.
     pub cluster: Option<String>,
     pub metadata: MetadataReport,
     /// Storage nodes and their disks.
@@ -44,17 +44,17 @@ pub struct MemberReport {
     /// `host:port`.
     pub address: String,
     pub leader: bool,
-    /// It is heard from.
+    /// Whether it is heard from.
     pub alive: bool,
-    /// Log entries that it lacks.
+    /// How many log entries it lacks.
     pub behind: u64,
-    /// It votes; a learner is on its way to that.
+    /// Whether it votes; a learner will later.
     pub voter: bool,
-    /// Why its node lost an earlier log, where it did.
+    /// Why its node lost an earlier log; absent if it didn't.
     pub lost: Option<String>,
-    /// Where its node keeps the files of that log, where it does.
+    /// Where its node keeps the files of that log; absent if it doesn't.
     pub kept: Option<String>,
-    /// Why its tables were made again since its process began, where they were.
+    /// Why its tables have been rebuilt since its process began; absent if they weren't.
     pub tables: Option<String>,
 }
 
@@ -63,9 +63,9 @@ pub struct MemberReport {
 pub struct NodeReport {
     pub node: u32,
     pub zone: String,
-    /// It is heard from.
+    /// Whether it is heard from.
     pub alive: bool,
-    /// Milliseconds since it was.
+    /// Milliseconds since it was last heard.
     pub silent_ms: u64,
     pub disks: Vec<DiskStatus>,
 }
@@ -80,17 +80,17 @@ pub struct DiskStatus {
     pub used: u64,
     /// Bytes that may still be taken.
     pub free: u64,
-    /// Why it takes no new shards, where it doesn't.
+    /// Why it takes no new shards; absent if it does.
     pub closed: Option<String>,
-    /// Found damaged since its node started.
+    /// Shards found damaged since its node started.
     pub damaged_shards: u64,
     /// Failed writes and syncs since its node started.
     pub write_errors: u64,
-    /// Damaged pieces of chunk files, beyond the shards, found since its node started.
+    /// Damaged pieces of chunk files outside shards, found since its node started.
     pub damaged_regions: u64,
-    /// Small files found bad and written anew since its node started.
+    /// Small files that were bad and have been rewritten since its node started.
     pub restored_files: u64,
-    /// When its scrub last finished a pass, milliseconds since 1970; 0: not yet.
+    /// When its scrub last finished a pass, milliseconds since 1970; 0 if it has not finished one.
     pub scrubbed_ms: u64,
 }
 
@@ -102,9 +102,9 @@ pub struct VolumeReport {
     /// `open` or `closed`.
     pub state: &'static str,
     pub epoch: u32,
-    /// What its members are spread over: `node` or `disk`.
+    /// What its slots are spread over: `node` or `disk`.
     pub domain: &'static str,
-    /// Made with fewer data shards than the cluster's profile.
+    /// Whether it was made with fewer data shards than the cluster's profile.
     pub shrunk: bool,
     /// Ciphertext bytes in it, parity not counted.
     pub bytes: u64,
@@ -125,18 +125,19 @@ pub struct DataReport {
     pub inline_blobs: u64,
     /// Segments that lack shards.
     pub owed_segments: u64,
-    /// Shards found damaged and not yet repaired.
+    /// Shards found damaged and not repaired yet.
     pub damaged_shards: u64,
-    /// Shards that disks are still to remove.
+    /// Shards that disks have not removed yet.
     pub deletes_pending: u64,
-    /// Segments by margin: how many more shards each may lose. Negative: can't be read now.
+    /// Segments by margin, which says how many more shards each may lose. Negative: can't be read
+    /// now.
     pub segments_by_margin: Vec<MarginReport>,
 }
 
 /// Segments of one margin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct MarginReport {
-    /// Live shards less those needed.
+    /// Living shards minus those needed to read.
     pub margin: i32,
     pub segments: u64,
 }

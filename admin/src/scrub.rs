@@ -1,23 +1,23 @@
-//! How far the scrub of each disk is, and beginning a pass now.
+//! Shows how far the scrub of each disk is, and begins a pass.
 //!
-//! Asks every storage node itself; a node that does not answer is named, and the others are shown.
+//! Asks every storage node itself. A node that doesn't answer is named; the others are still shown.
 
 use megalith_client::{ClientError, ClusterClient, ScrubReport, ShardClient, chain};
 use megalith_model::topology::Node;
 use serde::Serialize;
 
-/// The nodes can't be asked.
+/// Why the nodes can't be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ScrubError {
     /// The cluster did not say where its nodes are.
     #[error("ask the metadata group where the nodes are")]
     Status(#[source] ClientError),
-    /// A number that no node has.
+    /// No node has that number.
     #[error("no node {0} in this cluster")]
     NoNode(u32),
 }
 
-/// What a node said; keys are stable.
+/// A node's answer; its keys are stable.
 #[derive(Debug, Serialize)]
 pub struct NodeScrub {
     pub node: u32,
@@ -44,7 +44,7 @@ pub struct DiskScrub {
     pub indexes_rebuilt: u64,
 }
 
-/// Asks the nodes of a cluster, or the one whose number is given; `start` begins a pass on them.
+/// Asks the nodes of a cluster, or only the given one; `start` begins a pass on them.
 ///
 /// # Errors
 /// [`ScrubError::Status`], [`ScrubError::NoNode`]. A node's silence is part of the answer.
@@ -63,7 +63,7 @@ pub async fn ask(
     Ok(answers)
 }
 
-/// The nodes that the question is for.
+/// Returns the nodes to ask.
 fn asked(nodes: &[Node], wanted: Option<u32>) -> Result<Vec<&Node>, ScrubError> {
     let Some(number) = wanted else {
         return Ok(nodes.iter().collect());

@@ -1,4 +1,4 @@
-//! From what the leader says to a verdict with named reasons. Pure.
+//! Turns what the leader says into a verdict with reasons. Pure.
 
 use crate::report::{
     DataReport, DiskStatus, Health, MarginReport, MemberReport, MetadataReport, NodeReport, Report,
@@ -22,7 +22,7 @@ impl Verdict {
         self.0.push((Health::NotServing, reason));
     }
 
-    /// The worst of all, and the reasons, worst first.
+    /// Returns the worst health, and the reasons, worst first.
     fn close(mut self) -> (Health, Vec<String>) {
         self.0.sort_by_key(|(health, _)| std::cmp::Reverse(*health));
         let worst = self
@@ -36,7 +36,7 @@ impl Verdict {
     }
 }
 
-/// The report where no metadata member answered.
+/// Returns the report for a cluster of which no metadata member answered.
 pub fn unreachable(members: &[Endpoint], error: &str) -> Report {
     let asked: Vec<String> = members
         .iter()
@@ -57,7 +57,7 @@ pub fn unreachable(members: &[Endpoint], error: &str) -> Report {
     }
 }
 
-/// The report on what the leader said.
+/// Returns the report on the leader's answer.
 pub fn report(status: &ClusterStatus) -> Report {
     let mut verdict = Verdict::default();
     let mut notes = Vec::new();
@@ -87,7 +87,7 @@ fn metadata(
     verdict: &mut Verdict,
     notes: &mut Vec<String>,
 ) -> MetadataReport {
-    // A node that has lost its log is there twice, until its new life votes: once is enough.
+    // A node that has lost its log is listed twice until its new life votes: report it once.
     let learns = |node| status.members.iter().any(|m| m.learner && m.node == node);
     let shown = status
         .members

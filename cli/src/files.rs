@@ -1,11 +1,12 @@
-//! Small files that the command line writes: synced, never half there, secrets for the owner only.
+//! Small files that the command line writes: synced, never half-written, secrets only for the
+//! owner.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// A file that could not be written or read, by name.
+/// A file that could not be written or read.
 #[derive(Debug, thiserror::Error)]
 #[error("{action} {path}")]
 pub struct FileError {
@@ -28,7 +29,7 @@ impl FileError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     Public,
-    /// Its owner only (mode 0600).
+    /// Only its owner (mode 0600).
     Secret,
 }
 
@@ -42,8 +43,8 @@ pub fn read(path: &Path) -> Result<String, FileError> {
     std::fs::read_to_string(path).map_err(FileError::new("read", path))
 }
 
-/// Writes a file beside its place, syncs it, moves it there and syncs the directory: after a
-/// crash the old or the new content is there, whole.
+/// Writes a file beside its final place, syncs it, renames it and syncs the directory: after a
+/// crash either the old or the new content is there, whole.
 pub fn write(path: &Path, text: &str, access: Access) -> Result<(), FileError> {
     write_bytes(path, text.as_bytes(), access).map_err(FileError::new("write", path))
 }
@@ -76,7 +77,7 @@ fn write_bytes(path: &Path, bytes: &[u8], access: Access) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Returns `path` made absolute, so that a file may be moved without what it names.
+/// Returns `path` as an absolute path, so that a file that contains it may be moved.
 pub fn absolute(path: &Path) -> Result<PathBuf, FileError> {
     std::path::absolute(path).map_err(FileError::new("find", path))
 }

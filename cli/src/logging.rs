@@ -3,10 +3,10 @@
 use crate::config::{LogFormat, LogSection};
 use tracing_subscriber::EnvFilter;
 
-/// Starts logging. A filter that makes no sense is an error.
+/// Starts logging. Fails if a filter makes no sense.
 pub fn start(settings: &LogSection) -> Result<(), String> {
-    // The database reports every file that it opens; our own lines say what matters. A level that
-    // names one of these shows it.
+    // The database logs every file that it opens; our own lines say what matters. A filter that
+    // names one of these crates shows its lines.
     let quiet: String = [("fjall", "warn"), ("lsm_tree", "warn")]
         .into_iter()
         .filter(|(library, _)| !settings.level.contains(&format!("{library}=")))
@@ -17,7 +17,7 @@ pub fn start(settings: &LogSection) -> Result<(), String> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        // A line that nobody reads is lost; complaining about it would panic for the same reason.
+        // A line that can't be written is lost; reporting that would panic for the same reason.
         .log_internal_errors(false)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
     match settings.format {

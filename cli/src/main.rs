@@ -5,11 +5,11 @@
 //! an operator's command finds its cluster), `setup` (certificates, keys, first directories),
 //! `files`, `logging` and `out`. A verb imports its arguments; arguments import no verb.
 //!
-//! Exit codes: 0 well, 1 failed (`status`: degraded; `scrub`: a node did not answer), 2 bad
-//! arguments (`status`: not serving). 141 if whoever reads the answer closed the pipe before it
-//! was written, as for any program that SIGPIPE ends: what the command was to do is done, but
-//! nobody got the answer. A closed standard error loses its lines and changes no exit code. The
-//! processes that serve (`up`, `node`, `gateway`) go on whoever listens.
+//! Exit codes: 0 succeeded, 1 failed (`status`: degraded; `scrub`: a node did not answer), 2 bad
+//! arguments (`status`: not serving). 141 if the reader closed the pipe before the answer was
+//! written, as for any program that SIGPIPE ends: the command has done its work, but the answer was
+//! not read. If standard error is closed, its lines are lost and the exit code stays the same. The
+//! processes that serve (`up`, `node`, `gateway`) go on in either case.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 

@@ -1,17 +1,18 @@
-//! What the command says: its answer to standard output, remarks to standard error.
+//! What the command prints: its answer to standard output, remarks to standard error.
 //!
-//! Owns every write to the two. A reader that goes away, as in `megalith status | head -1`, is no
-//! error to speak of: the command ends without a word. Must never panic because nobody listens.
+//! Owns every write to the two. If the reader goes away, as in `megalith status | head -1`, the
+//! command ends without a message. Must never panic because the reader is gone.
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
-/// What a shell shows for a program that SIGPIPE ended, 128 + 13: the answer did not arrive.
+/// The exit code that a shell shows for a program ended by SIGPIPE, 128 + 13: the answer did not
+/// arrive.
 const READER_GONE: u8 = 141;
 const FAILED: u8 = 1;
 
-/// What a command says at its end.
+/// What a command prints at its end.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Answer {
     /// Whole lines for standard output.
@@ -32,7 +33,7 @@ impl From<()> for Answer {
     }
 }
 
-/// Gives the answer and returns the command's exit code.
+/// Prints the answer and returns the command's exit code.
 pub fn end(answer: &Answer) -> ExitCode {
     let mut stdout = io::stdout().lock();
     let given = stdout
@@ -41,8 +42,8 @@ pub fn end(answer: &Answer) -> ExitCode {
     ExitCode::from(code(given, answer.code))
 }
 
-/// Says what is wrong with the arguments, or the help that was asked for, and returns the exit
-/// code: 2 or 0.
+/// Prints what is wrong with the arguments, or the requested help, and returns the exit code: 2 or
+/// 0.
 pub fn usage(told: &clap::Error) -> ExitCode {
     let wanted = u8::try_from(told.exit_code()).unwrap_or(FAILED);
     let printed = told.print();
@@ -64,7 +65,7 @@ fn code(given: io::Result<()>, wanted: u8) -> u8 {
     }
 }
 
-/// Tells a person something while the command goes on. If nobody reads it, it is lost.
+/// Prints a message for a person while the command goes on. If it can't be written, it is lost.
 pub fn announce(text: &str) {
     let mut stdout = io::stdout().lock();
     let _ = stdout
@@ -72,8 +73,8 @@ pub fn announce(text: &str) {
         .and_then(|()| stdout.flush());
 }
 
-/// Writes a line to standard error. If nobody reads it, it is lost; the exit code still says what
-/// became of the command.
+/// Writes a line to standard error. If it can't be written, it is lost; the exit code still says
+/// how the command ended.
 pub fn remark(line: impl Display) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }

@@ -1,4 +1,4 @@
-//! How an operator's command finds a cluster and says who it is.
+//! How an operator's command finds a cluster and identifies itself.
 
 use crate::args::Reach;
 use crate::config::{self, NoFlags, OperatorFile, SettingsError};
@@ -10,7 +10,7 @@ use megalith_model::ids::NodeId;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// A cluster can't be reached with what was given.
+/// Why a cluster can't be reached with the given arguments.
 #[derive(Debug, thiserror::Error)]
 pub enum ReachError {
     #[error("{0} is not there: name the cluster by --config FILE or --data DIRECTORY")]
@@ -21,12 +21,12 @@ pub enum ReachError {
     Identity(#[from] IdentityError),
     #[error(transparent)]
     RootKey(#[from] InitError),
-    /// The file names no root key, and the command needs it.
+    /// The command needs a root key, and the file names none.
     #[error("{0} names no `operator.root_key_file`, which this command needs")]
     NoRootKey(PathBuf),
 }
 
-/// A cluster within reach.
+/// A cluster that can be called.
 pub struct Reached {
     pub members: Vec<Endpoint>,
     pub tls: Arc<TlsMaterial>,
@@ -45,7 +45,7 @@ impl Reached {
     }
 }
 
-/// Opens what `--config` or `--data` names.
+/// Opens the cluster that `--config` or `--data` names.
 pub fn open(reach: &Reach) -> Result<Reached, ReachError> {
     let file = match (&reach.config, &reach.data) {
         (Some(file), _) => file.clone(),
@@ -65,7 +65,7 @@ pub fn open(reach: &Reach) -> Result<Reached, ReachError> {
     })
 }
 
-/// Metadata members as clients want them.
+/// Returns the metadata members in the form that clients need.
 pub fn endpoints(members: &[(u32, String)]) -> Vec<Endpoint> {
     let endpoint = |(id, address): &(u32, String)| Endpoint {
         node: NodeId(*id),
@@ -74,7 +74,7 @@ pub fn endpoints(members: &[(u32, String)]) -> Vec<Endpoint> {
     members.iter().map(endpoint).collect()
 }
 
-/// How long an operator's command tries.
+/// Returns how long an operator's command tries.
 pub fn call_settings() -> CallSettings {
     CallSettings::default()
 }

@@ -1,7 +1,7 @@
-//! Setting up: certificate authority, certificates, root key, configuration files, the directories
+//! Sets up certificate authority, certificates, root key, configuration files, and the directories
 //! of disks and metadata.
 //!
-//! Never overwrites a key that is there, and never formats anything but an empty directory.
+//! Never overwrites an existing key, and formats only empty directories.
 
 use crate::config::{self, OperatorFile, SettingsError};
 use crate::files::{self, Access, FileError};
@@ -11,7 +11,7 @@ use megalith_model::ids::{ClusterId, NodeId};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
-/// Setting up failed.
+/// Why setting up failed.
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
     #[error(transparent)]
@@ -22,13 +22,13 @@ pub enum InitError {
     Config(#[from] SettingsError),
     #[error("root key {path}")]
     RootKey { path: PathBuf, source: CryptoError },
-    /// A disk or the metadata directory.
+    /// A disk or the metadata directory could not be made.
     #[error("set up {path}")]
     Directory {
         path: PathBuf,
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// There is something already.
+    /// Something is already there.
     #[error("{0} is there already: nothing was changed")]
     Exists(PathBuf),
     /// The arguments contradict each other.
@@ -38,7 +38,7 @@ pub enum InitError {
     Random(#[source] CryptoError),
 }
 
-/// Refuses to set up what was set up before.
+/// Refuses to set up again what exists already.
 pub fn must_be_absent(file: &Path) -> Result<(), InitError> {
     if file.exists() {
         return Err(InitError::Exists(file.to_owned()));
@@ -58,7 +58,7 @@ pub fn authority(dir: &Path) -> Result<Authority, InitError> {
     Ok(Authority::create(dir, ClusterId(id))?)
 }
 
-/// Issues a certificate into `dir`, if there is none; one of other roles is refused.
+/// Issues a certificate into `dir` if there is none; refuses an existing one with other roles.
 pub fn certificate(
     authority: &Authority,
     dir: &Path,
@@ -77,7 +77,7 @@ pub fn certificate(
     Ok(authority.issue(&request)?.save(dir)?)
 }
 
-/// Reads the root key, making it first if the file is missing.
+/// Reads the root key; makes it first if the file is missing.
 pub fn root_key(path: &Path) -> Result<RootKey, InitError> {
     if !path.exists() {
         let key = RootKey::generate().map_err(InitError::Random)?;
@@ -117,7 +117,7 @@ pub fn write_operator(
     write_toml(file, &content)
 }
 
-/// Makes the certificate of an https listener, if there is none.
+/// Makes the certificate of an https listener if there is none.
 pub fn https_certificate(
     authority: &Authority,
     dir: &Path,

@@ -1,4 +1,4 @@
-//! The gateway: S3 in front, sealed and coded shards behind.
+//! The gateway: speaks S3 to clients and keeps sealed, coded shards on storage nodes.
 
 pub mod auth;
 mod lock;

@@ -1,8 +1,8 @@
-//! A gateway as a running part: its settings, its start, its end.
+//! A running gateway: its settings, its start, its end.
 //!
-//! Owns: putting the parts together, listeners, draining. Reads no file but certificates, parses
-//! no argument: the command line hands in [`GatewayConfig`]. Must not serve before the keys are
-//! loaded, and must not end while requests run, up to the drain's deadline.
+//! Owns: putting the parts together, listeners, draining. Reads no file except certificates and
+//! parses no arguments: the command line hands in [`GatewayConfig`]. Must not serve before the keys
+//! are loaded, and must not end while requests run, up to the drain's deadline.
 
 mod idle;
 mod listener;
@@ -34,31 +34,30 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How often the https certificate is looked at.
+/// How often the https certificate is checked for changes.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(60);
 /// How long the start waits for the first cluster map.
 const MAP_WAIT: Duration = Duration::from_secs(10);
-/// Between attempts to load the keys at start.
+/// The wait between attempts to load the keys at the start.
 const KEYS_RETRY: Duration = Duration::from_millis(200);
 
-/// What one gateway is to be.
+/// The settings of one gateway.
 pub struct GatewayConfig {
     /// Its number, as in its certificate.
     pub id: GatewayId,
-    /// Where plain HTTP is served.
+    /// The address for plain HTTP.
     pub http: Option<SocketAddr>,
-    /// Where HTTPS is served.
+    /// The address and certificate for HTTPS.
     pub https: Option<HttpsListen>,
-    /// Where health and metrics are served, apart from S3 so that no bucket can hide them.
+    /// The listener for health and metrics; separate from S3, so that no bucket can hide them.
     pub health: Option<HealthListen>,
-    /// Names under which `bucket.<name>` is a bucket.
+    /// Names under which `bucket.<name>` stands for a bucket.
     pub base_domains: Vec<String>,
-    /// The only region that signatures may be for.
+    /// The only region for which signatures are accepted.
     pub region: String,
     pub metadata: Vec<Endpoint>,
-    /// Who we are within the cluster.
+    /// The certificate that identifies this gateway within the cluster.
     pub tls: Arc<TlsMaterial>,
-    /// The key at the top.
     pub root_key: RootKey,
     /// The blob pipeline's settings.
     pub pipeline: PipelineSettings,
@@ -86,18 +85,18 @@ pub struct HealthListen {
 /// Limits on clients.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Most connections at a time; more wait to be accepted. Default 4,096.
+    /// The most connections at a time; more wait to be accepted. Default 4,096.
     pub connections_max: usize,
-    /// Most bytes of a request's head. Default 64 KiB.
+    /// The most bytes of a request's head. Default 64 KiB.
     pub head_bytes_max: usize,
-    /// How long a client may take for a request's head, or be idle between requests.
-    /// Default 30 s.
+    /// How long a client may take to send a request's head, or be idle between requests. Default 30
+    /// s.
     pub head_timeout: Duration,
-    /// How long a client may be silent within a body, or not take what it is sent. Default 30 s.
+    /// How long a client may be silent within a body, or not read what it is sent. Default 30 s.
     pub idle_timeout: Duration,
     /// How long a TLS handshake may take. Default 10 s.
     pub handshake_timeout: Duration,
-    /// How long requests may run on after the stop. Default 30 s.
+    /// How long requests may continue after the stop. Default 30 s.
     pub drain_timeout: Duration,
     /// How long the start waits for the metadata group. Default 60 s.
     pub start_timeout: Duration,
@@ -144,19 +143,19 @@ pub enum GatewayError {
     Random,
 }
 
-/// A gateway that serves. Dropping it ends it at once; [`RunningGateway::stop`] ends it well.
+/// A gateway that serves. Dropping it ends it at once; [`RunningGateway::stop`] ends it cleanly.
 pub struct RunningGateway {
-    /// Where HTTP is served.
+    /// The address for HTTP.
     pub http_addr: Option<SocketAddr>,
-    /// Where HTTPS is served.
+    /// The address for HTTPS.
     pub https_addr: Option<SocketAddr>,
-    /// Where health and metrics are served.
+    /// The address for health and metrics.
     pub health_addr: Option<SocketAddr>,
     stop: CancellationToken,
     abort: CancellationToken,
     tasks: TaskTracker,
     pipeline: Pipeline,
-    /// Followed until the last request has ended.
+    /// Kept until the last request has ended.
     _map: MapWatch,
     drain_timeout: Duration,
 }
@@ -179,8 +178,8 @@ impl Drop for RunningGateway {
 }
 
 impl RunningGateway {
-    /// Takes no new requests, lets those that run end within the drain's deadline, and gives the
-    /// blob ids back.
+    /// Takes no new requests, lets running ones end within the drain's deadline, and gives the blob
+    /// ids back.
     pub async fn stop(&self) {
         self.stop.cancel();
         self.tasks.close();
@@ -231,14 +230,14 @@ pub async fn start(config: GatewayConfig) -> Result<RunningGateway, GatewayError
         abort: CancellationToken::new(),
         tasks: TaskTracker::new(),
     };
-    // If the start fails, what has begun ends.
+    // If the start fails, everything started so far ends.
     let unless_started = rim.stop.clone().drop_guard();
-    // Bound before anything is waited for, so that a taken port is told at once.
+    // Bound before any wait, so that a port in use is reported at once.
     let sockets = Sockets::open(&config, &rim).await?;
     let addresses = sockets.addresses();
 
     let (tls, calls) = (Arc::clone(&config.tls), CallSettings::default());
-    // Shared, so that what the map's stream says of the members is known to both.
+    // Shared, so that both clients learn what the map's stream says of the members.
     let roster = Roster::new(&config.metadata);
     let meta = MetaClient::new(&roster, Arc::clone(&tls), calls.clone());
     let meta: Arc<dyn Metadata> = Arc::new(meta);
@@ -256,8 +255,8 @@ pub async fn start(config: GatewayConfig) -> Result<RunningGateway, GatewayError
     let cluster = tls.identity().cluster();
     let start_timeout = config.limits.start_timeout;
     let keys = load_keys(&meta, cluster, config.root_key, start_timeout).await?;
-    // Without a map every read would fail. A cluster without a leader has none to give: then
-    // requests are refused one by one, and say why.
+    // Without a map every read would fail. A cluster without a leader has no map to give: then
+    // requests are refused one by one, and the answers say why.
     let first_map = map.wait_for(|map| map.version > 0);
     if tokio::time::timeout(MAP_WAIT, first_map).await.is_err() {
         tracing::warn!("no cluster map yet; serving without one");
@@ -374,7 +373,7 @@ fn load_https(https: &HttpsListen, rim: &Rim) -> Result<Arc<HttpsMaterial>, Gate
     Ok(material)
 }
 
-/// Loads the keys; waits for the metadata group, which may be starting as well.
+/// Loads the keys; waits for the metadata group, which may be starting too.
 async fn load_keys(
     meta: &Arc<dyn Metadata>,
     cluster: ClusterId,
@@ -382,7 +381,7 @@ async fn load_keys(
     timeout: Duration,
 ) -> Result<Arc<Keys>, GatewayError> {
     let deadline = Instant::now() + timeout;
-    // Asked in a cheap way first: opening the keys takes the root key along.
+    // A cheap question comes first, because opening the keys uses up the root key.
     loop {
         match meta.ask(question::Keks).await {
             Ok(_) => break,
@@ -398,7 +397,7 @@ async fn load_keys(
     ))
 }
 
-/// What S3 clients call this gateway.
+/// The names by which S3 clients call this gateway.
 struct Names {
     base_domains: Vec<String>,
     region: String,
@@ -443,7 +442,7 @@ fn listen(socket: TcpListener, transport: Transport, face: &Arc<Face>, rim: &Rim
     rim.tasks.spawn(listening.run());
 }
 
-/// Ready: started, not stopping, and the cluster's map has come.
+/// Ready means: started, not stopping, and the cluster's map has come.
 fn readiness(started: &Arc<AtomicBool>, map: &MapWatch, rim: &Rim) -> health::Ready {
     let (started, maps, stop) = (Arc::clone(started), map.subscribe(), rim.stop.clone());
     Arc::new(move || {

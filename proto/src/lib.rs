@@ -1,7 +1,7 @@
 //! The wire between Megalith's processes: gRPC services and messages, generated from
 //! `megalith/v1/*.proto`.
 //!
-//! Wire types stop at the edge of a process: whoever receives one turns it into a type of
+//! Wire types stop at the edge of a process: the receiver converts each one to a type of
 //! `megalith-model` at once and never stores it. Shard bytes don't travel here.
 
 #![expect(

@@ -1,10 +1,10 @@
 """PUT and GET through the S3 API: rates, latencies, server CPU, bytes on disk.
 
-Runs a cluster of its own (`megalith up`: 6 disks 4+2; or --processes: 3 metadata members, 6
+Runs its own cluster (`megalith up`: 6 disks 4+2; or --processes: 3 metadata members, 6
 storage nodes, 1 gateway), http, UNSIGNED-PAYLOAD, incompressible data. Server CPU is user and
 system time of every server process, deferred work included. Bytes on disk are all that the
-servers keep, but for what is reserved ahead of the writers. Rates depend on the machine and on
-what else it does; CPU per operation is what compares.
+servers keep, except space reserved ahead of the writers. Rates depend on the machine and on
+its other load; compare the CPU per operation.
 
     tests/venv python tests/bench/s3_bench.py [--processes] [--seconds 8] [--only 4KiB,1MiB]
 """
@@ -68,12 +68,12 @@ class Target:
             try:
                 data, blocks = extent(path)
             except FileNotFoundError:
-                continue  # a file that the servers removed meanwhile
+                continue  # the servers removed the file meanwhile
             written, allocated = written + data, allocated + blocks
         return written, max(0, allocated - written)
 
     def settle(self):
-        """Waits until the servers have done what they put off."""
+        """Waits until the servers have finished their deferred work."""
         last = [self.cpu()]
 
         def quiet():
@@ -91,7 +91,7 @@ def extent(path):
     """Bytes of a file that hold data, and those allocated to it.
 
     A store reserves chunk files in steps far larger than an object. What it reserved and has not
-    written is a hole to SEEK_DATA where the file system knows such space (ext4, xfs).
+    written is a hole to SEEK_DATA if the file system supports that (ext4, xfs).
     """
     with open(path, "rb") as file:
         stat, at, data = os.fstat(file.fileno()), 0, 0
@@ -101,7 +101,7 @@ def extent(path):
             except OSError as error:
                 if error.errno != errno.ENXIO:
                     raise
-                break  # nothing but a hole up to the end
+                break  # only a hole up to the end
             at = os.lseek(file.fileno(), start, os.SEEK_HOLE)
             data += at - start
     return min(data, stat.st_blocks * 512), stat.st_blocks * 512

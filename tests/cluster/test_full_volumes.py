@@ -1,4 +1,4 @@
-"""Volumes fill up and are closed while bodies are on their way to them."""
+"""Volumes fill up and are closed while bodies are being written to them."""
 
 from harness.cluster import Cluster
 from harness.streams import MIB, Pattern, in_parallel

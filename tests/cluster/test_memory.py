@@ -7,7 +7,7 @@ from harness.streams import MIB, Pattern, in_parallel
 
 SIZE = int(os.environ.get("MEGALITH_BIG_MIB", "256")) * MIB
 STREAMS = 8
-# Of each process, in MiB, as README.md states them: a gateway has `gateway.memory_bytes` (1 GiB)
+# The bound of each process in MiB. A gateway's is that of README.md: `gateway.memory_bytes` (1 GiB)
 # for bodies in flight and 256 MiB for the rest.
 GATEWAY_MAX = 1024 + 256
 NODE_MAX = 350

@@ -44,7 +44,7 @@ def elsewhere(tmp_path_factory):
 
 @pytest.fixture(params=["directory", "bucket"])
 def place(request, tmp_path):
-    """Where a backup goes, and what one must know to reach it."""
+    """Where a backup goes, and what is needed to reach it."""
     if request.param == "directory":
         return tmp_path / "backup", {}
     _, env = request.getfixturevalue("elsewhere")

@@ -75,7 +75,7 @@ def test_a_damaged_log_is_named_and_rebuilt(cluster):
             _, status = cluster.status()
             return next((n for n in status["notes"] if f"member {node} was rebuilt" in n), None)
 
-        # The member that was may be taken for alive a moment longer.
+        # The old member may count as alive for a moment longer.
         said = wait_until("status says so", note, 30, every_s=0.3)
         assert voters(cluster) == [1, 2, 3]
         assert str(log) in said and "kept-1" in said, said
@@ -83,14 +83,14 @@ def test_a_damaged_log_is_named_and_rebuilt(cluster):
         assert (kept / log.name).exists(), "the damaged file is put aside, not removed"
         more_writes(writers)
     writers.verify()
-    # Removed by hand, it is not spoken of any more.
+    # Once removed by hand, it is not reported any more.
     shutil.rmtree(kept)
     wait_until("the note is gone",
                lambda: not any("rebuilt" in n for n in cluster.status()[1]["notes"]), 30)
 
 
 def test_an_empty_metadata_directory_is_refused(cluster):
-    """It may be a disk that isn't mounted."""
+    """The empty directory may be a disk that isn't mounted."""
     name = "meta-2"
     cluster.processes[name].stop()
     directory = cluster.directory / name / "metadata"
@@ -137,7 +137,7 @@ def test_a_member_whose_disk_is_gone_is_replaced_and_the_group_grows_and_shrinks
 
         gone = next(n for n in voters(cluster) if n != leader(cluster))
         cluster.kill(f"meta-{gone}")
-        # One that follows is enough to know: it says who leads, and where.
+        # Knowing one follower is enough: it says who leads, and where.
         known = next(m for n, m in members(cluster).items()
                      if n not in (gone, leader(cluster)))
         cluster.new_member(6, known)
@@ -146,7 +146,7 @@ def test_a_member_whose_disk_is_gone_is_replaced_and_the_group_grows_and_shrinks
         assert 6 in voters(cluster) and gone not in members(cluster)
         more_writes(writers)
 
-        # Of the members that everybody's settings name, none is left in the end.
+        # In the end none of the members that the settings name is left.
         cluster.tell_operator(members(cluster).values())
         for gone in [n for n in voters(cluster) if n <= 3]:
             meta(cluster, "remove", gone, "--wait-s", 60)
@@ -159,7 +159,7 @@ def test_a_member_whose_disk_is_gone_is_replaced_and_the_group_grows_and_shrinks
 
 
 def test_a_leader_that_is_stopped_hands_over(cluster):
-    """No call fails after one retry, and nobody waits for an election."""
+    """No call fails after one retry, and no call waits for an election."""
     client = cluster.bare("gateway-1")
     for _ in range(3):
         node = leader(cluster)
@@ -204,7 +204,7 @@ def test_the_only_member_refuses_and_is_repaired(tmp_path):
         run("meta", "repair", "--config", config, "--accept-loss")
         process.start()
         wait_until("it serves again", lambda: cluster.status()[0] < 2, 30, every_s=0.3)
-        # It was stopped in order: its rows were all there.
+        # It was stopped cleanly: all its rows were there.
         listed = cluster.client(retries=3).list_objects_v2(Bucket="alone")
         assert listed["KeyCount"] == 20
         again = run("meta", "repair", "--config", config, check=False)

@@ -17,9 +17,9 @@ from harness.process import run, wait_until
 CASES = int(os.environ.get("MEGALITH_DAMAGE_CASES", "24"))
 SEED = int(os.environ.get("MEGALITH_SEED", "1"))
 SIZES = (100, 3_000, *[70_000] * 3, *[300_000] * 5, 1_200_000)
-# Files that hold nothing that can be lost: they are made anew, or their damage is none.
+# Files without data that can be lost: they are rebuilt, or their damage does not matter.
 REMADE = ("lock", "index", "ledger", "scrub")
-# What a member says of itself; a leader says it in other words of the others.
+# What a member says of itself; a leader words it differently for the others.
 LOST = "this metadata member has lost its log"
 
 
@@ -32,7 +32,7 @@ def clear_words(text):
 
 
 class Objects:
-    """The same keys, written anew for each case, so that what was damaged before is garbage."""
+    """The same keys, written again for each case, so that what was damaged before is garbage."""
 
     def __init__(self, cluster):
         self.cluster = cluster
@@ -64,7 +64,7 @@ class Objects:
 
 
 class Surgeon:
-    """Damages one file of one stopped process at a time, and watches what comes of it."""
+    """Damages one file of one stopped process at a time, and watches the result."""
 
     def __init__(self, cluster, seed):
         self.cluster = cluster
@@ -85,7 +85,7 @@ class Surgeon:
                       and not any(part.startswith("kept-") for part in path.parts))
 
     def choose(self):
-        """The process, the file's kind and the damage of which there were fewest yet."""
+        """The process, the file's kind and the damage that have occurred least so far."""
         choices = []
         for role in ("store", "meta"):
             kinds = {kind_of(path) for name in self.cluster.names(role)
@@ -140,7 +140,7 @@ class Surgeon:
 
     def watch(self, process, wound, before, logged, live):
         """Waits until the process is heard or gone, reads all, looks for the damage's name."""
-        def heard():  # it itself, not what it was before
+        def heard():  # this process, not the one before it
             return "node serves" in process.text()[logged:] and self.cluster.all_heard()
 
         try:
@@ -168,7 +168,7 @@ class Surgeon:
             return self.told(tables)
         harmless = wound.damage == GROWN or kind_of(wound.path) in REMADE
         try:
-            # Of what is only a cache the log may tell; whatever is missing is missed by others.
+            # A cache may only be named in the log; if anything else is missing, others notice it.
             patience = 10 if not process.running() or (live and not harmless) else 0
             patience = patience or (3 if kind_of(wound.path) == "log" and not harmless else 0)
             reasons = wait_until("it is named", named, patience, every_s=0.2)
@@ -217,22 +217,22 @@ class Surgeon:
 
 
 def votes_anew(text):
-    """True where a member that says in `text` that it has lost its log votes in its next life."""
+    """True if a member that says in `text` that it has lost its log votes in its next life."""
     _, lost, after = text.rpartition(LOST)
     return lost and "phase: Voter" in after
 
 
 def knows_the_members(text):
-    """True where the last change of members that a log tells of is no half of a joint one."""
+    """True if the last membership change in a log is not half of a joint one."""
     changes = [line for line in text.splitlines() if "metadata members changed" in line]
     return not changes or "voters_outgoing: []" in changes[-1]
 
 
 def all_vote(cluster):
-    """Every metadata member is heard, votes, and knows that it is so: none is being rebuilt.
+    """Every metadata member is heard, votes, and knows that it does: none is being rebuilt.
 
-    Who was killed counts as heard for two seconds more, also where its log is lost since:
-    `votes_anew` tells that apart."""
+    A killed member counts as heard for two more seconds, even if its log is lost by then:
+    `votes_anew` tells the two apart."""
     members = cluster.status()[1]["metadata"]["members"]
     return len(members) == len(cluster.members) and all(
         member["alive"] and member.get("voter", True) for member in members) and all(
@@ -240,14 +240,14 @@ def all_vote(cluster):
 
 
 def scrub(cluster, verb, node):
-    """What a node's disks say of their scrub; None where this build has no such command."""
+    """What a node's disks say of their scrub; None if this build has no such command."""
     done = run("scrub", verb, "--node", node, "--config", cluster.operator, "-o", "json",
                check=False)
     return json.loads(done.stdout)[0]["disks"] if done.stdout.startswith("[") else None
 
 
 def scrubbed(cluster, name):
-    """Lets every byte of a running node's disks be read now. False where it can't be asked to."""
+    """Has every byte of a running node's disks read now. False if that can't be requested."""
     if not name.startswith("store") or not cluster.processes[name].running():
         return False
     node = name.split("-")[1]
@@ -317,10 +317,10 @@ def test_a_member_with_a_bad_log_rebuilds_itself_and_votes_again(surgeon, harm):
     harm(surgeon, rotten)
     chunk = max((path for path in surgeon.files(node) if kind_of(path) == "chunk"), key=used_end)
     damage(chunk, FLIPPED, rng, surgeon.copies)
-    surgeon.objects.write(6)  # it will be behind as well
+    surgeon.objects.write(6)  # it will also be behind
     cluster.start([rotten, node])
 
-    # Without another member, nothing is acknowledged but by the one that was rebuilt.
+    # Without the other member, only the rebuilt one can acknowledge anything.
     wait_until("everybody is heard", cluster.all_heard, 60, every_s=0.3)
     wait_until("it votes in its next life", lambda: cluster.processes[rotten].must_run()
                or votes_anew(cluster.processes[rotten].text()[logged:]), 60, every_s=0.3)
@@ -339,7 +339,7 @@ def test_a_member_with_a_bad_log_rebuilds_itself_and_votes_again(surgeon, harm):
     assert clear_words(said), f"it says nothing of its log: {said}"
     assert surgeon.objects.unread() is None
 
-    # And all that survives a restart of everything.
+    # And all of that survives a restart of everything.
     cluster.start(["meta-3"])
     cluster.kill()
     cluster.start()

@@ -19,7 +19,7 @@ EACH = int(os.environ.get("MEGALITH_STEPS_EACH", "2"))
 # The store's writer and the member's log, and what they answer.
 CALLS = ("pwritev", "fdatasync", "writev")
 SIZES = (100, 5_000, 300_000)
-# A thread that makes fewer such calls does not reach the step.
+# A thread that makes fewer of these calls doesn't reach the step.
 PUTS_MAX = 300
 
 
@@ -43,15 +43,15 @@ class Puts:
         self.acknowledged = {}
         self.unknown = {}
         self.step = 0
-        # Of the key that is overwritten: what it may be. (tag, size, step, acknowledged)
+        # What the overwritten key may hold: (tag, size, step, acknowledged)
         self.versions = []
 
     def until_gone(self, process):
-        """Returns how many were acknowledged before the process ended; None where it never did."""
+        """Returns how many were acknowledged before the process ended; None if it never did."""
         self.step += 1
         count = 0
         last = next(self.numbers) + PUTS_MAX
-        # Whoever asked is not kept waiting for the process to return; the gateway may go on.
+        # The caller doesn't wait for the process to return; the gateway may go on.
         bare = self.cluster.bare(timeout=2)
         while process.running():
             number = next(self.numbers)
@@ -65,7 +65,7 @@ class Puts:
                 bare = self.cluster.bare(timeout=2)
             if key == "same":
                 if status == 200:
-                    # One that is still under way may come true behind this one.
+                    # A write that is still in flight may take effect after this one.
                     self.versions = [version for version in self.versions
                                      if not version[3] and version[2] >= self.step - 1]
                 self.versions.append((tag, size, self.step, status == 200))
@@ -102,7 +102,7 @@ def test_a_process_that_ends_at_any_step_loses_nothing(cluster):
         process = cluster.processes[name]
         process.stop()
         plain = process.args
-        # Threads count for themselves; answers are many, and some belong to the start.
+        # Each thread counts its own calls; there are many answers, and some belong to the start.
         when = 1 + number if call == "fdatasync" else 2 + 3 * number
         process.args = [*syscall_trace.ended_at(call, when), *plain]
         process.start()

@@ -13,7 +13,7 @@ SIZES = {"copied": 70_000, "coded": 300_000, "long": 5_000_000}
 
 
 def flip(disk, rng, spacing=16_384):
-    """Flips one byte in every `spacing` bytes of every chunk file, headers of records left out."""
+    """Flips one byte in every `spacing` bytes of every chunk file, except headers of records."""
     flipped = 0
     for path in disk.rglob("*.chunk"):
         with path.open("r+b") as file:

@@ -1,4 +1,4 @@
-"""Full disks: writes are refused in S3's words, nothing is lost, deletes make room again."""
+"""Full disks: writes are refused with S3's error, nothing is lost, deletes make room again."""
 
 import os
 import subprocess
@@ -70,7 +70,7 @@ def test_full_disks_refuse_writes_keep_reads_and_come_back_by_deletes(tmp_path, 
         # Small objects live with the metadata and need no disk.
         client.put_object(Bucket="full", Key="small", Body=b"still works")
 
-        # A restart on full disks refuses nothing that is there.
+        # After a restart on full disks everything can still be read.
         for name in cluster.names("store"):
             cluster.processes[name].stop()
         cluster.start(cluster.names("store"))

@@ -25,7 +25,7 @@ def strip(tmp_path):
 
 
 def fill(directory):
-    """Takes all space but a little, at once."""
+    """Takes almost all space at once."""
     stat = os.statvfs(directory)
     ballast = directory / "ballast"
     size = stat.f_bavail * stat.f_frsize - LEFT
@@ -55,7 +55,7 @@ def test_a_member_with_a_full_disk_stands_aside_and_comes_back(tmp_path, strip):
                 return any("2" in reason for reason in cluster.status()[1]["reasons"]
                            if "member" in reason)
 
-            # Bodies that live with the metadata fill what is reserved of the log.
+            # Bodies that live with the metadata fill the space reserved for the log.
             with Writers(cluster, "narrow-fill", threads=6, sizes=(3_900,)) as filling:
                 wait_until("status says that the member stands aside", aside, 90, every_s=0.3)
             target = churn.acknowledged() + 100
@@ -68,7 +68,7 @@ def test_a_member_with_a_full_disk_stands_aside_and_comes_back(tmp_path, strip):
                        every_s=0.2)
         churn.settle()
         filling.verify()
-        # All of them are needed now: nothing that it missed is missing.
+        # Now all members are needed: it has caught up on everything.
         cluster.kill("meta-1")
         wait_until("it votes", lambda: cluster.client(retries=3).put_object(
             Bucket="narrow", Key="c0/00", Body=b""), 60)

@@ -1,4 +1,4 @@
-"""No answer differs from those of one map, whoever is killed or frozen meanwhile."""
+"""All answers are those of one map, whichever process is killed or frozen meanwhile."""
 
 import os
 import random
@@ -49,7 +49,7 @@ class Faults:
         self.done = []
 
     def _later(self, seconds):
-        """True from a moment on, or once the race is over."""
+        """True after a given time, or once the race is over."""
         end = time.monotonic() + seconds
         return lambda: time.monotonic() >= end or self.race.over()
 

@@ -38,7 +38,7 @@ def test_canary_is_on_no_storage_disk_and_no_secret_in_any_log(tmp_path):
         assert urllib.request.urlopen(url).status == 200
         signature = url.split("X-Amz-Signature=")[1][:64].encode()
 
-        # It is there to be found where it is not encrypted: the search itself works.
+        # It can be found where it is not encrypted: the search itself works.
         (tmp_path / "plain").mkdir()
         (tmp_path / "plain" / "file").write_bytes(b"x" * 100 + canary)
         assert occurrences(tmp_path / "plain", [canary])

@@ -38,8 +38,8 @@ def lengths(cluster):
 
 
 def cut(cluster, strip, rng, names):
-    """Cuts the power of these nodes' disks, one after the other within a moment; all that ran on
-    them ends, and the disks are there again. What was not synced must be gone."""
+    """Cuts the power of these nodes' disks, one shortly after the other. All that ran on
+    them ends, then the disks come back. What was not synced must be gone."""
     names = list(names)
     rng.shuffle(names)
     unsynced = [Witness(strip.disks[name]) for name in names]
@@ -63,7 +63,7 @@ def cut_some(cluster, strip, rng):
 
 
 def cut_all(cluster, strip, rng):
-    """Everything loses its power, sometimes again while it comes back. Returns the lengths of the
+    """Everything loses power, sometimes again while it comes back. Returns the lengths of the
     logs when it came back for good."""
     cut(cluster, strip, rng, strip.disks)
     if rng.random() < 0.4:

@@ -1,4 +1,4 @@
-"""Who has no right certificate gets no answer from any internal port of real processes."""
+"""Without the right certificate, no internal port of a real process gives an answer."""
 
 import ssl
 
@@ -44,7 +44,7 @@ def identity_of(cluster, name):
 
 
 def grpc(cluster, port, identity, method, message=b""):
-    """Calls a method; returns the grpc-status, or raises where there is no answer at all."""
+    """Calls a method; returns the grpc-status, or raises if there is no answer at all."""
     frame = b"\0" + len(message).to_bytes(4, "big") + message
     with httpx.Client(http1=False, http2=True, verify=context(cluster, identity)) as client:
         answer = client.post(
@@ -53,7 +53,7 @@ def grpc(cluster, port, identity, method, message=b""):
             headers={"content-type": "application/grpc", "te": "trailers"},
             timeout=10,
         )
-        # httpx shows no trailers: where the call went well, the status is in them.
+        # httpx shows no trailers; if the call succeeded, the status is in them.
         return answer.headers.get("grpc-status", OK), answer.content
 
 
@@ -63,7 +63,7 @@ def http(cluster, port, identity, path):
 
 
 def create_bucket(name):
-    """A `ProposeRequest` for a gateway's command (postcard behind a version byte)."""
+    """A `ProposeRequest` for a gateway's command (postcard after a version byte)."""
     seal = b"not looked at by metadata"
     command = bytes([10, 99, len(name)]) + name + bytes([1, len(seal)]) + seal
     envelope = bytes([1, 0, 0]) + command
@@ -98,7 +98,7 @@ def test_roles_do_only_what_is_theirs(cluster):
     meta = cluster.processes["meta-1"].ports[0]
     store_rpc, store_data = cluster.processes["store-12"].ports
     propose = "/megalith.v1.Metadata/Propose"
-    # What a gateway may do, a storage node may not, in the very same bytes.
+    # A storage node may not do what a gateway may, even with the same bytes.
     assert grpc(cluster, meta, storage, propose, create_bucket(b"stolen"))[0] == PERMISSION_DENIED
     assert grpc(cluster, meta, gateway, propose, create_bucket(b"rightful"))[0] == OK
     for port, identity, method in [

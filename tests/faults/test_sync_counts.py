@@ -20,7 +20,7 @@ DISK_CALLS = ("pwritev", "fdatasync", "fsync")
 
 
 class Phase:
-    """The PUTs of one part of the test, and when it was."""
+    """The PUTs of one part of the test, and its time."""
 
     def __init__(self):
         self.puts = []
@@ -84,13 +84,13 @@ def seen(tmp_path_factory):
 
     def wrap(name):
         more = ("writev", "sendto", "sendmsg", "write") if name == WATCHED else ()
-        # A whole append of the log is looked at, of a shard only its records' ends.
+        # Checks a whole append of the log, but only the ends of a shard's records.
         return syscall_trace.under(traces, name, DISK_CALLS + more,
                            1 << 20 if name.startswith("meta") else 4_300)
 
     with Cluster(directory / "cluster", gateways=1, wrap=wrap) as cluster:
         cluster.client().create_bucket(Bucket="syncs")
-        # Every volume has its first file by then: making one takes syncs of its own.
+        # By then every volume has its first file: making one takes extra syncs.
         for number in range(24):
             warm = f"warm-{number}"
             wait_until("a first write", lambda k=warm: cluster.bare().put(
@@ -158,14 +158,14 @@ def test_no_receipt_of_a_node_precedes_its_sync(seen):
         answers = [call for call in phase.within(found)
                    if call.call in ("writev", "sendto", "sendmsg", "write")
                    and call.place.startswith("TCP") and f":{port}->" in call.place]
-        # Receipts differ in length by a few digits; what else is sent is the handshake.
+        # Receipts differ in length by a few digits; the rest is the handshake.
         usual = collections.Counter(call.result for call in answers).most_common(1)[0][0]
         receipts = [call for call in answers if abs(call.result - usual) <= 3]
         count = len(receipts)
         before = sum(end < phase.begin for end in done)
         within = sum(phase.begin <= end <= phase.end for end in done)
         assert len(phase.puts) - 5 <= count <= within, f"{name}: {count} receipts, {within} shards"
-        # Were one sent too early, there would at that moment be more receipts than synced shards.
+        # If one were sent too early, there would be more receipts than synced shards then.
         for number, receipt in enumerate(receipts, start=1):
             synced = sum(end <= receipt.begin for end in done) - before
             assert synced >= number, (

@@ -1,1 +1,1 @@
-"""What the Python tests share: processes, clusters, clients, damage, and judges of it all."""
+"""What the Python tests share: processes, clusters, clients, damage, and checkers."""

@@ -11,9 +11,9 @@ MODES = (SIGNED, SIGNED_TRAILER, UNSIGNED_TRAILER)
 
 
 class ChunkedPut:
-    """A PUT whose frames a test may bend before it is sent.
+    """A PUT whose frames a test may alter before it is sent.
 
-    `frames` are the data chunks, the final empty chunk and, where the mode has one, the trailer.
+    `frames` are the data chunks, the final empty chunk and, if the mode has one, the trailer.
     """
 
     def __init__(self, signer, path, data, mode, trailer=None, headers=None, chunk=65_536,

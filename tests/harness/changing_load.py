@@ -17,7 +17,7 @@ LOST_ANSWER = (OSError, http.client.HTTPException)
 
 
 class Value(collections.namedtuple("Value", "tag sizes")):
-    """What an object was given: told from every other by its bytes."""
+    """What was written to an object; its bytes differ from all others."""
 
     def content(self):
         return b"".join(Writers.body(f"{self.tag}/{i}", size)
@@ -58,7 +58,7 @@ class Client:
         return Value(f"{self.number}-{self.count}", tuple(sizes))
 
     def _send(self, method, key, body=None, query=None):
-        """Returns (status, headers, body), or None where no answer came."""
+        """Returns (status, headers, body), or None if no answer came."""
         if self.bare is None:
             gateways = self.cluster.names("gateway")
             self.bare = self.cluster.bare(gateways[self.gateway % len(gateways)], timeout=90)
@@ -70,7 +70,7 @@ class Client:
             return None
 
     def _write(self, key, value, answer, good=(200, 204)):
-        """Notes what a write's answer says. Anything but success leaves both values possible."""
+        """Records a write's answer. Unless it is success, both values stay possible."""
         if answer is not None and answer[0] in good:
             self.may[key] = {value}
             self.acknowledged += 1
@@ -80,7 +80,7 @@ class Client:
         return False
 
     def step(self):
-        """One operation. Returns False where it didn't go well."""
+        """Does one operation. Returns False if it failed."""
         key = self.rng.choice(self.keys)
         what = self.rng.random()
         if what < 0.60:
@@ -125,7 +125,7 @@ class Client:
         self.upload = None
         answer = self._send("POST", upload.key, body=body, query={"uploadId": upload.id})
         if answer is not None and answer[0] == 200 and b"<Error>" in answer[2]:
-            answer = None  # S3 may say 200 first and think better of it
+            answer = None  # S3 may say 200 first and then report an error
         return self._write(upload.key, value, answer)
 
     def _read(self, key):
@@ -136,7 +136,7 @@ class Client:
         return True
 
     def judge(self, key, answer):
-        """Fails where this is none of the values that the key may have; returns which it is."""
+        """Fails if the key may not have this value; returns which value it is."""
         status, _, body = answer
         may = self.may[key]
         if status == 404:
@@ -189,7 +189,7 @@ class Churn:
             while not self.stopping.is_set():
                 if not client.step():
                     self.stopping.wait(0.05)
-        except BaseException as error:  # a wrong answer, told by the main thread
+        except BaseException as error:  # a wrong answer, reported by the main thread
             client.wrong = error
 
     def check(self):
@@ -212,7 +212,7 @@ class Churn:
             assert not thread.is_alive()
 
     def settle(self):
-        """Reads everything after a restart; returns how many uploads went on where they were."""
+        """Reads everything after a restart; returns how many uploads could continue."""
         self.check()
         for client in self.clients:
             client.bare = None

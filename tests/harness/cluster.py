@@ -72,7 +72,7 @@ class Cluster:
     def new_member(self, number, knows=None):
         """Sets up a metadata member that is to be added to the group.
 
-        Of the others its settings name `knows`, a member as `meta list` shows it, or the first."""
+        Its settings name one other member: `knows`, as `meta list` shows it, or the first."""
         rpc, data = free_ports(2)
         others = self.member_args
         if knows:
@@ -194,7 +194,7 @@ class Writers:
 
     @staticmethod
     def body(key, size):
-        """Bytes that can be told from any other key's."""
+        """Bytes that differ from any other key's."""
         import random
         return random.Random(key).randbytes(size)
 

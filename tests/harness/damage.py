@@ -1,4 +1,4 @@
-"""One damaged file: what may be done to it, and where in it that matters."""
+"""One damaged file: what may be done to it, and which places matter."""
 
 import shutil
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ def kind_of(path):
 
 
 def used_end(path):
-    """Where the last byte that isn't zero ends: behind it space is only reserved."""
+    """The end of the last byte that isn't zero: after it, space is only reserved."""
     data = Path(path).read_bytes()
     return len(data.rstrip(b"\0"))
 
@@ -45,7 +45,7 @@ class Wound:
 
 
 def used_block(data, rng, first, end):
-    """A block's number, such that it holds something."""
+    """The number of a block that isn't empty."""
     blocks = [at for at in range(first // BLOCK, (end + BLOCK - 1) // BLOCK)
               if any(data[max(first, at * BLOCK) : min(end, (at + 1) * BLOCK)])]
     return rng.choice(blocks)

@@ -15,7 +15,7 @@ PART = 5 * MIB
 
 @contextlib.contextmanager
 def refused(status, *codes):
-    """The block must be refused so. HEAD answers have no body: their code is the status."""
+    """The block must fail with this error. HEAD answers have no body: their code is the status."""
     with pytest.raises(ClientError) as caught:
         yield caught
     answer = caught.value.response
@@ -26,7 +26,7 @@ def refused(status, *codes):
 
 @functools.lru_cache(maxsize=32)
 def content(seed, size):
-    """Bytes that can be told from any other seed's and any other place's."""
+    """Bytes that differ for every seed and every position."""
     return random.Random(f"{seed}/{size}").randbytes(size)
 
 

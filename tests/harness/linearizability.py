@@ -1,7 +1,7 @@
 """Judges whether a history of reads and writes is linearizable: as if one map had done it in order.
 
 Every key is judged alone, which is enough for operations on one key (Herlihy and Wing: a history is
-linearizable where that of each object is). A LIST is taken as one read of each key at some moment
+linearizable if that of each object is). A LIST is taken as one read of each key at some moment
 of its own between call and answer; that a LIST shows one moment of all keys is not claimed.
 
 The search is Lowe's just-in-time variant of Wing and Gong's: it walks through the calls and answers
@@ -10,9 +10,9 @@ and which of the pending operations have taken effect. An operation takes effect
 another must have. Three things keep the set small:
 
 - reads take effect as soon as the value suits them: that never hurts;
-- an operation of unknown outcome stays pending for ever, for it may happen at any later time. It
-  takes effect only where that serves another operation, and those
-  that nobody can tell apart (same kind, a value that no one ever saw) are only counted;
+- an operation of unknown outcome stays pending for ever: it may happen at any later time. It
+  takes effect only if that serves another operation. Those that can't be told apart
+  (same kind, a value that no one ever saw) are only counted;
 - a configuration that differs from another only in having used up more of them is dropped, and a
   SWAP of unknown outcome is forgotten once what it wants to find can't come back.
 """
@@ -26,7 +26,7 @@ UNSEEN = "(a value that nobody saw)"
 
 GET, PUT, CREATE, SWAP, DELETE, LIST = "get", "put", "create", "swap", "delete", "list"
 NEVER = math.inf
-# Configurations from which on it is worth looking for what can be forgotten.
+# From this many configurations on it is worth looking for what can be forgotten.
 MANY = 16
 OK, UNKNOWN = "ok", "unknown"
 # A condition that did not hold: there was an object, or another, or none.
@@ -68,7 +68,7 @@ class NotLinearizable(AssertionError):
 
 
 def suits(op, value):
-    """True where a read, or a write refused for its condition, may see this value."""
+    """True if a read, or a write refused for its condition, may see this value."""
     if op.outcome == OK:
         return op.value == value
     if op.outcome == EXISTS:
@@ -84,7 +84,7 @@ def reads_only(op):
 
 
 def takes(kind, expected, value):
-    """True where a write of this kind takes effect on that value."""
+    """True if a write of this kind takes effect on that value."""
     if kind == CREATE:
         return value is ABSENT
     if kind == SWAP:
@@ -101,7 +101,7 @@ def by_key(history):
     parts = {key: [] for key in keys}
     for op in history:
         if op.outcome == UNKNOWN and op.kind in (GET, LIST):
-            continue  # tells nothing and changes nothing
+            continue  # says nothing and changes nothing
         if op.kind == LIST:
             for key in keys:
                 seen = op.value.get(key, ABSENT)
@@ -112,7 +112,7 @@ def by_key(history):
 
 
 def check(history, initial=ABSENT):
-    """Raises NotLinearizable where the history isn't. Returns how many operations were judged."""
+    """Raises NotLinearizable if the history isn't. Returns how many operations were judged."""
     parts = by_key(history)
     for key, ops in sorted(parts.items()):
         Search(key, ops, initial).run()
@@ -198,7 +198,7 @@ class Search:
             self.writers.add(number)
 
     def _with_reads(self, value, done):
-        """`done` and the pending reads that this value suits."""
+        """`done`, and the pending reads to which this value is right."""
         more = [n for n in self.readers if n not in done and suits(self.ops[n], value)]
         return done.union(more) if more else done
 
@@ -218,7 +218,7 @@ class Search:
             self._forget_what_cannot_be()
 
     def _forget_what_cannot_be(self):
-        """Takes the lost SWAPs away whose wanted value is not there and can't come back."""
+        """Removes the lost SWAPs whose wanted value is not there and can't come back."""
         values = {value for value, _ in self.configurations}
         all_used = [used for many in self.configurations.values() for used in many]
         over = set()
@@ -251,7 +251,7 @@ class Search:
         return reached
 
     def _steps(self, value, done, used, idle, number):
-        """What one more write leads to. `idle`: the last one was of unknown outcome and nobody read
+        """What one more write leads to. `idle`: the last one was of unknown outcome and no one read
         it, so there was no need for it unless a condition of the next one is on its value."""
         for writer in self.writers:
             op = self.ops[writer]
@@ -270,7 +270,7 @@ class Search:
                 yield left, more, spent, len(more) == len(done)
 
     def _left(self, value, done, number):
-        """`done` after a write: the reads that suit, and that which waits for its answer."""
+        """`done` after a write: the matching reads, and the write if it waits for its answer."""
         done = self._with_reads(value, done)
         op = self.ops[number]
         if number not in done and reads_only(op) and suits(op, value):
@@ -285,7 +285,10 @@ class Search:
 
 
 def _note(kept, place, used):
-    """Keeps `used` where nothing kept used less; drops what used more. False: not kept."""
+    """Keeps `used` unless one that used less is kept; drops those that used more.
+
+    Returns False if it was not kept.
+    """
     many = kept.setdefault(place, [])
     for other in many:
         if all(a <= b for a, b in zip(other, used, strict=False)):

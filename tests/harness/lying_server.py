@@ -79,7 +79,7 @@ class Store:
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Just what the clients of `linear` send. Now and then an answer is lost, done or not."""
+    """Serves what the clients of `linear` send. Now and then an answer is lost, done or not."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -137,7 +137,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 class Liar:
-    """The server on a port of its own."""
+    """The server, on its own port."""
 
     def __init__(self, lie=None, seed=0):
         self.store = Store(lie, seed)

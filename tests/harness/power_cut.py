@@ -1,4 +1,4 @@
-"""Small file systems of their own that can lose their power: what was not synced is gone."""
+"""Small separate file systems that can lose power: what was not synced is gone."""
 
 import fcntl
 import os
@@ -12,7 +12,7 @@ MIB = 1 << 20
 # journal is left as it lies on the disk.
 SHUTDOWN = (2 << 30) | (4 << 16) | (ord("X") << 8) | 125
 NO_LOG_FLUSH = struct.pack("I", 2)
-# The hardest ext4 that a user may mount: nothing reaches the disk early by the journal's clock,
+# The strictest ext4 that a user may mount: the journal's timer writes nothing early,
 # and a rename over a file does not write the new one out.
 OPTIONS = "noatime,commit=300,noauto_da_alloc"
 
@@ -55,7 +55,7 @@ class SmallDisk:
         _run("mount", "-t", "ext4", "-o", OPTIONS, self.device, self.directory)
 
     def plug(self):
-        """A handle to cut the power by, opened beforehand so that the cut itself is one call."""
+        """A handle that cuts the power, opened beforehand so that the cut itself is one call."""
         return os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY)
 
     def unmount(self):
@@ -110,7 +110,7 @@ class PowerStrip:
         self.disks[name] = SmallDisk(directory, self.images / f"{name}.ext4")
 
     def cut(self, names):
-        """Nothing is written any more on these, from here on, in this order."""
+        """Stops all writes to these from now on, in this order."""
         plugs = [self.disks[name].plug() for name in names]
         try:
             for plug in plugs:

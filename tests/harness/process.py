@@ -36,7 +36,7 @@ def wait_until(what, check, deadline_s=30.0, every_s=0.05):
 
 
 def free_ports(count):
-    """Returns ports that nobody listens on now."""
+    """Returns ports without a listener."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for sock in sockets:
@@ -93,7 +93,7 @@ class Process:
 
     @contextlib.contextmanager
     def paused(self, until, deadline_s=10):
-        """Stopped in its tracks while the block runs and then until `until()` or the deadline."""
+        """Freezes it while the block runs and then until `until()` or the deadline."""
         self.pause()
         try:
             yield

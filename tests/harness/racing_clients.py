@@ -27,7 +27,7 @@ from .linearizability import (
 
 LOST_ANSWER = (OSError, http.client.HTTPException)
 MIX = {GET: 40, PUT: 14, CREATE: 16, SWAP: 16, DELETE: 12, LIST: 7}
-# Beside the metadata, as whole copies, as coded shards.
+# Inline in the metadata, as whole copies, as coded shards.
 SIZES = (40,) * 12 + (6_000,) * 3 + (150_000,)
 XML = "{http://s3.amazonaws.com/doc/2006-03-01/}"
 
@@ -70,7 +70,7 @@ class Reader:
         self.bare = None
 
     def send(self, *args, **kwargs):
-        """(status, headers, body), or None where no answer came."""
+        """(status, headers, body), or None if no answer came."""
         if self.bare is None:
             self.bare = self.connects[self.turn % len(self.connects)]()
         try:
@@ -93,7 +93,7 @@ class LinearClient:
         self.count = 0
 
     def step(self):
-        """Does one operation and notes it. Returns False where it had no answer, or a bad one."""
+        """Does one operation and records it. Returns False if it had no answer, or a bad one."""
         kind = self.rng.choices(list(MIX), list(MIX.values()))[0]
         key = self.rng.choice(self.notes.keys)
         if kind == GET:
@@ -115,7 +115,7 @@ class LinearClient:
         if kind == SWAP:
             expected = self.notes.latest[key]
             if expected is ABSENT:
-                return True  # nothing was ever seen there
+                return True  # no value was ever seen there
             etag = hashlib.md5(content(expected, self.notes.sizes[expected])).hexdigest()
             headers = {"If-Match": f'"{etag}"'}
         return self._change(kind, key, value, expected, "PUT", headers, body)
@@ -181,7 +181,7 @@ class LinearClient:
 
 
 class Race:
-    """Clients at work until enough operations are noted."""
+    """Clients at work until enough operations are recorded."""
 
     def __init__(self, bucket, connects, count, seed, clients=12, keys=8):
         self.notes = Notes([f"k{i}" for i in range(keys)])
@@ -218,7 +218,7 @@ class Race:
             assert not thread.is_alive()
 
     def last_look(self):
-        """Reads everything once more by every client, when nothing else is going on."""
+        """Every client reads everything once more, when nothing else is going on."""
         for client in self.clients[:2]:
             client.list()
             for key in self.notes.keys:

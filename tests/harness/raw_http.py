@@ -19,7 +19,7 @@ class Answer:
 
     @property
     def code(self):
-        """S3's error code, or None where the body is no error."""
+        """S3's error code, or None if the body is no error."""
         if not self.body:
             return None
         root = ElementTree.fromstring(self.body)
@@ -47,7 +47,7 @@ def exchange(address, method, target, headers, body=b"", half_close=False, timeo
             if half_close:
                 sock.shutdown(socket.SHUT_WR)
         except OSError:
-            pass  # an answer may be there although the server reads no further
+            pass  # there may be an answer although the server reads no further
         response = http.client.HTTPResponse(sock, method=method)
         try:
             response.begin()

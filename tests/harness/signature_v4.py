@@ -1,4 +1,4 @@
-"""Signature version 4 in the open: tests bend each step of it. Never used for load."""
+"""Signature version 4, step by step, so that tests can alter each step. Never used for load."""
 
 import datetime
 import hashlib
@@ -21,7 +21,7 @@ def query_text(query):
 
 
 def target_of(path, query=None):
-    """What stands in the request line."""
+    """The text in the request line."""
     text = quote(path, safe="/~")
     return f"{text}?{query_text(query)}" if query else text
 

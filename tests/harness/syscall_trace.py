@@ -27,7 +27,7 @@ def impossible():
     return None if done.returncode == 0 else f"tracing is not permitted: {done.stderr.strip()}"
 
 
-# A sync takes at least this: were the processors the bottleneck, there would be little to share.
+# The least time of a sync: if the processors were the bottleneck, few writes would share one.
 SYNC_US = 5_000
 
 
@@ -106,7 +106,7 @@ def durable_at(found):
 
 
 def shard_ends(found):
-    """(digest, write) of each record that ends a shard, as disk-format.md has it."""
+    """(digest, write) of each record that ends a shard, as in docs/formats/disk.md."""
     ends = []
     for write in found:
         if write.call != "pwritev" or not write.place.endswith(".chunk"):
@@ -128,7 +128,7 @@ def shard_ends(found):
 
 
 def log_entries(found):
-    """(payload, write) of each record of the Raft log, as raft-log.md has it."""
+    """(payload, write) of each record of the Raft log, as in docs/formats/raft-log.md."""
     entries = []
     for write in found:
         if write.call != "pwritev" or not write.place.endswith(".log"):

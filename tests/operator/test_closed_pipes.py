@@ -1,6 +1,6 @@
 """A reader that goes away, as in `megalith status | head -1`, ends a command quietly.
 
-Owns every command that ends by itself, run with a pipe whose other end is closed before the command
+Runs every command that ends by itself with a pipe whose other end is closed before the command
 writes. What serves (`up`, `node`, `gateway`) must go on instead.
 """
 
@@ -37,7 +37,7 @@ CHANGES = [
 
 
 def closed_pipe():
-    """The writing end of a pipe that nobody reads."""
+    """The writing end of a pipe without a reader."""
     reads, writes = os.pipe()
     os.close(reads)
     return writes
@@ -116,7 +116,7 @@ def test_what_works_on_a_stopped_node(node, up, tmp_path):
     assert unread("meta", "init", "--config", node) == (READER_GONE, "")
     os.rename(node.parent / "metadata", tmp_path / "lost-again")
     up.command("meta", "backup", "--to", tmp_path / "backup")
-    # Another cluster's backup is refused: the words go to standard error, where somebody reads.
+    # Another cluster's backup is refused: the message goes to standard error, which is read.
     code, said = unread("meta", "restore", "--from", tmp_path / "backup", "--config", node)
     assert code == 1 and said.startswith("megalith: ") and said.count("\n") == 1, said
 

@@ -195,7 +195,7 @@ ADDED = {"x-amz-meta-evil": "1", "x-amz-acl": "public-read", "x-amz-copy-source"
 
 @pytest.mark.parametrize("name", ADDED)
 def test_an_amz_header_added_after_signing(raw, s3, bucket, name):
-    """A bearer of somebody's signed request must not give it another meaning."""
+    """Whoever holds another's signed request must not be able to change its meaning."""
     answer = raw.send("PUT", f"/{bucket}/new", b"body", extra={name: ADDED[name]})
     answer.refuses(403, "AccessDenied", "SignatureDoesNotMatch")
     target = raw.signer().presign("PUT", f"/{bucket}/new")
@@ -232,7 +232,7 @@ def v2_signature(secret, text):
 
 
 def test_signature_version_2_by_header(up, raw, path):
-    """Rightly signed: it is refused for its age."""
+    """The signature is right: the request is refused for its age."""
     key, secret = up.credentials
     date = now().strftime("%a, %d %b %Y %H:%M:%S GMT")
     signature = v2_signature(secret, f"GET\n\n\n{date}\n{path}")

@@ -83,7 +83,7 @@ def test_malformed_completes(raw, s3, bucket, body):
 
 
 def test_endless_xml_is_not_read_to_its_end(raw, s3, bucket, key):
-    """A list of 1,000 keys needs 2 MiB at most; ten times that is nobody's honest list."""
+    """A list of 1,000 keys needs 2 MiB at most; no honest list has ten times that."""
     body = b"<Delete>" + b" " * (20 << 20)
     try:
         answer = post_xml(raw, f"/{bucket}", {"delete": ""}, body)
@@ -199,7 +199,7 @@ def test_expect_continue_is_not_answered_before_the_signature(raw, up, bucket):
 # Connections.
 
 def answers_on_one_connection(raw, requests):
-    """Sends each request when the one before was answered; heeds `Connection: close`."""
+    """Sends each request after the answer to the one before; obeys `Connection: close`."""
     connection = http.client.HTTPConnection(*raw.address, timeout=20)
     answers = []
     for method, path, headers, body in requests:
@@ -229,7 +229,7 @@ def test_a_refused_body_does_not_disturb_the_next_request(raw, bucket, key, size
     path = f"/{bucket}/key"
     refused_put = {"if-none-match": "*", "content-length": str(size)}
     if expects:
-        # Nothing is sent after the refusal, as HTTP has it.
+        # Nothing is sent after the refusal, as HTTP requires.
         refused_put["expect"] = "100-continue"
     body = None if expects else content("refused", size)
     requests = [("PUT", path, refused_put, body), ("GET", path, {}, None)] * 5
@@ -318,7 +318,7 @@ def test_a_reader_that_goes_away_harms_nobody(raw, s3, bucket, key, put):
     served(s3, bucket)
 
 
-# Names of nothing.
+# Names of things that don't exist.
 
 def upload_of(bucket):
     return {"Bucket": bucket, "Key": "k", "UploadId": "x"}

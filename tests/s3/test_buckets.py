@@ -17,7 +17,7 @@ WITHIN_S = 5
 
 
 def unique(name):
-    """Keeps the name's form where its length allows something of its own."""
+    """Makes the name unique, keeping its form, if its length allows that."""
     return name if len(name) in (3, 63) else f"{name}-{uuid.uuid4().hex[:8]}"
 
 
@@ -112,7 +112,7 @@ def test_only_an_empty_bucket_can_be_deleted(up, s3):
         s3.put_object(Bucket=name, Key="key", Body=b"body")
 
 
-# What a stranger tries on somebody's bucket `b` with an object "key" and an upload `u`.
+# What a stranger tries on another's bucket `b` with an object "key" and an upload `u`.
 TRESPASSES = {
     "list v1": lambda c, b, u: c.list_objects(Bucket=b),
     "list v2": lambda c, b, u: c.list_objects_v2(Bucket=b),

@@ -15,7 +15,7 @@ BY_BOTO = ["CRC32", "SHA1", "SHA256"]  # the others need a compiled library
 
 
 def stored(s3, bucket, key="key"):
-    """What is given back when it is asked for, by head and by get alike."""
+    """What HEAD and GET both return if it is requested."""
     head = s3.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
     got = s3.get_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
     got["Body"].read()
@@ -208,7 +208,7 @@ def without_unsigned_bits(mode):
     return 1 if mode == SIGNED else 2
 
 
-# How a stream may be cut or bent in its framing. The last data chunk is at -1 - tail.
+# How a stream's framing may be cut or altered. The last data chunk is at -1 - tail.
 CUTS = {
     "a chunk is missing": lambda frames, tail: frames[1:],
     "the final chunk is missing": lambda frames, tail: frames[:-tail],
@@ -245,7 +245,7 @@ def test_a_connection_that_ends_early_stores_nothing(raw, s3, bucket, put, mode,
         answer = whole.send(raw, [body[:cut_at]], content_length=str(len(body)))
         assert answer.status == 400, answer.body
     except Gone:
-        pass  # to hang up on who hung up is right as well
+        pass  # hanging up on a client that hung up is right as well
     assert read(s3, bucket, "key") == b"kept"
 
 

@@ -20,7 +20,7 @@ from harness.expect import MIB, content, read, same
 
 FULL = os.environ.get("MEGALITH_FULL") == "1"
 FILES = 500
-# A real tree is taken from where this machine has one.
+# A real tree, from wherever this machine has one.
 REAL_TREES = ["/usr/share/doc", "/usr/share", sysconfig.get_path("stdlib")]
 FILES_FULL_MIN = 5_000
 FILES_FULL_MAX = 8_000
@@ -77,7 +77,7 @@ def check_same_trees(left, right):
 
 @pytest.fixture
 def aws(up, tmp_path):
-    """Runs `aws …` as a user would, with a configuration of its own."""
+    """Runs `aws …` as a user would, with its own configuration."""
     config = tmp_path / "aws-config"
     # In us-east-1 this client presigns with version 2 unless it is told otherwise.
     config.write_text("[default]\nregion = us-east-1\nmax_attempts = 1\nretry_mode = standard\n"
@@ -120,7 +120,7 @@ def test_aws_carries_a_tree_there_and_back(up, s3, aws, tree, tmp_path, https):
     back = tmp_path / "back"
     aws("s3", "sync", "--only-show-errors", f"{where}/tree", back, https=https)
     check_same_trees(tree, back)
-    # Nothing has changed, so that nothing is carried again.
+    # Nothing has changed, so nothing is transferred again.
     assert aws("s3", "sync", f"{where}/tree", back, https=https).stdout == b""
     (back / "new file").write_bytes(b"new")
     assert aws("s3", "sync", back, f"{where}/tree", https=https).stdout.count(b"upload:") == 1
@@ -246,7 +246,7 @@ def test_file_objects(s3, bucket, tmp_path):
 
 @pytest.fixture
 def localhost(monkeypatch):
-    """Resolves *.localhost as RFC 6761 has it, which not every machine does."""
+    """Resolves *.localhost as in RFC 6761, which not every machine does."""
     resolve = socket.getaddrinfo
 
     def resolved(host, *args, **kwargs):

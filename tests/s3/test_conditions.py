@@ -203,7 +203,7 @@ def test_exactly_one_of_twenty_creates_the_key(up, s3, bucket, size, turn):
 
 
 def test_no_update_is_lost_with_if_match(up, s3, bucket, put):
-    """Eight threads count up one number by compare-and-swap."""
+    """Eight threads increment one number by compare-and-swap."""
     put("counter", b"0")
 
     def work(_):

@@ -119,7 +119,7 @@ def test_starting_after(s3, filled, after):
 def test_starting_after_with_prefix(s3, filled):
     expected = model(KEYS, prefix="a/", after="a/2/x")
     assert pages_v2(s3, filled, 2, Prefix="a/", StartAfter="a/2/x") == expected
-    # Before the prefix: all of it. Behind it: nothing.
+    # A marker before the prefix: all of it. After it: nothing.
     assert pages_v2(s3, filled, 2, Prefix="b", StartAfter="a") == model(KEYS, prefix="b")
     assert pages_v2(s3, filled, 2, Prefix="a", StartAfter="b") == []
 

@@ -62,7 +62,7 @@ def uploads_of(page):
 
 def test_uploads_are_listed_in_order(s3, bucket, uploads):
     page = s3.list_multipart_uploads(Bucket=bucket)
-    # By key, and the uploads of one key by their beginning.
+    # By key, and the uploads of one key by their start.
     assert uploads_of(page) == uploads
     assert page["IsTruncated"] is False
     owner = s3.list_buckets()["Owner"]["ID"]

@@ -127,7 +127,7 @@ def test_metadata_names_come_back_in_lower_case(raw, s3, bucket):
 
 @pytest.mark.parametrize("value", ["grüße", "日本語", "🗿 stone"])
 def test_metadata_in_unicode(raw, bucket, value):
-    """Raw UTF-8 goes in; it comes back as such or as RFC 2047, as AWS has it."""
+    """Raw UTF-8 goes in; it comes back as such or as RFC 2047, as in AWS."""
     sent = raw.send("PUT", f"/{bucket}/key", b"body", headers={"x-amz-meta-note": value})
     assert sent.status == 200, sent.body
     got = raw.send("HEAD", f"/{bucket}/key").headers["x-amz-meta-note"]

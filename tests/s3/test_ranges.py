@@ -1,4 +1,4 @@
-"""Byte ranges: S3 serves one range of a request, and ignores what it can't read."""
+"""Byte ranges: S3 serves one range per request, and ignores what it can't read."""
 
 import random
 

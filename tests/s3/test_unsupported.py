@@ -1,4 +1,4 @@
-"""What isn't there says so, and never does half of something else."""
+"""What isn't supported says so, and never does half of something else."""
 
 import base64
 
@@ -40,7 +40,7 @@ def kept(s3, bucket, put):
 
 
 def check_sub_resource(raw, path, method, name):
-    """A configuration that is no right one may be refused for that first."""
+    """An invalid configuration may be refused for that first."""
     body = b"<Configuration/>" if method in ("PUT", "POST") else b""
     query = {name: "", **({"id": "1"} if name in WITH_ID else {})}
     answer = raw.send(method, path, body, query=query)
@@ -133,7 +133,7 @@ def test_post_forms(raw, kept):
     assert answer.status in (400, 403, 405, 501), answer.body
 
 
-# Wishes on a write that would be broken silently if they were ignored.
+# Options of a write that would be broken silently if they were ignored.
 WISHES = {
     "kms": {"ServerSideEncryption": "aws:kms"},
     "kms with a key": {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "key"},

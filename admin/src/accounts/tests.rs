@@ -1,4 +1,4 @@
-//! Accounts and keys against the real state machine in memory, on a network that loses things.
+//! Accounts and keys with the real state machine in memory, on a network that loses messages.
 
 use super::*;
 use futures::future::BoxFuture;
@@ -17,7 +17,7 @@ const CLUSTER: ClusterId = ClusterId([9; 16]);
 enum Lost {
     /// It is lost before it is applied.
     Command,
-    /// It is applied, and the answer is lost.
+    /// It is applied, but the answer is lost.
     Answer,
 }
 

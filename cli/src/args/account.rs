@@ -43,7 +43,7 @@ pub struct Listed {
 /// Verbs of `megalith key`.
 #[derive(Debug, Subcommand)]
 pub enum KeyVerb {
-    /// Add an access key; its secret is shown this once.
+    /// Add an access key; its secret is shown only this once.
     Create {
         /// The account it acts for.
         #[arg(long)]

@@ -56,7 +56,8 @@ pub struct GatewayInitArgs {
     /// Host names and addresses of the gateway, for its https certificate.
     #[arg(long = "host", required = true)]
     pub hosts: Vec<String>,
-    /// The root key of the cluster's encryption; made if it isn't there. Losing it loses all data.
+    /// The root key of the cluster's encryption; made if it doesn't exist. Losing it loses all
+    /// data.
     #[arg(long)]
     pub root_key_file: PathBuf,
     /// Every metadata member as `id=host:port`.
@@ -74,7 +75,7 @@ pub struct GatewayInitArgs {
     /// Domain under which `bucket.domain` names a bucket (once per domain).
     #[arg(long = "domain")]
     pub domains: Vec<String>,
-    /// Days that the certificate is valid.
+    /// How many days the certificate is valid.
     #[arg(long, default_value_t = defaults::CERTIFICATE_DAYS)]
     pub days: u32,
 }

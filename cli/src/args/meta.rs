@@ -19,30 +19,31 @@ pub enum MetaVerb {
     /// Make a running node a voter. It was set up by `megalith node init --metadata` and names this
     /// group's members in its settings.
     Add(OneMember),
-    /// Make a member none any more.
+    /// Remove a member from the group.
     Remove(OneMember),
-    /// Put one member in the place of another in one step, or wait until one whose disk is gone has
-    /// come back.
+    /// Replace one member by another in one step, or wait until a member whose disk was lost is
+    /// back.
     Replace {
-        /// The number of the node that goes.
+        /// The number of the node that leaves.
         #[arg(value_parser = clap::value_parser!(u32).range(1..))]
         old: u32,
-        /// The number of the node that comes. Default: the same, on a new disk.
+        /// The number of the node that joins. Default: the same, on a new disk.
         #[arg(value_parser = clap::value_parser!(u32).range(1..))]
         new: Option<u32>,
         /// How and where.
         #[command(flatten)]
         how: How,
     },
-    /// Make a node's metadata directory anew, after its disk was lost. The group takes the node in
-    /// as a learner first; it never votes as if it were new.
+    /// Make a new metadata directory for a node whose disk was lost. The group takes the node in as
+    /// a learner first; it never votes as if it were new.
     Init(MetaInitArgs),
-    /// Save the only member of a group whose log is damaged, as far as that goes. Offline.
+    /// Save what can be saved of the only member of a group whose log is damaged. Offline.
     Repair(RepairArgs),
     /// Write all metadata, as of one moment, into a directory or a bucket; the cluster goes on
     /// meanwhile.
     Backup(BackupArgs),
-    /// Make a lost metadata group's member from a backup; on every member, with the same backup.
+    /// Make a member of a lost metadata group from a backup. Run it for every member, with the same
+    /// backup.
     Restore(RestoreArgs),
 }
 
@@ -60,7 +61,7 @@ pub struct OneMember {
 /// How long, and which cluster.
 #[derive(Debug, Args)]
 pub struct How {
-    /// Seconds to wait for the change; it goes on when the command is given again.
+    /// Seconds to wait for the change. Giving the command again continues the change.
     #[arg(long, default_value_t = 600)]
     pub wait_s: u64,
     /// Which cluster.
@@ -82,11 +83,11 @@ pub struct RepairArgs {
     /// Which member.
     #[command(flatten)]
     pub node: StoppedNode,
-    /// Make the repair, and give up what it can't keep.
+    /// Make the repair, and give up what can't be kept.
     #[arg(long)]
     pub accept_loss: bool,
-    /// Make this member the only one of its group although others are known. They must never run
-    /// again as they are: set them up anew and add them.
+    /// Make this member the only one of its group although others are known. The others must never
+    /// run again as they are: set them up again and add them.
     #[arg(long)]
     pub alone: bool,
 }
@@ -101,8 +102,8 @@ pub struct BackupArgs {
     /// from AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_CA_BUNDLE.
     #[arg(long)]
     pub to: Place,
-    /// Where a backup on its way to a bucket is kept meanwhile. Default: the system's directory
-    /// for temporary files.
+    /// Where a backup is kept on its way to a bucket. Default: the system's directory for temporary
+    /// files.
     #[arg(long)]
     pub spool: Option<PathBuf>,
 }
@@ -116,7 +117,7 @@ pub struct RestoreArgs {
     /// The backup's directory, or s3://bucket/prefix.
     #[arg(long)]
     pub from: Place,
-    /// Where a backup from a bucket is kept meanwhile. Default: the system's directory for
+    /// Where a backup from a bucket is kept on its way. Default: the system's directory for
     /// temporary files.
     #[arg(long)]
     pub spool: Option<PathBuf>,

@@ -73,7 +73,7 @@ pub enum Verb {
     },
     /// Show the cluster's health. Exit code 0: healthy, 1: degraded, 2: not serving.
     Status(StatusArgs),
-    /// The check of every byte on the disks against its checksum.
+    /// Check every byte on the disks against its checksum, or show how far that is.
     Scrub {
         /// What to do about it.
         #[command(subcommand)]
@@ -97,7 +97,7 @@ pub enum Verb {
         #[command(subcommand)]
         verb: MetaVerb,
     },
-    /// Look at configuration files.
+    /// Check configuration files.
     Config {
         /// The only verb so far.
         #[command(subcommand)]

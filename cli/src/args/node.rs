@@ -50,7 +50,7 @@ pub struct NodeInitArgs {
     /// Where to put `node.toml` and `tls/`.
     #[arg(long)]
     pub dir: PathBuf,
-    /// The cluster's certificate authority; made if it isn't there. Keep it off the servers.
+    /// The cluster's certificate authority; made if it doesn't exist. Keep it off the servers.
     #[arg(long)]
     pub ca_dir: PathBuf,
     /// Host names and addresses of the node, for its certificate.
@@ -83,7 +83,7 @@ pub struct NodeInitArgs {
     /// Failure domain above the node.
     #[arg(long, default_value = "")]
     pub zone: String,
-    /// Days that the certificate is valid.
+    /// How many days the certificate is valid.
     #[arg(long, default_value_t = defaults::CERTIFICATE_DAYS)]
     pub days: u32,
 }

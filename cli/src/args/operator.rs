@@ -26,7 +26,7 @@ pub struct OperatorInitArgs {
     /// Every metadata member as `id=host:port`.
     #[arg(long = "metadata-member", required = true)]
     pub members: Vec<String>,
-    /// Days that the certificate is valid.
+    /// How many days the certificate is valid.
     #[arg(long, default_value_t = defaults::CERTIFICATE_DAYS)]
     pub days: u32,
 }

@@ -1,4 +1,4 @@
-//! What may be written on the command line, as lines and what becomes of them.
+//! What may be written on the command line: lines, and what they are parsed to.
 
 use super::{Cli, GatewayVerb, MetaVerb, NodeVerb, OutputFormat, Verb};
 use crate::config::defaults;

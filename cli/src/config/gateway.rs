@@ -54,7 +54,7 @@ pub struct GatewaySection {
 }
 
 impl GatewaySection {
-    /// A gateway with all else as it comes.
+    /// Returns the settings of a gateway with defaults for everything else.
     #[must_use]
     pub fn new(id: u32, tls_dir: PathBuf, root_key_file: PathBuf) -> Self {
         Self {
@@ -73,7 +73,7 @@ impl GatewaySection {
     }
 }
 
-/// The metadata group, as others see it.
+/// The metadata group, as other processes see it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MembersSection {

@@ -1,9 +1,13 @@
 //! Settings of one process: file < environment < flags, checked once.
 //!
-//! A raw struct per process mirrors the TOML file; unknown keys are refused with the nearest known
-//! name. Environment variables are `MEGALITH_<SECTION>__<KEY>` (two underscores; variables with
-//! only one, such as those that Kubernetes makes for a service, are left alone). Defaults that more
-//! than one place needs are in `defaults`. What all nodes must share is cluster state and not here.
+//! A raw struct for each process mirrors the TOML file; unknown keys are refused with the nearest
+//! known name. Environment variables are `MEGALITH_<SECTION>__<KEY>` (two underscores; variables
+//! with only one, such as those that Kubernetes sets for a service, are ignored). Defaults that
+//! more than one place needs are in `defaults`.
+//!
+//! State that all nodes share belongs to the metadata group and not into a file. There are two
+//! exceptions so far: each member has `metadata.expected_nodes` and `metadata.volume_bytes` in its
+//! file, and the leader's values count.
 
 pub mod defaults;
 mod gateway;
@@ -32,7 +36,7 @@ pub enum SettingsError {
         path: PathBuf,
         source: std::io::Error,
     },
-    /// A key that no setting has.
+    /// An unknown key.
     #[error("{origin}: unknown key `{key}`{hint}")]
     UnknownKey {
         origin: String,
@@ -41,13 +45,13 @@ pub enum SettingsError {
         /// The nearest known one.
         hint: String,
     },
-    /// A value of the wrong kind, or a key that must be there and isn't.
+    /// A value of the wrong kind, or a required key that is missing.
     #[error("{origin}: {message}")]
     Invalid { origin: String, message: String },
 }
 
 impl SettingsError {
-    /// A value that was read and makes no sense.
+    /// Builds the error for a value that could be read but makes no sense.
     pub fn invalid(origin: &str, message: impl Into<String>) -> Self {
         Self::Invalid {
             origin: origin.to_owned(),
@@ -60,8 +64,8 @@ impl SettingsError {
 #[derive(Debug, Serialize)]
 pub struct NoFlags {}
 
-/// Reads a process's settings: `file` (if given), environment, then `flags` (only what was
-/// given on the command line is serialised).
+/// Reads a process's settings from `file` (if given), then the environment, then `flags` (which
+/// serialise only what was given on the command line). Later ones win.
 pub fn load<T, F>(file: Option<&Path>, flags: F) -> Result<T, SettingsError>
 where
     T: DeserializeOwned,
@@ -92,12 +96,12 @@ where
     figment.extract().map_err(|error| describe(error, &origin))
 }
 
-/// A key that had another name; files and environments that still say the old one are understood.
+/// A key that was renamed. Files and environments with the old name are still understood.
 struct Renamed {
     section: &'static str,
     old: &'static str,
     new: &'static str,
-    /// As the environment spells both, after `MEGALITH_`.
+    /// The variable for the old name, after `MEGALITH_`.
     old_variable: &'static str,
     variable: &'static str,
 }
@@ -110,7 +114,7 @@ const RENAMED: [Renamed; 1] = [Renamed {
     variable: "gateway__health_listen",
 }];
 
-/// Parses a file and gives keys with an old name their new one.
+/// Parses a file and replaces old names of keys by new ones.
 fn read_table(path: &Path, text: &str) -> Result<toml::Table, SettingsError> {
     let origin = path.display().to_string();
     let mut table: toml::Table = text
@@ -179,7 +183,7 @@ fn describe(error: figment::Error, file: &str) -> SettingsError {
     }
 }
 
-/// ` (did you mean …?)` for the known name that is nearest, or the list if none is near.
+/// Returns ` (did you mean …?)` with the nearest known name, or the list if none is near.
 fn nearest(key: &str, known: &[&str]) -> String {
     let best = known
         .iter()

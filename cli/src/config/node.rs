@@ -12,7 +12,7 @@ pub struct NodeFile {
     /// Present on nodes that keep shards.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<StorageSection>,
-    /// Where the metadata members are; on members also where they keep it.
+    /// The metadata members; on a member also where it keeps its data.
     pub metadata: MetadataSection,
     #[serde(default)]
     pub log: LogSection,
@@ -70,29 +70,29 @@ pub struct StorageSection {
 pub struct MetadataSection {
     /// Every member as `id=host:port` (gRPC). Required.
     pub members: Vec<String>,
-    /// Where this node keeps metadata, if it is a member. Default: it is none.
+    /// Where this node keeps metadata, if it is a member. Default: it is not a member.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dir: Option<PathBuf>,
-    /// Storage nodes to wait for before the first volume is made, so that a cluster that is
-    /// being started doesn't begin with too weak a profile. Default 0: until none has joined
-    /// for three seconds.
+    /// Storage nodes to wait for before the first volume is made, so that a cluster that is being
+    /// started doesn't begin with too weak a profile. Default 0: wait until no node has joined for
+    /// three seconds.
     #[serde(default)]
     pub expected_nodes: u32,
-    /// The embedded database of new tables: `fjall` or `sled`. Default `fjall`. Tables that are
-    /// there stay with the database that made them until they are rebuilt.
+    /// The embedded database for new tables: `fjall` or `sled`. Default `fjall`. Existing tables
+    /// keep their database until they are rebuilt.
     #[serde(default)]
     pub engine: Engine,
     /// Bytes of memory for the state machine's cache. Default 256 MiB.
     #[serde(default = "cache_bytes")]
     pub cache_bytes: u64,
-    /// Ciphertext bytes with which a volume is full, and another takes over. Default 32 GiB; the
-    /// leader's counts.
+    /// The ciphertext bytes at which a volume is full and another takes over. Default 32 GiB; the
+    /// leader's value counts.
     #[serde(default = "volume_bytes")]
     pub volume_bytes: u64,
 }
 
 impl MetadataSection {
-    /// A group of `members`, with all else as it comes.
+    /// Returns a group of `members`, with defaults for everything else.
     #[must_use]
     pub fn new(members: Vec<String>, dir: Option<PathBuf>, expected_nodes: u32) -> Self {
         Self {
@@ -107,7 +107,7 @@ impl MetadataSection {
 }
 
 impl StorageSection {
-    /// Disks with all else as it comes.
+    /// Returns disks with defaults for everything else.
     #[must_use]
     pub fn new(disks: Vec<PathBuf>) -> Self {
         Self {

@@ -4,16 +4,15 @@ use super::gateway::MembersSection;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// What an operator's commands need to reach a cluster.
+/// What an operator's commands need in order to reach a cluster.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OperatorFile {
     pub operator: OperatorSection,
-    /// Where the metadata members are.
     pub metadata: MembersSection,
 }
 
-/// Who is asking.
+/// The operator's identity.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OperatorSection {

@@ -1,4 +1,4 @@
-//! Files as people write them, and what becomes of them.
+//! Configuration files as people write them, and how they are read.
 
 use super::*;
 use expect_test::{Expect, expect};

@@ -1,4 +1,4 @@
-//! `megalith account`, and how `key` and `up` come to a cluster's accounts.
+//! `megalith account`, and how `key` and `up` reach a cluster's accounts.
 
 use super::json_line;
 use crate::args::{AccountVerb, Listed, OutputFormat, Reach};
@@ -9,10 +9,10 @@ use megalith_model::rows::AccountRow;
 use serde_json::json;
 use std::sync::Arc;
 
-/// An account or key could not be shown or changed.
+/// Why an account or key could not be shown or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum AccountError {
-    /// The cluster isn't within reach.
+    /// The cluster can't be reached.
     #[error(transparent)]
     Reach(#[from] ReachError),
     #[error(transparent)]
@@ -39,7 +39,7 @@ pub async fn run(verb: &AccountVerb) -> Result<String, AccountError> {
     Ok(carry_out(&open(reach).await?, verb).await?)
 }
 
-/// Does what the verb says and tells what was done.
+/// Does what the verb says, and returns what it did.
 pub(super) async fn carry_out(admin: &Admin, verb: &AccountVerb) -> Result<String, AdminError> {
     Ok(match verb {
         AccountVerb::Create(named) => {
@@ -60,7 +60,7 @@ pub(super) async fn carry_out(admin: &Admin, verb: &AccountVerb) -> Result<Strin
     })
 }
 
-/// How lists show whether an account or a key works.
+/// Returns the word for whether an account or a key works.
 pub(super) fn standing(enabled: bool) -> &'static str {
     if enabled { "enabled" } else { "DISABLED" }
 }

@@ -6,7 +6,7 @@ use crate::{files, setup};
 use megalith_identity::TlsMaterial;
 use std::path::Path;
 
-/// Reads a file as its process would, and says what kind it is.
+/// Reads a file as its process would, and says which process that is.
 pub fn check(file: &Path) -> Result<String, RoleError> {
     let text = files::read(file)?;
     let origin = file.display().to_string();

@@ -17,7 +17,7 @@ pub async fn run(verb: &KeyVerb) -> Result<String, AccountError> {
     Ok(carry_out(&open(reach).await?, verb).await?)
 }
 
-/// Does what the verb says and tells what was done.
+/// Does what the verb says, and returns what it did.
 pub(super) async fn carry_out(admin: &Admin, verb: &KeyVerb) -> Result<String, AdminError> {
     Ok(match verb {
         KeyVerb::Create {

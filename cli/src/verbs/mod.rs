@@ -51,14 +51,14 @@ pub async fn run(verb: Verb) -> Result<Answer, Box<dyn Error>> {
     })
 }
 
-/// A report for programs: JSON over several lines.
+/// Returns a report for programs: JSON over several lines.
 fn json_text<T: Serialize + ?Sized>(report: &T) -> String {
     let mut text = serde_json::to_string_pretty(report).expect("a report is plain data");
     text.push('\n');
     text
 }
 
-/// One row of a list for programs: JSON on a line of its own.
+/// Returns one row of a list for programs: JSON on its own line.
 fn json_line(row: &serde_json::Value) -> String {
     format!("{row}\n")
 }

@@ -1,4 +1,4 @@
-//! What the verbs that serve have in common: why they could not, where their file is, when to stop.
+//! Shared by the verbs that serve: their errors, how to find their file, and when to stop.
 
 use super::account::AccountError;
 use crate::config::SettingsError;
@@ -15,10 +15,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// How often certificates are looked at.
+/// How often certificates are checked for changes.
 pub const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// A role could not be run.
+/// Why a role could not be run.
 #[derive(Debug, thiserror::Error)]
 pub enum RoleError {
     #[error(transparent)]
@@ -36,7 +36,7 @@ pub enum RoleError {
     Identity(#[from] IdentityError),
     #[error(transparent)]
     Init(#[from] InitError),
-    /// The first access key.
+    /// The first access key could not be made.
     #[error(transparent)]
     Account(#[from] AccountError),
     #[error(transparent)]
@@ -57,20 +57,20 @@ pub enum RoleError {
     /// The cluster did not become writable.
     #[error("the cluster takes no writes after {} s: {why}", .waited.as_secs())]
     NotWritable {
-        /// How long it was waited for.
+        /// How long the command waited.
         waited: Duration,
-        /// The cluster's own words.
+        /// The cluster's reason.
         why: String,
     },
 }
 
-/// The file of a role that is to be run.
+/// Returns the file of the role to run.
 pub fn given(file: Option<&Path>) -> Result<&Path, SettingsError> {
     let message = "a role needs its file: --config FILE, or the environment's MEGALITH_CONFIG";
     file.ok_or_else(|| SettingsError::invalid("settings", message))
 }
 
-/// Resolves `host:port`; empty is none.
+/// Resolves `host:port`; None for an empty text.
 pub fn address(key: &str, text: &str) -> Result<Option<SocketAddr>, SettingsError> {
     if text.is_empty() {
         return Ok(None);

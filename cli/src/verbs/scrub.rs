@@ -1,4 +1,4 @@
-//! `megalith scrub`: how far the disks' scrub is, and beginning a pass now.
+//! `megalith scrub`: shows how far the disks' scrub is, and begins a pass.
 
 use super::json_text;
 use crate::args::{OutputFormat, ScrubVerb};
@@ -12,7 +12,7 @@ use std::time::Duration;
 /// A node that is silent for longer is shown as silent.
 const CALL_DEADLINE: Duration = Duration::from_secs(5);
 
-/// The scrub could not be shown or begun.
+/// Why the scrub could not be shown or begun.
 #[derive(Debug, thiserror::Error)]
 pub enum ScrubVerbError {
     #[error(transparent)]
@@ -45,7 +45,7 @@ fn answer(answers: &[NodeScrub], output: OutputFormat, now_ms: u64) -> Answer {
     }
 }
 
-/// The report for people.
+/// Returns the report for people.
 fn text(answers: &[NodeScrub], now_ms: u64) -> String {
     let mut out = String::new();
     for answer in answers {
@@ -83,7 +83,7 @@ fn progress(disk: &DiskScrub, now_ms: u64) -> String {
     )
 }
 
-/// A span in its largest unit.
+/// Returns a time span in its largest unit.
 fn span(ms: u64) -> String {
     let seconds = ms / 1000;
     match seconds {

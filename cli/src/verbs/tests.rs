@@ -1,4 +1,4 @@
-//! Setting up and checking what was set up, as an operator does it, in a directory of its own.
+//! Sets up and checks what was set up, as an operator does, in a temporary directory.
 
 use super::{config, gateway, meta, node, operator};
 use crate::args::{Cli, ConfigVerb, GatewayVerb, NodeVerb, OperatorVerb, Verb};

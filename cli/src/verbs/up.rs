@@ -35,7 +35,7 @@ const ACCOUNT: &str = "main";
 /// How long the cluster may take to become writable before `up` gives up.
 const READY_DEADLINE: Duration = Duration::from_secs(60);
 
-/// Where things are below `--data`.
+/// The places below `--data`.
 struct Layout {
     root: PathBuf,
 }
@@ -125,8 +125,8 @@ fn prepare(layout: &Layout, args: &UpArgs) -> Result<bool, RoleError> {
         return Ok(false);
     }
     setup::root_key(&layout.path("root.key"))?;
-    // Both appear under their final names only when they are whole, the disks last: a first run
-    // that was cut short is done again.
+    // Both get their final names only when they are complete, the disks last: a first run that was
+    // cut short is done again.
     let cluster = authority.cluster();
     if !layout.path("metadata").exists() {
         in_one_step(&layout.path("metadata"), |dir| {
@@ -151,7 +151,7 @@ fn ensure_certificate(
     Ok(())
 }
 
-/// Lets `make` fill a directory beside `path`, then moves it there.
+/// Lets `make` fill a directory beside `path`, then renames it to `path`.
 fn in_one_step(
     path: &Path,
     make: impl FnOnce(&Path) -> Result<(), setup::InitError>,
@@ -196,7 +196,7 @@ fn local_hosts(args: &UpArgs) -> Vec<String> {
     hosts
 }
 
-/// The settings of the node in the directory of `megalith up`.
+/// Returns the settings of the node in the directory of `megalith up`.
 pub fn node_file(data: &Path) -> Result<NodeFile, RoleError> {
     let layout = Layout {
         root: files::absolute(data)?,
@@ -249,7 +249,7 @@ fn gateway_settings(layout: &Layout, args: &UpArgs, members: &[String]) -> Gatew
     }
 }
 
-/// Waits until the cluster takes writes.
+/// Waits until the cluster accepts writes.
 pub async fn writable(operator: &Path, deadline: Duration) -> Result<(), RoleError> {
     let settings: OperatorFile = config::load(Some(operator), NoFlags {})?;
     let members = config::parse_members("operator settings", &settings.metadata.members)?;
@@ -268,8 +268,7 @@ pub async fn writable(operator: &Path, deadline: Duration) -> Result<(), RoleErr
     Ok(())
 }
 
-/// Returns the access key in the credentials file, making account, key and file if it is not
-/// there.
+/// Returns the access key in the credentials file. If it is missing, makes account, key and file.
 async fn first_key(layout: &Layout) -> Result<String, RoleError> {
     let path = layout.path("credentials");
     if path.exists() {
@@ -302,7 +301,7 @@ async fn first_key(layout: &Layout) -> Result<String, RoleError> {
     Ok(made.access_key)
 }
 
-/// What a person needs to begin with, in lines.
+/// Returns what a person needs to start with, in lines.
 fn announcement(layout: &Layout, gateway: &RunningGateway, key: &str, first: bool) -> String {
     let mut text = String::new();
     let mut line = |args: std::fmt::Arguments<'_>| {
@@ -345,7 +344,7 @@ fn announcement(layout: &Layout, gateway: &RunningGateway, key: &str, first: boo
     text
 }
 
-/// An address as a client would write it.
+/// Returns an address in the form that a client would write.
 fn endpoint(scheme: &str, address: SocketAddr) -> String {
     match address.ip() {
         ip if ip.is_unspecified() => format!("{scheme}://127.0.0.1:{}", address.port()),

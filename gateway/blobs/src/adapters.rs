@@ -1,4 +1,4 @@
-//! The real part behind the seam: storage nodes, by `megalith-client`.
+//! The real implementation behind the seam: storage nodes, through `megalith-client`.
 
 use super::ports::{ShardError, ShardIo, ShardWrite};
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-/// How long a node that the map doesn't have is waited for.
+/// How long to wait for a node that the map doesn't list.
 const NODE_WAIT: Duration = Duration::from_secs(2);
 
 /// Shards on storage nodes; addresses come from the newest map.
@@ -29,8 +29,8 @@ impl NodeShards {
         Self { client, map }
     }
 
-    /// Finds the node's address. One that the map lacks is waited for: right after a start, or
-    /// after the cluster's own, nodes are still on their way into it.
+    /// Finds the node's address. Waits for a node that the map doesn't list: right after a start of
+    /// the gateway or of the cluster, nodes may not be in it yet.
     fn resolve(
         &self,
         target: ShardTarget,
@@ -95,7 +95,7 @@ impl ShardIo for NodeShards {
         first: u64,
         count: u64,
     ) -> BoxFuture<'static, Result<Vec<Bytes>, ShardError>> {
-        // Reads don't look at the epoch.
+        // Reads ignore the epoch.
         let (client, target) = (self.client.clone(), self.resolve(target, Epoch(0)));
         async move {
             let cells = client.get_cells(&target.await?, len, first, count).await;

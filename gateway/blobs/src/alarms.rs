@@ -1,8 +1,8 @@
 //! Damage found while reading: one line in the log, one count, one note to the metadata group.
 //!
-//! Reports of one shard are made once an hour at most, whatever the traffic; notes go out in
-//! batches from a task of their own, so that no read waits for them. What can't be noted is
-//! forgotten: the next read (or the scrub) finds the damage again.
+//! A shard is reported at most once an hour, whatever the traffic. A task of its own sends the
+//! notes in batches, so that no read waits for them. A note that can't be sent is forgotten: the
+//! next read (or the scrub) finds the damage again.
 
 use super::lock::lock;
 use megalith_client::{Metadata, now_ms};
@@ -15,23 +15,23 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
-/// Reports that may wait for the reporter.
+/// How many reports may wait for the reporter.
 const QUEUE_LEN: usize = 1024;
-/// Shards remembered as reported.
+/// How many shards are remembered as reported.
 const REMEMBERED_MAX: usize = 16_384;
-/// After this a shard is reported again.
+/// After this time a shard may be reported again.
 const REMEMBER: Duration = Duration::from_secs(3600);
-/// Shards in one note.
+/// The most shards in one note.
 const BATCH_MAX: usize = 256;
-/// Least time between two notes.
+/// The least time between two notes.
 const NOTE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What is wrong with a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
-    /// It should be there and isn't.
+    /// It should exist and does not.
     Missing,
-    /// It is there and its bytes are wrong.
+    /// It exists, but its bytes are wrong.
     Damaged,
 }
 
@@ -52,7 +52,7 @@ struct Reported(Mutex<HashMap<ReportKey, Instant>>);
 type ReportKey = (u64, u32, u8, Fault);
 
 impl Alarms {
-    /// Starts the reporter, which ends with the last handle.
+    /// Starts the reporter; it ends when the last handle is dropped.
     #[must_use]
     pub fn start(meta: Arc<dyn Metadata>) -> Self {
         let (mailbox, reports) = mpsc::channel(QUEUE_LEN);
@@ -61,7 +61,7 @@ impl Alarms {
         Self { reported, mailbox }
     }
 
-    /// Raises an alarm for a shard found on `node`; returns at once.
+    /// Raises an alarm for a shard of `node`; returns at once.
     pub fn raise(&self, shard: ShardKey, node: NodeId, fault: Fault) {
         if !self.reported.is_new(shard, fault) {
             return;
@@ -101,7 +101,7 @@ impl Reported {
         true
     }
 
-    /// Lets the report be made again.
+    /// Allows the report to be made again.
     fn forget(&self, shard: ShardKey, fault: Fault) {
         self.made().remove(&key(shard, fault));
     }

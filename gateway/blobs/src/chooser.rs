@@ -1,19 +1,19 @@
 //! The choice of a volume for a segment.
 //!
-//! Writable volumes in rotation, those without a node that failed just now first; a degraded one
-//! only if the map has no writable one at all.
+//! Takes writable volumes in rotation, first those without a node that failed just now. Takes a
+//! degraded one only if the map has no writable one at all.
 
 use super::nodes::Nodes;
 use megalith_model::ids::VolumeId;
 use megalith_model::topology::{ClusterMap, Volume};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// No volume is left to choose.
+/// Why no volume is left to choose.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoVolume {
     /// The cluster has none, for this reason.
     Refused(String),
-    /// All there are have been tried.
+    /// All volumes have been tried.
     AllTried,
 }
 

@@ -1,7 +1,7 @@
 //! The compute pool: hashing, sealing and coding run here and nowhere else.
 //!
-//! A job takes its state along and brings it back, so that whoever awaits one job before handing
-//! in the next keeps the order. The queue is bounded: who finds it full waits.
+//! A job takes its state along and brings it back, so order is kept if each job is awaited before
+//! the next is handed in. The queue is bounded: callers wait while it is full.
 
 use super::lock::lock;
 use std::collections::VecDeque;
@@ -25,7 +25,7 @@ struct Queue {
     wake: Condvar,
 }
 
-/// Threads of our own, ended when the last handle is dropped.
+/// The pool's own threads; they end when the last handle is dropped.
 #[derive(Clone)]
 pub struct Compute {
     queue: Arc<Queue>,
@@ -70,7 +70,7 @@ impl Compute {
     /// Runs `job` on the pool.
     ///
     /// # Errors
-    /// [`JobLost`] where the job panicked.
+    /// [`JobLost`] if the job panicked.
     pub async fn run<T, F>(&self, job: F) -> Result<T, JobLost>
     where
         T: Send + 'static,
@@ -82,7 +82,7 @@ impl Compute {
         let job: Job = Box::new(move || {
             let result = job();
             drop(permit);
-            // Nobody waiting any more is fine: the request was given up.
+            // It is fine if no one waits any more: the request was given up.
             let _ = reply.send(result);
         });
         {

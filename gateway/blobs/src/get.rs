@@ -1,8 +1,8 @@
-//! Life of a read: range → windows of cells → shards' cells → opened plaintext, in order.
+//! The life of a read: range → windows of cells → shards' cells → opened plaintext, in order.
 //!
-//! A read goes through its range in windows that begin small and double, never across a segment.
-//! One window is on its way while the one before it is sent. The bytes of a window are paid for
-//! from the memory budget until they are gone. What is fetched and how is in `window` and `rows`.
+//! A read goes through its range in windows that start small and double; none crosses a segment.
+//! While one window is sent, the next is being fetched. A window's bytes count against the memory
+//! budget until they are gone. `window` and `rows` say what is fetched and how.
 
 use super::memory::{Busy, Reservation};
 use super::window::SegmentSource;
@@ -24,10 +24,10 @@ use std::sync::atomic::AtomicU32;
 use std::task::{Context, Poll};
 use tokio_util::task::AbortOnDropHandle;
 
-/// Windows that are on their way at a time, the one being waited for included.
+/// Windows being fetched at a time, including the one that is waited for.
 const WINDOWS_AHEAD: usize = 2;
 
-/// One blob of an object, as its manifest tells it.
+/// One blob of an object, as its manifest describes it.
 #[derive(Clone, Debug)]
 pub struct PartToRead {
     pub view: BlobView,
@@ -52,7 +52,7 @@ pub struct ReadPlan {
 /// Why a read can't go on.
 #[derive(Debug, thiserror::Error)]
 pub enum GetError {
-    /// No memory: slow down.
+    /// No memory is free: the client should slow down.
     #[error(transparent)]
     Busy(#[from] Busy),
     /// The range is not within the object.
@@ -69,14 +69,14 @@ pub enum GetError {
     Unavailable {
         blob: BlobId,
         segment: u32,
-        /// Shards that answered well.
+        /// How many shards answered well.
         good: usize,
         needed: usize,
     },
     /// The bytes are not those that were sealed, and no shard can be blamed.
     #[error("{blob} does not open")]
     Unauthentic { blob: BlobId },
-    /// Row, manifest and volumes don't fit each other.
+    /// Row, manifest and volumes contradict each other.
     #[error("{blob}: metadata is inconsistent: {what}")]
     Inconsistent { blob: BlobId, what: &'static str },
     /// A mistake of our own.
@@ -84,7 +84,7 @@ pub enum GetError {
     Compute(#[from] JobLost),
 }
 
-/// The plaintext, piece by piece. After an error nothing follows.
+/// The plaintext, piece by piece. Ends after an error.
 pub struct ReadStream {
     pieces: BoxStream<'static, Result<Bytes, GetError>>,
 }
@@ -98,8 +98,8 @@ impl Stream for ReadStream {
 }
 
 impl Pipeline {
-    /// Reads the plaintext bytes `range` of the object; done when the first piece is there, so
-    /// that what fails at once can still be answered as an error.
+    /// Reads the plaintext bytes `range` of the object. Returns when the first piece is there, so
+    /// that an immediate failure can still be answered as an error.
     ///
     /// # Errors
     /// See [`GetError`].
@@ -130,7 +130,7 @@ impl Pipeline {
             None => futures::stream::empty().boxed(),
             Some(first) => {
                 let first = first?;
-                // Ends at the first error: nothing may follow a hole.
+                // Ends at the first error: no byte may follow a gap.
                 let rest = pieces.scan(false, |failed, piece| {
                     let over = std::mem::replace(failed, piece.is_err());
                     std::future::ready((!over).then_some(piece))
@@ -148,7 +148,7 @@ impl Pipeline {
 struct Cursor {
     shared: Arc<Shared>,
     plan: ReadPlan,
-    /// The part that comes next, and its first byte in the object.
+    /// The next part, and its first byte in the object.
     part: usize,
     part_start: u64,
     /// What is left to read, in plaintext bytes of the object.
@@ -160,7 +160,7 @@ struct Cursor {
     failed: bool,
 }
 
-/// A window on its way.
+/// A window being fetched.
 type Task = AbortOnDropHandle<Result<Bytes, GetError>>;
 
 impl Cursor {
@@ -232,7 +232,7 @@ impl Cursor {
     }
 }
 
-/// One blob under a read.
+/// One blob of a read.
 struct OpenPart {
     blob: BlobId,
     cells: BlobLayout,
@@ -328,7 +328,7 @@ impl OpenPart {
         })
     }
 
-    /// The window that begins at plaintext byte `start` and ends at `end` at the latest.
+    /// Returns the window that begins at plaintext byte `start` and ends at `end` at the latest.
     fn window(&self, shared: &Shared, start: u64, end: u64, stripes: u64) -> Window {
         let plain = PLAIN_CELL_LEN as u64;
         let first = start / plain;
@@ -349,7 +349,7 @@ impl OpenPart {
                 let stop = ((row + stripes) * columns).min(source.layout.cells());
                 let last = wanted.min(begin + stop);
                 let cells = first - begin..last - begin;
-                // Cells fetched, in the worst case all that any k slots give; and plaintext.
+                // Fetched cells (in the worst case all that any k slots give) and plaintext.
                 let rows = cells.end.div_ceil(columns) - row;
                 let worst = rows * source.layout.profile().shards() as u64;
                 let held = (worst + (last - first)) * SEALED_CELL_LEN as u64;
@@ -372,7 +372,7 @@ impl OpenPart {
     }
 }
 
-/// Finds a segment's volume, and checks that the two fit each other.
+/// Finds a segment's volume, and checks that the two agree.
 fn volume_of<'p>(plan: &'p ReadPlan, segment: &SegmentRow) -> Result<&'p Volume, &'static str> {
     let mut volumes = plan.volumes.iter();
     let volume = volumes.find(|volume| volume.id == segment.volume);
@@ -415,7 +415,7 @@ fn open_inline(sealed: &[u8], cells: &BlobLayout, opener: &CellOpener) -> Option
     Some(plain)
 }
 
-/// Plaintext on its way to the client, and the room that it takes.
+/// Plaintext on its way to the client, with the memory reserved for it.
 struct Held {
     plain: Vec<u8>,
     _held: Reservation,

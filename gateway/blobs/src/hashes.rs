@@ -1,4 +1,4 @@
-//! The checksums a client may ask for, all computed in one pass over the plaintext.
+//! The checksums that a client may ask for, all computed in one pass over the plaintext.
 
 use crc_fast::{CrcAlgorithm, Digest as Crc};
 use md5::{Digest as _, Md5};
@@ -20,12 +20,12 @@ pub struct Hashes {
     pub sha256: bool,
 }
 
-/// The results, as S3 shows them in base64: big-endian bytes.
+/// The results as big-endian bytes; S3 shows them in base64.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HashResults {
     /// MD5.
     pub md5: [u8; 16],
-    /// CRC-32, if it was asked for (as are all below).
+    /// CRC-32, if it was requested (the same holds for all below).
     pub crc32: Option<[u8; 4]>,
     /// CRC-32C.
     pub crc32c: Option<[u8; 4]>,
@@ -92,7 +92,7 @@ impl Hasher {
     }
 }
 
-/// crc-fast gives 32-bit checksums in the low half.
+/// Returns the low half, in which crc-fast gives 32-bit checksums.
 fn low32(crc: u64) -> [u8; 4] {
     (crc as u32).to_be_bytes()
 }

@@ -1,10 +1,10 @@
-//! The budget for asking a second slot: a share of all requests, so that slow nodes are never
-//! answered with a flood.
+//! The budget for asking a second slot: a share of all requests, so that slow nodes never cause a
+//! flood of requests.
 
 use super::lock::lock;
 use std::sync::Mutex;
 
-/// Requests that may be saved up.
+/// How many requests may be saved up.
 const SAVED_MAX: u64 = 20;
 
 /// The budget, in hundredths of a request.
@@ -14,7 +14,7 @@ pub struct HedgeBudget {
 }
 
 impl HedgeBudget {
-    /// Starts with a full purse; each request earns `percent` hundredths of another.
+    /// Starts with a full budget; each request earns `percent` hundredths of another.
     pub fn new(percent: u32) -> Self {
         let saved = if percent == 0 { 0 } else { SAVED_MAX * 100 };
         Self {
@@ -23,13 +23,13 @@ impl HedgeBudget {
         }
     }
 
-    /// Notes a request.
+    /// Counts a request.
     pub fn earn(&self) {
         let mut saved = lock(&self.saved);
         *saved = (*saved + self.percent).min(SAVED_MAX * 100);
     }
 
-    /// Takes a hedged request; false if none is left.
+    /// Takes a hedged request from the budget; false if none is left.
     pub fn spend(&self) -> bool {
         let mut saved = lock(&self.saved);
         let may = *saved >= 100;

@@ -1,7 +1,7 @@
-//! Blob ids: a lease in hand, the next one fetched when half is used.
+//! Blob ids: the gateway holds a lease and fetches the next one when half of it is used.
 //!
-//! A lease that a node or the metadata group calls closed is thrown away at once. Ids of a lease
-//! are used at most once; what is left at shutdown is given back by closing the lease.
+//! A lease that a node or the metadata group calls closed is dropped at once. Ids of a lease are
+//! used at most once. At shutdown the lease is closed, which gives back the rest.
 
 use super::lock::lock;
 use megalith_client::{ClientError, Metadata, TypedCalls as _, now_ms};
@@ -11,7 +11,7 @@ use megalith_model::instruction::OpenLease;
 use megalith_model::topology::Lease;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// Why no blob id was to be had, or a lease was not given back.
+/// Why no blob id was available, or a lease was not given back.
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
     /// The leases were closed: no write may begin any more.
@@ -20,7 +20,7 @@ pub enum LeaseError {
     /// The metadata group didn't answer, or not clearly.
     #[error("ask the metadata group for a lease of blob ids: {0}")]
     Metadata(#[source] ClientError),
-    /// It judged the command and refused it.
+    /// The metadata group refused the command.
     #[error("the metadata group refuses a lease of blob ids: {0}")]
     Refused(#[source] Refusal),
 }
@@ -36,7 +36,7 @@ struct Inner {
     gateway: GatewayId,
     count: u64,
     state: Mutex<State>,
-    /// Held by whoever fetches a lease, so that only one does.
+    /// Locked while a lease is fetched, so that only one task fetches.
     fetching: tokio::sync::Mutex<()>,
 }
 
@@ -72,7 +72,7 @@ impl Leases {
     /// Takes the next blob id.
     ///
     /// # Errors
-    /// When a new lease is needed and the metadata group gives none.
+    /// If a new lease is needed and the metadata group gives none.
     pub async fn next_blob(&self) -> Result<(BlobId, LeaseId), LeaseError> {
         loop {
             if let Some(taken) = self.take() {
@@ -105,10 +105,10 @@ impl Leases {
         }
     }
 
-    /// Closes what is in hand; for shutdown, after the last write has ended.
+    /// Closes the leases it holds; for shutdown, after the last write has ended.
     ///
     /// # Errors
-    /// The last failure; a lease left open is closed by the metadata group in its own time.
+    /// The last failure; the metadata group closes a lease left open in its own time.
     pub async fn close(&self) -> Result<(), LeaseError> {
         let _one = self.inner.fetching.lock().await;
         let held = {
@@ -189,7 +189,7 @@ impl Inner {
     }
 }
 
-/// Fetches the next lease. A failure is only noted: the need itself will ask again.
+/// Fetches the next lease. A failure is only logged: whoever needs the lease asks again.
 async fn prefetch(inner: Arc<Inner>) {
     let _one = inner.fetching.lock().await;
     let wanted = {

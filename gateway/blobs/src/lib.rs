@@ -1,13 +1,14 @@
-//! The object pipeline: plaintext bytes in, a blob on storage nodes out, and back.
+//! The object pipeline: turns plaintext bytes into a blob on storage nodes, and back.
 //!
-//! Owns blob-id leases, the memory budget, the compute pool and what is known of the nodes'
-//! speed. Knows nothing of S3, of names, of accounts or of wrapped keys: it is handed a data key
-//! and gives back what a row and a manifest need. Must never report a write below its quorum,
-//! hold more bytes than the budget, or let out a byte that was not opened under the data key.
+//! Owns blob-id leases, the memory budget, the compute pool and what is known of the nodes' speed.
+//! Knows nothing of S3, of names, of accounts or of wrapped keys: it is given a data key and
+//! returns what a row and a manifest need. Must never report a write below its quorum, hold more
+//! bytes than the budget, or return a byte that was not opened under the data key.
 //!
-//! Read on in `put` (life of a write), `get` (life of a read), `ports` (the seam to storage nodes).
+//! Next: `put` (the life of a write), `get` (the life of a read), `ports` (the seam to storage
+//! nodes).
 
-// What is sealed at a time and what the disks check and read at a time are one cell.
+// Sealing and the disks' checks and reads use the same unit: one cell.
 const _: () =
     assert!(megalith_crypto::cell::SEALED_CELL_LEN as u64 == megalith_model::shape::CELL_LEN);
 
@@ -62,7 +63,7 @@ pub struct PipelineComponents {
     pub map: watch::Receiver<Arc<ClusterMap>>,
     /// The cluster, part of every stream's context.
     pub cluster: ClusterId,
-    /// For whom blob ids are leased.
+    /// The gateway that blob ids are leased for.
     pub gateway: GatewayId,
 }
 
@@ -89,7 +90,7 @@ struct Shared {
 }
 
 impl PipelineComponents {
-    /// The real ones: storage nodes, by their client, beside the metadata group.
+    /// Returns the real components: storage nodes through their client, and the metadata group.
     #[must_use]
     pub fn connected(
         meta: Arc<dyn Metadata>,
@@ -109,7 +110,7 @@ impl PipelineComponents {
 }
 
 impl Pipeline {
-    /// Starts the pipeline: its compute threads and its reporter of damage.
+    /// Starts the pipeline with its compute threads and its reporter of damage.
     ///
     /// Must be called within a tokio runtime.
     #[must_use]
@@ -140,13 +141,14 @@ impl Pipeline {
         }
     }
 
-    /// The blob-id leases: [`Leases::refused`] is for a proposal that was refused for its lease.
+    /// Returns the blob-id leases. Call [`Leases::refused`] when a proposal was refused for its
+    /// lease.
     #[must_use]
     pub fn leases(&self) -> &Leases {
         &self.shared.leases
     }
 
-    /// The memory budget.
+    /// Returns the memory budget.
     #[must_use]
     pub fn memory(&self) -> &Memory {
         &self.shared.memory
@@ -155,7 +157,7 @@ impl Pipeline {
     /// Closes the leases; for shutdown, after the last request has ended.
     ///
     /// # Errors
-    /// When the metadata group can't be reached; that costs nothing but a lease to expire.
+    /// If the metadata group can't be reached; then the lease stays open until it expires.
     pub async fn close(&self) -> Result<(), LeaseError> {
         self.shared.leases.close().await
     }

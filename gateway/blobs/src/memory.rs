@@ -1,7 +1,7 @@
-//! The bytes that reads and writes may hold together.
+//! The bytes that reads and writes together may hold.
 //!
-//! Whoever wants to hold bytes reserves them first. New work is refused when there is no room
-//! ([`Busy`]); work that has begun waits its turn. Must never hand out more than the limit.
+//! Code reserves bytes before it holds them. New work is refused if there is no room ([`Busy`]);
+//! work that has begun waits its turn. Must never hand out more than the limit.
 
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Permits are KiB, so that a 32-bit count reaches 4 TiB.
 const GRAIN: u64 = 1024;
 
-/// No room at present: answer "slow down".
+/// There is no room now: answer "slow down".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no memory left for another request")]
 pub struct Busy;
@@ -51,7 +51,7 @@ impl Memory {
     /// Reserves `bytes` at once.
     ///
     /// # Errors
-    /// [`Busy`] where there is no room.
+    /// [`Busy`] if there is no room.
     pub fn try_reserve(&self, bytes: u64) -> Result<Reservation, Busy> {
         let permits = Arc::clone(&self.permits);
         let permit = permits
@@ -62,7 +62,7 @@ impl Memory {
         })
     }
 
-    /// Reserves `bytes` if more than half of the budget stays free: for what can be done without.
+    /// Reserves `bytes` if more than half of the budget stays free: for work that is optional.
     #[must_use]
     pub fn try_spare(&self, bytes: u64) -> Option<Reservation> {
         let free = self.permits.available_permits() as u64;
@@ -72,7 +72,7 @@ impl Memory {
         self.try_reserve(bytes).ok()
     }
 
-    /// Reserves `bytes` (or the whole budget, if that is less), in the order of asking.
+    /// Reserves `bytes` (or the whole budget, if that is less); requests are served in order.
     pub async fn reserve(&self, bytes: u64) -> Reservation {
         let permits = Arc::clone(&self.permits);
         let permit = permits
@@ -84,13 +84,13 @@ impl Memory {
         }
     }
 
-    /// True while more than half of the budget is free.
+    /// Returns true while more than half of the budget is free.
     #[must_use]
     pub fn is_ample(&self) -> bool {
         self.permits.available_permits() as u64 > u64::from(self.total / 2)
     }
 
-    /// Bytes reserved at present.
+    /// Returns the bytes reserved now.
     #[must_use]
     pub fn used(&self) -> u64 {
         (u64::from(self.total) - self.permits.available_permits() as u64) * GRAIN

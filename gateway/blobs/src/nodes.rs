@@ -1,6 +1,6 @@
 //! What this gateway has seen of each node: recent failures, and how long answers take.
 //!
-//! The map says who lives, two seconds late; this says who failed just now. Nothing here decides
+//! The map says who is alive, two seconds late; this says who failed just now. Nothing here decides
 //! that a node is dead, only that another is tried first.
 
 use super::lock::lock;
@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Fewer answers than this say nothing about the slowest.
+/// With fewer answers than this, nothing can be said of the slowest.
 const ANSWERS_MIN: f32 = 8.0;
-/// With this many remembered answers, all count half.
+/// When this many answers are remembered, all counts are halved.
 const ANSWERS_MAX: f32 = 256.0;
 /// Class `i` holds answers up to [`CLASS_FIRST`] × 1.5^i.
 const CLASSES: usize = 32;
@@ -41,12 +41,12 @@ impl Nodes {
         }
     }
 
-    /// Notes that the node failed.
+    /// Records that the node failed.
     pub fn failed(&self, node: NodeId) {
         self.records().entry(node).or_default().failed_at = Some(Instant::now());
     }
 
-    /// Notes an answer and the time it took.
+    /// Records an answer and the time it took.
     pub fn answered(&self, node: NodeId, took: Duration) {
         let mut records = self.records();
         let record = records.entry(node).or_default();
@@ -57,7 +57,7 @@ impl Nodes {
         }
     }
 
-    /// True for a node that failed a moment ago and hasn't answered since.
+    /// Returns true for a node that failed a moment ago and hasn't answered since.
     #[must_use]
     pub fn is_penalised(&self, node: NodeId) -> bool {
         let records = self.records();
@@ -65,7 +65,7 @@ impl Nodes {
         failed_at.is_some_and(|at| at.elapsed() < self.penalty)
     }
 
-    /// The time within which 95 of 100 answers came; None while too few are known.
+    /// Returns the time within which 95 of 100 answers came; None while too few are known.
     #[must_use]
     pub fn p95(&self, node: NodeId) -> Option<Duration> {
         let records = self.records();

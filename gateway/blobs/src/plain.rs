@@ -1,8 +1,8 @@
 //! From the client's body to sealed cells, in order.
 //!
-//! The next cells' plaintext is gathered while the last cells are hashed and sealed on the
-//! compute pool. Must never pull more than one batch ahead, nor seal a body of the wrong length
-//! to its end: a short or long one never gets a last cell.
+//! The plaintext of the next cells is gathered while the last cells are hashed and sealed on the
+//! compute pool. Must never pull more than one batch ahead, nor finish a body of the wrong length:
+//! a body that is too short or too long never gets a last cell.
 
 use super::compute::Compute;
 use super::hashes::{HashResults, Hasher};
@@ -16,10 +16,10 @@ use megalith_crypto::{CellSealer, CryptoError};
 use megalith_model::shape::CELL_LEN;
 use std::collections::VecDeque;
 
-/// Most cells that are gathered and sealed at a time.
+/// The most cells that are gathered and sealed at a time.
 const BATCH_CELLS_MAX: usize = 16;
 
-/// A body of a length that was announced.
+/// A body whose length was announced.
 struct Announced {
     pieces: Pieces,
     rest: Bytes,
@@ -32,7 +32,7 @@ impl Announced {
         self.expected - self.taken
     }
 
-    /// Gathers up to `max` bytes; fewer only at the announced end, where the body must end too.
+    /// Gathers up to `max` bytes; fewer only at the announced end, and the body must end there too.
     async fn gather(&mut self, max: u64) -> Result<Vec<Bytes>, PutError> {
         let mut wanted = self.left().min(max);
         let mut gathered = Vec::new();
@@ -73,18 +73,18 @@ impl Announced {
     }
 }
 
-/// What the sealing jobs hand from one to the next.
+/// The state that one sealing job hands to the next.
 pub struct Sealing {
     pub sealer: CellSealer,
     /// Sees every plaintext byte once.
     pub hasher: Hasher,
 }
 
-/// Gives the framed cells of one blob, in order; cells given back are given again first.
+/// Gives the framed cells of one blob, in order; cells put back come first again.
 pub struct Feed {
     body: Announced,
     compute: Compute,
-    /// None after a failure: the feed is at its end then.
+    /// None after a failure: then the feed has ended.
     sealing: Option<Sealing>,
     gathered: Option<Vec<Bytes>>,
     ready: VecDeque<Bytes>,
@@ -109,7 +109,7 @@ impl Feed {
         }
     }
 
-    /// Gives the next `count` cells, fewer only at the blob's end.
+    /// Gives the next `count` cells; fewer only at the blob's end.
     pub async fn next(&mut self, count: usize) -> Result<Vec<Bytes>, PutError> {
         while self.ready.len() < count && !self.sealed_all {
             self.seal_batch(count.clamp(1, BATCH_CELLS_MAX)).await?;
@@ -125,7 +125,7 @@ impl Feed {
         }
     }
 
-    /// The checksums of the whole body, once it is sealed to its end.
+    /// Returns the checksums of the whole body, once it is sealed to its end.
     pub fn finish(self) -> Option<HashResults> {
         let sealing = self
             .sealing
@@ -159,7 +159,7 @@ impl Feed {
     }
 }
 
-/// Hashes and seals one batch: whole cells, but for the last cell of the blob.
+/// Hashes and seals one batch: whole cells, except for the last cell of the blob.
 fn seal(
     mut sealing: Sealing,
     plain: &[Bytes],

@@ -1,8 +1,8 @@
-//! The seam of the pipeline towards storage nodes. The one towards the metadata group is
+//! The pipeline's seam to storage nodes. The one to the metadata group is
 //! [`megalith_client::Metadata`].
 //!
-//! Owns no connection. The real part is an adapter over `megalith-client`; tests put a data plane
-//! in memory here which can delay, fail, flip bytes and lie.
+//! Owns no connection. The real implementation is an adapter over `megalith-client`; tests use a
+//! data plane in memory that can delay, fail, flip bytes and lie.
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -21,16 +21,16 @@ pub struct ShardWrite {
     pub len: u64,
 }
 
-/// Why a shard could not be written or read: what to do about it.
+/// Why a shard could not be written or read; each kind says what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ShardError {
-    /// The shard isn't there.
+    /// The shard doesn't exist.
     #[error("shard not found")]
     NotFound,
-    /// The shard is there and bad, or its cells don't match their checksums.
+    /// The shard is bad, or its cells don't match their checksums.
     #[error("shard damaged")]
     Damaged,
-    /// The volume has moved on.
+    /// The volume is in another epoch.
     #[error("volume is in another epoch")]
     StaleEpoch,
     /// The blob id is in no open lease.
@@ -42,19 +42,19 @@ pub enum ShardError {
     /// The node has no room in its queue.
     #[error("node busy")]
     Busy,
-    /// No connection, no answer in time, a broken answer, a failing disk.
+    /// No connection, no answer in time, a broken answer, or a failing disk.
     #[error("node failed: {0}")]
     Node(String),
-    /// The node refuses for a reason that repeating won't change.
+    /// The node refuses, and would refuse again.
     #[error("node refused: {0}")]
     Refused(String),
 }
 
 /// Shards on storage nodes.
 pub trait ShardIo: Send + Sync + 'static {
-    /// Writes a shard whose framed cells (each with its crc32c behind it) arrive one by one and
-    /// whose digest arrives last; done when the node has made it durable. A body or a digest
-    /// whose sender goes away gives the shard up.
+    /// Writes a shard and returns when the node has made it durable. Framed cells (each followed by
+    /// its crc32c) arrive one by one, the digest last. If the sender of cells or digest is dropped,
+    /// the write is given up.
     fn put_stream(
         &self,
         write: ShardWrite,
@@ -62,7 +62,7 @@ pub trait ShardIo: Send + Sync + 'static {
         digest: oneshot::Receiver<Digest>,
     ) -> BoxFuture<'static, Result<Receipt, ShardError>>;
 
-    /// Writes a shard whose framed cells and digest are all there.
+    /// Writes a shard whose framed cells and digest are all known.
     fn put_whole(
         &self,
         write: ShardWrite,
@@ -70,8 +70,8 @@ pub trait ShardIo: Send + Sync + 'static {
         digest: Digest,
     ) -> BoxFuture<'static, Result<Receipt, ShardError>>;
 
-    /// Reads `count` cells from `first` on of a shard of `len` bytes; each was checked against
-    /// its crc32c.
+    /// Reads `count` cells, starting with `first`, of a shard of `len` bytes; each has been checked
+    /// against its crc32c.
     fn get(
         &self,
         target: ShardTarget,

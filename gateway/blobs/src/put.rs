@@ -1,9 +1,9 @@
-//! Life of a write: body → sealed cells → stripes → shards on the slots of a volume.
+//! The life of a write: body → sealed cells → stripes → shards on the slots of a volume.
 //!
-//! The stages run side by side: while one stripe is coded and sent, the next is hashed and
-//! sealed and the one after that is gathered from the client (`plain`, `segment`). A segment that
-//! loses its volume is begun anew on another one as long as all its cells are still held.
-//! Nothing written here is named by anything until the caller proposes it.
+//! The stages run side by side: while one stripe is coded and sent, the next is hashed and sealed,
+//! and the one after that is gathered from the client (`plain`, `segment`). A segment that loses
+//! its volume starts again on another one, as long as all its cells are still held. No row names
+//! anything written here until the caller proposes it.
 
 use super::chooser::NoVolume;
 use super::hashes::{HashResults, Hasher, Hashes};
@@ -26,28 +26,28 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-/// Bytes by which the allowance for held cells grows at a time.
+/// By how many bytes the allowance for held cells grows at a time.
 const SPARE_STEP: u64 = 1 << 20;
 
-/// A blob that is written and durable, and that nothing names yet.
+/// A blob that is written and durable, but not yet named by any row.
 #[derive(Clone, Debug)]
 pub struct WrittenBlob {
     /// For the command that will name it.
     pub blob: NewBlob,
     pub header: StreamHeader,
-    /// To be compared with what the client said, before anything is proposed.
+    /// The caller compares them with the client's claims before it proposes anything.
     pub hashes: HashResults,
 }
 
-/// Why a blob was not written. Nothing names it; what was written of it is garbage.
+/// Why a blob was not written. No row names it; what was written of it is garbage.
 #[derive(Debug, thiserror::Error)]
 pub enum PutError {
-    /// No memory: slow down. The body was not touched.
+    /// No memory is free: the client should slow down. The body was not touched.
     #[error(transparent)]
     Busy(#[from] Busy),
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// The body is shorter or longer than was said.
+    /// The body is shorter or longer than announced.
     #[error("body of {expected} bytes has {found}")]
     Length {
         /// Bytes announced.
@@ -55,7 +55,7 @@ pub enum PutError {
         /// Bytes that came, at least; never more than one piece beyond `expected`.
         found: u64,
     },
-    /// No volume takes blobs; the cluster's own words, if it gave any.
+    /// No volume takes blobs; includes the cluster's reason, if it gave one.
     #[error("no volume takes new blobs: {reason}")]
     NoVolume { reason: String },
     /// Too few nodes took it; trying again may help.
@@ -70,7 +70,7 @@ pub enum PutError {
     /// The body is longer than a blob can be.
     #[error("a blob of {0} bytes is too large")]
     TooLarge(u64),
-    /// No blob id was to be had.
+    /// No blob id was available.
     #[error("take a blob id")]
     Lease(#[from] LeaseError),
     /// The random source failed.
@@ -110,7 +110,7 @@ impl Pipeline {
                 let bytes = self.bytes_held(&order, plain_len);
                 Some(self.shared.memory.try_reserve(bytes)?)
             }
-            // Its room is its own.
+            // It has its own memory reserved.
             Source::Held(_) => None,
         };
         self.write_order(source, key, order).await
@@ -158,7 +158,7 @@ impl Pipeline {
         })
     }
 
-    /// The most bytes that the write of a stream holds, cells kept for a restart included.
+    /// Returns the most bytes that the write of a stream holds, including cells kept for a restart.
     fn bytes_held(&self, order: &Order, plain_len: u64) -> u64 {
         if order.shape != Shape::Coded {
             return whole_write_bytes(plain_len);
@@ -172,12 +172,13 @@ impl Pipeline {
     }
 }
 
-/// Cells held of one write's stripes: gathered, being sealed (plain and sealed), in flight.
+/// Returns how many cells one write's stripes hold: gathered, being sealed (plain and sealed), in
+/// flight.
 fn stripes_held(profile: Profile) -> u64 {
     (3 * profile.data() + (STRIPES_IN_FLIGHT + 1) * profile.shards()) as u64
 }
 
-/// What is to be written.
+/// A write to be done.
 #[derive(Clone, Copy)]
 struct Order {
     sealed_len: u64,
@@ -213,8 +214,8 @@ impl Writer {
         Ok(segments)
     }
 
-    /// Writes one segment, on one volume or another. If all volumes of a map have failed, waits
-    /// for the next map: the cluster needs about two seconds to make others.
+    /// Writes one segment, if need be on another volume. If all volumes of a map have failed, waits
+    /// for the next map: the cluster needs about two seconds to make new volumes.
     async fn segment(&mut self, number: u32, left: u64) -> Result<NewSegment, PutError> {
         let deadline = Instant::now() + self.shared.settings.volume_wait;
         let mut tried = Vec::new();
@@ -268,7 +269,8 @@ impl Writer {
         }
     }
 
-    /// The length of the next segment, if it is written on this volume and `left` bytes are left.
+    /// Returns the length of the next segment if it is written to this volume and `left` bytes
+    /// remain.
     fn len_on(&self, volume: &Volume, left: u64) -> u64 {
         match self.order.shape {
             Shape::Coded => {
@@ -281,7 +283,7 @@ impl Writer {
         }
     }
 
-    /// Feeds a segment its cells. The outer error is the blob's end, the inner one the segment's.
+    /// Feeds cells to a segment. The outer error ends the blob, the inner one the segment.
     async fn fill(
         &mut self,
         mut segment: Segment,
@@ -309,8 +311,8 @@ impl Writer {
     }
 }
 
-/// The sealed cells of the segment at hand, as long as there is room for them: with all of them
-/// the segment can be begun again on another volume.
+/// The sealed cells of the current segment, as long as there is room for them: with all of them the
+/// segment can start again on another volume.
 struct RestartCells {
     memory: Memory,
     cells: Vec<Bytes>,
@@ -354,14 +356,14 @@ impl RestartCells {
         self.cells.extend_from_slice(cells);
     }
 
-    /// All cells since the segment's start; None if some are gone.
+    /// Returns all cells since the segment's start; None if some are gone.
     fn take(&mut self) -> Option<Vec<Bytes>> {
         self.bytes = 0;
         self.whole.then(|| std::mem::take(&mut self.cells))
     }
 }
 
-/// Waits for a map newer than `seen`; false if none came by the deadline.
+/// Waits for a map newer than `seen`; false if none comes by the deadline.
 fn next_map(
     maps: &watch::Receiver<Arc<ClusterMap>>,
     seen: &Arc<ClusterMap>,

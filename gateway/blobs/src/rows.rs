@@ -1,8 +1,9 @@
-//! Which cells of a window to ask of which slot: pure, told of every answer.
+//! Decides which cells of a window to request from which slot. Pure: it is told every answer.
 //!
-//! A **row** is what the slots hold at one place of their shards: one stripe, or one cell of
-//! each copy. A row is settled when its wanted cells are there, or any k of its cells. Slots
-//! are asked for wanted cells first; where one fails or is late, as many others as make up k.
+//! A **row** is what the slots hold at one position of their shards: one stripe, or one cell of
+//! each copy. A row is settled when its wanted cells have arrived, or any k of its cells. Slots
+//! with wanted cells are asked first; if one fails or is late, others are asked until k are
+//! reached.
 
 use bytes::Bytes;
 use megalith_model::shape::{SegmentLayout, Shape};
@@ -12,7 +13,7 @@ use std::ops::Range;
 /// A set of slots, one bit each.
 pub type Mask = u32;
 
-/// Cells to ask a slot for.
+/// Cells to request from a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
     pub slot: usize,
@@ -26,9 +27,9 @@ pub struct Rows {
     needed: usize,
     first: u64,
     rows: Vec<Row>,
-    /// Not to be asked any more.
+    /// Slots that are not asked any more.
     failed: Mask,
-    /// Asked, and no longer counted on.
+    /// Slots that were asked and are no longer counted on.
     late: Mask,
 }
 
@@ -36,9 +37,9 @@ pub struct Rows {
 struct Row {
     /// Slots with a cell in this row.
     holders: Mask,
-    /// Data slots whose cell in this row is empty: known to be all zeros.
+    /// Data slots without a cell in this row: known to be all zeros.
     zero: Mask,
-    /// Slots whose very cells are wanted; none for copies, where any will do.
+    /// Slots whose own cells are wanted; none for copies, as any copy will do.
     wanted: Mask,
     asked: Mask,
     got: Mask,
@@ -46,7 +47,7 @@ struct Row {
 }
 
 impl Rows {
-    /// Describes the window of the segment's data cells `cells`, not empty.
+    /// Describes the window of the segment's data cells `cells`, which is not empty.
     pub fn new(shape: Shape, layout: &SegmentLayout, cells: Range<u64>) -> Self {
         let columns = layout.columns() as u64;
         let rows = cells.start / columns..cells.end.div_ceil(columns);
@@ -76,7 +77,7 @@ impl Rows {
         }
     }
 
-    /// Says what to ask now. `order` has the slots to be asked, those to be preferred first.
+    /// Says what to request now. `order` lists the slots that may be asked, preferred ones first.
     pub fn next(&mut self, order: &[usize]) -> Vec<Request> {
         let mut requests: Vec<Request> = Vec::new();
         for index in 0..self.rows.len() {
@@ -100,7 +101,7 @@ impl Rows {
         requests
     }
 
-    /// Takes a slot's answer; None for cells that can't be its: their lengths are wrong.
+    /// Takes a slot's answer; None if the cells have wrong lengths for that slot.
     pub fn arrived(&mut self, layout: &SegmentLayout, request: Request, cells: Vec<Bytes>) -> bool {
         let lens = (0..request.count)
             .map(|i| layout.shard_cell_len(request.slot, request.first + i) as usize);
@@ -116,7 +117,7 @@ impl Rows {
         true
     }
 
-    /// Gives a slot up.
+    /// Gives up on a slot.
     pub fn failed(&mut self, slot: usize) {
         self.failed |= 1 << slot;
     }
@@ -126,14 +127,14 @@ impl Rows {
         self.late |= 1 << slot;
     }
 
-    /// True when every wanted cell is there or can be computed.
+    /// Returns true if every wanted cell is there or can be computed.
     pub fn is_settled(&self) -> bool {
         self.rows
             .iter()
             .all(|row| self.is_row_settled(row, row.got))
     }
 
-    /// The fewest cells that any unsettled row has.
+    /// Returns the fewest cells that any unsettled row has.
     pub fn fewest(&self) -> usize {
         let unsettled = self
             .rows
@@ -145,28 +146,28 @@ impl Rows {
             .unwrap_or(0)
     }
 
-    /// The slots whose cells are there.
+    /// Returns the slots whose cells have arrived.
     pub fn contributors(&self) -> Mask {
         self.rows.iter().fold(0, |mask, row| mask | row.got)
     }
 
-    /// The rows' numbers within the shards.
+    /// Returns the rows' numbers within the shards.
     pub fn range(&self) -> Range<u64> {
         self.first..self.first + self.rows.len() as u64
     }
 
-    /// A slot's cell in a row, if it is there.
+    /// Returns a slot's cell in a row, if it has arrived.
     pub fn cell(&self, row: u64, slot: usize) -> Option<&Bytes> {
         self.rows.get((row - self.first) as usize)?.cells.get(&slot)
     }
 
-    /// Slots whose cell in the row is there, or known to be zeros.
+    /// Returns the slots whose cell in the row has arrived or is known to be zeros.
     pub fn present(&self, row: u64) -> Mask {
         let row = &self.rows[(row - self.first) as usize];
         row.got | row.zero
     }
 
-    /// Slots whose cells of the row are wanted and not there.
+    /// Returns the slots whose cells of the row are wanted and have not arrived.
     pub fn missing(&self, row: u64) -> Mask {
         let row = &self.rows[(row - self.first) as usize];
         row.wanted & !row.got
@@ -200,7 +201,7 @@ impl Rows {
     }
 }
 
-/// The slots of a mask, ascending.
+/// Iterates over the slots of a mask, ascending.
 pub fn slots(mask: Mask) -> impl Iterator<Item = usize> {
     (0..Mask::BITS as usize).filter(move |slot| mask >> slot & 1 == 1)
 }
@@ -275,7 +276,7 @@ mod tests {
         }
         assert!(!rows.is_settled());
         assert_eq!(rows.fewest(), 3);
-        // The late one is still welcome.
+        // The late answer is still welcome.
         answer(&mut rows, &layout, asked[0]);
         assert!(rows.is_settled());
     }

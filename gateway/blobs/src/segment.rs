@@ -1,9 +1,9 @@
 //! One segment on its way to the slots of one volume.
 //!
-//! At most [`STRIPES_IN_FLIGHT`] stripes are on their way: the slowest slot sets the pace, and
-//! one that holds up the others for too long is left out. A segment ends written (at least its
-//! quorum of receipts that agree with our own digests) or lost; it never counts with fewer.
-//! Slots that are left out are owed their shard.
+//! At most [`STRIPES_IN_FLIGHT`] stripes are in flight: the slowest slot sets the pace, and a slot
+//! that holds up the others for too long is left out. A segment ends either written (with at least
+//! its quorum of receipts that agree with our own digests) or lost; fewer receipts never count as
+//! written. Slots that are left out are owed their shard.
 
 use super::Shared;
 use super::compute::{Compute, JobLost};
@@ -23,15 +23,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
-/// Stripes that slots may hold up at a time.
+/// How many stripes slots may hold up at a time.
 pub const STRIPES_IN_FLIGHT: usize = 2;
 
 /// Why a segment was not written here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SegmentLost {
-    /// Too few slots took it, or the volume has moved on: elsewhere it may do.
+    /// Too few slots took it, or the volume has changed: another volume may work.
     Elsewhere(String),
-    /// The blob id is in no open lease any more: nowhere it will do.
+    /// The blob id is no longer in an open lease: no volume will work.
     LeaseClosed,
     /// A compute job was lost.
     Compute(JobLost),
@@ -40,7 +40,7 @@ pub enum SegmentLost {
 /// A segment to write.
 pub struct SegmentOrder {
     pub blob: BlobId,
-    /// The segment's number in it.
+    /// The segment's number in the blob.
     pub number: u32,
     pub shape: Shape,
     /// Ciphertext bytes.
@@ -57,16 +57,16 @@ pub struct Segment {
     slots: Vec<SlotWriter>,
     results: JoinSet<(usize, Result<Receipt, ShardError>)>,
     in_flight: Arc<Semaphore>,
-    /// Wakes when the map changes: it may give up a slot.
+    /// Wakes when the map changes: a node that it no longer lists as alive is left out.
     map: watch::Receiver<Arc<ClusterMap>>,
-    /// Bit i: slot i took the whole shard and says so.
+    /// Bit i: slot i took the whole shard and confirmed it.
     done: u32,
     /// Bit i: slot i is left out.
     left_out: u32,
     last_error: String,
 }
 
-/// One slot's end of the segment.
+/// The writer of one slot's shard.
 struct SlotWriter {
     write: ShardWrite,
     path: Path,
@@ -77,9 +77,9 @@ struct SlotWriter {
 }
 
 enum Path {
-    /// Has no shard of this segment, or is left out.
+    /// The slot has no shard of this segment, or is left out.
     None,
-    /// Cells go out as they come.
+    /// Cells are sent as they come.
     Stream {
         cells: mpsc::Sender<Bytes>,
         digest: oneshot::Sender<Digest>,
@@ -89,7 +89,7 @@ enum Path {
 }
 
 impl Segment {
-    /// Opens a segment on its volume. Members whose nodes the map calls dead are left out.
+    /// Opens a segment on its volume. Leaves out slots whose nodes the map calls dead.
     pub fn open(
         shared: &Arc<Shared>,
         map: &ClusterMap,
@@ -152,12 +152,13 @@ impl Segment {
         Ok(segment)
     }
 
-    /// What the segment looks like on its volume.
+    /// Returns the segment's layout on its volume.
     pub fn layout(&self) -> &SegmentLayout {
         &self.layout
     }
 
-    /// Hands over the next stripes: `cells` framed data cells, whole stripes but at the end.
+    /// Hands over the next stripes: `cells` are framed data cells, in whole stripes except at the
+    /// end.
     pub async fn push(&mut self, cells: Vec<Bytes>) -> Result<(), SegmentLost> {
         self.note_ended()?;
         let permit = Arc::new(self.pace().await?);
@@ -179,7 +180,7 @@ impl Segment {
                             pending: Arc::clone(&slot.pending),
                             _stripe: Arc::clone(&permit),
                         });
-                        // Refused only if the slot's task has ended: its result says why.
+                        // Fails only if the slot's task has ended: its result says why.
                         let _ = cells.try_send(piece);
                     }
                 }
@@ -203,7 +204,7 @@ impl Segment {
                 Some(ended) = self.results.join_next() => {
                     self.note(ended, Some(&digests))?;
                 }
-                // A closed map never wakes this: the deadline stands.
+                // A closed channel of maps never wakes this; the deadline still holds.
                 Ok(()) = self.map.changed() => self.leave_out_dead()?,
                 () = sleep_until(deadline) => break,
             }
@@ -228,7 +229,7 @@ impl Segment {
     }
 
     fn start_stream(&mut self, slot: usize, write: ShardWrite) -> (Path, Option<AbortHandle>) {
-        // Room for all the stripes that may be in flight: sending never waits here.
+        // There is room for all stripes that may be in flight: sending never waits here.
         let (cells, body) = mpsc::channel(STRIPES_IN_FLIGHT);
         let (digest, promised) = oneshot::channel();
         let answer = self.shared.shards.put_stream(write, body, promised);
@@ -236,7 +237,7 @@ impl Segment {
         (Path::Stream { cells, digest }, Some(task))
     }
 
-    /// Waits until another stripe may go out. Who holds it up for too long is left out.
+    /// Waits until another stripe may be sent. Leaves out slots that hold it up for too long.
     async fn pace(&mut self) -> Result<OwnedSemaphorePermit, SegmentLost> {
         let stall = self.shared.settings.slot_stall;
         let mut deadline = Instant::now() + stall;
@@ -262,7 +263,7 @@ impl Segment {
             match std::mem::replace(&mut slot.path, Path::None) {
                 Path::None => {}
                 Path::Stream { digest, .. } => {
-                    // Refused only if the slot's task has ended: its result says why.
+                    // Fails only if the slot's task has ended: its result says why.
                     let _ = digest.send(*own);
                 }
                 Path::Whole(cells) => {
@@ -274,7 +275,7 @@ impl Segment {
         }
     }
 
-    /// Looks at the slots that ended while cells were still going out.
+    /// Looks at the slots that ended while cells were still being sent.
     fn note_ended(&mut self) -> Result<(), SegmentLost> {
         while let Some(ended) = self.results.try_join_next() {
             self.note(ended, None)?;
@@ -288,7 +289,7 @@ impl Segment {
         ended: Result<(usize, Result<Receipt, ShardError>), tokio::task::JoinError>,
         digests: Option<&[Digest]>,
     ) -> Result<(), SegmentLost> {
-        // Left out and aborted already.
+        // Already left out and aborted.
         let Ok((slot, result)) = ended else {
             return Ok(());
         };
@@ -323,7 +324,7 @@ impl Segment {
         Ok(())
     }
 
-    /// Leaves out the slots whose nodes the map has given up meanwhile.
+    /// Leaves out the slots whose nodes the map no longer lists as alive.
     fn leave_out_dead(&mut self) -> Result<(), SegmentLost> {
         let map = Arc::clone(&self.map.borrow_and_update());
         let dead = |slot: &SlotWriter| !map.is_alive(slot.write.target.at.node);
@@ -331,7 +332,7 @@ impl Segment {
         self.expect_quorum()
     }
 
-    /// Leaves out those holders without a receipt that the test names.
+    /// Leaves out the slots with a shard but no receipt for which the test holds.
     fn leave_out_where(&mut self, test: impl Fn(&SlotWriter) -> bool, why: &str) {
         for (number, slot) in self.slots.iter_mut().enumerate() {
             let bit = 1 << number;
@@ -369,7 +370,8 @@ fn expected(write: &ShardWrite, digest: Digest) -> Receipt {
     }
 }
 
-/// A cell on its way to one slot; dropping the last of a stripe lets the next one out.
+/// A cell on its way to one slot; when the last cell of a stripe is dropped, the next stripe may
+/// go.
 struct InFlight {
     bytes: Bytes,
     pending: Arc<AtomicUsize>,
@@ -388,7 +390,7 @@ impl Drop for InFlight {
     }
 }
 
-/// Turns data cells into the slots' cells and keeps their digests. Lives on the compute pool.
+/// Turns data cells into the slots' cells and keeps their digests. Runs on the compute pool.
 struct Coder {
     shape: Shape,
     layout: SegmentLayout,
@@ -407,7 +409,7 @@ impl Coder {
         }
     }
 
-    /// Gives each slot its framed cells of these stripes.
+    /// Returns each slot's framed cells of these stripes.
     fn code(&mut self, cells: &[Bytes]) -> Vec<Vec<Bytes>> {
         let shards = self.layout.profile().shards();
         if self.shape == Shape::Copies {
@@ -440,7 +442,7 @@ impl Coder {
         out
     }
 
-    /// The digest of each slot's shard.
+    /// Returns the digest of each slot's shard.
     fn digests(&self) -> Vec<Digest> {
         let digest = |slot: usize| match self.shape {
             Shape::Copies => self.hashers[0].finalize().into(),
@@ -449,7 +451,7 @@ impl Coder {
         (0..self.hashers.len()).map(digest).collect()
     }
 
-    /// The digests as the row has them: one for copies.
+    /// Returns the digests in the form of the row: only one for copies.
     fn row_digests(&self, mut digests: Vec<Digest>) -> Vec<Digest> {
         if self.shape == Shape::Copies {
             digests.truncate(1);

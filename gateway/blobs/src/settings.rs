@@ -6,23 +6,23 @@ use std::time::Duration;
 /// Settings of the pipeline; [`PipelineSettings::default`] suits a server with a few GiB of memory.
 #[derive(Clone, Debug)]
 pub struct PipelineSettings {
-    /// Most bytes that all reads and writes together hold at a time. Default 1 GiB.
+    /// The most bytes that all reads and writes together hold at a time. Default 1 GiB.
     pub memory_bytes_max: u64,
     /// Cells of a full segment. Smaller only in tests.
     pub segment_cells_max: u64,
-    /// Ciphertext bytes of an unfinished segment that are always kept, so that it can be begun
-    /// again on another volume. Default 2 MiB.
+    /// Ciphertext bytes of an unfinished segment that are always kept, so that it can start again
+    /// on another volume. Default 2 MiB.
     pub restart_bytes: u64,
-    /// Volumes of one map that are tried for one segment. Default 3.
+    /// How many volumes of one map are tried for one segment. Default 3.
     pub volumes_tried_max: usize,
-    /// How long a segment that no volume takes waits for a map with others. Default 5 s: the
+    /// How long a segment that no volume takes waits for a map with other volumes. Default 5 s: the
     /// cluster gives up a silent node after 2 s.
     pub volume_wait: Duration,
     /// How long one slot may hold up a write before it is left out. Default 3 s.
     pub slot_stall: Duration,
     /// How long a write waits for enough receipts after its last byte. Default 10 s.
     pub receipts_timeout: Duration,
-    /// How long it waits for the others after that. Default 500 ms.
+    /// How long it waits for the remaining receipts after that. Default 500 ms.
     pub straggler_wait: Duration,
     /// How long a node that failed is avoided when a volume is chosen. Default 2 s.
     pub penalty: Duration,
@@ -34,11 +34,11 @@ pub struct PipelineSettings {
     pub read_timeout: Duration,
     /// Hedged requests per hundred requests. Default 5.
     pub hedge_percent: u32,
-    /// A request is never hedged before this. Default 10 ms.
+    /// The earliest time at which a request is hedged. Default 10 ms.
     pub hedge_after_min: Duration,
-    /// A request is hedged at the latest after this. Default 1 s.
+    /// The latest time at which a request is hedged. Default 1 s.
     pub hedge_after_max: Duration,
-    /// Blob ids of a lease. Default 65,536.
+    /// Blob ids in a lease. Default 65,536.
     pub lease_ids: u64,
     /// Threads for hashing, sealing and coding. Default: one per core.
     pub compute_threads: usize,

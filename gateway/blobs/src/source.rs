@@ -1,7 +1,7 @@
-//! A body on its way in: a small one that is held whole, or a stream.
+//! An incoming body: a small one that is held whole, or a stream.
 //!
-//! A held body brings the memory that its write takes along, so that it is paid for once however
-//! often it is written. Who holds it writes it again if the cluster changed under the write.
+//! A held body owns the memory that its write needs, so this is reserved once however often the
+//! body is written. Its holder writes it again if the cluster changed during the write.
 
 use super::memory::{Busy, Memory, Reservation};
 use bytes::Bytes;
@@ -14,16 +14,16 @@ use std::sync::Arc;
 /// Why a body broke off before its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SourceError {
-    /// The connection ended before it.
+    /// The connection ended early.
     #[error("the body is incomplete")]
     Incomplete,
     /// Its sender was silent for too long.
     #[error("the body's sender is silent")]
     Timeout,
-    /// A chunk's or trailer's signature is false.
+    /// The signature of a chunk or trailer is wrong.
     #[error("a signature in the body is false")]
     Signature,
-    /// It doesn't hash to its signed hash.
+    /// Its hash is not the signed one.
     #[error("the body does not match its signed hash")]
     Sha256,
     /// Its chunks or trailers are malformed.
@@ -34,37 +34,37 @@ pub enum SourceError {
     SourceUnreadable,
 }
 
-/// The bytes of a body as they come.
+/// The bytes of a body as they arrive.
 pub type Pieces = BoxStream<'static, Result<Bytes, SourceError>>;
 
-/// A body on its way in.
+/// An incoming body.
 pub enum Source {
     /// It comes piece by piece and can be written once.
     Stream {
         pieces: Pieces,
-        /// Bytes that were announced.
+        /// The announced number of bytes.
         plain_len: u64,
     },
-    /// It is here.
+    /// It is in memory.
     Held(HeldBody),
 }
 
-/// A small body, held whole. Clones share its bytes and its room.
+/// A small body, held whole. Clones share its bytes and its memory.
 #[derive(Clone, Debug)]
 pub struct HeldBody {
     bytes: Bytes,
     _room: Arc<Room>,
 }
 
-/// Memory for a small body and for what writing it takes.
+/// Memory for a small body and for writing it.
 #[derive(Debug)]
 pub struct Room {
     plain_len: u64,
     _reservation: Reservation,
 }
 
-/// True if a body of `plain_len` bytes is small: kept inline or as copies, and to be held whole
-/// while it is written.
+/// Returns true if a body of `plain_len` bytes is small: it is kept inline or as copies, and held
+/// whole while it is written.
 #[must_use]
 pub fn is_small(plain_len: u64) -> bool {
     match Shape::for_len(sealed_len(plain_len)) {
@@ -87,14 +87,14 @@ impl Room {
     }
 }
 
-/// The most bytes that are held for a body whose cells are all there at a time: its plaintext,
-/// and its cells.
+/// Returns the most bytes held for a body whose cells are all in memory at once: its plaintext and
+/// its cells.
 pub(super) fn whole_write_bytes(plain_len: u64) -> u64 {
     2 * sealed_len(plain_len)
 }
 
 impl HeldBody {
-    /// Holds a body in the room that was made for it.
+    /// Holds a body in the memory that was reserved for it.
     #[must_use]
     pub fn new(bytes: Bytes, room: Room) -> Self {
         assert!(
@@ -109,7 +109,7 @@ impl HeldBody {
 }
 
 impl Source {
-    /// The body's bytes as they were announced.
+    /// Returns the number of bytes that were announced.
     #[must_use]
     pub fn plain_len(&self) -> u64 {
         match self {
@@ -118,7 +118,7 @@ impl Source {
         }
     }
 
-    /// The bytes, as a stream in either case.
+    /// Returns the bytes as a stream, in either case.
     #[must_use]
     pub fn into_pieces(self) -> Pieces {
         match self {

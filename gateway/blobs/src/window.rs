@@ -1,7 +1,7 @@
-//! One segment under a read: fetching windows of cells, decoding and opening them.
+//! One segment during a read: fetches, decodes and opens windows of cells.
 //!
-//! A cell leaves only opened under the data key at its own place. One that decodes and does not
-//! open means that a slot lied with right checksums: the slots' whole shards are then held
+//! A cell is returned only after it was opened under the data key at its own position. If a decoded
+//! cell doesn't open, some slot lied with right checksums: the slots' whole shards are then checked
 //! against the digests in the row, liars are left out, and the window is read again.
 
 use super::Shared;
@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout};
 
-/// A node whose speed isn't known is asked for so long before another is.
+/// How long a node whose speed isn't known is given before another is asked.
 const HEDGE_UNKNOWN: Duration = Duration::from_millis(200);
 /// Cells of a shard that are held at a time while its digest is checked.
 const CHECK_CELLS: u64 = 4;
@@ -34,11 +34,10 @@ const CHECK_CELLS: u64 = 4;
 pub struct SegmentSource {
     pub shared: Arc<Shared>,
     pub blob: BlobId,
-    /// The segment's number in it.
+    /// The segment's number in the blob.
     pub number: u32,
     /// The segment's first cell, counted in the blob.
     pub first_cell: u64,
-    /// How the blob is kept.
     pub shape: Shape,
     pub layout: SegmentLayout,
     pub row: SegmentRow,
@@ -81,7 +80,7 @@ impl SegmentSource {
                 tracing::error!(%blob, segment, "cells match their digests and do not open");
                 return Err(GetError::Unauthentic { blob });
             }
-            // Each round leaves out another slot, so that this ends.
+            // Each round leaves out another slot, so this ends.
             self.excluded.fetch_or(excluded, Ordering::Relaxed);
         }
     }
@@ -119,8 +118,8 @@ impl SegmentSource {
         }
     }
 
-    /// Slots to be asked, in order: those that hold a good shard as far as is known, and where
-    /// `doubtful` also those that are not heard from or failed a moment ago.
+    /// Returns the slots to ask, in order: those that hold a good shard as far as is known. With
+    /// `doubtful`, also those that are not heard from or failed a moment ago.
     fn order(&self, doubtful: bool) -> Vec<usize> {
         let barred = self.row.owed | self.excluded.load(Ordering::Relaxed);
         let usable =
@@ -210,7 +209,7 @@ impl SegmentSource {
         }
     }
 
-    /// Notes why a slot didn't give its cells.
+    /// Records why a slot didn't give its cells.
     fn note(&self, slot: usize, error: &ShardError) {
         match error {
             ShardError::NotFound => self.alarm(slot, Fault::Missing),
@@ -231,8 +230,8 @@ impl SegmentSource {
         }
     }
 
-    /// Hedges the slots that are overdue, as the budget allows; those that the map or another
-    /// read has meanwhile found out cost nothing.
+    /// Hedges the slots that are overdue, as the budget allows. Slots that the map or another read
+    /// has meanwhile found to be bad cost nothing.
     fn give_up_waiting(&self, rows: &mut Rows, due: &mut Vec<(Instant, usize)>) {
         let now = Instant::now();
         due.retain_mut(|(at, slot)| {
@@ -263,8 +262,8 @@ impl SegmentSource {
         }
     }
 
-    /// Holds the shards of all slots that contributed against the row's digests. Gives those
-    /// that are to be left out: liars, and those that can't be checked.
+    /// Checks the shards of all slots that contributed against the row's digests. Returns the slots
+    /// to leave out: liars, and those that can't be checked.
     async fn find_liars(&self, rows: &Rows) -> Result<Mask, GetError> {
         let mut excluded = 0;
         for slot in slots(rows.contributors()) {
@@ -287,8 +286,8 @@ impl SegmentSource {
         Ok(excluded)
     }
 
-    /// True where the slot's shard has the digest in the row, and the cells that it gave before
-    /// are those of the shard.
+    /// Returns true if the slot's shard has the digest in the row, and the cells that it gave
+    /// before are those of the shard.
     async fn check_shard(&self, slot: usize, rows: &Rows) -> Result<bool, ShardError> {
         let cells = self.layout.shard_cells(slot);
         let mut hasher = blake3::Hasher::new();
@@ -332,7 +331,7 @@ struct Opening {
 }
 
 impl Opening {
-    /// Gives the plaintext, or None where a cell does not open.
+    /// Returns the plaintext, or None if a cell does not open.
     fn run(self) -> (Rows, Option<Vec<u8>>) {
         let plain = self.open();
         (self.rows, plain)
@@ -367,7 +366,7 @@ impl Opening {
         Some(plain)
     }
 
-    /// Computes the wanted cells that are not there.
+    /// Computes the wanted cells that have not arrived.
     fn decode(&self) -> Option<HashMap<(u64, usize), Vec<u8>>> {
         let mut decoded = HashMap::new();
         if self.shape != Shape::Coded {

@@ -1,4 +1,4 @@
-//! Access keys as requests use them: asked for, opened, and kept for a moment.
+//! Access keys as requests use them: looked up, opened, and kept for a moment.
 
 use crate::lock::lock;
 use crate::ops::Caller;
@@ -11,27 +11,27 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-/// How long a credential is kept: a key that is disabled works no longer than this.
+/// How long a credential is kept: a disabled key works no longer than this.
 pub const KEPT_FOR: Duration = Duration::from_secs(2);
-/// How long it is remembered that there is no such key.
+/// How long it is remembered that a key doesn't exist.
 const MISSING_KEPT_FOR: Duration = Duration::from_secs(1);
-/// Most credentials kept.
+/// The most credentials kept.
 const KEPT_MAX: usize = 10_000;
-/// Longest access key that is looked up.
+/// The longest access key that is looked up.
 const ACCESS_KEY_BYTES_MAX: usize = 128;
 
 /// An access key that works.
 pub struct Known {
-    /// What requests are signed with.
+    /// The secret that requests are signed with.
     pub secret: AccessSecret,
-    /// Whom it acts for.
+    /// The account it acts for.
     pub caller: Caller,
 }
 
 /// Why an access key doesn't work.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialError {
-    /// There is none such, or it or its account is disabled: callers are told no more.
+    /// It doesn't exist, or it or its account is disabled: callers learn no more than that.
     #[error("no such access key")]
     Unknown,
     /// The metadata group didn't answer.
@@ -40,7 +40,7 @@ pub enum CredentialError {
 }
 
 type Answer = Result<Arc<Known>, CredentialError>;
-/// By access key: when it was asked for, and what was found.
+/// By access key: when it was looked up, and what was found.
 type Kept = HashMap<String, (Instant, Option<Arc<Known>>)>;
 
 /// The access keys.
@@ -132,7 +132,8 @@ impl Credentials {
                 kept.clear();
             }
         }
-        // Counted from the question, not from the answer: the promise is about the key's state.
+        // Counted from the question, not from the answer: the limit is about the age of the key's
+        // state.
         kept.insert(access_key.to_owned(), (asked, known));
     }
 

@@ -1,8 +1,8 @@
 //! Who calls: access keys and the accounts behind them.
 //!
-//! Owns: finding and opening credentials, and the operator's verbs about accounts and keys
-//! ([`admin`]). Must never print a secret, trust an unsealed copy of an account or flag, or keep
-//! a credential longer than [`credentials::KEPT_FOR`].
+//! Owns: finding and opening credentials. Must never print a secret, trust an unsealed copy of a
+//! key's account or flag, or keep a credential longer than [`credentials::KEPT_FOR`]. An account's
+//! own `enabled` flag is not sealed and is trusted as the metadata group gives it.
 
 #![deny(
     clippy::wildcard_enum_match_arm,

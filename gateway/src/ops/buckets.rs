@@ -1,8 +1,8 @@
-//! Buckets: create, find, list, delete; and whose they are.
+//! Buckets: create, find, list, delete, and check their owner.
 //!
-//! A bucket's row is kept for a moment, so that an object costs one trip to the metadata group.
-//! An id is never reused and never changes hands, so a kept row can only be of a bucket that is
-//! gone meanwhile: whoever finds nothing through a kept row must look again
+//! A bucket's row is kept for a moment, so that an object costs one trip to the metadata group. A
+//! bucket id is never reused and its owner never changes, so a kept row can be wrong in only one
+//! way: the bucket is gone. Callers that find nothing through a kept row must look again
 //! ([`Located::is_kept`]).
 
 use super::error::OpError;
@@ -52,7 +52,7 @@ impl Cache {
     }
 }
 
-/// A bucket of the caller's.
+/// A bucket that belongs to the caller.
 #[derive(Clone, Debug)]
 pub(super) struct Located {
     pub(super) row: BucketRow,
@@ -60,12 +60,12 @@ pub(super) struct Located {
 }
 
 impl Located {
-    /// True if the row was kept from before, so that the bucket may be gone.
+    /// Returns true if the row was kept from before; then the bucket may be gone.
     pub(super) fn is_kept(&self) -> bool {
         self.kept
     }
 
-    /// True if an error may only mean that the kept row is of a bucket that is gone.
+    /// Returns true if the error may only mean that the kept row is of a bucket that is gone.
     fn explains(&self, error: &OpError) -> bool {
         let missing = matches!(
             error,
@@ -79,7 +79,7 @@ impl Located {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BucketPage {
     pub buckets: Vec<BucketRow>,
-    /// More follow after this name.
+    /// The name after which more follow; None at the end.
     pub next: Option<String>,
 }
 
@@ -110,7 +110,7 @@ impl Store {
         }
     }
 
-    /// Finds a bucket of the caller's, as it is now.
+    /// Finds a bucket of the caller, as it is now.
     ///
     /// # Errors
     /// [`OpError::NoSuchBucket`], [`OpError::AccessDenied`].
@@ -118,7 +118,7 @@ impl Store {
         Ok(self.bucket_now(caller, name).await?.row)
     }
 
-    /// Deletes an empty bucket of the caller's.
+    /// Deletes an empty bucket of the caller.
     ///
     /// # Errors
     /// [`OpError::NoSuchBucket`], [`OpError::BucketNotEmpty`].
@@ -171,7 +171,7 @@ impl Store {
         }
     }
 
-    /// Finds a bucket of the caller's, perhaps through a row kept for a moment.
+    /// Finds a bucket of the caller, perhaps through a row kept for a moment.
     async fn bucket(&self, caller: Caller, name: &str) -> Result<Located, OpError> {
         match self.shared.buckets.find(name) {
             Some(row) if row.account == caller.account => Ok(Located { row, kept: true }),
@@ -179,8 +179,8 @@ impl Store {
         }
     }
 
-    /// Finds a bucket of the caller's and acts in it. If the act finds nothing through a row that
-    /// was kept, looks for the bucket as it is now and acts once more.
+    /// Finds a bucket of the caller and acts in it. If the act finds nothing through a kept row,
+    /// finds the bucket as it is now and acts once more.
     pub(super) async fn in_bucket<T, Acting>(
         &self,
         caller: Caller,
@@ -201,7 +201,7 @@ impl Store {
         }
     }
 
-    /// Finds a bucket of the caller's, as it is now.
+    /// Finds a bucket of the caller, as it is now.
     pub(super) async fn bucket_now(&self, caller: Caller, name: &str) -> Result<Located, OpError> {
         let asked = question::Bucket {
             name: name.to_owned(),

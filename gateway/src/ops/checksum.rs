@@ -1,7 +1,7 @@
-//! Checksums as S3 clients send and ask for them: names, values, composition over parts.
+//! Checksums as S3 clients send and request them: names, values, composition over parts.
 //!
-//! Owns: which algorithms there are, how part checksums become an object's, and the comparison of
-//! what a client claimed with what was computed. Never computes over data: that is the pipeline's.
+//! Owns: which algorithms there are, how part checksums become an object's, and the comparison of a
+//! client's claims with what was computed. Never computes over data: the pipeline does that.
 
 use super::error::OpError;
 use base64::Engine as _;
@@ -67,7 +67,7 @@ impl Algorithm {
         }
     }
 
-    /// Finds the algorithm whose header this is.
+    /// Returns the algorithm that this header belongs to.
     #[must_use]
     pub fn of_header(name: &str) -> Option<Self> {
         Self::ALL
@@ -86,7 +86,7 @@ impl Algorithm {
         }
     }
 
-    /// Returns what a multipart object's checksum covers where the client doesn't say.
+    /// Returns what a multipart object's checksum covers if the client doesn't say.
     #[must_use]
     pub fn default_type(self) -> ChecksumType {
         match self {
@@ -129,7 +129,7 @@ impl Value {
     /// Reads a header's base64 text.
     ///
     /// # Errors
-    /// [`OpError::InvalidRequest`] where it is no value of the algorithm.
+    /// [`OpError::InvalidRequest`] if it is not a value of the algorithm.
     pub fn parse(algorithm: Algorithm, text: &str) -> Result<Self, OpError> {
         match STANDARD.decode(text.trim()) {
             Ok(bytes) if bytes.len() == algorithm.value_len() => Ok(Self { algorithm, bytes }),
@@ -157,7 +157,7 @@ impl Value {
     }
 }
 
-/// What the bytes of a body are claimed to hash to.
+/// The client's claims about the hashes of a body.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claims {
     /// `Content-MD5`.
@@ -166,19 +166,19 @@ pub struct Claims {
     pub checksums: Vec<Value>,
 }
 
-/// What the bytes of a body were computed to hash to.
+/// The computed hashes of a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Computed {
     /// MD5: the ETag.
     pub md5: [u8; 16],
-    /// The checksums that were asked for.
+    /// The checksums that were requested.
     pub checksums: Vec<Value>,
 }
 
 /// Reads `Content-MD5`.
 ///
 /// # Errors
-/// [`OpError::InvalidDigest`] where it isn't base64 of 16 bytes.
+/// [`OpError::InvalidDigest`] if it isn't base64 of 16 bytes.
 pub fn parse_content_md5(text: &str) -> Result<[u8; 16], OpError> {
     let bytes = STANDARD
         .decode(text.trim())
@@ -190,8 +190,8 @@ impl Claims {
     /// Compares the claims with what was computed.
     ///
     /// # Errors
-    /// [`OpError::BadDigest`] where a claim is false, or where a claimed algorithm wasn't
-    /// computed: a claim is never passed over.
+    /// [`OpError::BadDigest`] if a claim is false, or if a claimed algorithm wasn't computed: a
+    /// claim is never passed over.
     pub fn verify(&self, computed: &Computed) -> Result<(), OpError> {
         if self.md5.is_some_and(|claimed| claimed != computed.md5) {
             return Err(OpError::BadDigest("Content-MD5"));
@@ -218,7 +218,7 @@ pub fn multipart_etag(parts: &[[u8; 16]]) -> String {
 /// Returns a multipart object's checksum from those of its parts (value, plaintext length).
 ///
 /// # Errors
-/// [`OpError::InvalidRequest`] for a kind of checksum that the algorithm has not.
+/// [`OpError::InvalidRequest`] for a type of checksum that the algorithm doesn't have.
 pub fn compose(
     algorithm: Algorithm,
     covers: ChecksumType,
@@ -264,7 +264,7 @@ fn number(value: &[u8]) -> u64 {
         .fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
-/// Hashes a short text, such as the checksums of parts put together.
+/// Hashes a short text, such as the joined checksums of parts.
 #[must_use]
 pub fn digest(algorithm: Algorithm, data: &[u8]) -> Vec<u8> {
     match (algorithm, algorithm.crc()) {

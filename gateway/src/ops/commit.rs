@@ -6,7 +6,7 @@ use super::put::ObjectName;
 use super::{Rejection, Store};
 use megalith_model::command::{Command, Condition, Refusal};
 
-/// How often a condition is looked at again because others wrote meanwhile.
+/// How often a condition is checked again because others have written meanwhile.
 const TRIES_MAX: usize = 8;
 
 impl Store {
@@ -40,8 +40,8 @@ impl Store {
         }
     }
 
-    /// Proposes a write under its condition; if others wrote meanwhile, looks again whether the
-    /// condition still holds.
+    /// Proposes a write with its condition; if others have written meanwhile, checks again whether
+    /// the condition still holds.
     pub(super) async fn commit(
         &self,
         time_ms: u64,

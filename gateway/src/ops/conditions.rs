@@ -1,20 +1,20 @@
-//! Preconditions: whether a read is answered, and what a write is judged by.
+//! Preconditions: whether a read is answered, and when a write is allowed.
 //!
 //! Owns S3's precedence between the four headers. Reads nothing and writes nothing.
 
 use super::error::OpError;
 
-/// What an ETag header asks for.
+/// What an ETag header requires.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EtagMatch {
-    /// `*`: whatever is there.
+    /// `*`: any object.
     Any,
     /// This ETag, without quotes.
     Etag(String),
 }
 
 impl EtagMatch {
-    /// Returns whether an object with this ETag is meant.
+    /// Returns whether an object with this ETag matches.
     #[must_use]
     pub fn matches(&self, etag: &str) -> bool {
         match self {
@@ -37,7 +37,7 @@ pub struct ReadConditions {
     pub if_unmodified_since: Option<i64>,
 }
 
-/// What a read's preconditions come to.
+/// The result of a read's preconditions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadVerdict {
     Proceed,
@@ -51,7 +51,7 @@ impl ReadConditions {
     /// Judges an object by its ETag and time of change (milliseconds since 1970).
     ///
     /// `If-Match` overrides `If-Unmodified-Since`, and `If-None-Match` overrides
-    /// `If-Modified-Since`, as RFC 9110 and S3 have it. Dates count in whole seconds.
+    /// `If-Modified-Since`, as RFC 9110 and S3 define it. Dates are compared in whole seconds.
     #[must_use]
     pub fn judge(&self, etag: &str, modified_ms: u64) -> ReadVerdict {
         let modified = i64::try_from(modified_ms / 1000).unwrap_or(i64::MAX);
@@ -81,14 +81,14 @@ pub struct WriteConditions {
     pub if_none_match: Option<EtagMatch>,
 }
 
-/// A write's preconditions, checked for sense.
+/// A write's preconditions, checked to be consistent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WriteWish {
-    /// Write whatever is there.
+    /// Write, whatever exists.
     Always,
-    /// Only where nothing is.
+    /// Write only if no object exists.
     Absent,
-    /// Only over an object with that ETag.
+    /// Write only over an object with that ETag.
     Matching(EtagMatch),
 }
 
@@ -96,8 +96,8 @@ impl WriteConditions {
     /// Reads the two headers together.
     ///
     /// # Errors
-    /// [`OpError::NotImplemented`] for both at once and for `If-None-Match` with an ETag, which
-    /// S3 has not for writes either.
+    /// [`OpError::NotImplemented`] for both at once and for `If-None-Match` with an ETag, which S3
+    /// doesn't support for writes either.
     pub fn wish(self) -> Result<WriteWish, OpError> {
         match (self.if_match, self.if_none_match) {
             (None, None) => Ok(WriteWish::Always),

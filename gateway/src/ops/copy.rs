@@ -1,4 +1,4 @@
-//! Copying objects within the cluster: the key is wrapped anew, no byte moves.
+//! Copies objects within the cluster: wraps the data key again; no byte moves.
 
 use super::conditions::{ReadConditions, WriteConditions};
 use super::error::OpError;
@@ -12,7 +12,7 @@ use megalith_crypto::Manifest;
 use megalith_crypto::manifest::Checksum;
 use megalith_model::command::{Blobs, Command, PutObject, Refusal};
 
-/// How often a copy is tried if its source was replaced meanwhile.
+/// How often a copy is tried if its source is replaced meanwhile.
 const TRIES_MAX: usize = 3;
 
 /// What to copy.
@@ -20,9 +20,9 @@ const TRIES_MAX: usize = 3;
 pub struct CopySource {
     pub bucket: String,
     pub key: String,
-    /// Its version, as it came.
+    /// Its version, as the client wrote it.
     pub version: Option<String>,
-    /// When to copy it.
+    /// On which conditions to copy it.
     pub conditions: ReadConditions,
 }
 
@@ -39,13 +39,13 @@ pub struct CopyRequest {
     pub source: CopySource,
     pub bucket: String,
     pub key: String,
-    /// What is told about it.
+    /// Headers and user metadata of the copy.
     pub metadata: MetadataSource,
-    /// When to write it.
+    /// On which conditions to write it.
     pub conditions: WriteConditions,
 }
 
-/// A copy as it was written.
+/// A copy that has been written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CopyOutput {
     /// The ETag without quotes.
@@ -56,8 +56,8 @@ pub struct CopyOutput {
 }
 
 impl CopySource {
-    /// Finds and opens what is to be copied. A precondition that doesn't hold is an error of the
-    /// request here, also if a read would say "not modified".
+    /// Finds and opens the source. A precondition that doesn't hold is an error here, even if a
+    /// read would answer "not modified".
     pub(super) async fn find(
         &self,
         store: &Store,

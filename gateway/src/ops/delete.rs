@@ -13,17 +13,17 @@ use megalith_model::ids::BucketId;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeleteRequest {
     pub key: String,
-    /// `versionId`, as it came.
+    /// `versionId`, as the client wrote it.
     pub version: Option<String>,
     /// `If-Match`
     pub if_match: Option<EtagMatch>,
 }
 
 impl Store {
-    /// Deletes an object; one that isn't there is deleted already.
+    /// Deletes an object; if there is none, it succeeds.
     ///
     /// # Errors
-    /// [`OpError::PreconditionFailed`] also if a condition names an object that isn't there.
+    /// [`OpError::PreconditionFailed`] also if there is a condition but no object.
     pub async fn delete(
         &self,
         caller: Caller,

@@ -11,16 +11,16 @@ pub enum OpError {
     AccessDenied,
     #[error("no such bucket")]
     NoSuchBucket,
-    /// The caller has that bucket already.
+    /// The caller already has that bucket.
     #[error("bucket owned by the caller")]
     BucketAlreadyOwnedByYou,
-    /// Somebody else has that bucket.
+    /// Another account has that bucket.
     #[error("bucket name taken")]
     BucketAlreadyExists,
     /// The bucket holds objects or uploads.
     #[error("bucket not empty")]
     BucketNotEmpty,
-    /// A bucket may not be named so.
+    /// A bucket may not have that name.
     #[error("invalid bucket name")]
     InvalidBucketName,
     #[error("no such key")]
@@ -35,7 +35,7 @@ pub enum OpError {
     /// A precondition doesn't hold.
     #[error("precondition failed: {0}")]
     PreconditionFailed(&'static str),
-    /// The reader has the current version already.
+    /// The reader already has the current version.
     #[error("not modified")]
     NotModified {
         /// The ETag without quotes.
@@ -43,32 +43,32 @@ pub enum OpError {
         /// When it was written, in milliseconds since 1970.
         modified_ms: u64,
     },
-    /// Other writers changed the object each time the condition was looked at.
+    /// Other writers changed the object each time the condition was checked.
     #[error("conflicting conditional requests")]
     ConditionalConflict,
-    /// Not one byte of the range is there.
+    /// The object has no byte of the range.
     #[error("range not satisfiable, {total} bytes")]
     InvalidRange {
         /// The object's length in bytes.
         total: u64,
     },
-    /// A named part isn't there or has another ETag.
+    /// A named part doesn't exist or has another ETag.
     #[error("invalid part")]
     InvalidPart,
     /// Parts were not named in ascending order.
     #[error("invalid part order")]
     InvalidPartOrder,
-    /// A part number that the object has not.
+    /// A part number that the object doesn't have.
     #[error("invalid part number")]
     InvalidPartNumber,
     /// A part that is not the last one is under 5 MiB long.
     #[error("part {part} has only {size} bytes")]
     EntityTooSmall {
         part: u32,
-        /// Its bytes.
+        /// Its size in bytes.
         size: u64,
     },
-    /// More bytes than one request may bring.
+    /// More bytes than one request may send.
     #[error("entity too large")]
     EntityTooLarge,
     /// The length of the body isn't known.
@@ -80,7 +80,7 @@ pub enum OpError {
     /// The body's sender was silent for too long.
     #[error("body timed out")]
     BodyTimeout,
-    /// A signature inside the body is false.
+    /// A signature inside the body is wrong.
     #[error("signature of a chunk does not match")]
     BodySignature,
     /// The body doesn't hash to `x-amz-content-sha256`.
@@ -89,13 +89,13 @@ pub enum OpError {
     /// The body's chunks or trailers are malformed.
     #[error("malformed chunked body")]
     BodyMalformed,
-    /// The body doesn't hash to what was claimed.
+    /// The body doesn't hash to what the client claimed.
     #[error("{0} does not match")]
     BadDigest(&'static str),
-    /// `Content-MD5` is no MD5.
+    /// `Content-MD5` is not an MD5.
     #[error("invalid digest")]
     InvalidDigest,
-    /// User metadata over 2 KiB.
+    /// User metadata of more than 2 KiB.
     #[error("metadata too large")]
     MetadataTooLarge,
     /// An argument makes no sense.
@@ -104,25 +104,25 @@ pub enum OpError {
     /// A request makes no sense.
     #[error("invalid request: {0}")]
     InvalidRequest(String),
-    /// What the caller asks for isn't there yet.
+    /// What the caller asks for isn't supported yet.
     #[error("not implemented: {0}")]
     NotImplemented(&'static str),
-    /// Too busy, or the cluster changed under the write: try again.
+    /// Too busy, or the cluster changed during the write: try again.
     #[error("slow down: {0}")]
     SlowDown(&'static str),
-    /// The cluster gave no answer, or not a clear one: try again.
+    /// The cluster gave no answer, or an unclear one: try again.
     #[error("unavailable: {0}")]
     Unavailable(String),
-    /// What is stored doesn't open or doesn't fit together. A person must look.
+    /// What is stored doesn't open or contradicts itself. A person must look.
     #[error("stored record is damaged: {0}")]
     Damaged(&'static str),
-    /// A broken promise of our own.
+    /// A broken promise of our own code.
     #[error("internal: {0}")]
     Internal(String),
 }
 
 impl OpError {
-    /// Turns a failure to seal into an error of ours: nothing was stored.
+    /// Turns a failure to seal into an internal error: nothing was stored.
     #[must_use]
     pub fn sealing(error: CryptoError) -> Self {
         match error {

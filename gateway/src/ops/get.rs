@@ -1,7 +1,7 @@
-//! Reading objects: their description, their bytes, ranges and parts of them.
+//! Reads objects: their description, their bytes, ranges and parts of them.
 //!
-//! Owns: opening the manifest and checking that it fits its row, preconditions, and which parts
-//! are asked for. Many parts are looked up a batch at a time while the body streams.
+//! Owns: opening the manifest and checking that it agrees with its row, preconditions, and which
+//! parts are read. The places of many parts are looked up in batches while the body streams.
 
 use super::conditions::{ReadConditions, ReadVerdict};
 use super::error::OpError;
@@ -23,9 +23,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Parts whose places are looked up at a time.
+/// How many parts are looked up at a time.
 const BATCH_PARTS: usize = 64;
-/// How often an object is looked up again if it was replaced while it was opened.
+/// How often an object is looked up again if it is replaced while it is being opened.
 const LOOKS_MAX: usize = 3;
 
 /// An object to read.
@@ -33,10 +33,9 @@ const LOOKS_MAX: usize = 3;
 pub struct GetRequest {
     pub bucket: String,
     pub key: String,
-    /// `versionId`, as it came.
+    /// `versionId`, as the client wrote it.
     pub version: Option<String>,
     pub conditions: ReadConditions,
-    /// Which bytes.
     pub range: Option<RangeWish>,
     pub part_number: Option<u32>,
 }
@@ -44,13 +43,11 @@ pub struct GetRequest {
 /// An object's description, opened and checked.
 #[derive(Clone)]
 pub struct Found {
-    /// Which version it is.
     pub version: VersionId,
-    /// Its bytes.
     pub size: u64,
     /// When it was written, in milliseconds since 1970.
     pub modified_ms: u64,
-    /// All else that is told about it.
+    /// Everything else that is known of it.
     pub manifest: Arc<Manifest>,
     pub(super) bucket: BucketId,
     pub(super) key: Arc<DataKey>,
@@ -62,7 +59,6 @@ pub struct Found {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartInfo {
     pub number: u32,
-    /// Its bytes.
     pub size: u64,
     pub checksums: Vec<Checksum>,
 }
@@ -70,11 +66,11 @@ pub struct PartInfo {
 /// An answer to [`GetRequest`].
 pub struct GetOutput {
     pub found: Found,
-    /// The bytes that are given out.
+    /// The bytes that are returned.
     pub bytes: Range<u64>,
-    /// True if a range or part was asked for.
+    /// True if a range or part was requested.
     pub partial: bool,
-    /// The body; none for HEAD.
+    /// The body; None for HEAD.
     pub body: Option<Plaintext>,
 }
 
@@ -85,8 +81,8 @@ impl Found {
         &self.manifest.etag
     }
 
-    /// Its parts, if it was uploaded in parts. They count from 1 without gaps, whatever their
-    /// numbers were in the upload.
+    /// Returns its parts, if it was uploaded in parts. They are counted from 1 without gaps,
+    /// whatever their numbers in the upload.
     #[must_use]
     pub fn parts(&self) -> Option<Vec<PartInfo>> {
         let uploaded = self
@@ -102,7 +98,7 @@ impl Found {
         uploaded.then(|| (1..).zip(&self.manifest.parts).map(info).collect())
     }
 
-    /// Finds a part's bytes.
+    /// Finds which bytes of the object a part covers.
     fn part_bytes(&self, number: u32) -> Result<Range<u64>, OpError> {
         let mut start = 0;
         for (index, part) in (1..).zip(&self.manifest.parts) {
@@ -132,8 +128,8 @@ impl Store {
         })
     }
 
-    /// Reads an object; done when the first bytes are there, so that what fails at once is still
-    /// an error. After that an error ends the body early.
+    /// Reads an object. Returns when the first bytes are there, so that an immediate failure is
+    /// still an error; a later error ends the body early.
     ///
     /// # Errors
     /// See [`OpError`].
@@ -152,7 +148,7 @@ impl Store {
                         body: Some(body),
                     });
                 }
-                // Perhaps it was replaced while it was opened: then there is a newer one.
+                // Perhaps it was replaced while it was being opened: then there is a newer one.
                 Err(error @ (GetError::Unavailable { .. } | GetError::Inconsistent { .. }))
                     if seen != Some(version) =>
                 {
@@ -167,7 +163,7 @@ impl Store {
         ))
     }
 
-    /// Finds and opens an object, and judges the preconditions.
+    /// Finds and opens an object, and checks the preconditions.
     pub(super) async fn find(
         &self,
         caller: Caller,
@@ -192,7 +188,7 @@ impl Store {
         }
     }
 
-    /// Asks for an object's current version.
+    /// Looks up an object's current version.
     pub(super) async fn current(
         &self,
         object: ObjectName<'_>,
@@ -276,7 +272,7 @@ impl Store {
         self.blobs().read(plan, batch.bytes).await
     }
 
-    /// Finds where parts are: in what came with the object, or by asking.
+    /// Finds where parts are: in what came with the object, or by asking the group.
     async fn plan(&self, found: &Found, parts: &[ManifestPart]) -> Result<ReadPlan, GetError> {
         let unavailable = |part: &ManifestPart| GetError::Unavailable {
             blob: BlobId(part.blob),
@@ -376,7 +372,7 @@ fn batches(manifest: &Manifest, bytes: &Range<u64>) -> Vec<Batch> {
     batches
 }
 
-/// Finds the bytes that a request asks for, and whether they are a part of the object.
+/// Finds the bytes that a request asks for, and whether they are only part of the object.
 fn choose(found: &Found, request: &GetRequest) -> Result<(Range<u64>, bool), OpError> {
     match (request.range, request.part_number) {
         (None, None) => Ok((0..found.size, false)),
@@ -393,7 +389,7 @@ fn damaged(what: &'static str, bucket: BucketId, version: VersionId) -> OpError 
     OpError::Damaged(what)
 }
 
-/// Says what a reader is told of bytes that could not be read.
+/// Turns a failed read into the error that the reader gets.
 pub(super) fn get_error(error: GetError) -> OpError {
     match error {
         GetError::Busy(_) => OpError::SlowDown("no memory left"),

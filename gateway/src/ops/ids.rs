@@ -1,4 +1,4 @@
-//! Random ids of what a gateway creates, and texts that name versions and uploads.
+//! Random ids for what a gateway creates, and the texts that name versions and uploads.
 
 use super::error::OpError;
 use megalith_crypto::{Entropy as _, SystemEntropy};
@@ -23,9 +23,10 @@ pub(super) fn new_upload(time_ms: u64) -> Result<UploadId, OpError> {
     Ok(UploadId(VersionId::new(time_ms, random()?).0))
 }
 
-/// Makes the id of the version that an upload becomes. It shows its upload, so that a repeated
-/// completion is known for what it is; an upload completes once, so no other version has it. It
-/// is never the upload's own id: both stand in contexts under the same data key.
+/// Makes the id of the version that an upload becomes. The id carries a mark of the upload, so
+/// that a repeated completion is recognised. An upload completes only once, so no other version has
+/// this id. It always differs from the upload's own id, because both occur in contexts under the
+/// same data key.
 pub(super) fn version_of_upload(time_ms: u64, upload: UploadId) -> VersionId {
     VersionId::new(time_ms, mark(upload))
 }
@@ -41,7 +42,7 @@ fn mark(upload: UploadId) -> [u8; 8] {
     mark.map(|byte| !byte)
 }
 
-/// Reads the version a request names; buckets have no versions yet, so only "null" is one.
+/// Reads the version that a request names; buckets keep no versions yet, so only "null" is valid.
 pub(super) fn check_version(text: Option<&str>) -> Result<(), OpError> {
     match text {
         None | Some("null") => Ok(()),

@@ -1,4 +1,4 @@
-//! Listing a bucket's keys, a page at a time.
+//! Lists a bucket's keys, a page at a time.
 
 use super::error::OpError;
 use super::{Caller, Store};
@@ -9,17 +9,17 @@ use megalith_model::query::PAGE_ROWS_MAX;
 use megalith_model::question;
 use megalith_model::rows::NameRow;
 
-/// Which page.
+/// Selects a page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ListRequest {
     pub bucket: String,
-    /// Keys that begin so.
+    /// Only keys with this prefix.
     pub prefix: String,
-    /// Folds keys at this text, if it is not empty.
+    /// If not empty, keys are folded into common prefixes at this text.
     pub delimiter: String,
-    /// Keys strictly after this one.
+    /// Only keys strictly after this one.
     pub after: String,
-    /// At most so many; more than 1,000 are 1,000.
+    /// The most entries; more than 1,000 count as 1,000.
     pub max: u32,
 }
 
@@ -27,7 +27,6 @@ pub struct ListRequest {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedObject {
     pub key: String,
-    /// Its bytes.
     pub size: u64,
     /// When it was written, in milliseconds since 1970.
     pub modified_ms: u64,
@@ -45,7 +44,7 @@ pub struct ListOutput {
     pub objects: Vec<ListedObject>,
     /// Common prefixes, ascending.
     pub common_prefixes: Vec<String>,
-    /// Where the next page starts; none at the end.
+    /// The place after which the next page starts; None at the end.
     pub next: Option<String>,
 }
 
@@ -53,8 +52,8 @@ impl Store {
     /// Lists a page of a bucket's keys.
     ///
     /// # Errors
-    /// [`OpError::NoSuchBucket`], [`OpError::AccessDenied`]; [`OpError::Damaged`] if a row
-    /// doesn't open: a listing never leaves out what it can't read.
+    /// [`OpError::NoSuchBucket`], [`OpError::AccessDenied`]; [`OpError::Damaged`] if a row doesn't
+    /// open: a listing never leaves out what it can't read.
     pub async fn list(&self, caller: Caller, request: ListRequest) -> Result<ListOutput, OpError> {
         let bucket = self.bucket_now(caller, &request.bucket).await?.row.id;
         let max = request.max.min(PAGE_ROWS_MAX);
@@ -130,8 +129,8 @@ impl Store {
     }
 }
 
-/// Reads a key, which was UTF-8 when it was written. A delimiter may cut a common prefix only
-/// between characters, because it is UTF-8 itself.
+/// Reads a key, which was UTF-8 when it was written. A delimiter is UTF-8 too, so it can cut a
+/// common prefix only between characters.
 pub(super) fn text(key: Vec<u8>) -> Result<String, OpError> {
     String::from_utf8(key).map_err(|_| OpError::Damaged("key"))
 }

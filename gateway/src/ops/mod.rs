@@ -1,9 +1,9 @@
 //! S3's operations in our own words: buckets, objects, listings, uploads.
 //!
-//! Owns what each operation promises: conditions, checks before anything is proposed, sealing,
-//! and the mapping of refusals. Knows nothing of HTTP or XML ([`crate::s3`] does), nor of
-//! how bytes are coded ([`megalith_blobs`] does). Must never answer success for an outcome that
-//! is not known, or "no such key" for an object that could not be asked for.
+//! Owns what each operation promises: conditions, checks before anything is proposed, sealing, and
+//! the mapping of refusals. Knows nothing of HTTP or XML ([`crate::s3`] does), nor of how bytes are
+//! coded ([`megalith_blobs`] does). Must never answer success for an unknown outcome, or "no such
+//! key" if the group could not be asked.
 
 mod buckets;
 pub mod checksum;
@@ -49,7 +49,7 @@ use std::sync::Arc;
 /// Tells the time in milliseconds since 1970.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
-/// Who asks: an account whose signature was checked.
+/// The caller: an account whose signature was checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caller {
     pub account: AccountId,
@@ -76,9 +76,9 @@ struct Shared {
 
 /// Why a command was not applied.
 enum Rejection {
-    /// It was judged and refused; nothing has changed.
+    /// Apply refused it; nothing has changed.
     Refused(Refusal),
-    /// It was not judged, or nobody knows.
+    /// It did not reach apply, or it is unknown whether it did.
     Failed(OpError),
 }
 
@@ -131,7 +131,7 @@ impl Store {
     }
 }
 
-/// Tells a command that was judged from one that was not.
+/// Tells a command that apply has judged from one that it has not.
 fn judged<T>(answer: Result<Result<T, Refusal>, ClientError>) -> Result<T, Rejection> {
     match answer {
         Ok(Ok(outcome)) => Ok(outcome),

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 
 /// Longest key in bytes.
 pub const KEY_BYTES_MAX: usize = 1024;
-/// Most bytes of user metadata, names and values together.
+/// The most bytes of user metadata, names and values together.
 pub const USER_METADATA_BYTES_MAX: usize = 2 * 1024;
 
-/// Beginnings and endings that S3 keeps for itself.
+/// Prefixes and suffixes that S3 reserves.
 const RESERVED_PREFIXES: [&str; 4] = ["xn--", "sthree-", "amzn-s3-demo-", "-"];
 const RESERVED_SUFFIXES: [&str; 5] = ["-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3"];
 
@@ -49,7 +49,7 @@ pub fn check_key(key: &str) -> Result<(), OpError> {
         return Err(OpError::KeyTooLong);
     }
     if key.is_empty() || key.contains('\0') {
-        // XML can't carry NUL, so that such a key could never be listed.
+        // XML can't carry NUL, so such a key could never be listed.
         return Err(OpError::InvalidArgument(
             "Object keys must have at least one byte and must not contain NUL.".to_owned(),
         ));
@@ -73,8 +73,8 @@ pub fn check_user_metadata(metadata: &[(String, String)]) -> Result<(), OpError>
     }
 }
 
-/// Takes `aws-chunked` out of a `Content-Encoding`: it tells how the body travelled, not what
-/// the object is.
+/// Removes `aws-chunked` from a `Content-Encoding`: it says how the body travelled, not what the
+/// object is.
 #[must_use]
 pub fn stored_content_encoding(header: Option<&str>) -> Option<String> {
     let kept: Vec<&str> = header?

@@ -1,7 +1,7 @@
-//! Whose a bucket is, sealed: kept beside the bucket's row and checked whenever a row is read.
+//! The owner of a bucket, sealed: kept in the bucket's row and checked whenever a row is read.
 //!
-//! A writer of metadata without the root key could otherwise make somebody's bucket an account's
-//! of its own, and read the objects through the front door with a key that is rightly his.
+//! Otherwise a writer of metadata without the root key could change a bucket's owner to an account
+//! of its own, and read the objects through the front door with that account's valid key.
 
 use super::error::OpError;
 use megalith_crypto::{KeyRing, RecordKind};
@@ -12,15 +12,15 @@ use megalith_model::rows::BucketRow;
 /// The kind of the sealed record. Its bytes are the account, 8 bytes big-endian.
 const OWNER: RecordKind = RecordKind::new("bucket-owner");
 
-/// What the record is bound to: the bucket's id, 8 bytes big-endian, and its name.
+/// Returns what the record is bound to: the bucket's id, 8 bytes big-endian, and its name.
 fn binding(id: BucketId, name: &str) -> Vec<u8> {
     [&id.0.to_be_bytes(), name.as_bytes()].concat()
 }
 
-/// Seals whose a bucket is.
+/// Seals the owner of a bucket.
 ///
 /// # Errors
-/// [`OpError::Internal`] if no randomness is to be had.
+/// [`OpError::Internal`] if the random source fails.
 pub(crate) fn seal(
     keys: &Keys,
     id: BucketId,

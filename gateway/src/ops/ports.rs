@@ -1,7 +1,7 @@
-//! The seam below the operations towards the object pipeline.
+//! The seam between the operations and the object pipeline.
 //!
-//! The real part is [`megalith_blobs`]; tests put a small model here. The seam towards the
-//! metadata group is [`megalith_client::Metadata`].
+//! The real implementation is [`megalith_blobs`]; tests use a small model. The seam to the metadata
+//! group is [`megalith_client::Metadata`].
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -14,7 +14,7 @@ use megalith_crypto::DataKey;
 use megalith_model::ids::LeaseId;
 use std::ops::Range;
 
-/// Plaintext on its way out; an error ends it and must end the connection.
+/// Plaintext for the client; an error ends it and must end the connection.
 pub type Plaintext = BoxStream<'static, Result<Bytes, GetError>>;
 
 /// Where blobs are written and read.
@@ -28,17 +28,17 @@ pub trait Blobs: Send + Sync + 'static {
         hashes: Hashes,
     ) -> BoxFuture<'a, Result<WrittenBlob, PutError>>;
 
-    /// Reads plaintext; done when the first piece is there.
+    /// Reads plaintext; returns when the first piece is there.
     fn read(&self, plan: ReadPlan, range: Range<u64>)
     -> BoxFuture<'_, Result<Plaintext, GetError>>;
 
-    /// Makes room for a small body ([`megalith_blobs::is_small`]) that is to be held whole.
+    /// Reserves memory for a small body ([`megalith_blobs::is_small`]), which is held whole.
     ///
     /// # Errors
     /// [`Busy`] if there is no room.
     fn make_room(&self, plain_len: u64) -> Result<Room, Busy>;
 
-    /// Notes that the metadata group doesn't know a lease any more.
+    /// Records that the metadata group no longer knows a lease.
     fn lease_refused(&self, lease: LeaseId);
 }
 

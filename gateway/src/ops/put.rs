@@ -1,4 +1,4 @@
-//! Writing one object from one body.
+//! Writes one object from one body.
 
 use super::checksum::Computed;
 use super::conditions::{WriteConditions, WriteWish};
@@ -17,13 +17,13 @@ pub struct PutRequest {
     pub bucket: String,
     pub key: String,
     pub body: Body,
-    /// What is told about it.
+    /// Headers and user metadata.
     pub description: Description,
-    /// When to write it.
+    /// On which conditions to write it.
     pub conditions: WriteConditions,
 }
 
-/// An object as it was written.
+/// An object that has been written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PutOutput {
     /// The ETag without quotes.
@@ -47,7 +47,7 @@ pub(super) struct NewVersion<'a> {
 }
 
 impl Store {
-    /// Writes an object. Done when it is durable and anyone can read it.
+    /// Writes an object. Returns when it is durable and visible to all readers.
     ///
     /// # Errors
     /// See [`OpError`]. After [`OpError::Unavailable`] the object may have been written.
@@ -75,7 +75,7 @@ impl Store {
             match put.await {
                 Ok(output) => return Ok(output),
                 Err(Rejection::Refused(Refusal::NoSuchBucket)) if located.is_kept() => {
-                    // Gone, or made anew under the same name.
+                    // The bucket is gone, or was created again under the same name.
                     located = self.bucket_now(caller, &bucket).await?;
                     writing.once_more(OpError::SlowDown("the cluster changed during the write"))?;
                 }
@@ -137,7 +137,7 @@ impl Store {
         })
     }
 
-    /// Seals all that is stored of a version beside its bytes. Its condition is still open.
+    /// Seals all that is stored of a version besides its bytes. Leaves its condition open.
     pub(super) fn seal(
         &self,
         new: NewVersion<'_>,

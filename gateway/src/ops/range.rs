@@ -3,12 +3,12 @@
 use super::error::OpError;
 use std::ops::Range;
 
-/// What a `Range` header asks for. S3 serves one range a request.
+/// What a `Range` header asks for. S3 serves one range per request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RangeWish {
-    /// From a byte to a byte, both included, or to the end.
+    /// From one byte to another, both included, or to the end.
     From { first: u64, last: Option<u64> },
-    /// The last so many bytes.
+    /// This many bytes at the end.
     Suffix(u64),
 }
 
@@ -16,7 +16,7 @@ impl RangeWish {
     /// Finds the bytes in an object of `total` bytes.
     ///
     /// # Errors
-    /// [`OpError::InvalidRange`] where not one byte of it is there.
+    /// [`OpError::InvalidRange`] if the object has no byte of the range.
     pub fn resolve(self, total: u64) -> Result<Range<u64>, OpError> {
         let range = match self {
             Self::From { first, last } => {
@@ -32,7 +32,7 @@ impl RangeWish {
         }
     }
 
-    /// Reads `x-amz-copy-source-range`: both ends are there and lie in the source.
+    /// Reads `x-amz-copy-source-range`: both ends must be given and lie within the source.
     ///
     /// # Errors
     /// [`OpError::InvalidArgument`] for any other form, [`OpError::InvalidRange`] beyond the end.

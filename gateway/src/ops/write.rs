@@ -1,8 +1,8 @@
-//! Bodies on their way in: what a client says of one, and writing it as a blob.
+//! Incoming bodies: what a client claims of one, and writing it as a blob.
 //!
-//! Owns the order "write, compare with what was claimed, only then propose". Also owns writing
-//! again: a small body is held whole, so that it can be written once more if the cluster changed
-//! under the write ([`Writing::again`]). Nobody below does that.
+//! Owns the order "write, compare with the claims, only then propose". Also owns writing again: a
+//! small body is held whole, so that it can be written again if the cluster changed during the
+//! write ([`Writing::again`]). No layer below does that.
 
 use super::checksum::{Algorithm, Claims, Computed, Value};
 use super::error::OpError;
@@ -17,36 +17,36 @@ use megalith_crypto::{DataKey, StreamHeader};
 use megalith_model::command::{NewBlob, Refusal};
 use megalith_model::ids::LeaseId;
 
-/// Most bytes of one request's body: 5 GiB, as in S3.
+/// The most bytes of one request's body: 5 GiB, as in S3.
 pub const BODY_BYTES_MAX: u64 = 5 * 1024 * 1024 * 1024;
-/// How often a held body is written if the cluster changes under the write. Both leases at hand
-/// may have been closed, and then the volume, or the bucket, may still be another one.
+/// How often a held body is written if the cluster changes during the write. Both leases that the
+/// gateway holds may have been closed, and after that the volume or the bucket may still be another
+/// one.
 const WRITES_MAX: usize = 5;
 
 /// Checksums that follow the body.
 pub struct Trailer {
     pub algorithms: Vec<Algorithm>,
-    /// Takes them, once the body has ended. Fails if an announced one is missing.
+    /// Returns them once the body has ended. Fails if an announced one is missing.
     pub take: Box<dyn FnOnce() -> Result<Vec<Value>, OpError> + Send + Sync>,
 }
 
-/// A body and what its sender says of it.
+/// A body and its sender's claims.
 pub struct Body {
-    /// Its bytes.
     pub source: Pieces,
-    /// How many they are.
+    /// The number of bytes.
     pub len: u64,
-    /// What they hash to.
+    /// The hashes that the client claims.
     pub claims: Claims,
     pub trailer: Option<Trailer>,
-    /// Checksums to compute though none is claimed.
+    /// Checksums to compute even if the client claims none.
     pub wanted: Vec<Algorithm>,
 }
 
 /// Why a body broke off.
 pub use megalith_blobs::SourceError as BodyError;
 
-/// What is told about an object: headers and user metadata.
+/// Headers and user metadata of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Description {
     pub headers: ContentHeaders,
@@ -54,7 +54,7 @@ pub struct Description {
     pub user_metadata: Vec<(String, String)>,
 }
 
-/// A blob that is written, and checked against what was claimed.
+/// A blob that is written, and checked against the claims.
 pub(super) struct Written {
     pub(super) blob: NewBlob,
     pub(super) header: StreamHeader,
@@ -64,7 +64,7 @@ pub(super) struct Written {
 /// A body that is about to be written, perhaps more than once.
 pub(super) struct Writing {
     body: Waiting,
-    /// How often it was written.
+    /// How often it has been written.
     written: usize,
     claims: Claims,
     trailer: Option<Trailer>,
@@ -74,15 +74,15 @@ pub(super) struct Writing {
 /// A body's bytes between attempts to write them.
 enum Waiting {
     Held(HeldBody),
-    /// None once it is written: it can't be a second time.
+    /// None once it has been written: a stream can't be written twice.
     Stream(Option<Source>),
 }
 
 impl Writing {
-    /// Says whether the body is to be written once more after a write came to nothing.
+    /// Says whether the body should be written again after a failed write.
     ///
     /// # Errors
-    /// What the client is told instead.
+    /// The error for the client, if it should not.
     pub(super) fn again(&self, rejection: Rejection) -> Result<(), OpError> {
         match rejection {
             Rejection::Refused(
@@ -92,10 +92,10 @@ impl Writing {
         }
     }
 
-    /// Says whether the body can be written once more: a stream is gone.
+    /// Says whether the body can be written again: a stream can't.
     ///
     /// # Errors
-    /// `told`, if it can't be, or was written too often.
+    /// `told`, if it can't, or has been written too often.
     pub(super) fn once_more(&self, told: OpError) -> Result<(), OpError> {
         match &self.body {
             Waiting::Held(_) if self.written < WRITES_MAX => Ok(()),
@@ -114,7 +114,7 @@ impl Writing {
 }
 
 impl Store {
-    /// Takes a body: a small one whole, another as a stream.
+    /// Takes a body: a small one is read whole, any other stays a stream.
     pub(super) async fn take_body(&self, body: Body) -> Result<Writing, OpError> {
         if body.len > BODY_BYTES_MAX {
             return Err(OpError::EntityTooLarge);
@@ -143,7 +143,7 @@ impl Store {
         })
     }
 
-    /// Writes the body as a blob and compares it with what was claimed. Nothing names the blob.
+    /// Writes the body as a blob and compares it with the claims. No row names the blob yet.
     pub(super) async fn write(
         &self,
         writing: &mut Writing,
@@ -172,7 +172,8 @@ impl Store {
         })
     }
 
-    /// Notes the lease of a blob whose command was refused for it, so that it is not used again.
+    /// Records the lease of a blob whose command was refused because of the lease, so that it is
+    /// not used again.
     pub(super) fn note_lease(&self, lease: LeaseId, rejection: Rejection) -> Rejection {
         if matches!(rejection, Rejection::Refused(Refusal::LeaseClosed { .. })) {
             self.blobs().lease_refused(lease);
@@ -241,8 +242,8 @@ fn computed(results: &HashResults) -> Computed {
     }
 }
 
-/// Says what came of a write: a node that calls the lease closed says what the metadata group
-/// would.
+/// Turns a failed write into a rejection: if a node calls the lease closed, the result is the same
+/// as if the metadata group had said so.
 fn put_error(error: PutError) -> Rejection {
     Rejection::Failed(match error {
         PutError::LeaseClosed { blob } => {

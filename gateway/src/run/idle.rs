@@ -1,8 +1,8 @@
-//! The ends of connections: the other side doesn't take what it is sent, or still sends.
+//! The ends of connections: the other side doesn't read what it is sent, or still sends.
 //!
-//! A request may be refused before its body was read. Closing the connection then would make the
-//! kernel reset it, and the client might never see the answer: so what still comes is read and
-//! thrown away for a moment ([`Unread`]).
+//! A request may be refused before its body has been read. If the connection were closed then, the
+//! kernel would reset it and the client might never see the answer. So what still comes is read and
+//! discarded for a moment ([`Unread`]).
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -19,18 +19,18 @@ use tokio::time::{Instant, Sleep, sleep};
 const LINGER: Duration = Duration::from_secs(5);
 const LINGER_BUFFER: usize = 16 * 1024;
 
-/// Tells that a request of the connection was answered before its body had ended.
+/// Says that a request of the connection was answered before its body had ended.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Unread(Arc<AtomicBool>);
 
 impl Unread {
-    /// Returns whether it was so.
+    /// Returns whether that has happened.
     pub(super) fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// A request's body that tells when it is given up before its end.
+/// A request's body that reports if it is dropped before its end.
 pub(super) struct Watched<B: Body> {
     inner: B,
     ended: bool,
@@ -78,7 +78,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Watched<B> {
     }
 }
 
-/// A stream whose writes may wait only so long. Reads are watched elsewhere: heads by hyper,
+/// A stream with a limit on how long a write may wait. Reads are watched elsewhere: heads by hyper,
 /// bodies by their guard.
 pub(super) struct Impatient<S> {
     inner: S,
@@ -101,7 +101,7 @@ impl<S> Impatient<S> {
         }
     }
 
-    /// Passes an answer on, or gives up when it is awaited for too long.
+    /// Passes a result on, or gives up after waiting for too long.
     fn watch<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -175,7 +175,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
 }
 
 impl<S: AsyncRead + Unpin> Impatient<S> {
-    /// Throws away what still comes, until the other side has ended or time is up.
+    /// Discards what still comes, until the other side has ended or time is up.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut bytes = [0; LINGER_BUFFER];
         while self.timer.as_mut().poll(cx).is_pending() {

@@ -21,11 +21,11 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
-/// After a failed accept (no file descriptors, say) the next waits this long.
+/// How long to wait after a failed accept (if there are no file descriptors, for example).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Most headers of a request: two KiB of user metadata may be hundreds.
+/// The most headers of a request: two KiB of user metadata may be hundreds of headers.
 const HEADERS_MAX: usize = 1024;
-/// Most requests of one HTTP/2 connection at a time.
+/// The most requests of one HTTP/2 connection at a time.
 const STREAMS_MAX: u32 = 128;
 
 /// How bytes travel.
@@ -111,14 +111,14 @@ where
     let service = service_fn(move |request: Request<Incoming>| {
         let (face, unread) = (Arc::clone(&face), unread.clone());
         let is_http1 = request.version() < Version::HTTP_2;
-        // Nobody asks for a body without bytes, so that the client waits to be asked and gets its
-        // answer. botocore then takes that status line for the next answer's as well.
+        // A body without bytes is never asked for, so a client that waits to be asked gets its
+        // answer instead. botocore then takes that status line for the next answer's as well.
         let never_asked = request.headers().contains_key(EXPECT) && request.body().is_end_stream();
         let request = request.map(|body| Watched::new(body, unread.clone()));
         async move {
             let mut response = face.answer(request).await;
             if is_http1 && (unread.is_set() || never_asked) {
-                // The connection is closed; the client must not send the next request on it.
+                // The connection is closed, so the client must not send its next request on it.
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(CONNECTION, close);
             }

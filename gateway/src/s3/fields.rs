@@ -1,4 +1,4 @@
-//! What the requests of several operations have in common: header tables and their reading.
+//! What the requests of several operations share: header tables and how they are read.
 
 use super::edge::body::Incoming;
 use super::edge::dates::{http_date, parse_http_date};
@@ -13,14 +13,14 @@ use crate::ops::{Body, CopySource, Description, OpError, Trailer, UploadName};
 use megalith_crypto::manifest::{ChecksumType, ContentHeaders};
 use megalith_sigv4::uri::decode;
 
-/// Keys that a client brings itself.
+/// Encryption keys that the client sends.
 pub(super) const CUSTOMER_KEYS: &[Field] = &[
     Refuses("x-amz-server-side-encryption-customer-algorithm", "SSE-C"),
     Refuses("x-amz-server-side-encryption-customer-key", "SSE-C"),
     Refuses("x-amz-server-side-encryption-customer-key-md5", "SSE-C"),
 ];
 
-/// Keys that a client brings for the source of a copy.
+/// Encryption keys that the client sends for the source of a copy.
 pub(super) const SOURCE_CUSTOMER_KEYS: &[Field] = &[
     Refuses(
         "x-amz-copy-source-server-side-encryption-customer-algorithm",
@@ -32,7 +32,7 @@ pub(super) const SOURCE_CUSTOMER_KEYS: &[Field] = &[
     ),
 ];
 
-/// Grants to others.
+/// Grants to other accounts.
 pub(super) const GRANTS: &[Field] = &[
     Refuses("x-amz-grant-full-control", "x-amz-grant-full-control"),
     Refuses("x-amz-grant-read", "x-amz-grant-read"),
@@ -40,7 +40,7 @@ pub(super) const GRANTS: &[Field] = &[
     Refuses("x-amz-grant-write-acp", "x-amz-grant-write-acp"),
 ];
 
-/// What no new object can have yet, or only in one way.
+/// What no new object can have yet, or only with one value.
 pub(super) const NEW_OBJECT: &[Field] = &[
     Refuses("x-amz-object-lock-legal-hold", "object lock"),
     Refuses("x-amz-object-lock-mode", "object lock"),
@@ -57,7 +57,7 @@ pub(super) const NEW_OBJECT: &[Field] = &[
     Checks("x-amz-acl", check_acl),
 ];
 
-/// What is told about an object. The user's metadata has names of its own.
+/// Headers that describe an object. The user's metadata has other names.
 pub(super) const DESCRIPTION: &[Field] = &[
     Reads("content-type"),
     Reads("content-encoding"),
@@ -75,7 +75,7 @@ pub(super) const CHECKSUMS: &[Field] = &[
     Reads("x-amz-checksum-sha256"),
 ];
 
-/// What is told about a body.
+/// Headers that describe a body.
 pub(super) const BODY: &[Field] = &[
     Reads("content-md5"),
     Reads("x-amz-sdk-checksum-algorithm"),
@@ -91,7 +91,7 @@ pub(super) const READ_CONDITIONS: &[Field] = &[
     Reads("if-unmodified-since"),
 ];
 
-/// What to copy, and when.
+/// What to copy, and on which conditions.
 pub(super) const COPY_SOURCE: &[Field] = &[
     Reads("x-amz-copy-source"),
     Reads("x-amz-copy-source-if-match"),
@@ -100,7 +100,7 @@ pub(super) const COPY_SOURCE: &[Field] = &[
     Reads("x-amz-copy-source-if-unmodified-since"),
 ];
 
-/// Every object is encrypted with our own keys; nothing else can be asked for.
+/// Checks the requested encryption: every object is encrypted with our own keys, nothing else.
 fn check_encryption(wish: &str) -> Result<(), S3Error> {
     match wish {
         "AES256" => Ok(()),
@@ -119,7 +119,8 @@ fn check_storage_class(wish: &str) -> Result<(), S3Error> {
     }
 }
 
-/// Everything is private to its owner; lists that say just that are accepted.
+/// Checks the requested access list: everything is private to its owner, and only lists that say so
+/// are accepted.
 fn check_acl(wish: &str) -> Result<(), S3Error> {
     match wish {
         "private" | "bucket-owner-full-control" => Ok(()),
@@ -127,7 +128,7 @@ fn check_acl(wish: &str) -> Result<(), S3Error> {
     }
 }
 
-/// Reads what is told about an object.
+/// Reads the headers that describe an object.
 pub(super) fn description(request: &Request) -> Result<Description, S3Error> {
     let text = |name| Ok::<_, S3Error>(request.header(name)?.map(str::to_owned));
     let headers = ContentHeaders {
@@ -144,7 +145,7 @@ pub(super) fn description(request: &Request) -> Result<Description, S3Error> {
     })
 }
 
-/// Reads a date, in seconds since 1970.
+/// Reads a date as seconds since 1970.
 fn date(request: &Request, name: &str) -> Result<Option<i64>, S3Error> {
     let invalid = || S3Error::invalid_argument(format!("invalid header: {name}"));
     request
@@ -176,7 +177,7 @@ fn parse_etag(text: &str) -> Option<String> {
     (!text.is_empty() && text.bytes().all(plain)).then(|| text.to_owned())
 }
 
-/// Reads an ETag of a document, where it may also be any text without quotes.
+/// Reads an ETag from a document, where it may also be any text without quotes.
 pub(super) fn document_etag(text: &str) -> Option<String> {
     let unquoted = || (!text.starts_with('"')).then(|| text.to_owned());
     parse_etag(text).or_else(unquoted)
@@ -230,7 +231,7 @@ pub(super) fn copy_source(request: &Request) -> Result<CopySource, S3Error> {
     })
 }
 
-/// Reads the checksums that headers claim, as they are written.
+/// Reads the checksums that headers claim, as the client wrote them.
 pub(super) fn checksum_texts(request: &Request) -> Result<Vec<(Algorithm, String)>, S3Error> {
     let mut texts = Vec::new();
     for algorithm in Algorithm::ALL {
@@ -260,7 +261,7 @@ pub(super) fn covers(request: &Request) -> Result<Option<ChecksumType>, S3Error>
     }
 }
 
-/// Takes an object's or part's bytes, and what is claimed of them.
+/// Takes an object's or part's bytes, and the claims about them.
 pub(super) fn body(request: &mut Request) -> Result<Body, S3Error> {
     let md5 = request.header("content-md5")?;
     let md5 = md5.map(parse_content_md5).transpose()?;
@@ -275,7 +276,7 @@ pub(super) fn body(request: &mut Request) -> Result<Body, S3Error> {
             "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.",
         ));
     }
-    // Computed even if no value comes along. Names that we don't know are for others.
+    // Computed even if the client sends no value. Names that we don't know are not ours to compute.
     let wanted = request.header("x-amz-sdk-checksum-algorithm")?;
     let wanted = wanted.and_then(Algorithm::parse).into_iter().collect();
     let incoming = request.take_body().ok_or(Code::InternalError)?;
@@ -288,12 +289,12 @@ pub(super) fn body(request: &mut Request) -> Result<Body, S3Error> {
     })
 }
 
-/// Finds which checksums are announced to follow the body.
+/// Returns which checksums are announced to follow the body.
 fn announced_trailers(request: &Request) -> Result<Vec<Algorithm>, S3Error> {
     let mut algorithms = Vec::new();
     for value in request.headers().get_all("x-amz-trailer") {
         let names = value.to_str().map_err(|_| Code::MalformedTrailer)?;
-        // Others carry nothing that is kept.
+        // Other trailers carry nothing that is kept.
         algorithms.extend(
             names
                 .split(',')
@@ -331,7 +332,7 @@ fn trailer(incoming: &Incoming, algorithms: Vec<Algorithm>) -> Result<Option<Tra
     }))
 }
 
-/// Reads which upload is meant.
+/// Reads which upload the request names.
 pub(super) fn upload_name(request: &Request) -> Result<UploadName, S3Error> {
     let missing = || S3Error::invalid_request("missing query: uploadId");
     Ok(UploadName {
@@ -341,7 +342,7 @@ pub(super) fn upload_name(request: &Request) -> Result<UploadName, S3Error> {
     })
 }
 
-/// Reads a part's number, which the core judges.
+/// Reads a part's number; the core checks it.
 pub(super) fn part_number(request: &Request) -> Result<i64, S3Error> {
     let missing = || S3Error::invalid_request("missing query: partNumber");
     let number: Option<i32> = request.parsed_query("partNumber")?;

@@ -2,8 +2,8 @@
 //!
 //! [`edge`] deals with HTTP, XML, signatures and bodies, and hands each signed request to one
 //! operation. An operation is one small file below [`bucket`], [`object`], [`listing`] or
-//! [`upload`]: its route, what it takes, its call into [`crate::ops`], its answer. The list of
-//! them is [`operations`]; what several share is in [`fields`] (of requests) and [`show`] (of
+//! [`upload`]: its route, what it takes, its call into [`crate::ops`], its answer. [`operations`]
+//! lists them all. What several of them share is in [`fields`] (for requests) and [`show`] (for
 //! answers).
 //!
 //! Must never decide what an operation does ([`crate::ops`] does), answer an unsigned request,

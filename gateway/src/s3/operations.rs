@@ -1,13 +1,13 @@
-//! The operations that there are. The first that fits a request serves it, so that the more
-//! particular stand before the plain ones.
+//! All supported operations. The first one that matches a request serves it, so the more specific
+//! ones stand before the plain ones.
 
 use super::edge::route::Entry;
 use super::{bucket, listing, object, upload};
 
 pub(super) static OPERATIONS: [Entry; 24] = [
-    // All buckets.
+    // On all buckets.
     Entry::of::<bucket::ListBuckets>(),
-    // One bucket.
+    // On one bucket.
     Entry::of::<bucket::GetBucketLocation>(),
     Entry::of::<bucket::GetBucketVersioning>(),
     Entry::of::<bucket::GetBucketAcl>(),
@@ -18,7 +18,7 @@ pub(super) static OPERATIONS: [Entry; 24] = [
     Entry::of::<bucket::CreateBucket>(),
     Entry::of::<bucket::DeleteBucket>(),
     Entry::of::<object::DeleteObjects>(),
-    // One object.
+    // On one object.
     Entry::of::<object::GetObjectAttributes>(),
     Entry::of::<object::GetObjectAcl>(),
     Entry::of::<listing::ListParts>(),

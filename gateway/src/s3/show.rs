@@ -1,4 +1,4 @@
-//! What the answers of several operations have in common.
+//! What the answers of several operations share.
 
 use super::edge::answer::Answer;
 use super::edge::authorise::owner_id;
@@ -9,11 +9,11 @@ use crate::ops::checksum::Algorithm;
 use http::HeaderName;
 use megalith_crypto::manifest::{Checksum, ChecksumType};
 
-/// What every object is encrypted with, as S3 names it.
+/// S3's name for the encryption that every object has.
 pub(super) const ENCRYPTION: &str = "AES256";
 pub(super) const STANDARD: &str = "STANDARD";
 
-/// Names that answers have besides those of HTTP.
+/// Names of headers that are S3's and not HTTP's.
 pub(super) const X_AMZ_ENCRYPTION: HeaderName =
     HeaderName::from_static("x-amz-server-side-encryption");
 const X_AMZ_CHECKSUM_TYPE: HeaderName = HeaderName::from_static("x-amz-checksum-type");
@@ -87,7 +87,7 @@ pub(super) fn access_list(caller: Caller) -> Xml {
     })
 }
 
-/// How keys and prefixes are written, as `encoding-type` wishes.
+/// How keys and prefixes are written, as `encoding-type` requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Encoding {
     Plain,
@@ -106,7 +106,7 @@ impl Encoding {
         }
     }
 
-    /// Says which it is, if that was asked for.
+    /// Names the encoding, if one was requested.
     pub(super) fn show(self, xml: &mut Xml) {
         match self {
             Self::Plain => {}

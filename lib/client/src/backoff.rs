@@ -12,7 +12,7 @@ pub(crate) fn random<const N: usize>() -> [u8; N] {
     bytes
 }
 
-/// Growing waits with jitter, so that clients who failed together don't return together.
+/// Growing waits with jitter, so that clients that failed together don't return together.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     next: Duration,

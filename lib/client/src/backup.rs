@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use tonic::{Status, Streaming};
 
-/// A member that doesn't begin to send within this time is passed over.
+/// A member that doesn't start to send within this time is skipped.
 const BEGIN_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Asks members of the metadata group for all their rows.
@@ -29,8 +29,8 @@ impl BackupClient {
         }
     }
 
-    /// Begins a stream of all rows, or goes on with the one that `request` names. The members take
-    /// turns: the same `turn` asks the same one.
+    /// Begins a stream of all rows, or continues the one that `request` names. The members take
+    /// turns: the same `turn` asks the same member.
     pub async fn rows(
         &self,
         request: proto::SnapshotRequest,

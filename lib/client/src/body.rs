@@ -1,7 +1,7 @@
-//! Request bodies of shard writes, and how far they have come.
+//! Request bodies of shard writes, and their progress.
 //!
 //! A body that ends before its length, or without its digest, is an error here: the connection is
-//! broken off, so that the node never sees a well-formed end of it.
+//! closed, so that the node never sees a well-formed end of the body.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
@@ -34,7 +34,7 @@ pub(crate) enum Phase {
     Abandoned,
 }
 
-/// Shared by a body and whoever waits for its answer.
+/// Shared by a body and the task that waits for its answer.
 #[derive(Clone)]
 pub(crate) struct Progress(Arc<Mutex<State>>);
 
@@ -64,14 +64,14 @@ impl Progress {
         state.digest
     }
 
-    /// The request is handed over now: the node's time starts.
+    /// Marks the request as handed over: from now on the node's time counts.
     pub(crate) fn begin(&self) {
         self.enter(Phase::Node);
     }
 
     fn enter(&self, phase: Phase) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // A long wait for the caller must not look like many short ones, nor the reverse.
+        // A long wait for the caller must not look like many short ones, nor the other way round.
         if state.phase != phase || phase == Phase::Node {
             state.phase = phase;
             state.since = Instant::now();
@@ -87,13 +87,13 @@ impl Progress {
 /// A request's body.
 pub(crate) enum ShardBody {
     Empty,
-    /// Known beforehand; sent with a length.
+    /// All bytes are known; sent with a length.
     Whole {
         pieces: VecDeque<Bytes>,
         left: u64,
         progress: Progress,
     },
-    /// Sent in chunks as it comes, the digest last.
+    /// Sent in chunks as the bytes arrive, the digest last.
     Stream {
         pieces: mpsc::Receiver<Bytes>,
         left: u64,

@@ -1,4 +1,4 @@
-//! The cluster itself: joining, heartbeats, standing.
+//! Calls about the cluster itself: joining, heartbeats, status.
 
 use crate::connect::MESSAGE_LEN_MAX;
 use crate::convert;
@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout};
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
-/// What the leader says to a heartbeat.
+/// The leader's answer to a heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HeartbeatAnswer {
     Known,
@@ -57,7 +57,7 @@ fn unavailable(end: NoAnswer) -> ClientError {
 }
 
 impl ClusterClient {
-    /// Builds a client of the group whose members `roster` names; more are learnt by redirects.
+    /// Builds a client of the group whose members `roster` names; redirects teach it more.
     #[must_use]
     pub fn new(
         roster: impl Into<Roster>,
@@ -69,8 +69,8 @@ impl ClusterClient {
         }
     }
 
-    /// Makes a storage node known, or replaces what is known of it. Repeating it is harmless.
-    /// Fails with [`ClientError::Unavailable`] when the query deadline passes.
+    /// Registers a storage node, or replaces what is known of it. Repeating it is harmless. Fails
+    /// with [`ClientError::Unavailable`] if the query deadline passes.
     pub async fn join(&self, node: &Node) -> Result<(), ClientError> {
         let bytes = bytes::Bytes::from(codec::encode(node));
         self.call(|channel| {
@@ -88,7 +88,7 @@ impl ClusterClient {
         .await
     }
 
-    /// Says that a node lives and how its disks are.
+    /// Reports that a node is alive, and the state of its disks.
     pub async fn heartbeat(
         &self,
         node: NodeId,
@@ -112,7 +112,7 @@ impl ClusterClient {
         .await
     }
 
-    /// Returns the cluster's standing, as the leader knows it.
+    /// Returns the cluster's status, as the leader knows it.
     pub async fn status(&self) -> Result<ClusterStatus, ClientError> {
         let status = self
             .call(|channel| async move {
@@ -128,7 +128,7 @@ impl ClusterClient {
         Ok(convert::status_from_wire(status)?)
     }
 
-    /// Returns whether a member serves, whichever answers first in turn.
+    /// Returns whether a member serves, from the first member that answers.
     pub async fn health(&self) -> Result<HealthReport, ClientError> {
         self.call(|channel| async move {
             let request = proto::HealthRequest {};
@@ -164,7 +164,7 @@ impl ClusterClient {
         answer.map_err(unavailable)
     }
 
-    /// Chooses a member and opens its stream of maps; the first update is awaited by the caller.
+    /// Chooses a member and opens its stream of maps; the caller waits for the first update.
     pub(crate) async fn watch_once(&self, avoid: &[NodeId]) -> Option<(Arc<Member>, MapStream)> {
         let member = self.group.pick(Ask::Leader, avoid)?;
         let limit = self.group.settings.attempt_deadline;

@@ -1,7 +1,7 @@
-//! gRPC channels whose peer is known.
+//! gRPC channels that know their peer.
 //!
-//! A channel belongs to one purpose: clients make their own, Raft makes its own. It connects when
-//! it is first used and again whenever its connection broke; the name is resolved each time.
+//! A channel belongs to one purpose: clients make their own, Raft makes its own. It connects at its
+//! first use, and again whenever the connection has broken; the name is resolved each time.
 
 use hyper_util::rt::TokioIo;
 use megalith_identity::{IdentityError, Role, TlsMaterial, connect_within};
@@ -10,14 +10,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tonic::transport::{Channel, Endpoint};
 
-/// How a channel connects and notices that its peer is gone.
+/// How a channel connects, and how it notices that its peer is gone.
 #[derive(Clone, Debug)]
 pub struct ChannelSettings {
     /// For the connection and its handshake together.
     pub connect_deadline: Duration,
-    /// A silent connection is asked whether it lives this often.
+    /// How often a silent connection is asked whether it is alive.
     pub keep_alive_interval: Duration,
-    /// A peer that doesn't answer that within this time is gone.
+    /// A peer that doesn't answer this within this time is gone.
     pub keep_alive_timeout: Duration,
 }
 
@@ -34,11 +34,11 @@ impl Default for ChannelSettings {
 /// The most bytes of one gRPC message, either way.
 pub const MESSAGE_LEN_MAX: usize = 16 * 1024 * 1024;
 
-/// What HTTP/2 wants as the name of a server; identities say who it is.
+/// HTTP/2 needs a server name here; certificates say who the server is.
 const ORIGIN: &str = "http://megalith";
 
-/// Makes a channel to `address` (`host:port`) that speaks only to the `expected` member. Call it
-/// inside a runtime. Nothing is connected before the first call.
+/// Makes a channel to `address` (`host:port`) that speaks only to the `expected` member. Must be
+/// called inside a runtime. Connects at the first call, not before.
 #[must_use]
 pub fn channel(
     address: &str,
@@ -49,8 +49,8 @@ pub fn channel(
     noting_channel(address, expected, material, settings, Arc::default())
 }
 
-/// Does what [`channel`] does, and sets `reached` once there has been a connection: before that,
-/// no call can have reached the peer.
+/// Does what [`channel`] does, and sets `reached` once there has been a connection: until then no
+/// call can have reached the peer.
 pub(crate) fn noting_channel(
     address: &str,
     expected: (Role, u32),

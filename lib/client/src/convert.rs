@@ -1,4 +1,4 @@
-//! Control messages as our own types and back, once for both ends of the wire.
+//! Converts control messages to our own types and back, once for both ends of the wire.
 
 use crate::error::ClientError;
 use megalith_model::codec;
@@ -9,7 +9,7 @@ use megalith_model::status::{ClusterStatus, DiskReport, NodeStatus};
 use megalith_proto::v1 as proto;
 use std::time::Duration;
 
-/// A message whose fields can't be what they should.
+/// A message with a field that can't hold its value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct MalformedMessage(String);
@@ -87,7 +87,7 @@ pub fn disk_from_wire(state: proto::DiskState) -> Result<DiskReport, MalformedMe
     })
 }
 
-/// Writes the cluster's standing.
+/// Writes the cluster's status.
 #[must_use]
 pub fn status_to_wire(status: ClusterStatus) -> proto::ClusterStatus {
     proto::ClusterStatus {
@@ -99,7 +99,7 @@ pub fn status_to_wire(status: ClusterStatus) -> proto::ClusterStatus {
     }
 }
 
-/// Reads the cluster's standing.
+/// Reads the cluster's status.
 pub fn status_from_wire(status: proto::ClusterStatus) -> Result<ClusterStatus, MalformedMessage> {
     let nodes = status.nodes.into_iter().map(node_from_wire);
     Ok(ClusterStatus {
@@ -111,7 +111,7 @@ pub fn status_from_wire(status: proto::ClusterStatus) -> Result<ClusterStatus, M
     })
 }
 
-/// A node that was never heard has been silent for the longest time that there is.
+/// A node that was never heard counts as silent for the longest time there is.
 fn node_to_wire(node: &NodeStatus) -> proto::NodeStatus {
     let silent = node.silent.map(|silent| silent.as_millis());
     proto::NodeStatus {

@@ -1,7 +1,7 @@
 //! Writing and reading shards: `docs/formats/data-plane.md`.
 //!
 //! Every wait has a deadline, so that a dead, frozen or crawling node costs a bounded time. A slow
-//! caller is not the node's fault: while a write waits for its caller no deadline runs here.
+//! caller is not the node's fault: while a write waits for its caller, no deadline runs.
 
 use crate::body::{Progress, ShardBody};
 use crate::error::{DataError, DataFault};
@@ -52,11 +52,11 @@ impl Default for DataSettings {
 /// A shard, and the way to the node that has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardRoute {
-    /// The shard, its disk and the node, whose certificate must say so.
+    /// The shard, its disk and the node. The node's certificate must say that it is this one.
     pub target: ShardTarget,
     /// `host:port` of the node's data listener.
     pub address: String,
-    /// The volume's epoch, for writes; reads don't look at it.
+    /// The volume's epoch, for writes; reads ignore it.
     pub epoch: Epoch,
 }
 
@@ -83,7 +83,7 @@ pub(crate) struct Shared {
 }
 
 impl DataClient {
-    /// Builds a client that shows this certificate.
+    /// Builds a client that authenticates with this certificate.
     #[must_use]
     pub fn new(material: Arc<TlsMaterial>, settings: DataSettings) -> Self {
         let pool = Pool::new(material, settings.clone());
@@ -92,11 +92,11 @@ impl DataClient {
         }
     }
 
-    /// Writes a shard of `length` bytes whose framed cells (`framing`: each cell with its crc32c
-    /// behind it, in pieces of any size, best 64 KiB and more) come through `body` and whose
-    /// digest comes last. Returns when it is durable.
+    /// Writes a shard of `length` bytes and returns when it is durable. `body` delivers the framed
+    /// cells (`framing`: each cell followed by its crc32c), in pieces of any size, preferably 64
+    /// KiB or more; the digest comes last.
     ///
-    /// When this ends early `body` is closed. Fails with [`DataFault::Abandoned`] when `body` ends
+    /// `body` is closed if this ends early. Fails with [`DataFault::Abandoned`] if `body` ends
     /// before its length or the digest's sender is dropped; then the node has kept nothing.
     pub async fn put_shard(
         &self,
@@ -125,7 +125,7 @@ impl DataClient {
                 Ok(receipt) => return Ok(receipt),
                 Err(Unsent { error, request }) => (error, request),
             };
-            // The connection was closed before a byte of the request was taken.
+            // The connection closed before any byte of the request was sent.
             match unsent {
                 Some(unsent) if reused => request = *unsent,
                 Some(_) | None => return Err(error),
@@ -176,8 +176,9 @@ impl DataClient {
         }
     }
 
-    /// Reads `count` cells (1–64) from cell `first` on, of a shard of `shard_len` bytes. Every
-    /// cell returned has its right length and checksum; [`DataFault::Damaged`] where one hasn't.
+    /// Reads `count` cells (1–64), starting with cell `first`, of a shard of `shard_len` bytes.
+    /// Every cell returned has the right length and checksum; fails with [`DataFault::Damaged`] if
+    /// one has not.
     pub async fn get_cells(
         &self,
         route: &ShardRoute,

@@ -1,4 +1,4 @@
-//! What callers are told, in few kinds that say what to do.
+//! What callers are told: a few kinds that say what to do.
 
 use megalith_model::ids::{Epoch, NodeId};
 use std::error::Error;
@@ -8,18 +8,19 @@ use std::fmt;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// A command may or may not have been applied. Proposing it again with the same token is safe
-    /// and tells.
+    /// and tells which.
     #[error(
         "no answer within the deadline, so it is not known whether the command was applied: {0}"
     )]
     Unknown(String),
-    /// Nobody could answer within the deadline. Nothing has been changed by this call.
+    /// No member answered within the deadline. This call has changed nothing.
     #[error("no member answered within the deadline: {0}")]
     Unavailable(String),
-    /// The call was refused and would be again: a wrong role, a malformed request.
+    /// The call was refused and would be refused again: a wrong role, a malformed request.
     #[error("the call was refused: {0}")]
     Rejected(String),
-    /// The answer can't be read: another version of the program, or a defect.
+    /// The answer can't be read: the peer runs another version of the program, or there is a
+    /// defect.
     #[error("the answer can't be read: {0}")]
     Malformed(String),
 }
@@ -43,24 +44,24 @@ pub enum DataFault {
     Malformed,
     /// Our role may not do that.
     Forbidden,
-    /// The shard isn't there: an erasure.
+    /// The shard doesn't exist: treat it as an erasure.
     NotFound,
-    /// The volume is in another epoch: take the map, place elsewhere.
+    /// The volume is in another epoch: fetch the map, place elsewhere.
     StaleEpoch {
-        /// The present one, where the volume is known.
+        /// The present epoch, if the volume is known.
         present: Option<Epoch>,
     },
-    /// Another shard is there under that name.
+    /// Another shard exists under that name.
     Conflict,
     /// The blob id is in no open lease.
     LeaseClosed,
     /// Bytes changed on the way to the node: send again.
     Checksum,
-    /// The shard is bad, there or on its way to us: an erasure.
+    /// The shard is bad, on the disk or on its way to us: treat it as an erasure.
     Damaged,
     /// The disk failed: place elsewhere.
     Io,
-    /// The node's queue is full: again, later.
+    /// The node's queue is full: try again later.
     Busy,
     /// The disk is full: place elsewhere.
     Full,
@@ -75,7 +76,7 @@ pub enum DataFault {
 }
 
 impl DataFault {
-    /// Returns the kind's name, as it stands on the wire where it has one.
+    /// Returns the kind's name; the one on the wire, if it has one there.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -97,7 +98,7 @@ impl DataFault {
         }
     }
 
-    /// Returns the fault of an answer's status; None where the status is none of the table's.
+    /// Returns the fault for an answer's status; None if the table doesn't contain the status.
     #[must_use]
     pub(crate) fn of_status(status: u16, present: Option<Epoch>, kind: &str) -> Option<Self> {
         Some(match (status, kind) {

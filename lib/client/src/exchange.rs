@@ -1,7 +1,7 @@
 //! One request and its answer on one connection.
 //!
-//! The connection goes back to the pool only after an answer that was read to its end, with a
-//! request that was sent to its end; else it is closed.
+//! The connection goes back to the pool only if the request was sent to its end and the answer was
+//! read to its end; else it is closed.
 
 use crate::body::{Phase, Progress, ShardBody};
 use crate::data::{ShardRoute, Shared};
@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 /// The most bytes of a receipt or an error.
 const ANSWER_LEN_MAX: usize = 64 * 1024;
-/// What HTTP wants as the name of a server; identities say who it is.
+/// HTTP needs a server name here; certificates say who the server is.
 const HOST: &str = "megalith";
 
 /// A write.
@@ -31,7 +31,7 @@ pub(crate) struct Put<'a> {
     pub(crate) progress: Progress,
 }
 
-/// A write's failure; with the request where nothing of it was sent.
+/// A write's failure; includes the request if none of it was sent.
 pub(crate) struct Unsent {
     pub(crate) error: DataError,
     pub(crate) request: Option<Box<Request<ShardBody>>>,
@@ -84,7 +84,7 @@ impl Put<'_> {
         Ok(receipt)
     }
 
-    /// Sends the request and waits for the answer's head, watching who holds things up.
+    /// Sends the request and waits for the answer's head, noting which side is slow.
     async fn response(
         &self,
         shared: &Shared,
@@ -97,7 +97,7 @@ impl Put<'_> {
             let (phase, since) = self.progress.phase();
             let limit = match phase {
                 Phase::Receipt => shared.settings.receipt_deadline,
-                // While the caller is slow this only looks again.
+                // While the caller is slow, this only checks again later.
                 Phase::Node | Phase::Caller | Phase::Abandoned => shared.settings.idle_deadline,
             };
             let wake = match phase {
@@ -135,7 +135,7 @@ impl Put<'_> {
             digest,
             epoch: Epoch(read.epoch),
         };
-        // A shard that was there already has the epoch of its time.
+        // A shard that already existed has the epoch in which it was written.
         let right = receipt.len == self.length
             && receipt.epoch <= self.route.epoch
             && Some(digest) == self.progress.digest();
@@ -191,7 +191,7 @@ impl Get<'_> {
         if body.size_hint().exact().is_some_and(|len| len != expected) {
             return Err(damaged("the shard has another length"));
         }
-        // One allocation of the whole answer; cells are slices of it.
+        // One allocation for the whole answer; cells are slices of it.
         let limit = usize::try_from(expected).expect("at most 4 MiB and their checksums");
         let bytes = collect(shared, body, limit)
             .await
@@ -212,7 +212,7 @@ impl Get<'_> {
     }
 }
 
-/// Reads an error's answer; true where all of it was read.
+/// Reads an error's answer; returns true if all of it was read.
 async fn refused(
     shared: &Shared,
     route: &ShardRoute,

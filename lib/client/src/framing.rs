@@ -28,7 +28,8 @@ pub fn cell_len(shard_len: u64, cell: u64) -> u64 {
         .min(CELL_LEN)
 }
 
-/// Returns the bytes of a body that holds `count` cells of such a shard from cell `first` on.
+/// Returns the length of a body that holds `count` cells of such a shard, starting with cell
+/// `first`.
 #[must_use]
 pub fn body_len(shard_len: u64, first: u64, count: u64) -> u64 {
     let start = first.saturating_mul(CELL_LEN).min(shard_len);
@@ -37,7 +38,7 @@ pub fn body_len(shard_len: u64, first: u64, count: u64) -> u64 {
     end - start + CRC_LEN * (end - start).div_ceil(CELL_LEN)
 }
 
-/// Puts its checksum behind a cell, so that it is ready to be sent. Copies nothing if the cell's
+/// Appends the checksum to a cell, so that it is ready to be sent. Copies nothing if the cell's
 /// buffer has room for [`CRC_LEN`] more bytes.
 #[must_use]
 pub fn frame(mut cell: Vec<u8>) -> Bytes {
@@ -58,23 +59,23 @@ pub fn frame_tail(crc: u32) -> Bytes {
     Bytes::copy_from_slice(&crc.to_le_bytes())
 }
 
-/// A cell as it arrived, with the checksum that came with it. **Not yet checked.**
+/// A cell as it arrived, with the checksum that came with it. **Not checked yet.**
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FramedCell {
     pub bytes: Bytes,
-    /// What its sender says is its crc32c.
+    /// The crc32c that its sender gave.
     pub crc: u32,
 }
 
 impl FramedCell {
-    /// True if the bytes have the checksum that came with them.
+    /// Returns true if the bytes match the checksum that came with them.
     #[must_use]
     pub fn is_intact(&self) -> bool {
         crc32c(&self.bytes) == self.crc
     }
 }
 
-/// Cuts a body back into cells, however its pieces arrive. Holds at most one cell.
+/// Cuts a body into cells again, whatever pieces it arrives in. Holds at most one cell.
 #[derive(Debug)]
 pub struct Deframer {
     shard_len: u64,
@@ -89,8 +90,8 @@ pub struct Deframer {
 pub struct Overlong;
 
 impl Deframer {
-    /// Expects `count` cells of a shard of `shard_len` bytes from cell `first` on, or those up to
-    /// its end.
+    /// Expects `count` cells of a shard of `shard_len` bytes, starting with cell `first`, or those
+    /// up to its end.
     #[must_use]
     pub fn new(shard_len: u64, first: u64, count: u64) -> Self {
         let end = first.saturating_add(count).min(cells(shard_len));
@@ -102,7 +103,7 @@ impl Deframer {
         }
     }
 
-    /// Takes a piece of the body and hands every cell that is complete now to `each`.
+    /// Takes a piece of the body and passes every completed cell to `each`.
     pub fn push(
         &mut self,
         mut piece: Bytes,
@@ -133,7 +134,7 @@ impl Deframer {
         Ok(())
     }
 
-    /// True if every expected cell has come.
+    /// Returns true if every expected cell has arrived.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.next == self.end

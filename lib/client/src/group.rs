@@ -21,11 +21,11 @@ use tonic::{Code, Status};
 pub struct Endpoint {
     /// The node, as in its certificate.
     pub node: NodeId,
-    /// `host:port` of its gRPC listener; the name is resolved at each connect.
+    /// `host:port` of its gRPC listener; the name is resolved at each connection.
     pub address: String,
 }
 
-/// The most addresses of one member that are remembered.
+/// How many addresses of one member are remembered.
 const ADDRESSES_MAX: usize = 3;
 
 /// How long callers wait.
@@ -37,7 +37,7 @@ pub struct CallSettings {
     pub query_deadline: Duration,
     /// For one attempt; then another member is asked.
     pub attempt_deadline: Duration,
-    /// A question that takes longer is put to another member as well.
+    /// If a question takes longer, another member is asked as well.
     pub hedge_after: Duration,
     pub channel: ChannelSettings,
 }
@@ -57,10 +57,10 @@ impl Default for CallSettings {
 /// One member with its connection.
 pub(crate) struct Member {
     pub(crate) node: NodeId,
-    /// Tried one after the other, from the first; never empty.
+    /// Tried one after the other, starting with the first; never empty.
     addresses: Vec<String>,
     channel: OnceLock<Channel>,
-    /// There has been a connection.
+    /// Whether there has been a connection.
     reached: Arc<AtomicBool>,
 }
 
@@ -75,17 +75,17 @@ pub(crate) struct Group {
 struct State {
     version: u64,
     members: Vec<Arc<Member>>,
-    /// How many of them, from the first, are asked before the others.
+    /// How many members, starting with the first, are asked before the others.
     first: usize,
-    /// Who answered last as a leader, or was named as one.
+    /// The member that last answered as leader, or was named as leader.
     leader: Option<NodeId>,
-    /// Who answered a question last.
+    /// The member that last answered a question.
     reader: Option<NodeId>,
-    /// Who is asked next when no leader is known.
+    /// The member to ask next when no leader is known.
     turn: usize,
 }
 
-/// Who may answer a call.
+/// Which members may answer a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ask {
     /// Only the leader.
@@ -93,19 +93,19 @@ pub(crate) enum Ask {
     Any,
 }
 
-/// What a member said to a call that only the leader may answer.
+/// A member's answer to a call that only the leader may answer.
 pub(crate) enum Said<T> {
     Answer(T),
     NotLeader(proto::NotLeader),
-    /// The range map has moved on; the caller has taken the new epoch already.
+    /// The range map has changed; the caller already has the new epoch.
     Again(&'static str),
 }
 
 /// Why a call ended without an answer.
 pub(crate) struct NoAnswer {
-    /// True where a member may have acted on the call.
+    /// True if a member may have acted on the call.
     pub(crate) sent: bool,
-    /// Set where asking again is useless.
+    /// True if asking again is useless.
     pub(crate) refused: bool,
     pub(crate) last: String,
 }
@@ -128,7 +128,7 @@ impl Group {
         }
     }
 
-    /// As the roster has it now.
+    /// Returns the state, brought up to date from the roster.
     fn state(&self) -> MutexGuard<'_, State> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.version != self.roster.version() {
@@ -137,7 +137,7 @@ impl Group {
         state
     }
 
-    /// Takes the group's own word on who its members are.
+    /// Takes over the group's own list of its members.
     pub(crate) fn tell(&self, members: Vec<Endpoint>) {
         self.roster.tell(members);
     }
@@ -155,8 +155,8 @@ impl Group {
         member.channel.get_or_init(make).clone()
     }
 
-    /// Returns whom to ask: the preferred one, else one after the other. None where all are to be
-    /// avoided.
+    /// Returns the member to ask: the preferred one, else one after the other. None if `avoid`
+    /// lists all of them.
     pub(crate) fn pick(&self, ask: Ask, avoid: &[NodeId]) -> Option<Arc<Member>> {
         let mut state = self.state();
         let usable = |member: &&Arc<Member>| !avoid.contains(&member.node);
@@ -188,8 +188,8 @@ impl Group {
         }
     }
 
-    /// Stops preferring a member that failed; it is tried at another address next, where one is
-    /// known.
+    /// Stops preferring a member that failed. If another address of it is known, that one is tried
+    /// next.
     pub(crate) fn demote(&self, member: &Member) {
         let mut state = self.state();
         let state = &mut *state;
@@ -209,7 +209,8 @@ impl Group {
         }
     }
 
-    /// Takes a redirect from `from`; returns the leader it names, where it names another member.
+    /// Follows a redirect from `from`; returns the leader that it names, if it names another
+    /// member.
     pub(crate) fn follow(&self, from: &Member, hint: &proto::NotLeader) -> Option<NodeId> {
         let named = NodeId(hint.leader);
         let mut state = self.state();
@@ -245,7 +246,7 @@ impl Group {
         self.state().members.len()
     }
 
-    /// Puts a call to the leader, wherever it is, until it answers or `deadline` passes.
+    /// Calls the leader, whichever member it is, until it answers or `deadline` passes.
     pub(crate) async fn call_leader<T, F>(
         &self,
         deadline: Instant,
@@ -272,7 +273,8 @@ impl Group {
                 Heeded::Another { at_once } => at_once,
             };
             hops += 1;
-            // A few redirects are followed at once; a group that elects gets time to.
+            // A few redirects are followed at once; a group that is electing a leader gets time for
+            // it.
             if !at_once || hops > self.len() + 1 {
                 let wait = backoff.step();
                 if Instant::now() + wait >= deadline {
@@ -289,7 +291,7 @@ impl Group {
         Err(end)
     }
 
-    /// Takes what came of asking one member: learns from it, and says whether to go on.
+    /// Learns from a member's answer, and says whether to go on.
     fn heed<T>(
         &self,
         member: &Member,
@@ -317,7 +319,8 @@ impl Group {
             Ok(Err(status)) => {
                 end.last = format!("{}: {}", member.node, chain(&status));
                 if is_final(&status) {
-                    // An earlier attempt may have been taken: then this refusal proves nothing.
+                    // An earlier attempt may have reached a leader: then this refusal proves
+                    // nothing.
                     end.refused = !end.sent;
                     return Heeded::Over;
                 }
@@ -339,7 +342,7 @@ impl Group {
 /// What to do after asking one member.
 enum Heeded<T> {
     Answer(T),
-    /// Asking anybody is useless.
+    /// Asking any other member is useless.
     Over,
     Another {
         at_once: bool,
@@ -356,14 +359,14 @@ impl Member {
         })
     }
 
-    /// Where it is tried now.
+    /// Returns the address that is tried now.
     fn address(&self) -> &str {
         self.addresses.first().map_or("", String::as_str)
     }
 }
 
 impl State {
-    /// Takes a newer roster; members that are the same keep their connections.
+    /// Takes over a newer roster; members that stay keep their connections.
     fn take(&mut self, known: Known) {
         let mut members: Vec<(NodeId, Vec<String>)> = Vec::new();
         self.first = 0;
@@ -398,7 +401,7 @@ impl State {
     }
 }
 
-/// True where no member would ever answer otherwise.
+/// Returns true if every member would give the same answer.
 pub(crate) fn is_final(status: &Status) -> bool {
     match status.code() {
         Code::InvalidArgument
@@ -421,7 +424,7 @@ pub(crate) fn is_final(status: &Status) -> bool {
     }
 }
 
-/// True where the call has certainly not reached the member: there was no connection.
+/// Returns true if the call has certainly not reached the member: there was no connection.
 fn is_unsent(status: &Status) -> bool {
     let mut source: Option<&(dyn Error + 'static)> = status.source();
     while let Some(cause) = source {

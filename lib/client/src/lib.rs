@@ -1,15 +1,15 @@
 //! How processes of a cluster call storage nodes and metadata members.
 //!
-//! Owns: connections (mutual TLS, the peer known by role and id), retries, redirects to the
-//! leader, deadlines, and both ends' framing of shard bytes (`docs/formats/data-plane.md`).
-//! Must never: call a lost answer a failure, hand out a cell whose checksum it has not checked,
-//! speak to a peer whose certificate names another member, or mix shard bytes, control and Raft on
-//! one connection. Knows nothing of S3, of encryption and of what the bytes mean.
+//! Owns: connections (mutual TLS, the peer known by role and id), retries, redirects to the leader,
+//! deadlines, and both ends' framing of shard bytes (`docs/formats/data-plane.md`).
+//! Must never: call a lost answer a failure, return a cell whose checksum it has not checked, speak
+//! to a peer whose certificate names another member, or mix shard bytes, control and Raft on one
+//! connection. Knows nothing of S3, of encryption or of what the bytes mean.
 //!
 //! - [`MetaClient`] proposes commands and asks questions.
-//! - [`ClusterClient`] joins, says that a node lives, and reads the cluster's standing;
-//!   [`MapWatch`] keeps the newest cluster map at hand.
-//! - [`DataClient`] writes and reads shards; [`ShardClient`] does the small things about them.
+//! - [`ClusterClient`] joins, sends heartbeats, and reads the cluster's status; [`MapWatch`] keeps
+//!   the newest cluster map at hand.
+//! - [`DataClient`] writes and reads shards; [`ShardClient`] makes the small calls about them.
 
 mod backoff;
 mod backup;
@@ -46,7 +46,7 @@ pub use shards::{ScrubReport, ShardClient, ShardPage};
 mod tests {
     use super::*;
 
-    /// Callers spawn these.
+    /// Checks that callers can spawn these.
     fn is_send<T: Send>(_: T) {}
 
     #[expect(dead_code, reason = "compiling it is the test")]

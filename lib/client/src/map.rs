@@ -1,8 +1,8 @@
 //! The newest cluster map, kept at hand.
 //!
-//! A task follows the leader's stream, and tells all clients that share the roster who the members
-//! are; it ends when the last [`MapWatch`] is dropped. A dead or
-//! frozen leader is noticed by the connection's keep-alive, a deposed one by its redirect.
+//! A task follows the leader's stream. It also tells all clients that share the roster who the
+//! members are. It ends when the last [`MapWatch`] is dropped. Keep-alive on the connection notices
+//! a dead or frozen leader; a deposed one sends a redirect.
 
 use crate::backoff::Backoff;
 use crate::cluster::{ClusterClient, MapStream, said_of_update};
@@ -28,7 +28,7 @@ struct Shared {
     newest: watch::Sender<Arc<ClusterMap>>,
     /// How many refreshes have begun.
     begun: AtomicU64,
-    /// The last refresh that succeeded, by that count; held while one runs.
+    /// The number (see `begun`) of the last refresh that succeeded; locked while one runs.
     succeeded: Mutex<u64>,
     task: JoinHandle<()>,
 }
@@ -40,8 +40,8 @@ impl Drop for Shared {
 }
 
 impl MapWatch {
-    /// Starts to follow the leader's map. Before the first one arrives the map is empty, of term
-    /// 0 and version 0.
+    /// Starts to follow the leader's map. Until the first one arrives the map is empty, of term 0
+    /// and version 0.
     #[must_use]
     pub fn start(cluster: ClusterClient) -> Self {
         let (newest, _) = watch::channel(Arc::new(ClusterMap::default()));
@@ -63,26 +63,27 @@ impl MapWatch {
         self.shared.newest.borrow().clone()
     }
 
-    /// Returns a receiver that sees every newer map, older ones possibly skipped.
+    /// Returns a receiver that sees newer maps; it may skip some.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<Arc<ClusterMap>> {
         self.shared.newest.subscribe()
     }
 
-    /// Waits for a map that satisfies `wanted`. Never ends if none comes: set a deadline.
+    /// Waits for a map that satisfies `wanted`. Never ends if none comes: the caller sets a
+    /// deadline.
     pub async fn wait_for(&self, wanted: impl Fn(&ClusterMap) -> bool) -> Arc<ClusterMap> {
         let mut maps = self.subscribe();
         let found = maps.wait_for(|map| wanted(map)).await;
         found.expect("we hold the sender").clone()
     }
 
-    /// Asks the leader for its map now, and returns the newest known. Callers that ask at the
-    /// same time share one call.
+    /// Asks the leader for its map now, and returns the newest known. Callers that ask at the same
+    /// time share one call.
     pub async fn refresh(&self) -> Result<Arc<ClusterMap>, ClientError> {
         let shared = &*self.shared;
         let seen = shared.begun.load(Ordering::SeqCst);
         let mut succeeded = shared.succeeded.lock().await;
-        // A refresh that began after we asked has brought what we want.
+        // A refresh that began after our call has brought what we want.
         if *succeeded <= seen {
             let number = shared.begun.fetch_add(1, Ordering::SeqCst) + 1;
             let map = shared.cluster.fetch_map().await?;
@@ -125,7 +126,7 @@ async fn follow(cluster: ClusterClient, newest: watch::Sender<Arc<ClusterMap>>) 
         }
         match end {
             End::Redirected(Some(leader)) if !failed.contains(&leader) => {
-                // Two members that name each other must not spin.
+                // Two members that name each other must not cause a busy loop.
                 failed.push(member.node);
             }
             End::Redirected(_) => failed.push(member.node),
@@ -158,7 +159,7 @@ async fn read(
     got_map: &mut bool,
 ) -> End {
     loop {
-        // The first update comes at once; later ones when something changes.
+        // The first update comes at once, later ones when something changes.
         let next = if *got_map {
             stream.message().await
         } else {

@@ -1,7 +1,7 @@
 //! Commands and questions to the metadata group.
 //!
-//! A command carries a token, so it may be proposed again until its answer is known. Deadlines end
-//! in [`ClientError::Unknown`], never in a failure that might be a lie.
+//! A command carries a token, so it may be proposed again until its answer is known. A deadline
+//! that passes gives [`ClientError::Unknown`], never a failure that might be untrue.
 
 use crate::backoff::Backoff;
 use crate::backoff::random;
@@ -44,7 +44,7 @@ pub fn new_token() -> Token {
 }
 
 impl MetaClient {
-    /// Builds a client of the group whose members `roster` names; more are learnt by redirects.
+    /// Builds a client of the group whose members `roster` names; redirects teach it more.
     #[must_use]
     pub fn new(
         roster: impl Into<Roster>,
@@ -60,11 +60,11 @@ impl MetaClient {
         }
     }
 
-    /// Puts a command through the log and returns its answer once it is applied. A command
-    /// without a token gets one; a caller who wants to ask again later brings its own.
+    /// Puts a command through the log and returns its answer once it is applied. A command without
+    /// a token gets one; a caller that may need to ask again later brings its own.
     ///
-    /// Fails with [`ClientError::Unknown`] when the deadline passes and some member may have taken
-    /// the command; with [`ClientError::Unavailable`] when certainly none has.
+    /// Fails with [`ClientError::Unknown`] if the deadline passes and some member may have taken
+    /// the command; with [`ClientError::Unavailable`] if certainly none has.
     pub async fn propose(&self, mut envelope: Envelope) -> Result<Answer, ClientError> {
         envelope.token.get_or_insert_with(new_token);
         let bytes = bytes::Bytes::from(codec::encode(&envelope));
@@ -80,8 +80,8 @@ impl MetaClient {
         codec::decode(&answer).map_err(|error| ClientError::Malformed(error.to_string()))
     }
 
-    /// Takes the next step of a change of members, and says how far it is. To be asked again until
-    /// it is done or refused; asking once too often does no harm.
+    /// Takes the next step of a membership change, and says how far it is. Call it again until the
+    /// change is done or refused; one call too many does no harm.
     pub async fn change_members(
         &self,
         change: MemberChange,
@@ -110,8 +110,8 @@ impl MetaClient {
         })
     }
 
-    /// Asks a question; the reply is linearizable, whoever gives it. Prefers the member that
-    /// answered last, asks another at once when one fails, and one more when one is slow.
+    /// Asks a question; the reply is linearizable, whichever member gives it. Prefers the member
+    /// that answered last; asks another at once if one fails, and one more if one is slow.
     pub async fn query(&self, query: Query) -> Result<Reply, ClientError> {
         let shared = &*self.shared;
         let bytes = bytes::Bytes::from(codec::encode(&query));
@@ -135,7 +135,7 @@ impl MetaClient {
     }
 }
 
-/// What came of asking one member.
+/// The result of asking one member.
 struct Attempt {
     member: Arc<Member>,
     said: Result<Said<bytes::Bytes>, Status>,
@@ -200,7 +200,7 @@ impl Shared {
         Attempt { member, said }
     }
 
-    /// Asks each member at most once, one after the other and several where they are slow.
+    /// Asks each member at most once: one after the other, or several at once if they are slow.
     async fn query_round(
         &self,
         query: &bytes::Bytes,

@@ -1,6 +1,6 @@
-//! The seam between whoever needs the metadata group and the group itself.
+//! The seam between the metadata group and the code that needs it.
 //!
-//! [`MetaClient`] is the real part. Tests put a state machine in memory here, which can fail,
+//! [`MetaClient`] is the real implementation. Tests use a state machine in memory, which can fail,
 //! stay silent and lose answers.
 
 use crate::error::ClientError;
@@ -32,8 +32,8 @@ impl Metadata for MetaClient {
     }
 }
 
-/// Typed calls to the metadata group: the reply is the question's own, or an error. Whatever
-/// is a [`Metadata`] has them.
+/// Typed calls to the metadata group: the result is the reply to that question, or an error. Every
+/// [`Metadata`] has them.
 pub trait TypedCalls: Metadata {
     /// Asks a question; the reply is linearizable.
     ///
@@ -47,7 +47,7 @@ pub trait TypedCalls: Metadata {
         async move { Q::from_reply(reply.await?).ok_or_else(not_to_this) }
     }
 
-    /// Puts a command with an outcome of its own through the log.
+    /// Puts a command that has its own type of outcome through the log.
     ///
     /// # Errors
     /// As [`Metadata::propose`], and [`ClientError::Malformed`] for another command's outcome.

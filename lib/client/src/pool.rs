@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-/// hyper's read buffer: room for some cells, so that their bytes arrive in few pieces.
+/// hyper's read buffer: room for several cells, so that their bytes arrive in few pieces.
 const READ_BUFFER_LEN_MAX: usize = 512 * 1024;
 
 type Key = (NodeId, String);
@@ -30,7 +30,7 @@ pub(crate) struct Connection {
     task: AbortHandle,
     key: Key,
     idle_since: Instant,
-    /// It has served before, so that it may have been closed without our knowing.
+    /// Whether it has served before: then it may have been closed without our knowing.
     pub(crate) reused: bool,
 }
 
@@ -53,7 +53,7 @@ impl Pool {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns an idle connection that seems to live, or a new one.
+    /// Returns an idle connection that seems to be alive, or a new one.
     pub(crate) async fn take(&self, node: NodeId, address: &str) -> Result<Connection, DataError> {
         let key = (node, address.to_owned());
         while let Some(mut connection) = self.pop(&key) {
@@ -100,7 +100,7 @@ impl Pool {
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|error| failed(&error))?;
-        // Its end shows to the request in flight, or to the next user of the connection.
+        // When it ends, the request in flight or the next user of the connection sees it.
         let task = tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(

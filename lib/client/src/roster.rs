@@ -1,13 +1,13 @@
 //! Where the members of the metadata group are, for all clients of one process.
 //!
-//! Begins with what the settings say; the group's own word replaces that as members come and go.
-//! The settings' members stay behind it, to be asked when nobody else answers.
+//! Starts with the members named in the settings; the group's own list replaces that as members
+//! come and go. The settings' members remain as a fallback, asked if no other member answers.
 
 use crate::group::Endpoint;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// The members. Cheap to clone; clones share what one of them is told.
+/// The members' addresses. Cheap to clone; clones share what one of them learns.
 #[derive(Clone)]
 pub struct Roster {
     inner: Arc<Inner>,
@@ -22,9 +22,9 @@ struct Inner {
 /// What is known now.
 pub(crate) struct Known {
     pub(crate) version: u64,
-    /// Whom to ask, in no order.
+    /// The members to ask, in no order.
     pub(crate) members: Vec<Endpoint>,
-    /// Whom to ask when all of those fail; another address of the same node may be among them.
+    /// The members to ask if all of those fail; this may include another address of the same node.
     pub(crate) others: Vec<Endpoint>,
 }
 
@@ -42,7 +42,7 @@ impl Roster {
         }
     }
 
-    /// Takes the group's own word.
+    /// Takes over the group's own list of members.
     pub(crate) fn tell(&self, members: Vec<Endpoint>) {
         let mut told = self
             .inner

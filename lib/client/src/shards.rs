@@ -1,4 +1,4 @@
-//! The small things about shards, by gRPC: what is there, what to remove.
+//! Small calls about shards, by gRPC: what a disk has, what to remove.
 
 use crate::connect::{ChannelSettings, MESSAGE_LEN_MAX, channel};
 use crate::convert::{shard_from_wire, shard_to_wire};
@@ -23,26 +23,27 @@ pub struct ShardPage {
     pub truncated: bool,
 }
 
-/// How far the scrub of a disk is. Times are in milliseconds since 1970, 0 where it has not been.
+/// How far the scrub of a disk is. Times are in milliseconds since 1970; 0 if it hasn't happened
+/// yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScrubReport {
     pub disk: DiskId,
-    /// An operator asked for the pass under way.
+    /// Whether an operator asked for the current pass.
     pub demanded: bool,
-    /// When the pass under way, or the last one, began.
+    /// When the current pass, or the last one, began.
     pub began_ms: u64,
     /// How much of it is done, in thousandths.
     pub done_permille: u32,
     pub passes: u64,
     /// When the last pass was finished.
     pub finished_ms: u64,
-    /// All that was written before was checked at least once.
+    /// Everything written before this time has been checked at least once.
     pub fresh_ms: u64,
     /// Bytes read in all passes.
     pub checked_bytes: u64,
     /// Damaged shards that the scrub found in all passes.
     pub found_shards: u64,
-    /// The disk holds more than its rate allows for.
+    /// Whether the disk holds more than the scrub's rate allows for.
     pub late: bool,
     /// Shards known to be damaged now.
     pub damaged_shards: u64,
@@ -80,8 +81,8 @@ impl ShardClient {
         }
     }
 
-    /// Returns what a disk knows of up to 1,000 shards, in their order; None for those it hasn't.
-    /// `address` is the node's gRPC listener.
+    /// Returns what a disk knows of up to 1,000 shards, in their order; None for each it doesn't
+    /// have. `address` is the node's gRPC listener.
     pub async fn stat(
         &self,
         node: NodeId,
@@ -152,8 +153,8 @@ impl ShardClient {
         })
     }
 
-    /// Says how far the scrub of a node's disks is, or of one of them; with `start` everything is
-    /// checked now.
+    /// Reports how far the scrub of a node's disks is, or of one of them. With `start`, a check of
+    /// everything begins now.
     pub async fn scrub(
         &self,
         node: NodeId,
@@ -205,7 +206,7 @@ impl ShardClient {
     }
 }
 
-/// Reads what is said of `shard`. No shard has a digest of zeros: those stand for none.
+/// Reads the answer about `shard`. No shard has a digest of zeros: zeros stand for None.
 fn stat_from_wire(
     shard: &ShardId,
     stat: &proto::ShardStat,

@@ -37,7 +37,8 @@ pub struct ShardPathError;
 impl FromStr for ShardPath {
     type Err = ShardPathError;
 
-    /// Reads exactly what the text form is; other spellings of the same numbers are refused.
+    /// Accepts only the exact form that is written; other spellings of the same numbers are
+    /// refused.
     fn from_str(path: &str) -> Result<Self, ShardPathError> {
         let read = || {
             let mut fields = path.strip_prefix(PREFIX)?.splitn(5, '/');
@@ -64,7 +65,7 @@ pub struct ReceiptBody {
     pub length: u64,
     /// Its blake3.
     pub digest: String,
-    /// The epoch it was written in.
+    /// The epoch in which it was written.
     pub epoch: u32,
 }
 
@@ -74,13 +75,13 @@ pub struct ErrorBody {
     /// See [`DataFault::name`].
     pub kind: String,
     pub message: String,
-    /// The present epoch, with `stale_epoch`, where the volume is known.
+    /// The present epoch, with `stale_epoch`, if the volume is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u32>,
 }
 
 impl DataFault {
-    /// Returns the status that a node answers with; None for what only a client can find.
+    /// Returns the status that a node answers with; None for faults that only a client can find.
     #[must_use]
     pub fn status(self) -> Option<u16> {
         Some(match self {

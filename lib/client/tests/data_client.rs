@@ -1,4 +1,4 @@
-//! What [`DataClient`] makes of nodes that lie, crawl or hang up.
+//! How [`DataClient`] treats nodes that lie, crawl or hang up.
 
 mod support;
 
@@ -57,7 +57,7 @@ fn fault<T: std::fmt::Debug>(answer: Result<T, DataError>) -> DataFault {
     answer.expect_err("a failure").fault
 }
 
-/// Answers every request, its body read, by what `answer` says; counts connections.
+/// Reads every request with its body and answers what `answer` says; counts connections.
 async fn answering(
     certificates: &Certificates,
     connections: &Arc<AtomicUsize>,
@@ -242,7 +242,8 @@ async fn a_kept_connection_that_was_closed_is_replaced_once() {
     let count = connections.clone();
     let body = cells(&[5; 10]);
     let material = certificates.issue(Role::Storage, NODE.0);
-    // The first connection answers once and closes when it is asked again: as late as can be.
+    // The first connection answers once and closes when it gets the next request: as late as
+    // possible.
     let server = serve(material, move |mut stream| {
         let number = count.fetch_add(1, Ordering::SeqCst);
         let body = body.clone();
@@ -272,7 +273,7 @@ async fn a_kept_connection_that_was_closed_is_replaced_once() {
 async fn silence_costs_a_bounded_time() {
     let certificates = Certificates::new();
     let material = certificates.issue(Role::Storage, NODE.0);
-    // Takes everything, says nothing; a part of an answer to reads.
+    // Takes everything and never answers; to a read, sends part of an answer.
     let server = serve(material, |mut stream| async move {
         let head = read_head(&mut stream).await;
         if head.starts_with(b"GET /v1/shards/07070707070707070707070707070707/1/2/1/") {
@@ -297,12 +298,12 @@ async fn silence_costs_a_bounded_time() {
     let pieces = vec![framing::frame(shard.to_vec())];
     let put = client.put_small(&target, 10, pieces.clone(), [0; 32]);
     assert_eq!(fault(put.await), DataFault::Timeout);
-    // A slow caller isn't the node's fault; a node that takes no receipt out is.
+    // A slow caller isn't the node's fault; a node that never sends a receipt is at fault.
     let (send, body) = mpsc::channel(1);
     let (digest, wanted) = oneshot::channel();
     let put = client.put_shard(&target, 10, body, wanted);
     let feed = async {
-        // Longer than any deadline of the node's.
+        // Longer than any of the node's deadlines.
         let blamed = timeout(Duration::from_millis(900), send.closed()).await;
         assert!(
             blamed.is_err(),

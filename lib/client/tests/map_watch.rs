@@ -23,7 +23,7 @@ type Update = Option<Result<ClusterMap, (u32, String)>>;
 
 struct Member {
     updates: Arc<watch::Sender<Update>>,
-    /// Whom it names as the group's members.
+    /// The members that it names.
     members: Vec<proto::MemberAddress>,
 }
 
@@ -130,17 +130,17 @@ async fn the_newest_map_is_kept_whoever_leads() {
     until(&maps, 1, 1).await;
     pushed.send_replace(Some(Ok(map(1, 2))));
     until(&maps, 1, 2).await;
-    // The first takes over; the second is deposed and says so.
+    // The first takes over; the second is no longer leader and says so.
     told.send_replace(Some(Ok(map(2, 1))));
     pushed.send_replace(Some(Err((1, String::new()))));
     until(&maps, 2, 1).await;
-    // An older one, from whomever, changes nothing; the next newer one does.
+    // An older map changes nothing, whoever sends it; the next newer one does.
     told.send_replace(Some(Ok(map(1, 9))));
     told.send_replace(Some(Ok(map(2, 2))));
     until(&maps, 2, 2).await;
     told.send_replace(Some(Ok(map(1, 10))));
     assert_eq!(maps.refresh().await.expect("asked").version, 2);
-    // A stream that ends is opened anew.
+    // A stream that ends is opened again.
     told.send_replace(None);
     told.send_replace(Some(Ok(map(2, 3))));
     until(&maps, 2, 3).await;
@@ -166,7 +166,7 @@ async fn members_that_came_later_are_asked_when_those_of_the_settings_are_gone()
     drop(first);
     told.send_replace(None);
     until(&maps, 2, 1).await;
-    // Nobody has told this one anything but the roster.
+    // This one knows only what the roster tells it.
     let other = ClusterClient::new(&roster, material, quick());
     assert_eq!(other.fetch_map().await.expect("asked").term, 2);
 }

@@ -1,4 +1,4 @@
-//! Redirects, retries and deadlines of [`MetaClient`], against members that say what they are told.
+//! Redirects, retries and deadlines of [`MetaClient`], against members that act as they are told.
 
 mod support;
 
@@ -21,14 +21,14 @@ use tonic::{Request, Response, Status};
 #[derive(Clone)]
 enum Act {
     Answer,
-    /// As a member that isn't the leader: (leader, its address).
+    /// Answers as a member that isn't the leader: (leader, its address).
     Redirect(u32, String),
     Fail(tonic::Code),
     Silence,
     WrongRange(u32),
 }
 
-/// Acts as told, call by call; then like `default`. Notes what it was asked.
+/// Acts as told, call by call; after that like `default`. Records what it was asked.
 struct Member {
     acts: Mutex<VecDeque<Act>>,
     default: Act,
@@ -201,11 +201,11 @@ async fn a_command_that_may_have_been_taken_is_unknown_and_never_failed() {
     let client = MetaClient::new(&members, material.clone(), settings.clone());
     let end = client.propose(nothing(None)).await;
     assert!(matches!(end, Err(ClientError::Unknown(_))), "{end:?}");
-    // Nobody was there: certainly not applied.
+    // No member was there: certainly not applied.
     let client = MetaClient::new(&members[..1], material.clone(), settings.clone());
     let end = client.propose(nothing(None)).await;
     assert!(matches!(end, Err(ClientError::Unavailable(_))), "{end:?}");
-    // Somebody else was there.
+    // A different node was there.
     let other = [endpoint(9, &server.address)];
     let client = MetaClient::new(&other, material, settings);
     let end = client.propose(nothing(None)).await;

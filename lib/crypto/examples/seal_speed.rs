@@ -1,4 +1,4 @@
-//! Measures sealing and opening of cells beside bare AES-256-GCM of the same size, in one run.
+//! Measures sealing and opening of cells, and bare AES-256-GCM of the same size, in one run.
 //!
 //! `cargo run --release -p megalith-crypto --example seal_speed`
 
@@ -124,7 +124,8 @@ fn best_of(calls: u64, mut work: impl FnMut()) -> f64 {
         .fold(f64::INFINITY, f64::min)
 }
 
-/// As [`best_of`] for two kinds of work whose rounds alternate, so that both see the same machine.
+/// As [`best_of`], for two kinds of work. Their rounds alternate, so that both see the same
+/// machine.
 fn best_of_two(mut first: impl FnMut(), mut second: impl FnMut()) -> (f64, f64) {
     let mut best = (f64::INFINITY, f64::INFINITY);
     for _ in 0..ROUNDS {

@@ -31,7 +31,7 @@ use zeroize::Zeroizing;
 pub const SEALED_CELL_LEN: usize = 64 * 1024;
 /// Plaintext bytes in a full cell.
 pub const PLAIN_CELL_LEN: usize = SEALED_CELL_LEN - CELL_OVERHEAD;
-/// Bytes a sealed cell is longer than its plaintext.
+/// How many bytes longer a sealed cell is than its plaintext.
 pub const CELL_OVERHEAD: usize = floe::SEGMENT_OVERHEAD;
 /// Most plaintext bytes of one blob.
 pub const PLAIN_BLOB_LEN_MAX: u64 = floe::SEGMENTS_MAX * PLAIN_CELL_LEN as u64;
@@ -117,7 +117,7 @@ impl CellSealer {
     /// Starts a stream under a fresh random IV.
     ///
     /// # Errors
-    /// [`CryptoError::Random`] when the random source fails or repeats itself.
+    /// [`CryptoError::Random`] if the random source fails or repeats itself.
     pub fn new(key: &DataKey, context: StreamContext) -> Result<(Self, StreamHeader), CryptoError> {
         Self::with_entropy(key, context, &SYSTEM)
     }
@@ -159,7 +159,7 @@ impl CellSealer {
     ///
     /// # Errors
     /// [`CryptoError::Random`], or [`CryptoError::Misuse`] for a wrong length or a cell after the
-    /// last. After any error the sealer refuses to go on, and `out` is as it was.
+    /// last. After any error the sealer refuses further cells, and `out` is as it was.
     pub fn seal(
         &mut self,
         plaintext: &[u8],
@@ -231,7 +231,7 @@ impl CellOpener {
     /// Checks the header, which commits to the key and the context, before anything is opened.
     ///
     /// # Errors
-    /// [`CryptoError::Unauthentic`] when key, context or header are not those of the stream.
+    /// [`CryptoError::Unauthentic`] if key, context or header are not those of the stream.
     pub fn new(
         key: &DataKey,
         context: StreamContext,
@@ -316,7 +316,7 @@ pub fn plain_len(sealed_len: u64) -> Result<u64, CryptoError> {
         .checked_mul(CELL_OVERHEAD as u64)
         .and_then(|overhead| sealed_len.checked_sub(overhead))
         .ok_or(CryptoError::InvalidLength)?;
-    // Rejects an empty last cell behind full ones.
+    // Rejects an empty last cell after full ones.
     if plain > PLAIN_BLOB_LEN_MAX || self::sealed_len(plain) != sealed_len {
         return Err(CryptoError::InvalidLength);
     }
@@ -336,7 +336,7 @@ pub struct CellSpan {
     pub cells: Range<u64>,
     /// Bytes to drop from the front of the first opened cell.
     pub skip: usize,
-    /// Bytes to give out after that.
+    /// Bytes to return after that.
     pub take: u64,
 }
 
@@ -379,7 +379,7 @@ impl BlobLayout {
     /// Returns where the sealed bytes of the cell at `index` lie in the blob.
     ///
     /// # Errors
-    /// [`CryptoError::InvalidLength`] when there is no such cell.
+    /// [`CryptoError::InvalidLength`] if there is no such cell.
     pub fn sealed_range(&self, index: u64) -> Result<Range<u64>, CryptoError> {
         if index >= self.cells() {
             return Err(CryptoError::InvalidLength);
@@ -391,7 +391,7 @@ impl BlobLayout {
     /// Returns the cells that cover a range of plaintext bytes.
     ///
     /// # Errors
-    /// [`CryptoError::InvalidLength`] when the range is reversed or ends beyond the blob.
+    /// [`CryptoError::InvalidLength`] if the range is reversed or ends beyond the blob.
     pub fn span(&self, plain: Range<u64>) -> Result<CellSpan, CryptoError> {
         if plain.start > plain.end || plain.end > self.plain_len {
             return Err(CryptoError::InvalidLength);

@@ -1,8 +1,8 @@
 //! What a key or record belongs to: the named context that goes into its authentication.
 //!
-//! Ids are plain numbers and bytes here; their types live in the metadata model. Every context is
-//! encoded unambiguously: fixed-size fields big-endian, the one variable field (the key) last and
-//! preceded by its length.
+//! Ids are plain numbers and bytes here; their types live in `lib/model`. Every context is encoded
+//! unambiguously: fixed-size fields are big-endian, and the one variable field (the key) comes
+//! last, preceded by its length.
 
 use crate::error::CryptoError;
 
@@ -13,23 +13,23 @@ pub const OBJECT_KEY_BYTES_MAX: usize = 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ObjectContext<'a> {
     pub cluster: [u8; 16],
-    /// The bucket's id, which no later bucket of the same name has.
+    /// The bucket's id; a later bucket of the same name has a different one.
     pub bucket: u64,
     pub key: &'a [u8],
     pub version: [u8; 16],
 }
 
-/// One multipart upload: what its data key is bound to until it completes.
+/// One multipart upload: what its data key is bound to until the upload completes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UploadContext<'a> {
     pub cluster: [u8; 16],
     pub bucket: u64,
-    /// The key the object will have.
+    /// The key that the object will have.
     pub key: &'a [u8],
     pub upload: [u8; 16],
 }
 
-/// One part of an upload: what its manifest is bound to.
+/// One part of an upload: what the part's manifest is bound to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartContext<'a> {
     /// The upload it belongs to.
@@ -42,7 +42,7 @@ pub struct PartContext<'a> {
 pub(crate) struct Binding(Vec<u8>);
 
 impl Binding {
-    /// Starts a binding; `name` tells the kinds of context apart and is ended by a zero byte.
+    /// Starts a binding. `name` tells the kinds of context apart; a zero byte ends it.
     pub(crate) fn new(name: &str) -> Self {
         debug_assert!(!name.as_bytes().contains(&0));
         let mut bytes = Vec::with_capacity(128);

@@ -1,8 +1,8 @@
 //! Access keys and other records that gateways trust: sealed under a KEK.
 //!
-//! Whoever can write the metadata must not be able to make an access key, change whose it is, or
-//! edit a policy. Each record is bound to its own id, so that none can be put in another's place.
-//! An older record of the same id still opens: freshness is the metadata group's promise.
+//! Whoever can write the metadata must not be able to make an access key, change its owner, or edit
+//! a policy. Each record is bound to its own id, so it can't be put in another's place. An older
+//! record of the same id still opens: the metadata group guarantees freshness.
 //!
 //! ```text
 //! credential plaintext = 1 version = 1 ‖ postcard: secret text ‖ account varint
@@ -70,7 +70,7 @@ impl PartialEq for AccessSecret {
 
 impl Eq for AccessSecret {}
 
-/// An access key: its secret and what it may stand for.
+/// An access key: its secret and what it may be used for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credential {
     /// The secret that requests are signed with.
@@ -79,7 +79,7 @@ pub struct Credential {
     pub account: u64,
     /// Whether it is accepted.
     pub enabled: bool,
-    /// Its owner's name for it.
+    /// The name that its owner gave it.
     pub name: String,
 }
 
@@ -140,7 +140,7 @@ impl CredentialSealer {
     }
 }
 
-/// A kind of record, by a fixed short name such as `policy`. Never reuse a name.
+/// A kind of record, by a fixed short name such as `policy`. A name is never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordKind(&'static str);
 
@@ -148,7 +148,7 @@ impl RecordKind {
     /// Names a kind, with 1 to 32 bytes.
     ///
     /// # Panics
-    /// For any other length; meant for constants, where it stops the build.
+    /// For any other length. Meant for constants; there a panic stops the build.
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
         assert!(

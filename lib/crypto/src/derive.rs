@@ -1,13 +1,13 @@
 //! Key derivation: HKDF-Expand-SHA-256 (RFC 5869) with one label per purpose.
 //!
-//! A derived key carries its purpose as a type, so that a key made for one use can't be handed to
-//! another. All labels stand in this file; none is ever changed or used again for something else.
+//! The purpose of a derived key is part of its type, so that a key made for one use can't be passed
+//! for another. All labels are in this file; none is ever changed or reused.
 //!
 //! ```text
 //! subkey  = HKDF-Expand(parent, "megalith/v1/" ‖ label length (1 byte) ‖ label ‖ context, 32)
 //! ```
 //!
-//! SHA-256 because processors have instructions for it: a list row costs a third of what it costs
+//! SHA-256, because processors have instructions for it: a list row costs a third of what it costs
 //! with SHA-512.
 
 use crate::error::CryptoError;
@@ -15,7 +15,7 @@ use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk};
 use std::marker::PhantomData;
 use zeroize::Zeroizing;
 
-/// Length of a derived key that other keys are derived from; one SHA-256 output.
+/// Length of a derived key from which other keys are derived; one SHA-256 output.
 pub(crate) const SUBKEY_LEN: usize = 32;
 
 /// What a key is for.
@@ -71,7 +71,7 @@ impl<P: Purpose> Subkey<P> {
         Self::from_prk(&Prk::new_less_safe(HKDF_SHA256, parent), &[])
     }
 
-    /// Derives the key for `P` below another derived key; `context` tells siblings apart.
+    /// Derives the key for `P` from another derived key; `context` tells siblings apart.
     pub(crate) fn below<Q: Purpose>(parent: &Subkey<Q>, context: &[u8]) -> Self {
         Self::from_prk(&parent.prk, context)
     }
@@ -91,7 +91,7 @@ impl<P: Purpose> Subkey<P> {
         }
     }
 
-    /// Derives `out.len()` bytes (a few blocks at most) of key material for one use below this key.
+    /// Derives `out.len()` bytes (a few blocks at most) of key material for one use of this key.
     pub(crate) fn expand(&self, info: &[&[u8]], out: &mut [u8]) -> Result<(), CryptoError> {
         expand(&self.prk, info, out).map_err(|ExpandError| CryptoError::Unauthentic)
     }
@@ -128,7 +128,7 @@ mod tests {
         out
     }
 
-    /// The keys of every purpose differ although they share a parent, and labels are unique.
+    /// Keys of different purposes differ although they share a parent, and labels are unique.
     #[test]
     fn attack_12_derived_keys_all_differ() {
         let parent = [7; 32];

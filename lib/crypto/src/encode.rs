@@ -1,6 +1,6 @@
 //! Bodies of sealed records: a version byte, then postcard.
 //!
-//! Only authenticated bytes are decoded. Nothing may follow the body.
+//! Only authenticated bytes are decoded. No byte may follow the body.
 
 use crate::error::CryptoError;
 use serde::Serialize;
@@ -14,7 +14,7 @@ pub(crate) fn encode<T: Serialize>(
 ) -> Result<Zeroizing<Vec<u8>>, CryptoError> {
     let size = postcard::experimental::serialized_size(body)
         .map_err(|_| CryptoError::Misuse("body can't be encoded"))?;
-    // Sized beforehand: a growing vector would leave copies of secrets behind.
+    // The size is fixed beforehand: a growing vector would leave copies of secrets behind.
     let mut bytes = Zeroizing::new(vec![0; 1 + size]);
     bytes[0] = version;
     let written = postcard::to_slice(body, &mut bytes[1..])
@@ -57,7 +57,7 @@ mod tests {
         for kept in 0..bytes.len() {
             refused(1, &bytes[..kept]);
         }
-        // A list that claims more entries than there are bytes allocates nothing for them.
+        // A list that claims more entries than there are bytes causes no allocation for them.
         let claims_much = [1, 0xFF, 0xFF, 0xFF, 0xFF, 0x7F];
         let decoded = decode::<Vec<String>>(1, &claims_much);
         assert_eq!(decoded, Err(CryptoError::Unauthentic));

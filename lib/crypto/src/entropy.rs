@@ -1,7 +1,7 @@
 //! Where randomness comes in, and the checks it passes before any of it is used.
 //!
-//! A draw that fails, or that shows the marks of a stuck source, makes sealing fail: a repeated
-//! nonce under one key would give both plaintexts away.
+//! A draw that fails, or that looks like a stuck source, makes sealing fail: a repeated nonce under
+//! one key would give both plaintexts away.
 
 use crate::error::CryptoError;
 use aws_lc_rs::rand::SecureRandom;
@@ -14,7 +14,7 @@ pub trait Entropy: Send + Sync {
     /// Fills `target` completely.
     ///
     /// # Errors
-    /// When the source can't deliver; the content of `target` is then not used.
+    /// If the source can't deliver; the content of `target` is then not used.
     fn fill(&self, target: &mut [u8]) -> Result<(), EntropyError>;
 }
 
@@ -25,8 +25,8 @@ pub struct EntropyError;
 
 /// The operating system's source, through aws-lc's generator.
 ///
-/// Every draw mixes in fresh system randomness, so a forked or cloned process diverges at once.
-/// No draw is buffered here for the same reason.
+/// Every draw mixes in fresh system randomness, so a forked or cloned process diverges at once. For
+/// the same reason draws are not buffered here.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemEntropy;
 
@@ -41,12 +41,12 @@ impl Entropy for SystemEntropy {
     }
 }
 
-/// The source used when none is handed in.
+/// The source that is used if none is passed in.
 pub(crate) static SYSTEM: SystemEntropy = SystemEntropy;
 
 /// Draws `N` (≥ 12) random bytes.
 ///
-/// A draw of one repeated byte is a stuck source: its chance in a good one is 2^-88.
+/// A draw of one repeated byte means a stuck source: a good one gives it with a chance of 2^-88.
 pub(crate) fn draw<const N: usize>(
     entropy: &dyn Entropy,
 ) -> Result<Zeroizing<[u8; N]>, CryptoError> {

@@ -1,11 +1,11 @@
-//! The one error type. Few kinds: what opens either opens or is [`CryptoError::Unauthentic`].
+//! The one error type. Few kinds: opening succeeds or gives [`CryptoError::Unauthentic`].
 
 /// Why a key, a cell or a record could not be made or opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CryptoError {
     /// The bytes are not what was sealed under this key and context. Deliberately says no more:
-    /// truncated, malformed, moved, edited and foreign bytes all end here.
+    /// truncated, malformed, moved, edited and foreign bytes all give this error.
     #[error("not authentic")]
     Unauthentic,
     /// The random source failed or is stuck. Nothing was sealed.
@@ -17,15 +17,14 @@ pub enum CryptoError {
     /// Something to be sealed is larger than the format allows.
     #[error("{what} exceeds its limit of {max}")]
     TooLarge {
-        /// What is too large.
         what: &'static str,
-        /// The limit, in the unit `what` is counted in.
+        /// The limit, in the unit of `what`.
         max: usize,
     },
     /// A byte range or length that no blob of this size has.
     #[error("length or range does not fit the blob")]
     InvalidLength,
-    /// The caller broke the order of calls; a bug on our side.
+    /// The caller used the wrong order of calls; a bug on our side.
     #[error("wrong use: {0}")]
     Misuse(&'static str),
 }

@@ -1,7 +1,8 @@
 //! FLOE, the random-access authenticated encryption of C2SP, exactly as specified.
 //!
 //! Owns the header, the key schedule and the format of a segment, for any segment length. Knows
-//! nothing of objects, of cells, or of which segment comes next: that is [`crate::cell`]'s part.
+//! nothing of objects, of cells, or of which segment comes next: that is the job of
+//! [`crate::cell`].
 //! Specification: <https://c2sp.org/FLOE>, parameters AES-256-GCM, HKDF-Expand-SHA-384, IV 32.
 //!
 //! ```text
@@ -29,7 +30,7 @@ pub(crate) const NONCE_LEN: usize = 12;
 pub(crate) const TAG_LEN: usize = 16;
 /// Where the ciphertext begins in a segment.
 pub(crate) const BODY_AT: usize = LENGTH_LEN + NONCE_LEN;
-/// Bytes a segment is longer than its plaintext.
+/// How many bytes longer a segment is than its plaintext.
 pub(crate) const SEGMENT_OVERHEAD: usize = BODY_AT + TAG_LEN;
 /// Most segments of one stream.
 pub(crate) const SEGMENTS_MAX: u64 = 1 << 40;
@@ -72,7 +73,7 @@ impl Params {
 /// The keys of one stream; seals and opens its segments at any position.
 pub(crate) struct Stream {
     params: Params,
-    /// params ‖ IV: how the info of every derivation begins.
+    /// params ‖ IV: the beginning of every derivation's info.
     prefix: [u8; PARAMS_LEN + IV_LEN],
     context: Box<[u8]>,
     message_key: Prk,
@@ -138,7 +139,7 @@ impl Stream {
 
     /// Seals one segment into `out`, which must have exactly the segment's length.
     ///
-    /// The caller sees to it that no position is sealed twice and only one as the last.
+    /// The caller ensures that no position is sealed twice and that only one is sealed as the last.
     pub(crate) fn seal_segment(
         &self,
         position: u64,

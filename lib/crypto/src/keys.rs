@@ -1,7 +1,7 @@
 //! The key hierarchy: root key, versions of key-encryption keys, data keys and their wraps.
 //!
-//! Owns which key wraps which, and with what context. Must never show a key's bytes except to
-//! write a new root key to its file, nor use the root for anything but sealing KEKs.
+//! Owns which key wraps which, and with what context. Must never show a key's bytes except to write
+//! a new root key to its file, nor use the root key for anything but sealing KEKs.
 //!
 //! Layouts of the sealed plaintexts (the envelope is drawn in `sealed.rs`, overhead 85 bytes):
 //!
@@ -57,7 +57,7 @@ use zeroize::Zeroizing;
 const KEY_LEN: usize = 32;
 const ROOT_TEXT_BYTES_MAX: usize = 256;
 
-/// The key at the top, from a file or a key service. Seals KEKs and nothing else.
+/// The key at the top, from a file or a key service. Only seals KEKs.
 pub struct RootKey(Zeroizing<[u8; KEY_LEN]>);
 
 impl RootKey {
@@ -77,11 +77,12 @@ impl RootKey {
         draw(entropy).map(Self)
     }
 
-    /// Reads a key file's text: 64 hexadecimal digits, or base64 of 32 bytes. White space around
-    /// it is ignored. A key of one repeated byte is refused: it is an example someone forgot.
+    /// Reads a key file's text: 64 hexadecimal digits, or base64 of 32 bytes. White space around it
+    /// is ignored. A key of one repeated byte is refused: it is an example left in place by
+    /// mistake.
     ///
     /// # Errors
-    /// [`CryptoError::InvalidKey`], which says nothing of the text.
+    /// [`CryptoError::InvalidKey`], which reveals nothing of the text.
     pub fn parse(text: &str) -> Result<Self, CryptoError> {
         if text.len() > ROOT_TEXT_BYTES_MAX {
             return Err(CryptoError::InvalidKey);
@@ -92,7 +93,7 @@ impl RootKey {
             64 => hex::decode_to_slice(text, &mut key[..]).is_ok(),
             43 => STANDARD_NO_PAD.decode_slice(text, &mut key[..]) == Ok(KEY_LEN),
             44 => {
-                // Room for what the padded text could hold at most.
+                // Room for the most that the padded text can hold.
                 let mut wide = Zeroizing::new([0; KEY_LEN + 1]);
                 let read = STANDARD.decode_slice(text, &mut wide[..]) == Ok(KEY_LEN);
                 key.copy_from_slice(&wide[..KEY_LEN]);
@@ -118,7 +119,7 @@ impl RootKey {
     }
 }
 
-/// A data key: one per object version or multipart upload, never used for a second one.
+/// A data key: one for each object version or multipart upload, never used for another.
 pub struct DataKey(Zeroizing<[u8; KEY_LEN]>);
 
 impl DataKey {

@@ -1,12 +1,12 @@
 //! Keys and ciphers of Megalith: everything that turns plaintext into what the cluster may store.
 //!
-//! Owns the key hierarchy ([`keys`]), the cells an object's bytes are sealed in ([`cell`]) and the
-//! sealed records around them ([`manifest`], [`listing`], [`credential`]). The byte layout of each
-//! stored kind is drawn in its module.
+//! Owns the key hierarchy ([`keys`]), the cells in which an object's bytes are sealed ([`cell`])
+//! and the sealed records around them ([`manifest`], [`listing`], [`credential`]). Each module
+//! draws the byte layout of what it seals.
 //!
-//! Must never: write plaintext or keys anywhere, let bytes out that were not authenticated, say
-//! why something did not open, or use one key for two purposes. Knows nothing of S3, of placement,
-//! of clocks, files and sockets. Randomness comes in through [`Entropy`].
+//! Must never: write plaintext or keys anywhere, return bytes that were not authenticated, say why
+//! something did not open, or use one key for two purposes. Knows nothing of S3, of placement, of
+//! clocks, files or sockets. Randomness comes in through [`Entropy`].
 //!
 //! ```text
 //! RootKey ──seals──▶ KEK v1, v2, …            (KeyRing)
@@ -20,8 +20,8 @@
 //!       └─────────────────▶ part manifest
 //! ```
 //!
-//! What it does not protect against: replay of an old, whole, valid record (freshness comes from
-//! linearizable metadata reads) and the theft of a gateway's memory.
+//! What it does not protect against: replay of an old, whole, valid record (linearizable metadata
+//! reads give freshness), and theft of a gateway's memory.
 
 mod context;
 mod derive;

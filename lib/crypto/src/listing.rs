@@ -1,8 +1,8 @@
-//! What a list row shows of an object, sealed per bucket.
+//! What a list row shows of an object, sealed for its bucket.
 //!
-//! A LIST opens a thousand of these, so their key hangs on the bucket and not on the object's
-//! data key: one [`ListingSealer`] per bucket, kept, opens a row without unwrapping anything.
-//! The row's name and times are in the metadata and not repeated here.
+//! A LIST opens a thousand of these, so their key depends on the bucket and not on the object's
+//! data key: one [`ListingSealer`] for each bucket, kept in memory, opens rows without unwrapping
+//! anything. The row's name and times are in the metadata and not repeated here.
 //!
 //! ```text
 //! plaintext = 1 version = 1 ‖ postcard of ListingEntry, fields in their order:
@@ -27,16 +27,16 @@ pub const SEALED_LISTING_MAX: usize = 4096;
 
 const BODY: u8 = 1;
 
-/// What LIST answers about one object version beyond its name and time.
+/// What LIST says of one object version, besides its name and time.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ListingEntry {
     /// Plaintext length in bytes.
     pub plain_len: u64,
     /// The ETag without quotes.
     pub etag: String,
-    /// Names of the checksum algorithms the object has, as S3 writes them.
+    /// Names of the checksum algorithms that the object has, as S3 writes them.
     pub checksum_algorithms: Vec<String>,
-    /// What those checksums cover; none without a checksum.
+    /// What those checksums cover; None without a checksum.
     pub checksum_type: Option<ChecksumType>,
     /// The storage class, as S3 writes it.
     pub storage_class: String,

@@ -1,9 +1,10 @@
 //! The sealed manifest of an object version, and that of an uploaded part.
 //!
-//! A manifest says which blobs make up the object, in which order and how long they are, and all
-//! that is told about the object: ETag, checksums, headers, user metadata, tags. It is sealed
-//! under the object's data key, so that whoever writes the store can edit none of it. Sizes,
-//! hashes and names of types never stand in clear beside an object.
+//! A manifest says which blobs make up the object, in which order and how long they are. It also
+//! holds what is shown of the object: ETag, checksums, headers, user metadata, tags. It is sealed
+//! under the object's data key, so whoever writes the store can edit none of it. The ETag, hashes,
+//! headers and content type never stand in clear beside an object. Its key, times and plaintext
+//! size do: rows keep them in clear for listings and counters.
 //!
 //! ```text
 //! manifest plaintext = 1 version = 1 ‖ postcard of Manifest, fields in their order
@@ -12,13 +13,13 @@
 //! part plaintext     = 1 version = 1 ‖ postcard of PartManifest, fields in their order
 //!   key      = HKDF(upload's data key, "part-manifest")
 //!   bound to   cluster (16) ‖ bucket (8) ‖ upload (16) ‖ key length (4) ‖ key ‖ part number (4)
-//! postcard: integers of more than one byte as varints; text, bytes and lists behind a varint
-//! count; an option behind one byte; a StreamHeader as its 74 bytes.
+//! postcard: integers of more than one byte as varints; text, bytes and lists with a varint count
+//! before them; an option with one byte before it; a StreamHeader as its 74 bytes.
 //! ```
-//! The envelope around both is drawn in `sealed.rs`. A field is added by a new version byte.
+//! The envelope around both is drawn in `sealed.rs`. Adding a field needs a new version byte.
 //!
-//! Must never: release a field before the whole record authenticated, or seal what it would
-//! refuse to open.
+//! Must never: release a field before the whole record has been authenticated, or seal what it
+//! would refuse to open.
 
 use crate::cell::{PLAIN_BLOB_LEN_MAX, StreamHeader};
 use crate::context::{Binding, ObjectContext, PartContext};
@@ -58,13 +59,13 @@ pub enum ChecksumType {
 pub struct Checksum {
     /// The algorithm, as S3 writes its name.
     pub algorithm: String,
-    /// The value, as S3 writes it (base64, with "-n" behind a composite one).
+    /// The value, as S3 writes it (base64; a composite one ends in "-n").
     pub value: String,
-    /// What it covers; a part's own checksum covers the full part.
+    /// What it covers; a part's own checksum covers the whole part.
     pub covers: ChecksumType,
 }
 
-/// The standard headers given back with an object.
+/// The standard headers returned with an object.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ContentHeaders {
     /// `Content-Type`
@@ -99,20 +100,20 @@ pub struct ManifestPart {
 /// All that is known of an object version.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Manifest {
-    /// The blobs in order; their numbers rise.
+    /// The blobs in order; their part numbers rise.
     pub parts: Vec<ManifestPart>,
     /// The ETag without quotes.
     pub etag: String,
     /// Checksums of the whole object.
     pub checksums: Vec<Checksum>,
     pub headers: ContentHeaders,
-    /// `x-amz-meta-*` without the prefix, in the order they came.
+    /// `x-amz-meta-*` without the prefix, in the order of the request.
     pub user_metadata: Vec<(String, String)>,
     pub tags: Vec<(String, String)>,
 }
 
 impl Manifest {
-    /// Returns the length of the object in bytes; none if the parts can't be one object.
+    /// Returns the object's length in bytes; None if the parts can't form one object.
     #[must_use]
     pub fn total_len(&self) -> Option<u64> {
         self.parts
@@ -124,7 +125,7 @@ impl Manifest {
     ///
     /// # Errors
     /// [`CryptoError::Random`]; [`CryptoError::TooLarge`] beyond the limits of this module;
-    /// [`CryptoError::Misuse`] when part numbers don't rise.
+    /// [`CryptoError::Misuse`] if part numbers don't rise.
     pub fn seal(&self, key: &DataKey, object: &ObjectContext<'_>) -> Result<Vec<u8>, CryptoError> {
         self.seal_with(key, object, &SYSTEM)
     }
@@ -158,7 +159,8 @@ impl Manifest {
         )
     }
 
-    /// Opens the manifest of one object version whose length the metadata says is `total_len`.
+    /// Opens the manifest of one object version; `total_len` is its length according to the
+    /// metadata.
     ///
     /// # Errors
     /// [`CryptoError::Unauthentic`].

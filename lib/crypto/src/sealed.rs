@@ -1,8 +1,8 @@
 //! The envelope of every sealed record (not of cells, which are FLOE: see [`crate::cell`]).
 //!
-//! Each record is sealed under a key of its own, derived from its parent by a fresh 256-bit salt:
-//! no count of records under one parent brings a nonce collision near. The commitment is checked
-//! before anything is decrypted, so no ciphertext opens under two keys.
+//! Each record is sealed under a key of its own, derived from its parent with a fresh 256-bit salt:
+//! no realistic number of records under one parent makes a nonce collision likely. The commitment
+//! is checked before anything is decrypted, so no ciphertext opens under two keys.
 //!
 //! ```text
 //!  0  1   suite: 1 = HKDF-SHA-256, AES-256-GCM
@@ -16,7 +16,7 @@
 //! associated data            = bytes 0..5 ‖ label length (1) ‖ purpose label ‖ context
 //! ```
 //!
-//! The plaintext of every kind begins with a version byte of its own.
+//! The plaintext of every kind begins with its own version byte.
 
 use crate::context::Binding;
 use crate::derive::{Purpose, Subkey};
@@ -26,7 +26,7 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use zeroize::Zeroizing;
 
-/// The only suite there is. Part of the derivation and of the associated data, so that a later
+/// The only suite so far. It is part of the derivation and of the associated data, so that a later
 /// suite can't be exchanged for this one.
 const SUITE: u8 = 1;
 const VERSION_AT: usize = 1;
@@ -36,7 +36,7 @@ const CIPHERTEXT_AT: usize = 69;
 const TAG_LEN: usize = 16;
 const NONCE_LEN: usize = 12;
 
-/// Bytes a sealed record is longer than its plaintext.
+/// How many bytes longer a sealed record is than its plaintext.
 pub(crate) const SEALED_OVERHEAD: usize = CIPHERTEXT_AT + TAG_LEN;
 
 /// The key version of records whose parent is not a KEK.
@@ -106,7 +106,7 @@ pub(crate) fn open<'k, P: Purpose + 'k>(
     Ok(plaintext)
 }
 
-/// Returns the key version a record claims; not authenticated.
+/// Returns the key version that a record claims; not authenticated.
 pub(crate) fn key_version(sealed: &[u8]) -> Option<u32> {
     let bytes = sealed.get(VERSION_AT..SALT_AT)?;
     Some(u32::from_be_bytes(bytes.try_into().ok()?))
@@ -152,7 +152,7 @@ fn associated_data<P: Purpose>(header: &[u8], binding: &Binding) -> Vec<u8> {
     data
 }
 
-/// What the collision test needs to see of a record's inside.
+/// Shows the collision test the inside of a record.
 #[cfg(test)]
 pub(crate) mod exposed {
     use super::*;
@@ -165,7 +165,7 @@ pub(crate) mod exposed {
         pub header: [u8; COMMITMENT_AT],
     }
 
-    /// What a record sealed with this salt would be encrypted with.
+    /// Returns what a record sealed with this salt would be encrypted with.
     pub(crate) fn expose<P: Purpose>(
         key: &Subkey<P>,
         key_version: u32,

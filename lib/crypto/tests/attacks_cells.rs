@@ -40,7 +40,7 @@ fn seal(key: &DataKey, context: StreamContext, plain: &[u8]) -> Stored {
     }
 }
 
-/// Four full cells with a short one behind; all cells differ.
+/// Returns four full cells followed by a short one; all cells differ.
 fn plaintext() -> Vec<u8> {
     (0..3 * PLAIN_CELL_LEN + 1000)
         .map(|i| (i / 1000 % 251) as u8)
@@ -65,7 +65,7 @@ fn get(
     Ok(out)
 }
 
-/// Reads the object as a naive store client would: whatever cells there are, the last one last.
+/// Reads the object as a naive store client would: all cells that exist, the last one as last.
 fn get_what_is_there(
     key: &DataKey,
     header: &StreamHeader,
@@ -96,13 +96,13 @@ fn attack_01_truncated_at_every_boundary_fails() {
         let cut = &stored.cells[..kept];
         let read = get(&key, CONTEXT, &stored.header, stored.plain_len, cut);
         assert_eq!(read, Err(CryptoError::Unauthentic), "{kept} cells kept");
-        // Even with the length edited to fit, the last cell kept is not a last cell.
+        // Even if the length is edited to fit, the last remaining cell is not a last cell.
         let read = get_what_is_there(&key, &stored.header, cut);
         assert_eq!(read, Err(CryptoError::Unauthentic), "{kept} cells kept");
         let plain_len = (kept * PLAIN_CELL_LEN) as u64;
         let read = get(&key, CONTEXT, &stored.header, plain_len, cut);
         assert_eq!(read, Err(CryptoError::Unauthentic), "{kept} cells kept");
-        // Nor does it become one when its length field is rewritten to say so.
+        // Rewriting its length field doesn't make it one either.
         let mut marked = cut.to_vec();
         marked[kept - 1][..4].copy_from_slice(&(SEALED_CELL_LEN as u32).to_be_bytes());
         let read = get(&key, CONTEXT, &stored.header, plain_len, &marked);
@@ -131,7 +131,7 @@ fn attack_01_cells_cut_short_fail() {
                 "cell {index}, {kept} bytes"
             );
             assert!(out.is_empty());
-            // The length field rewritten to fit what is left.
+            // The length field is rewritten to fit what is left.
             let mut shorter = cell[..kept].to_vec();
             if kept >= 4 {
                 shorter[..4].copy_from_slice(&(kept as u32).to_be_bytes());
@@ -170,7 +170,7 @@ fn attack_02_dropped_head_fails() {
             "{dropped} cells dropped"
         );
     }
-    // No header can be adjusted to count from elsewhere: any change of it is refused.
+    // No header can be changed to count from another position: any change of it is refused.
     for at in 0..StreamHeader::LEN {
         let mut bytes = stored.header.to_bytes();
         bytes[at] = bytes[at].wrapping_add(1);
@@ -248,8 +248,8 @@ fn attack_04_spliced_cells_fail() {
         cluster: [8; 16],
         ..CONTEXT
     };
-    // The same plaintext in: another version (fresh key), another blob, another part of the same
-    // upload (same key), another cluster, and the very same place sealed a second time.
+    // The same plaintext in another version (fresh key), another blob, another part of the same
+    // upload (same key), another cluster, and in the same place sealed a second time.
     let streams = [
         (&keys[0], CONTEXT),
         (&keys[1], CONTEXT),
@@ -386,7 +386,7 @@ fn attack_30_hostile_cells_cost_no_memory() {
     let stored = seal(&key, CONTEXT, b"content");
     let opener = CellOpener::new(&key, CONTEXT, &stored.header).unwrap();
     let mut out = Vec::new();
-    // Length fields that promise anything; cells longer than any cell.
+    // Length fields with any value; cells longer than any cell.
     for claimed in [0, 1, 31, 32, 65_535, 65_536, 65_537, u32::MAX - 1, u32::MAX] {
         for len in [
             0,

@@ -40,7 +40,7 @@ impl World {
         part_manifest(header(&self.key, 1002, &SystemEntropy))
     }
 
-    /// One sealed record of every kind, and how it is opened.
+    /// Returns one sealed record of every kind, and how it is opened.
     fn records(&self) -> Vec<(&'static str, Vec<u8>, Open<'_>)> {
         let (ring, key) = (&self.ring, &self.key);
         let manifest = self.manifest();
@@ -90,7 +90,7 @@ impl World {
     }
 }
 
-/// Contexts that each differ from `OBJECT` in one thing, by what moves between their fields.
+/// Contexts that each differ from `OBJECT` in one field.
 fn other_objects() -> [ObjectContext<'static>; 6] {
     [
         ObjectContext {
@@ -223,7 +223,7 @@ fn attack_06_edited_part_lists_fail() {
     assert_eq!(opened, Err(CryptoError::Unauthentic));
 }
 
-/// The store says the object is shorter: the list of parts in the manifest does not follow.
+/// The store says the object is shorter: the list of parts in the manifest doesn't agree.
 #[test]
 fn attack_06_edited_total_length_fails() {
     let world = World::new();
@@ -454,7 +454,7 @@ fn attack_32_records_open_only_as_their_own_kind_and_id() {
         let opened = records.open_record(kind, id, &sealed);
         assert_eq!(opened, Err(CryptoError::Unauthentic), "{kind:?} {id:?}");
     }
-    // What another cluster's keys sealed is worth nothing here.
+    // What another cluster's keys sealed doesn't open here.
     let stranger = ring(&SystemEntropy);
     let forged = stranger.credentials().seal("AKONE", &credential()).unwrap();
     assert_eq!(

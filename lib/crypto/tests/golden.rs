@@ -37,7 +37,7 @@ impl Entropy for Sequence {
     }
 }
 
-/// Compares with the golden file and returns the file's own bytes, to be opened.
+/// Compares with the golden file and returns the file's own bytes, for opening.
 fn check(sealed: &[u8], golden: ExpectFile) -> Vec<u8> {
     let lines: Vec<String> = sealed.chunks(32).map(hex::encode).collect();
     golden.assert_eq(&format!("{}\n", lines.join("\n")));

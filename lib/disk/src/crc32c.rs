@@ -1,15 +1,15 @@
-//! The checksum of all that this node keeps: CRC-32C (Castagnoli's polynomial, as iSCSI uses it,
-//! RFC 3720 appendix B.4).
+//! The checksum of everything that a node keeps: CRC-32C (Castagnoli's polynomial, as in iSCSI, RFC
+//! 3720 appendix B.4).
 
 use crc_fast::{CrcAlgorithm, Digest};
 
-/// crc32c of `bytes`.
+/// Returns the crc32c of `bytes`.
 #[must_use]
 pub fn crc32c(bytes: &[u8]) -> u32 {
     crc_fast::crc32_iscsi(bytes)
 }
 
-/// crc32c of parts that follow each other.
+/// Returns the crc32c of parts that follow each other.
 #[must_use]
 pub fn crc32c_of(parts: &[&[u8]]) -> u32 {
     let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);

@@ -1,9 +1,9 @@
-//! The file system as the storing parts see it: one trait, one real implementation, one in memory.
+//! The file system as the node's stores see it: one trait, a real implementation, one in memory.
 //!
 //! Everything that must survive a power cut is written through [`FileSystem`] and [`File`], so that
-//! a test can put [`sim::SimFs`] below it: that one forgets what was not synced, tears writes and
-//! fails when told to. Paths handed in are made of fixed words and numbers, never of a user's key.
-//! This module decides nothing: when to sync, and what a failed sync means, is the caller's.
+//! a test can use [`sim::SimFs`] instead: it forgets what was not synced, tears writes and fails
+//! when told to. Paths are made of fixed words and numbers, never of a user's key. This crate
+//! decides nothing: the caller decides when to sync and what a failed sync means.
 
 pub mod crc32c;
 mod real;
@@ -15,13 +15,13 @@ use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
 
-/// An open file. Offsets and lengths are in bytes. Safe to share between threads; writes to
-/// overlapping ranges are the caller's to order.
+/// An open file. Offsets and lengths are in bytes. Safe to share between threads; the caller puts
+/// writes to overlapping ranges in order.
 pub trait File: Send + Sync {
     /// Reads up to `buf.len()` bytes at `offset`; fewer only at the end of the file.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
 
-    /// Writes all of `bufs`, one after the other, at `offset`. After an error any part of the
+    /// Writes all of `bufs`, one after the other, at `offset`. After an error, any part of the
     /// range may have been written.
     fn write_at(&self, bufs: &[IoSlice<'_>], offset: u64) -> io::Result<()>;
 
@@ -32,10 +32,10 @@ pub trait File: Send + Sync {
     /// Reserves space for a range that then reads as zeros; the file grows to its end.
     fn preallocate(&self, offset: u64, len: u64) -> io::Result<()>;
 
-    /// Gives the space of a range back; it then reads as zeros. The length stays.
+    /// Gives the space of a range back; the range then reads as zeros. The length stays.
     fn punch(&self, offset: u64, len: u64) -> io::Result<()>;
 
-    /// Lets go of what memory holds of a range, so that the next read asks the disk itself. Bytes
+    /// Drops what memory caches of a range, so that the next read comes from the disk itself. Bytes
     /// that are not synced stay.
     fn drop_cached(&self, offset: u64, len: u64) -> io::Result<()>;
 
@@ -60,7 +60,7 @@ pub struct DirEntry {
     pub is_dir: bool,
 }
 
-/// The size of the file system that holds a path, in bytes.
+/// The space of the file system that holds a path, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FsSpace {
     pub capacity: u64,
@@ -68,10 +68,10 @@ pub struct FsSpace {
     pub free: u64,
 }
 
-/// Tells one directory or file from every other of this machine, whatever its name.
+/// Tells one directory or file from every other on this machine, whatever its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FileIdentity {
-    /// The file system it is on.
+    /// The file system that it is on.
     pub device: u64,
     pub inode: u64,
 }
@@ -91,7 +91,7 @@ pub trait FileSystem: Send + Sync + 'static {
     /// Creates one directory in an existing one; it must not exist yet.
     fn create_dir(&self, path: &Path) -> io::Result<()>;
 
-    /// Says what a path names at this moment: another file system may be mounted there by now.
+    /// Returns what a path names at this moment: another file system may have been mounted there.
     fn identity(&self, path: &Path) -> io::Result<FileIdentity>;
 
     /// Lists the names in a directory, sorted.
@@ -100,7 +100,7 @@ pub trait FileSystem: Send + Sync + 'static {
     /// Renames a file, replacing what `target` named.
     fn rename(&self, source: &Path, target: &Path) -> io::Result<()>;
 
-    /// Removes a file's name. Open handles go on working.
+    /// Removes a file's name. Open handles keep working.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
     /// Removes an empty directory.
@@ -112,8 +112,8 @@ pub trait FileSystem: Send + Sync + 'static {
     /// Returns the size of the file system that holds `path`.
     fn space(&self, path: &Path) -> io::Result<FsSpace>;
 
-    /// Takes the exclusive lock file `path`, creating it. [`io::ErrorKind::WouldBlock`] when
-    /// another process, or another part of this one, has it.
+    /// Takes the exclusive lock file `path`, creating it. Fails with [`io::ErrorKind::WouldBlock`]
+    /// if another process, or another part of this one, holds it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DirLock>>;
 }
 
@@ -130,8 +130,9 @@ pub fn read_exact_at(file: &dyn File, mut buf: &mut [u8], mut offset: u64) -> io
     Ok(())
 }
 
-/// Writes a whole small file so that a power cut leaves the old one or the new one: a temporary
-/// file beside it, synced, renamed over it, then the directory synced.
+/// Writes a whole small file so that after a power cut either the old or the new one is there:
+/// writes and syncs a temporary file beside it, renames it over the old one, then syncs the
+/// directory.
 pub fn replace_file(fs: &dyn FileSystem, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     let temporary = path.with_extension("tmp");

@@ -1,5 +1,5 @@
-//! The kernel's file system by plain system calls: positional reads and writes, `fdatasync`,
-//! `fallocate`. Blocking: called on the store's own threads only, never on a runtime's.
+//! The kernel's file system through plain system calls: positional reads and writes, `fdatasync`,
+//! `fallocate`. Calls block, so they must not run on an async runtime's own threads.
 
 use super::{DirEntry, DirLock, File, FileIdentity, FileSystem, FsSpace};
 use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
@@ -19,7 +19,7 @@ pub struct RealFs;
 
 struct RealFile(fs::File);
 
-/// Unlocked by the kernel when the file closes, also after a kill.
+/// The kernel unlocks it when the file closes, even after a kill.
 struct RealLock {
     _file: fs::File,
 }
@@ -57,7 +57,7 @@ impl FileSystem for RealFs {
         let mut entries = Vec::new();
         for entry in fs::read_dir(dir)? {
             let entry = entry?;
-            // A name that is not UTF-8 is none of ours; shown lossily, it matches nothing.
+            // A name that is not UTF-8 isn't ours; in its lossy form it matches nothing.
             let name = entry.file_name().to_string_lossy().into_owned();
             entries.push(DirEntry {
                 name,
@@ -136,9 +136,9 @@ impl File for RealFile {
         Ok(())
     }
 
-    /// A sync is believed only where the file can still be read after it. When ext4 is shut down
-    /// while a sync runs (by an error of its journal, or the ioctl), what was written to space
-    /// reserved ahead is lost and the sync says that all is well; reads are refused from then on.
+    /// Syncs, and believes the sync only if the file can still be read afterwards. If ext4 is shut
+    /// down while a sync runs (by an error of its journal, or the ioctl), data written to
+    /// preallocated space is lost although the sync reports success; from then on reads fail.
     fn sync_data(&self) -> io::Result<()> {
         self.0.sync_data()?;
         self.0.read_at(&mut [0], 0)?;
@@ -147,7 +147,7 @@ impl File for RealFile {
 
     fn preallocate(&self, offset: u64, len: u64) -> io::Result<()> {
         match fallocate(&self.0, FallocateFlags::empty(), offset, len) {
-            // Without it appends merely cost more: the file system still accounts for them.
+            // Without it, appends merely cost more: the file system still does the accounting.
             Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
             result => result.map_err(Into::into),
         }

@@ -1,5 +1,5 @@
-//! Prints how fast stripes are coded, beside a plain copy of the same bytes.
-//! `cargo run --release -p megalith-erasure --example codec_speed`
+//! Measures how fast stripes are coded, compared with a plain copy of the same bytes. `cargo run
+//! --release -p megalith-erasure --example codec_speed`
 
 #![expect(
     clippy::disallowed_methods,
@@ -57,7 +57,7 @@ fn main() {
     }
 }
 
-/// GiB of data per second.
+/// Returns GiB of data per second.
 fn rate(cells: usize, mut once: impl FnMut()) -> f64 {
     let start = Instant::now();
     let mut rounds = 0_u32;

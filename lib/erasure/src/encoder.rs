@@ -1,4 +1,4 @@
-//! Stripes: encoding them, and bringing back what is missing of them.
+//! Encodes stripes, and restores what is missing of them.
 
 use crate::kernel::mul_add;
 use crate::matrix::Matrix;
@@ -6,16 +6,16 @@ use megalith_model::profile::Profile;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-/// Bytes worked on at a time, so that parity stays in the first-level cache.
+/// How many bytes are worked on at a time, so that parity stays in the first-level cache.
 const BLOCK: usize = 8 * 1024;
 
-/// Cells that can't be coded. All but `TooFewCells` are mistakes of the caller.
+/// Why cells can't be coded. All but `TooFewCells` are mistakes of the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CodeError {
-    /// Fewer than k cells are there.
+    /// Fewer than k cells are present.
     #[error("{present} cells are there, {needed} are needed")]
     TooFewCells {
-        /// Cells that are there, those of no bytes included.
+        /// How many cells are present, including those of no bytes.
         present: usize,
         needed: usize,
     },
@@ -23,10 +23,10 @@ pub enum CodeError {
     #[error("{found} cells given where the profile has {expected}")]
     CellCount {
         found: usize,
-        /// As the profile has it.
+        /// The profile's number.
         expected: usize,
     },
-    /// A cell is not as long as it was said to be.
+    /// A cell doesn't have the given length.
     #[error("cell {cell} has {found} bytes instead of {expected}")]
     CellLength {
         cell: usize,
@@ -35,7 +35,7 @@ pub enum CodeError {
     },
 }
 
-/// Codes the stripes of one profile. Cheap to clone; made once per profile and process.
+/// Codes the stripes of one profile. Cheap to clone; made once for each profile and process.
 #[derive(Clone, Debug)]
 pub struct Encoder {
     code: Arc<Code>,
@@ -63,7 +63,7 @@ impl Encoder {
         made.entry(profile).or_insert_with(make).clone()
     }
 
-    /// The profile.
+    /// Returns the profile.
     #[must_use]
     pub fn profile(&self) -> Profile {
         self.code.profile
@@ -92,9 +92,9 @@ impl Encoder {
         Ok(())
     }
 
-    /// Brings back the missing (None) data cells of a stripe; `cells` and `lens` have n entries.
+    /// Restores the missing (None) data cells of a stripe; `cells` and `lens` have n entries.
     ///
-    /// A cell of length 0 needs not be there. Missing parity cells stay missing.
+    /// A cell of length 0 may be absent. Missing parity cells stay missing.
     ///
     /// # Errors
     /// [`CodeError`]; nothing is changed then.
@@ -106,7 +106,7 @@ impl Encoder {
         self.reconstruct_below(self.code.profile.data(), cells, lens)
     }
 
-    /// Brings back all missing cells of a stripe, parity too; for repair.
+    /// Restores all missing cells of a stripe, including parity; for repair.
     ///
     /// # Errors
     /// As [`Encoder::reconstruct`].
@@ -118,8 +118,8 @@ impl Encoder {
         self.reconstruct_below(self.code.profile.shards(), cells, lens)
     }
 
-    /// Prepares to bring back the cells of mask `wanted` from those of mask `present`, for any
-    /// number of stripes.
+    /// Prepares to restore the cells of mask `wanted` from those of mask `present`, for any number
+    /// of stripes.
     ///
     /// # Errors
     /// [`CodeError::TooFewCells`].
@@ -134,7 +134,7 @@ impl Encoder {
                 needed: profile.data(),
             });
         }
-        // Data cells come first: their rows are the identity's.
+        // Data cells come first: their rows are those of the identity.
         let sources = present[..profile.data()].to_vec();
         let wanted: Vec<usize> = all.filter(|cell| is_set(wanted, cell)).collect();
         let picked = self.code.matrix.pick(&sources);
@@ -168,7 +168,7 @@ impl Encoder {
                     });
                 }
                 Some(_) => present |= 1 << number,
-                // A data cell of no bytes is all zeros to the code: as good as there.
+                // To the code, a data cell of no bytes is all zeros: it counts as present.
                 None if expected == 0 => {
                     present |= u32::from(number < self.code.profile.data()) << number;
                 }
@@ -192,7 +192,7 @@ impl Encoder {
     }
 }
 
-/// Brings back certain cells from certain others.
+/// Restores a fixed set of cells from another.
 #[derive(Clone, Debug)]
 pub struct Decoder {
     sources: Vec<usize>,
@@ -201,13 +201,13 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// The k cells that [`Decoder::decode`] takes, ascending.
+    /// Returns the k cells that [`Decoder::decode`] takes, ascending.
     #[must_use]
     pub fn sources(&self) -> &[usize] {
         &self.sources
     }
 
-    /// The cells that it gives, ascending.
+    /// Returns the cells that it restores, ascending.
     #[must_use]
     pub fn wanted(&self) -> &[usize] {
         &self.wanted
@@ -227,7 +227,7 @@ impl Decoder {
     }
 }
 
-/// Adds to each output the sum of `rows[output][i]` × `inputs[i]`, as far as the output reaches.
+/// Adds the sum of `rows[output][i]` × `inputs[i]` to each output, up to the output's length.
 fn combine(rows: &[&[u8]], inputs: &[&[u8]], outputs: &mut [Vec<u8>]) {
     let len = outputs.iter().map(Vec::len).max().unwrap_or(0);
     for start in (0..len).step_by(BLOCK) {

@@ -1,13 +1,13 @@
-//! The inner loop: a slice times a constant, added to another slice, over GF(2^8).
+//! The inner loop: multiplies a slice by a constant and adds it to another slice, over GF(2^8).
 //!
-//! `reed-solomon-erasure` compiles its SIMD code for one instruction set, chosen when it is built
-//! (Haswell on x86-64, unless `RUST_REED_SOLOMON_ERASURE_ARCH` said otherwise), and never asks
-//! the processor. We ask, once, and fall back to a table loop that gives the same bytes.
+//! `reed-solomon-erasure` compiles its SIMD code for one instruction set, chosen at build time
+//! (Haswell on x86-64, unless `RUST_REED_SOLOMON_ERASURE_ARCH` says otherwise), and never asks the
+//! processor. We ask once, and fall back to a table loop that gives the same bytes.
 
 use reed_solomon_erasure::galois_8;
 use std::sync::OnceLock;
 
-/// True where the SIMD kernel runs on this processor; else coding is about ten times slower.
+/// Returns true if the SIMD kernel runs on this processor; else coding is about ten times slower.
 #[must_use]
 pub fn cpu_supported() -> bool {
     static SUPPORTED: OnceLock<bool> = OnceLock::new();
@@ -17,7 +17,7 @@ pub fn cpu_supported() -> bool {
 /// What `-march=haswell` lets a C compiler use beyond the x86-64 baseline.
 #[cfg(target_arch = "x86_64")]
 fn detect() -> bool {
-    // Built for another instruction set: whoever chose it answers for it.
+    // Built for another instruction set: whoever chose it must ensure that the processor has it.
     if option_env!("RUST_REED_SOLOMON_ERASURE_ARCH").is_some() {
         return true;
     }
@@ -31,7 +31,7 @@ fn detect() -> bool {
         && is_x86_feature_detected!("popcnt")
 }
 
-/// NEON is part of the aarch64 baseline; elsewhere the crate is plain Rust.
+/// NEON is part of the aarch64 baseline; on other processors the crate is plain Rust.
 #[cfg(not(target_arch = "x86_64"))]
 fn detect() -> bool {
     true

@@ -58,7 +58,7 @@ impl Matrix {
         })
     }
 
-    /// Returns the inverse of a square matrix, by Gauss and Jordan; None where there is none.
+    /// Returns the inverse of a square matrix, by Gauss-Jordan elimination; None if there is none.
     #[must_use]
     pub fn inverted(&self) -> Option<Self> {
         let size = self.columns;

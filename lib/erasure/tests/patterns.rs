@@ -1,11 +1,11 @@
-//! Every erasure pattern of every default profile, against a field and an encoder written anew
-//! here, and golden stripes: the matrix is part of the stored format.
+//! Every erasure pattern of every default profile, checked against a second field and encoder
+//! written here, and golden stripes: the matrix is part of the stored format.
 
 use megalith_erasure::{CodeError, Encoder};
 use megalith_model::profile::Profile;
 use proptest::prelude::*;
 
-/// Multiplication in GF(2^8) modulo 0x11D, bit by bit.
+/// Multiplies in GF(2^8) modulo 0x11D, bit by bit.
 fn gf_mul(mut a: u8, mut b: u8) -> u8 {
     let mut product = 0;
     while b != 0 {
@@ -24,8 +24,8 @@ fn gf_inverse(a: u8) -> u8 {
         .expect("a is not zero")
 }
 
-/// Parity by Lagrange: the polynomial of degree < k through (i, data[i]), taken at k, k+1, …
-/// That is what the matrix means.
+/// Computes parity by Lagrange: the polynomial of degree < k through (i, data[i]), evaluated at k,
+/// k+1, … That is what the matrix means.
 fn reference_parity(data: &[u8], parity: usize) -> Vec<u8> {
     let k = data.len();
     let at = |x: u8| {
@@ -44,7 +44,7 @@ fn profile(k: u8, m: u8) -> Profile {
     Profile::new(k, m).expect("valid")
 }
 
-/// A stripe of `k` cells with lengths that fall from the first on, as in the last stripe.
+/// Returns a stripe of `k` cells whose lengths decrease, as in a blob's last stripe.
 fn stripe(encoder: &Encoder, lens: &[usize]) -> Vec<Vec<u8>> {
     let profile = encoder.profile();
     let mut state = 0x9E37_79B9_u32;
@@ -136,7 +136,7 @@ fn refuses(encoder: &Encoder, whole: &[Vec<u8>], lost: u32) {
 
 #[test]
 fn known_zero_cells_count_as_there() {
-    // Two stored cells of a 4+2 stripe: both lost, the parity alone brings them back.
+    // Two stored cells of a 4+2 stripe: if both are lost, the parity alone restores them.
     let encoder = Encoder::new(profile(4, 2));
     let whole = stripe(&encoder, &[64, 10, 0, 0]);
     check_pattern(&encoder, &whole, 0b00_0011);

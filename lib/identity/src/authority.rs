@@ -1,8 +1,8 @@
 //! The cluster's certificate authority.
 //!
-//! **Whoever holds `ca.key` can be any member of the cluster.** No server needs it to run: it is
-//! needed only to issue certificates. Keep its directory off the servers (a safe, an offline
-//! machine, a secret that only the operator can read) and give each server its [`Bundle`].
+//! **Whoever holds `ca.key` can be any member of the cluster.** No server needs it to run, only the
+//! operator to issue certificates. Keep its directory off the servers (in a safe, on an offline
+//! machine, or as a secret that only the operator can read) and give each server its [`Bundle`].
 //! `megalith up` keeps it beside the data, because there a single process is the whole cluster.
 
 use crate::bundle::{Bundle, KeyPem};
@@ -28,10 +28,10 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const AUTHORITY_DAYS: u32 = 10 * 365;
 /// How long an https certificate lives: what browsers accept at most.
 const HTTPS_DAYS: u32 = 397;
-/// Certificates begin this long before they are made, so that clocks may differ.
+/// Certificates are valid from this long before they are made, so that clocks may differ.
 const CLOCK_SKEW_MAX: Duration = Duration::from_secs(3600);
 
-/// What a certificate shall say.
+/// What a certificate should say.
 #[derive(Clone, Debug)]
 pub struct IssueRequest {
     /// The roles with their ids; see [`PeerIdentity::new`] for what goes together.
@@ -42,7 +42,7 @@ pub struct IssueRequest {
     pub days: u32,
 }
 
-/// The cluster's certificate authority with its key; see the warning in the module's words.
+/// The cluster's certificate authority with its key; see the warning in this module.
 pub struct Authority {
     cluster: ClusterId,
     path: PathBuf,
@@ -60,8 +60,9 @@ impl fmt::Debug for Authority {
 }
 
 impl Authority {
-    /// Makes the authority of `cluster` in `dir` (made if missing, for its owner only): `ca.crt`,
-    /// and `ca.key` with mode 0600. Refuses to overwrite one. Synced when it returns.
+    /// Makes the authority of `cluster` in `dir` (created if missing, for its owner only):
+    /// `ca.crt`, and `ca.key` with mode 0600. Refuses to overwrite one. Everything is synced when
+    /// it returns.
     pub fn create(dir: &Path, cluster: ClusterId) -> Result<Self, IdentityError> {
         Self::create_at(dir, cluster, SystemTime::now())
     }
@@ -88,7 +89,7 @@ impl Authority {
         let certificate = params.self_signed(&key).map_err(made)?;
         let key_pem = KeyPem::new(key.serialize_pem());
         files::make_dir(dir)?;
-        // The certificate last: an authority exists once both files do.
+        // The certificate comes last: an authority exists once both files do.
         files::write_files(
             dir,
             &[
@@ -146,13 +147,13 @@ impl Authority {
         })
     }
 
-    /// True where `dir` holds an authority.
+    /// Returns true if `dir` holds an authority.
     #[must_use]
     pub fn exists(dir: &Path) -> bool {
         dir.join(CA_FILE).is_file() && dir.join(CA_KEY_FILE).is_file()
     }
 
-    /// Returns the cluster whose members it names.
+    /// Returns the cluster whose members it certifies.
     #[must_use]
     pub fn cluster(&self) -> ClusterId {
         self.cluster
@@ -188,8 +189,8 @@ impl Authority {
         self.sign(params, &request.hosts, request.days, now)
     }
 
-    /// Makes a certificate for an https listener under these hosts (at least one). It carries no
-    /// role and may not be shown by a client, so it opens nothing inside the cluster.
+    /// Makes a certificate for an https listener with these hosts (at least one). It carries no
+    /// role and a client can't use it, so it opens nothing inside the cluster.
     pub fn issue_server(&self, hosts: &[String]) -> Result<Bundle, IdentityError> {
         let first = hosts.first().map_or("", String::as_str);
         let mut params = params(first);

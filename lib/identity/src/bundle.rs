@@ -48,7 +48,7 @@ pub struct Bundle {
     pub key_pem: KeyPem,
 }
 
-/// Where the files of a bundle lie.
+/// The places of a bundle's files.
 #[derive(Clone, Debug)]
 pub(crate) struct BundlePaths {
     pub(crate) ca: PathBuf,
@@ -72,11 +72,12 @@ impl BundlePaths {
 
 impl Bundle {
     /// Writes the bundle to `dir` as `ca.crt`, `node.crt` and `node.key` (the key with mode 0600),
-    /// replacing what is there. Synced when it returns.
+    /// replacing what is there. Everything is synced when it returns.
     ///
-    /// Each file is replaced whole, but they are three: a power cut in between leaves a key beside
-    /// an older certificate, which loading reports as [`IdentityError::KeyMismatch`]. In a new
-    /// directory `ca.crt` comes last, so that its presence means that the bundle is complete.
+    /// Each file is replaced whole, but there are three of them: a power cut in between leaves a
+    /// key beside an older certificate, which loading reports as [`IdentityError::KeyMismatch`]. In
+    /// a new directory `ca.crt` is written last, so that its presence means that the bundle is
+    /// complete.
     pub fn save(&self, dir: &Path) -> Result<(), IdentityError> {
         files::make_dir(dir)?;
         let key = self.key_pem.expose();
@@ -113,7 +114,7 @@ impl Bundle {
         })
     }
 
-    /// True where `dir` holds a complete bundle, right or wrong.
+    /// Returns true if `dir` holds a complete bundle, whether or not it is valid.
     #[must_use]
     pub fn exists(dir: &Path) -> bool {
         BundlePaths::in_dir(dir)

@@ -1,4 +1,4 @@
-//! What can go wrong with identities, in words an operator can act on.
+//! What can go wrong with identities, in words that an operator can act on.
 
 use crate::peer::{GrantsError, PeerIdentity, Role};
 use megalith_model::ids::ClusterId;
@@ -23,7 +23,7 @@ pub enum IdentityError {
     /// A directory already holds an authority, which is never overwritten.
     #[error("{path} already exists: an authority is never overwritten")]
     AuthorityExists { path: PathBuf },
-    /// A file was read but does not hold what it should.
+    /// A file was read but doesn't hold what it should.
     #[error("{path} does not hold {expected}: {found}")]
     Content {
         path: PathBuf,
@@ -32,7 +32,7 @@ pub enum IdentityError {
         /// What was found instead.
         found: String,
     },
-    /// A key and a certificate that lie together do not belong together.
+    /// The key and the certificate in one directory don't belong together.
     #[error("the key {key} does not belong to the certificate {certificate}")]
     KeyMismatch { key: PathBuf, certificate: PathBuf },
     /// Our own certificate would be refused by every peer.
@@ -42,16 +42,16 @@ pub enum IdentityError {
         /// Why peers would refuse it.
         reason: Refusal,
     },
-    /// The files on disk now name somebody else; the process keeps what it has.
+    /// The files on disk now name another member; the process keeps what it has.
     #[error("the certificate {path} names {found} but this process is {own}")]
     IdentityChanged {
         path: PathBuf,
-        /// The identity the process runs with.
+        /// The identity that the process runs with.
         own: Box<PeerIdentity>,
         /// The identity on disk.
         found: Box<PeerIdentity>,
     },
-    /// The roles asked for can't be in one certificate.
+    /// The requested roles can't be in one certificate.
     #[error("choose the roles of a certificate")]
     Grants(#[source] GrantsError),
     /// A host that can't be put into a certificate.
@@ -60,7 +60,7 @@ pub enum IdentityError {
         /// The host as given.
         host: String,
     },
-    /// A certificate without any time to live, from the request or because the authority expired.
+    /// A certificate without any lifetime, because of the request or because the authority expired.
     #[error("a certificate from {path} would be valid for no time: asked for {days} days")]
     Lifetime {
         path: PathBuf,
@@ -108,13 +108,13 @@ pub enum IdentityError {
 /// Why a certificate is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Its time is over.
+    /// It has expired.
     #[error("the certificate expired{}", shown_time(.at))]
     Expired {
         /// When, in seconds since 1970, if known.
         at: Option<u64>,
     },
-    /// Its time has not begun: usually a wrong clock.
+    /// It is not valid yet: usually a clock is wrong.
     #[error("the certificate is not valid yet{}; check the clocks", shown_time(.from))]
     NotYetValid {
         /// When it becomes valid, in seconds since 1970, if known.
@@ -123,22 +123,22 @@ pub enum Refusal {
     /// It leads to another authority.
     #[error("the certificate was not signed by this cluster's authority")]
     ForeignAuthority,
-    /// A signature is wrong: a forgery, or another authority that has taken the same name.
+    /// A signature is wrong: a forgery, or another authority with the same name.
     #[error("a signature does not verify, of the certificate or of the handshake")]
     BadSignature,
-    /// It may not be used this way, as an https certificate inside the cluster.
+    /// It may not be used for this purpose, such as an https certificate inside the cluster.
     #[error("the certificate is not made for use between cluster members")]
     WrongPurpose,
     /// The peer showed none.
     #[error("the peer showed no certificate")]
     Missing,
-    /// It names no role of any cluster.
+    /// It names no role in any cluster.
     #[error("the certificate names no role in a cluster")]
     NoIdentity,
-    /// It is of another cluster.
+    /// It belongs to another cluster.
     #[error("the certificate is of cluster {found}, not of {own}")]
     OtherCluster { found: ClusterId, own: ClusterId },
-    /// It is of our cluster but not the peer that was called.
+    /// It belongs to our cluster, but not to the peer that was called.
     #[error("expected {role} {id}, found {found}")]
     OtherIdentity {
         /// The role that was expected.
@@ -167,7 +167,7 @@ impl Refusal {
         rustls::Error::InvalidCertificate(CertificateError::Other(other))
     }
 
-    /// Reads why rustls refused a certificate; None when it failed for another reason.
+    /// Returns why rustls refused a certificate; None if it failed for another reason.
     pub(crate) fn found_in(error: &rustls::Error) -> Option<Self> {
         match error {
             rustls::Error::NoCertificatesPresented => Some(Self::Missing),
@@ -196,14 +196,14 @@ impl Refusal {
                 .downcast_ref::<Self>()
                 .cloned()
                 .unwrap_or_else(|| Self::Malformed(other.0.to_string())),
-            // The enum is not exhaustive; whatever is new is shown in its own words.
+            // The enum is not exhaustive; anything new is shown in rustls's words.
             fault => Self::Malformed(fault.to_string()),
         }
     }
 }
 
 impl IdentityError {
-    /// Names what ended a handshake or connection with `peer`.
+    /// Builds the error for what ended a handshake or connection with `peer`.
     pub(crate) fn of_connection(peer: String, source: io::Error) -> Self {
         let cause = source
             .get_ref()
@@ -220,7 +220,7 @@ impl IdentityError {
     }
 }
 
-/// The meaning of an alert about our certificate; None for alerts about anything else.
+/// Returns the meaning of an alert about our certificate; None for alerts about anything else.
 fn alert_meaning(alert: AlertDescription) -> Option<&'static str> {
     Some(match alert {
         AlertDescription::CertificateExpired => "it is expired or not yet valid there",

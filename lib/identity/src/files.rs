@@ -1,4 +1,4 @@
-//! Reading and writing the few small files of this crate. Nothing is ever half-written.
+//! Reads and writes the few small files of this crate. No file is ever half-written.
 
 use crate::error::IdentityError;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -32,7 +32,7 @@ pub(crate) fn read_text(path: &Path) -> Result<String, IdentityError> {
     read().map_err(failed("read", path))
 }
 
-/// Warns where others than the owner may read or change a private key.
+/// Warns if anyone but the owner may read or change a private key.
 pub(crate) fn warn_if_exposed(path: &Path) {
     let mode = fs::metadata(path).map_or(0, |found| found.permissions().mode() & 0o777);
     if mode & 0o077 != 0 {
@@ -41,7 +41,7 @@ pub(crate) fn warn_if_exposed(path: &Path) {
     }
 }
 
-/// Makes a directory with its parents; what it makes is its owner's alone.
+/// Makes a directory with its parents; only the owner can use what it makes.
 pub(crate) fn make_dir(dir: &Path) -> Result<(), IdentityError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
     made.map_err(failed("create directory", dir))
@@ -54,9 +54,9 @@ pub(crate) struct NewFile<'a> {
     pub(crate) mode: u32,
 }
 
-/// Writes files into `dir`: all of them aside and synced first, then renamed into place in the
-/// order given, then the directory synced. Each file is old or new, never in between; after a
-/// power cut the first files may be new and the last ones old.
+/// Writes files into `dir`: writes and syncs all of them under other names, then renames them into
+/// place in the given order, then syncs the directory. Each file is old or new, never in between;
+/// after a power cut the first files may be new and the last ones old.
 pub(crate) fn write_files(dir: &Path, files: &[NewFile<'_>]) -> Result<(), IdentityError> {
     for file in files {
         let path = aside(dir, file.name);
@@ -76,7 +76,8 @@ fn aside(dir: &Path, name: &str) -> PathBuf {
 }
 
 fn write_aside(path: &Path, file: &NewFile<'_>) -> io::Result<()> {
-    // Left by a crash. Removed, not reopened, because an old file keeps its old mode and readers.
+    // A crash left it. It is removed, not reopened, because an old file keeps its old mode and
+    // readers.
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -90,7 +91,7 @@ fn write_aside(path: &Path, file: &NewFile<'_>) -> io::Result<()> {
     out.sync_all()
 }
 
-/// Names the file in an error.
+/// Builds an error that names the file.
 pub(crate) fn failed(
     action: &'static str,
     path: &Path,

@@ -1,4 +1,4 @@
-//! The S3 listener's own certificate: what any https client sees, apart from cluster identities.
+//! The S3 listener's own certificate: every https client sees it. It is no cluster identity.
 //!
 //! TLS 1.2 and 1.3, no client certificate, sessions may be resumed. Grants nothing.
 
@@ -40,8 +40,8 @@ impl ResolvesServerCert for Current {
 }
 
 impl HttpsMaterial {
-    /// Loads a certificate chain and its key, both PEM. `alpn` are the protocols to offer, best
-    /// first, as `["h2", "http/1.1"]`.
+    /// Loads a certificate chain and its key, both in PEM. `alpn` lists the protocols to offer,
+    /// best first, such as `["h2", "http/1.1"]`.
     pub fn load(
         cert_path: &Path,
         key_path: &Path,
@@ -69,7 +69,7 @@ impl HttpsMaterial {
     }
 
     /// Reads the files again and uses them for new handshakes. Returns whether the certificate
-    /// differs from the one in use. On an error everything stays as it was.
+    /// differs from the one in use. After an error everything stays as it was.
     pub fn reload(&self) -> Result<bool, IdentityError> {
         let loaded = read(&self.cert_path, &self.key_path)?;
         let mut current = self
@@ -82,8 +82,8 @@ impl HttpsMaterial {
         Ok(changed)
     }
 
-    /// Watches the files, looking each `interval`, and reloads when they change, until `stop`
-    /// ends. Failures are logged and tried again.
+    /// Watches the files, checking them at each `interval`, and reloads them when they change,
+    /// until `stop` ends. Failures are logged and tried again.
     pub fn spawn_reload(
         self: &Arc<Self>,
         interval: Duration,

@@ -1,16 +1,16 @@
-//! Who speaks to whom inside a cluster: its own certificate authority, certificates that carry
-//! role and id, TLS configurations, and the identity of the peer on every connection.
+//! Establishes who speaks to whom inside a cluster: its own certificate authority, certificates
+//! that carry role and id, TLS configurations, and the identity of the peer on every connection.
 //!
 //! Owns: the certificate files, the choice of TLS versions and ciphers, the verification of peers.
 //! Must never: trust a host name, a token or an address in place of a certificate; hand out a
-//! connection whose peer it has not identified; print a private key. Knows nothing of tonic, HTTP
-//! or of which role may call what: that is the server's edge, which asks [`PeerIdentity`].
+//! connection whose peer it has not identified; print a private key. Knows nothing of tonic, of
+//! HTTP or of which role may call what: the server's edge decides that and asks [`PeerIdentity`].
 //!
 //! - [`Authority`] signs (its key need not be on any server), [`Bundle`] is what it gives a node.
 //! - [`TlsMaterial`] is a node's loaded and reloadable bundle; [`accept`] and [`connect`] use it.
 //! - [`HttpsMaterial`] is the S3 listener's own certificate, without any client certificate.
 //!
-//! Every configuration names the aws-lc-rs provider itself; the process default is never asked.
+//! Every configuration names the aws-lc-rs provider itself; the process default is never used.
 
 mod authority;
 mod bundle;

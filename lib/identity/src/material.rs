@@ -1,9 +1,9 @@
 //! A member's certificate, key and trusted authorities, as loaded from its directory.
 //!
-//! Configurations are made once and look up what is current at each handshake, so a renewed
-//! certificate serves new connections without a restart; open connections keep what they had.
-//! Sessions are never resumed: each connection proves both identities anew, and a peer whose
-//! certificate has expired or is no longer trusted can't come back by an old ticket.
+//! Configurations are made once and look up the current certificate at each handshake, so a renewed
+//! one serves new connections without a restart; open connections keep the old one. Sessions are
+//! never resumed: each connection proves both identities again, and a peer whose certificate has
+//! expired or is no longer trusted can't come back with an old ticket.
 
 use crate::bundle::{Bundle, BundlePaths};
 use crate::error::{IdentityError, Refusal};
@@ -28,19 +28,19 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 /// Tells the time by which certificates are judged.
 pub type Clock = Arc<dyn TimeProvider>;
 
-/// What one member is and whom it trusts. Shared by all its connections; see the module's words.
+/// Who one member is and whom it trusts. Shared by all its connections; see this module's head.
 pub struct TlsMaterial {
     dir: PathBuf,
     live: Arc<Live>,
     server: Arc<ServerConfig>,
 }
 
-/// What is current. Configurations hold it and ask at each handshake.
+/// What is current. Configurations hold this and look it up at each handshake.
 pub(crate) struct Live {
     current: RwLock<Arc<Loaded>>,
 }
 
-/// One reading of the files, checked.
+/// The result of reading the files once, checked.
 pub(crate) struct Loaded {
     pub(crate) identity: Arc<PeerIdentity>,
     pub(crate) key: Arc<CertifiedKey>,
@@ -77,13 +77,13 @@ impl fmt::Debug for TlsMaterial {
 }
 
 impl TlsMaterial {
-    /// Loads the bundle in `dir`. Fails if a peer would refuse it: expired, of another authority,
-    /// without identity, or with a key that isn't its own.
+    /// Loads the bundle in `dir`. Fails if a peer would refuse it: if it is expired, of another
+    /// authority or without identity, or if the key isn't its own.
     pub fn load(dir: &Path) -> Result<Arc<Self>, IdentityError> {
         Self::load_with_clock(dir, Arc::new(DefaultTimeProvider))
     }
 
-    /// Does what [`TlsMaterial::load`] does, judging certificates by a given clock.
+    /// Does what [`TlsMaterial::load`] does, checking certificates by a given clock.
     pub fn load_with_clock(dir: &Path, clock: Clock) -> Result<Arc<Self>, IdentityError> {
         let loaded = Loaded::read(dir, &clock)?;
         let live = Arc::new(Live {
@@ -116,8 +116,8 @@ impl TlsMaterial {
         self.server.clone()
     }
 
-    /// Returns a configuration for calling one peer, or with None any member of the cluster. It
-    /// follows reloads. Prefer [`connect`](crate::connect).
+    /// Returns a configuration for calling one peer, or, if `expected` is None, any member of the
+    /// cluster. It follows reloads. Prefer [`connect`](crate::connect).
     pub fn client_config(
         &self,
         expected: Option<(Role, u32)>,
@@ -133,13 +133,13 @@ impl TlsMaterial {
                 live: self.live.clone(),
             }));
         config.resumption = Resumption::disabled();
-        // Names mean nothing inside the cluster; none is sent in clear.
+        // Names mean nothing inside the cluster, so none is sent in clear.
         config.enable_sni = false;
         Ok(Arc::new(config))
     }
 
     /// Reads the files again and uses them for new handshakes. Returns whether they differ from
-    /// what was in use. On an error everything stays as it was; an identity never changes.
+    /// those in use. After an error everything stays as it was; an identity never changes.
     pub fn reload(&self) -> Result<bool, IdentityError> {
         let loaded = Loaded::read(&self.dir, &self.server.time_provider)?;
         let mut current = self
@@ -160,8 +160,9 @@ impl TlsMaterial {
         Ok(changed)
     }
 
-    /// Watches the files, looking each `interval`, and reloads when they change. Failures are
-    /// logged and tried again; the task ends when `stop` does, as a token's `cancelled_owned()`.
+    /// Watches the files, checking them at each `interval`, and reloads them when they change.
+    /// Failures are logged and tried again. The task ends when `stop` does, for example a token's
+    /// `cancelled_owned()`.
     pub fn spawn_reload(
         self: &Arc<Self>,
         interval: Duration,
@@ -228,7 +229,7 @@ impl Loaded {
     }
 }
 
-/// Judges our own chain as a peer would, in both directions.
+/// Checks our own chain as a peer would, in both directions.
 fn check_own(
     chain: &[CertificateDer<'static>],
     roots: &RootCertStore,
@@ -306,7 +307,7 @@ fn server_config(live: &Arc<Live>, clock: Clock) -> Result<Arc<ServerConfig>, Id
     Ok(Arc::new(config))
 }
 
-/// True where a renewed certificate still names the same member. Roles may come and go.
+/// Returns true if a renewed certificate still names the same member. Roles may come and go.
 fn same_member(own: &PeerIdentity, found: &PeerIdentity) -> bool {
     fn differ<T: PartialEq>(own: Option<T>, found: Option<T>) -> bool {
         own.is_some() && found.is_some() && own != found

@@ -1,8 +1,8 @@
 //! The identity in a certificate: cluster, roles and ids, as URIs in its alternative names.
 //!
 //! `megalith://<cluster, 32 hex digits>/<role>/<id>`, one for each role. The text is canonical:
-//! lower case, no leading zeros, nothing after the id. Names under other schemes are ignored, and
-//! grant nothing. What a role may do is decided elsewhere.
+//! lower case, no leading zeros, nothing after the id. Names with other schemes are ignored and
+//! grant nothing. This module doesn't decide what a role may do.
 
 #![deny(
     clippy::wildcard_enum_match_arm,
@@ -15,7 +15,7 @@ use std::fmt;
 use std::str::FromStr;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-/// What every identity URI begins with.
+/// The beginning of every identity URI.
 const SCHEME: &str = "megalith://";
 
 /// What a member of the cluster does.
@@ -27,7 +27,7 @@ pub enum Role {
     Metadata,
     /// Serves S3; its id is a [`GatewayId`].
     Gateway,
-    /// A person or a script with the command line; its id is 0 unless chosen otherwise.
+    /// A person or a script that uses the command line; its id is 0 unless chosen otherwise.
     Operator,
 }
 
@@ -35,7 +35,7 @@ impl Role {
     /// All roles.
     pub const ALL: [Self; 4] = [Self::Storage, Self::Metadata, Self::Gateway, Self::Operator];
 
-    /// Returns the role's name as it stands in certificates.
+    /// Returns the role's name in certificates.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -60,7 +60,7 @@ pub enum GrantsError {
     Empty,
     #[error("the role {0} is given twice")]
     Repeated(Role),
-    /// Storage and metadata are roles of one node, so they share its id.
+    /// Storage and metadata are roles of the same node, so they share its id.
     #[error("storage {storage} and metadata {metadata} must be one and the same node id")]
     TwoNodes {
         /// The id given for storage.
@@ -78,7 +78,8 @@ pub struct PeerIdentity {
 }
 
 impl PeerIdentity {
-    /// Builds an identity; each role at most once, storage and metadata with the same node id.
+    /// Builds an identity. Each role may occur once; storage and metadata must have the same node
+    /// id.
     pub fn new(cluster: ClusterId, grants: &[(Role, u32)]) -> Result<Self, GrantsError> {
         let mut grants = grants.to_vec();
         grants.sort_unstable();
@@ -100,7 +101,7 @@ impl PeerIdentity {
         }
     }
 
-    /// Reads the identity of a certificate in DER. Verifies nothing else about it.
+    /// Reads the identity in a DER certificate. Verifies nothing else about it.
     pub fn of_certificate(der: &[u8]) -> Result<Self, Refusal> {
         let mut cluster = None;
         let mut grants = Vec::new();
@@ -116,7 +117,7 @@ impl PeerIdentity {
         Self::new(cluster, &grants).map_err(|error| Refusal::Malformed(error.to_string()))
     }
 
-    /// Returns the cluster the peer belongs to.
+    /// Returns the cluster that the peer belongs to.
     #[must_use]
     pub fn cluster(&self) -> ClusterId {
         self.cluster
@@ -128,19 +129,19 @@ impl PeerIdentity {
         &self.grants
     }
 
-    /// True where the peer has the role, whatever its id.
+    /// Returns true if the peer has the role, whatever its id.
     #[must_use]
     pub fn has(&self, role: Role) -> bool {
         self.id_of(role).is_some()
     }
 
-    /// True where the peer has the role under exactly this id.
+    /// Returns true if the peer has the role with exactly this id.
     #[must_use]
     pub fn is(&self, role: Role, id: u32) -> bool {
         self.id_of(role) == Some(id)
     }
 
-    /// Returns the id the peer has in a role.
+    /// Returns the peer's id in a role.
     #[must_use]
     pub fn id_of(&self, role: Role) -> Option<u32> {
         self.grants
@@ -180,8 +181,8 @@ impl fmt::Display for PeerIdentity {
     }
 }
 
-/// The URI by which an authority's own certificate names its cluster. It has no role, so that it
-/// can never be read as an identity.
+/// Returns the URI with which an authority's own certificate names its cluster. It has no role, so
+/// it can never be read as an identity.
 pub(crate) fn authority_uri(cluster: ClusterId) -> String {
     format!("{SCHEME}{cluster}")
 }
@@ -214,7 +215,7 @@ fn parse_uri(uri: &str) -> Option<(ClusterId, Role, u32)> {
     (grant_uri(cluster, role, id) == uri).then_some((cluster, role, id))
 }
 
-/// Returns the names under our scheme, unread.
+/// Returns the names with our scheme, without reading them further.
 fn identity_uris(der: &[u8]) -> Result<Vec<String>, Refusal> {
     let malformed = |error: &dyn fmt::Display| Refusal::Malformed(error.to_string());
     let (rest, certificate) = X509Certificate::from_der(der).map_err(|error| malformed(&error))?;

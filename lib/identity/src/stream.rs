@@ -1,8 +1,8 @@
-//! Connections whose peer is known. There is no way to get one without an identity.
+//! Connections whose peer is known. There is no connection without an identity.
 //!
-//! With TLS 1.3 a client has finished before the server has judged its certificate. So
-//! [`connect`] proves who the server is; that the server refuses **us** shows at the first read,
-//! as an error that wraps [`IdentityError::RefusedByPeer`].
+//! With TLS 1.3 a client has finished before the server has checked the client's certificate. So
+//! [`connect`] proves who the server is, but if the server refuses **us**, that shows only at the
+//! first read, as an error that wraps [`IdentityError::RefusedByPeer`].
 
 use crate::error::IdentityError;
 use crate::material::TlsMaterial;
@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-/// How long a peer has for its handshake, and a callee for connecting and its handshake together.
+/// How long a peer may take for its handshake, and a callee for connecting and handshake together.
 pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// An encrypted connection with the identity of its peer.
@@ -48,8 +48,8 @@ impl<S> Identified<S> {
     }
 }
 
-/// Takes the handshake of a new connection, within [`HANDSHAKE_DEADLINE`]. Run it on a task of
-/// its own: a slow stranger must not hold up the listener.
+/// Performs the handshake of a new connection, within [`HANDSHAKE_DEADLINE`]. Run it on its own
+/// task: a slow stranger must not hold up the listener.
 pub async fn accept(
     tcp: TcpStream,
     material: &TlsMaterial,
@@ -92,8 +92,8 @@ pub async fn accept_within(
     })
 }
 
-/// Connects to `address` (`host:port`) and verifies that it is the `expected` peer, or with None
-/// any member of the cluster, within [`HANDSHAKE_DEADLINE`]. May be cancelled at any point.
+/// Connects to `address` (`host:port`) within [`HANDSHAKE_DEADLINE`] and verifies that it is the
+/// `expected` peer, or, if that is None, any member of the cluster. May be cancelled at any point.
 pub async fn connect(
     address: &str,
     material: &TlsMaterial,
@@ -145,7 +145,8 @@ pub async fn connect_within(
         })?
 }
 
-/// The name rustls wants for a connection. It is neither sent nor compared; identities are.
+/// Returns the name that rustls needs for a connection. It is neither sent nor compared; identities
+/// are.
 fn any_name() -> ServerName<'static> {
     ServerName::try_from("megalith").expect("a constant host name")
 }

@@ -1,15 +1,15 @@
 //! The verification of peers during the handshake.
 //!
-//! A peer is accepted if its certificate leads to our authority, is within its time and made for
-//! its use (all judged by webpki), and carries an identity of our cluster; a client may also
-//! demand one exact identity. Host names are **not** compared. That is safe here, and nowhere
-//! else, because the authority signs for this cluster only, and a certificate's identity says
-//! more than its name could: which member it is, rather than where it was last seen. Members move
-//! between addresses; whoever takes over an address has another identity and is refused. A caller
-//! that expects nobody in particular (`expected: None`) accepts any member of the cluster, which
-//! is right only for asking who is there.
+//! A peer is accepted if its certificate leads to our authority, is valid now and for its use
+//! (webpki checks all of this), and carries an identity of our cluster; a client may also require
+//! one exact identity. Host names are **not** compared. That is safe here, and only here, because
+//! the authority signs for this cluster only, and a certificate's identity says more than a name
+//! could: which member it is, rather than where it was last seen. Members move between addresses;
+//! another process at an old address has another identity and is refused. A caller without an
+//! expectation (`expected: None`) accepts any member of the cluster; that is right only for asking
+//! who is there.
 //!
-//! Everything is read from [`Live`] at each handshake, so that a reload counts at once.
+//! Everything is read from [`Live`] at each handshake, so that a reload takes effect at once.
 
 #![deny(
     clippy::wildcard_enum_match_arm,
@@ -29,26 +29,26 @@ use rustls::sign::CertifiedKey;
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, RootCertStore, SignatureScheme};
 use std::sync::Arc;
 
-/// Verifies the server that a client of ours has called.
+/// Verifies the server that one of our clients has called.
 #[derive(Debug)]
 pub(crate) struct ServerVerifier {
     pub(crate) live: Arc<Live>,
     pub(crate) expected: Option<(Role, u32)>,
 }
 
-/// Verifies the clients that call a server of ours. No client goes without a certificate.
+/// Verifies the clients that call one of our servers. Every client needs a certificate.
 #[derive(Debug)]
 pub(crate) struct ClientVerifier {
     pub(crate) live: Arc<Live>,
 }
 
-/// Shows our own certificate, whatever the peer hints at: there is only one.
+/// Shows our own certificate, whatever the peer asks for: there is only one.
 #[derive(Debug)]
 pub(crate) struct OwnCertificate {
     pub(crate) live: Arc<Live>,
 }
 
-/// Verifies chain, time and use of a server's certificate, and nothing about its names.
+/// Verifies chain, time and use of a server's certificate, but not its names.
 pub(crate) fn verify_server_chain(
     end_entity: &CertificateDer<'_>,
     intermediates: &[CertificateDer<'_>],

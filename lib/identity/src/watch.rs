@@ -1,7 +1,8 @@
-//! Notices that certificate files have changed, by looking at them now and then.
+//! Notices that certificate files have changed, by checking them at intervals.
 //!
-//! Polling rather than a kernel's notice: it works on every file system and with the symbolic
-//! links by which Kubernetes swaps a mounted secret, and a renewal may take a minute to be seen.
+//! Polling, rather than the kernel's notifications: it works on every file system and with the
+//! symbolic links with which Kubernetes swaps a mounted secret. It may take a minute to see a
+//! renewal.
 
 use crate::error::IdentityError;
 use std::error::Error;
@@ -13,15 +14,15 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 
-/// Reads the files again; true where they differ from those in use.
+/// Reads the files again; returns true if they differ from those in use.
 pub(crate) type Reload = Arc<dyn Fn() -> Result<bool, IdentityError> + Send + Sync>;
 
-/// What tells two states of the files apart: inode, length and time of change of each.
+/// What distinguishes two states of the files: inode, length and change time of each.
 type Stamp = Vec<Option<(u64, u64, i64, i64)>>;
 
-/// Looks at `paths` each `interval` and reloads when they have changed since the last good
-/// reload, until `stop` ends. The first look always reloads, because a change may lie between
-/// the first reading of the files and the start of the watch.
+/// Checks `paths` at each `interval` and reloads when they have changed since the last good reload,
+/// until `stop` ends. The first check always reloads, because the files may change between their
+/// first reading and the start of the watch.
 pub(crate) async fn run(
     paths: Vec<PathBuf>,
     interval: Duration,
@@ -41,7 +42,7 @@ pub(crate) async fn run(
         }
         let (paths, reload, last) = (paths.clone(), reload.clone(), good.clone());
         let look = tokio::task::spawn_blocking(move || {
-            // Taken before reading: a change during the reload is seen at the next look.
+            // Taken before reading: a change during the reload is seen at the next check.
             let stamp = stamp(&paths);
             (last.as_ref() != Some(&stamp)).then(|| (reload(), stamp))
         });
@@ -54,7 +55,7 @@ pub(crate) async fn run(
                 good = Some(stamp);
             }
             Ok(Some((Err(error), stamp))) => {
-                // Tried again at each look, told once for each state of the files.
+                // Tried again at each check, logged once for each state of the files.
                 if reported.as_ref() != Some(&stamp) {
                     let error: &dyn Error = &error;
                     tracing::error!(error, "certificate not reloaded, the old one stays in use");

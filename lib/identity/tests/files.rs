@@ -24,7 +24,7 @@ fn keys_are_readable_by_their_owner_alone() {
     assert_eq!(mode(&world.path("ca")), 0o700);
     assert_eq!(mode(&world.path("ca").join("ca.key")), 0o600);
 
-    // Neither an older file nor one left by a crash lends the key its mode.
+    // The key takes its mode neither from an older file nor from one left by a crash.
     let dir = world.path("node");
     fs::create_dir(&dir).expect("mkdir");
     for name in ["node.key", ".node.key.new"] {
@@ -133,7 +133,7 @@ fn what_can_not_be_issued_is_refused() {
         world.authority.issue_server(&[]),
         Err(IdentityError::Host { .. })
     ));
-    // Nothing outlives the authority, and an expired one issues nothing.
+    // A certificate never outlives the authority, and an expired authority issues nothing.
     outcome(&node, "a", u32::MAX)
         .expect("cut")
         .save(&world.path("long"))
@@ -282,7 +282,7 @@ async fn two_authorities_are_trusted_while_one_replaces_the_other() {
     server.expect("accepted");
     client.expect("connected");
 
-    // The old authority is retired on one side: its members are refused from then on.
+    // The old authority is removed on one side: from then on its members are refused there.
     write(&new.path("node").join("ca.crt"), new.authority.ca_pem());
     assert!(gateway.reload().expect("reload"));
     let (_, client) = meet(&node, &gateway, None).await;
@@ -293,12 +293,12 @@ async fn two_authorities_are_trusted_while_one_replaces_the_other() {
 async fn the_watch_picks_up_a_new_certificate_and_stops() {
     let world = World::new();
     let node = world.member("node", &[(Role::Storage, 1)]);
-    // Before the watch starts and after the first reading: must not be missed.
+    // The change comes after the first reading and before the watch starts: it must not be missed.
     world.save("node", &[(Role::Storage, 1), (Role::Metadata, 1)]);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let watch = node.spawn_reload(Duration::from_millis(5), async { drop(stopped.await) });
     until(|| node.identity().has(Role::Metadata)).await;
-    // A torn state is survived.
+    // The watch survives files that don't fit together.
     write(&world.path("node").join("node.key"), "torn");
     world.save("node", &[(Role::Storage, 1), (Role::Operator, 0)]);
     until(|| node.identity().has(Role::Operator)).await;

@@ -18,9 +18,9 @@ fn refusal<T: Debug>(outcome: Result<T, IdentityError>) -> Refusal {
     }
 }
 
-/// The client's own view of a server that refused it: the connection opens, then breaks.
+/// Sees a server's refusal from the client's side: the connection opens, then breaks.
 async fn first_read_fails(stream: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin)) -> String {
-    // The write may still be taken by the local socket; only the answer counts.
+    // The local socket may still take the write; only the answer counts.
     let _ = stream.write_all(b"request").await;
     let mut answer = Vec::new();
     let error = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer))
@@ -106,7 +106,7 @@ async fn a_foreign_authority_is_refused_by_both_ends() {
     let (_, client) = meet(&foreign, &node, None).await;
     assert_eq!(refusal(client), Refusal::ForeignAuthority);
 
-    // A client that trusts us, with a certificate of theirs.
+    // A client that trusts us, with a certificate from another authority.
     let own = theirs
         .authority
         .issue(&request(&[(Role::Gateway, 1)], 1))
@@ -256,7 +256,7 @@ async fn expired_certificates_are_refused_by_both_ends() {
     let past = now - DAY * 60;
     let world = World::at(CLUSTER, past);
     let lasting = world.member_at("lasting", (past, 365), now);
-    // Its clock stands still, so that it believes in itself.
+    // Its clock stands still, so it considers itself valid.
     let expired = world.member_at("expired", (past, 30), past);
 
     let (server, client) = meet(&expired, &lasting, None).await;
@@ -338,7 +338,7 @@ async fn sessions_are_never_resumed() {
         .authority
         .issue(&request(&[(Role::Gateway, 1)], 1))
         .expect("issue");
-    // A client that would resume, as rustls does unless told otherwise.
+    // A client that tries to resume, as rustls does by default.
     let config = Arc::new(stranger(world.authority.ca_pem(), Some(&own), &[&TLS13]));
     let (listener, address) = listen().await;
     for _ in 0..3 {

@@ -31,7 +31,7 @@ async fn bytes_that_are_not_tls_end_the_connection_at_once() {
         let (listener, address) = listen().await;
         let client = async {
             let mut tcp = TcpStream::connect(&address).await.expect("connect");
-            // The server may hang up in the middle.
+            // The server may hang up during the write.
             let _ = tcp.write_all(&bytes).await;
             let _ = tcp.shutdown().await;
             let mut answer = Vec::new();
@@ -51,7 +51,7 @@ async fn bytes_that_are_not_tls_end_the_connection_at_once() {
 async fn a_client_that_stalls_is_dropped_at_the_deadline() {
     let world = World::new();
     let node = world.member("node", &[(Role::Storage, 1)]);
-    // Nothing; the head of a record; a record that announces a long hello and never brings it.
+    // Nothing; the head of a record; a record that announces a long hello and never sends it.
     for bytes in [&[][..], &[22, 3], &[22, 3, 1, 0, 5, 1, 0, 40, 0, 3]] {
         let (listener, address) = listen().await;
         let mut tcp = TcpStream::connect(&address).await.expect("connect");
@@ -62,7 +62,7 @@ async fn a_client_that_stalls_is_dropped_at_the_deadline() {
             matches!(server, Err(IdentityError::Timeout { .. })),
             "{server:?}"
         );
-        // Dropped: the client sees the end.
+        // The connection was dropped: the client sees its end.
         let end = tokio::time::timeout(PATIENCE, tcp.read(&mut [0; 1]))
             .await
             .expect("an end");

@@ -1,6 +1,6 @@
-//! The ring of key-encryption keys at work, and the list sealers below it.
+//! The ring of key-encryption keys in use, and the list sealers derived from it.
 //!
-//! Owns: loading the KEKs, making the first one, noticing a newer one. Must never use a ring that
+//! Owns: loading the KEKs, making the first one, noticing a newer one. Must never use a KEK that
 //! the root key did not seal.
 
 use megalith_client::{ClientError, Metadata, TypedCalls as _};
@@ -15,9 +15,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Sealers kept; beyond that all are derived anew.
+/// How many sealers are kept; beyond that all are dropped and derived again.
 const SEALERS_MAX: usize = 4096;
-/// KEKs are asked for again at most this often, however many records don't open.
+/// KEKs are loaded again at most this often, however many records don't open.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The keys of a gateway.
@@ -34,13 +34,13 @@ struct State {
     loaded: Instant,
 }
 
-/// Why the keys could not be loaded, or something not opened under them.
+/// Why the keys could not be loaded, or something did not open under them.
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {
     /// The metadata group didn't answer.
     #[error("read the key-encryption keys")]
     Metadata(#[from] ClientError),
-    /// The root key is another cluster's, or a record was altered.
+    /// The root key belongs to another cluster, or a record was altered.
     #[error("the root key does not open this cluster's key-encryption keys")]
     Root(#[source] CryptoError),
     /// A record doesn't open under any key of the ring.
@@ -52,8 +52,8 @@ pub enum KeysError {
 }
 
 impl Keys {
-    /// Loads the KEKs; makes version 1 where there is none. Of several gateways that do so at the
-    /// same time one wins, and all use what is there then.
+    /// Loads the KEKs; makes version 1 if there is none. If several gateways do so at the same
+    /// time, one wins and all use its key.
     ///
     /// # Errors
     /// See [`KeysError`].
@@ -98,19 +98,19 @@ impl Keys {
         })
     }
 
-    /// The ring as it is known now.
+    /// Returns the ring as it is known now.
     #[must_use]
     pub fn ring(&self) -> KeyRing {
         self.state().ring.clone()
     }
 
-    /// The cluster that the keys belong to.
+    /// Returns the cluster that the keys belong to.
     #[must_use]
     pub fn cluster(&self) -> ClusterId {
         self.cluster
     }
 
-    /// The sealer of a bucket's list rows.
+    /// Returns the sealer of a bucket's list rows.
     #[must_use]
     pub fn listing(&self, bucket: BucketId) -> Arc<ListingSealer> {
         let mut state = self.state();
@@ -125,7 +125,7 @@ impl Keys {
         sealer
     }
 
-    /// Unwraps an object's data key; asks for newer KEKs where it doesn't open.
+    /// Unwraps an object's data key; loads newer KEKs if it doesn't open.
     ///
     /// # Errors
     /// [`KeysError::Damaged`], [`KeysError::Metadata`].
@@ -138,7 +138,7 @@ impl Keys {
             .await
     }
 
-    /// Unwraps an upload's data key likewise.
+    /// Unwraps an upload's data key in the same way.
     ///
     /// # Errors
     /// As [`Keys::unwrap`].
@@ -151,7 +151,7 @@ impl Keys {
             .await
     }
 
-    /// Opens something with the ring, and once more with newer KEKs where it doesn't open.
+    /// Opens something with the ring; if it doesn't open, tries once more with newer KEKs.
     ///
     /// # Errors
     /// [`KeysError::Damaged`] naming `what`, [`KeysError::Metadata`].

@@ -1,7 +1,8 @@
-//! Do the rows agree? Everything that is kept twice is counted again from the rows it stands for.
+//! Checks that the rows agree: everything that is kept twice is counted again from its source.
 //!
-//! Reads every row and holds a few words for each blob: for tests, and for an operator's check of
-//! a snapshot, never for a serving replica. Knows the rules of rows, not those of commands.
+//! Reads every row and keeps a few words in memory for each blob. Meant for tests and for an
+//! operator's check of a snapshot, never for a serving replica. Knows the rules of rows, not those
+//! of commands.
 
 use crate::codec;
 use crate::ids::{AccountId, BlobId, BucketId, DiskId, NodeId, VersionId, VolumeId};
@@ -18,8 +19,8 @@ use crate::topology::{Node, Volume, VolumeState};
 use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Finds contradictions, in words; none in rows that only the state machine has written.
-/// An error is a row that can't be read at all.
+/// Describes every contradiction in words; finds none in rows that only the state machine has
+/// written. Fails if a row can't be read at all.
 pub fn audit(rows: &dyn Rows) -> Result<Vec<String>, MachineError> {
     let mut audit = Audit {
         rows,
@@ -96,7 +97,7 @@ impl Audit<'_> {
         Ok(())
     }
 
-    /// Names, versions, uploads and parts, and the counters over them.
+    /// Checks names, versions, uploads and parts, and the counters over them.
     fn objects(&mut self) -> Result<(), MachineError> {
         let mut counters: BTreeMap<BucketId, Counters> = BTreeMap::new();
         let mut current: BTreeSet<(BucketId, Vec<u8>, VersionId)> = BTreeSet::new();
@@ -189,7 +190,7 @@ impl Audit<'_> {
         Ok(())
     }
 
-    /// Blobs against their references, volumes, indexes and inline bytes.
+    /// Checks blobs against their references, volumes, indexes and inline bytes.
     fn blobs(&mut self) -> Result<(), MachineError> {
         let mut volumes: BTreeMap<VolumeId, (u64, VolumeCounts)> = BTreeMap::new();
         for (_, volume) in self.all::<Volume>(Table::Volumes)? {
@@ -331,7 +332,7 @@ impl Audit<'_> {
         Ok(())
     }
 
-    /// No blob is owned and queued for deletion.
+    /// Checks that no blob is both owned and queued for deletion.
     fn deletes(&mut self) -> Result<(), MachineError> {
         for (key, row) in self.all::<ShardId>(Table::Deletes)? {
             self.totals.deletes_pending += 1;

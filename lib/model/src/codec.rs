@@ -1,9 +1,9 @@
 //! How rows, commands and answers become bytes: one version byte, then postcard's wire format
 //! (<https://postcard.jamesmunns.com/wire-format>).
 //!
-//! The version byte is the format of the kind; a kind that changes gets the next one and a
-//! decoder for each older one. Nothing is trusted: lengths are checked against what is there,
-//! trailing bytes are an error.
+//! The version byte counts the formats of one kind. A kind that changes gets the next number and
+//! keeps a decoder for each older one. Nothing is trusted: lengths are checked against the bytes
+//! that are there, and trailing bytes are an error.
 
 use serde::{Serialize, de::DeserializeOwned};
 

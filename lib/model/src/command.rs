@@ -1,8 +1,8 @@
 //! Commands: the entries of the Raft log, and their answers.
 //!
-//! A command is judged when it is applied: conditions, leases, epochs and counters are looked at
+//! A command is judged when it is applied: conditions, leases, epochs and counters are checked
 //! there and nowhere else. Applying is deterministic: time enters as [`Envelope::time_ms`].
-//! Variants are never reordered or removed: their numbers are stored (postcard).
+//! Variants are never reordered or removed, because their numbers are stored (postcard).
 
 use crate::ids::{
     AccountId, BlobId, BucketId, ClusterId, DiskId, Epoch, GatewayId, LeaseId, NodeId, Token,
@@ -25,7 +25,7 @@ pub struct Envelope {
     pub command: Command,
 }
 
-/// What to do.
+/// What a command asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
     /// Names the cluster; the first command of all. Repeating it is harmless.
@@ -34,19 +34,19 @@ pub enum Command {
     },
     /// Adds a node or replaces what is known of it.
     RegisterNode(Node),
-    /// Adds an open volume; its id and epoch are given by apply.
+    /// Adds an open volume; apply assigns its id and epoch.
     CreateVolume {
         profile: Profile,
         /// What the slots are spread over.
         domain: Domain,
         slots: Vec<Slot>,
-        /// Made with fewer data shards than wished.
+        /// True if it is made with fewer data shards than wished.
         shrunk: bool,
     },
     /// Closes a volume to new blobs and raises its epoch.
     CloseVolume {
         volume: VolumeId,
-        /// Its present epoch; another one refuses the command.
+        /// The volume's present epoch; the command is refused if it is another one.
         epoch: Epoch,
     },
     /// Adds a key-encryption key, if that version isn't there.
@@ -61,7 +61,7 @@ pub enum Command {
         gateway: GatewayId,
         count: u64,
     },
-    /// Closes a lease: no row will ever name an id of it that none names now.
+    /// Closes a lease. Rows name no further blob ids of it from then on.
     CloseLease(LeaseId),
     CreateAccount {
         name: String,
@@ -69,7 +69,6 @@ pub enum Command {
     /// Enables or disables an account.
     SetAccountEnabled {
         account: AccountId,
-        /// Whether its keys work.
         enabled: bool,
     },
     /// Adds or replaces an access key.
@@ -81,11 +80,11 @@ pub enum Command {
         sealed_credential: Vec<u8>,
     },
     CreateBucket {
-        /// Its id, drawn at random by the gateway: the sealed owner is bound to it.
+        /// Its id, drawn at random by the gateway, because the sealed owner is bound to it.
         id: BucketId,
         name: String,
         account: AccountId,
-        /// The owner once more, sealed.
+        /// The owner again, sealed.
         sealed_owner: Vec<u8>,
     },
     /// Removes an empty bucket.
@@ -127,7 +126,7 @@ pub enum Command {
         upload: UploadId,
         /// (part number, its blob as the gateway read it), in order.
         parts: Vec<(u32, BlobId)>,
-        /// The object to be; its `blobs` is [`Blobs::Parts`].
+        /// The object that is made; its `blobs` is [`Blobs::Parts`].
         object: Box<PutObject>,
     },
     /// Drops an upload and its parts.
@@ -136,10 +135,10 @@ pub enum Command {
         key: Vec<u8>,
         upload: UploadId,
     },
-    /// Notes that shards are missing or damaged.
+    /// Records that shards are missing or damaged.
     MarkOwed {
         shards: Vec<ShardKey>,
-        /// True where the shard was there and is bad.
+        /// True if the shards exist but are bad.
         damaged: bool,
     },
     /// Takes deletes off a disk's queue. Refused as malformed unless `node` serves the disk.
@@ -150,7 +149,7 @@ pub enum Command {
         /// The last sequence number that it has done, all before it included.
         through: u64,
     },
-    /// Does nothing; proves that a leader can commit.
+    /// Does nothing; shows that a leader can commit.
     Nothing,
 }
 
@@ -200,7 +199,7 @@ pub struct NewBlob {
     pub shape: Shape,
     /// Its segments, in order.
     pub segments: Vec<NewSegment>,
-    /// The ciphertext itself where inline, else empty.
+    /// The ciphertext itself if the shape is inline, else empty.
     pub inline: Vec<u8>,
 }
 
@@ -220,21 +219,21 @@ pub struct NewSegment {
 
 /// A condition on the current version, judged at apply.
 ///
-/// ETags are sealed, so that a gateway turns `If-Match` into the version it has seen carry that
-/// ETag, and asks anew when that version is no longer current.
+/// ETags are sealed, so a gateway turns `If-Match` into the version that it saw carry that ETag. If
+/// that version is no longer current, the gateway looks again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Condition {
     None,
     /// Nothing is there (a delete marker counts as nothing).
     Absent,
-    /// This very version is current.
+    /// This version is current.
     Version(VersionId),
 }
 
 /// What a command did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
-    /// Done, nothing more to say.
+    /// Done; there is nothing to report.
     Done,
     /// The volume as created or closed.
     Volume(Volume),
@@ -252,7 +251,7 @@ pub enum Outcome {
     },
 }
 
-/// Why a command did nothing. Nothing at all has changed.
+/// Why a command did nothing. It has changed nothing at all.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {
     #[error("the metadata belongs to another cluster")]
@@ -264,7 +263,7 @@ pub enum Refusal {
     NoSuchKey,
     #[error("no such upload")]
     NoSuchUpload,
-    /// A part named in a completion isn't there, or was replaced meanwhile.
+    /// A part named in a completion doesn't exist, or has been replaced in the meantime.
     #[error("part {0} is not there or was replaced")]
     NoSuchPart(u32),
     /// The condition doesn't hold.
@@ -284,10 +283,10 @@ pub enum Refusal {
     NameTaken,
     #[error("no such account")]
     NoSuchAccount,
-    /// The lease is closed, another gateway's, or doesn't hold the blob id.
+    /// The lease is closed, belongs to another gateway, or doesn't contain the blob id.
     #[error("{blob} is not in an open lease")]
     LeaseClosed { blob: BlobId },
-    /// The blob id has a row already.
+    /// The blob id already has a row.
     #[error("{blob} exists already")]
     BlobExists { blob: BlobId },
     /// The volume has moved on: write elsewhere.
@@ -297,7 +296,7 @@ pub enum Refusal {
         /// The epoch that was given.
         epoch: Epoch,
     },
-    /// Too few receipts, a digest too many: a gateway's mistake.
+    /// Too few receipts or too many digests: a gateway's mistake.
     #[error("malformed command: {0}")]
     Malformed(String),
     /// The source of a copy is gone.
@@ -320,8 +319,8 @@ pub enum Proposer {
 }
 
 impl Command {
-    /// True where applying it may change what [`crate::answer::topology`] returns (volumes' bytes
-    /// aside).
+    /// Returns true if applying it may change what [`crate::answer::topology`] returns, apart from
+    /// volumes' bytes.
     #[must_use]
     pub fn changes_topology(&self) -> bool {
         match self {

@@ -1,7 +1,7 @@
 //! Identifiers, each its own type so that one can't be passed for another.
 //!
-//! Number ids are assigned by the metadata group and never reused. Byte ids are random and made by
-//! whoever creates the thing. Knows nothing of randomness: bytes are handed in.
+//! Number ids are assigned by the metadata group and never reused. Byte ids are random; whoever
+//! creates the thing makes its id. This module knows nothing of randomness: bytes are handed in.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -97,7 +97,7 @@ number_id!(
     VolumeId, u32, "volume-"
 );
 number_id!(
-    /// Fences a volume's membership: raised by every change of slots and by closing.
+    /// The version of a volume's slots: raised by every change of slots and by closing.
     Epoch, u32, "epoch-"
 );
 number_id!(
@@ -109,7 +109,7 @@ number_id!(
     LeaseId, u64, "lease-"
 );
 number_id!(
-    /// A bucket, whatever its name; a name created again gets a new id.
+    /// A bucket, whatever its name; if a name is created again, it gets a new id.
     BucketId, u64, "bucket-"
 );
 number_id!(
@@ -154,8 +154,8 @@ impl VersionId {
 }
 
 impl UploadId {
-    /// Builds an upload id from the time it begins and 8 random bytes, so that a key's uploads are
-    /// listed by age.
+    /// Builds an upload id from the time it begins and 8 random bytes, so that listings show a
+    /// key's uploads by age.
     #[must_use]
     pub fn new(time_ms: u64, random: [u8; 8]) -> Self {
         Self(VersionId::new(time_ms, random).0)

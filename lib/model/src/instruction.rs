@@ -1,8 +1,8 @@
-//! Commands whose outcome holds something that their proposer needs: one type for each, and the
+//! Commands whose outcome holds something that their proposer needs: one type for each, tied to the
 //! type of its outcome.
 //!
-//! As [`crate::question`] for queries. The other commands say no more than that they are done, so
-//! that they are proposed as they are.
+//! The counterpart of [`crate::question`] for commands. The other commands only report that they
+//! are done, so they are proposed as they are.
 
 use crate::command::{Command, Outcome};
 use crate::ids::{AccountId, BucketId, GatewayId};
@@ -14,7 +14,7 @@ pub trait Instruction: Into<Command> + Send {
     /// What was made.
     type Outcome: Send;
 
-    /// Takes the outcome apart; None if it is that of another command.
+    /// Takes the outcome apart; None if it belongs to another command.
     fn from_outcome(outcome: Outcome) -> Option<Self::Outcome>;
 }
 
@@ -72,7 +72,7 @@ pub struct CreateBucket {
     pub id: BucketId,
     pub name: String,
     pub account: AccountId,
-    /// Whose it is, sealed.
+    /// The account that owns it, sealed.
     pub sealed_owner: Vec<u8>,
 }
 

@@ -1,11 +1,11 @@
-//! Megalith's words as types, and the logic that decides: no input or output, no clock, no
+//! The nouns of Megalith as types, and the logic that decides: no input or output, no clock, no
 //! randomness, no tokio, tonic or sled.
 //!
-//! `ids`, `profile`, `shape` and `topology` are the vocabulary; `rows` is what the metadata group
-//! stores, `keys` where; `command` and `query` are what is asked of it, `instruction` and
-//! `question` tie each to its outcome or reply. `machine` applies commands, `answer` answers
-//! queries, both over `table`; `margin` says how safe the data is, `audit` whether the rows agree;
-//! `restored` makes the rows of a backup fit to go on with.
+//! `ids`, `profile`, `shape` and `topology` are the vocabulary. `rows` is what the metadata group
+//! stores, `keys` says under which key. `command` and `query` are what the group is asked;
+//! `instruction` and `question` tie each to its outcome or reply. `machine` applies commands and
+//! `answer` answers queries, both on a `table`. `margin` says how safe the data is, `audit` whether
+//! the rows agree. `restored` prepares the rows of a backup for a cluster that continues from them.
 
 pub mod answer;
 pub mod audit;

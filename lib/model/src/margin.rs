@@ -1,8 +1,8 @@
-//! How many more losses each segment bears: objects by margin, exact, without reading a blob.
+//! How many more losses each segment survives: exact counts, without reading a blob.
 //!
-//! margin = shards that live − shards needed to read; below zero nothing can be read until a
-//! slot comes back. Columns without cells are known to be zero and count as living. Inline blobs
-//! are as safe as the metadata group and the caller's to add.
+//! margin = living shards − shards needed to read. Below zero, nothing can be read until a slot
+//! comes back. Columns without cells are known to be zero and count as living. Inline blobs are as
+//! safe as the metadata group; the caller adds them.
 
 use crate::ids::BlobId;
 use crate::query::{DataStatus, VolumeStatus};
@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 /// Segments by margin, the lowest first.
 pub type Margins = BTreeMap<i32, u64>;
 
-/// Counts the segments of all volumes by margin, with the slots that live by `lives`.
+/// Counts the segments of all volumes by margin. `lives` says which slots live.
 #[must_use]
 pub fn margins(status: &DataStatus, lives: &dyn Fn(&Slot) -> bool) -> Margins {
     let mut margins = Margins::new();
@@ -23,7 +23,7 @@ pub fn margins(status: &DataStatus, lives: &dyn Fn(&Slot) -> bool) -> Margins {
     margins
 }
 
-/// As [`margins`], with the slots on living nodes that still list the disk.
+/// As [`margins`]; a slot lives if its node is alive and still lists the disk.
 #[must_use]
 pub fn margins_in(status: &DataStatus, map: &ClusterMap) -> Margins {
     margins(status, &|slot| {
@@ -44,7 +44,8 @@ fn add_volume(margins: &mut Margins, status: &VolumeStatus, lives: &dyn Fn(&Slot
         if count == 0 {
             return;
         }
-        // A segment of that kind: the smallest with so many columns, or a copy of such a blob.
+        // A segment of that kind: the smallest that fills this many columns, or a copy of such a
+        // blob.
         let (blob, len) = match shape {
             Shape::Coded => (BlobId(0), kind * CELL_LEN),
             Shape::Copies | Shape::Inline => (BlobId(kind), 1),

@@ -1,4 +1,4 @@
-//! The members of a Raft group: how they stand, and how they come and go.
+//! The members of a Raft group: their state, and how they join and leave.
 
 use crate::ids::NodeId;
 
@@ -7,19 +7,19 @@ use crate::ids::NodeId;
 pub enum MemberChange {
     /// The node becomes a voter.
     Add(NodeId),
-    /// The node is no member any more.
+    /// The node is no longer a member.
     Remove(NodeId),
     /// `new` takes the place of `old`; both may be the same node, whose log is lost.
     Replace { old: NodeId, new: NodeId },
 }
 
-/// How far a change of members is, in the leader's words.
+/// How far a change of members has come, in the leader's words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChangeStanding {
-    /// The members are as was asked for.
+    /// The members are as requested.
     Done(String),
     UnderWay(String),
-    /// It can't be, or not now.
+    /// The change is impossible, or impossible now.
     Refused(String),
 }
 
@@ -27,30 +27,29 @@ pub enum ChangeStanding {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberStatus {
     pub node: NodeId,
-    /// The id under which it speaks; another one in each life of its log.
+    /// The id that it uses in Raft; a different one in each life of its log.
     pub id: u64,
     /// `host:port` of its gRPC listener.
     pub address: String,
     pub leader: bool,
-    /// It was heard from lately.
+    /// Whether it was heard from lately.
     pub alive: bool,
-    /// It has no vote.
+    /// Whether it is a learner, without a vote.
     pub learner: bool,
-    /// The last entry known to be on it.
+    /// The last log entry that it is known to have.
     pub matched: u64,
     /// The last entry that it knows to be committed.
     pub committed: u64,
-    /// What befell its disk.
     pub losses: Losses,
 }
 
-/// What befell a member's disk. Empty texts if nothing did.
+/// What a member's disk has lost. The texts are empty if nothing was lost.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Losses {
     /// Why the log of an earlier life was lost.
     pub lost: String,
     /// Where the files of that life are.
     pub kept: String,
-    /// Why its tables were made again since its process began.
+    /// Why its tables have been rebuilt since its process began.
     pub tables: String,
 }

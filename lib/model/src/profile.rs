@@ -14,7 +14,7 @@ pub struct Profile {
     parity: u8,
 }
 
-/// A profile that can't exist.
+/// Why a profile can't exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("profile {data}+{parity}: needs at least one data shard and at most {SHARDS_MAX} shards")]
 pub struct ProfileError {
@@ -31,25 +31,25 @@ impl Profile {
         Ok(Self { data, parity })
     }
 
-    /// k, the data shards.
+    /// Returns k, the number of data shards.
     #[must_use]
     pub fn data(self) -> usize {
         usize::from(self.data)
     }
 
-    /// m, the parity shards: how many slots may be lost.
+    /// Returns m, the number of parity shards: how many slots may be lost.
     #[must_use]
     pub fn parity(self) -> usize {
         usize::from(self.parity)
     }
 
-    /// n = k+m.
+    /// Returns n = k+m.
     #[must_use]
     pub fn shards(self) -> usize {
         self.data() + self.parity()
     }
 
-    /// The fewest receipts with which a write is acknowledged: n−1 where m ≥ 2, else n.
+    /// Returns the fewest receipts that acknowledge a write: n−1 if m ≥ 2, else n.
     #[must_use]
     pub fn write_quorum(self) -> usize {
         if self.parity() >= 2 {
@@ -59,9 +59,9 @@ impl Profile {
         }
     }
 
-    /// The profile for new volumes of this class while only `domains` failure domains live:
-    /// k shrinks and m stays, so that every write is fully protected at more space.
-    /// None below m+1 domains.
+    /// Returns the profile for new volumes of this class while only `domains` failure domains live.
+    /// k shrinks and m stays, so every write is fully protected but takes more space. None below
+    /// m+1 domains.
     #[must_use]
     pub fn shrunk_to(self, domains: usize) -> Option<Self> {
         if domains >= self.shards() {
@@ -72,8 +72,8 @@ impl Profile {
         Self::new(data, self.parity).ok()
     }
 
-    /// The default profile for a number of failure domains (nodes, or disks of a single node).
-    /// None for no domain at all.
+    /// Returns the default profile for a number of failure domains (nodes, or disks of a single
+    /// node). None if there is no domain.
     #[must_use]
     pub fn default_for(domains: usize, zones: usize) -> Option<Self> {
         let (data, parity) = match domains {

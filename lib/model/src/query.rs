@@ -38,7 +38,7 @@ pub enum Query {
     Held(question::Held),
 }
 
-/// A reply. Whoever asks takes it apart by [`question::Question::from_reply`].
+/// A reply. The one who asked takes it apart with [`question::Question::from_reply`].
 ///
 /// Variants are never reordered or removed: their numbers travel (postcard).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,7 +57,8 @@ pub enum Reply {
     Upload(Option<UploadRow>),
     /// To [`Query::Uploads`].
     Uploads(UploadListing),
-    /// To [`Query::Parts`]. Empty also if there is no such upload: [`Query::Upload`] tells.
+    /// To [`Query::Parts`]. Also empty if there is no such upload: [`Query::Upload`] tells the two
+    /// apart.
     Parts(PartPage),
     /// To [`Query::AccessKey`], with its account.
     AccessKey(Option<(AccessKeyRow, AccountRow)>),
@@ -83,7 +84,7 @@ pub enum Reply {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldSegment {
     pub blob: BlobId,
-    /// The segment's number within it.
+    /// The segment's number within the blob.
     pub segment: u32,
     /// Bit i: slot i holds a shard and does not owe it.
     pub slots: u32,
@@ -92,10 +93,9 @@ pub struct HeldSegment {
 /// All that a read of an object needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObjectView {
-    /// Which version it is.
     pub version: VersionId,
     pub row: VersionRow,
-    /// Its first blobs, in order, if they were asked for.
+    /// Its first blobs, in order, if the question wanted them.
     pub blobs: Vec<BlobView>,
     /// The volumes that `blobs` name.
     pub volumes: Vec<Volume>,
@@ -117,7 +117,7 @@ pub struct Listing {
     pub entries: Vec<(Vec<u8>, NameRow)>,
     /// Common prefixes, ascending.
     pub common_prefixes: Vec<Vec<u8>>,
-    /// Where the next page starts ([`question::List::after`]); None at the end.
+    /// The place after which the next page starts ([`question::List::after`]); None at the end.
     pub next: Option<Vec<u8>>,
 }
 
@@ -138,7 +138,7 @@ pub struct UploadListing {
     pub next: Option<UploadPlace>,
 }
 
-/// The data's standing, exact at one point of the log.
+/// The state of the data, exact at one point of the log.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct DataStatus {
     pub counters: Counters,
@@ -148,9 +148,9 @@ pub struct DataStatus {
     pub volumes: Vec<VolumeStatus>,
     /// Segments that lack shards.
     pub owed_segments: u64,
-    /// Shards found damaged and not yet repaired.
+    /// Shards found damaged and not repaired yet.
     pub damaged_shards: u64,
-    /// Deletes that disks still owe.
+    /// Deletes that disks have not done yet.
     pub deletes_pending: u64,
 }
 
@@ -159,7 +159,7 @@ pub struct DataStatus {
 pub struct VolumeStatus {
     pub volume: Volume,
     pub counts: crate::rows::VolumeCounts,
-    /// For owed segments: (shape, first copy's slot or, where coded, how many data columns have
+    /// For owed segments: (shape, slot of the first copy or, if coded, how many data columns have
     /// cells, owed mask) → how many.
     pub owed: Vec<(crate::shape::Shape, u8, u32, u64)>,
 }

@@ -1,8 +1,8 @@
 //! One type for each question to the metadata group, and the type of its reply.
 //!
-//! [`Query`] and [`Reply`] are what travels; these types tie the two together, so that whoever
-//! asks gets the reply to that question or an error, and never has to match on the others. The
-//! fields' order is stored on the wire (postcard) and must not change.
+//! [`Query`] and [`Reply`] are what travels. These types tie the two together: a caller gets either
+//! the reply to its question or an error, and never has to match on other replies. The order of the
+//! fields is fixed by the wire format (postcard) and must not change.
 
 use crate::ids::{AccountId, BlobId, BucketId, DiskId, UploadId, VersionId, VolumeId};
 use crate::query::{
@@ -14,7 +14,7 @@ use crate::shard::ShardId;
 use crate::topology;
 use serde::{Deserialize, Serialize};
 
-/// A question that has a reply of its own kind.
+/// A question with its own type of reply.
 pub trait Question: Into<Query> + Send {
     /// What a good reply holds.
     type Reply: Send;
@@ -77,18 +77,18 @@ pub struct Buckets {
     pub account: AccountId,
     /// Names after this one.
     pub after: String,
-    /// The most rows of the page.
     pub max: u32,
 }
 
-/// An object's current version, with what it takes to read it.
+/// An object's current version, with what is needed to read it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Object {
     pub bucket: BucketId,
     pub key: Vec<u8>,
     /// This version instead of the current one.
     pub version: Option<VersionId>,
-    /// Also the rows of its first blobs (as many as fit a page), inline bytes and volumes.
+    /// Whether to add the rows of its first blobs (as many as fit a page), inline bytes and
+    /// volumes.
     pub with_blobs: bool,
 }
 
@@ -103,12 +103,11 @@ pub struct Blobs {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct List {
     pub bucket: BucketId,
-    /// Keys that begin so.
     pub prefix: Vec<u8>,
-    /// Folds keys into common prefixes at this text, if it is not empty.
+    /// If not empty, keys are folded into common prefixes at this text.
     pub delimiter: Vec<u8>,
-    /// Keys (and common prefixes) strictly after this one. A common prefix given here is skipped
-    /// whole.
+    /// Only keys (and common prefixes) strictly after this one. If it is a common prefix,
+    /// everything under it is skipped.
     pub after: Vec<u8>,
     /// The most keys and common prefixes together (≤ [`crate::query::PAGE_ROWS_MAX`]).
     pub max: u32,
@@ -122,16 +121,15 @@ pub struct Upload {
     pub upload: UploadId,
 }
 
-/// A page of uploads in progress, by key, then upload id (which sorts by age if it was made by
-/// [`UploadId::new`]).
+/// A page of uploads in progress, by key, then upload id. Ids made by [`UploadId::new`] sort by
+/// age.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Uploads {
     pub bucket: BucketId,
-    /// Keys that begin so.
     pub prefix: Vec<u8>,
-    /// Folds keys at this text.
+    /// As [`List::delimiter`].
     pub delimiter: Vec<u8>,
-    /// After this place; an upload id of all 0xff means: after all uploads of that key.
+    /// After this place; an upload id of all 0xff means "after all uploads of that key".
     pub after: Option<UploadPlace>,
     /// The most rows of the page.
     pub max: u32,
@@ -143,7 +141,6 @@ pub struct Parts {
     pub upload: UploadId,
     /// Parts with greater numbers.
     pub after: u32,
-    /// The most rows of the page.
     pub max: u32,
 }
 
@@ -158,7 +155,6 @@ pub struct AccessKey {
 pub struct Accounts {
     /// Names after this one.
     pub after: String,
-    /// The most rows of the page.
     pub max: u32,
 }
 
@@ -169,7 +165,6 @@ pub struct AccessKeys {
     pub account: Option<AccountId>,
     /// Keys after this one.
     pub after: String,
-    /// The most rows of the page.
     pub max: u32,
 }
 
@@ -183,7 +178,7 @@ pub struct Volumes {
     pub volumes: Vec<VolumeId>,
 }
 
-/// The counters of a bucket. No part of the program asks this yet: it waits for quotas.
+/// The counters of a bucket. No part of the program asks for them yet: meant for quotas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     pub bucket: BucketId,
@@ -193,7 +188,6 @@ pub struct Counters {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deletes {
     pub disk: DiskId,
-    /// The most rows of the page.
     pub max: u32,
 }
 

@@ -1,9 +1,9 @@
-//! What must change in rows that come from a backup before a cluster goes on with them.
+//! What must change in the rows of a backup before a cluster continues from them.
 //!
 //! The cluster went on after the backup: it gave out numbers and changed volumes that these rows
-//! know nothing of. So every number jumps far ahead, and nothing that was open stays open: no
-//! blob, volume or lease is ever named twice. The same rows always give the same changes, so that
-//! several members may restore one backup each by itself. Knows nothing of files.
+//! know nothing of. So every number jumps far ahead and everything open is closed: no blob, volume
+//! or lease is ever named twice. The same rows always give the same changes, so several members can
+//! each restore the same backup on their own. Knows nothing of files.
 
 use crate::ids::{AccountId, BlobId, Epoch, LeaseId, VolumeId};
 use crate::keys::{self, Meta, RowKey, Table};
@@ -14,13 +14,13 @@ use crate::topology::{Volume, VolumeState};
 
 /// More blob ids than a cluster gives out between a backup and its loss.
 const BLOBS: u64 = 1 << 40;
-/// More of anything else.
+/// The same for any other number.
 const OTHERS: u32 = 1 << 20;
 /// More deletes than are queued for a disk between a backup and its loss.
 const DELETES: u64 = 1 << 40;
 
-/// The changes: all leases are closed, all volumes closed in epochs of their own, all numbers
-/// beyond those that may have been given out.
+/// Returns the changes: all leases are closed, all volumes are closed in epochs of their own, and
+/// all numbers start beyond those that may have been given out.
 pub fn changes(rows: &dyn Rows) -> Result<Batch, MachineError> {
     let mut overlay = Overlay::new(rows);
     jump(&mut overlay, Meta::NextBlob, BlobId(1), |id: BlobId| {
@@ -86,7 +86,7 @@ fn jump<T: serde::Serialize + serde::de::DeserializeOwned>(
 
 type Row = (Vec<u8>, Vec<u8>);
 
-/// A table of few rows: volumes, disks, leases.
+/// Reads a table of few rows: volumes, disks, leases.
 fn table(rows: &dyn Rows, table: Table) -> Result<Vec<Row>, MachineError> {
     let range = keys::table(table);
     let mut found = Vec::new();

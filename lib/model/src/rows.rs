@@ -36,7 +36,6 @@ pub struct VersionRow {
     pub wrapped_key: Vec<u8>,
     /// Parts, lengths, headers, ETag, checksums, user metadata.
     pub sealed_manifest: Vec<u8>,
-    /// As in [`NameRow`].
     pub sealed_listing: Vec<u8>,
     /// The parts' blobs, in order.
     pub blobs: Vec<BlobId>,
@@ -68,12 +67,12 @@ pub struct SegmentRow {
     pub len: u64,
     /// blake3 of each slot's shard; for copies one digest, for coded one per slot.
     pub digests: Vec<Digest>,
-    /// Bit i: slot i should hold a shard and doesn't.
+    /// Bit i: slot i should hold a shard but does not.
     pub owed: u32,
 }
 
 impl SegmentRow {
-    /// The digest that `slot`'s shard must have.
+    /// Returns the digest that `slot`'s shard must have.
     #[must_use]
     pub fn digest(&self, shape: Shape, slot: usize) -> Option<&Digest> {
         match shape {
@@ -89,12 +88,11 @@ impl SegmentRow {
 pub struct BucketRow {
     pub id: BucketId,
     pub name: String,
-    /// Its owner (the sealed copy decides).
+    /// Its owner. The sealed copy decides.
     pub account: AccountId,
-    /// When it was created.
     pub created_ms: u64,
-    /// The owner, bound to id and name: a writer of metadata who lacks the root key can't give
-    /// somebody's bucket to another, who would then read it through the front door.
+    /// The owner, bound to id and name. Without the root key, a writer of metadata can't give
+    /// somebody's bucket to another account, which would then read it through the front door.
     pub sealed_owner: Vec<u8>,
 }
 
@@ -114,11 +112,10 @@ pub struct Counters {
 /// A multipart upload in progress.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UploadRow {
-    /// When it was begun.
     pub created_ms: u64,
     /// Its data key, wrapped with the upload as context.
     pub wrapped_key: Vec<u8>,
-    /// Headers and user metadata for the object to be.
+    /// Headers and user metadata of the future object.
     pub sealed_manifest: Vec<u8>,
 }
 
@@ -139,23 +136,21 @@ pub struct PartRow {
 pub struct AccountRow {
     pub id: AccountId,
     pub name: String,
-    /// False: its keys open nothing.
+    /// Whether its keys work. Not sealed: whoever can write metadata can change it.
     pub enabled: bool,
-    /// When it was created.
     pub created_ms: u64,
 }
 
-/// An access key. The secret, the owner and the enabled flag are sealed: a writer of metadata
-/// who lacks the root key can't forge one.
+/// An access key. The secret, the owner and the enabled flag are sealed: without the root key, a
+/// writer of metadata can't forge them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccessKeyRow {
     /// The public half, unique.
     pub access_key: String,
-    /// Whose it is (the sealed copy decides).
+    /// The account it belongs to. The sealed copy decides.
     pub account: AccountId,
-    /// Shown in lists (the sealed copy decides).
+    /// Shown in lists. The sealed copy decides.
     pub enabled: bool,
-    /// When it was created.
     pub created_ms: u64,
     pub sealed_credential: Vec<u8>,
 }
@@ -168,7 +163,7 @@ pub struct KekRow {
     pub sealed_kek: Vec<u8>,
 }
 
-/// How many blobs of a volume are kept how, so that objects by margin are counted without a scan.
+/// How a volume's blobs are kept, in numbers, so that objects by margin are counted without a scan.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct VolumeCounts {
     /// Coded segments without an owed shard.
@@ -197,29 +192,29 @@ pub struct OwedRow {
     pub since_ms: u64,
 }
 
-/// A disk's standing, kept by the command that registered it.
+/// The state of a disk, kept up to date by the command that registers it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskRow {
     pub id: DiskId,
-    /// The node that lists it; None once that node registered without it.
+    /// The node that lists it; None once that node has registered without it.
     pub node: Option<NodeId>,
     /// Number of the last delete queued for it.
     pub last_delete: u64,
 }
 
-/// Remembered answer of a command with a token.
+/// The remembered answer of a command with a token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenRow {
     /// When the command was applied.
     pub applied_ms: u64,
     /// Its answer, as encoded.
     pub answer: Vec<u8>,
-    /// For a refusal: blake3 of the command, as encoded. A refusal answers that very command
-    /// again; another one with the same token is judged anew.
+    /// For a refusal: blake3 of the encoded command. The refusal is repeated for that very command;
+    /// another command with the same token is judged afresh.
     pub refused: Option<Digest>,
 }
 
-/// Counts of everything, changed by the entry that changes the things.
+/// Counts of everything, changed by the same log entry that changes the things counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Totals {
     /// All buckets' counters together.

@@ -1,12 +1,16 @@
 //! How the bytes of a blob fall into segments, stripes, cells and shards. Pure arithmetic.
 //!
-//! A blob of `len` ciphertext bytes is cut into cells of [`CELL_LEN`]; only its last cell is
-//! shorter. A **coded** blob fills segments of up to [`segment_len`] bytes; within a segment cell
-//! `i` belongs to stripe `i / k`, column `i % k`. Parity cells are as long as the longest cell of
-//! their stripe (its first), the others being padded with zeros for the computation only. A shard
-//! holds one column's cells in stripe order; a column without cells has no shard at all.
+//! A blob of `len` ciphertext bytes is cut into cells of [`CELL_LEN`]; only its last cell may be
+//! shorter.
+//!
+//! A **coded** blob fills segments of up to [`segment_len`] bytes. Within a segment, cell `i`
+//! belongs to stripe `i / k`, column `i % k`. Parity cells are as long as the first cell of their
+//! stripe, which is its longest; shorter data cells are padded with zeros for the computation only.
+//! A shard holds one column's cells in stripe order; a column without cells has no shard at all.
+//!
 //! A **copied** blob has one segment, kept whole on m+1 slots that rotate with the blob id.
-//! An **inline** blob lives in a metadata row and on no volume.
+//!
+//! An **inline** blob lives in a metadata row and in no volume.
 
 use crate::ids::BlobId;
 use crate::profile::Profile;
@@ -33,7 +37,7 @@ pub enum Shape {
 }
 
 impl Shape {
-    /// The shape for a blob of `len` ciphertext bytes.
+    /// Returns the shape for a blob of `len` ciphertext bytes.
     #[must_use]
     pub fn for_len(len: u64) -> Self {
         if len <= INLINE_LEN_MAX {
@@ -46,14 +50,14 @@ impl Shape {
     }
 }
 
-/// The ciphertext bytes a full segment of `profile` holds: whole stripes, at most 64 MiB.
+/// Returns how many ciphertext bytes a full segment holds: whole stripes, at most 64 MiB.
 #[must_use]
 pub fn segment_len(profile: Profile) -> u64 {
     let k = profile.data() as u64;
     SEGMENT_CELLS_MAX / k * k * CELL_LEN
 }
 
-/// The lengths of the segments of a blob of `len` bytes, in order. Empty for an empty blob.
+/// Returns the lengths of the segments of a blob of `len` bytes, in order. Empty for an empty blob.
 pub fn segments(len: u64, profile: Profile) -> impl Iterator<Item = u64> {
     let full = segment_len(profile);
     (0..len.div_ceil(full)).map(move |i| full.min(len - i * full))
@@ -81,37 +85,37 @@ impl SegmentLayout {
         }
     }
 
-    /// Ciphertext bytes of the segment.
+    /// Returns the ciphertext bytes of the segment.
     #[must_use]
     pub fn len(&self) -> u64 {
         self.len
     }
 
-    /// True for a segment of no bytes.
+    /// Returns true for a segment of no bytes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The profile of the volume that holds the segment.
+    /// Returns the profile of the volume that holds the segment.
     #[must_use]
     pub fn profile(&self) -> Profile {
         self.profile
     }
 
-    /// The data cells of the segment.
+    /// Returns how many data cells the segment has.
     #[must_use]
     pub fn cells(&self) -> u64 {
         self.len.div_ceil(CELL_LEN)
     }
 
-    /// The stripes of the segment (for copies: its cells).
+    /// Returns how many stripes the segment has (for copies: cells).
     #[must_use]
     pub fn stripes(&self) -> u64 {
         self.cells().div_ceil(self.columns() as u64)
     }
 
-    /// Data cells per stripe: k for coded, 1 for copies.
+    /// Returns the data cells per stripe: k for coded, 1 for copies.
     #[must_use]
     pub fn columns(&self) -> usize {
         match self.shape {
@@ -120,32 +124,32 @@ impl SegmentLayout {
         }
     }
 
-    /// The slots (by number) that hold a shard of this segment.
+    /// Returns the slots (by number) that hold a shard of this segment.
     pub fn slots(&self) -> impl Iterator<Item = usize> + use<> {
         let this = *self;
         (0..this.profile.shards()).filter(move |&slot| this.shard_cells(slot) > 0)
     }
 
-    /// The slots that hold a shard of this segment, as bits.
+    /// Returns the slots that hold a shard of this segment, as bits.
     #[must_use]
     pub fn slots_mask(&self) -> u32 {
         self.slots().fold(0, |mask, slot| mask | 1 << slot)
     }
 
-    /// How many data columns have cells: at most k for coded, 1 for copies.
+    /// Returns how many data columns have cells: at most k for coded, 1 for copies.
     #[must_use]
     pub fn filled_columns(&self) -> usize {
         let columns = self.columns() as u64;
         self.cells().min(columns) as usize
     }
 
-    /// True where `slot` holds a whole copy.
+    /// Returns true if `slot` holds a whole copy.
     fn is_copy(&self, slot: usize) -> bool {
         let n = self.profile.shards();
         (slot + n - self.first_copy) % n <= self.profile.parity()
     }
 
-    /// The cells that `slot`'s shard has; 0 where it has no shard.
+    /// Returns how many cells `slot`'s shard has; 0 if it has no shard.
     #[must_use]
     pub fn shard_cells(&self, slot: usize) -> u64 {
         match self.shape {
@@ -160,7 +164,8 @@ impl SegmentLayout {
         }
     }
 
-    /// The length of cell number `cell` (counted within the shard) of `slot`'s shard, in bytes.
+    /// Returns the length in bytes of cell number `cell` (counted within the shard) of `slot`'s
+    /// shard.
     #[must_use]
     pub fn shard_cell_len(&self, slot: usize, cell: u64) -> u64 {
         match self.shape {
@@ -177,7 +182,7 @@ impl SegmentLayout {
         }
     }
 
-    /// The length of `slot`'s shard in bytes, without checksums.
+    /// Returns the length of `slot`'s shard in bytes, without checksums.
     #[must_use]
     pub fn shard_len(&self, slot: usize) -> u64 {
         match self.shard_cells(slot) {
@@ -186,13 +191,13 @@ impl SegmentLayout {
         }
     }
 
-    /// The length of data cell `cell` of the segment, in bytes; 0 past its end.
+    /// Returns the length of data cell `cell` of the segment, in bytes; 0 past its end.
     #[must_use]
     pub fn cell_len(&self, cell: u64) -> u64 {
         self.len.saturating_sub(cell * CELL_LEN).min(CELL_LEN)
     }
 
-    /// The fewest shards from which the segment can be read.
+    /// Returns the fewest shards from which the segment can be read.
     #[must_use]
     pub fn shards_needed(&self) -> usize {
         match self.shape {
@@ -201,8 +206,8 @@ impl SegmentLayout {
         }
     }
 
-    /// The fewest receipts with which this segment counts as written: all that it has but one
-    /// where m ≥ 2, else all.
+    /// Returns the fewest receipts with which this segment counts as written: all its shards but
+    /// one if m ≥ 2, else all.
     #[must_use]
     pub fn write_quorum(&self) -> usize {
         let holders = self.slots().count();

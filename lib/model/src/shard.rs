@@ -1,4 +1,4 @@
-//! A shard's name, and what is said of a shard.
+//! The name of a shard, and what is known of a shard.
 
 use crate::ids::{BlobId, Epoch, VolumeId};
 use crate::rows::Digest;
@@ -31,7 +31,7 @@ impl fmt::Display for ShardId {
 }
 
 impl ShardId {
-    /// The name without the volume.
+    /// Returns the name without the volume.
     #[must_use]
     pub fn key(self) -> ShardKey {
         ShardKey {
@@ -60,7 +60,7 @@ impl ShardKey {
         slot: 0,
     };
 
-    /// The shard's whole name in `volume`.
+    /// Returns the shard's whole name in `volume`.
     #[must_use]
     pub fn of(self, volume: VolumeId) -> ShardId {
         ShardId {
@@ -71,7 +71,7 @@ impl ShardKey {
         }
     }
 
-    /// The smallest key above this one; None for the last key of all.
+    /// Returns the smallest key above this one; None for the last key of all.
     #[must_use]
     pub fn next(self) -> Option<Self> {
         let Self {
@@ -100,12 +100,11 @@ impl ShardKey {
 /// A shard on one disk of one node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ShardTarget {
-    /// The node and the disk.
     pub at: Slot,
     pub shard: ShardId,
 }
 
-/// A node's word that it holds a shard durably.
+/// A node's assurance that it holds a shard durably.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Receipt {
     /// Bytes of all cells, without checksums.
@@ -122,11 +121,11 @@ pub struct ShardStat {
     pub shard: ShardId,
     /// Bytes of all cells, without checksums.
     pub len: u64,
-    /// blake3 of the bytes; None if the record that says it is damaged.
+    /// blake3 of the bytes; None if the record that contains it is damaged.
     pub digest: Option<Digest>,
     /// The epoch in which it was written.
     pub epoch: Epoch,
-    /// True if a part is known to be unreadable.
+    /// True if part of the shard is known to be unreadable.
     pub damaged: bool,
 }
 

@@ -1,7 +1,7 @@
-//! What nodes and disks report of themselves, and what the leader says of the whole cluster.
+//! What nodes and disks report about themselves, and what the leader says of the whole cluster.
 //!
-//! Soft: none of it is stored. A node fills a [`DiskReport`], the leader keeps the newest one, and
-//! `megalith status` shows it.
+//! Soft state: none of it is stored. A node fills a [`DiskReport`], the leader keeps the newest
+//! one, and `megalith status` shows it.
 
 use crate::ids::{ClusterId, DiskId, NodeId};
 use crate::member::MemberStatus;
@@ -17,29 +17,29 @@ pub struct DiskReport {
     pub capacity: u64,
     /// Bytes in use.
     pub used: u64,
-    /// Bytes that may still be taken, the reserve left out.
+    /// Bytes that may still be taken, without the reserve.
     pub free: u64,
-    /// Why it takes no new shards; None if it takes some.
+    /// Why it takes no new shards; None if it does take them.
     pub closed: Option<String>,
     /// Shards found damaged.
     pub damaged_shards: u64,
     /// Failed writes and syncs.
     pub write_errors: u64,
-    /// Pieces of chunk files found damaged, beyond the shards.
+    /// Damaged pieces of chunk files outside shards.
     pub damaged_regions: u64,
-    /// Index files and other small files found bad and written anew.
+    /// Index files and other small files that were bad and have been rewritten.
     pub restored_files: u64,
-    /// When the scrub last finished a pass, milliseconds since 1970; 0: not yet.
+    /// When the scrub last finished a pass, milliseconds since 1970; 0 if it has not finished one.
     pub scrubbed_ms: u64,
 }
 
-/// A storage node as the leader last heard it.
+/// A storage node as the leader last heard from it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeStatus {
     pub node: NodeId,
-    /// The leader takes it for alive.
+    /// Whether the leader takes it for alive.
     pub alive: bool,
-    /// Time since it was heard; None if this leader never heard it.
+    /// Time since it was last heard; None if this leader has never heard it.
     pub silent: Option<Duration>,
     /// Its disks as it last reported them.
     pub disks: Vec<DiskReport>,
@@ -51,7 +51,6 @@ pub struct ClusterStatus {
     pub cluster: ClusterId,
     /// The members of the metadata group.
     pub members: Vec<MemberStatus>,
-    /// The storage nodes that have ever registered.
     pub nodes: Vec<NodeStatus>,
     pub data: DataStatus,
     /// The map as the leader would push it now.

@@ -1,13 +1,13 @@
 //! Ordered rows as the deciding code sees them: something to read, and a batch of changes on top.
 //!
-//! Owns read-your-writes and taking back. Knows nothing of the engine that keeps the rows, nor of
-//! what they mean.
+//! Owns read-your-writes and rollback. Knows nothing of the engine that keeps the rows, nor of what
+//! they mean.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map;
 use std::ops::Bound;
 
-/// An engine that couldn't be read. Its cause is in `source`.
+/// The engine could not be read. The cause is in `source`.
 #[derive(Debug, thiserror::Error)]
 #[error("read metadata rows")]
 pub struct RowsError {
@@ -29,7 +29,7 @@ pub trait Rows {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, RowsError>;
 
     /// Visits rows from `from` (inclusive) to `to` (exclusive) in key order until `visit` returns
-    /// false. Visits nothing where `from >= to`.
+    /// false. Visits nothing if `from >= to`.
     fn scan(
         &self,
         from: &[u8],
@@ -38,39 +38,39 @@ pub trait Rows {
     ) -> Result<(), RowsError>;
 }
 
-/// Changes to be written together: the last one of each key, in key order.
+/// Changes that are written together: the last change of each key, in key order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
     changes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     bytes: usize,
 }
 
-/// What a change of one key costs in memory, values and keys only.
+/// Returns what a change of one key costs in memory; counts values and keys only.
 fn change_bytes(key: &[u8], value: Option<&Vec<u8>>) -> usize {
     key.len() + value.map_or(0, Vec::len)
 }
 
 impl Batch {
-    /// The changes in key order: `Some` puts, `None` deletes.
+    /// Iterates over the changes in key order: `Some` puts, `None` deletes.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
         self.changes
             .iter()
             .map(|(key, value)| (key.as_slice(), value.as_deref()))
     }
 
-    /// How many keys change.
+    /// Returns how many keys change.
     #[must_use]
     pub fn len(&self) -> usize {
         self.changes.len()
     }
 
-    /// True where nothing changes.
+    /// Returns true if nothing changes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
     }
 
-    /// Bytes of all keys and values.
+    /// Returns the bytes of all keys and values.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -87,7 +87,7 @@ impl Batch {
         old
     }
 
-    /// Takes the change of one key away.
+    /// Removes the change of one key.
     fn forget(&mut self, key: &[u8]) {
         if let Some(old) = self.changes.remove(key) {
             self.bytes -= change_bytes(key, old.as_ref());
@@ -137,7 +137,7 @@ impl<'a> Overlay<'a> {
         self.set(key, Some(value));
     }
 
-    /// Deletes a row; one that isn't there is fine.
+    /// Deletes a row, if it exists.
     pub fn delete(&mut self, key: Vec<u8>) {
         self.set(key, None);
     }
@@ -157,7 +157,7 @@ impl<'a> Overlay<'a> {
         Savepoint(self.undo.len())
     }
 
-    /// Takes back every change since the savepoint.
+    /// Takes back every change made after the savepoint.
     pub fn rollback(&mut self, savepoint: Savepoint) {
         while self.undo.len() > savepoint.0 {
             let (key, old) = self.undo.pop().expect("longer than the savepoint");
@@ -171,7 +171,7 @@ impl<'a> Overlay<'a> {
         self.close();
     }
 
-    /// Keeps every change since the savepoint.
+    /// Keeps every change made after the savepoint.
     pub fn release(&mut self, _savepoint: Savepoint) {
         self.close();
     }
@@ -183,13 +183,13 @@ impl<'a> Overlay<'a> {
         }
     }
 
-    /// The changes so far.
+    /// Returns the changes so far.
     #[must_use]
     pub fn batch(&self) -> &Batch {
         &self.batch
     }
 
-    /// The changes, to be written.
+    /// Returns the changes, for writing.
     #[must_use]
     pub fn into_batch(self) -> Batch {
         self.batch
@@ -246,7 +246,7 @@ impl Rows for Overlay<'_> {
     }
 }
 
-/// Rows in memory: for tests, and for whoever wants an engine without a disk.
+/// Rows in memory: for tests, and for callers that need no disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemRows(BTreeMap<Vec<u8>, Vec<u8>>);
 

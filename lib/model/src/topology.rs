@@ -1,4 +1,4 @@
-//! Nodes, disks and volumes as the metadata group knows them, and the map pushed to everybody.
+//! Nodes, disks and volumes as the metadata group knows them, and the map pushed to every process.
 
 use crate::ids::{BlobId, DiskId, Epoch, GatewayId, LeaseId, NodeId, VolumeId};
 use crate::profile::Profile;
@@ -13,9 +13,8 @@ pub struct Node {
     pub rpc_address: String,
     /// `host:port` of its shard data listener.
     pub data_address: String,
-    /// Failure domain above the node; empty where none is given.
+    /// Failure domain above the node; empty if none is given.
     pub zone: String,
-    /// The disks it serves.
     pub disks: Vec<Disk>,
 }
 
@@ -28,12 +27,12 @@ pub struct Disk {
     pub capacity: u64,
 }
 
-/// Which failures a volume's slots are spread over.
+/// What a volume's slots are spread over, so that one failure hits one slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Domain {
     /// One slot per node.
     Node,
-    /// One slot per disk; several may share a node, whose loss isn't covered.
+    /// One slot per disk; several may share a node, and its loss isn't covered.
     Disk,
 }
 
@@ -42,7 +41,6 @@ pub enum Domain {
 pub enum VolumeState {
     /// Takes new blobs while all its slots live.
     Open,
-    /// Takes none any more.
     Closed,
 }
 
@@ -57,22 +55,19 @@ pub struct Slot {
 /// A placement unit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Volume {
-    /// Its number; never reused.
     pub id: VolumeId,
     /// k+m of every blob in it.
     pub profile: Profile,
     /// Raised by closing and by every change of slots.
     pub epoch: Epoch,
-    /// Open or closed.
     pub state: VolumeState,
-    /// What its slots are spread over.
     pub domain: Domain,
     /// n = k+m slots.
     pub slots: Vec<Slot>,
     /// Ciphertext bytes of the blobs in it, parity not counted.
     pub bytes: u64,
-    /// Set where it was made with fewer data shards than the cluster's profile, for want of
-    /// living domains; to be encoded again when they return.
+    /// True if it was made with fewer data shards than the cluster's profile, because too few
+    /// domains were alive. Its blobs should be coded again when they return.
     pub shrunk: bool,
 }
 
@@ -89,14 +84,15 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// True where `blob` is one of the lease's ids.
+    /// Returns true if `blob` is one of the lease's ids.
     #[must_use]
     pub fn contains(&self, blob: BlobId) -> bool {
         blob >= self.first && blob.0 - self.first.0 < self.count
     }
 }
 
-/// What gateways and nodes need to know of the cluster at any time; pushed on every change.
+/// What gateways and nodes need to know of the cluster at any time. The leader pushes it on every
+/// change.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ClusterMap {
     /// Rises with every push of one leader; `(term, version)` orders maps.
@@ -104,34 +100,34 @@ pub struct ClusterMap {
     /// See `term`.
     pub version: u64,
     pub nodes: Vec<Node>,
-    /// The nodes that are heard from; a node silent for 2 s is not among them.
+    /// The nodes that are heard from; a node silent for 2 s is not listed.
     pub alive: Vec<NodeId>,
     /// Disks that take no new shards (full, failing, read-only).
     pub closed_disks: Vec<DiskId>,
-    /// Open volumes all of whose slots live and take shards, best first.
+    /// Open volumes whose slots all live and take shards, best first.
     pub writable: Vec<Volume>,
-    /// Open volumes with a slot missing: used only where no writable one is left.
+    /// Open volumes with a slot missing; used only if no writable one is left.
     pub degraded: Vec<Volume>,
     /// Leases not yet closed.
     pub leases: Vec<Lease>,
-    /// Why no volume can be made at present, in words for the operator.
+    /// Why no volume can be made now, in words for the operator.
     pub refusal: Option<String>,
 }
 
 impl ClusterMap {
-    /// The node of that number.
+    /// Returns the node with that number.
     #[must_use]
     pub fn node(&self, id: NodeId) -> Option<&Node> {
         self.nodes.iter().find(|node| node.id == id)
     }
 
-    /// True where the node is heard from.
+    /// Returns true if the node is heard from.
     #[must_use]
     pub fn is_alive(&self, id: NodeId) -> bool {
         self.alive.contains(&id)
     }
 
-    /// True where this map is to replace `other`.
+    /// Returns true if this map should replace `other`.
     #[must_use]
     pub fn is_newer_than(&self, other: &Self) -> bool {
         (self.term, self.version) > (other.term, other.version)

@@ -1,4 +1,4 @@
-//! Which disks a new volume gets.
+//! Chooses the disks of a new volume.
 
 use super::domains::{Aim, Kind};
 use super::state::View;
@@ -13,7 +13,7 @@ use std::fmt;
 /// The failure domain above the one that gets a slot; slots are spread over these evenly.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum OuterDomain {
-    /// The zone of a node; empty where none is given.
+    /// The zone of a node; empty if none is given.
     Zone(String),
     /// The node of a disk.
     Node(NodeId),
@@ -29,7 +29,7 @@ impl fmt::Display for OuterDomain {
     }
 }
 
-/// A place for a slot: one for each failure domain.
+/// A possible place for a slot: one for each failure domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Candidate {
     pub(super) outer: OuterDomain,
@@ -38,7 +38,7 @@ pub(super) struct Candidate {
     pub(super) free: u64,
 }
 
-/// What a candidate's disk has free once the open volumes on it are full. May be below zero.
+/// Returns what a candidate's disk has free once the open volumes on it are full. May be negative.
 pub(super) fn unclaimed(view: &View<'_>, candidate: &Candidate) -> i128 {
     let claimed: u64 = view
         .topology
@@ -50,12 +50,12 @@ pub(super) fn unclaimed(view: &View<'_>, candidate: &Candidate) -> i128 {
     i128::from(candidate.free) - i128::from(claimed)
 }
 
-/// What a volume still takes of each slot's disk.
+/// Returns what a volume will still take of each slot's disk.
 fn growth(view: &View<'_>, profile: Profile, bytes: u64) -> u64 {
     view.settings.volume_bytes.saturating_sub(bytes) / profile.data() as u64
 }
 
-/// What each candidate's disk has free once the open volumes and those proposed are full.
+/// Returns what each candidate's disk has free once the open and the proposed volumes are full.
 fn free_after(view: &View<'_>, aim: &Aim, proposed: &[Command]) -> BTreeMap<DiskId, i128> {
     let mut free: BTreeMap<DiskId, i128> = aim
         .candidates
@@ -75,7 +75,8 @@ fn free_after(view: &View<'_>, aim: &Aim, proposed: &[Command]) -> BTreeMap<Disk
 }
 
 /// Picks the slots of the next volume: evenly over the outer domains, at most `outer_max` in each,
-/// the freest first. `proposed` are volumes that are on their way. None if there is no room.
+/// the disks with the most free space first. `proposed` are volumes not yet made. None if there is
+/// no room.
 pub(super) fn choose(
     view: &View<'_>,
     aim: &Aim,
@@ -101,7 +102,7 @@ pub(super) fn choose(
             disk: chosen.disk,
         });
     }
-    // Data and parity slots have different loads: their order changes with the volume.
+    // Data and parity slots bear different loads, so their order varies from volume to volume.
     slots.sort_by_cached_key(|slot| {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&number.0.to_be_bytes());

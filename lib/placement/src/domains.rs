@@ -1,4 +1,4 @@
-//! Which profile is wished, and which is possible with the domains that live.
+//! Decides which profile is wished, and which is possible with the domains that live.
 
 use super::choose::{Candidate, OuterDomain};
 use super::state::View;
@@ -6,10 +6,10 @@ use megalith_model::profile::Profile;
 use megalith_model::topology::{Disk, Domain, Node};
 use std::collections::BTreeMap;
 
-/// From so many zones on, no more than m slots are put into one.
+/// From this many zones on, no more than m slots are put into one.
 const ZONES_MIN: usize = 3;
 
-/// The kind of volume that is to be made.
+/// A kind of volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Kind {
     pub(super) profile: Profile,
@@ -19,9 +19,9 @@ pub(super) struct Kind {
 /// What is wished and what is possible now.
 #[derive(Debug)]
 pub(super) struct Aim {
-    /// With all registered domains alive.
+    /// The kind with all registered domains alive.
     pub(super) wished: Kind,
-    /// With those that are; or why nothing is possible.
+    /// The kind with the domains alive now, or why none is possible.
     pub(super) target: Result<Kind, String>,
     /// The most slots in one outer domain.
     pub(super) outer_max: usize,
@@ -29,7 +29,7 @@ pub(super) struct Aim {
     pub(super) candidates: Vec<Candidate>,
 }
 
-/// Decides what is wished and possible; an error is words for the operator.
+/// Decides what is wished and what is possible; an error is in words for the operator.
 pub(super) fn aim(view: &View<'_>) -> Result<Aim, String> {
     let nodes: Vec<&Node> = view.storage_nodes().collect();
     let domain = match nodes.len() {
@@ -84,7 +84,8 @@ pub(super) fn aim(view: &View<'_>) -> Result<Aim, String> {
     })
 }
 
-/// One candidate for each domain: with nodes, the freest fitting disk of each.
+/// Returns one candidate for each domain. If nodes are the domains: each node's disk with the most
+/// free space.
 fn candidates(
     view: &View<'_>,
     nodes: &[&Node],
@@ -124,7 +125,7 @@ fn outer_sizes(candidates: &[Candidate]) -> BTreeMap<&OuterDomain, usize> {
     sizes
 }
 
-/// How many slots there is room for with at most `outer_max` in each outer domain.
+/// Returns how many slots fit with at most `outer_max` in each outer domain.
 fn room(candidates: &[Candidate], outer_max: usize) -> usize {
     let sizes = outer_sizes(candidates);
     sizes.values().map(|size| outer_max.min(*size)).sum()

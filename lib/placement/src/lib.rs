@@ -1,12 +1,13 @@
-//! The planner: which volumes are to be, and the map that everybody gets.
+//! The planner: decides which volumes there should be, and makes the map that every process gets.
 //!
 //! Runs beside the metadata leader. `step(now, event) → actions`; reads no clock. Its memory is
-//! soft: a new leader's planner finds everything again in the topology and the heartbeats.
-//! `domains` says which profile is wished and which is possible, `choose` picks slots,
-//! `plan` compares what is with what should be, `map` makes what is pushed.
+//! soft: a new leader's planner learns everything again from the topology and the heartbeats.
 //!
-//! Failure domains: with three storage nodes or more, nodes; with one or two, disks, spread evenly
-//! over the nodes (then the loss of a node isn't covered, and `status` says so).
+//! `domains` says which profile is wished and which is possible, `choose` picks slots, `plan`
+//! compares what is with what should be, `map` makes the map.
+//!
+//! Failure domains: with three or more storage nodes, nodes. With one or two, disks, spread evenly
+//! over the nodes; then the loss of a node isn't covered, and `status` says so.
 
 mod choose;
 mod domains;
@@ -24,24 +25,25 @@ use megalith_model::status::DiskReport;
 use megalith_model::topology::{ClusterMap, Volume, VolumeState};
 use state::Leading;
 
-/// What the planner is to keep to.
+/// The rules that the planner follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlannerSettings {
     /// The profile of new volumes; None: the default for the domains there are.
     pub profile: Option<Profile>,
     /// How many writable volumes of the best profile are kept open.
     pub open_target: usize,
-    /// A node not heard from for so long is taken for dead.
+    /// A node not heard from for this long is taken for dead.
     pub silent_ms: u64,
-    /// How many storage nodes the operator announced: volumes are made as soon as just as many
-    /// are registered. None, or another number: once no new node came for `settle_ms`.
+    /// How many storage nodes the operator announced: volumes are made as soon as exactly that many
+    /// are registered. If None, or if the number differs: once no new node has come for
+    /// `settle_ms`.
     pub expected_nodes: Option<usize>,
     /// See `expected_nodes`.
     pub settle_ms: u64,
-    /// A volume with so many ciphertext bytes is closed.
+    /// A volume with this many ciphertext bytes is closed.
     pub volume_bytes: u64,
-    /// Shrunk volumes stay open for so long after full ones are writable again, so that a node
-    /// that comes and goes doesn't leave a trail of small volumes.
+    /// How long shrunk volumes stay open after full ones are writable again, so that a node that
+    /// comes and goes doesn't leave a trail of small volumes.
     pub shrunk_linger_ms: u64,
 }
 
@@ -62,34 +64,34 @@ impl Default for PlannerSettings {
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// This replica leads in `term`; followed by a [`Event::TopologyChanged`].
+    /// This replica leads in `term`. A [`Event::TopologyChanged`] follows.
     BecameLeader { term: u64 },
-    /// This replica leads no more.
+    /// This replica no longer leads.
     LostLeader,
-    /// The topology as it is now: after every command for which [`Command::changes_topology`]
+    /// The topology as it is now. Sent after every command for which [`Command::changes_topology`]
     /// holds, and about once a second for the volumes' bytes.
     TopologyChanged(Topology),
-    /// A node is there, with all its disks.
+    /// A node is alive; the heartbeat lists all its disks.
     Heartbeat {
         node: NodeId,
         disks: Vec<DiskReport>,
     },
-    /// What became of a proposed command; None where that isn't known.
+    /// The answer to a proposed command; None if it isn't known.
     Proposed {
-        /// As it was proposed.
+        /// The command as it was proposed.
         command: Command,
         answer: Option<Answer>,
     },
-    /// Time passed; wanted every 100–500 ms.
+    /// Time has passed; needed every 100–500 ms.
     Tick,
 }
 
-/// What is to be done.
+/// What the caller must do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Propose this (without a token) and report by [`Event::Proposed`].
+    /// Propose this command (without a token) and report back with [`Event::Proposed`].
     Propose(Command),
-    /// Push this map to everybody.
+    /// Push this map to every process.
     PublishMap(ClusterMap),
 }
 
@@ -110,8 +112,8 @@ impl Planner {
         }
     }
 
-    /// Takes in an event at `now_ms` (any clock that only goes forward) and says what to do.
-    /// Without leadership nothing is remembered and nothing is done.
+    /// Takes in an event at `now_ms` (of any clock that only goes forward) and says what to do.
+    /// While this replica doesn't lead, nothing is remembered and nothing is done.
     pub fn step(&mut self, now_ms: u64, event: Event) -> Vec<Action> {
         let Some(leading) = &mut self.leading else {
             if let Event::BecameLeader { term } = event {
@@ -143,7 +145,7 @@ impl Planner {
         leading.plan(now_ms, &self.settings)
     }
 
-    /// The map last published by this leader.
+    /// Returns the map last published by this leader.
     #[must_use]
     pub fn map(&self) -> Option<&ClusterMap> {
         self.leading.as_ref()?.published.as_ref()
@@ -151,7 +153,7 @@ impl Planner {
 }
 
 impl Leading {
-    /// Notes what became of a proposal.
+    /// Records the answer to a proposal.
     fn settle(&mut self, now_ms: u64, command: &Command, answer: Option<Answer>) {
         if let Some(at) = self.in_flight.iter().position(|(_, c)| c == command) {
             self.in_flight.remove(at);
@@ -163,7 +165,7 @@ impl Leading {
         }
     }
 
-    /// Takes a volume in that a proposal made or closed, before the topology tells.
+    /// Takes in a volume that a proposal made or closed, before the topology shows it.
     fn learn_volume(&mut self, volume: Volume) {
         let Some(topology) = &mut self.topology else {
             return;

@@ -1,11 +1,11 @@
-//! The map that everybody gets.
+//! Makes the map that every process gets.
 
 use super::domains::Kind;
 use super::state::View;
 use megalith_model::topology::{ClusterMap, Volume};
 use std::cmp::Reverse;
 
-/// Makes the map of this moment, not yet numbered.
+/// Makes the map of this moment, without its number.
 pub(super) fn make(view: &View<'_>, wished: Option<Kind>, refusal: Option<String>) -> ClusterMap {
     let mut writable = Vec::new();
     let mut degraded = Vec::new();
@@ -44,7 +44,7 @@ pub(super) fn make(view: &View<'_>, wished: Option<Kind>, refusal: Option<String
     }
 }
 
-/// Numbers the map where it says something new; a volume that grew is nothing new.
+/// Numbers the map if it says something new; a volume that only grew is nothing new.
 pub(super) fn next(old: Option<&ClusterMap>, term: u64, mut map: ClusterMap) -> Option<ClusterMap> {
     map.term = term;
     map.version = old.map_or(1, |old| old.version + 1);
@@ -54,7 +54,7 @@ pub(super) fn next(old: Option<&ClusterMap>, term: u64, mut map: ClusterMap) -> 
     }
 }
 
-/// What a map says, bytes and number aside.
+/// Returns what a map says, without bytes and number.
 fn said(map: &ClusterMap) -> ClusterMap {
     let mut said = map.clone();
     said.version = 0;

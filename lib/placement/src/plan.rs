@@ -1,4 +1,4 @@
-//! What is compared with what should be: volumes made and closed.
+//! Compares what is with what should be: volumes to make and to close.
 
 use super::domains::{Aim, Kind, aim};
 use super::state::{Leading, View};
@@ -14,7 +14,7 @@ fn kind_of(volume: &Volume) -> Kind {
     }
 }
 
-/// What a plan comes to.
+/// The result of planning.
 struct Plan {
     commands: Vec<Command>,
     whole: bool,
@@ -31,7 +31,7 @@ impl View<'_> {
         volume.bytes >= self.settings.volume_bytes
     }
 
-    /// How many volumes of that kind take blobs and have room.
+    /// Returns how many volumes of that kind take blobs and have room.
     fn ready(&self, kind: Kind) -> usize {
         self.topology
             .open_volumes
@@ -42,7 +42,7 @@ impl View<'_> {
 }
 
 impl Leading {
-    /// Decides and notes what it has decided.
+    /// Decides, and remembers its proposals.
     pub(super) fn plan(&mut self, now_ms: u64, settings: &PlannerSettings) -> Vec<Action> {
         self.expire(now_ms);
         let Some(topology) = self.topology.take() else {
@@ -107,7 +107,7 @@ impl Leading {
         plan
     }
 
-    /// Volumes to be made, so that `open_target` of the best possible kind are writable.
+    /// Returns the volumes to make, so that `open_target` of the best possible kind are writable.
     fn creations(&self, view: &View<'_>, aim: &Aim, target: Kind) -> Vec<Command> {
         let mut proposed: Vec<Command> = self
             .in_flight
@@ -140,8 +140,8 @@ impl Leading {
         proposed.split_off(on_their_way)
     }
 
-    /// Volumes to be closed: full ones once another takes over, others than the wished kind once
-    /// enough of that are writable.
+    /// Returns the volumes to close: full ones once another can take over, and those of another
+    /// kind once enough of the wished kind are writable.
     fn closings(&self, view: &View<'_>, aim: &Aim, target: Kind, whole: bool) -> Vec<Command> {
         let lingered = self.whole_since_ms.is_some_and(|since_ms| {
             view.now_ms >= since_ms.saturating_add(view.settings.shrunk_linger_ms)
@@ -167,7 +167,7 @@ impl Leading {
     }
 }
 
-/// Why it is better to wait a moment than to make or close volumes.
+/// Says why it is better to wait a moment before making or closing volumes.
 fn hold(view: &View<'_>, shrunk: bool) -> Option<String> {
     let registered = view.storage_nodes().count();
     if view.awaited {

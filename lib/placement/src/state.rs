@@ -1,4 +1,4 @@
-//! What a leader's planner remembers, and who is taken to be alive.
+//! What a leader's planner remembers, and whom it takes to be alive.
 
 use super::PlannerSettings;
 use megalith_model::answer::Topology;
@@ -8,9 +8,9 @@ use megalith_model::status::DiskReport;
 use megalith_model::topology::{ClusterMap, Node, Slot};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// After a refused or lost proposal nothing is proposed for so long.
+/// How long nothing is proposed after a refused or lost proposal.
 pub(super) const RETRY_MS: u64 = 1_000;
-/// A proposal without an answer for so long counts as lost.
+/// After this long without an answer, a proposal counts as lost.
 const IN_FLIGHT_MS: u64 = 10_000;
 
 /// What a node last said.
@@ -26,12 +26,12 @@ pub(super) struct Leading {
     pub(super) term: u64,
     pub(super) topology: Option<Topology>,
     pub(super) heard: BTreeMap<NodeId, Heard>,
-    /// When this leader first saw each node registered: until `silent_ms` after it the node is
-    /// given the benefit of the doubt.
+    /// When this leader first saw each node registered. For `silent_ms` after that, a node counts
+    /// as alive even if it has not been heard.
     first_seen_ms: BTreeMap<NodeId, u64>,
-    /// When a node came that wasn't registered before.
+    /// When the newest node registered.
     newest_node_ms: u64,
-    /// Proposals without an answer yet, and since when.
+    /// Proposals without an answer yet, each with its time.
     pub(super) in_flight: Vec<(u64, Command)>,
     pub(super) retry_at_ms: u64,
     /// Since when enough volumes of the wished profile are writable.
@@ -41,8 +41,8 @@ pub(super) struct Leading {
     stepped_ms: u64,
 }
 
-/// Nodes that were silent and are heard again, one soon after the other. While that goes on no
-/// shrunk volume is made: the next heartbeat would make it useless.
+/// Nodes that were silent and are heard again, one soon after the other. While this lasts no shrunk
+/// volume is made: the next heartbeat would make it useless.
 #[derive(Debug, Default)]
 struct Returns {
     first_ms: Option<u64>,
@@ -57,7 +57,8 @@ impl Returns {
         self.last_ms = now_ms;
     }
 
-    /// Ends half a silence after the last, and a whole one after the first at the latest.
+    /// Returns whether it still lasts: until half a silence after the last node, and at most a
+    /// whole one after the first.
     fn going_on(&self, now_ms: u64, silent_ms: u64) -> bool {
         self.first_ms.is_some_and(|first_ms| {
             now_ms < self.last_ms + silent_ms / 2 && now_ms < first_ms + silent_ms
@@ -82,8 +83,8 @@ impl Leading {
         }
     }
 
-    /// Notes that the planner runs. Time in which it didn't is nobody's silence: after a pause of
-    /// the whole process every node would look dead.
+    /// Records that the planner runs. Time in which it did not run doesn't count as a node's
+    /// silence: after a pause of the whole process every node would look dead.
     pub(super) fn wake(&mut self, now_ms: u64, silent_ms: u64) {
         let slept_ms = now_ms.saturating_sub(self.stepped_ms);
         if slept_ms >= silent_ms / 2 {
@@ -97,7 +98,7 @@ impl Leading {
         self.stepped_ms = now_ms;
     }
 
-    /// Takes the topology in.
+    /// Takes in the topology.
     pub(super) fn learn(&mut self, now_ms: u64, topology: Topology) {
         let forming = topology.next_volume <= VolumeId(1);
         let first = self.topology.is_none();
@@ -107,7 +108,7 @@ impl Leading {
                 new = true;
                 now_ms
             });
-            // What a new leader finds is no news, except where nothing was made of it yet.
+            // Nodes that a new leader finds are not new, unless the cluster has no volume yet.
             if new && (forming || !first) {
                 self.newest_node_ms = now_ms;
             }
@@ -115,7 +116,7 @@ impl Leading {
         self.topology = Some(topology);
     }
 
-    /// Takes a heartbeat in; true where it changes what is known beyond free space.
+    /// Takes in a heartbeat; returns true if it changes more than free space.
     pub(super) fn hear(
         &mut self,
         now_ms: u64,
@@ -145,25 +146,25 @@ impl Leading {
         news
     }
 
-    /// Forgets proposals that nobody will answer.
+    /// Forgets proposals that will not be answered.
     pub(super) fn expire(&mut self, now_ms: u64) {
         self.in_flight
             .retain(|(since_ms, _)| now_ms < since_ms + IN_FLIGHT_MS);
     }
 }
 
-/// Everything a decision looks at, at one moment.
+/// Everything that a decision depends on, at one moment.
 pub(super) struct View<'a> {
     pub(super) now_ms: u64,
     pub(super) settings: &'a PlannerSettings,
     pub(super) topology: &'a Topology,
     heard: &'a BTreeMap<NodeId, Heard>,
     pub(super) alive: BTreeSet<NodeId>,
-    /// Some storage node is within its grace and not heard yet.
+    /// True if some storage node is within its grace period and has not been heard yet.
     pub(super) awaited: bool,
-    /// Nodes are coming back: the next one may be here in a moment.
+    /// True while nodes are coming back: the next one may be here in a moment.
     pub(super) returning: bool,
-    /// No new node came for a while, or all that were announced are there.
+    /// True if no new node has come for a while, or all announced nodes are there.
     pub(super) settled: bool,
 }
 
@@ -206,7 +207,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Registered nodes with disks.
+    /// Iterates over registered nodes with disks.
     pub(super) fn storage_nodes(&self) -> impl Iterator<Item = &'a Node> + use<'a> {
         self.topology
             .nodes
@@ -218,8 +219,8 @@ impl<'a> View<'a> {
         self.heard.get(&node)?.disks.get(&disk)
     }
 
-    /// True where new shards may go: the node lives and the disk takes them. A node that isn't
-    /// heard yet, within its grace, is believed.
+    /// Returns true if new shards may go there: the node lives and the disk takes them. A node that
+    /// has not been heard yet counts as alive within its grace period.
     pub(super) fn takes(&self, slot: &Slot) -> bool {
         let listed = self
             .storage_nodes()
@@ -235,7 +236,7 @@ impl<'a> View<'a> {
         listed && open && self.alive.contains(&slot.node)
     }
 
-    /// Disks that say they are closed.
+    /// Returns the disks that report themselves closed.
     pub(super) fn closed_disks(&self) -> Vec<DiskId> {
         let mut closed: Vec<DiskId> = self
             .heard

@@ -1,4 +1,4 @@
-//! Health and metrics, on a listener of their own: on the S3 listener they would hide buckets.
+//! Health and metrics, on a separate listener: on the S3 listener they would hide buckets.
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -25,7 +25,7 @@ pub type Ready = Arc<dyn Fn() -> bool + Send + Sync>;
 const CONNECTIONS_MAX: usize = 64;
 const CONNECTION_LIFE: Duration = Duration::from_secs(60);
 
-/// What is told.
+/// What the listener reports.
 #[derive(Clone)]
 pub struct State {
     /// The metrics, if there are any to show.
@@ -43,7 +43,7 @@ pub async fn serve(socket: TcpListener, state: State, stop: CancellationToken, t
             () = stop.cancelled() => return,
             accepted = socket.accept() => accepted,
         };
-        // One too many is closed at once.
+        // A connection beyond the limit is closed at once.
         if let (Ok((stream, _)), Ok(permit)) = (accepted, Arc::clone(&room).try_acquire_owned()) {
             let (state, stop) = (state.clone(), stop.clone());
             tasks.spawn(async move {

@@ -1,4 +1,4 @@
-//! Accepting connections whose peer is known, within limits, and ending them.
+//! Accepts connections whose peer is known, within limits, and ends them.
 
 use megalith_identity::{IdentifiedStream, TlsMaterial, accept_within};
 use std::error::Error;
@@ -37,19 +37,19 @@ impl Default for ListenerSettings {
     }
 }
 
-/// Ends listeners and their connections: first politely, then at once.
+/// Ends listeners and their connections: first gracefully, then at once.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
-    /// No new connections; the ones there end after the request in flight.
+    /// No new connections; open ones end after the request in flight.
     pub polite: CancellationToken,
-    /// The end of everything.
+    /// Everything ends.
     pub hard: CancellationToken,
-    /// What is waited for.
+    /// The tasks that must end.
     pub tasks: TaskTracker,
 }
 
 impl Shutdown {
-    /// Builds one that nothing hangs on yet.
+    /// Builds one for no task yet.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -94,7 +94,8 @@ pub async fn listen<F>(
         let tcp = match accepted {
             Ok((tcp, _)) => tcp,
             Err(error) => {
-                // Out of file descriptors, usually: the queue waits until some are free.
+                // Usually there are no file descriptors left: connections wait in the queue until
+                // some are free.
                 tracing::warn!(%error, "accept a connection");
                 sleep(Duration::from_millis(50)).await;
                 continue;
@@ -129,7 +130,7 @@ pub async fn listen<F>(
     }
 }
 
-/// A connection that fails when its peer takes no bytes for too long.
+/// A connection that fails if its peer takes no bytes for too long.
 pub struct Guarded {
     stream: IdentifiedStream,
     deadline: Duration,

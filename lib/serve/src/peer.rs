@@ -4,7 +4,8 @@ use megalith_identity::PeerIdentity;
 use std::sync::Arc;
 use tonic::Status;
 
-/// Returns who has made a call. The edge has put it there; a call without it came another way.
+/// Returns who made a call. The edge has put that into the request; a call without it came another
+/// way.
 pub fn peer_of<T>(request: &tonic::Request<T>) -> Result<&Arc<PeerIdentity>, Status> {
     let peer = request.extensions().get::<Arc<PeerIdentity>>();
     peer.ok_or_else(|| Status::unauthenticated("the peer is not known"))

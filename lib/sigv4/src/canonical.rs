@@ -6,24 +6,23 @@ use super::uri::encode;
 use super::{ALGORITHM, hash};
 use std::io::Write as _;
 
-/// How the path stands in the canonical request.
+/// The form of the path in the canonical request.
 #[derive(Clone, Copy, Debug)]
 pub enum CanonicalPath<'a> {
-    /// Decoded once; it is encoded anew. `//`, `.` and `..` stay, as S3 wants it.
+    /// Decoded once, and encoded again here. `//`, `.` and `..` stay, as S3 requires.
     Decoded(&'a str),
-    /// As it was sent. Some clients sign reserved characters as they stand in the URL.
+    /// As it was sent. Some clients sign reserved characters as they are in the URL.
     AsSent(&'a str),
 }
 
-/// A request, as far as it is signed.
+/// The signed parts of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Canonical<'a> {
     pub method: &'a str,
     pub path: CanonicalPath<'a>,
     /// Decoded, in any order. `X-Amz-Signature` is left out.
     pub query: &'a [(String, String)],
-    /// All headers that the request has, with names in lower case, in the order in which they
-    /// came.
+    /// All headers of the request, with names in lower case, in the order of the request.
     pub headers: &'a [(&'a str, &'a [u8])],
     /// Which of them are signed: in lower case, sorted, each once.
     pub signed_headers: &'a [String],
@@ -31,7 +30,7 @@ pub struct Canonical<'a> {
     pub payload: &'a str,
 }
 
-/// A header is said to be signed, and is not there.
+/// A header is said to be signed, but is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a signed header is missing")]
 pub struct MissingHeader;
@@ -42,7 +41,7 @@ impl Canonical<'_> {
     /// # Errors
     /// [`MissingHeader`].
     pub fn text(&self) -> Result<Vec<u8>, MissingHeader> {
-        // Each name can be found only once, so that a longer list must name what isn't there.
+        // Each name can be found only once, so a longer list must contain a missing name.
         if self.signed_headers.len() > self.headers.len() {
             return Err(MissingHeader);
         }
@@ -107,7 +106,7 @@ impl Canonical<'_> {
     }
 }
 
-/// Writes a header's value without blanks at its ends; several blanks within become one.
+/// Writes a header's value without spaces at its ends; several spaces within become one.
 fn put_value(value: &[u8], out: &mut Vec<u8>) {
     let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
     let words = value.split(blank).filter(|word| !word.is_empty());
@@ -119,7 +118,7 @@ fn put_value(value: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Writes what is signed of a canonical request.
+/// Writes the text that is signed for a canonical request.
 #[must_use]
 pub fn string_to_sign(time: AmzTime, scope: &Scope, canonical: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(160);

@@ -8,7 +8,7 @@ use std::fmt;
 /// A SHA-256.
 pub type Hash = [u8; 32];
 
-/// The hash of nothing, which stands in each chunk's string to sign.
+/// The hash of nothing, which is part of each chunk's string to sign.
 const EMPTY_HASH: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 /// Hashes a text.
@@ -19,7 +19,7 @@ pub fn hash(text: &[u8]) -> Hash {
     hasher.finish()
 }
 
-/// Hashes bytes as they come, so that nobody has to hold a whole chunk.
+/// Hashes bytes as they come, so that no caller has to hold a whole chunk.
 pub struct Hasher(digest::Context);
 
 impl Default for Hasher {
@@ -49,7 +49,7 @@ impl Hasher {
     }
 }
 
-/// Where in a body's chain of signatures we are.
+/// The current position in a body's chain of signatures.
 #[derive(Debug)]
 pub struct ChunkChain {
     key: SigningKey,
@@ -70,7 +70,7 @@ impl ChunkChain {
         }
     }
 
-    /// Signs the next chunk, by the hash of its data.
+    /// Signs the next chunk, given the hash of its data.
     pub fn sign_chunk(&mut self, data: Hash) -> Signature {
         let text = format!(
             "AWS4-HMAC-SHA256-PAYLOAD\n{}\n{}\n{}\n{EMPTY_HASH}\n{}",
@@ -83,8 +83,8 @@ impl ChunkChain {
         self.previous
     }
 
-    /// Signs the trailers that follow the last chunk: lines of `name:value`, sorted, each with
-    /// a line feed behind it.
+    /// Signs the trailers that follow the last chunk: sorted lines of `name:value`, each ended by a
+    /// line feed.
     pub fn sign_trailers(&mut self, canonical: &[u8]) -> Signature {
         let text = format!(
             "AWS4-HMAC-SHA256-TRAILER\n{}\n{}\n{}\n{}",

@@ -1,10 +1,10 @@
-//! What a request says of its own signature: the `Authorization` header, or a URL's query.
+//! What a request claims about its own signature: the `Authorization` header, or a URL's query.
 
 use super::ALGORITHM;
 use super::key::{Scope, Signature};
 use super::time::AmzTime;
 
-/// What a request claims of its signature. Nothing of it is verified.
+/// What a request claims about its signature. None of it is verified.
 #[derive(Clone, Debug)]
 pub struct Claim {
     pub access_key: String,
@@ -14,12 +14,12 @@ pub struct Claim {
     pub signature: Signature,
 }
 
-/// What a presigned URL claims besides.
+/// What a presigned URL claims in addition.
 #[derive(Clone, Debug)]
 pub struct Presigned {
     pub claim: Claim,
     pub time: AmzTime,
-    /// How long it lives after that, in seconds.
+    /// How long it is valid after that, in seconds.
     pub expires_seconds: u64,
 }
 
@@ -39,7 +39,7 @@ pub enum ClaimError {
     Time,
     #[error("the lifetime is malformed")]
     Expires,
-    /// A field is missing, stands there twice, or is unknown.
+    /// A field is missing, occurs twice, or is unknown.
     #[error("a field is missing, repeated or unknown")]
     Fields,
 }
@@ -86,7 +86,7 @@ impl Claim {
 }
 
 impl Presigned {
-    /// Reads a query. None of its fields may stand there twice.
+    /// Reads a query. None of its fields may occur twice.
     ///
     /// # Errors
     /// [`ClaimError`].
@@ -122,8 +122,8 @@ impl Presigned {
     }
 }
 
-/// Reads `<access key>/<date>/<region>/<service>/aws4_request`. From the right: an access key
-/// may hold slashes.
+/// Reads `<access key>/<date>/<region>/<service>/aws4_request` from the right, because an access
+/// key may contain slashes.
 fn credential_of(text: &str) -> Option<(String, Scope)> {
     let mut fields = text.rsplitn(5, '/');
     let (end, service, region) = (fields.next()?, fields.next()?, fields.next()?);

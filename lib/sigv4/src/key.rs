@@ -1,10 +1,10 @@
-//! What a signature is made with: scopes, signing keys, signatures.
+//! What signatures are made with: scopes and signing keys.
 
 use aws_lc_rs::{constant_time, hmac};
 use std::fmt;
 use zeroize::Zeroizing;
 
-/// What a signing key is good for: one day, one region, one service.
+/// What a signing key is valid for: one day, one region, one service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scope {
     /// `YYYYMMDD`.
@@ -64,7 +64,7 @@ impl fmt::Debug for Signature {
 }
 
 impl Signature {
-    /// Reads 64 lower-case hexadecimal digits; none for any other text.
+    /// Reads 64 lower-case hexadecimal digits; None for any other text.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
         let lower = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
@@ -76,14 +76,13 @@ impl Signature {
         Some(Self(bytes))
     }
 
-    /// Returns whether two signatures are the same, in a time that tells nothing of where they
-    /// differ.
+    /// Returns whether two signatures are the same. Takes the same time wherever they differ.
     #[must_use]
     pub fn matches(&self, other: &Self) -> bool {
         constant_time::verify_slices_are_equal(&self.0, &other.0).is_ok()
     }
 
-    /// Writes the signature as requests carry it.
+    /// Writes the signature in the form that requests carry.
     #[must_use]
     pub fn to_hex(&self) -> String {
         hex::encode(self.0)

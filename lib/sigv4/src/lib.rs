@@ -1,12 +1,12 @@
 //! AWS signature version 4, for S3: reading, verifying and making signatures.
 //!
-//! Owns: the canonical request, the string to sign, the signing key, the comparison of
-//! signatures, presigned URLs, and the chain of signatures over the chunks and trailers of a
-//! body. The gateway verifies with it; a client signs with it ([`sign`]).
+//! Owns: the canonical request, the string to sign, the signing key, the comparison of signatures,
+//! presigned URLs, and the chain of signatures over the chunks and trailers of a body. The gateway
+//! verifies with it; a client signs with it ([`sign`]).
 //!
-//! Reads no clock, draws no randomness, opens no socket and knows nothing of HTTP libraries:
-//! the time comes in as an argument, a request as text. What a signature is worth (its age, its
-//! region, which headers must be signed) is the caller's to judge.
+//! Reads no clock, draws no randomness, opens no socket and knows nothing of HTTP libraries: the
+//! time comes in as an argument, a request as text. The caller decides what a signature is worth:
+//! its age, its region, which headers must be signed.
 //!
 //! Secrets and signing keys are wiped when they are dropped and print nothing. Signatures are
 //! compared in constant time.
@@ -25,7 +25,7 @@ pub use claim::{Claim, ClaimError, Presigned};
 pub use key::{Scope, Signature, SigningKey};
 pub use time::AmzTime;
 
-/// The only algorithm there is here.
+/// The only supported algorithm.
 pub const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 /// The payload of a request whose body is not signed.
 pub const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";

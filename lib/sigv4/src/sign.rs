@@ -26,16 +26,16 @@ impl fmt::Debug for Signer<'_> {
     }
 }
 
-/// A request that is to be signed.
+/// A request to sign.
 #[derive(Clone, Copy, Debug)]
 pub struct Unsigned<'a> {
     pub method: &'a str,
-    /// Decoded. It must be sent as [`encode`] writes it.
+    /// Decoded. It must be sent in the form that [`encode`] writes.
     pub path: &'a str,
     /// Decoded.
     pub query: &'a [(String, String)],
-    /// The headers to sign, with names in lower case; `host` must be among them. For a header
-    /// signature, so must `x-amz-date` and `x-amz-content-sha256`.
+    /// The headers to sign, with names in lower case; `host` must be among them. For a signature in
+    /// a header, `x-amz-date` and `x-amz-content-sha256` must be too.
     pub headers: &'a [(&'a str, &'a [u8])],
 }
 
@@ -44,13 +44,13 @@ pub struct Unsigned<'a> {
 pub struct Signed {
     /// The value of its `Authorization` header.
     pub authorization: String,
-    /// Signs the chunks of its body, if it travels in signed ones.
+    /// Signs the chunks of its body, if the body travels in signed chunks.
     pub chunks: ChunkChain,
 }
 
 impl Signer<'_> {
-    /// Signs a request by its header. `payload` is the hash of its body in hexadecimal digits,
-    /// or one of the words of this crate.
+    /// Signs a request by its header. `payload` is the hash of its body in hexadecimal digits, or
+    /// one of this crate's words for it.
     #[must_use]
     pub fn sign(&self, time: AmzTime, request: Unsigned<'_>, payload: &str) -> Signed {
         let scope = self.scope(time);
@@ -69,7 +69,8 @@ impl Signer<'_> {
         }
     }
 
-    /// Signs a request as a URL that lives `expires_seconds`; returns its whole query, encoded.
+    /// Signs a request as a URL that is valid for `expires_seconds`; returns its whole query,
+    /// encoded.
     #[must_use]
     pub fn presign(&self, time: AmzTime, request: Unsigned<'_>, expires_seconds: u64) -> String {
         let scope = self.scope(time);
@@ -104,7 +105,7 @@ impl Signer<'_> {
     }
 }
 
-/// Writes a query as it is sent.
+/// Writes a query in the form in which it is sent.
 #[must_use]
 pub fn encode_query(query: &[(String, String)]) -> String {
     let mut out = Vec::new();

@@ -16,7 +16,7 @@ fn time() -> AmzTime {
     AmzTime::parse(TIME).expect("a time")
 }
 
-/// Signs by header; `headers` come besides host, date and hash.
+/// Signs by header; `headers` are added to host, date and hash.
 fn sign(method: &str, target: &str, payload: &str, headers: &[(&str, &str)]) -> sign::Signed {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let mut all: Vec<(&str, &[u8])> = vec![
@@ -39,7 +39,7 @@ fn sign(method: &str, target: &str, payload: &str, headers: &[(&str, &str)]) -> 
         headers: &all,
     };
     let signed = SIGNER.sign(time(), request, payload);
-    // What is signed here is verified here as the gateway does it.
+    // What is signed here is verified in the way of the gateway.
     let claim = Claim::parse_header(&signed.authorization).expect("a claim");
     let canonical = Canonical {
         method,

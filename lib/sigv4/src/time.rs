@@ -19,14 +19,14 @@ pub struct Civil {
 }
 
 impl Civil {
-    /// Takes a moment apart, in seconds since 1970.
+    /// Splits a moment, given in seconds since 1970.
     #[must_use]
     pub fn of(unix_seconds: i64) -> Self {
         let (days, rest) = (
             unix_seconds.div_euclid(DAY_SECONDS),
             unix_seconds.rem_euclid(DAY_SECONDS),
         );
-        // Eras of 400 years, and years that begin in March, so that a leap day comes last.
+        // Uses eras of 400 years, and years that begin in March, so that a leap day comes last.
         let shifted = days + 719_468;
         let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
         let year_of_era =
@@ -40,7 +40,7 @@ impl Civil {
             march_month - 9
         };
         let year = year_of_era + era * 400 + i64::from(month <= 2);
-        // Each of these lies far below 256.
+        // Each of these is far below 256.
         Self {
             year,
             month: month as u8,
@@ -51,7 +51,7 @@ impl Civil {
         }
     }
 
-    /// Returns the moment in seconds since 1970; none if there is no such day or time.
+    /// Returns the moment in seconds since 1970; None if there is no such day or time.
     #[must_use]
     pub fn unix_seconds(self) -> Option<i64> {
         let in_range = (0..=9_999).contains(&self.year)
@@ -72,23 +72,23 @@ impl Civil {
         let clock =
             i64::from(self.hour) * 3_600 + i64::from(self.minute) * 60 + i64::from(self.second);
         let seconds = days * DAY_SECONDS + clock;
-        // The 31st of a short month would come back as a day of the next one.
+        // The 31st of a short month would come back as a day of the next month.
         (Self::of(seconds) == self).then_some(seconds)
     }
 }
 
-/// A moment as signatures have it: `20130524T000000Z`.
+/// A moment in the form of signatures: `20130524T000000Z`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AmzTime(i64);
 
 impl AmzTime {
-    /// Takes a moment, in seconds since 1970.
+    /// Takes a moment in seconds since 1970.
     #[must_use]
     pub fn at(unix_seconds: i64) -> Self {
         Self(unix_seconds)
     }
 
-    /// Reads `YYYYMMDDTHHMMSSZ`; none for any other text and for days that there are not.
+    /// Reads `YYYYMMDDTHHMMSSZ`; None for any other text and for days that don't exist.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let bytes = text.as_bytes();
@@ -119,7 +119,7 @@ impl AmzTime {
         self.0
     }
 
-    /// Returns the day, as scopes have it: `20130524`.
+    /// Returns the day in the form of scopes: `20130524`.
     #[must_use]
     pub fn date(self) -> String {
         let Civil {

@@ -1,4 +1,4 @@
-//! Percent-encoding as signatures want it, and queries.
+//! Percent-encoding as signatures require it, and queries.
 
 /// A text that is not UTF-8 once it is decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,7 +21,7 @@ pub fn encode(text: &str, keep_slash: bool, out: &mut Vec<u8>) {
     }
 }
 
-/// Decodes a text once. A `%` that no two hexadecimal digits follow stands for itself.
+/// Decodes a text once. A `%` without two hexadecimal digits after it stays as it is.
 ///
 /// # Errors
 /// [`NotUtf8`].
@@ -32,8 +32,8 @@ pub fn decode(text: &str) -> Result<String, NotUtf8> {
     decode_bytes(text.bytes())
 }
 
-/// Reads a query as pairs of name and value, decoded, in the order in which they came. A `+`
-/// is a space; a name without `=` has an empty value.
+/// Reads a query as pairs of name and value, decoded, in the order of the query. A `+` is a space;
+/// a name without `=` has an empty value.
 ///
 /// # Errors
 /// [`NotUtf8`].
@@ -77,7 +77,7 @@ fn decode_bytes(bytes: impl Iterator<Item = u8>) -> Result<String, NotUtf8> {
     String::from_utf8(decoded).map_err(|_| NotUtf8)
 }
 
-/// A hexadecimal digit's value.
+/// Returns a hexadecimal digit's value.
 fn digit(byte: u8) -> u8 {
     match byte {
         b'0'..=b'9' => byte - b'0',

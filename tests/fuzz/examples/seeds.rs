@@ -1,4 +1,4 @@
-//! Writes the inputs that each target begins with into its corpus. Others that are there stay.
+//! Writes each target's first inputs into its corpus. Leaves other inputs there alone.
 //!
 //! `cargo run -p megalith-fuzz --example seeds`
 

@@ -1,8 +1,8 @@
-//! An aws-chunked body on its way in.
+//! An incoming aws-chunked body.
 //!
 //! Input: whether chunks are signed, a piece's length (2 bytes), then the body. However the body is
-//! cut, the same verdict comes out and the same data; a body that we frame and sign ourselves comes
-//! back, and does not if a byte of it was changed.
+//! cut, the verdict and the data are the same. A body that we frame and sign ourselves comes back;
+//! if one byte of it is changed, it doesn't.
 
 use crate::edit::Script;
 use megalith_gateway::s3::fuzz::{chain, take};
@@ -19,7 +19,7 @@ pub fn target(data: &[u8]) {
     honest(body, signed, piece);
 }
 
-/// Sends any bytes as chunks of `piece`, signed or not, and takes them apart again.
+/// Sends any bytes as chunks of `piece`, signed or not, and decodes them again.
 fn honest(data: &[u8], signed: bool, piece: usize) {
     let mut chain = chain();
     let mut body = Vec::new();
@@ -49,14 +49,14 @@ fn honest(data: &[u8], signed: bool, piece: usize) {
     let taken = take(&body, signed, piece);
     assert_eq!(taken, Some((data.to_vec(), vec![trailer])));
     if let (true, Some(first)) = (signed, data.first()) {
-        // The first byte of data stands behind the first line.
+        // The first byte of data comes after the first line.
         let at = body.iter().position(|byte| *byte == b'\n').expect("a line") + 1;
         body[at] = !first;
         assert_eq!(take(&body, signed, piece), None, "changed data passes");
     }
 }
 
-/// Inputs to begin with.
+/// The first inputs.
 #[must_use]
 pub fn seeds() -> crate::Seeds {
     let input = |signed: u8, piece: u16, body: &[u8]| {

@@ -1,7 +1,7 @@
-//! A backup of the metadata that was damaged, or made up: reading it as a restore does.
+//! A backup of the metadata that is damaged or made up: reads it as a restore does.
 //!
-//! Input: how far checksums are made right again (0: not at all, 1: those of the card, 2: those of
-//! the frames too), then a script for `edit` (file 0 is the card, 1 the rows). A damaged backup is
+//! Input: which checksums are corrected afterwards (0: none, 1: those of the card, 2: those of the
+//! frames too), then a script for `edit` (file 0 is the card, 1 the rows). A damaged backup is
 //! refused or gives the rows that were written; a made-up one is read or refused, and so are its
 //! rows.
 
@@ -31,7 +31,7 @@ static GOOD: LazyLock<Folder> = LazyLock::new(|| {
         .map(|(key, value)| (key.to_vec(), Some(value.to_vec())))
         .collect();
     let mut frames: Vec<_> = rows.chunks(20).map(<[Row]>::to_vec).collect();
-    // A row that was sent, and is gone by the end of the stream.
+    // A row that was sent and is deleted by the end of the stream.
     let name = rows.iter().find(|(key, _)| key[0] == 2).expect("a name");
     frames.push(vec![(name.0.clone(), None), name.clone()]);
     let rows = fuzz::rows_file(&frames);
@@ -83,7 +83,7 @@ pub fn target(data: &[u8]) {
     }
 }
 
-/// Rows that anybody may have written: looking at them ends with a word, not with a crash.
+/// Rows that anyone may have written: reading them ends with an error at worst, not with a crash.
 fn made_up(batches: Vec<Batch>) {
     let mut rows = rows_of(batches);
     assert!(
@@ -109,7 +109,7 @@ fn bytes(folder: &Folder, file: &str) -> Vec<u8> {
     folder.get(file).unwrap_or_default().to_vec()
 }
 
-/// Inputs to begin with.
+/// The first inputs.
 #[must_use]
 pub fn seeds() -> crate::Seeds {
     let seeds: Vec<(&str, Vec<u8>)> = vec![

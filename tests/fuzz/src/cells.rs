@@ -1,8 +1,8 @@
 //! Cells in a body of shard bytes: `Deframer` of `megalith-client`.
 //!
 //! Input: the shard's length (3 bytes), the first cell, how many, a piece's length (2 bytes), then
-//! the body. However the body is cut, the same cells and the same verdict come out; a body that is
-//! complete has exactly the length that was announced; an honest body comes back.
+//! the body. However the body is cut, the cells and the verdict are the same; a complete body has
+//! exactly the announced length; an honest body comes back.
 
 use crate::edit::Script;
 use bytes::Bytes;
@@ -35,7 +35,7 @@ fn head(script: &mut Script<'_>) -> Option<(u64, u64, u64, usize)> {
     Some((len, first, count, piece))
 }
 
-/// The cells, and whether the body is complete; None if it is too long.
+/// Returns the cells, and whether the body is complete; None if it is too long.
 fn deframe(
     (len, first, count): (u64, u64, u64),
     body: &[u8],
@@ -52,7 +52,7 @@ fn deframe(
     (cells, Some(deframer.is_complete()))
 }
 
-/// Frames the bytes as a shard and takes them apart again.
+/// Frames the bytes as a shard and decodes them again.
 fn honest(len: u64, bytes: &[u8], piece: usize) {
     let shard = &bytes[..len as usize];
     let framed: Vec<u8> = shard
@@ -66,7 +66,7 @@ fn honest(len: u64, bytes: &[u8], piece: usize) {
     assert_eq!(back, shard);
 }
 
-/// Inputs to begin with.
+/// The first inputs.
 #[must_use]
 pub fn seeds() -> crate::Seeds {
     let input = |len: u32, first: u8, count: u8, piece: u16, body: &[u8]| {

@@ -1,8 +1,9 @@
-//! A disk whose files were damaged: scan and recovery of the shard store.
+//! A disk whose files are damaged: scan and recovery of the shard store.
 //!
-//! Input: which of the good disks (the high bit: with checksums made right again), then a script
-//! for `edit`. Whatever was done to the files: opening ends; what is read is what was written;
-//! and a shard is lost only if a byte of its record, or of what the whole disk needs, was touched.
+//! Input: which of the good disks (the high bit: with checksums corrected afterwards), then a
+//! script for `edit`. Whatever is done to the files: opening ends; what is read is what was
+//! written; and a shard is lost only if the script touched a byte of its record, or of what the
+//! whole disk needs.
 
 use crate::edit::{Folder, Touched, is_touched};
 use bytes::Bytes;
@@ -111,7 +112,7 @@ fn chunk_number(path: &str) -> Option<u32> {
 }
 
 impl Good {
-    /// Writes shards of these lengths, one commit each; `stopped` closes the disk in good order.
+    /// Writes shards of these lengths, one commit each; `stopped` closes the disk cleanly.
     fn new(lens: &[usize], stopped: bool) -> Self {
         let fs = SimFs::new(64 << 20);
         let root = Path::new(ROOT);
@@ -146,7 +147,7 @@ impl Good {
         Self { folder, shards }
     }
 
-    /// True where a script touched what a shard needs: a record of it.
+    /// Returns true if a script touched what a shard needs: one of its records.
     fn is_touched(&self, touched: &[Touched], shard: &Bytes) -> bool {
         let records = shard.chunks(CELL_LEN).map(|cell| self.record_of(cell));
         records
@@ -176,7 +177,7 @@ impl Good {
     }
 }
 
-/// A shard and its bytes, which no other has.
+/// Returns a shard and its bytes, which no other shard has.
 fn shard(blob: u64, len: usize) -> (ShardId, Bytes) {
     let shard = ShardId {
         volume: VOLUME,
@@ -203,8 +204,8 @@ async fn put(disk: &DiskHandle, shard: ShardId, bytes: &Bytes) {
     writer.finish(digest).await.expect("stored");
 }
 
-/// Inputs to begin with. Files are numbered as `Folder::read` sorts them: chunk and index files,
-/// then the lock and the superblock.
+/// The first inputs. Files are numbered as `Folder::read` sorts them: chunk and index files, then
+/// the lock and the superblock.
 #[must_use]
 pub fn seeds() -> crate::Seeds {
     crate::named(vec![

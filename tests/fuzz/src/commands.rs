@@ -1,7 +1,7 @@
 //! Commands that a broken gateway, node or leader may propose, applied one after the other.
 //!
-//! Input: commands, each behind its length (2 bytes). Whatever they ask for: applying them never
-//! fails for good, which would stop every member of the group at the same entry; a refused one
+//! Input: commands, each after its length (2 bytes). Whatever they contain: applying them never
+//! gives a fatal error, which would stop every member of the group at the same entry; a refused one
 //! changes nothing; and no row contradicts another afterwards.
 
 use crate::edit::Script;
@@ -10,7 +10,7 @@ use megalith_model::audit::audit;
 use megalith_model::codec::{decode, encode};
 use megalith_model::command::Envelope;
 
-/// More commands than this are not looked at.
+/// Commands beyond this number are ignored.
 const COMMANDS_MAX: usize = 16;
 
 pub fn target(data: &[u8]) {
@@ -37,7 +37,7 @@ pub fn target(data: &[u8]) {
     assert!(problems.is_empty(), "{problems:#?}");
 }
 
-/// Inputs to begin with: each command alone, and all of them.
+/// The first inputs: each command alone, and all of them.
 #[must_use]
 pub fn seeds() -> crate::Seeds {
     let mut seeds = Vec::new();

@@ -1,7 +1,8 @@
 //! The head of a request to a node's data port.
 //!
-//! Input: a line `METHOD target`, then one header a line. What is read is within its limits, says
-//! the same again when it is written out, and doesn't depend on the order of the headers.
+//! Input: a line `METHOD target`, then one header per line. What is read is within its limits,
+//! gives the same when it is written and read again, and doesn't depend on the order of the
+//! headers.
 
 use crate::http_text::parts;
 use http::HeaderMap;
@@ -29,7 +30,7 @@ pub fn target(data: &[u8]) {
     assert_eq!(read_head(&again), Some(read), "{text}");
 }
 
-/// The same headers, the last one first.
+/// Returns the same headers, the last one first.
 fn turned(headers: &HeaderMap) -> HeaderMap {
     let all: Vec<_> = headers.iter().collect();
     let all = all.into_iter().rev();
@@ -58,7 +59,7 @@ fn text(head: &DataHead) -> String {
     }
 }
 
-/// Inputs to begin with.
+/// The first inputs.
 #[must_use]
 pub fn seeds() -> crate::Seeds {
     let path = "/v1/shards/07070707070707070707070707070707/1/2/0/3";

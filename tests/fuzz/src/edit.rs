@@ -1,8 +1,8 @@
-//! Files in memory, and damage done to them as a script of bytes says.
+//! Files in memory, and damage done to them by a script of bytes.
 //!
-//! The targets that read files start from good ones and let the fuzzer write such scripts: most
-//! bytes of a stored file are covered by a checksum, so that a fuzzer which only sees files would
-//! hardly get past the first one.
+//! The targets that read files start from good ones and let the fuzzer write such scripts: a
+//! checksum covers most bytes of a stored file, so a fuzzer that only sees files would hardly get
+//! past the first one.
 
 use megalith_disk::FileSystem;
 use megalith_disk::sim::SimFs;
@@ -11,20 +11,20 @@ use std::io::IoSlice;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// Bytes of a space that a simulated disk has.
+/// The size of a simulated disk, in bytes.
 const CAPACITY: u64 = 64 << 20;
 /// The longest piece that one step appends, in bytes.
 const APPEND_MAX: usize = 8192;
-/// What a misdirected write moves is a multiple of this.
+/// A misdirected write moves a multiple of this.
 const SECTOR: usize = 512;
-/// More steps than this are not looked at.
+/// Steps beyond this number are ignored.
 const STEPS_MAX: usize = 64;
 
 /// Files by path, sorted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Folder(pub Vec<(String, Vec<u8>)>, Vec<PathBuf>);
 
-/// What a script changed of one file.
+/// What a script changed in one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Touched {
     pub file: String,
@@ -46,7 +46,7 @@ impl<'a> Script<'a> {
         Some(usize::from(u16::from_le_bytes([bytes[0], bytes[1]])))
     }
 
-    /// A number of three bytes.
+    /// Takes a number of three bytes.
     pub fn offset(&mut self) -> Option<usize> {
         let bytes = self.take(3)?;
         let number = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], 0]);
@@ -61,13 +61,13 @@ impl<'a> Script<'a> {
 }
 
 impl Folder {
-    /// Files and the directories that they are in; those stay if a file goes.
+    /// Files and the directories that contain them; a directory stays if its file goes.
     #[must_use]
     pub fn new(mut files: Vec<(String, Vec<u8>)>) -> Self {
         files.sort();
         let paths = files.iter().map(|(path, _)| Path::new(path));
         let dirs = paths.flat_map(|path| path.ancestors().skip(1));
-        // A directory sorts before what is in it.
+        // A directory sorts before its contents.
         let dirs: BTreeSet<_> = dirs.map(Path::to_owned).collect();
         Self(files, dirs.into_iter().collect())
     }
@@ -110,14 +110,14 @@ impl Folder {
         fs
     }
 
-    /// The bytes of a file; None if it is gone.
+    /// Returns the bytes of a file; None if it is gone.
     #[must_use]
     pub fn get(&self, path: &str) -> Option<&[u8]> {
         let found = self.0.iter().find(|(name, _)| name == path);
         found.map(|(_, bytes)| bytes.as_slice())
     }
 
-    /// Carries a script out, up to its end or its first nonsense.
+    /// Carries out a script, up to its end or its first nonsense.
     pub fn edit(&mut self, script: &[u8]) -> Vec<Touched> {
         let mut script = Script(script);
         let mut touched = Vec::new();
@@ -129,7 +129,8 @@ impl Folder {
         touched
     }
 
-    /// One step: what, at which file, where. Lengths and places are taken modulo the file's.
+    /// Takes one step: what to do, to which file, where. Lengths and places are taken modulo the
+    /// file's.
     fn step(&mut self, script: &mut Script<'_>) -> Option<Touched> {
         let (what, which) = (script.byte()?, usize::from(script.byte()?));
         let count = self.0.len();
@@ -178,7 +179,7 @@ impl Folder {
                 to..to + count
             }
         };
-        // A file that is cut to nothing may as well be gone.
+        // A file that is cut to nothing may also be removed.
         if what >= 0xf0 && bytes.is_empty() {
             self.0.retain(|(name, _)| *name != file);
         }
@@ -187,7 +188,7 @@ impl Folder {
     }
 }
 
-/// True where one of `touched` may have changed bytes of that range of a file.
+/// Returns true if one of `touched` may have changed bytes in that range of a file.
 #[must_use]
 pub fn is_touched(touched: &[Touched], file: &str, range: &Range<usize>) -> bool {
     let overlaps = |bytes: &Range<usize>| bytes.start < range.end && range.start < bytes.end;

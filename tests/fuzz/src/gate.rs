@@ -1,8 +1,8 @@
-//! The head of an S3 request before its signature is looked at.
+//! The head of an S3 request before its signature is checked.
 //!
-//! Input: a line `METHOD target`, then one header a line. The verdict doesn't depend on the order of
-//! headers of different names; what passes and says that it is signed names our region and
-//! service, and has its `x-amz-*` headers signed.
+//! Input: a line `METHOD target`, then one header per line. The verdict doesn't depend on the order
+//! of headers with different names. If a head passes and claims to be signed, it names our region
+//! and service and has its `x-amz-*` headers signed.
 
 use crate::http_text::parts;
 use http::HeaderMap;
@@ -25,7 +25,7 @@ fn judge(head: &Parts) -> Result<(), &'static str> {
     fuzz::judge(head, REGION)
 }
 
-/// The same headers, names in the other order; values of one name stay in theirs.
+/// Returns the same headers with names in reverse order; values of one name keep their order.
 fn turned(headers: &HeaderMap) -> HeaderMap {
     let names: Vec<_> = headers.keys().collect();
     let values = |name| headers.get_all(name).iter().map(move |value| (name, value));
@@ -51,7 +51,7 @@ fn passed(head: &Parts) {
     }
 }
 
-/// Inputs to begin with.
+/// The first inputs.
 #[must_use]
 pub fn seeds() -> crate::Seeds {
     let scope = "AKID/20260101/us-east-1/s3/aws4_request";

@@ -1,4 +1,4 @@
-//! A request's head as a text that a fuzzer can write: `METHOD target`, then one header a line.
+//! A request's head as a text that a fuzzer can write: `METHOD target`, then one header per line.
 
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request, Uri};
@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue, Method, Request, Uri};
 /// The most headers that are read.
 const HEADERS_MAX: usize = 64;
 
-/// Reads a head; None if it can't be one. Lines that are no headers are passed over.
+/// Reads a head; None if it can't be one. Skips lines that are not headers.
 #[must_use]
 pub fn parts(text: &[u8]) -> Option<Parts> {
     let mut lines = text.split(|&byte| byte == b'\n');

@@ -1,8 +1,8 @@
-//! What strangers and damaged disks can hand us, fuzzed: one file per target.
+//! Fuzzes what strangers and damaged disks can hand us: one file per target.
 //!
-//! A target takes any bytes and asserts what must hold of them. The ordinary tests replay the
-//! corpus of each (`tests/replay.rs`); `just fuzz` gives them to libFuzzer. `README.md` says how to
-//! run and to add one.
+//! A target takes any bytes and asserts what must hold for them. The ordinary tests replay each
+//! target's corpus (`tests/replay.rs`); `just fuzz` runs libFuzzer. `README.md` says how to run a
+//! target and how to add one.
 
 pub mod aws_chunked;
 pub mod backup;
@@ -18,7 +18,7 @@ pub mod raft_log;
 pub mod rows;
 pub mod world;
 
-/// Inputs to begin with, by name.
+/// The first inputs, by name.
 pub type Seeds = Vec<(String, Vec<u8>)>;
 
 fn named(seeds: Vec<(&str, Vec<u8>)>) -> Seeds {
@@ -26,9 +26,9 @@ fn named(seeds: Vec<(&str, Vec<u8>)>) -> Seeds {
     seeds.into_iter().map(owned).collect()
 }
 
-/// A door.
+/// A target.
 pub struct Target {
-    /// The name of its file here, of its corpus and of its program.
+    /// The name of its source file, of its corpus and of its program.
     pub name: &'static str,
     pub run: fn(&[u8]),
     pub seeds: fn() -> Seeds,
@@ -44,7 +44,7 @@ macro_rules! targets {
     };
 }
 
-/// All doors.
+/// All targets.
 pub const TARGETS: &[Target] = targets![
     aws_chunked,
     backup,

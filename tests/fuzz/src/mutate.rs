@@ -1,4 +1,4 @@
-//! A small mutator for the ordinary tests, which have no libFuzzer: the same seed changes the same
+//! A small mutator for the ordinary tests, which have no libFuzzer. The same seed changes the same
 //! inputs in the same way.
 
 /// SplitMix64.
@@ -15,14 +15,14 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `bound`; 0 if there is none.
+    /// Returns a number below `bound`; 0 if there is none.
     pub fn below(&mut self, bound: usize) -> usize {
         let bound = bound as u64;
         self.next().checked_rem(bound).unwrap_or(0) as usize
     }
 }
 
-/// Bytes at which parsers turn.
+/// Bytes at which parsers change their behaviour.
 const EDGES: [u8; 16] = [
     0, 1, 0x7f, 0x80, 0xff, b'\r', b'\n', b' ', b':', b';', b'=', b'&', b'%', b'<', b'"', b'0',
 ];

@@ -1,8 +1,8 @@
-//! The directory of a Raft log that was damaged: opening and salvaging.
+//! The directory of a damaged Raft log: opens and salvages it.
 //!
-//! Input: which of the good logs (the high bit: with checksums made right again), then a script for
-//! `edit`. A log either opens with what it held after one of its appends, or is refused; no entry
-//! comes out that never went in; what opens can be appended to and opens again.
+//! Input: which of the good logs (the high bit: with checksums corrected afterwards), then a script
+//! for `edit`. A log either opens with what it held after one of its appends, or is refused; no
+//! entry comes out that never went in; a log that opens can be appended to and opens again.
 
 use crate::edit::Folder;
 use bytes::Bytes;
@@ -24,7 +24,7 @@ const IDENTITY: LogIdentity = LogIdentity {
     incarnation: 0,
 };
 
-/// What a log holds.
+/// The contents of a log.
 #[derive(Clone, Debug, PartialEq)]
 struct Contents {
     entries: Vec<LogEntry>,
@@ -86,7 +86,8 @@ pub fn target(data: &[u8]) {
     }
 }
 
-/// What opened takes another append, and is the same with it when it is opened again.
+/// Checks that an opened log takes another append, and that it is unchanged when it is opened
+/// again.
 fn go_on(fs: &SimFs, log: &mut MetaLog, mut found: Contents, forged: bool) {
     if forged {
         return;
@@ -162,8 +163,8 @@ impl Good {
         Self { folder, history }
     }
 
-    /// True for what the log held once. Its oldest segments may be gone, as after a purge: that
-    /// they were there nobody can tell.
+    /// Returns true if the log once held this. Its oldest log files may be gone, as after a purge:
+    /// nothing shows that they existed.
     fn held(&self, found: &Contents) -> bool {
         self.history.iter().any(|held| {
             let hard = HardState {
@@ -219,7 +220,7 @@ fn reset(index: u64, term: u64) -> Append {
     }
 }
 
-/// Inputs to begin with. Files are numbered as sorted: segments, then the file `reached`.
+/// The first inputs. Files are numbered in sorted order: log files, then the file `reached`.
 #[must_use]
 pub fn seeds() -> crate::Seeds {
     crate::named(vec![

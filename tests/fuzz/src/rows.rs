@@ -1,7 +1,7 @@
 //! What `megalith-model` decodes: keys and rows, commands and their answers, questions.
 //!
-//! Input: a kind, then bytes. What decodes is the same after being encoded and decoded again; a key
-//! is encoded in one way only; any question that decodes has an answer.
+//! Input: a kind, then bytes. What decodes is the same after it is encoded and decoded again; a key
+//! has only one encoding; every question that decodes has an answer.
 
 use crate::world::{self, ROWS};
 use megalith_model::answer::answer;
@@ -19,7 +19,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
 
-/// Kinds beside the rows, whose kind is their table's number.
+/// Kinds other than rows; a row's kind is its table's number.
 const KEY: u8 = 100;
 const COMMAND: u8 = 101;
 const ANSWER: u8 = 102;
@@ -182,7 +182,7 @@ fn questions() -> Vec<(&'static str, Query)> {
     ]
 }
 
-/// Inputs to begin with: a row and a key of each table there is, and every kind of question.
+/// The first inputs: a row and a key of each table, and every kind of question.
 #[must_use]
 pub fn seeds() -> crate::Seeds {
     let input = |kind: u8, bytes: &[u8]| {

@@ -27,7 +27,7 @@ pub static ROWS: LazyLock<MemRows> = LazyLock::new(|| {
     rows
 });
 
-/// Applies a command and writes what it changes.
+/// Applies a command and writes its changes.
 pub fn play(
     rows: &mut MemRows,
     envelope: &Envelope,
@@ -48,7 +48,7 @@ pub fn envelope(number: u8, command: Command) -> Envelope {
     }
 }
 
-/// The commands that made [`ROWS`], each with valid answers to all that follow.
+/// Returns the commands that made [`ROWS`]; each is valid when its turn comes.
 #[must_use]
 pub fn commands() -> Vec<Command> {
     let mut commands = vec![Command::InitCluster {
@@ -114,7 +114,7 @@ pub fn commands() -> Vec<Command> {
     commands
 }
 
-/// Commands that fit on [`ROWS`].
+/// Returns commands that are valid on [`ROWS`].
 #[must_use]
 pub fn more_commands() -> Vec<(&'static str, Command)> {
     let share = Blobs::Shared {
@@ -223,7 +223,7 @@ fn object(key: &[u8], number: u64, blobs: Blobs) -> PutObject {
     }
 }
 
-/// A blob of that shape in volume 1, from lease 1.
+/// Returns a blob of that shape in volume 1, from lease 1.
 fn blob(id: u64, shape: Shape) -> NewBlob {
     let (len, digests) = match shape {
         Shape::Inline => (10, 0),

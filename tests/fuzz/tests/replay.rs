@@ -1,4 +1,4 @@
-//! Every target over its corpus, and over inputs made from it by chance.
+//! Runs every target on its corpus, and on random mutations of it.
 
 use megalith_fuzz::mutate::{Random, mutated};
 use megalith_fuzz::{TARGETS, Target};
@@ -7,16 +7,16 @@ use std::cell::Cell;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Made inputs per target, unless the time is up before.
+/// Mutated inputs per target, unless the time is up before.
 const MUTATED: usize = 4_000;
-/// A target may take this long; on a busy machine it then tries fewer inputs.
+/// How long a target may take; on a busy machine it then tries fewer inputs.
 const TIME_MAX: Duration = Duration::from_secs(2);
 
-/// No input is that long, nor is anything that may be made of one: more memory at once was asked
-/// for because an input said so.
+/// No input, and nothing that should be made of one, is this long: if more memory is requested at
+/// once, an input's claim was believed.
 const PIECE_MAX: usize = 4 << 20;
 
-/// The system's allocator, which remembers the longest piece that it gave to a thread.
+/// The system's allocator; remembers the longest piece that it gave to each thread.
 struct Watched;
 
 thread_local! {
@@ -24,16 +24,16 @@ thread_local! {
 }
 
 fn note(len: usize) {
-    // A thread that ends has nobody to tell.
+    // A thread that is ending has no such record any more.
     let _ = LARGEST.try_with(|largest| largest.set(largest.get().max(len)));
 }
 
 #[expect(unsafe_code, reason = "there is no safe way to be an allocator")]
-// SAFETY: every call is the system allocator's own; only a number is remembered beside it.
+// SAFETY: every call goes to the system's allocator; besides that only a number is recorded.
 unsafe impl GlobalAlloc for Watched {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         note(layout.size());
-        // SAFETY: the caller's promises are handed on.
+        // SAFETY: the caller's promises are passed on.
         unsafe { System.alloc(layout) }
     }
 
@@ -68,7 +68,7 @@ fn corpus(target: &Target) -> PathBuf {
     corpus.join(target.name)
 }
 
-/// The files of a corpus, sorted by name.
+/// Returns the files of a corpus, sorted by name.
 fn inputs(target: &Target) -> Vec<(String, Vec<u8>)> {
     let dir = corpus(target);
     let entries = std::fs::read_dir(&dir).expect("a corpus for each target");
@@ -83,7 +83,7 @@ fn inputs(target: &Target) -> Vec<(String, Vec<u8>)> {
     inputs
 }
 
-/// Says which input a target failed at.
+/// Reports the input at which a target failed.
 struct Trying<'a>(&'a str, &'a str, &'a [u8]);
 
 impl Drop for Trying<'_> {

@@ -1,10 +1,10 @@
-//! Nothing here depends on, or speaks of, the machine that it was written on.
+//! Checks that nothing here depends on, or mentions, the machine that it was written on.
 
 use crate::none;
 use crate::tree::{files, root};
 
-/// Paths of somebody's machine, and addresses of somebody's mirrors. Split, so that this file holds
-/// none of them.
+/// Paths of private machines, and addresses of private mirrors. They are split, so that this file
+/// contains none of them.
 const ELSEWHERE: &[&str] = &[
     concat!("/wo", "rk/"),
     concat!("/tmp", "/wt"),
@@ -21,7 +21,7 @@ const ELSEWHERE: &[&str] = &[
     concat!("sparse", "+http"),
 ];
 
-/// Where `Cargo.lock` says that every package comes from.
+/// The source that `Cargo.lock` must give for every package.
 const REGISTRY: &str = "source = \"registry+https://github.com/rust-lang/crates.io-index\"";
 
 #[test]

@@ -6,8 +6,8 @@ use crate::tree::{Kind, cargo, files, packages, root, sources};
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// A crate's folder, and the crates of ours that it may list (by the last part of their names).
-/// Arrows point down; `ARCHITECTURE.md` says why.
+/// A crate's folder, and which of our crates it may list (by the last part of their names). Arrows
+/// point down; `ARCHITECTURE.md` says why.
 const ARROWS: &[(&str, &[&str])] = &[
     ("proto", &[]),
     ("lib/model", &[]),
@@ -83,7 +83,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Crates that decide and do nothing else. Their `clippy.toml` is checked in `lints`.
+/// Crates that only decide. Their `clippy.toml` is checked in `lints`.
 pub const PURE: &[&str] = &[
     "lib/model",
     "lib/placement",
@@ -92,15 +92,15 @@ pub const PURE: &[&str] = &[
     "lib/sigv4",
 ];
 
-/// What a pure crate may not reach, however indirectly.
+/// What a pure crate may not depend on, even indirectly.
 const EFFECTS: &[&str] = &["tokio", "tonic", "sled", "fjall", "hyper", "raft"];
 
-/// The folders at the top. Another one is a decision about the design, not a detail.
+/// The folders at the top. A new one is a decision about the design, not a detail.
 const ROOMS: &[&str] = &[
     ".ci", ".config", "admin", "cli", "deploy", "docs", "gateway", "lib", "node", "proto", "tests",
 ];
 
-/// Folders that hold no crate and that people look for by these names.
+/// Folders without a crate that people look for by these names.
 const FIXED: &[&str] = &[
     "docs/decisions",
     "docs/formats",
@@ -121,10 +121,10 @@ const NAMED_IN: &[(&[&str], &str)] = &[
     (&["raft", "raft_proto"], "node/metadata/src/raft"),
 ];
 
-/// The name of the crate in a folder: `megalith-` and the folder's last part.
+/// Returns the name of the crate in a folder: `megalith-` and the folder's last part.
 fn name_of(folder: &str) -> String {
     match folder.rsplit('/').next() {
-        // The crate that makes the binary is called what the binary is called.
+        // The crate that makes the binary has the binary's name.
         Some("cli") => "megalith".to_owned(),
         last => format!("megalith-{}", last.unwrap_or_default()),
     }
@@ -248,7 +248,7 @@ fn the_architecture_page_lists_the_crates() {
     none(&wrong, "Mend the table of crates.");
 }
 
-/// The crates that the crate in `folder` is built with.
+/// Returns the crates that the crate in `folder` is built with.
 fn reached(folder: &str) -> BTreeSet<String> {
     let name = name_of(folder);
     let arguments = [

@@ -1,7 +1,7 @@
-//! Rust, read as far as the rules need it: code apart from comments and texts, and which names
-//! begin a path.
+//! Reads Rust as far as the rules need it: separates code from comments and texts, and finds which
+//! names begin a path.
 
-/// The code of a Rust file: comments and the insides of texts become spaces, lines stay lines.
+/// Returns the code of a Rust file: comments and the insides of texts become spaces, lines stay.
 pub fn code_of(text: &str) -> String {
     let chars: Vec<char> = text.chars().collect();
     let mut code = String::with_capacity(text.len());
@@ -58,7 +58,7 @@ fn quoted(chars: &[char], at: usize) -> usize {
     (at + 1).min(chars.len())
 }
 
-/// The end of `r"…"` or `r#"…"#` that begins at `at`, if one does.
+/// Returns the end of an `r"…"` or `r#"…"#` that begins at `at`, if one does.
 fn raw_text(chars: &[char], at: usize) -> Option<usize> {
     let before = at.checked_sub(1).map(|before| chars[before]);
     if before.is_some_and(|c| is_word(c) && c != 'b' && c != 'c') {
@@ -76,7 +76,7 @@ fn raw_text(chars: &[char], at: usize) -> Option<usize> {
     Some(end + 1 + hashes)
 }
 
-/// The end of `'x'` or `'\n'`; a lifetime's tick ends after itself.
+/// Returns the end of `'x'` or `'\n'`; a lifetime's tick ends after itself.
 fn character(chars: &[char], at: usize) -> usize {
     if chars.get(at + 1) == Some(&'\\') {
         let close = chars[(at + 3).min(chars.len())..]
@@ -121,7 +121,7 @@ fn tokens(code: &str) -> Vec<Token<'_>> {
     found
 }
 
-/// Every name that begins a path, with its line: `a` of `a::b`, `::a::b`, `use a;` and of
+/// Returns every name that begins a path, with its line: `a` of `a::b`, `::a::b`, `use a;` and of
 /// `use {a, b::c};`. It may be a crate, a module or a type.
 pub fn path_starts(code: &str) -> Vec<(usize, &str)> {
     let tokens = tokens(code);
@@ -153,13 +153,13 @@ pub fn path_starts(code: &str) -> Vec<(usize, &str)> {
     found
 }
 
-/// The starts of the paths of one `use`: the first name of each branch at its root.
+/// Returns the starts of the paths of one `use`: the first name of each branch at its root.
 fn import_starts<'a>(tree: &[Token<'a>], found: &mut Vec<(usize, &'a str)>) {
     let mut started = false;
     let mut closing = 0_usize;
     for token in tree {
         match token.text {
-            // Below a name: what stands here begins no path of its own.
+            // Below a name: what comes here doesn't begin a path.
             "{" if started || closing > 0 => closing += 1,
             "}" if closing > 0 => closing -= 1,
             "{" | "}" | "::" => {}
@@ -173,7 +173,7 @@ fn import_starts<'a>(tree: &[Token<'a>], found: &mut Vec<(usize, &'a str)>) {
     }
 }
 
-/// A source without its inline tests, which stand last in their file.
+/// Returns a source without its inline tests, which come last in their file.
 pub fn without_tests(code: &str) -> &str {
     let end = code.find("#[cfg(test)]\nmod tests {");
     &code[..end.unwrap_or(code.len())]

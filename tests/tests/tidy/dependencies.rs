@@ -1,4 +1,4 @@
-//! What a manifest lists is named by the crate's sources.
+//! Checks that a crate's sources name everything that its manifest lists.
 
 use crate::code::{code_of, path_starts, without_tests};
 use crate::none;
@@ -16,7 +16,7 @@ const UNNAMED: &[(&str, &str, &str)] = &[
 /// (package, the name that its code goes by)
 const CALLED: &[(&str, &str)] = &[("md-5", "md5")];
 
-/// Which sources may name a dependency of a kind.
+/// Returns which sources may name a dependency of a kind.
 fn looks_at(kind: Kind, within: &Path) -> bool {
     let room = within.iter().next().unwrap_or_default().to_string_lossy();
     match kind {
@@ -29,9 +29,9 @@ fn looks_at(kind: Kind, within: &Path) -> bool {
     }
 }
 
-/// The names that begin paths in a crate's sources, as far as `kind` may use them.
+/// Returns the names that begin paths in a crate's sources, as far as `kind` may use them.
 fn named(package: &Package, kind: Kind) -> BTreeSet<String> {
-    // A crate may stand inside another's folder.
+    // A crate may be in a folder of another crate.
     let inner: Vec<_> = packages()
         .iter()
         .filter(|other| other.folder != package.folder && other.folder.starts_with(&package.folder))

@@ -1,11 +1,11 @@
-//! Everything public says what it is.
+//! Checks that every public item has a doc comment.
 
 use crate::code::code_of;
 use crate::none;
 use crate::tree::sources;
 use std::path::Path;
 
-/// What follows `pub` and needs a sentence. Fields, variants and `pub use` need none.
+/// Words after `pub` that need a doc comment. Fields, variants and `pub use` need none.
 const ITEMS: &[&str] = &[
     "async", "const", "enum", "extern", "fn", "static", "struct", "trait", "type", "union",
     "unsafe",
@@ -17,9 +17,9 @@ fn is_example_or_test(path: &Path) -> bool {
         || path.file_name().is_some_and(|name| name == "tests.rs")
 }
 
-/// True if the item that begins on the line `index` has a doc comment, above its attributes.
+/// Returns true if the item that begins at line `index` has a doc comment, above its attributes.
 fn is_documented(lines: &[&str], code: &[&str], index: usize) -> bool {
-    // Attributes may span lines: `open` counts brackets whose beginning is still above.
+    // Attributes may span lines: `open` counts brackets that were opened further up.
     let mut open = 0_isize;
     for above in (0..index).rev() {
         let line = lines[above].trim();
@@ -54,7 +54,7 @@ fn what_is_public_says_what_it_is() {
             let mut words = line.split_whitespace();
             let public = words.next() == Some("pub");
             let word = words.next().unwrap_or_default();
-            // A module in a file of its own opens with `//!` there.
+            // A module in a file of its own has its `//!` there.
             let item = ITEMS.contains(&word) || (word == "mod" && line.contains('{'));
             if public && item && !is_documented(&lines, &code, index) {
                 let place = path.display();

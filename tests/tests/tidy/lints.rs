@@ -1,4 +1,4 @@
-//! What the linter has been told, so that nobody can tell it less without being seen.
+//! Checks the linter's settings, so that no one can weaken them unnoticed.
 
 use crate::arrows::PURE;
 use crate::none;
@@ -6,11 +6,11 @@ use crate::tree::root;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// The bans of the pure crates. Each of them has a link `clippy.toml` to this file, because clippy
-/// reads the nearest file and no other.
+/// The bans of the pure crates. Each of these crates has a link `clippy.toml` to this file, because
+/// clippy reads only the nearest file.
 const PURE_BANS: &str = "lib/pure-clippy.toml";
 
-/// What a pure crate must not do, each by one ban that stands for its kind.
+/// What a pure crate must not do: one ban for each kind of effect.
 const EFFECTS: &[&str] = &[
     "std::time::SystemTime::now",
     "std::time::Instant::now",
@@ -25,10 +25,10 @@ const EFFECTS: &[&str] = &[
     "aws_lc_rs::rand::SystemRandom",
 ];
 
-/// The lints that are off by default and that the house relies on.
+/// The lints that are off by default and that this project relies on.
 const SWITCHED_ON: &[&str] = &["all", "too_many_lines", "await_holding_lock"];
 
-/// The modules that judge who may do what: a new variant must not slip through there.
+/// The modules that decide who may do what: a new variant must not slip through there.
 const JUDGES: &[&str] = &[
     "gateway/src/auth/mod.rs",
     "lib/identity/src/peer.rs",
@@ -46,7 +46,7 @@ fn table(path: impl AsRef<Path>) -> toml::Table {
     read(path).parse().expect("TOML")
 }
 
-/// Every path that a clippy file bans.
+/// Returns every path that a clippy file bans.
 fn bans(table: &toml::Table) -> BTreeSet<String> {
     [
         "disallowed-methods",
@@ -72,7 +72,7 @@ fn a_pure_crate_is_kept_from_every_effect() {
     let (all, pure) = (table("clippy.toml"), table(PURE_BANS));
     let mut wrong = Vec::new();
     for folder in PURE {
-        // A copy would do as well; one that says something else would not.
+        // A copy would do as well; different content would not.
         if read(Path::new(folder).join("clippy.toml")) != read(PURE_BANS) {
             wrong.push(format!("{folder}/clippy.toml: not {PURE_BANS}"));
         }

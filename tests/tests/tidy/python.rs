@@ -1,9 +1,9 @@
-//! The Python tests: none is skipped in silence, and none waits for a time.
+//! Checks the Python tests: none is skipped silently, and none waits for a fixed time.
 
 use crate::none;
 use crate::tree::texts;
 
-/// The one place that sleeps: it waits for a state, with a deadline.
+/// The only file that may sleep: it waits for a state, with a deadline.
 const MAY_SLEEP: &str = "tests/harness/process.py";
 
 #[test]

@@ -1,4 +1,4 @@
-//! How files look: short, finished, within the columns, tests where they are looked for.
+//! How files look: short, finished, within the columns, tests in the expected place.
 
 use crate::none;
 use crate::tree::{files, sources, texts};
@@ -7,7 +7,7 @@ use std::path::Path;
 const LINES_MAX: usize = 700;
 const COLUMNS_MAX: usize = 100;
 
-/// Where an unfinished or hidden thing begins, and what to do instead.
+/// Marks of an unfinished or hidden thing, and what to do instead.
 const UNFINISHED: &[(&str, &str)] = &[
     (concat!("todo", "!("), "finish it"),
     (concat!("unimplemented", "!("), "finish it"),
@@ -51,7 +51,7 @@ fn tests_live_beside_what_they_test() {
     );
 }
 
-/// True if a line is one word behind its indentation and its mark of a list: a link, a path.
+/// Returns true if a line has only one word after indentation and list mark: a link, a path.
 fn is_one_word(line: &str) -> bool {
     let text = line
         .trim_start()
@@ -64,7 +64,7 @@ fn is_table(line: &str) -> bool {
     text.trim_start().starts_with('|')
 }
 
-/// The lines of a file that are too long and could be wrapped.
+/// Returns the lines of a file that are too long and could be wrapped.
 fn too_long(path: &Path, text: &str) -> Vec<String> {
     let ending = path.extension().unwrap_or_default().to_string_lossy();
     let mut fenced = false;
@@ -73,7 +73,7 @@ fn too_long(path: &Path, text: &str) -> Vec<String> {
         let fence = ending == "md" && line.trim_start().starts_with("```");
         fenced ^= fence;
         let columns = line.chars().count();
-        // The formatter keeps Rust's code within the columns, and can't break texts.
+        // The formatter keeps Rust's code within the columns, but can't break texts.
         let looked_at = match &*ending {
             "rs" => line.trim_start().starts_with("//"),
             "md" => !fenced && !fence,

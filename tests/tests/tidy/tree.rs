@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// What a working copy may hold and the repository doesn't.
+/// What a working copy may contain but the repository doesn't.
 const NOT_OURS: &[&str] = &[
     ".git",
     ".pytest_cache",
@@ -13,7 +13,7 @@ const NOT_OURS: &[&str] = &[
     "target",
 ];
 
-/// The repository's folder.
+/// Returns the repository's folder.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
@@ -21,7 +21,7 @@ pub fn root() -> PathBuf {
         .to_owned()
 }
 
-/// Every file of ours by its path from the root, in order.
+/// Returns every file of ours by its path from the root, in order.
 pub fn files() -> &'static [PathBuf] {
     static FILES: OnceLock<Vec<PathBuf>> = OnceLock::new();
     FILES.get_or_init(|| {
@@ -48,7 +48,7 @@ pub fn files() -> &'static [PathBuf] {
     })
 }
 
-/// Every text file of ours that ends in one of `endings`, with its text.
+/// Returns every text file of ours that ends in one of `endings`, with its text.
 pub fn texts(endings: &[&str]) -> Vec<(PathBuf, String)> {
     let root = root();
     let of_kind = |path: &&PathBuf| {
@@ -67,34 +67,34 @@ pub fn texts(endings: &[&str]) -> Vec<(PathBuf, String)> {
     found
 }
 
-/// Every Rust file of ours, with its text.
+/// Returns every Rust file of ours, with its text.
 pub fn sources() -> &'static [(PathBuf, String)] {
     static SOURCES: OnceLock<Vec<(PathBuf, String)>> = OnceLock::new();
     SOURCES.get_or_init(|| texts(&["rs"]))
 }
 
-/// True if a Rust file holds tests only: `tests.rs`, or anything below a `tests` folder.
+/// Returns true if a Rust file holds only tests: `tests.rs`, or any file below a `tests` folder.
 pub fn is_test(path: &Path) -> bool {
     let mut parts = path.iter().map(|part| part.to_string_lossy());
     parts.any(|part| part == "tests" || part == "tests.rs")
 }
 
-/// A crate of the workspace, as its manifest has it.
+/// A crate of the workspace, as described by its manifest.
 pub struct Package {
     pub name: String,
-    /// From the root.
+    /// Its path from the root.
     pub folder: PathBuf,
     pub dependencies: Vec<Dependency>,
 }
 
 /// One line of a manifest.
 pub struct Dependency {
-    /// As `Cargo.toml` spells it.
+    /// Its name as written in `Cargo.toml`.
     pub name: String,
     pub kind: Kind,
 }
 
-/// The table of a manifest that a line stands in.
+/// The table of a manifest that a line belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Normal,
@@ -102,7 +102,7 @@ pub enum Kind {
     Build,
 }
 
-/// The workspace's crates, as cargo reads them.
+/// Returns the workspace's crates, as cargo reads them.
 pub fn packages() -> &'static [Package] {
     static PACKAGES: OnceLock<Vec<Package>> = OnceLock::new();
     PACKAGES.get_or_init(|| {

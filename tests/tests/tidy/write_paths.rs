@@ -1,5 +1,5 @@
-//! What a node must find again after a power cut goes through the file-system trait of
-//! `megalith-disk`: the tests that cut the power see nothing else.
+//! Checks that files which a node must find again after a power cut are written through the
+//! file-system trait of `megalith-disk`: the tests that cut the power see nothing else.
 
 use crate::code::{code_of, without_tests};
 use crate::none;
@@ -14,8 +14,8 @@ const ROOMS: &[&str] = &[
     "node/upkeep/src",
 ];
 
-/// What goes around the trait: the real file system itself, engines of other people's making that
-/// open their own files (caches that are rebuilt from the log), and copies that leave the node.
+/// Files that bypass the trait: the real file system itself, third-party engines that open their
+/// own files (caches that are rebuilt from the log), and copies that leave the node.
 const EXCEPT: &[&str] = &[
     "lib/disk/src/real.rs",
     "node/metadata/src/engine",

@@ -78,7 +78,7 @@ pub async fn start(settings: &GatewayFile) -> Result<RunningGateway, RoleError> 
     Ok(megalith_gateway::run::start(config).await?)
 }
 
-/// Starts collecting metrics; returns what renders them.
+/// Starts collecting metrics; returns the function that renders them.
 fn metrics() -> Result<MetricsText, RoleError> {
     let recorder = PrometheusBuilder::new()
         .install_recorder()

@@ -1,4 +1,4 @@
-//! Backups of the metadata, and a new metadata group from one.
+//! Backs up the metadata, and makes a new metadata group from a backup.
 
 use super::backup_bucket::{Bucket, BucketError};
 use super::stopped_node::{self, StoppedNodeError};
@@ -13,7 +13,7 @@ use megalith_server::restore_metadata;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-/// A backup could not be made or restored.
+/// Why a backup could not be made or restored.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupVerbError {
     #[error(transparent)]
@@ -22,14 +22,14 @@ pub enum BackupVerbError {
     Settings(#[from] SettingsError),
     #[error(transparent)]
     Node(#[from] StoppedNodeError),
-    /// It isn't among the first members.
+    /// The node isn't among the first members.
     #[error("{file}: {node} is not among `metadata.members`")]
     NotNamed { file: PathBuf, node: NodeId },
     #[error(transparent)]
     Backup(#[from] BackupError),
     #[error(transparent)]
     Bucket(#[from] BucketError),
-    /// The directory for what is on its way.
+    /// The directory for files on their way.
     #[error("make a directory in {}", dir.display())]
     Spool {
         dir: PathBuf,
@@ -37,7 +37,7 @@ pub enum BackupVerbError {
     },
 }
 
-/// Made for one backup; removed with whatever is in it.
+/// Makes a directory for one backup; it is removed with everything in it.
 fn spool(dir: Option<&Path>) -> Result<TempDir, BackupVerbError> {
     let dir = dir.map_or_else(std::env::temp_dir, Path::to_owned);
     let made = tempfile::Builder::new()

@@ -1,4 +1,4 @@
-//! `megalith meta init`: a new metadata directory of a node that was set up before, on a new disk.
+//! `megalith meta init`: makes a new metadata directory, on a new disk, for a node set up before.
 
 use super::MetaError;
 use crate::args::MetaInitArgs;

@@ -21,7 +21,7 @@ use repair::RepairVerbError;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// The members could not be shown or changed.
+/// Why the members could not be shown or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum MetaError {
     #[error(transparent)]

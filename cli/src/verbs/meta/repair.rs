@@ -1,5 +1,5 @@
 //! `megalith meta repair`: says what is left of a metadata member that no peer can rebuild, and
-//! keeps that at an explicit word.
+//! keeps that if told so explicitly.
 
 use super::stopped_node::{self, StoppedNodeError};
 use crate::args::RepairArgs;
@@ -9,23 +9,21 @@ use megalith_server::Repairs;
 use std::fmt::Write;
 use std::path::PathBuf;
 
-/// The repair failed.
+/// Why the repair failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RepairVerbError {
-    /// The settings.
+    /// The settings could not be read.
     #[error(transparent)]
     Node(#[from] StoppedNodeError),
-    /// The directory.
+    /// The directory could not be repaired.
     #[error("repair {dir}")]
     Repair {
-        /// Which.
         dir: PathBuf,
-        /// Why not.
         source: megalith_server::RepairError,
     },
 }
 
-/// Runs the verb. Exit code 1 if something is to be repaired and nothing was.
+/// Runs the verb. Exit code 1 if there is something to repair and nothing was repaired.
 pub fn run(args: &RepairArgs) -> Result<Answer, RepairVerbError> {
     let member = stopped_node::open(&args.node)?;
     let (dir, engine) = (member.dir, metadata::engine(&member.settings.metadata));

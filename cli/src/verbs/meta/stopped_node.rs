@@ -1,4 +1,4 @@
-//! Which node a verb on a stopped member's directory means.
+//! Finds the node that a verb on a stopped member's directory means.
 
 use crate::args::StoppedNode;
 use crate::config::{self, NoFlags, NodeFile, SettingsError};
@@ -8,32 +8,32 @@ use megalith_identity::{IdentityError, TlsMaterial};
 use megalith_model::ids::{ClusterId, NodeId};
 use std::path::PathBuf;
 
-/// The node's settings could not be read.
+/// Why the node's settings could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum StoppedNodeError {
-    /// The node's file.
+    /// The node's file can't be used.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// The directory of `megalith up`.
+    /// The directory of `megalith up` can't be used.
     #[error(transparent)]
     Up(#[from] RoleError),
-    /// The node's certificate, which names the cluster.
+    /// The node's certificate, which names the cluster, can't be used.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// The node is no member.
+    /// The node is not a member.
     #[error("{0} names no `metadata.dir`: this node is no metadata member")]
     NoMember(PathBuf),
 }
 
-/// A metadata member that doesn't run.
+/// A metadata member that isn't running.
 pub struct Member {
     /// Its node's settings.
     pub settings: NodeFile,
-    /// Where the settings are from.
+    /// The file that the settings come from.
     pub origin: PathBuf,
     /// Its directory.
     pub dir: PathBuf,
-    /// Its cluster, as its certificate says.
+    /// Its cluster, according to its certificate.
     pub cluster: ClusterId,
     /// Its number.
     pub node: NodeId,

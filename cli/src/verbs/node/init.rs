@@ -39,7 +39,8 @@ pub fn init(args: &NodeInitArgs) -> Result<String, InitError> {
     ))
 }
 
-/// The roles that the arguments give the node; refuses arguments that contradict each other.
+/// Returns the roles that the arguments give the node; refuses arguments that contradict each
+/// other.
 fn grants(args: &NodeInitArgs, members: &[(u32, String)]) -> Result<Vec<(Role, u32)>, InitError> {
     let mut grants = Vec::new();
     if !args.disks.is_empty() {

@@ -1,4 +1,4 @@
-//! The metadata role from its settings.
+//! Starts the metadata role from its settings.
 
 use crate::config::{Engine, MetadataSection, SettingsError};
 use crate::verbs::role::RoleError;
@@ -41,7 +41,7 @@ pub fn start(
     })
 }
 
-/// Which embedded database keeps the rows, and how.
+/// Returns which embedded database keeps the rows, and its settings.
 pub fn engine(settings: &MetadataSection) -> EngineSettings {
     EngineSettings {
         kind: match settings.engine {

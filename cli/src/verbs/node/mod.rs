@@ -93,7 +93,7 @@ fn scrub_settings(origin: &str, storage: &StorageSection) -> Result<ScrubSetting
     })
 }
 
-/// 1 GiB, or a twentieth of the smallest disk if that is less.
+/// Returns 1 GiB, or a twentieth of the smallest disk if that is less.
 fn default_reserve(disks: &[PathBuf]) -> u64 {
     let sizes = disks
         .iter()

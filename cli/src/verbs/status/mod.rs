@@ -1,4 +1,4 @@
-//! `megalith status`: asks the metadata leader and judges what it says.
+//! `megalith status`: asks the metadata leader and judges its answer.
 
 mod text;
 
@@ -36,7 +36,7 @@ fn answer(report: &Report, output: OutputFormat) -> Answer {
     }
 }
 
-/// The exit code says how well the cluster is.
+/// Returns the exit code, which says how well the cluster is.
 fn exit_code(health: Health) -> u8 {
     match health {
         Health::Healthy => 0,

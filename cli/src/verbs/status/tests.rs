@@ -1,4 +1,4 @@
-//! Transcripts: what the leader says goes in, what a person reads and the exit code come out.
+//! Transcripts: the leader's answer goes in; the text for people and the exit code come out.
 
 use super::{answer, members_text};
 use crate::args::OutputFormat;
@@ -79,7 +79,7 @@ fn volume_status(number: u32) -> VolumeStatus {
     }
 }
 
-/// Three members, three nodes with a disk each, one open volume of 2+1: all is well.
+/// Three members, three nodes with one disk each, one open volume of 2+1: everything is fine.
 fn well() -> ClusterStatus {
     let node = |node: u32| Node {
         id: NodeId(node),
@@ -125,7 +125,7 @@ fn well() -> ClusterStatus {
     }
 }
 
-/// A node falls silent: the leader takes it out of the map and its volume out of the write set.
+/// A node falls silent: the leader removes it from the map and its volume from the writable ones.
 fn silence(status: &mut ClusterStatus, node: u32) {
     let silent = status.nodes.iter_mut().find(|of| of.node == NodeId(node));
     let silent = silent.expect("a node");
@@ -133,7 +133,7 @@ fn silence(status: &mut ClusterStatus, node: u32) {
     status.map.alive.retain(|id| *id != NodeId(node));
 }
 
-/// The text up to the metadata members, and the exit code.
+/// Checks the text up to the metadata members, and the exit code.
 fn check_verdict(change: impl FnOnce(&mut ClusterStatus), expected: Expect) {
     let mut status = well();
     change(&mut status);
@@ -142,7 +142,7 @@ fn check_verdict(change: impl FnOnce(&mut ClusterStatus), expected: Expect) {
     expected.assert_eq(&format!("{told}\nexit code {}\n", said.code));
 }
 
-/// The paragraph that begins with `title`.
+/// Returns the paragraph that begins with `title`.
 fn paragraph(status: &ClusterStatus, title: &str) -> String {
     let said = answer(&verdict::report(status), OutputFormat::Text);
     let found = said.text.split("\n\n").find(|text| text.starts_with(title));

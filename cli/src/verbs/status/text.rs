@@ -1,4 +1,4 @@
-//! The report for people.
+//! Writes the report for people.
 
 use megalith_admin::report::{Health, Report};
 use std::fmt::{self, Write};
@@ -19,14 +19,14 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// Renders a report, lines ended.
+/// Renders a report; every line is ended.
 pub fn render(report: &Report) -> String {
     let mut out = String::new();
     write_report(&mut out, report).expect("writing to a string does not fail");
     out
 }
 
-/// Renders the metadata members, lines ended.
+/// Renders the metadata members; every line is ended.
 pub fn members(report: &Report) -> String {
     let mut out = String::new();
     write_members(&mut out, report).expect("writing to a string does not fail");
@@ -87,7 +87,7 @@ fn nodes(out: &mut String, report: &Report) -> fmt::Result {
         let zone = if node.zone.is_empty() { "" } else { "  zone " };
         writeln!(out, "  {:<5} {state}{zone}{}", node.node, node.zone)?;
         for disk in &node.disks {
-            // What is free, not what is used: blocks kept for root are neither.
+            // The shown use is what isn't free: blocks reserved for root are neither free nor used.
             let free = Bytes(disk.capacity.saturating_sub(disk.used));
             let capacity = Bytes(disk.capacity);
             write!(out, "        disk {}  {free} free of {capacity}", disk.disk)?;

@@ -1,4 +1,4 @@
-//! Reads with dead, late, damaged and lying slots: right bytes up to m of them, a clean error
+//! Reads with dead, late, damaged and lying slots: right bytes with up to m of them, a clean error
 //! beyond, never a wrong byte.
 
 use super::fake::Conduct;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 const CELL: usize = PLAIN_CELL_LEN;
 
-/// Every pattern of `conduct` over the slots, read whole and in the middle.
+/// Checks every pattern of `conduct` over the slots, reading the whole object and a middle range.
 async fn check_patterns((k, m): (u8, u8), len: usize, conduct: Conduct) {
     let shards = u32::from(k + m);
     for pattern in 1..1_u32 << shards {

@@ -1,7 +1,7 @@
 //! A data plane and a metadata group in memory, with nodes that can be told to misbehave.
 //!
-//! Good nodes do what real ones do: check every crc on arrival, compute the digest themselves and
-//! compare it, keep nothing of a shard that was given up.
+//! Good nodes do what real ones do: they check every crc on arrival, compute the digest themselves
+//! and compare it, and keep nothing of a shard whose write was given up.
 
 use crate::ports::{ShardError, ShardIo, ShardWrite};
 use bytes::Bytes;
@@ -26,17 +26,17 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub enum Conduct {
     Good,
     Dead,
-    /// Takes a connection and is never heard from.
+    /// Accepts a connection and is never heard from.
     Frozen,
-    /// Takes so many cells of a write, then breaks.
+    /// Takes this many cells of a write, then breaks.
     BreaksAfter(usize),
     /// Gives a receipt for other bytes.
     WrongReceipt,
-    /// Says that the volume has moved on.
+    /// Says that the volume is in another epoch.
     StaleEpoch,
     /// Says that the lease is closed.
     LeaseClosed,
-    /// Does everything right, late.
+    /// Does everything right, but late.
     Slow(Duration),
     /// Finds its own shards damaged.
     Damaged,
@@ -44,9 +44,9 @@ pub enum Conduct {
     Missing,
     /// Serves wrong bytes with right checksums.
     Lies,
-    /// Lies, but to no request for more than so many cells.
+    /// Lies, except to requests for more than this many cells.
     LiesUpTo(u64),
-    /// Gives fewer bytes than were asked for.
+    /// Returns fewer bytes than requested.
     Shortens,
 }
 
@@ -59,7 +59,7 @@ pub struct Fake {
     pub reads: Mutex<Vec<(NodeId, u64)>>,
     /// Cells that good nodes took.
     pub cells_taken: AtomicUsize,
-    /// Writes that a frozen node holds for good.
+    /// How many writes a frozen node holds for good.
     pub frozen: watch::Sender<usize>,
 }
 
@@ -80,7 +80,7 @@ impl Fake {
         reads.iter().filter(|(read, _)| *read == node).count()
     }
 
-    /// Every byte that lies on any node.
+    /// Returns every byte that is on any node.
     pub fn all_bytes(&self) -> Vec<Vec<u8>> {
         self.shards
             .lock()
@@ -265,7 +265,7 @@ impl ShardIo for FakeIo {
     }
 }
 
-/// The metadata group's part: leases, and notes of damage.
+/// The fake metadata group: leases, and notes of damage.
 #[derive(Default)]
 pub struct FakeMeta {
     pub opened: AtomicUsize,

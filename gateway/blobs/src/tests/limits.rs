@@ -1,4 +1,4 @@
-//! Memory: what is held is bounded, whatever the object's size and whoever stands still.
+//! Memory: what is held is bounded, whatever the object's size and whichever side stands still.
 
 use super::fake::Conduct;
 use super::rig::{Rig, bytes, settings};
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 const CELL: usize = PLAIN_CELL_LEN;
 
-/// A body that counts what was pulled of it.
+/// A body that counts how many bytes were pulled from it.
 fn counted(
     len: usize,
     piece: usize,
@@ -34,7 +34,7 @@ async fn stalled_slots_stop_the_source_within_the_bound() {
         ..settings()
     };
     let rig = Rig::new((4, 2), 1, settings);
-    // Nobody takes a byte: what is pulled is what is held.
+    // No node takes a byte: what is pulled is what is held.
     (0..6).for_each(|slot| rig.set(1, slot, Conduct::Frozen));
     let pulled = Arc::new(AtomicUsize::new(0));
     let source = counted(1000 * CELL, 10_000, &pulled);
@@ -42,7 +42,7 @@ async fn stalled_slots_stop_the_source_within_the_bound() {
     let write = rig.write_stream(source, len);
     let stalled = tokio::time::timeout(Duration::from_secs(2), write).await;
     assert!(stalled.is_err(), "nobody took it, and it ended");
-    // Two stripes in flight, one waiting to be, one sealed ahead, one gathered ahead.
+    // Two stripes in flight, one waiting, one sealed ahead, one gathered ahead.
     let stripes = pulled.load(Ordering::SeqCst) as f64 / (4 * CELL) as f64;
     assert!(
         (2.0..=5.1).contains(&stripes),
@@ -96,7 +96,7 @@ async fn held_body_is_paid_for_once_and_given_back() {
     let room = rig.pipeline.memory().used();
     // Its plaintext and its cells.
     assert!(room >= 200_000 && room < 202_000, "{room} bytes");
-    // What is left is too little for anything but what has been paid for.
+    // What is left is only enough for what has already been reserved.
     let free = (1 << 30) - room;
     let rest = rig.pipeline.memory().try_reserve(free).expect("room");
     for _ in 0..2 {

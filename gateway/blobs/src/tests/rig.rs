@@ -117,7 +117,7 @@ impl Rig {
         HeldBody::new(Bytes::copy_from_slice(plain), room.expect("room"))
     }
 
-    /// What a gateway would find out from metadata and manifest.
+    /// Returns what a gateway would learn from metadata and manifest.
     pub fn plan(&self, written: &[(&WrittenBlob, u64)]) -> ReadPlan {
         let map = Arc::clone(&self.map.borrow());
         let volumes: Vec<Volume> = map.writable.iter().chain(&map.degraded).cloned().collect();

@@ -1,4 +1,4 @@
-//! What was written is what is read, whole and in ranges, at every boundary.
+//! Reads return exactly what was written, whole and in ranges, at every boundary.
 
 use super::rig::{Rig, bytes, settings};
 use crate::{GetError, Hashes, PipelineSettings, Source};

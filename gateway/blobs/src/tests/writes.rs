@@ -1,5 +1,5 @@
-//! Writes with slots that fail: never success below the quorum, the owed mask exact, another
-//! volume where one is lost.
+//! Writes with slots that fail: never success below the quorum, an exact owed mask, another volume
+//! if one is lost.
 
 use super::fake::Conduct;
 use super::rig::{Rig, bytes, settings, slot_at};
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 const CELL: usize = PLAIN_CELL_LEN;
 
-/// Every slot that isn't owed holds its shard.
+/// Checks that every slot that isn't owed holds its shard.
 fn check_held(rig: &Rig, written: &WrittenBlob) {
     let map = rig.map.borrow();
     for (number, segment) in written.blob.segments.iter().enumerate() {
@@ -100,7 +100,7 @@ async fn lost_quorum_moves_the_segment_to_another_volume() {
     ];
     for conduct in conducts {
         for len in [20_000, 3 * CELL, 30 * CELL + 1] {
-            // One cell a slot is not enough to break there.
+            // One cell per slot is not enough to break there.
             if conduct == Conduct::BreaksAfter(1) && len <= 4 * CELL {
                 continue;
             }
@@ -128,7 +128,7 @@ async fn loss_in_a_later_segment_keeps_the_earlier_ones() {
         ..settings()
     };
     let rig = Rig::new((4, 2), 2, settings);
-    // Breaks in the second stripe of whatever segment comes to it.
+    // It breaks in the second stripe of any segment that comes to it.
     (0..2).for_each(|slot| rig.set(2, slot, Conduct::BreaksAfter(1)));
     let plain = bytes(40 * CELL + 5);
     let written = rig.write(&plain, 77_777).await.expect("writes");
@@ -182,7 +182,7 @@ async fn below_the_quorum_is_never_success() {
 async fn cells_no_longer_held_end_the_write() {
     let settings = PipelineSettings {
         restart_bytes: 512 << 10,
-        // Too little for any spare room.
+        // Too little for any spare memory.
         memory_bytes_max: 5 << 20,
         ..settings()
     };
@@ -230,7 +230,7 @@ async fn write_that_no_volume_takes_waits_for_the_next_map() {
         let plain = bytes(3 * CELL);
         let write = rig.write(&plain, 200_000);
         let mut write = std::pin::pin!(write);
-        // Without another volume it does not end; with one it does.
+        // Without another volume the write doesn't end; with one it does.
         let early = tokio::time::timeout(Duration::from_millis(100), &mut write).await;
         assert!(early.is_err(), "{early:?}");
         rig.map.send_replace(Arc::clone(&whole));

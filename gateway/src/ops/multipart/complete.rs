@@ -1,4 +1,4 @@
-//! Completing an upload: one command that links its parts. No byte is copied.
+//! Completes an upload: one command links its parts. No byte is copied.
 
 use super::{Opened, PARTS_MAX, UploadName, parse_upload};
 use crate::ops::checksum::{Algorithm, Value, compose, multipart_etag};
@@ -16,21 +16,21 @@ use megalith_model::ids::BlobId;
 use megalith_model::query::PAGE_ROWS_MAX;
 use std::collections::BTreeMap;
 
-/// Fewest bytes of a part that is not the last one: 5 MiB.
+/// The fewest bytes of a part that is not the last one: 5 MiB.
 pub const PART_BYTES_MIN: u64 = 5 * 1024 * 1024;
-/// Most bytes of an object: 5 TiB, as in S3.
+/// The most bytes of an object: 5 TiB, as in S3.
 pub const OBJECT_BYTES_MAX: u64 = 5 * 1024 * 1024 * 1024 * 1024;
-/// How often parts are looked up where one was replaced meanwhile, or the upload has ended.
+/// How often parts are looked up, if one is replaced meanwhile or the upload has ended.
 const TRIES_MAX: usize = 2;
 
 /// A part as a completion names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedPart {
-    /// Its number, as it came.
+    /// Its number, as the client wrote it.
     pub number: i64,
     /// The ETag without quotes.
     pub etag: String,
-    /// Its checksums, as far as they are given.
+    /// Its checksums, as far as the client gives them.
     pub checksums: Vec<Value>,
 }
 
@@ -40,17 +40,17 @@ pub struct CompleteRequest {
     pub name: UploadName,
     /// Its parts, in order.
     pub parts: Vec<NamedPart>,
-    /// When to write the object.
+    /// On which conditions to write the object.
     pub conditions: WriteConditions,
-    /// The object's checksum, as S3 writes it, where the client tells it.
+    /// The object's checksums in S3's spelling, if the client gives them.
     pub checksums: Vec<(Algorithm, String)>,
-    /// What the client says that checksum covers.
+    /// What those checksums cover, according to the client.
     pub checksum_type: Option<ChecksumType>,
-    /// The object's bytes, where the client tells them.
+    /// The object's size in bytes, if the client gives it.
     pub size: Option<u64>,
 }
 
-/// An object as it was completed.
+/// A completed object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CompleteOutput {
     /// The ETag without quotes.
@@ -59,7 +59,7 @@ pub struct CompleteOutput {
 }
 
 impl Store {
-    /// Completes an upload. Repeating a completion that succeeded succeeds.
+    /// Completes an upload. Repeating a completion that succeeded succeeds again.
     ///
     /// # Errors
     /// See [`OpError`].
@@ -81,7 +81,7 @@ impl Store {
             };
             let first = self.condition(name, &wish).await?;
             let parts = match self.named_parts(&opened, &numbers, &request.parts).await {
-                // An upload that ended while they were looked up has no parts any more: look again.
+                // If the upload ended during the look-up, it has no parts any more: look again.
                 Err(OpError::InvalidPart) => continue,
                 other => other?,
             };
@@ -120,7 +120,7 @@ impl Store {
         Err(OpError::InvalidPart)
     }
 
-    /// Answers a completion whose upload is gone: it may be the one that completed it.
+    /// Answers a completion whose upload is gone: an earlier try may have completed it.
     async fn completed(
         &self,
         caller: Caller,
@@ -154,7 +154,7 @@ impl Store {
         Err(OpError::NoSuchUpload)
     }
 
-    /// Finds the parts that a completion names, and checks them against what it says of them.
+    /// Finds the parts that a completion names, and checks them against its claims.
     async fn named_parts(
         &self,
         opened: &Opened,
@@ -219,7 +219,7 @@ fn check_order(parts: &[NamedPart]) -> Result<Vec<u32>, OpError> {
     }
 }
 
-/// Puts the object's manifest together and checks what the client says of the whole.
+/// Builds the object's manifest and checks the client's claims about the whole object.
 fn manifest(
     opened: &Opened,
     parts: Vec<(u32, PartManifest)>,
@@ -259,7 +259,7 @@ fn manifest(
     Ok(manifest)
 }
 
-/// Makes the object's checksum from those of its parts.
+/// Computes the object's checksum from those of its parts.
 fn whole(
     algorithm: Algorithm,
     covers: ChecksumType,
@@ -288,7 +288,7 @@ fn check_whole(checksums: &[Checksum], request: &CompleteRequest) -> Result<(), 
         ));
     }
     for (algorithm, claimed) in &request.checksums {
-        // A composite value may be told with or without its count of parts.
+        // A composite value may be given with or without its count of parts.
         let holds = checksums.iter().any(|checksum| {
             let bare = checksum.value.split_once('-').map(|(value, _)| value);
             checksum.algorithm == algorithm.name()

@@ -1,4 +1,4 @@
-//! Listing an upload's parts, and a bucket's uploads.
+//! Lists an upload's parts, and a bucket's uploads.
 
 use super::{Opened, UploadName, parse_upload};
 use crate::ops::checksum::Algorithm;
@@ -16,7 +16,6 @@ use megalith_model::rows::{PartRow, UploadPlace};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedPart {
     pub number: u32,
-    /// Its bytes.
     pub size: u64,
     /// When it was written, in milliseconds since 1970.
     pub modified_ms: u64,
@@ -30,23 +29,23 @@ pub struct ListedPart {
 pub struct ListPartsOutput {
     pub parts: Vec<ListedPart>,
     pub truncated: bool,
-    /// The checksum that the upload wishes.
+    /// The checksum that the upload requires.
     pub checksum: Option<(Algorithm, ChecksumType)>,
 }
 
-/// Which page of uploads.
+/// Selects a page of uploads.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ListUploadsRequest {
     pub bucket: String,
-    /// Keys that begin so.
+    /// Only keys with this prefix.
     pub prefix: String,
-    /// Folds keys at this text, where not empty.
+    /// If not empty, keys are folded into common prefixes at this text.
     pub delimiter: String,
-    /// Keys after this one.
+    /// Only keys after this one.
     pub key_marker: String,
     /// With `key_marker`: uploads of that key after this one.
     pub upload_marker: String,
-    /// At most so many; more than 1,000 are 1,000.
+    /// The most entries; more than 1,000 count as 1,000.
     pub max: u32,
 }
 
@@ -54,7 +53,7 @@ pub struct ListUploadsRequest {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedUpload {
     pub key: String,
-    /// Its id, as it is shown.
+    /// Its id, as clients see it.
     pub upload: String,
     /// When it was begun, in milliseconds since 1970.
     pub created_ms: u64,
@@ -67,7 +66,7 @@ pub struct ListUploadsOutput {
     pub uploads: Vec<ListedUpload>,
     /// Common prefixes, ascending.
     pub common_prefixes: Vec<String>,
-    /// (key, upload) after which the next page starts; none at the end.
+    /// (key, upload) after which the next page starts; None at the end.
     pub next: Option<(String, String)>,
 }
 
@@ -95,7 +94,7 @@ impl Store {
         }
         let page = self.part_rows(&opened, after, max).await?;
         if page.parts.is_empty() {
-            // So is the list of an upload that has ended since it was opened.
+            // The list is also empty if the upload has ended since it was opened.
             self.open_upload(caller, name).await?;
         }
         let mut parts = Vec::with_capacity(page.parts.len());
@@ -136,7 +135,7 @@ impl Store {
                 request.upload_marker.is_empty(),
             ) {
                 (true, _) => None,
-                // Without an upload, all uploads of the key itself are behind the marker.
+                // Without an upload marker, the page starts after all uploads of the marked key.
                 (false, true) => Some(UploadId([0xff; 16])),
                 (false, false) => {
                     let marker = parse_upload(&request.upload_marker);
@@ -195,7 +194,7 @@ impl Store {
         self.ask(asked).await
     }
 
-    /// Opens a part's manifest and checks that it fits its row.
+    /// Opens a part's manifest and checks that it agrees with its row.
     pub(super) fn open_part(
         &self,
         opened: &Opened,

@@ -1,4 +1,4 @@
-//! Uploads in parts. Parts are blobs under the upload's data key; completing links them.
+//! Multipart uploads. Parts are blobs under the upload's data key; completing links them.
 
 mod complete;
 mod lists;
@@ -20,7 +20,7 @@ use megalith_model::command::Command;
 use megalith_model::ids::{BucketId, UploadId};
 use megalith_model::question;
 
-/// Most parts of an upload.
+/// The most parts of an upload.
 pub const PARTS_MAX: u32 = 10_000;
 
 /// An upload as requests name it.
@@ -28,7 +28,7 @@ pub const PARTS_MAX: u32 = 10_000;
 pub struct UploadName {
     pub bucket: String,
     pub key: String,
-    /// The upload's id, as it came.
+    /// The upload's id, as the client wrote it.
     pub upload: String,
 }
 
@@ -37,16 +37,16 @@ pub struct UploadName {
 pub struct CreateUploadRequest {
     pub bucket: String,
     pub key: String,
-    /// What is told about the object to be.
+    /// Headers and user metadata of the future object.
     pub description: Description,
-    /// The checksum its parts and the object are to have, and what that covers.
+    /// The checksum that the parts and the object must have, and what it covers.
     pub checksum: Option<(Algorithm, ChecksumType)>,
 }
 
-/// An upload as it was begun.
+/// An upload that has begun.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CreatedUpload {
-    /// Its id, as it is shown.
+    /// Its id, as clients see it.
     pub upload: String,
 }
 
@@ -142,7 +142,7 @@ impl Store {
         Ok(())
     }
 
-    /// Finds an upload of the caller's and opens it.
+    /// Finds an upload of the caller and opens it.
     async fn open_upload(&self, caller: Caller, name: &UploadName) -> Result<Opened, OpError> {
         check_key(&name.key)?;
         let open = |bucket| async move {
@@ -203,9 +203,9 @@ impl Store {
     }
 }
 
-/// An upload's description is sealed under the upload's own data key as that of a version whose
-/// id is the upload's. The version that it becomes has another id (see `version_of_upload`), and
-/// no other key seals both, so that neither can stand for the other.
+/// An upload's description is sealed under the upload's own data key, as if for a version with the
+/// upload's id. The version that the upload becomes has another id (see `version_of_upload`), and
+/// no other key seals both, so neither can replace the other.
 fn as_object<'a>(upload: &UploadContext<'a>) -> ObjectContext<'a> {
     ObjectContext {
         cluster: upload.cluster,

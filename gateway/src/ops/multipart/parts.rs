@@ -1,4 +1,4 @@
-//! Uploading a part: from a body, or from bytes of another object.
+//! Uploads a part: from a body, or from bytes of another object.
 
 use super::{Opened, UploadName, check_part_number};
 use crate::ops::checksum::{Claims, Computed};
@@ -18,7 +18,7 @@ use megalith_model::command::Command;
 /// A part to upload.
 pub struct PartRequest {
     pub name: UploadName,
-    /// Its number, as it came.
+    /// Its number, as the client wrote it.
     pub number: i64,
     pub body: Body,
 }
@@ -27,14 +27,14 @@ pub struct PartRequest {
 #[derive(Clone, Debug)]
 pub struct PartCopyRequest {
     pub name: UploadName,
-    /// Its number, as it came.
+    /// Its number, as the client wrote it.
     pub number: i64,
     pub source: CopySource,
-    /// `x-amz-copy-source-range`, as it came.
+    /// `x-amz-copy-source-range`, as the client wrote it.
     pub range: Option<String>,
 }
 
-/// A part as it was written.
+/// A part that has been written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartOutput {
     /// The ETag without quotes.
@@ -46,7 +46,7 @@ pub struct PartOutput {
 }
 
 impl Store {
-    /// Uploads a part; one of the same number is replaced.
+    /// Uploads a part, replacing one with the same number.
     ///
     /// # Errors
     /// See [`OpError`].
@@ -60,7 +60,7 @@ impl Store {
         self.write_part(&opened, number, request.body).await
     }
 
-    /// Uploads a part with bytes of another object, which are sealed anew.
+    /// Uploads a part with bytes of another object, which are sealed again.
     ///
     /// # Errors
     /// See [`OpError`].
@@ -115,7 +115,7 @@ impl Store {
                 )));
             }
         }
-        // The object's checksum is made from those of all parts, whatever their senders say.
+        // The object's checksum is computed from those of all parts, whatever their senders claim.
         body.wanted
             .extend(opened.checksum.map(|(algorithm, _)| algorithm));
         let mut writing = self.take_body(body).await?;

@@ -39,7 +39,7 @@ async fn served(limits: Limits) -> Served {
     }
 }
 
-/// Writes a signed request as bytes; its body is left to the caller.
+/// Writes a signed request as bytes; the caller adds the body.
 fn head(world: &World, method: &str, target: &str, body: &'static [u8]) -> Vec<u8> {
     let signed = call(method, target).body(body).sign(&world.ann);
     let request = signed.request(|builder| builder);
@@ -81,7 +81,7 @@ async fn a_drain_lets_a_request_end_and_then_closes() {
         .await
         .expect("sent");
     stream.write_all(b"he").await.expect("sent");
-    // The request has begun when its body is asked for; the stop comes in its midst.
+    // The request has begun once its body is asked for; the stop comes in the middle of it.
     tokio::task::yield_now().await;
     served.rim.stop.cancel();
     stream.write_all(b"llo").await.expect("sent");
@@ -125,7 +125,7 @@ async fn slow_and_oversized_heads_are_closed() {
         "GET / HTTP/1.1\r\nhost: x\r\nx-fat: {}\r\n\r\n",
         "f".repeat(100_000)
     );
-    // The other end may close before it has read all of it.
+    // The other end may close before it has read everything.
     drop(fat.write_all(head.as_bytes()).await);
     let mut answer = Vec::new();
     let ended = timeout(Duration::from_secs(10), fat.read_to_end(&mut answer)).await;

@@ -1,4 +1,4 @@
-//! Tells who may do what with a bucket: its owner everything.
+//! Shows who may do what with a bucket: its owner may do everything.
 
 use crate::s3::edge::Core;
 use crate::s3::edge::answer::Answer;
@@ -9,7 +9,7 @@ use crate::s3::edge::route::{Chosen, On, Operation, Route, Takes};
 use crate::s3::show::access_list;
 use http::Method;
 
-/// Tells who may do what with a bucket: its owner everything.
+/// Shows who may do what with a bucket: its owner may do everything.
 pub(in crate::s3) struct GetBucketAcl {
     bucket: String,
 }

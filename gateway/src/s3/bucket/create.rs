@@ -20,7 +20,7 @@ const OWN: &[Field] = &[
 /// Creates a bucket.
 pub(in crate::s3) struct CreateBucket {
     bucket: String,
-    /// Where it is to be, if the client says so.
+    /// The region in which to create it, if the client names one.
     location: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Tells whether a bucket is there and the caller's.
+//! Tells whether a bucket exists and belongs to the caller.
 
 use crate::s3::edge::Core;
 use crate::s3::edge::answer::Answer;
@@ -9,7 +9,7 @@ use crate::s3::edge::route::{On, Operation, Route, Takes};
 use http::HeaderName;
 use http::Method;
 
-/// Tells whether a bucket is there and the caller's.
+/// Tells whether a bucket exists and belongs to the caller.
 pub(in crate::s3) struct HeadBucket {
     bucket: String,
 }

@@ -35,7 +35,7 @@ impl Operation for GetBucketLocation {
         core.store
             .head_bucket(granted.caller(), &self.bucket)
             .await?;
-        // S3's first region has no name here.
+        // S3's first region is written as an empty name here.
         let named = Some(&*core.region).filter(|region| *region != "us-east-1");
         Ok(Answer::xml(Xml::document("LocationConstraint", |xml| {
             xml.put(named.unwrap_or_default());

@@ -1,4 +1,4 @@
-//! Operations on buckets as such.
+//! Operations on buckets themselves.
 
 mod acl;
 mod create;

@@ -35,7 +35,7 @@ impl Operation for GetBucketVersioning {
         core.store
             .head_bucket(granted.caller(), &self.bucket)
             .await?;
-        // Never enabled, which S3 says with an empty document.
+        // Never enabled; S3 says so with an empty document.
         Ok(Answer::xml(Xml::document(
             "VersioningConfiguration",
             |_| {},

@@ -13,14 +13,14 @@ use std::task::{Context, Poll, ready};
 
 /// An answer's body.
 pub enum AnswerBody {
-    /// All bytes, until they are taken.
+    /// All bytes; None once they are taken.
     Whole(Option<Bytes>),
     /// An object's bytes. An error breaks the connection.
     Stream(Plaintext),
 }
 
 impl AnswerBody {
-    /// A body without bytes.
+    /// Returns a body without bytes.
     #[must_use]
     pub fn empty() -> Self {
         Self::Whole(None)
@@ -61,7 +61,7 @@ impl Body for AnswerBody {
     }
 }
 
-/// An answer of an operation.
+/// An operation's answer.
 pub(in crate::s3) struct Answer {
     pub(in crate::s3) status: StatusCode,
     pub(in crate::s3) headers: HeaderMap,
@@ -69,7 +69,7 @@ pub(in crate::s3) struct Answer {
 }
 
 impl Answer {
-    /// An answer without a body.
+    /// Builds an answer without a body.
     pub(in crate::s3) fn new(status: StatusCode) -> Self {
         Self {
             status,
@@ -78,17 +78,17 @@ impl Answer {
         }
     }
 
-    /// 200 without a body.
+    /// Returns 200 without a body.
     pub(in crate::s3) fn ok() -> Self {
         Self::new(StatusCode::OK)
     }
 
-    /// 204.
+    /// Returns 204.
     pub(in crate::s3) fn no_content() -> Self {
         Self::new(StatusCode::NO_CONTENT)
     }
 
-    /// 200 with a document.
+    /// Returns 200 with a document.
     pub(in crate::s3) fn xml(document: Xml) -> Self {
         Self::ok().with_xml(document)
     }
@@ -100,8 +100,8 @@ impl Answer {
         self
     }
 
-    /// Adds a header. A value that no header can have is left out: what is stored came in
-    /// headers.
+    /// Adds a header. Leaves out a value that no header can carry; stored values came from headers,
+    /// so they can be carried.
     pub(in crate::s3) fn header(mut self, name: impl Into<HeaderName>, value: &str) -> Self {
         if let Ok(value) = HeaderValue::from_str(value) {
             self.headers.insert(name.into(), value);

@@ -1,8 +1,8 @@
-//! Who signed a request: AWS signature version 4, by header or by presigned URL.
+//! Finds who signed a request: AWS signature version 4, by header or by presigned URL.
 //!
-//! Also refuses all that could be mistaken for a signature or carried past one: signature version
-//! 2, forms, scopes of other regions and services, URLs of more than a week, two ways of signing
-//! at once, temporary credentials, and `x-amz-*` headers that nobody signed.
+//! Also refuses everything that could be mistaken for a signature or smuggled past one: signature
+//! version 2, forms, scopes of other regions and services, URLs that live longer than a week, two
+//! ways of signing at once, temporary credentials, and unsigned `x-amz-*` headers.
 
 use super::error::{Code, S3Error};
 use super::target::Named;
@@ -31,13 +31,13 @@ pub(in crate::s3) struct Verified {
 
 /// How a request's body is bound to its signature.
 pub(super) enum Payload {
-    /// Not at all.
+    /// It is not.
     Unsigned,
-    /// It must hash to this.
+    /// The body must have this hash.
     Hash(Hash),
-    /// It comes in chunks that are signed one by one.
+    /// The body comes in chunks, each of them signed.
     SignedChunks(Box<ChunkChain>),
-    /// It comes in chunks, not signed.
+    /// The body comes in unsigned chunks.
     UnsignedChunks,
 }
 
@@ -47,7 +47,7 @@ impl Verified {
     }
 }
 
-/// What stands for the body in what was signed, as the request says.
+/// What stood for the body in the signed text, according to the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PayloadWord<'a> {
     Unsigned,
@@ -57,17 +57,17 @@ pub(super) enum PayloadWord<'a> {
     UnsignedChunksAndTrailer,
 }
 
-/// A claim that passed the gate: it is ours to verify.
+/// A claim that passed the gate; its signature is still to be verified.
 #[derive(Debug)]
 pub(super) enum Means {
     Header(Claim),
     Url(Presigned),
 }
 
-/// Finds who signed a request, at `now` in seconds since 1970, and what that says of the body.
+/// Finds who signed a request, at `now` in seconds since 1970, and how its body is bound.
 ///
 /// # Errors
-/// S3's own for each thing that is refused; `AccessDenied` if nobody signed.
+/// S3's code for each refusal; `AccessDenied` if the request is not signed.
 pub(super) async fn authenticate(
     head: &Parts,
     named: &Named,
@@ -87,7 +87,8 @@ pub(super) async fn authenticate(
         }
         Means::Url(presigned) => {
             check_expiry(&presigned, now)?;
-            // A URL is made before its body is known. Who knows the body may still bind it.
+            // A URL is signed before its body is known. A client that knows the body may still bind
+            // it.
             let word = word.unwrap_or(PayloadWord::Unsigned);
             if word.is_chunked() {
                 let what = "a chunked body for a presigned URL";
@@ -131,7 +132,7 @@ impl<'a> PayloadWord<'a> {
         }
     }
 
-    /// Returns whether the body travels in chunks, which are not part of it.
+    /// Returns whether the body travels in chunks, whose framing is not part of it.
     pub(super) fn is_chunked(self) -> bool {
         match self {
             Self::Unsigned | Self::Hash(_) => false,
@@ -205,7 +206,7 @@ fn verify(
     };
     let sent = head.uri.path();
     let verified = matches(CanonicalPath::Decoded(&named.path))
-        // Some clients send reserved characters as they are, and sign them so.
+        // Some clients send reserved characters unencoded, and sign them that way.
         || (has_reserved(sent) && matches(CanonicalPath::AsSent(sent)));
     if verified {
         Ok(())
@@ -240,17 +241,17 @@ fn check_expiry(presigned: &Presigned, now: i64) -> Result<(), S3Error> {
     if age < -SKEW_SECONDS_MAX {
         return Err(Code::RequestTimeTooSkewed.into());
     }
-    // A week at most, which the gate has checked.
+    // At most a week: the gate has checked that.
     if age > i64::try_from(presigned.expires_seconds).unwrap_or(0) {
         return Err(S3Error::new(Code::AccessDenied, "Request has expired"));
     }
     Ok(())
 }
 
-/// Checks the head of a request before anything is looked up, and reads the claim.
+/// Checks a request's head before anything is looked up, and reads the claim.
 ///
 /// # Errors
-/// S3's own for each thing that is refused.
+/// S3's code for each refusal.
 pub(super) fn gate(
     head: &Parts,
     query: &[(String, String)],
@@ -286,7 +287,7 @@ pub(super) fn gate(
         None
     };
     if in_query("X-Amz-Security-Token") || head.headers.contains_key("x-amz-security-token") {
-        // There are no temporary credentials, so that nobody can have been given one.
+        // There are no temporary credentials, so no client can have been given one.
         return Err(Code::InvalidToken.into());
     }
     match &means {
@@ -373,7 +374,7 @@ fn check_signed(claim: &Claim, headers: &HeaderMap) -> Result<(), S3Error> {
             .binary_search_by(|signed| signed.as_str().cmp(name))
             .is_ok()
     };
-    // The hash of the body is part of what is signed, or only restricts what may be sent.
+    // The body's hash is part of what is signed, or only restricts what may be sent.
     let must_be = |name: &str| name.starts_with("x-amz-") && name != CONTENT_SHA256;
     let unsigned = headers
         .keys()
@@ -386,7 +387,7 @@ fn check_signed(claim: &Claim, headers: &HeaderMap) -> Result<(), S3Error> {
     Ok(())
 }
 
-/// Refuses headers that are empty where emptiness has no meaning.
+/// Refuses empty headers, if being empty has no meaning for them.
 fn check_headers(headers: &HeaderMap) -> Result<(), S3Error> {
     let is_empty = |name: &str| headers.get(name).is_some_and(|value| value.is_empty());
     payload_word(headers)?;
@@ -410,7 +411,7 @@ fn check_headers(headers: &HeaderMap) -> Result<(), S3Error> {
 /// Reads what stands for the body in the signature.
 ///
 /// # Errors
-/// `InvalidArgument` if it is none of the words nor a hash, or stands there twice.
+/// `InvalidArgument` if it is neither one of the words nor a hash, or occurs twice.
 pub(super) fn payload_word(headers: &HeaderMap) -> Result<Option<PayloadWord<'_>>, S3Error> {
     let mut values = headers.get_all(CONTENT_SHA256).iter();
     let Some(value) = values.next() else {

@@ -1,4 +1,4 @@
-//! Who may do what.
+//! Decides who may do what.
 
 use super::auth::Verified;
 use super::error::{Code, S3Error};
@@ -7,22 +7,22 @@ use super::target::Target;
 use crate::ops::Caller;
 use http::HeaderMap;
 
-/// Leave to run one operation on one resource. Only [`authorise`] gives it, and operations run
-/// only with one.
+/// Permission to run one operation on one resource. Only [`authorise`] gives it, and no operation
+/// runs without it.
 pub(in crate::s3) struct Granted(Caller);
 
 impl Granted {
-    /// Who asks.
+    /// Returns the caller.
     pub(in crate::s3) fn caller(&self) -> Caller {
         self.0
     }
 }
 
-/// Judges whether who signed a request may run an operation.
+/// Decides whether the signer of a request may run an operation.
 ///
-/// Today the owner of a bucket may do everything with it and nobody else anything, which the core
-/// checks against the bucket's sealed row; policies will be judged here. What the client itself
-/// expects of the bucket's owner is checked here for all operations alike.
+/// Today the owner of a bucket may do everything with it and no one else may do anything; the core
+/// checks that against the bucket's sealed row. Policies will be judged here. The client's own
+/// expectation of the bucket's owner is checked here, in the same way for all operations.
 ///
 /// # Errors
 /// `AccessDenied`.
@@ -54,12 +54,12 @@ pub(super) fn authorise(
     Ok(Granted(caller))
 }
 
-/// An account as S3 shows owners.
+/// Returns an account in the form in which S3 shows owners.
 pub(in crate::s3) fn owner_id(caller: Caller) -> String {
     format!("{:064x}", caller.account.0)
 }
 
-/// An account as `x-amz-expected-bucket-owner` names it: 12 decimal digits.
+/// Returns an account in the form that `x-amz-expected-bucket-owner` uses: 12 decimal digits.
 fn account_number(caller: Caller) -> String {
     format!("{:012}", caller.account.0)
 }

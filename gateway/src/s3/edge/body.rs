@@ -1,5 +1,5 @@
-//! Request bodies on their way in: watched for silence, taken out of their chunks, and verified
-//! against what the signature says of them.
+//! Incoming request bodies: watched for silence, taken out of their chunks, and verified against
+//! the signature.
 
 use super::auth::Payload;
 use super::chunked::{Decoder, Trailers};
@@ -21,36 +21,36 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep};
 
-/// Largest body of a request that is read whole, such as the XML of a completion.
+/// The largest body that is read whole, such as the XML of a completion.
 const XML_BYTES_MAX: usize = 4 * 1024 * 1024;
 
-/// A body as the connection gives it.
+/// A body as it comes from the connection.
 pub(super) type RawBody = UnsyncBoxBody<Bytes, BodyError>;
 
-/// Takes a body off its connection's type.
+/// Removes the connection's type from a body.
 pub(super) fn raw<B>(body: B) -> RawBody
 where
     B: Body<Data = Bytes> + Send + 'static,
 {
-    // Whatever broke the connection: the body isn't whole.
+    // Whatever broke the connection: the body isn't complete.
     body.map_err(|_| BodyError::Incomplete).boxed_unsync()
 }
 
-/// What a body is verified with on its way.
+/// How a body is verified while it is read.
 enum Check {
     Nothing,
     Hash { running: Hasher, claimed: Hash },
     Chunks(Decoder),
 }
 
-/// A request's body: a stream of its bytes, which ends well only if the body was verified.
+/// A request's body: a stream of its bytes that ends without an error only if it was verified.
 pub(in crate::s3) struct Incoming {
     inner: RawBody,
     idle: Duration,
     timer: Pin<Box<Sleep>>,
-    /// Somebody waits for the next bytes, and the timer runs.
+    /// True while a reader waits for the next bytes; then the timer runs.
     waiting: bool,
-    /// Bytes that have come and are not yet looked at.
+    /// Bytes that have arrived and are not processed yet.
     rest: Bytes,
     check: Option<Check>,
     trailers: Arc<OnceLock<Trailers>>,
@@ -78,7 +78,7 @@ impl Incoming {
         }
     }
 
-    /// Where the trailers are once the body has ended well.
+    /// Returns the place of the trailers; it is filled when the body has ended well.
     pub(in crate::s3) fn trailers(&self) -> Arc<OnceLock<Trailers>> {
         Arc::clone(&self.trailers)
     }
@@ -92,11 +92,11 @@ impl Incoming {
         self.boxed()
     }
 
-    /// Reads a small body whole, and compares it with what the headers claim. `of_body` tells
-    /// whether the checksum headers speak of this body.
+    /// Reads a small body whole, and compares it with the headers' claims. `of_body` says whether
+    /// the checksum headers are about this body.
     ///
     /// # Errors
-    /// S3's own.
+    /// The refusal, as S3's code.
     pub(super) async fn whole(
         mut self,
         headers: &HeaderMap,
@@ -139,7 +139,7 @@ impl Incoming {
             let frame = match Pin::new(&mut self.inner).poll_frame(cx) {
                 Poll::Ready(frame) => frame,
                 Poll::Pending => {
-                    // Time counts while somebody waits, not while the body is not asked for.
+                    // Time counts while a reader waits, not while no one asks for the body.
                     if !self.waiting {
                         self.waiting = true;
                         let deadline = Instant::now() + self.idle;
@@ -162,7 +162,7 @@ impl Incoming {
         }
     }
 
-    /// Judges the body's end.
+    /// Checks the body when it ends.
     fn finish(&mut self) -> Result<(), BodyError> {
         match self.check.take() {
             None | Some(Check::Nothing) => Ok(()),
@@ -175,7 +175,7 @@ impl Incoming {
             }
             Some(Check::Chunks(mut decoder)) => {
                 let trailers = decoder.finish()?;
-                // Set once: a body ends once.
+                // Set only once: a body ends once.
                 let _first = self.trailers.set(trailers);
                 Ok(())
             }
@@ -216,7 +216,7 @@ impl Stream for Incoming {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let piece = ready!(self.poll_verified(cx));
         if matches!(piece, Some(Err(_))) {
-            // An error is told once; nothing comes after it.
+            // An error is reported once; nothing comes after it.
             self.check = None;
         }
         Poll::Ready(piece)

@@ -1,14 +1,14 @@
 //! aws-chunked bodies: taken apart, and verified chunk by chunk.
 //!
-//! No chunk is held: its data goes on as it comes, its hash runs along, and its signature is
-//! compared at its end. Who takes the data must not use it for good before the body has ended
-//! well.
+//! No chunk is held: its data is passed on as it comes while its hash is computed, and its
+//! signature is compared at its end. Until the body has ended well, no use of the data may be
+//! final.
 
 use crate::ops::BodyError;
 use bytes::{Buf as _, Bytes, BytesMut};
 use megalith_sigv4::{ChunkChain, Hasher, Signature};
 
-/// Longest line that tells a chunk's size and signature.
+/// The longest line with a chunk's size and signature.
 const LINE_BYTES_MAX: usize = 1024;
 /// Most bytes of all trailers.
 const TRAILERS_BYTES_MAX: usize = 16 * 1024;
@@ -19,24 +19,24 @@ const TRAILER_SIGNATURE: &str = "x-amz-trailer-signature";
 /// Trailers, with names in lower case.
 pub(super) type Trailers = Vec<(String, String)>;
 
-/// Where in the body we are.
+/// The current position in the body.
 #[derive(Debug)]
 enum State {
-    /// In a line that tells a size; what has come of it.
+    /// In a line with a size; holds what has come of it.
     Line(BytesMut),
     /// In a chunk.
     Data(Chunk),
-    /// In the line end behind a chunk: so many bytes are left.
+    /// In the line end after a chunk; holds how many bytes of it are missing.
     End(u8),
-    /// Behind the last chunk; what has come.
+    /// After the last chunk; holds what has come.
     Trailers(BytesMut),
 }
 
-/// A chunk that is under way.
+/// The current chunk.
 #[derive(Debug)]
 struct Chunk {
     left: u64,
-    /// What its data must be signed with, and the hash so far.
+    /// The signature that its data must have, and the hash so far.
     signed: Option<(Signature, Hasher)>,
 }
 
@@ -57,7 +57,7 @@ impl Decoder {
         }
     }
 
-    /// Takes from `bytes` and returns the next piece of data; none if it needs more bytes.
+    /// Takes from `bytes` and returns the next piece of data; None if it needs more bytes.
     ///
     /// # Errors
     /// [`BodyError::Malformed`], [`BodyError::Signature`].
@@ -112,7 +112,7 @@ impl Decoder {
         Ok(None)
     }
 
-    /// Judges the end of a body, which must come behind the last chunk, and returns the trailers.
+    /// Checks that the body ends after its last chunk, and returns the trailers.
     ///
     /// # Errors
     /// [`BodyError`].
@@ -123,7 +123,7 @@ impl Decoder {
         }
     }
 
-    /// Begins a chunk by its line: `<hexadecimal size>[;chunk-signature=<signature>]`.
+    /// Starts a chunk from its line: `<hexadecimal size>[;chunk-signature=<signature>]`.
     fn begin(&mut self, line: &[u8]) -> Result<(), BodyError> {
         let line = line.strip_suffix(b"\r\n").ok_or(BodyError::Malformed)?;
         let line = std::str::from_utf8(line).map_err(|_| BodyError::Malformed)?;
@@ -140,7 +140,7 @@ impl Decoder {
                     .filter(|text| text.len() == 64)
                     .ok_or(BodyError::Malformed)?;
                 let signature = Signature::parse(signature.as_bytes());
-                // 64 characters that are no signature match none.
+                // A text of 64 characters that isn't a signature matches none.
                 Some((signature.ok_or(BodyError::Signature)?, Hasher::default()))
             }
         };
@@ -153,7 +153,7 @@ impl Decoder {
         self.verify(chunk)
     }
 
-    /// Compares the signature of a chunk that has ended.
+    /// Checks the signature of a chunk that has ended.
     fn verify(&mut self, chunk: Chunk) -> Result<(), BodyError> {
         let (Some(chain), Some((claimed, hasher))) = (&mut self.chain, chunk.signed) else {
             return Ok(());
@@ -194,7 +194,7 @@ impl Decoder {
         trailers.sort_by(|(one, _), (other, _)| one.cmp(other));
         match (&mut self.chain, signature) {
             (None, None) => {}
-            // Nothing could verify it, or nothing signs what is there.
+            // There is a signature but no key to verify it, or there should be one and is none.
             (None, Some(_)) | (Some(_), None) => return Err(BodyError::Malformed),
             (Some(chain), Some(claimed)) => {
                 let claimed = Signature::parse(claimed.as_bytes()).ok_or(BodyError::Signature)?;
@@ -217,7 +217,7 @@ impl Decoder {
 mod tests {
     use super::*;
 
-    /// Takes an unsigned body in pieces of `step` bytes.
+    /// Decodes an unsigned body in pieces of `step` bytes.
     fn take(body: &[u8], step: usize) -> Result<(Vec<u8>, Trailers), BodyError> {
         let mut decoder = Decoder::new(None);
         let mut data = Vec::new();
@@ -244,7 +244,7 @@ mod tests {
                 "in steps of {step}"
             );
         }
-        // Pieces go on before the chunk has ended.
+        // Pieces are passed on before the chunk has ended.
         let mut decoder = Decoder::new(None);
         let mut begun = Bytes::from("fffffffffff\r\nabc");
         assert_eq!(decoder.next(&mut begun), Ok(Some(Bytes::from("abc"))));

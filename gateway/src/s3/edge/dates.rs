@@ -1,8 +1,8 @@
-//! Dates as HTTP and XML have them.
+//! Dates in the forms of HTTP and XML.
 
 use megalith_sigv4::time::{Civil, DAY_SECONDS};
 
-/// From Thursday, the first day of 1970.
+/// Starts with Thursday, the first day of 1970.
 const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
 const MONTHS: [&str; 12] = [
     "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
@@ -29,7 +29,7 @@ pub(in crate::s3) fn http_date_ms(time_ms: u64) -> String {
     http_date(i64::try_from(time_ms / 1000).unwrap_or(0))
 }
 
-/// Reads what [`http_date`] writes, in seconds since 1970. The day of the week is not compared.
+/// Reads what [`http_date`] writes, as seconds since 1970. The day of the week is not checked.
 pub(in crate::s3) fn parse_http_date(text: &str) -> Option<i64> {
     let (weekday, rest) = text.split_once(", ")?;
     if !DAYS.contains(&weekday) {

@@ -1,4 +1,4 @@
-//! One request from its head to its answer, and what every answer carries.
+//! Handles one request from its head to its answer, and adds what every answer carries.
 
 use super::Core;
 use super::answer::AnswerBody;
@@ -26,18 +26,18 @@ static REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
 static HOST_ID: HeaderName = HeaderName::from_static("x-amz-id-2");
 static BUCKET_REGION: HeaderName = HeaderName::from_static("x-amz-bucket-region");
 
-/// What the face is made of.
+/// The parts of the face.
 pub struct FaceParts {
     pub store: Store,
     pub credentials: Arc<Credentials>,
-    /// Names under which `bucket.<name>` is a bucket.
+    /// Names under which `bucket.<name>` stands for a bucket.
     pub base_domains: Vec<String>,
-    /// The only region that signatures may be for.
+    /// The only region for which signatures are accepted.
     pub region: String,
-    /// How long a body may be silent.
+    /// How long the sender of a body may be silent.
     pub body_idle: Duration,
-    /// Makes the ids of this gateway's requests differ from those of its earlier lives and of
-    /// other gateways.
+    /// Makes the ids of this gateway's requests differ from those of its earlier runs and of other
+    /// gateways.
     pub request_id_seed: u64,
 }
 
@@ -76,7 +76,7 @@ impl Face {
         }
     }
 
-    /// Answers a request. Never fails: what can't be answered is an error of S3's.
+    /// Answers a request. Never fails: a request that can't be answered gets an S3 error.
     pub async fn answer<B>(&self, request: http::Request<B>) -> Response<AnswerBody>
     where
         B: Body<Data = Bytes> + Send + 'static,
@@ -102,8 +102,8 @@ impl Face {
         let response = self.finish(response, &id);
         let status = response.status();
         count(operation, status, started.elapsed());
-        // Neither the path, which names an object, nor the query, which may hold a presigned URL's
-        // signature, is ever logged.
+        // Never log the path, which names an object, nor the query, which may hold a presigned
+        // URL's signature.
         let (code, micros) = (status.as_u16(), started.elapsed().as_micros());
         if status.is_server_error() {
             tracing::info!(request = id, operation, status = code, micros, "not served");
@@ -113,8 +113,8 @@ impl Face {
         response
     }
 
-    /// Verifies a request and lets its operation answer it. `operation` is set once it is known
-    /// who asks for which.
+    /// Verifies a request and lets its operation answer it. Sets `operation` once the caller and
+    /// the operation are known.
     async fn respond<B>(
         &self,
         mut head: Parts,
@@ -170,7 +170,7 @@ impl Face {
     }
 }
 
-/// HTTP/2 has the host in its URL. It is signed as a header.
+/// Copies HTTP/2's host from the URL to a header, because it is signed as a header.
 fn set_host(head: &mut Parts) {
     if head.version < Version::HTTP_2 || head.headers.contains_key(HOST) {
         return;
@@ -181,7 +181,7 @@ fn set_host(head: &mut Parts) {
     }
 }
 
-/// Refuses a body that is certainly too long before it is read.
+/// Refuses a body before it is read if it is certainly too long.
 fn check_length(head: &Parts) -> Result<(), S3Error> {
     let length = |name: &str| head.headers.get(name).map(|value| value.to_str());
     let is_chunked = payload_word(&head.headers)?.is_some_and(|word| word.is_chunked());

@@ -1,5 +1,5 @@
-//! A door for `tests/fuzz`: the gate, and chunked bodies. Built with the feature `fuzz` only; the
-//! program never has it.
+//! An entrance for `tests/fuzz`: the gate, and chunked bodies. Built only with the feature `fuzz`,
+//! which the program never enables.
 
 use super::auth::gate;
 use super::chunked::Decoder;
@@ -11,17 +11,17 @@ use megalith_sigv4::{AmzTime, ChunkChain, Scope, SigningKey};
 /// A body's data and its trailers.
 pub type Taken = (Vec<u8>, Vec<(String, String)>);
 
-/// Checks a head as the front door does before anything is looked up: S3's code if it is refused.
+/// Checks a head as the front door does before anything is looked up; fails with S3's code.
 ///
 /// # Errors
-/// That code.
+/// The code of the refusal.
 pub fn judge(head: &Parts, region: &str) -> Result<(), &'static str> {
     let query = parse_query(head.uri.query().unwrap_or_default()).map_err(|_| "InvalidURI")?;
     let verdict = gate(head, &query, region);
     verdict.map(|_| ()).map_err(|refusal| refusal.code().name())
 }
 
-/// Takes a chunked body apart that comes in pieces; None if it is refused.
+/// Decodes a chunked body that comes in pieces; None if it is refused.
 #[must_use]
 pub fn take(body: &[u8], signed: bool, piece: usize) -> Option<Taken> {
     let mut decoder = Decoder::new(signed.then(|| Box::new(chain())));
@@ -35,7 +35,7 @@ pub fn take(body: &[u8], signed: bool, piece: usize) -> Option<Taken> {
     Some((data, decoder.finish().ok()?))
 }
 
-/// Where the signatures of a signed body begin; the same each time.
+/// The seed of a signed body's signatures; always the same.
 #[must_use]
 pub fn chain() -> ChunkChain {
     let time = AmzTime::at(0);

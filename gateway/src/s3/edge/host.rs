@@ -1,14 +1,14 @@
-//! Which bucket a host name stands for.
+//! Finds the bucket that a host name stands for.
 
-/// The names under which the gateway is reached. `bucket.<name>` is that bucket; any other host,
-/// such as an address or a service's name, is path style.
+/// The names under which the gateway is reached. `bucket.<name>` is that bucket; requests to any
+/// other host, such as an address or a service's name, are path style.
 #[derive(Debug)]
 pub(super) struct BaseDomains {
     domains: Vec<String>,
 }
 
 impl BaseDomains {
-    /// Takes the names; upper case and a port are ignored.
+    /// Takes the names; ignores upper case and a port.
     #[must_use]
     pub(super) fn new(domains: &[String]) -> Self {
         let mut domains: Vec<String> = domains
@@ -16,7 +16,7 @@ impl BaseDomains {
             .map(|domain| bare(domain))
             .filter(|name| !name.is_empty())
             .collect();
-        // The longest first, so that of two nested names the inner one is found.
+        // Longest first, so that of two nested names the inner one is found.
         domains.sort_by_key(|domain| std::cmp::Reverse(domain.len()));
         Self { domains }
     }
@@ -36,7 +36,7 @@ impl BaseDomains {
     }
 }
 
-/// A host name in lower case, without its port and the dot of the root.
+/// Returns a host name in lower case, without its port and trailing dot.
 fn bare(host: &str) -> String {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,

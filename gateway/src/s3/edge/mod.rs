@@ -1,11 +1,11 @@
-//! The front door: HTTP, XML, signatures and bodies, so that operations need not.
+//! The front door: handles HTTP, XML, signatures and bodies, so that operations need not.
 //!
-//! The way of a request: [`face`] takes it, [`target`] finds out what it names, [`auth`] verifies
-//! who signed it, [`route`] finds its operation, [`authorise`] grants it, [`request`] is what the
-//! operation reads, [`body`] and [`chunked`] give it the bytes, and [`answer`] or [`error`] goes
-//! back.
+//! The path of a request: [`face`] takes it, [`target`] finds what it names, [`auth`] verifies who
+//! signed it, [`route`] finds its operation, and [`authorise`] permits it. The operation reads
+//! [`request`], gets the bytes from [`body`] and [`chunked`], and sends back an [`answer`] or an
+//! [`error`].
 //!
-//! An operation can't be reached without a signature: it runs only with a
+//! No operation can be reached without a signature: it runs only with a
 //! [`Granted`](authorise::Granted), which is made from a [`Verified`](auth::Verified), which only
 //! [`auth`] makes.
 
@@ -36,6 +36,6 @@ use std::sync::Arc;
 /// What operations work with.
 pub(super) struct Core {
     pub(super) store: Store,
-    /// The only region that there is.
+    /// The only region.
     pub(super) region: Arc<str>,
 }

@@ -1,4 +1,4 @@
-//! A request as an operation reads it: signed, routed, its tables checked.
+//! A request as an operation reads it: signed, routed, and checked against the route's tables.
 
 use super::auth::Verified;
 use super::body::Incoming;
@@ -13,7 +13,7 @@ use std::str::FromStr;
 /// A signed request.
 pub(in crate::s3) struct Request {
     pub(super) verified: Verified,
-    /// None once it was taken.
+    /// None once it is taken.
     pub(super) body: Option<Incoming>,
     /// The body of a request whose operation takes a document.
     pub(super) whole: Bytes,
@@ -36,22 +36,22 @@ impl Request {
         &self.headers
     }
 
-    /// The bucket; empty if the operation works on none.
+    /// Returns the bucket; empty if the operation needs none.
     pub(in crate::s3) fn bucket(&self) -> String {
         self.target.bucket().to_owned()
     }
 
-    /// The object's key; empty if the operation works on none.
+    /// Returns the object's key; empty if the operation needs none.
     pub(in crate::s3) fn key(&self) -> String {
         self.target.key().to_owned()
     }
 
-    /// The document, read whole.
+    /// Returns the document, which has been read whole.
     pub(in crate::s3) fn document(&self) -> &[u8] {
         &self.whole
     }
 
-    /// The body; none if it was taken already.
+    /// Returns the body; None if it was taken already.
     pub(in crate::s3) fn take_body(&mut self) -> Option<Incoming> {
         self.body.take()
     }
@@ -63,7 +63,7 @@ impl Request {
         Ok(())
     }
 
-    /// Refuses what the route's table of headers refuses.
+    /// Refuses the headers that the route's table refuses.
     pub(super) fn check_fields(&self, route: &Route) -> Result<(), S3Error> {
         for field in route.headers.iter().copied().flatten() {
             match field {
@@ -83,10 +83,10 @@ impl Request {
         Ok(())
     }
 
-    /// Reads a header of the route's table. An empty one counts as none.
+    /// Reads a header of the route's table. An empty one counts as absent.
     ///
     /// # Errors
-    /// `InvalidRequest` if it stands there twice, `InvalidArgument` if it is no text.
+    /// `InvalidRequest` if it occurs twice, `InvalidArgument` if it is not text.
     pub(in crate::s3) fn header(&self, name: &str) -> Result<Option<&str>, S3Error> {
         debug_assert!(self.route.knows_header(name), "{}: {name}", self.route.name);
         self.text(name)
@@ -107,7 +107,7 @@ impl Request {
         Ok(Some(text).filter(|text| !text.is_empty()))
     }
 
-    /// Reads a header's number or truth value.
+    /// Reads a header as a number or truth value.
     ///
     /// # Errors
     /// As [`Request::header`]; `InvalidArgument` for any other text.
@@ -124,7 +124,7 @@ impl Request {
     /// Reads a parameter that the route knows; it may be empty.
     ///
     /// # Errors
-    /// `InvalidRequest` if it stands there twice.
+    /// `InvalidRequest` if it occurs twice.
     pub(in crate::s3) fn query(&self, name: &str) -> Result<Option<&str>, S3Error> {
         debug_assert!(self.route.knows_query(name), "{}: {name}", self.route.name);
         let mut values = self.query.iter().filter(|(found, _)| found == name);
@@ -137,7 +137,7 @@ impl Request {
         Ok(Some(value))
     }
 
-    /// Reads a parameter as text of its own.
+    /// Reads a parameter as an owned text.
     ///
     /// # Errors
     /// As [`Request::query`].
@@ -145,7 +145,7 @@ impl Request {
         Ok(self.query(name)?.map(str::to_owned))
     }
 
-    /// Reads a parameter's number or truth value.
+    /// Reads a parameter as a number or truth value.
     ///
     /// # Errors
     /// As [`Request::query`]; `InvalidArgument` for any other text.
@@ -156,10 +156,10 @@ impl Request {
             .transpose()
     }
 
-    /// Reads the user's metadata: `x-amz-meta-*` without that beginning, sorted.
+    /// Reads the user's metadata: `x-amz-meta-*` without that prefix, sorted.
     ///
     /// # Errors
-    /// `InvalidRequest` if one stands there twice, `InvalidArgument` if one is no text.
+    /// `InvalidRequest` if one occurs twice, `InvalidArgument` if one is not text.
     pub(in crate::s3) fn metadata(&self) -> Result<Vec<(String, String)>, S3Error> {
         let mut entries = Vec::new();
         for name in self.headers.keys() {

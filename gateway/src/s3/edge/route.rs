@@ -1,8 +1,8 @@
-//! Routes: which request is which operation, and what each operation may be asked.
+//! Routes: which request is which operation, and what each operation accepts.
 //!
 //! A [`Route`] owns its operation's method, kind of target, parameters and headers. A parameter
-//! that a write does not know may stand for another operation, so it is refused; a header that an
-//! operation reads must be in its table, and what the table refuses is refused before the
+//! that a write doesn't know is refused, because it may stand for another operation. Every header
+//! that an operation reads must be in its table, and what the table refuses is refused before the
 //! operation sees the request.
 
 use super::Core;
@@ -33,56 +33,56 @@ pub(in crate::s3) enum Chosen {
     Header(&'static str),
 }
 
-/// What an operation makes of a header.
+/// What an operation does with a header.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::s3) enum Field {
     /// It reads it.
     Reads(&'static str),
-    /// It has no part in it yet: 501, with these words.
+    /// It doesn't support the header yet: 501, with this text.
     Refuses(&'static str, &'static str),
-    /// It takes some values only.
+    /// It accepts only some values.
     Checks(&'static str, fn(&str) -> Result<(), S3Error>),
 }
 
-/// What an operation takes as a body.
+/// What kind of body an operation takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::s3) enum Takes {
-    /// None; one that comes is not read.
+    /// None; a body that comes anyway is not read.
     Nothing,
     /// An object's bytes.
     Stream,
-    /// A document. Checksum headers speak of it.
+    /// A document. Checksum headers are about the document.
     Xml,
-    /// A document. Checksum headers speak of the object.
+    /// A document. Checksum headers are about the object.
     XmlOfObject,
 }
 
 /// One operation's part of the S3 protocol.
 #[derive(Debug)]
 pub(in crate::s3) struct Route {
-    /// The name as S3, metrics and logs have it.
+    /// The operation's name in S3, metrics and logs.
     pub(in crate::s3) name: &'static str,
     pub(in crate::s3) method: Method,
     pub(in crate::s3) on: On,
-    /// All of these.
+    /// All of these must hold.
     pub(in crate::s3) chosen_by: &'static [Chosen],
-    /// Parameters of the query that it may have besides.
+    /// Other parameters of the query that the request may have.
     pub(in crate::s3) query: &'static [&'static str],
     pub(in crate::s3) headers: &'static [&'static [Field]],
     pub(in crate::s3) takes: Takes,
 }
 
-/// One operation: what it takes out of a request, and how it is served.
+/// One operation: what it reads from a request, and how it is served.
 pub(in crate::s3) trait Operation: Sized + Send + 'static {
     const ROUTE: &'static Route;
 
-    /// Reads what the operation needs. The route's tables have been checked.
+    /// Reads what the operation needs. The route's tables have already been checked.
     ///
     /// # Errors
-    /// S3's own.
+    /// The refusal, as S3's code.
     fn read(request: &mut Request) -> Result<Self, S3Error>;
 
-    /// Does what is asked.
+    /// Carries out the operation.
     fn serve(
         self,
         granted: Granted,
@@ -90,7 +90,7 @@ pub(in crate::s3) trait Operation: Sized + Send + 'static {
     ) -> impl Future<Output = Result<Answer, S3Error>> + Send;
 }
 
-/// An operation as the table has it.
+/// An operation as it stands in the table.
 pub(in crate::s3) struct Entry {
     pub(in crate::s3) route: &'static Route,
     call: for<'a> fn(Request, &'a Core) -> BoxFuture<'a, Result<Answer, S3Error>>,
@@ -113,7 +113,7 @@ impl Entry {
     }
 }
 
-/// The only way to an operation: leave, tables, body, operation.
+/// Runs an operation, and is the only way to one: permission, tables, body, operation.
 async fn run<O: Operation>(mut request: Request, core: &Core) -> Result<Answer, S3Error> {
     let verified = request.verified();
     let granted = authorise(verified, O::ROUTE, request.target(), request.headers())?;
@@ -129,12 +129,12 @@ async fn run<O: Operation>(mut request: Request, core: &Core) -> Result<Answer, 
 }
 
 impl Route {
-    /// Returns whether the operation changes what is there.
+    /// Returns whether the operation changes anything.
     fn writes(&self) -> bool {
         self.method != Method::GET && self.method != Method::HEAD
     }
 
-    /// Returns whether a parameter of the query is this operation's.
+    /// Returns whether the operation knows a parameter of the query.
     pub(super) fn knows_query(&self, name: &str) -> bool {
         let chooses = |chosen: &Chosen| match chosen {
             Chosen::Query(known) | Chosen::QueryIs(known, _) => *known == name,
@@ -143,7 +143,7 @@ impl Route {
         self.query.contains(&name) || self.chosen_by.iter().any(chooses)
     }
 
-    /// Returns whether the operation says what it makes of a header.
+    /// Returns whether the operation's table lists a header.
     pub(super) fn knows_header(&self, name: &str) -> bool {
         self.headers
             .iter()
@@ -159,7 +159,7 @@ impl Route {
 
 #[cfg(test)]
 impl Route {
-    /// A target, and names of headers, by which this operation is chosen.
+    /// Returns a target, and names of headers, that choose this operation.
     pub(in crate::s3) fn example(&self) -> (String, Vec<&'static str>) {
         let path = match self.on {
             On::Service => "/",
@@ -178,10 +178,10 @@ impl Route {
     }
 }
 
-/// Finds the operation of a request among the table's, in which the more particular come first.
+/// Finds a request's operation in the table, in which more specific operations come first.
 ///
 /// # Errors
-/// `NotImplemented`, with the operation's name if it is one of S3's.
+/// `NotImplemented`; with the operation's name, if S3 has such an operation.
 pub(super) fn find<'t>(
     table: &'t [Entry],
     method: &Method,
@@ -215,8 +215,8 @@ pub(super) fn find<'t>(
     let Some(entry) = entry else {
         return Err((None, S3Error::not_implemented("unknown operation")));
     };
-    // S3 passes over what begins with "x-", such as parameters of signatures and of clients, and
-    // has no call with other characters in its name.
+    // S3 ignores parameters that begin with "x-", such as those of signatures and clients, and has
+    // no operation with other characters in its name.
     let foreign = |name: &str| {
         let ignored = name
             .get(..2)
@@ -237,7 +237,7 @@ mod tests {
     use crate::s3::operations::OPERATIONS;
     use megalith_sigv4::uri::parse_query;
 
-    /// Each operation is found by what its own route says, and none hides another.
+    /// Each operation is found by its own route, and none hides another.
     #[test]
     fn every_operation_is_reached() {
         for entry in &OPERATIONS {

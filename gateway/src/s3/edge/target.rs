@@ -1,4 +1,4 @@
-//! What a request's URL names: a bucket, an object, parameters.
+//! Reads what a request's URL names: a bucket, an object, parameters.
 
 use super::error::{Code, S3Error};
 use super::host::BaseDomains;
@@ -25,7 +25,7 @@ pub(super) struct Named {
     pub(super) target: Target,
     /// The path, decoded.
     pub(super) path: String,
-    /// Names and values, decoded, in the order in which they came.
+    /// Names and values, decoded, in the order of the URL.
     pub(super) query: Vec<(String, String)>,
 }
 
@@ -46,7 +46,7 @@ impl Target {
 }
 
 impl Named {
-    /// Reads a URL. What is verified later is exactly what is read here.
+    /// Reads a URL. Exactly what is read here is what is verified later.
     ///
     /// # Errors
     /// `InvalidURI`, `InvalidBucketName`, `KeyTooLongError`.
@@ -89,7 +89,7 @@ fn target(path: &str, bucket_of_host: Option<String>) -> Result<Target, S3Error>
     })
 }
 
-/// Returns whether a bucket of that name could exist. What new ones may be called is stricter.
+/// Returns whether a bucket of that name could exist. The rules for new buckets are stricter.
 pub(in crate::s3) fn is_bucket_name(name: &str) -> bool {
     let bytes = name.as_bytes();
     let letter = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();

@@ -1,10 +1,10 @@
-//! Operations of S3 that are not there yet. They are refused by name, so that none is taken for
-//! another that is there. A row goes when its operation comes.
+//! S3 operations that are not supported yet. They are refused by name, so that none is taken for a
+//! supported one. When an operation is added, its row is removed.
 
 use super::route::{Chosen, On};
 use http::Method;
 
-/// An operation that is refused.
+/// An operation that is refused by name.
 pub(super) struct Unknown {
     pub(super) name: &'static str,
     pub(super) method: Method,
@@ -29,7 +29,7 @@ const fn object(method: Method, parameter: &'static str, name: &'static str) -> 
     on(On::Object, method, parameter, name)
 }
 
-/// All of them.
+/// All operations that are refused by name.
 pub(super) static UNKNOWN: [Unknown; 71] = [
     Unknown {
         name: "ListDirectoryBuckets",

@@ -1,10 +1,10 @@
-//! User metadata that headers can't carry as it is: encoded words of RFC 2047, in UTF-8.
+//! User metadata that headers can't carry as it is: RFC 2047 encoded words, in UTF-8.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::borrow::Cow;
 
-/// Most bytes of text in one word, so that the word has at most 75 characters.
+/// The most bytes of text in one word, so that the word has at most 75 characters.
 const WORD_BYTES_MAX: usize = 45;
 
 /// Writes a text for a header: as it is, or as encoded words.
@@ -26,7 +26,7 @@ pub(in crate::s3) fn encode(text: &str) -> Cow<'_, str> {
     Cow::Owned(words.join(" "))
 }
 
-/// Reads a header's text; none if it looks like encoded words and is none.
+/// Reads a header's text; None if it looks like encoded words but is malformed.
 pub(in crate::s3) fn decode(text: &str) -> Option<Cow<'_, str>> {
     let text = text.trim();
     if !text.starts_with("=?") || !text.ends_with("?=") {
@@ -35,7 +35,7 @@ pub(in crate::s3) fn decode(text: &str) -> Option<Cow<'_, str>> {
     let mut bytes = Vec::with_capacity(text.len());
     let words: Vec<&str> = text.split_whitespace().collect();
     match words.as_slice() {
-        // The text of a "Q" word may hold blanks, although it should not.
+        // The text of a "Q" word may contain spaces, although it should not.
         [_] => bytes.extend(decode_word(text)?),
         words if words.iter().all(|word| word.ends_with("?=")) => {
             for word in words {
@@ -90,7 +90,7 @@ mod tests {
         for text in ["", "plain text", "über", "a\u{1}b", &long] {
             let encoded = encode(text);
             assert!(encoded.split(' ').all(|word| word.len() <= 75), "{encoded}");
-            // Words are put together without the blanks between them; blanks within survive.
+            // Words are joined without the spaces between them; spaces within them stay.
             assert_eq!(decode(&encoded).as_deref(), Some(text));
         }
         assert_eq!(encode("über"), "=?UTF-8?B?w7xiZXI=?=");

@@ -1,4 +1,4 @@
-//! Lists a bucket's objects, in the older way.
+//! Lists a bucket's objects, by the first version of the call.
 
 use super::{PAGE_MAX, object, prefixes};
 use crate::ops::ListRequest;
@@ -13,7 +13,7 @@ use crate::s3::fields::count;
 use crate::s3::show::Encoding;
 use http::Method;
 
-/// Lists a bucket's objects, in the older way.
+/// Lists a bucket's objects, by the first version of the call.
 pub(in crate::s3) struct ListObjects {
     bucket: String,
     prefix: String,
@@ -77,7 +77,7 @@ impl Operation for ListObjects {
             }
             prefixes(xml, &page.common_prefixes, encoding);
             xml.text_if("Delimiter", delimiter.map(|text| encoding.text(&text)));
-            // As in S3: without a delimiter the last key is the marker.
+            // As in S3: without a delimiter clients use the last key as the marker.
             let next = page.next.as_deref().filter(|_| folded);
             xml.text_if("NextMarker", next.map(|text| encoding.text(text)));
             encoding.show(xml);

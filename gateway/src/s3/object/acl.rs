@@ -1,4 +1,4 @@
-//! Tells who may do what with an object: its owner everything.
+//! Shows who may do what with an object: its owner may do everything.
 
 use crate::ops::GetRequest;
 use crate::s3::edge::Core;
@@ -10,7 +10,7 @@ use crate::s3::edge::route::{Chosen, On, Operation, Route, Takes};
 use crate::s3::show::access_list;
 use http::Method;
 
-/// Tells who may do what with an object: its owner everything.
+/// Shows who may do what with an object: its owner may do everything.
 pub(in crate::s3) struct GetObjectAcl {
     get: GetRequest,
 }

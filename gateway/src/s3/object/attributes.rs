@@ -1,4 +1,4 @@
-//! Tells chosen things of an object.
+//! Shows selected attributes of an object.
 
 use crate::ops::{GetRequest, PartInfo};
 use crate::s3::edge::Core;
@@ -21,7 +21,7 @@ const OWN: &[Field] = &[
     Field::Reads("x-amz-part-number-marker"),
 ];
 
-/// Tells chosen things of an object.
+/// Shows selected attributes of an object.
 pub(in crate::s3) struct GetObjectAttributes {
     get: GetRequest,
     wishes: Vec<String>,

@@ -14,9 +14,9 @@ use crate::s3::fields::document_etag;
 use futures::{StreamExt as _, stream};
 use http::Method;
 
-/// Most keys of one batch.
+/// The most keys of one batch.
 const DELETES_MAX: usize = 1_000;
-/// Deletes of one batch that are under way at a time.
+/// How many deletes of one batch run at a time.
 const DELETES_AT_ONCE: usize = 32;
 
 /// One key to delete.
@@ -24,7 +24,7 @@ struct Delete {
     key: String,
     version: Option<String>,
     etag: Option<String>,
-    /// It says what time or size the object must have.
+    /// Whether it requires a time or size of the object.
     by_time_or_size: bool,
 }
 
@@ -32,7 +32,7 @@ struct Delete {
 pub(in crate::s3) struct DeleteObjects {
     bucket: String,
     deletes: Vec<Delete>,
-    /// Tell only what failed.
+    /// Whether to report only failures.
     quiet: bool,
 }
 

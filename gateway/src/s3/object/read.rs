@@ -1,4 +1,4 @@
-//! What reading an object's bytes and its description have in common.
+//! What reading an object's bytes and reading its description share.
 
 use crate::ops::range::RangeWish;
 use crate::ops::{Found, GetOutput, GetRequest};
@@ -19,7 +19,7 @@ use http::header::{
 use http::{HeaderName, HeaderValue, StatusCode};
 use megalith_crypto::manifest::Checksum;
 
-/// What an object without a type is.
+/// The content type of an object without one.
 const DEFAULT_CONTENT_TYPE: &str = "binary/octet-stream";
 
 /// Parameters that both may have.
@@ -62,7 +62,7 @@ impl Reading {
         })
     }
 
-    /// Writes what is told about the object.
+    /// Writes the headers that describe the object.
     pub(super) fn describe(&self, got: &GetOutput) -> Answer {
         let found = &got.found;
         let headers = &found.manifest.headers;
@@ -99,7 +99,7 @@ impl Reading {
     }
 }
 
-/// Headers of the answer that the client wishes otherwise.
+/// Headers of the answer that the client overrides.
 pub(super) struct Overrides(Vec<(HeaderName, HeaderValue)>);
 
 impl Overrides {
@@ -155,7 +155,8 @@ fn parse_range(text: &str) -> Option<RangeWish> {
     }
 }
 
-/// The checksums of just the bytes that are given out: the object's, a part's, none of a range.
+/// Returns the checksums of exactly the bytes returned: the object's, a part's, or none for a
+/// range.
 fn shown_checksums(got: &GetOutput, part: Option<u32>) -> Vec<Checksum> {
     match (got.partial, part) {
         (false, _) => got.found.manifest.checksums.clone(),

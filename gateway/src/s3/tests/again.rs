@@ -1,5 +1,4 @@
-//! Writing again if the cluster changed under the write: only what is held whole, and not for
-//! ever.
+//! Writes again if the cluster changed during the write: only bodies held whole, and not forever.
 
 use super::client::{Answer, call};
 use super::objects::get;

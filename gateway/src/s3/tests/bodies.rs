@@ -337,7 +337,7 @@ async fn chunks_and_trailers_bind_each_other() {
         let lines: Vec<&str> = body.split("\r\n").collect();
         format!("{}\r\n{}\r\n", lines[2 * index], lines[2 * index + 1])
     };
-    // Each takes a rightly signed body and bends it.
+    // Each takes a correctly signed body and alters it.
     type Bend<'a> = &'a dyn Fn(String) -> String;
     let bends: [(&str, Bend<'_>); 5] = [
         ("data", &|body| body.replace("world", "wOrld")),

@@ -1,4 +1,4 @@
-//! Buckets, listings, batches, and whose they are.
+//! Buckets, listings, batches, and who owns them.
 
 use super::client::{Call, call};
 use super::objects::{get, put};
@@ -68,7 +68,7 @@ async fn buckets() {
 async fn a_bucket_made_anew_is_found_behind_a_kept_row() {
     let world = with_bucket().await;
     put(&world, "k", "x").await;
-    // Behind the gateway's back, as another gateway would.
+    // Without this gateway's knowledge, as another gateway would.
     use megalith_model::command::{Command, Condition};
     let old = world.bucket("box").unwrap();
     world.meta.done(Command::DeleteObject {
@@ -99,7 +99,8 @@ async fn a_bucket_given_away_in_the_metadata_opens_for_nobody() {
     };
     let bobs = || call("GET", "/box/k");
     assert_eq!(bobs().send_as(&world, &world.bob).await.error().0, 403);
-    // The owner alone, then the seal of a bucket that is rightly his.
+    // First only the owner is changed, then the sealed owner comes from a bucket that he really
+    // owns.
     edit("box", &|row| row.account = AccountId(2));
     assert_eq!(bobs().send_as(&world, &world.bob).await.error().0, 500);
     let his = world.bucket("bobs").unwrap();

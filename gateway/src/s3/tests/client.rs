@@ -1,5 +1,5 @@
-//! A client that signs as S3 clients do (signature version 4), written from its description and
-//! not with the crate that the gateway verifies with.
+//! A client that signs as S3 clients do (signature version 4). It is written from the description,
+//! not with the crate with which the gateway verifies.
 
 use super::world::{Key, World};
 use aws_lc_rs::{digest, hmac};
@@ -56,7 +56,7 @@ impl Answer {
     }
 }
 
-/// A request to be signed.
+/// A request before it is signed.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
     pub(crate) method: Method,
@@ -65,10 +65,10 @@ pub(crate) struct Call {
     pub(crate) host: String,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) body: Bytes,
-    /// Instead of the hash of the body.
+    /// Used instead of the hash of the body.
     pub(crate) payload: Option<String>,
     pub(crate) region: String,
-    /// Seconds by which the clock is wrong.
+    /// By how many seconds the clock is wrong.
     pub(crate) skew: i64,
 }
 
@@ -143,7 +143,7 @@ impl Call {
         }
     }
 
-    /// Signs the request as a URL that lives `expires` seconds.
+    /// Signs the request as a URL that is valid for `expires` seconds.
     pub(crate) fn presign(&self, key: &Key, expires: u64) -> String {
         let (date, time) = now(self.skew);
         let scope = format!("{date}/{}/s3/aws4_request", self.region);
@@ -219,7 +219,7 @@ impl Signed {
             .expect("a request")
     }
 
-    /// Frames a body in signed chunks, with trailers where there are any.
+    /// Frames a body in signed chunks, with trailers if there are any.
     pub(crate) fn chunked(&self, chunks: &[&[u8]], trailers: &[(&str, &str)]) -> Vec<u8> {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &self.signing_key);
         let mut previous = self.signature.clone();
@@ -261,7 +261,7 @@ impl Signed {
         body
     }
 
-    /// Sends another body under the same head.
+    /// Sends another body with the same head.
     pub(crate) async fn send_body(mut self, world: &World, body: Vec<u8>) -> Answer {
         self.call.body = body.into();
         answer(world, self.request(|builder| builder)).await
@@ -317,7 +317,7 @@ fn sign_text(key: &[u8], time: &str, scope: &str, canonical: &str) -> String {
     hex::encode(mac(key, &text))
 }
 
-/// The date and the time, as signatures have them.
+/// Returns the date and the time in the form of signatures.
 fn now(skew: i64) -> (String, String) {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)

@@ -1,7 +1,7 @@
-//! What the front door costs: microseconds of processor time a request, over a cluster in memory.
+//! What the front door costs: microseconds of processor time per request, over a cluster in memory.
 //!
 //! `MEGALITH_ROUNDS=20000 cargo test -p megalith-gateway --lib cost -- --nocapture` prints them.
-//! Requests are signed once and sent again and again, so that no client's work is counted.
+//! Requests are signed once and sent repeatedly, so that the client's work doesn't count.
 
 use super::client::call;
 use super::with_bucket;
@@ -34,7 +34,8 @@ async fn cost_of_a_request() {
     }
 }
 
-/// The processor time of this thread, on which all of the test runs. Zero if nobody tells it.
+/// Returns the processor time of this thread, on which the whole test runs. Zero if it isn't
+/// available.
 fn cpu_nanos() -> u64 {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     let first = text.split(' ').next().unwrap_or_default();

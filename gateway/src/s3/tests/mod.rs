@@ -13,7 +13,7 @@ pub(crate) mod world;
 use client::call;
 use world::World;
 
-/// A world with a bucket of Ann's.
+/// Returns a world with a bucket that belongs to Ann.
 async fn with_bucket() -> World {
     let world = World::new().await;
     let made = call("PUT", "/box").send(&world).await;

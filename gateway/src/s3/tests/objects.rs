@@ -407,7 +407,7 @@ async fn exchanged_records_never_give_wrong_bytes() {
         world.version("box", "b").unwrap(),
     );
     let bucket = world.bucket("box").unwrap().id;
-    // Someone who writes the metadata exchanges the rows of the two versions.
+    // Someone who can write the metadata exchanges the rows of the two versions.
     let row = |key: &'static str, version| {
         let key = key.as_bytes().into();
         megalith_model::keys::RowKey::Version {

@@ -1,4 +1,4 @@
-//! Who may speak: signatures by header and URL, and what is refused.
+//! Who may call: signatures by header and URL, and what is refused.
 
 use super::client::{answer, call};
 use super::with_bucket;
@@ -403,7 +403,7 @@ async fn a_parameter_that_a_write_does_not_know_is_refused() {
     assert_eq!(read.text(), "new", "reads pass over what they don't know");
 }
 
-/// Every route is reached by nobody who did not sign, whatever it is.
+/// No route can be reached without a signature.
 #[tokio::test]
 async fn no_operation_is_reached_unsigned() {
     let world = with_object().await;

@@ -118,7 +118,7 @@ async fn parts_become_an_object() {
     assert_eq!(read.header(header), Some(composite.as_str()));
     parts_are_read_one_by_one(&world).await;
 
-    // Bytes stay where they are when the object is copied, whatever they were parts of.
+    // The bytes stay where they are when the object is copied, whichever parts they came from.
     let copy = call("PUT", "/box/copy").header("x-amz-copy-source", "/box/big");
     assert_eq!(copy.send(&world).await.status, 200);
     call("DELETE", "/box/big").send(&world).await;
@@ -186,7 +186,7 @@ async fn full_object_checksums_are_composed_and_compared() {
     );
 }
 
-/// The command that a request sends, not applied yet.
+/// Returns the command that a request sends, not applied yet.
 async fn about_to_end(world: &World, target: &str, method: &str, body: &str) -> Envelope {
     *world.meta.lose_next.lock().unwrap() = Some(Lost::Command);
     let lost = call(method, target).body(body.as_bytes().to_vec());

@@ -1,4 +1,4 @@
-//! A cluster in memory: the real state machine, really sealed blobs, no network.
+//! A cluster in memory: the real state machine, truly sealed blobs, no network.
 
 use crate::auth::Credentials;
 use crate::ops::ports::{Blobs, Plaintext};
@@ -36,18 +36,18 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub(crate) const CLUSTER: ClusterId = ClusterId([9; 16]);
-/// Times that a bucket or object is written at; real time signs requests.
+/// The time at which buckets and objects are written; requests are signed with real time.
 const TIME_MS: u64 = 1_700_000_000_000;
 
 /// The metadata group in one process.
 #[derive(Default)]
 pub(crate) struct Meta {
     pub(crate) rows: Mutex<MemRows>,
-    /// Commands that are lost before they are applied, and those whose answer is lost.
+    /// Which command is lost before it is applied, or loses its answer.
     pub(crate) lose_next: Mutex<Option<Lost>>,
     /// The last command that was lost before it was applied.
     pub(crate) lost: Mutex<Option<Envelope>>,
-    /// What somebody else does just before the next list of parts.
+    /// What another client does just before the next list of parts.
     pub(crate) before_parts: Mutex<Option<Envelope>>,
 }
 
@@ -114,7 +114,7 @@ impl Metadata for Meta {
     }
 }
 
-/// Blobs in memory, sealed as in life.
+/// Blobs in memory, sealed as in production.
 pub(crate) struct Shelf {
     pub(crate) blobs: Mutex<HashMap<BlobId, Vec<u8>>>,
     lease: Lease,
@@ -188,7 +188,7 @@ impl Shelf {
                 found,
             });
         }
-        // The id is in the context, and is the next one: tests write one blob at a time.
+        // The id is part of the context, and it is the next one: tests write one blob at a time.
         let blob = self.lease.first.0 + self.next.load(Ordering::Relaxed);
         let context = StreamContext {
             cluster: CLUSTER.0,
@@ -278,7 +278,7 @@ impl Blobs for Shelf {
     fn lease_refused(&self, _lease: LeaseId) {}
 }
 
-/// An access key of the test's.
+/// An access key of a test.
 #[derive(Clone, Debug)]
 pub(crate) struct Key {
     pub(crate) id: String,
@@ -368,7 +368,7 @@ impl World {
         });
     }
 
-    /// Creates a bucket behind the gateway's back, as another gateway would.
+    /// Creates a bucket without this gateway's knowledge, as another gateway would.
     pub(crate) fn create_behind(&self, id: u64, name: &str, account: AccountId) {
         let id = BucketId(id);
         self.meta.done(Command::CreateBucket {
@@ -379,12 +379,12 @@ impl World {
         });
     }
 
-    /// A bucket's row.
+    /// Returns a bucket's row.
     pub(crate) fn bucket(&self, name: &str) -> Option<BucketRow> {
         self.meta.see(question::Bucket { name: name.into() })
     }
 
-    /// The current version of an object, by the names of bucket and key.
+    /// Returns the current version of an object, by the names of bucket and key.
     pub(crate) fn version(&self, bucket: &str, key: &str) -> Option<VersionId> {
         let bucket = self.bucket(bucket)?;
         let key = key.as_bytes().to_vec();

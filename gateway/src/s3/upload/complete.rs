@@ -1,4 +1,4 @@
-//! Makes an object of an upload's parts.
+//! Turns an upload's parts into an object.
 
 use crate::ops::checksum::{Algorithm, Value};
 use crate::ops::{CompleteRequest, NamedPart, OpError};
@@ -21,7 +21,7 @@ const OWN: &[Field] = &[
     Field::Reads("x-amz-mp-object-size"),
 ];
 
-/// Makes an object of an upload's parts.
+/// Turns an upload's parts into an object.
 pub(in crate::s3) struct CompleteMultipartUpload {
     complete: CompleteRequest,
 }
@@ -67,7 +67,7 @@ impl Operation for CompleteMultipartUpload {
     }
 }
 
-/// A part as the document has it.
+/// A part as the document names it.
 #[derive(Default)]
 struct Named {
     number: Option<String>,

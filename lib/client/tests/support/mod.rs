@@ -21,7 +21,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tonic::body::Body;
 use tower::Service;
 
-/// An authority with the directories of those it signed for.
+/// An authority, and the directories of those it has signed for.
 pub struct Certificates {
     dir: TempDir,
     authority: Authority,
@@ -62,7 +62,7 @@ impl Drop for Server {
     }
 }
 
-/// Serves a generated service as `material`'s member.
+/// Serves a generated service as the member that `material` names.
 pub async fn serve_grpc<S>(material: Arc<TlsMaterial>, service: S) -> Server
 where
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>
@@ -83,7 +83,7 @@ where
     .await
 }
 
-/// Serves connections as `material`'s member.
+/// Serves connections as the member that `material` names.
 pub async fn serve<F>(
     material: Arc<TlsMaterial>,
     serve: impl Fn(megalith_identity::IdentifiedStream) -> F + Send + 'static,
@@ -112,7 +112,7 @@ pub fn endpoint(node: u32, address: &str) -> Endpoint {
     }
 }
 
-/// An address on which nobody listens.
+/// Returns an address without a listener.
 pub async fn dead_address() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
     listener.local_addr().expect("an address").to_string()

@@ -1,4 +1,4 @@
-//! FLOE against vectors and against a second implementation.
+//! FLOE, checked against vectors and against a second implementation.
 
 use super::*;
 use fast_floe::low_level::{start_decryption, start_encryption};
@@ -73,7 +73,7 @@ fn vectors_open_and_seal_to_the_same_bytes() {
     }
 }
 
-/// What the second implementation seals, ours opens, at every length around a segment's end.
+/// Ours opens what the second implementation seals, at every length around a segment's end.
 #[test]
 fn opens_what_fast_floe_seals() {
     for segment_len in [64_u32, 4096, 65536] {
@@ -179,7 +179,7 @@ fn attack_16_other_parameters_are_refused() {
             let mut changed = header;
             changed[at] ^= 1 << bit;
             let offered = u32::from_be_bytes(changed[2..6].try_into().unwrap());
-            // Even an opener that would take the offered length finds the tag does not fit.
+            // Even an opener that accepts the offered length finds that the tag doesn't fit.
             for params in [params, Params::new(offered)] {
                 assert!(Stream::start_opening(params, &[9; 32], b"", &changed).is_err());
             }

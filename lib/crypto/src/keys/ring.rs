@@ -49,7 +49,7 @@ impl KekKeys {
     }
 }
 
-/// All known KEK versions of a cluster: the newest seals, every one opens.
+/// All known KEK versions of a cluster: the newest seals, and each of them opens.
 ///
 /// Cheap to clone; clones share the keys.
 #[derive(Clone)]
@@ -71,7 +71,7 @@ impl KeyRing {
     /// Makes a new KEK and returns it sealed under the root key, to be stored in the metadata.
     ///
     /// # Errors
-    /// [`CryptoError::Random`]; [`CryptoError::Misuse`] for version 0, which is no version.
+    /// [`CryptoError::Random`]; [`CryptoError::Misuse`] for version 0, which is not a version.
     pub fn new_kek(
         root: &RootKey,
         cluster: [u8; 16],
@@ -110,10 +110,9 @@ impl KeyRing {
 
     /// Opens the ring from the stored KEKs, in any order.
     ///
-    /// # Errors
-    /// [`CryptoError::Unauthentic`] when any of them is not what this root sealed for this
-    /// cluster and version; [`CryptoError::Misuse`] for none, for a version given twice, or for
-    /// more than [`KEK_VERSIONS_MAX`].
+    /// [`CryptoError::Unauthentic`] if any of them is not what this root sealed for this cluster
+    /// and version; [`CryptoError::Misuse`] for none, for a version given twice, or for more than
+    /// [`KEK_VERSIONS_MAX`].
     pub fn open(
         root: &RootKey,
         cluster: [u8; 16],
@@ -145,7 +144,7 @@ impl KeyRing {
         })
     }
 
-    /// Replaces the random source of this ring and of what it makes.
+    /// Replaces the random source of this ring and of the sealers it makes.
     #[must_use]
     pub fn with_entropy(mut self, entropy: &'static dyn Entropy) -> Self {
         self.entropy = entropy;
@@ -158,8 +157,8 @@ impl KeyRing {
         self.newest().version
     }
 
-    /// Returns the KEK version a wrapped key or record claims, to find what a rotation has yet
-    /// to re-wrap. Not authenticated: opening it is the proof.
+    /// Returns the KEK version that a wrapped key or record claims, to find what a rotation still
+    /// has to re-wrap. Not authenticated: only opening proves it.
     #[must_use]
     pub fn claimed_version(sealed: &[u8]) -> Option<u32> {
         sealed::key_version(sealed)
@@ -215,7 +214,8 @@ impl KeyRing {
         self.unwrap_bound(|kek| &kek.upload_wrap, wrapped, &binding)
     }
 
-    /// Derives the sealer of one bucket's list rows. Keep it: deriving costs more than a row.
+    /// Derives the sealer of one bucket's list rows. Keep it: deriving it costs more than opening a
+    /// row.
     #[must_use]
     pub fn listing(&self, bucket: u64) -> ListingSealer {
         let below =

@@ -152,7 +152,7 @@ fn an_upload_key_is_no_object_key() {
     let kek = KeyRing::new_kek(&root, CLUSTER, 1).unwrap();
     let ring = KeyRing::open(&root, CLUSTER, &[(1, &kek)]).unwrap();
     let key = DataKey::generate().unwrap();
-    // All ids equal: only the purpose tells them apart.
+    // All ids are equal: only the purpose tells them apart.
     let upload = UploadContext {
         cluster: CLUSTER,
         bucket: 1,

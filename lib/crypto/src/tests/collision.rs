@@ -33,7 +33,7 @@ fn multiply(a: u128, b: u128) -> u128 {
     product
 }
 
-/// a^(2^128 − 2), the inverse.
+/// Returns a^(2^128 − 2), the inverse.
 fn invert(a: u128) -> u128 {
     let one = 1 << 127;
     let (mut result, mut square) = (one, a);
@@ -72,7 +72,7 @@ impl View<'_> {
         encrypt_block(&self.key, block)
     }
 
-    /// The tag of a one-block ciphertext.
+    /// Returns the tag of a one-block ciphertext.
     fn tag(&self, block: u128) -> u128 {
         let mut hash = 0;
         for piece in self.aad.chunks(16) {

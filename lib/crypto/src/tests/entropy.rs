@@ -29,7 +29,7 @@ const UPLOAD: UploadContext<'_> = UploadContext {
     upload: [3; 16],
 };
 
-/// Claims to fail after it wrote something.
+/// Reports failure after it has written something.
 struct Failing;
 
 impl Entropy for Failing {
@@ -40,7 +40,7 @@ impl Entropy for Failing {
     }
 }
 
-/// Claims success, but leaves zeros.
+/// Reports success, but leaves zeros.
 struct Silent;
 
 impl Entropy for Silent {

@@ -1,5 +1,4 @@
-//! What concerns more than one module: collisions between contexts, and what happens
-//! without randomness.
+//! Tests across modules: collisions between contexts, and what happens without randomness.
 
 mod collision;
 mod entropy;

@@ -1,4 +1,4 @@
-//! What the record tests share: a ring, and one example of every sealed kind.
+//! Shared by the record tests: a ring, and one example of every sealed kind.
 
 use megalith_crypto::manifest::{Checksum, ChecksumType, ContentHeaders};
 use megalith_crypto::{

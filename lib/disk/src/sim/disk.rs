@@ -12,7 +12,7 @@ const ENOSPC: i32 = 28;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Node {
-    /// With a number of its own: a directory made anew is another one.
+    /// Has its own number: a directory that is created again is a different one.
     Dir(u64),
     File(u64),
 }
@@ -27,7 +27,7 @@ pub(super) struct Held {
 /// The whole simulated disk, behind one lock.
 pub(super) struct Disk {
     pub(super) capacity: u64,
-    /// Counts power cuts and kills; handles of an earlier life are void.
+    /// Counts power cuts and kills; handles from an earlier life are void.
     pub(super) life: u64,
     pub(super) changes: u64,
     pub(super) syncs: u64,
@@ -77,7 +77,7 @@ impl Disk {
         number
     }
 
-    /// Who holds such a call.
+    /// Returns the hold that stops such a call, if there is one.
     pub(super) fn held(&self, op: SimOp, path: &Path) -> Option<u64> {
         let path = path.to_string_lossy();
         let matches = |held: &Held| held.op == op && path.contains(held.path.as_str());
@@ -101,7 +101,7 @@ impl Disk {
         }
     }
 
-    /// Counts a change; an error when the test stops here or a rule says so.
+    /// Counts a change; fails if the test stops here or a rule says so.
     pub(super) fn change(&mut self, op: SimOp, path: &Path) -> io::Result<()> {
         self.count()?;
         match self.fault(op, path) {
@@ -137,8 +137,8 @@ impl Disk {
         mut bytes: Vec<u8>,
         mut offset: u64,
     ) -> io::Result<()> {
-        // A write that the power cut interrupts may have reached the cache in part or in whole:
-        // the crash decides.
+        // A write that the power cut interrupts may have reached the cache in part or in whole: the
+        // crash decides.
         let stopped = self.count();
         let mut outcome = Ok(());
         match self.fault(SimOp::Write, path) {
@@ -327,7 +327,7 @@ impl Disk {
                 self.settle_name(&path);
             }
         }
-        // A directory that was lost takes along what was in it.
+        // A lost directory takes its contents with it.
         let platter = std::mem::take(&mut self.platter);
         for (path, node) in platter {
             let parent = path.parent().map(Path::to_path_buf);
@@ -360,7 +360,7 @@ impl Disk {
         self.alive()
     }
 
-    /// Paths whose node differs between what programs see and the platter.
+    /// Returns the paths whose node differs between what programs see and the platter.
     fn differing(&self, dir: Option<&Path>) -> Vec<PathBuf> {
         let both: BTreeSet<&PathBuf> = self.seen.keys().chain(self.platter.keys()).collect();
         both.into_iter()
@@ -370,7 +370,7 @@ impl Disk {
             .collect()
     }
 
-    /// Brings one name to the platter.
+    /// Writes one name to the platter.
     fn settle_name(&mut self, path: &Path) {
         if let Some(Node::File(inode)) = self.platter.remove(path) {
             if let Some(found) = self.inodes.get_mut(&inode) {
@@ -396,7 +396,7 @@ impl Disk {
     }
 }
 
-/// SplitMix64: the only randomness here, from a seed.
+/// SplitMix64: the only source of randomness here, from a seed.
 struct Random(u64);
 
 impl Random {

@@ -11,19 +11,19 @@ const SECTORS: usize = BLOCK as usize / SECTOR;
 type Block = [u8; BLOCK as usize];
 type Blocks = BTreeMap<u64, Arc<Block>>;
 
-/// A file. Blocks absent from a map read as zeros and cost no space.
+/// A file. Blocks missing from a map read as zeros and cost no space.
 #[derive(Default)]
 pub(super) struct Inode {
     /// Names that point here, in the cache and on the platter together.
     pub(super) links: u32,
-    /// Names in the cache alone: a file without one gives its space back.
+    /// Names in the cache only: a file without one gives its space back.
     pub(super) seen_links: u32,
     pub(super) handles: u32,
     cache: Blocks,
     len: u64,
     platter: Blocks,
     platter_len: u64,
-    /// Sectors not yet synced, by block; the number orders the writes, 0 is a clean sector.
+    /// Sectors not synced yet, by block. The number orders the writes; 0 is a clean sector.
     dirty: BTreeMap<u64, [u64; SECTORS]>,
     writes: u64,
 }
@@ -33,12 +33,12 @@ impl Inode {
         self.len
     }
 
-    /// Blocks that take space.
+    /// Returns the blocks that take space.
     pub(super) fn blocks(&self) -> u64 {
         self.cache.len() as u64
     }
 
-    /// Blocks of a range that don't take space yet.
+    /// Returns the blocks of a range that don't take space yet.
     pub(super) fn missing(&self, offset: u64, len: u64) -> u64 {
         if len == 0 {
             return 0;
@@ -92,7 +92,7 @@ impl Inode {
     pub(super) fn punch(&mut self, offset: u64, len: u64) {
         let end = (offset + len).min(self.len.next_multiple_of(BLOCK));
         self.writes += 1;
-        // Whole blocks only: the store never punches less.
+        // Only whole blocks: the store never punches less.
         for block in offset.div_ceil(BLOCK)..end / BLOCK {
             if self.cache.remove(&block).is_some() {
                 self.soil(block, 0, BLOCK as usize);
@@ -100,7 +100,8 @@ impl Inode {
         }
     }
 
-    /// Clean blocks are read from the platter again: after a failed sync that is older bytes.
+    /// Makes clean blocks be read from the platter again; after a failed sync those are older
+    /// bytes.
     pub(super) fn drop_cached(&mut self, offset: u64, len: u64) {
         let blocks = offset / BLOCK..(offset + len).div_ceil(BLOCK);
         for (number, block) in self.platter.range(blocks) {
@@ -134,7 +135,8 @@ impl Inode {
         self.platter.split_off(&self.len.div_ceil(BLOCK));
     }
 
-    /// A failed sync: the kernel calls the pages clean although the platter never got them.
+    /// Simulates a failed sync: the kernel calls the pages clean although the platter never got
+    /// them.
     pub(super) fn forget_dirty(&mut self) {
         self.dirty.clear();
     }
@@ -146,7 +148,7 @@ impl Inode {
         }
     }
 
-    /// The power cut: `roll` gives a random number at every call.
+    /// Simulates the power cut: `roll` gives a random number at every call.
     pub(super) fn crash(&mut self, mut roll: impl FnMut() -> u64) {
         let newest = self.writes;
         let dirty = std::mem::take(&mut self.dirty);
@@ -155,7 +157,7 @@ impl Inode {
         for (block, sectors) in dirty {
             match style {
                 0 => {}
-                // Writes arrived in order up to one that tore.
+                // Writes arrived in order, up to one that tore.
                 1 => self.settle(block, &sectors, |write| {
                     write < cut || (write == cut && roll().is_multiple_of(2))
                 }),
@@ -180,7 +182,7 @@ impl Inode {
         }
     }
 
-    /// Copies the dirty sectors of a block that `keep` chooses from the cache to the platter.
+    /// Copies those dirty sectors of a block that `keep` selects from the cache to the platter.
     fn settle(&mut self, block: u64, sectors: &[u64; SECTORS], mut keep: impl FnMut(u64) -> bool) {
         let seen = self.cache.get(&block);
         let kept = sectors.map(|write| write > 0 && keep(write));

@@ -1,11 +1,11 @@
 //! A file system in memory that forgets what was not synced and fails when told to.
 //!
-//! [`SimFs::crash`] is a power cut: synced bytes and names stay; of the others a seed decides
+//! [`SimFs::crash`] is a power cut: synced bytes and names stay. For all others a seed decides,
 //! sector by sector (512 bytes) and name by name, so that writes tear and arrive out of order.
-//! [`SimFs::inject`] adds faults, [`SimFs::hold`] makes calls slow. [`SimFs::stop_at`] ends the
-//! world at the nth change, so that a test can stop between any two durable steps. The same calls
-//! and seeds give the same history. For tests, of this crate and of those above it; it never
-//! touches a disk.
+//! [`SimFs::inject`] adds faults, [`SimFs::hold`] makes calls slow. [`SimFs::stop_at`] stops
+//! everything at the nth change, so that a test can stop between any two durable steps. The same
+//! calls and seeds give the same history. For the tests of this crate and of those above it; it
+//! never touches a disk.
 
 mod disk;
 mod inode;
@@ -42,17 +42,17 @@ pub enum SimOp {
     SetLen,
 }
 
-/// What happens then.
+/// What happens at such a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SimFault {
-    /// The call fails with EIO. A write leaves its first half behind; a sync marks the unsynced
-    /// bytes clean and loses them at the next crash, as Linux does.
+    /// The call fails with EIO. A write leaves its first half behind. A sync marks the unsynced
+    /// bytes clean, and the next crash loses them, as on Linux.
     Io,
     /// The call fails with ENOSPC and changes nothing.
     Full,
-    /// A read or write goes through with one bit flipped in its middle byte.
+    /// A read or write succeeds with one bit flipped in its middle byte.
     Flip,
-    /// A write lands 4 KiB after where it should, and says that it went well.
+    /// A write lands 4 KiB after its place and reports success.
     Misdirect,
 }
 
@@ -62,15 +62,15 @@ pub struct SimRule {
     pub op: SimOp,
     /// A part of the path; empty for any path.
     pub path: String,
-    /// How many matching calls go well first.
+    /// How many matching calls succeed first.
     pub skip: u64,
-    /// How many then fail; the rule is gone afterwards.
+    /// How many then fail; afterwards the rule is gone.
     pub times: u64,
     pub fault: SimFault,
 }
 
 impl SimRule {
-    /// The next call of `op` on a path with `path` in it fails, once.
+    /// Builds a rule: the next call of `op` on a path that contains `path` fails, once.
     #[must_use]
     pub fn once(op: SimOp, path: &str, fault: SimFault) -> Self {
         Self {
@@ -94,7 +94,7 @@ struct Shared {
     let_go: Condvar,
 }
 
-/// A held call goes on by itself after this: no test shall hang.
+/// A held call goes on after this time: no test may hang.
 const HOLD_MAX: Duration = Duration::from_secs(30);
 
 /// Makes matching calls as slow as a test wants: they wait until this is dropped; others go on.
@@ -105,7 +105,7 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// How many calls wait now.
+    /// Returns how many calls wait now.
     #[must_use]
     pub fn waiting(&self) -> usize {
         let disk = self.fs.guard();
@@ -132,7 +132,7 @@ impl SimFs {
         }
     }
 
-    /// Holds every read, write or sync of a file with `path` in its path.
+    /// Holds every read, write or sync of a file whose path contains `path`.
     pub fn hold(&self, op: SimOp, path: &str) -> Hold {
         let number = self.guard().hold(op, path);
         Hold {
@@ -141,14 +141,13 @@ impl SimFs {
         }
     }
 
-    /// Cuts the power and turns it on again: every handle and lock is void, unsynced changes
-    /// survive or not as `seed` says. Ends a stop asked for by [`SimFs::stop_at`]; fault rules
-    /// stay.
+    /// Cuts the power and turns it on again: every handle and lock becomes void; `seed` decides
+    /// which unsynced changes survive. Ends a stop set by [`SimFs::stop_at`]; fault rules stay.
     pub fn crash(&self, seed: u64) {
         self.guard().crash(seed);
     }
 
-    /// Ends the process without cutting the power: handles and locks are void, all bytes stay.
+    /// Ends the process without cutting the power: handles and locks become void, all bytes stay.
     pub fn kill(&self) {
         self.guard().kill();
     }
@@ -159,13 +158,13 @@ impl SimFs {
         disk.stop_at = Some(disk.changes + nth);
     }
 
-    /// Returns how many changing calls were made so far.
+    /// Returns how many changing calls have been made.
     #[must_use]
     pub fn changes(&self) -> u64 {
         self.guard().changes
     }
 
-    /// Returns how many calls of `sync_data` went well so far.
+    /// Returns how many calls of `sync_data` have succeeded.
     #[must_use]
     pub fn syncs(&self) -> u64 {
         self.guard().syncs
@@ -312,7 +311,7 @@ struct SimFile {
 }
 
 impl SimFile {
-    /// The disk, if this handle was not voided by a crash, once nobody holds `op`.
+    /// Returns the disk once no hold stops `op`; fails if a crash has voided this handle.
     fn disk_for(&self, op: SimOp) -> io::Result<MutexGuard<'_, Disk>> {
         let mut disk = self.fs.guard();
         while let Some(number) = disk.held(op, &self.path) {

@@ -1,4 +1,4 @@
-//! Authorities, members and meetings over real TCP for the tests of identities.
+//! Authorities, members and connections over real TCP for the tests of identities.
 #![allow(
     dead_code,
     missing_docs,
@@ -23,7 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 pub const CLUSTER: ClusterId = ClusterId([7; 16]);
 pub const OTHER_CLUSTER: ClusterId = ClusterId([8; 16]);
 pub const DAY: Duration = Duration::from_secs(24 * 3600);
-/// For what must happen; a test that needs all of it has failed.
+/// The time limit for what must happen; a test that needs all of it has failed.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An authority with room for its members' directories.
@@ -60,7 +60,7 @@ impl World {
         TlsMaterial::load(&self.save(name, grants)).expect("load")
     }
 
-    /// A member whose certificate begins at `from` and who lives at the time `clock` tells.
+    /// A member whose certificate starts at `from` and whose time is that of `clock`.
     pub fn member_at(
         &self,
         name: &str,
@@ -73,8 +73,8 @@ impl World {
         TlsMaterial::load_with_clock(&self.path(name), stopped(clock)).expect("load")
     }
 
-    /// A certificate signed by this authority with whatever names, as a careless or hostile
-    /// operator could make it.
+    /// A certificate signed by this authority with any names, as a careless or hostile operator
+    /// could make it.
     pub fn forge(&self, uris: &[String]) -> Bundle {
         let read = |name| std::fs::read_to_string(self.path("ca").join(name)).expect("read");
         let (ca_pem, ca_key) = (read("ca.crt"), read("ca.key"));
@@ -140,7 +140,7 @@ pub async fn accept_one(
     accept_within(tcp, server, PATIENCE).await
 }
 
-/// Lets a client of ours call a server of ours.
+/// Lets one of our clients call one of our servers.
 pub async fn meet(
     server: &TlsMaterial,
     client: &TlsMaterial,
@@ -170,7 +170,7 @@ pub fn roots_of(ca_pem: &str) -> RootCertStore {
     roots
 }
 
-/// A client made with plain rustls, by somebody who does not use this crate.
+/// Builds a client with plain rustls, as a program without this crate would.
 pub fn stranger(
     ca_pem: &str,
     own: Option<&Bundle>,
@@ -187,7 +187,7 @@ pub fn stranger(
     }
 }
 
-/// A server made with plain rustls, which asks for no certificate.
+/// Builds a server with plain rustls that asks for no certificate.
 pub fn strange_server(bundle: &Bundle) -> ServerConfig {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let (chain, key) = chain_of(bundle);

@@ -11,7 +11,7 @@ use crate::table::Rows;
 use crate::topology::Volume;
 use std::collections::BTreeMap;
 
-/// Owed segments that are alike: shape, first copy's slot or filled columns, owed mask.
+/// What makes owed segments alike: shape, first copy's slot or filled columns, owed mask.
 type Alike = (Shape, u8, u32);
 
 pub(super) fn data(rows: &dyn Rows) -> Result<DataStatus, MachineError> {

@@ -4,8 +4,9 @@ use crate::keys::KeyRange;
 use crate::machine::MachineError;
 use crate::table::Rows;
 
-/// The common prefix that stands for `key` in a listing: up to and with the first `delimiter`
-/// after `prefix`. None where the key is listed itself (always where `delimiter` is empty).
+/// Returns the common prefix that stands for `key` in a listing: `prefix` and all up to and
+/// including the first `delimiter` after it. None if the key is listed itself (always if
+/// `delimiter` is empty).
 #[must_use]
 pub fn folded<'k>(prefix: &[u8], delimiter: &[u8], key: &'k [u8]) -> Option<&'k [u8]> {
     if delimiter.is_empty() {

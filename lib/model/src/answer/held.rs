@@ -1,4 +1,4 @@
-//! What a volume's slots should hold, for the disks that compare it with what they have.
+//! What a volume's slots should hold, so that disks can compare it with what they have.
 
 use super::{misplaced, page_rows, parsed, values};
 use crate::ids::{BlobId, DiskId};

@@ -1,7 +1,8 @@
 //! Answers to queries, and the rows that the planner starts from.
 //!
-//! Only reads. The cost of every answer is bounded by its page, [`Query::Data`] and [`topology`]
-//! aside, which read the rows of volumes and of owed segments, never those of blobs.
+//! Only reads. The cost of every answer is bounded by its page. Only [`Query::Data`] and
+//! [`topology`] cost more: they read the rows of volumes and of owed segments, never those of
+//! blobs.
 
 mod data;
 mod fold;
@@ -26,8 +27,8 @@ use std::borrow::Cow;
 pub use fold::folded;
 pub use objects::OBJECT_BLOBS_MAX;
 
-/// Answers one query from rows at one point of the log. Pages asked for larger than
-/// [`PAGE_ROWS_MAX`] are cut to it.
+/// Answers one query from rows at one point of the log. A page size above [`PAGE_ROWS_MAX`] is cut
+/// to it.
 pub fn answer(rows: &dyn Rows, query: &Query) -> Result<Reply, MachineError> {
     Ok(match query {
         Query::Bucket(asked) => Reply::Bucket(owners::bucket(rows, &asked.name)?),
@@ -76,12 +77,12 @@ fn values<T: serde::de::DeserializeOwned>(
     Ok(all.into_iter().map(|(_, row)| row).collect())
 }
 
-/// Takes a key apart that a scan found; a malformed one is damage.
+/// Takes apart a key that a scan found; a malformed one is damage.
 fn parsed(key: &[u8]) -> Result<RowKey<'_>, MachineError> {
     RowKey::decode(key).map_err(|error| MachineError::Contradiction(error.to_string()))
 }
 
-/// The error for a key in a table where it can't be.
+/// Returns the error for a key in a table that can't have such keys.
 fn misplaced() -> MachineError {
     MachineError::Contradiction("a key is in another table than its own".into())
 }

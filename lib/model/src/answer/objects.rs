@@ -12,9 +12,9 @@ use crate::topology::Volume;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-/// The most blobs that come along with an object.
+/// The most blobs that are returned together with an object.
 pub const OBJECT_BLOBS_MAX: usize = 100;
-/// No further blob comes along once their digests and inline bytes take so much.
+/// No further blob is added once the digests and inline bytes reach this many bytes.
 const OBJECT_BLOBS_LEN: usize = 1 << 20;
 
 pub(super) fn object(
@@ -99,7 +99,7 @@ fn view(rows: &dyn Rows, blob: BlobId, row: BlobRow) -> Result<BlobView, Machine
     Ok(BlobView { blob, row, inline })
 }
 
-/// Those of `blobs` that are there.
+/// Returns those of `blobs` that exist.
 pub(super) fn blobs(rows: &dyn Rows, blobs: &[BlobId]) -> Result<Vec<BlobView>, MachineError> {
     let mut views = Vec::new();
     for &blob in blobs {
@@ -110,7 +110,7 @@ pub(super) fn blobs(rows: &dyn Rows, blobs: &[BlobId]) -> Result<Vec<BlobView>, 
     Ok(views)
 }
 
-/// Those of `volumes` that are there.
+/// Returns those of `volumes` that exist.
 pub(super) fn volumes(rows: &dyn Rows, volumes: &[VolumeId]) -> Result<Vec<Volume>, MachineError> {
     let mut found = Vec::new();
     for &volume in volumes {

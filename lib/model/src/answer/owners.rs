@@ -9,7 +9,7 @@ use crate::rows::{AccessKeyRow, AccountRow, BucketRow};
 use crate::table::Rows;
 use std::borrow::Cow;
 
-/// What follows `key` in `range`, or all of it if the page is the first.
+/// Returns the part of `range` after `key`, or all of it if `name` is empty (the first page).
 fn after(range: KeyRange, name: &str, key: &RowKey<'_>) -> KeyRange {
     if name.is_empty() {
         range

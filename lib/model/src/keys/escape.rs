@@ -1,9 +1,10 @@
-//! Byte strings inside keys: order-preserving and self-ending. 0x00 becomes 0x00 0xff, the end is
-//! 0x00 0x01; so a string sorts before all longer ones that begin with it.
+//! Byte strings inside keys, escaped so that they keep their order and mark their own end. 0x00
+//! becomes 0x00 0xff, the end is 0x00 0x01; so a string sorts before all longer ones that begin
+//! with it.
 
 use std::borrow::Cow;
 
-/// Appends `bytes` without an end.
+/// Appends `bytes`, escaped, without the end mark.
 pub(super) fn append(out: &mut Vec<u8>, bytes: &[u8]) {
     for &byte in bytes {
         out.push(byte);
@@ -13,12 +14,12 @@ pub(super) fn append(out: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
-/// Appends the end.
+/// Appends the end mark.
 pub(super) fn terminate(out: &mut Vec<u8>) {
     out.extend_from_slice(&[0, 1]);
 }
 
-/// Takes an escaped string off the front: (it, the rest). None where it doesn't end.
+/// Takes an escaped string off the front: (the string, the rest). None if it has no end mark.
 pub(super) fn take(bytes: &[u8]) -> Option<(Cow<'_, [u8]>, &[u8])> {
     let first = bytes.iter().position(|&byte| byte == 0)?;
     if bytes.get(first + 1) == Some(&1) {

@@ -1,5 +1,5 @@
-//! Where each row of the metadata group is kept: one byte for the table, then the key's fields in
-//! an encoding whose byte order is the order we scan in. Numbers are big-endian.
+//! Where each row of the metadata group is kept. A key is one byte for the table, then the key's
+//! fields, encoded so that byte order is the order we scan in. Numbers are big-endian.
 //!
 //! Table numbers are stored; they are never changed or reused.
 //!
@@ -69,11 +69,11 @@ pub enum Meta {
     NextAccount = 7,
     /// Counts of everything: `Totals`.
     Totals = 8,
-    /// No token is remembered from before this time: `u64` milliseconds.
+    /// Tokens from before this time are no longer remembered: `u64` milliseconds.
     TokensFrom = 9,
 }
 
-/// Any row's key, taken apart. Text fields are bytes: what is stored isn't trusted to be UTF-8.
+/// The key of any row, taken apart. Text fields are bytes: stored text isn't trusted to be UTF-8.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RowKey<'a> {
     Meta(Meta),
@@ -179,21 +179,20 @@ pub enum Table {
 /// Keys from `from` (inclusive) to `to` (exclusive).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyRange {
-    /// The first key that belongs.
     pub from: Vec<u8>,
-    /// The first key behind it that doesn't.
+    /// The first key after the range.
     pub to: Vec<u8>,
 }
 
 impl KeyRange {
-    /// All keys that begin with `prefix`, which isn't empty nor all 0xff.
+    /// Covers all keys that begin with `prefix`, which is neither empty nor all 0xff.
     #[must_use]
     pub fn of_prefix(prefix: Vec<u8>) -> Self {
         let to = successor(&prefix);
         Self { from: prefix, to }
     }
 
-    /// What follows `key` in this range, `key` left out.
+    /// Returns what follows `key` in this range, without `key` itself.
     #[must_use]
     pub fn after(mut self, mut key: Vec<u8>) -> Self {
         key.push(0);
@@ -204,8 +203,8 @@ impl KeyRange {
     }
 }
 
-/// The first byte string that sorts after everything that begins with `prefix`. Our prefixes
-/// start with a table's number, so that there always is one.
+/// Returns the first byte string that sorts after everything that begins with `prefix`. Our
+/// prefixes start with a table's number, so there always is one.
 #[must_use]
 pub fn successor(prefix: &[u8]) -> Vec<u8> {
     let kept = prefix.iter().rposition(|&byte| byte != 0xff);
@@ -241,7 +240,7 @@ impl Build {
         self
     }
 
-    /// As `escaped`, without the end: a prefix of all that begin so.
+    /// As `escaped`, but without the end mark: a prefix of every string that begins with `bytes`.
     fn escaped_prefix(mut self, bytes: &[u8]) -> Self {
         escape::append(&mut self.0, bytes);
         self
@@ -383,14 +382,14 @@ pub fn account_access_keys(account: AccountId) -> KeyRange {
     KeyRange::of_prefix(Build::new(Table::AccountAccessKeys).u64(account.0).0)
 }
 
-/// The group that holds a key, and the epoch of that knowledge. Everything is in group 0 until
-/// ranges split; callers ask nevertheless, so that the day they split nobody has to be found.
+/// Returns the group that holds a key, and the epoch of that knowledge. Everything is in group 0
+/// until ranges split, so the one caller passes no key yet.
 #[must_use]
 pub fn route(_key: &[u8]) -> (GroupId, Epoch) {
     (GroupId(0), Epoch(1))
 }
 
-/// The group that holds a key; see [`route`].
+/// Returns the group that holds a key; see [`route`].
 #[must_use]
 pub fn group_of(key: &[u8]) -> GroupId {
     route(key).0

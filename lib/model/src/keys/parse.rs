@@ -1,4 +1,4 @@
-//! Keys taken apart again. Nothing is trusted: every byte must be accounted for.
+//! Takes keys apart again. Nothing is trusted: every byte must be accounted for.
 
 use super::{Meta, RowKey, Table, escape};
 use crate::ids::{
@@ -40,7 +40,7 @@ impl<'a> Cursor<'a> {
 }
 
 impl Table {
-    /// The table of that number.
+    /// Returns the table with that number.
     #[must_use]
     pub fn from_number(number: u8) -> Option<Self> {
         use Table as T;

@@ -1,5 +1,5 @@
-//! Blobs: checked when they come, counted while they are named, queued for deletion when the last
-//! name goes. A blob is owned by its row or stands in the delete queues, never both.
+//! Blobs: checked when they arrive, counted while rows name them, queued for deletion when the last
+//! name goes. A blob either has a row or stands in the delete queues, never both.
 
 use super::context::{Machine, Step, malformed};
 use super::counters::{below_zero, down, up};
@@ -12,7 +12,7 @@ use crate::shape::Shape;
 use crate::topology::Lease;
 
 impl Machine<'_, '_> {
-    /// Takes a blob in that a gateway has just written, with one reference.
+    /// Takes in a blob that a gateway has just written, with one reference.
     pub(super) fn add_blob(&mut self, new: &NewBlob) -> Step<()> {
         let blob = new.blob;
         let lease: Option<Lease> = self.read(&RowKey::Lease(new.lease))?;
@@ -62,7 +62,7 @@ impl Machine<'_, '_> {
         Ok(())
     }
 
-    /// Takes a reference off; with the last one the blob goes and its shards' deletes are queued.
+    /// Removes a reference; with the last one the blob goes and its shards' deletes are queued.
     pub(super) fn dereference(&mut self, blob: BlobId) -> Result<(), MachineError> {
         let key = RowKey::Blob(blob);
         let mut row: BlobRow = self.require(&key)?;
@@ -90,7 +90,7 @@ impl Machine<'_, '_> {
     }
 }
 
-/// Checks what doesn't need rows.
+/// Checks what can be checked without rows.
 fn check_shape(new: &NewBlob) -> Step<()> {
     if new.shape != Shape::Inline && !new.inline.is_empty() {
         return malformed("inline bytes of a blob that isn't inline");

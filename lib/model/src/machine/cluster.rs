@@ -1,8 +1,8 @@
 //! The cluster itself: its name, nodes and disks, volumes, leases.
 //!
-//! A disk belongs to one node. Another node that lists it is refused until the first registers
-//! without it: two nodes with one superblock are a copied disk, not a moved one. A disk that did
-//! move takes its places in volumes along, with raised epochs.
+//! A disk belongs to one node. Another node that lists it is refused until the first node has
+//! registered without it: two nodes with the same superblock have a copied disk, not a moved one. A
+//! disk that did move keeps its slots in volumes; their epochs are raised.
 
 use super::context::{Machine, Step, malformed};
 use super::segments::empty_counts;
@@ -73,7 +73,7 @@ impl Machine<'_, '_> {
         Ok(())
     }
 
-    /// Tells every volume with a slot on `disk` which node serves it now. Rare, so that it may
+    /// Tells every volume with a slot on `disk` which node serves it now. It is rare, so it may
     /// read all volumes.
     fn move_slots(&mut self, disk: DiskId, node: NodeId) -> Result<(), MachineError> {
         let all = self.page::<Volume>(&keys::table(Table::Volumes), usize::MAX)?;
@@ -139,7 +139,7 @@ impl Machine<'_, '_> {
         Ok(Outcome::Volume(volume))
     }
 
-    /// Closes a volume. One that is closed in that epoch already is answered as it is.
+    /// Closes a volume. If that epoch of it is already closed, returns it as it is.
     pub(super) fn close_volume(&mut self, id: VolumeId, epoch: Epoch) -> Step<Outcome> {
         let key = RowKey::Volume(id);
         let mut volume: Volume = match self.read::<Volume>(&key)? {
@@ -178,8 +178,8 @@ impl Machine<'_, '_> {
         Ok(Outcome::Lease(lease))
     }
 
-    /// Closes a lease by forgetting it: an id below the next one that is in no lease row belongs
-    /// to a closed lease. Closing twice is harmless.
+    /// Closes a lease by forgetting it: if an id is below the next one and in no lease row, its
+    /// lease is closed. Closing twice is harmless.
     pub(super) fn close_lease(&mut self, lease: LeaseId) -> Step<Outcome> {
         self.delete(&RowKey::Lease(lease));
         Ok(Outcome::Done)

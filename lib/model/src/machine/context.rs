@@ -8,7 +8,7 @@ use crate::table::{Overlay, Rows, RowsError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Why a handler stops. Whatever it changed before is taken back.
+/// Why a handler stops. Its changes so far are taken back.
 pub(super) enum Stop {
     /// The command may not do this.
     Refused(Refusal),
@@ -31,7 +31,7 @@ impl From<MachineError> for Stop {
     }
 }
 
-/// Stops for a command that no honest proposer makes.
+/// Refuses a command that no honest proposer makes.
 pub(super) fn malformed<T>(why: impl Into<String>) -> Step<T> {
     Err(Stop::Refused(Refusal::Malformed(why.into())))
 }
@@ -80,7 +80,7 @@ impl<'m, 'r> Machine<'m, 'r> {
         page(self.rows, range, max)
     }
 
-    /// True where the range holds no row.
+    /// Returns true if the range holds no row.
     pub(super) fn is_empty(&self, range: &KeyRange) -> Result<bool, RowsError> {
         let mut empty = true;
         self.rows.scan(&range.from, &range.to, &mut |_, _| {
@@ -109,7 +109,7 @@ pub(crate) fn read<T: DeserializeOwned>(
     }
 }
 
-/// Reads a row that another one promises.
+/// Reads a row that must exist because another row refers to it.
 pub(crate) fn require<T: DeserializeOwned>(
     rows: &dyn Rows,
     key: &RowKey<'_>,
@@ -156,7 +156,7 @@ pub(crate) fn page<T: DeserializeOwned>(
     }
 }
 
-/// A row for people: its table and a digest, since a key may name a user's object.
+/// Describes a row for people: its table and a digest of its key, which may name a user's object.
 fn describe(key: &[u8]) -> String {
     let table = key
         .first()

@@ -1,18 +1,18 @@
-//! Exact counts, changed by the entry that changes the things counted.
+//! Exact counts, changed by the same log entry that changes the things counted.
 
 use super::MachineError;
 use super::context::{Machine, Step, malformed};
 use crate::keys::{Meta, RowKey};
 use crate::rows::{BucketRow, Counters, Totals};
 
-/// What a command adds to a bucket's counts, and what it takes off.
+/// What a command adds to a bucket's counts and what it subtracts.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Change {
     pub(super) plus: Counters,
     pub(super) minus: Counters,
 }
 
-/// The one error for counts that would fall below zero.
+/// Returns the error for a count that would fall below zero.
 pub(super) fn below_zero(what: &str) -> MachineError {
     MachineError::Contradiction(format!("{what} would fall below zero"))
 }
@@ -38,7 +38,7 @@ impl Change {
 }
 
 impl Machine<'_, '_> {
-    /// Changes the counters of a bucket, its account and the whole.
+    /// Changes the counters of a bucket, of its account and of the whole cluster.
     pub(super) fn count(&mut self, bucket: &BucketRow, change: Change) -> Step<()> {
         let keys = [
             RowKey::BucketCounters(bucket.id),
@@ -59,7 +59,7 @@ impl Machine<'_, '_> {
         Ok(self.read(&RowKey::Meta(Meta::Totals))?.unwrap_or_default())
     }
 
-    /// Changes the totals that no bucket has.
+    /// Changes the totals that belong to no bucket.
     pub(super) fn change_totals(
         &mut self,
         change: impl FnOnce(&mut Totals) -> Option<()>,
@@ -77,7 +77,7 @@ pub(super) fn up(count: &mut u64) -> Option<()> {
     Some(())
 }
 
-/// Takes one off; None at zero.
+/// Subtracts one; None at zero.
 pub(super) fn down(count: &mut u64) -> Option<()> {
     *count = count.checked_sub(1)?;
     Some(())

@@ -1,8 +1,9 @@
 //! The metadata state machine: what a command changes, judged when it is applied and nowhere else.
 //!
-//! Owns every rule about rows. Reads no clock, draws no lots, iterates nothing unordered: the same
-//! log gives the same bytes everywhere. Knows nothing of Raft nor of the engine. `tokens` makes
-//! commands idempotent, `blobs` counts references, the rest follows the commands.
+//! Owns every rule about rows. Reads no clock, uses no randomness and iterates over nothing
+//! unordered: the same log gives the same bytes everywhere. Knows nothing of Raft or of the engine.
+//! `tokens` makes commands idempotent, `blobs` counts references; the other modules follow the
+//! commands.
 
 mod blobs;
 mod cluster;
@@ -33,7 +34,8 @@ pub const OWED_MARKS_MAX: usize = 1_000;
 pub const KEY_LEN_MAX: usize = 1_024;
 /// The most bytes of a bucket's or account's name, or of an access key.
 pub const NAME_LEN_MAX: usize = 255;
-/// The most bytes an inline blob may have, whatever the cluster's setting.
+/// The most bytes that apply accepts for an inline blob; gateways send less
+/// ([`crate::shape::INLINE_LEN_MAX`]).
 pub const INLINE_LEN_LIMIT: u64 = 128 * 1024;
 /// The greatest part number of an upload.
 pub const PART_MAX: u32 = 10_000;
@@ -45,24 +47,24 @@ pub const NODE_DISKS_MAX: usize = 1_024;
 pub enum MachineError {
     #[error("metadata engine")]
     Rows(#[from] RowsError),
-    /// A row's bytes are none of its kind.
+    /// A row's bytes don't decode as its kind.
     #[error("{row} is damaged")]
     Damaged {
         /// Table and key digest; a key may name a user's object and stays out of logs.
         row: String,
-        /// What is wrong with it.
         source: DecodeError,
     },
-    /// A row that another one promises isn't there, or a count fell below zero.
+    /// A row that another one refers to is missing, or a count fell below zero.
     #[error("rows contradict each other: {0}")]
     Contradiction(String),
 }
 
 /// Applies one command to `rows`. Deterministic.
 ///
-/// A refused command leaves no change but the memory of its token, if it has one. A command whose
-/// token is remembered changes nothing and is answered as before. On an error nothing has changed
-/// and the replica must not go on: only damage or a failing engine leads there.
+/// A refused command changes nothing, except that its token, if it has one, is remembered. A
+/// command whose token is remembered changes nothing and gets the same answer as before. After an
+/// error nothing has changed and the replica must not go on: only damage or a failing engine leads
+/// there.
 pub fn apply(rows: &mut Overlay<'_>, envelope: &Envelope) -> Result<Answer, MachineError> {
     let savepoint = rows.savepoint();
     match judge(rows, envelope) {

@@ -1,5 +1,5 @@
-//! Objects: written, copied without bytes, deleted. Buckets keep one version of a key so far;
-//! the rows are those of versioned buckets all the same.
+//! Objects: written, copied without bytes, deleted. Buckets keep one version of each key so far,
+//! but the rows are already those of versioned buckets.
 
 use super::context::{Machine, Step, malformed};
 use super::counters::Change;
@@ -10,7 +10,7 @@ use crate::keys::RowKey;
 use crate::rows::{BucketRow, Counters, NameRow, VersionRow};
 use std::borrow::Cow;
 
-/// A key's name row.
+/// Returns the key of a key's name row.
 pub(super) fn name_key(bucket: BucketId, key: &[u8]) -> RowKey<'_> {
     RowKey::Name {
         bucket,
@@ -18,7 +18,7 @@ pub(super) fn name_key(bucket: BucketId, key: &[u8]) -> RowKey<'_> {
     }
 }
 
-/// The row of one version of a key.
+/// Returns the key of the row of one version.
 pub(super) fn version_key(bucket: BucketId, key: &[u8], version: VersionId) -> RowKey<'_> {
     RowKey::Version {
         bucket,
@@ -35,7 +35,7 @@ pub(super) fn check_key(key: &[u8]) -> Step<()> {
     Ok(())
 }
 
-/// Judges a condition against what is current.
+/// Checks a condition against the current version.
 pub(super) fn check_condition(condition: Condition, current: Option<&NameRow>) -> Step<()> {
     let visible = current
         .filter(|name| !name.delete_marker)
@@ -77,7 +77,7 @@ impl Machine<'_, '_> {
         self.link(&bucket, put, current, blobs)
     }
 
-    /// Judges an object's key and condition; returns what it is going to replace.
+    /// Checks an object's key and condition; returns the version that it would replace.
     pub(super) fn may_put(&self, put: &PutObject) -> Step<Option<NameRow>> {
         check_key(&put.key)?;
         let current: Option<NameRow> = self.read(&name_key(put.bucket, &put.key))?;
@@ -109,8 +109,8 @@ impl Machine<'_, '_> {
         Ok(source.blobs)
     }
 
-    /// Makes the object current over `blobs`, whose references are counted already, and drops
-    /// what was current before.
+    /// Makes the object current with `blobs`, whose references are already counted, and drops the
+    /// version that was current before.
     pub(super) fn link(
         &mut self,
         bucket: &BucketRow,

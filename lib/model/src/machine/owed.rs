@@ -1,4 +1,4 @@
-//! Shards found missing or damaged, and delete queues worked off.
+//! Shards found missing or damaged, and deletes that disks have done.
 
 use super::context::{Machine, Step, malformed};
 use super::counters::{below_zero, down, up};
@@ -13,8 +13,8 @@ use crate::shard::ShardKey;
 use crate::table::Rows;
 
 impl Machine<'_, '_> {
-    /// Notes missing shards. A blob that is gone meanwhile is passed over; a name that can't
-    /// hold a shard refuses the command.
+    /// Records missing shards. Skips a blob that has been deleted in the meantime; refuses the
+    /// command if a name can't hold a shard.
     pub(super) fn mark_owed(&mut self, shards: &[ShardKey], damaged: bool) -> Step<Outcome> {
         if shards.len() > OWED_MARKS_MAX {
             return malformed(format!("{} shards at once", shards.len()));
@@ -76,14 +76,14 @@ impl Machine<'_, '_> {
         Ok(())
     }
 
-    /// Takes done deletes off a disk's queue; those done before are passed over.
+    /// Takes finished deletes off a disk's queue; skips those that were taken off before.
     pub(super) fn ack_deletes(
         &mut self,
         node: NodeId,
         disk: DiskId,
         through: u64,
     ) -> Step<Outcome> {
-        // A queue that another node empties would leave its shards behind for good.
+        // If another node emptied the queue, the shards on this disk would stay for good.
         let row: Option<DiskRow> = self.read(&RowKey::Disk(disk))?;
         if row.is_none_or(|row| row.node != Some(node)) {
             return malformed(format!("disk {disk} is not served by {node}"));

@@ -1,4 +1,4 @@
-//! Segments: on which slots, counted how, owed where.
+//! Segments: which slots hold them, how they are counted, which shards are owed.
 
 use super::MachineError;
 use super::context::{Machine, Step, malformed};
@@ -12,7 +12,7 @@ use crate::shape::{CELL_LEN, SegmentLayout, Shape, segment_len};
 use crate::shard::ShardId;
 use crate::topology::{Volume, VolumeState};
 
-/// The counts of a volume with nothing in it.
+/// Returns the counts of an empty volume.
 pub(super) fn empty_counts(profile: Profile) -> VolumeCounts {
     VolumeCounts {
         coded: 0,
@@ -22,7 +22,7 @@ pub(super) fn empty_counts(profile: Profile) -> VolumeCounts {
     }
 }
 
-/// Counts a segment without owed shards up or down; None where the counts can't be right.
+/// Counts a segment without owed shards up or down; None if the counts can't be right.
 pub(super) fn count_clean(
     counts: &mut VolumeCounts,
     shape: Shape,
@@ -48,7 +48,7 @@ pub(super) fn count_clean(
 }
 
 impl Machine<'_, '_> {
-    /// Checks one segment of a new blob against its volume and takes it in.
+    /// Checks one segment of a new blob against its volume and adds it.
     pub(super) fn add_segment(
         &mut self,
         new: &NewBlob,
@@ -114,8 +114,8 @@ impl Machine<'_, '_> {
         })
     }
 
-    /// Takes a segment off its volume and queues the deletes of its shards, owed ones too: a
-    /// shard that came late may lie there without a receipt.
+    /// Removes a segment from its volume and queues the deletes of its shards. That includes owed
+    /// ones: a shard that arrived late may lie there without a receipt.
     pub(super) fn drop_segment(
         &mut self,
         blob: BlobId,
@@ -176,10 +176,11 @@ impl Machine<'_, '_> {
     }
 }
 
-/// True where the volume's slots are those that a segment of `epoch` was written to.
+/// Returns true if the volume's slots are those that a segment of `epoch` was written to.
 ///
-/// A volume that was closed since then has them still: it takes no further write, but what was
-/// written before counts, or a long body would be lost to every volume that fills up under it.
+/// A volume that has been closed since then still has the same slots. It takes no further write,
+/// but earlier writes count; otherwise a long body would fail whenever its volume fills up
+/// meanwhile.
 fn is_as_written(volume: &Volume, epoch: Epoch) -> bool {
     match volume.state {
         VolumeState::Open => volume.epoch == epoch,
@@ -190,7 +191,7 @@ fn is_as_written(volume: &Volume, epoch: Epoch) -> bool {
 
 /// Checks a segment's length and digests.
 ///
-/// Every segment but the last ends with a whole stripe; it may be shorter than a full one, since a
+/// Every segment but the last ends with a whole stripe. It may be shorter than a full segment: a
 /// gateway that loses a volume in the middle of a blob ends the segment and goes on elsewhere.
 fn check_segment(shape: Shape, profile: Profile, segment: &NewSegment, last: bool) -> Step<()> {
     let stripe_len = profile.data() as u64 * CELL_LEN;

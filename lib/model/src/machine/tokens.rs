@@ -1,8 +1,8 @@
-//! Commands that are proposed twice and applied once.
+//! Makes sure that a command proposed twice is applied once.
 //!
-//! Refusals are remembered too, by token *and* command: a copy of a refused command that lingers
-//! somewhere must not succeed after its proposer was told no. The same token with other contents
-//! (written again to another volume, say) is judged anew. A success answers its token whatever
+//! Refusals are remembered too, by token *and* command: a delayed copy of a refused command must
+//! not succeed after its proposer was told no. The same token with other contents (for example,
+//! written again to another volume) is judged afresh. A success is the answer to its token whatever
 //! the contents.
 
 use super::MachineError;
@@ -14,7 +14,7 @@ use crate::keys::{KeyError, Meta, RowKey};
 use crate::rows::{Digest, TokenRow};
 use crate::table::{Overlay, Rows};
 
-/// For how long an answer is remembered, by the time of commands.
+/// How long an answer is remembered, by the time of commands.
 pub const TOKEN_KEPT_MS: u64 = 15 * 60 * 1_000;
 /// How many old tokens one command removes at most.
 const REMOVED_MAX: usize = 8;
@@ -56,7 +56,7 @@ impl Machine<'_, '_> {
             return Ok(());
         };
         let key = RowKey::Token(token);
-        // A refusal of other contents may be there: its place in time goes with it.
+        // There may be a refusal of other contents: its entry by time goes as well.
         if let Some(old) = self.read::<TokenRow>(&key)? {
             self.delete(&RowKey::TokenTime {
                 time_ms: old.applied_ms,
@@ -79,9 +79,9 @@ impl Machine<'_, '_> {
         Ok(())
     }
 
-    /// Removes the oldest tokens, those past their time, a few at once. Looks from where the last
-    /// removal ended: what an engine keeps of removed rows, for a while, would else be passed over
-    /// by every command.
+    /// Removes the oldest expired tokens, a few at a time. Starts from where the last removal
+    /// ended: an engine keeps traces of removed rows for a while, and otherwise every command would
+    /// step over them.
     pub(super) fn forget_old_tokens(&mut self) -> Result<(), MachineError> {
         let Some(before_ms) = self.now_ms.checked_sub(TOKEN_KEPT_MS) else {
             return Ok(());

@@ -1,5 +1,5 @@
-//! Multipart uploads. A part's blob has one reference from its part row; completion moves that
-//! reference to the version, no byte is copied.
+//! Multipart uploads. A part's blob has one reference, from its part row. Completion moves that
+//! reference to the version; no byte is copied.
 
 use super::context::{Machine, Step, malformed};
 use super::counters::Change;
@@ -12,7 +12,7 @@ use crate::rows::{BucketRow, Counters, PartRow, UploadHome, UploadRow};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-/// Where an upload's row is: its object and itself.
+/// Where an upload's row is: its object and its id.
 #[derive(Clone, Copy)]
 struct Place<'a> {
     bucket: BucketId,
@@ -30,7 +30,7 @@ impl<'a> Place<'a> {
     }
 }
 
-/// One upload more or less in a bucket's counters.
+/// Returns the counters of one upload.
 fn one_upload() -> Counters {
     Counters {
         uploads: 1,
@@ -127,7 +127,7 @@ impl Machine<'_, '_> {
         Ok(Outcome::Done)
     }
 
-    /// The bucket of an upload that is in progress, or the refusal.
+    /// Returns the bucket of an upload in progress, or the refusal.
     fn upload_bucket(&self, place: Place<'_>) -> Step<BucketRow> {
         let bucket = self.bucket(place.bucket)?;
         if self.exists(&place.row())? {

@@ -1,4 +1,4 @@
-//! All questions: how they travel, and that each takes its own kind of reply and no other.
+//! All questions: how they travel, and that each accepts its own kind of reply and no other.
 
 use super::*;
 use crate::answer::answer;
@@ -10,7 +10,7 @@ use std::fmt::Write;
 /// A question by example.
 struct Example {
     query: Query,
-    /// True if the question takes the reply as one to itself.
+    /// Returns true if the question accepts the reply.
     takes: fn(Reply) -> bool,
 }
 
@@ -207,7 +207,7 @@ fn a_page_of_parts_travels_as_it_always_did() {
 fn every_query_has_one_question_and_takes_its_reply_and_no_other() {
     let world = World::ready();
     let examples = examples();
-    // Every number up to the last one is there once, and none follows.
+    // Every number up to the last one occurs once, in order.
     let numbers: Vec<u8> = examples
         .iter()
         .map(|example| codec::encode(&example.query)[1])

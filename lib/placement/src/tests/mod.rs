@@ -2,9 +2,9 @@
 //!
 //! Script words: `TIME up` (this one leads), `down`, `register N[:zone[:disks]]`, `die N…` (no more
 //! heartbeats), `live N…`, `close N…` (all disks full), `open N…`, `fill VOLUME GIB`, `sleep MS`
-//! (no event reaches the planner), `-` (just time). Between two lines there is a tick every 100 ms
-//! and a heartbeat of each living node every 500 ms. Proposals are answered at once by the state
-//! machine itself, over rows in memory.
+//! (no event reaches the planner), `-` (only time passes). Between two lines there is a tick every
+//! 100 ms and a heartbeat of each living node every 500 ms. The state machine answers proposals at
+//! once, over rows in memory.
 
 mod transcripts;
 mod units;
@@ -27,7 +27,7 @@ struct World {
     now_ms: u64,
     living: BTreeSet<u32>,
     closed: BTreeSet<u32>,
-    /// The last map, not shown yet: of several at one time only the last is.
+    /// The last map that is not shown yet: of several at the same time only the last is shown.
     map: String,
     out: String,
 }

@@ -1,5 +1,5 @@
-//! What the planner does when nodes come, die, return and fill up. Update by `UPDATE_EXPECT=1 cargo
-//! test` (one process: nextest's many would overwrite each other).
+//! What the planner does when nodes come, die, return and fill up. To update, run `UPDATE_EXPECT=1
+//! cargo test` (not nextest: its processes would overwrite each other's changes).
 
 use super::{check, check_with, expecting};
 use crate::PlannerSettings;

@@ -49,7 +49,7 @@ fn a_proposal_in_flight_is_not_repeated() {
     let first = proposals(world.planner.step(10, event));
     assert_eq!(first.len(), 2);
     assert_eq!(beat(&mut world, 1_000), []);
-    // One is lost: after a pause just that one is proposed again.
+    // One is lost: after a pause only that one is proposed again.
     let lost = Event::Proposed {
         command: first[0].clone(),
         answer: None,

@@ -1,8 +1,8 @@
-//! HTTP for the bucket of a backup: the client that `object_store` calls through.
+//! HTTP for a backup's bucket: the client through which `object_store` calls.
 //!
-//! It stands on the HTTP and TLS that the rest of the program is built with, so that one use does
-//! not bring a second stack. Trusts the system's certificates and those it is given. Follows no
-//! redirect and knows no proxy.
+//! It uses the same HTTP and TLS as the rest of the program, so that this one use doesn't bring a
+//! second stack. Trusts the system's certificates and those it is given. Follows no redirects and
+//! uses no proxy.
 
 use http_body_util::BodyExt;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// The certificates that an endpoint's must be signed by can't be had.
+/// The trusted certificates for the endpoint can't be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum RootsError {
     #[error("read {}", path.display())]
@@ -38,7 +38,8 @@ pub enum RootsError {
 #[derive(Debug)]
 pub struct Connector {
     tls: ClientConfig,
-    /// For a request, from its start to the head of its answer, and for each piece of its body.
+    /// The time for a request, from its start to the head of its answer, and for each piece of its
+    /// body.
     deadline: Duration,
 }
 
@@ -46,7 +47,8 @@ impl Connector {
     /// Trusts the system's certificates, and those in the PEM file `bundle`.
     pub fn new(bundle: Option<&Path>, deadline: Duration) -> Result<Self, RootsError> {
         let mut roots = RootCertStore::empty();
-        // A system without certificates reaches endpoints without TLS, and those of the bundle.
+        // On a system without certificates it still reaches endpoints without TLS, and those of the
+        // bundle.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if let Some(path) = bundle {
             let pem = std::fs::read(path).map_err(|source| RootsError::Read {
@@ -76,7 +78,7 @@ impl Connector {
 
 impl HttpConnector for Connector {
     fn connect(&self, _options: &ClientOptions) -> object_store::Result<HttpClient> {
-        // Whether an endpoint may be plain is judged by `object_store`.
+        // `object_store` decides whether an endpoint may be without TLS.
         let connector = HttpsConnectorBuilder::new()
             .with_tls_config(self.tls.clone())
             .https_or_http()
@@ -121,8 +123,7 @@ fn request_error(error: ClientError) -> HttpError {
     HttpError::new(kind, error)
 }
 
-/// Finds out whether a failure is one of the connection, after which a request that may be
-/// repeated is sent again.
+/// Finds out whether the connection failed; then a request that may be repeated is sent again.
 fn kind_of(error: &(dyn Error + 'static)) -> HttpErrorKind {
     let mut cause = Some(error);
     while let Some(error) = cause {

@@ -1,6 +1,6 @@
-//! Backups in an S3 bucket: a directory on its way there, or one that came from there.
+//! Backups in an S3 bucket: sends a directory there, or fetches one.
 //!
-//! The card goes last, so that a backup whose upload was cut off is none. The endpoint and our
+//! The card is sent last, so that an upload that was cut off is not a backup. The endpoint and our
 //! keys come from the variables that every S3 client reads (`AWS_ENDPOINT_URL`,
 //! `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_REGION`,
 //! `AWS_CA_BUNDLE`).
@@ -22,12 +22,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 /// S3 takes parts of at least 5 MiB, and at most 10,000 of them.
 const PART_LEN: u64 = 16 << 20;
 const PARTS_MAX: u64 = 9_000;
-/// Parts on their way at once.
+/// How many parts are sent at once.
 const PARTS_IN_FLIGHT: usize = 3;
-/// For one request; a part must get through in it.
+/// The time for one request; a part must be sent within it.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(120);
 
-/// A bucket could not be written or read.
+/// Why a bucket could not be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum BucketError {
     #[error("{action} s3://{bucket}/{key}")]
@@ -39,7 +39,7 @@ pub enum BucketError {
     },
     #[error("learn which certificates to trust")]
     Roots(#[from] RootsError),
-    /// There is a backup, or something else.
+    /// There is already a backup, or something else.
     #[error("s3://{bucket}/{prefix} is not empty: nothing was changed")]
     NotEmpty { bucket: String, prefix: String },
     #[error("{action} {}", path.display())]
@@ -59,7 +59,7 @@ fn local(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BucketE
     }
 }
 
-/// The backups below one prefix of a bucket.
+/// The backups with one prefix in a bucket.
 pub struct Bucket {
     store: Box<dyn ObjectStore>,
     name: String,
@@ -67,7 +67,7 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// Reads the environment; asks nobody.
+    /// Reads the environment; sends nothing.
     pub fn open(name: &str, prefix: &str) -> Result<Self, BucketError> {
         let failed = |source| BucketError::Store {
             action: "reach",
@@ -112,7 +112,7 @@ impl Bucket {
         }
     }
 
-    /// Fails if there is anything below the prefix.
+    /// Fails if the prefix already has any keys.
     pub async fn must_be_free(&self) -> Result<(), BucketError> {
         let mut found = self.store.list(Some(&self.prefix));
         match found.try_next().await {
@@ -125,7 +125,7 @@ impl Bucket {
         }
     }
 
-    /// Sends the backup in `dir`. The bucket's side checks a SHA-256 of every part.
+    /// Sends the backup in `dir`. The bucket's server checks a SHA-256 of every part.
     pub async fn put(&self, dir: &Path) -> Result<(), BucketError> {
         for file in FILES {
             self.put_file(&dir.join(file), &self.key(file)).await?;
@@ -154,7 +154,7 @@ impl Bucket {
             }
         };
         if let Err(error) = sent.await {
-            // Parts that stay cost room; the error that is told is the first one.
+            // Parts that stay take space; the first error is the one reported.
             let _ = upload.abort().await;
             return Err(error);
         }
@@ -162,7 +162,7 @@ impl Bucket {
         Ok(())
     }
 
-    /// Fetches the backup into `dir`, which exists. What comes is checked by whoever reads it.
+    /// Fetches the backup into `dir`, which exists. The reader of the files checks them.
     pub async fn get(&self, dir: &Path) -> Result<(), BucketError> {
         for file in FILES {
             let (path, key) = (dir.join(file), self.key(file));
@@ -201,7 +201,7 @@ mod tests {
         }
     }
 
-    /// A directory with the files of a backup, each with bytes of its own.
+    /// A directory with the files of a backup, each with different bytes.
     fn backup() -> TempDir {
         let dir = tempfile::tempdir().expect("temporary directory");
         for file in FILES {

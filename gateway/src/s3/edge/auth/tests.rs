@@ -1,4 +1,4 @@
-//! The gate: what of a request is refused before its body is read.
+//! The gate: what it refuses before a body is read.
 
 use super::*;
 use http::Request;

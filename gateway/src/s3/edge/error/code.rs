@@ -1,8 +1,8 @@
-//! S3's error codes, with the status and the words that S3 has for each.
+//! S3's error codes, with S3's status and sentence for each.
 
 use http::StatusCode;
 
-/// Makes the enum and its table of names, statuses and words.
+/// Makes the enum and its table of names, statuses and sentences.
 macro_rules! codes {
     ($($code:ident = $name:literal, $status:literal, $sentence:literal;)+) => {
         /// Why a request was refused or failed, as S3 names it.
@@ -130,7 +130,7 @@ codes! {
 }
 
 impl Code {
-    /// The name that clients look at.
+    /// Returns the name that clients look at.
     pub(in crate::s3) fn name(self) -> &'static str {
         self.row().0
     }
@@ -140,7 +140,7 @@ impl Code {
         StatusCode::from_u16(self.row().1).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// What S3 says with it, unless there is more to say.
+    /// Returns S3's sentence for it, used if there is nothing more specific.
     pub(in crate::s3) fn sentence(self) -> &'static str {
         self.row().2
     }

@@ -13,7 +13,7 @@ use http::header::{CONTENT_RANGE, ETAG, LAST_MODIFIED, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Method, Response};
 use std::borrow::Cow;
 
-/// An error of S3's.
+/// An S3 error.
 #[derive(Debug)]
 pub(in crate::s3) struct S3Error {
     code: Code,
@@ -21,10 +21,10 @@ pub(in crate::s3) struct S3Error {
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// What an error's document says besides the error.
+/// What an error's document says besides the error itself.
 pub(super) struct Details<'a> {
     pub(super) method: &'a Method,
-    /// The path as it was sent.
+    /// The path as the client sent it.
     pub(super) resource: &'a str,
     pub(super) request_id: &'a str,
     pub(super) region: &'a str,
@@ -53,7 +53,7 @@ impl S3Error {
         Self::new(Code::InvalidRequest, message)
     }
 
-    /// Refuses by name what isn't there yet.
+    /// Builds the error for something that isn't supported yet, by name.
     pub(in crate::s3) fn not_implemented(what: &str) -> Self {
         let sentence = Code::NotImplemented.sentence();
         Self::new(Code::NotImplemented, format!("{sentence}: {what}"))
@@ -89,7 +89,7 @@ impl S3Error {
             xml.text("Code", self.code.name());
             xml.text("Message", &self.message);
             if self.code == Code::AuthorizationHeaderMalformed {
-                // Clients sign again for the region that they are told.
+                // Clients sign again for the region that this names.
                 xml.text("Region", details.region);
             }
             xml.text("Resource", details.resource);

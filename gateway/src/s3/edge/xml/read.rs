@@ -1,11 +1,11 @@
-//! Reading documents, element by element. Nothing is held but the text that is asked for, and
-//! no entity is expanded but the five of XML itself.
+//! Reads documents, element by element. Only the text that is asked for is held, and only the five
+//! entities of XML itself are expanded.
 
 use quick_xml::escape::resolve_xml_entity;
 use quick_xml::events::Event;
 use quick_xml::name::QName;
 
-/// A document that can't be read, or that isn't the one that was expected.
+/// A document that can't be read, or is not the expected one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("malformed XML")]
 pub(in crate::s3) struct Malformed;
@@ -21,12 +21,12 @@ enum Token {
 /// Reads a document.
 pub(in crate::s3) struct Reader<'a> {
     inner: quick_xml::Reader<&'a [u8]>,
-    /// An element without content was begun; its end comes next.
+    /// An element without content has begun; its end comes next.
     empty: bool,
 }
 
 impl<'a> Reader<'a> {
-    /// Reads a whole document: its root must have that name. `read` is called for each element
+    /// Reads a whole document whose root must have that name. `read` is called for each element
     /// within the root, and must consume it with one of this type's methods.
     ///
     /// # Errors
@@ -59,7 +59,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Calls `read` for each element within the present one, up to its end.
+    /// Calls `read` for each element within the current one, up to its end.
     ///
     /// # Errors
     /// [`Malformed`].
@@ -77,10 +77,10 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads the present element's text, up to its end.
+    /// Reads the current element's text, up to its end.
     ///
     /// # Errors
-    /// [`Malformed`], also if there are elements within.
+    /// [`Malformed`], also if it contains elements.
     pub(in crate::s3) fn text(&mut self) -> Result<String, Malformed> {
         let mut all = String::new();
         loop {
@@ -92,7 +92,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads the present element's text into a field that may be there once.
+    /// Reads the current element's text into a field that may occur once.
     ///
     /// # Errors
     /// [`Malformed`].
@@ -103,7 +103,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Passes over the present element with all that is within.
+    /// Skips the current element and everything within it.
     ///
     /// # Errors
     /// [`Malformed`].

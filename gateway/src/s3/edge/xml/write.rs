@@ -1,4 +1,4 @@
-//! Writing documents.
+//! Writes documents.
 
 use bytes::Bytes;
 use std::fmt::Display;
@@ -6,7 +6,7 @@ use std::fmt::Display;
 const DECLARATION: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>";
 const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
 
-/// A document that is written from its beginning to its end.
+/// A document, written from beginning to end.
 pub(in crate::s3) struct Xml(String);
 
 impl Xml {
@@ -17,14 +17,14 @@ impl Xml {
         xml
     }
 
-    /// Writes a document without a namespace, as S3 has some.
+    /// Writes a document without a namespace; some of S3's have none.
     pub(in crate::s3) fn plain(root: &str, write: impl FnOnce(&mut Self)) -> Self {
         let mut xml = Self(String::from(DECLARATION));
         xml.with(root, &[], write);
         xml
     }
 
-    /// Writes an element that has others within.
+    /// Writes an element that contains others.
     pub(in crate::s3) fn element(&mut self, name: &str, write: impl FnOnce(&mut Self)) {
         self.with(name, &[], write);
     }
@@ -74,7 +74,7 @@ impl Xml {
         self.text(name, &value.to_string());
     }
 
-    /// Writes a text where an element has just begun.
+    /// Writes a text into an element that has just begun.
     pub(in crate::s3) fn put(&mut self, text: &str) {
         for character in text.chars() {
             match character {

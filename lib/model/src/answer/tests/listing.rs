@@ -1,4 +1,4 @@
-//! Every page of every listing, against one computed the slow way.
+//! Compares every page of every listing with one computed the slow way.
 
 use crate::answer::folded;
 use crate::answer::tests::ask;
@@ -37,7 +37,7 @@ fn world(keys: &BTreeSet<String>) -> World {
     world
 }
 
-/// What is listed: (text, folded).
+/// A listed item: (text, whether it is a common prefix).
 type Item = (Vec<u8>, bool);
 
 fn naive(keys: &BTreeSet<String>, prefix: &str, delimiter: &str, after: &str) -> Vec<Item> {

@@ -1,4 +1,4 @@
-//! Listings against naive ones, and the other answers by example.
+//! Listings compared with naive ones, and the other answers by example.
 
 mod listing;
 mod views;

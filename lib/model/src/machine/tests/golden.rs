@@ -71,7 +71,7 @@ fn one_row_of_each_kind() {
         tables.insert(table);
         let parsed = RowKey::decode(key).expect("a key");
         assert_eq!(parsed.encode(), key, "a key of {table:?}");
-        // Of most tables the first row, of meta all.
+        // The first row of most tables, every row of meta.
         if seen != Some(table) || table == Table::Meta {
             let _ = writeln!(shown, "{table:?} {}\n  {}", hex(key), hex(value));
         }

@@ -1,5 +1,5 @@
-//! What the tests of the state machine and of answers work with: rows in memory, and commands
-//! built with few words.
+//! Shared by the tests of the state machine and of answers: rows in memory, and short ways to build
+//! commands.
 
 mod golden;
 mod random;
@@ -93,7 +93,7 @@ impl World {
         (answer, batch)
     }
 
-    /// Applies without a token; a refused command must change nothing.
+    /// Applies without a token; checks that a refused command changes nothing.
     pub(crate) fn try_apply(&mut self, command: Command) -> Answer {
         let (answer, batch) = self.apply(None, command);
         assert!(
@@ -179,7 +179,7 @@ impl World {
         new
     }
 
-    /// No row contradicts another.
+    /// Checks that no row contradicts another.
     pub(crate) fn audited(&self) {
         let problems = audit(&self.rows).expect("every row can be read");
         assert!(problems.is_empty(), "{problems:#?}");

@@ -1,4 +1,4 @@
-//! One test for each rule that a random sequence might not make plain.
+//! One test for each rule that a random sequence might not show clearly.
 
 use super::{World, bucket, coded_len, disk_id, node, put, put_command, version};
 use crate::command::{Blobs, Command, Condition, Envelope, NewBlob, Outcome, Refusal};
@@ -41,7 +41,7 @@ fn replacing_an_object_queues_its_shards_on_every_slot() {
             row.is_some_and(|row| row.blob == BlobId(1) && u32::from(row.slot) + 1 == *node)
         })
         .collect();
-    // Three cells leave the fourth data slot without a shard; the owed one is asked all the same.
+    // Three cells leave the fourth data slot without a shard; the owed shard is deleted too.
     assert_eq!(queued, [1, 2, 3, 5, 6]);
     let totals: Totals = world.row(&RowKey::Meta(Meta::Totals)).expect("there");
     assert_eq!((totals.deletes_pending, totals.inline_blobs), (5, 1));

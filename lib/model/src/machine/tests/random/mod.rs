@@ -1,5 +1,5 @@
-//! Random commands against simple maps. The maps know what users see and what is accepted; `audit`
-//! knows that all other rows agree with what users see.
+//! Random commands, checked against simple maps. The maps know what users see and which commands
+//! are accepted; `audit` checks that all other rows agree with that.
 
 mod model;
 mod steps;
@@ -19,7 +19,7 @@ use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use steps::{Step, cluster_step, key, object_step, upload_step};
 
-/// What to do, in numbers that are taken modulo what there is.
+/// What to do, as numbers that are taken modulo what there is.
 #[derive(Clone, Debug)]
 pub(super) enum Op {
     Put(u8, u8, u8, Blob),
@@ -87,7 +87,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// What users see is what the maps say.
+/// Checks that users see what the maps say.
 fn compare(model: &Model, world: &World) {
     let bucket_ids: Vec<BucketId> = model.buckets.keys().copied().collect();
     for bucket in bucket_ids {
@@ -124,7 +124,7 @@ fn compare(model: &Model, world: &World) {
     }
 }
 
-/// The same log, applied in batches of `batch` entries.
+/// Applies the same log again, in batches of `batch` entries.
 fn replay(log: &[Envelope], batch: usize) -> MemRows {
     let mut rows = MemRows::default();
     for entries in log.chunks(batch) {

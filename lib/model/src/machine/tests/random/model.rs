@@ -25,12 +25,12 @@ pub(super) struct Model {
     pub(super) leases: BTreeSet<LeaseId>,
     pub(super) leases_opened: u64,
     pub(super) volumes: u32,
-    /// Blobs that had a row once.
+    /// Blobs that have ever had a row.
     pub(super) brought: BTreeSet<BlobId>,
     pub(super) next: u64,
 }
 
-/// The n-th of some things, counted round.
+/// Picks the n-th of some things, wrapping around.
 pub(super) fn pick<T: Clone>(things: impl Iterator<Item = T>, n: u8) -> Option<T> {
     let things: Vec<T> = things.collect();
     let at = usize::from(n) % things.len().max(1);
@@ -59,7 +59,7 @@ impl Model {
         references
     }
 
-    /// A blob, and whether the state machine should take it.
+    /// Builds a blob, and says whether the state machine should take it.
     pub(super) fn blob(&mut self, world: &World, spec: &Blob) -> (NewBlob, bool) {
         let lease = LeaseId(self.leases_opened.max(1));
         let id = (lease.0 - 1) * 1_000 + 1 + self.number() % 1_000;
@@ -67,7 +67,7 @@ impl Model {
         let mut new = world.blob(id, spec.len, volume);
         let row = world.volume_row(volume);
         let inline = new.shape == Shape::Inline;
-        // Made in one epoch before, or in the present one.
+        // Written in the epoch before, or in the present one.
         let closed_since = spec.flaw % 4 == 3 && row.epoch > Epoch(1);
         if closed_since {
             for segment in &mut new.segments {

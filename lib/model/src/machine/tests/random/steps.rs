@@ -1,4 +1,4 @@
-//! Numbers made commands, each with what the maps expect of it.
+//! Turns numbers into commands, each with what the maps expect of it.
 
 use super::super::{World, bucket, disk_id, node, version};
 use super::Op;
@@ -243,7 +243,7 @@ pub(super) fn cluster_step(model: &mut Model, world: &World, op: &Op) -> Option<
             Step::new(command, good, |_| {})
         }
         Op::Ack(n, through) => {
-            // Each disk's node has its number; the seventh serves none.
+            // Each disk's node has the same number as the disk; the seventh node serves none.
             let (node, number) = (1 + u32::from(n % 7), 1 + u32::from(n % 6));
             let command = Command::AckDeletes {
                 node: NodeId(node),
