@@ -4,8 +4,9 @@
 use super::{World, coded_len, put, put_command, version};
 use crate::command::{Blobs, Command};
 use crate::ids::{AccountId, BucketId, ClusterId, Token, UploadId};
-use crate::keys::Table;
+use crate::keys::{RowKey, Table};
 use expect_test::expect;
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 fn hex(bytes: &[u8]) -> String {
@@ -65,17 +66,23 @@ fn world() -> World {
     world
 }
 
-/// The first row of each table, of meta all.
+/// The first row of each table, of meta all; each table must have one.
 fn shown(world: &World) -> String {
     let mut shown = String::new();
-    let mut seen = None;
+    let (mut seen, mut tables) = (None, BTreeSet::new());
     for (key, value) in world.rows.iter() {
         let table = Table::from_number(key[0]).expect("a table");
+        tables.insert(table);
+        let parsed = RowKey::decode(key).expect("a key");
+        assert_eq!(parsed.encode(), key, "a key of {table:?}");
         if seen != Some(table) || table == Table::Meta {
             let _ = writeln!(shown, "{table:?} {}\n  {}", hex(key), hex(value));
         }
         seen = Some(table);
     }
+    // A new table has a row here from the day that it is there.
+    let all: BTreeSet<_> = (0..=u8::MAX).filter_map(Table::from_number).collect();
+    assert_eq!(tables, all, "a table without a row");
     shown
 }
 
