@@ -252,7 +252,15 @@ impl Audit<'_> {
         number: u32,
         segment: &SegmentRow,
     ) -> Result<(), MachineError> {
-        *bytes += segment.len;
+        let alike = counts.short.len() + 1 == segment.profile.data()
+            && counts.copies.len() == segment.profile.shards();
+        self.check(alike, || {
+            format!("{blob} segment {number} has another profile than its volume")
+        });
+        if !alike {
+            return Ok(());
+        }
+        *bytes = bytes.saturating_add(segment.len);
         let layout = SegmentLayout::new(shape, segment.profile, blob, segment.len);
         let owed: Option<OwedRow> = read(
             self.rows,
@@ -282,8 +290,10 @@ impl Audit<'_> {
             }
             Shape::Coded | Shape::Inline => {
                 counts.coded += 1;
-                if layout.filled_columns() < segment.profile.data() {
-                    counts.short[layout.filled_columns() - 1] += 1;
+                let filled = layout.filled_columns();
+                let short = filled.checked_sub(1);
+                if let Some(short) = short.and_then(|short| counts.short.get_mut(short)) {
+                    *short += 1;
                 }
             }
         }

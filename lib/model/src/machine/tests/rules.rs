@@ -1,10 +1,12 @@
 //! One test for each rule that a random sequence might not show clearly.
 
 use super::{World, bucket, coded_len, disk_id, node, put, put_command, version};
+use crate::audit::audit;
 use crate::command::{Blobs, Command, Condition, Envelope, NewBlob, Outcome, Refusal};
 use crate::ids::{AccountId, BlobId, BucketId, Epoch, LeaseId, NodeId, Token, UploadId, VolumeId};
 use crate::keys::{self, Meta, RowKey, Table};
 use crate::machine::apply;
+use crate::profile::Profile;
 use crate::rows::{BlobRow, Counters, DiskRow, OwedRow, Totals, VersionRow, VolumeCounts};
 use crate::shard::{ShardId, ShardKey};
 use crate::table::{MemRows, Overlay, Rows, RowsError};
@@ -556,4 +558,23 @@ fn time_never_runs_back() {
         panic!("an account");
     };
     assert_eq!(row.created_ms, 1_000_000);
+}
+
+#[test]
+fn a_segment_of_another_profile_than_its_volume_is_found_and_not_counted() {
+    for other in [Profile::new(8, 3), Profile::new(2, 1)] {
+        let mut world = World::ready();
+        for (number, len) in [(1, coded_len(100)), (2, 200_000)] {
+            let blob = world.blob(number, len, 1);
+            put_blob(&mut world, &format!("key {number}"), number, blob).expect("put");
+            let key = RowKey::Blob(BlobId(number));
+            let mut row: BlobRow = world.row(&key).expect("there");
+            row.segments[0].profile = other.expect("valid");
+            let change = (key.encode(), Some(crate::codec::encode(&row)));
+            world.rows.write([change].into_iter().collect());
+        }
+        let problems = audit(&world.rows).expect("every row can be read");
+        let of_profiles = problems.iter().filter(|text| text.contains("profile"));
+        assert_eq!(of_profiles.count(), 2, "{problems:#?}");
+    }
 }
