@@ -570,8 +570,10 @@ fn a_segment_of_another_profile_than_its_volume_is_found_and_not_counted() {
             let key = RowKey::Blob(BlobId(number));
             let mut row: BlobRow = world.row(&key).expect("there");
             row.segments[0].profile = other.expect("valid");
-            let change = (key.encode(), Some(crate::codec::encode(&row)));
-            world.rows.write([change].into_iter().collect());
+            let mut overlay = Overlay::new(&world.rows);
+            overlay.put(key.encode(), crate::codec::encode(&row));
+            let changed = overlay.into_batch();
+            world.rows.write(changed);
         }
         let problems = audit(&world.rows).expect("every row can be read");
         let of_profiles = problems.iter().filter(|text| text.contains("profile"));
