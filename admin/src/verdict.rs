@@ -208,18 +208,31 @@ fn judge_node(
     }
 }
 
-fn disk(disk: &DiskReport) -> DiskStatus {
+fn disk(report: &DiskReport) -> DiskStatus {
+    // By name, so that nothing that a disk reports is forgotten here.
+    let DiskReport {
+        disk,
+        capacity,
+        used,
+        free,
+        closed,
+        damaged_shards,
+        write_errors,
+        damaged_regions,
+        restored_files,
+        scrubbed_ms,
+    } = report;
     DiskStatus {
-        disk: disk.disk.to_string(),
-        capacity: disk.capacity,
-        used: disk.used,
-        free: disk.free,
-        closed: disk.closed.clone(),
-        damaged_shards: disk.damaged_shards,
-        write_errors: disk.write_errors,
-        damaged_regions: disk.damaged_regions,
-        restored_files: disk.restored_files,
-        scrubbed_ms: disk.scrubbed_ms,
+        disk: disk.to_string(),
+        capacity: *capacity,
+        used: *used,
+        free: *free,
+        closed: closed.clone(),
+        damaged_shards: *damaged_shards,
+        write_errors: *write_errors,
+        damaged_regions: *damaged_regions,
+        restored_files: *restored_files,
+        scrubbed_ms: *scrubbed_ms,
     }
 }
 

@@ -220,3 +220,60 @@ fn members_that_make_no_sense_are_refused_with_their_origin() {
     assert!(parse(&["1=[::1]:7001"]).is_ok());
     assert!(parse(&["1=a:70000"]).is_err());
 }
+
+/// The keys that a section has, as its refusal of another one tells them.
+fn known<T: DeserializeOwned + std::fmt::Debug>(section: &str, before: &str) -> Vec<String> {
+    let text = format!("{before}zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz = 1\n");
+    let told = load_text::<T>(&text, NoFlags {}).expect_err("no such key");
+    let (_, list) = told.split_once("(known: ").expect(&told);
+    let keys = list.trim_end_matches(')').split(", ");
+    keys.map(|key| format!("{section}.{key}")).collect()
+}
+
+#[test]
+fn every_key_is_in_the_configuration_page_and_no_other() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/configuration.md");
+    let page = std::fs::read_to_string(page).expect("the page");
+    let check = |heading: &str, keys: &[Vec<String>]| {
+        let (_, part) = page.split_once(heading).expect(heading);
+        let part = part.split("\n## ").next().unwrap_or_default();
+        let rows = part.lines().filter(|line| line.starts_with("| `"));
+        let firsts = rows.filter_map(|row| row.split('|').nth(1));
+        let mut documented: Vec<&str> = firsts
+            .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+            .collect();
+        let mut keys: Vec<&str> = keys.iter().flatten().map(String::as_str).collect();
+        documented.sort_unstable();
+        keys.sort_unstable();
+        assert_eq!(documented, keys, "deploy/configuration.md, {heading}");
+    };
+    let log = known::<NodeFile>("log", &format!("{NODE}[log]\n"));
+    check(
+        "## `megalith node`",
+        &[
+            known::<NodeFile>("node", "[node]\nid = 1\ntls_dir = \"t\"\n"),
+            known::<NodeFile>("storage", &format!("{NODE}[storage]\ndisks = []\n")),
+            known::<NodeFile>("metadata", NODE),
+            log,
+        ],
+    );
+    let members = "[metadata]\nmembers = [\"1=h:1\"]\n";
+    check(
+        "## `megalith gateway`",
+        &[
+            known::<GatewayFile>("gateway", GATEWAY),
+            known::<GatewayFile>(
+                "metadata",
+                &format!("{GATEWAY}{members}").replacen(members, "", 1),
+            ),
+            vec!["log.*".to_owned()],
+        ],
+    );
+    check(
+        "## Operator",
+        &[
+            known::<OperatorFile>("operator", "[operator]\ntls_dir = \"t\"\n"),
+            known::<OperatorFile>("metadata", members),
+        ],
+    );
+}

@@ -23,7 +23,7 @@ pub(crate) struct Abandoned(&'static str);
 
 /// What a write waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
+pub(crate) enum Awaited {
     /// For the caller's next bytes.
     Caller,
     /// For the node to take bytes.
@@ -39,7 +39,7 @@ pub(crate) enum Phase {
 pub(crate) struct Progress(Arc<Mutex<State>>);
 
 struct State {
-    phase: Phase,
+    awaited: Awaited,
     since: Instant,
     digest: Option<Digest>,
 }
@@ -47,15 +47,15 @@ struct State {
 impl Progress {
     pub(crate) fn new() -> Self {
         Self(Arc::new(Mutex::new(State {
-            phase: Phase::Node,
+            awaited: Awaited::Node,
             since: Instant::now(),
             digest: None,
         })))
     }
 
-    pub(crate) fn phase(&self) -> (Phase, Instant) {
+    pub(crate) fn awaited(&self) -> (Awaited, Instant) {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        (state.phase, state.since)
+        (state.awaited, state.since)
     }
 
     /// Returns the digest that was sent.
@@ -66,14 +66,14 @@ impl Progress {
 
     /// Marks the request as handed over: from now on the node's time counts.
     pub(crate) fn begin(&self) {
-        self.enter(Phase::Node);
+        self.enter(Awaited::Node);
     }
 
-    fn enter(&self, phase: Phase) {
+    fn enter(&self, awaited: Awaited) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // A long wait for the caller must not look like many short ones, nor the other way round.
-        if state.phase != phase || phase == Phase::Node {
-            state.phase = phase;
+        if state.awaited != awaited || awaited == Awaited::Node {
+            state.awaited = awaited;
             state.since = Instant::now();
         }
     }
@@ -120,9 +120,9 @@ impl Body for ShardBody {
                 let piece = pieces.pop_front();
                 *left -= piece.as_ref().map_or(0, Bytes::len) as u64;
                 progress.enter(if pieces.is_empty() {
-                    Phase::Receipt
+                    Awaited::Receipt
                 } else {
-                    Phase::Node
+                    Awaited::Node
                 });
                 Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
             }
@@ -134,9 +134,9 @@ impl Body for ShardBody {
             } => {
                 let next = poll_stream(pieces, left, digest, progress, cx);
                 if let Poll::Ready(Some(Err(_))) = &next {
-                    progress.enter(Phase::Abandoned);
+                    progress.enter(Awaited::Abandoned);
                 } else if next.is_pending() {
-                    progress.enter(Phase::Caller);
+                    progress.enter(Awaited::Caller);
                 }
                 next
             }
@@ -175,7 +175,7 @@ fn poll_stream(
             return Poll::Ready(Some(Err(Abandoned("the body is longer than its length"))));
         };
         *left = rest;
-        progress.enter(Phase::Node);
+        progress.enter(Awaited::Node);
         return Poll::Ready(Some(Ok(Frame::data(piece))));
     }
     let Some(receiver) = digest else {
@@ -187,7 +187,7 @@ fn poll_stream(
         return Poll::Ready(Some(Err(Abandoned("the body ended without its digest"))));
     };
     progress.sent(received);
-    progress.enter(Phase::Receipt);
+    progress.enter(Awaited::Receipt);
     let text = HeaderValue::from_str(&digest_text(&received)).expect("hexadecimal digits");
     let trailers = HeaderMap::from_iter([(http::HeaderName::from_static(DIGEST_HEADER), text)]);
     Poll::Ready(Some(Ok(Frame::trailers(trailers))))

@@ -25,13 +25,6 @@ pub enum HeartbeatAnswer {
     Unknown,
 }
 
-/// Whether a member serves.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HealthReport {
-    pub serving: bool,
-    pub reason: String,
-}
-
 /// Calls the cluster service of the metadata members. Cheap to clone; has its own connections.
 #[derive(Clone)]
 pub struct ClusterClient {
@@ -126,19 +119,6 @@ impl ClusterClient {
             })
             .await?;
         Ok(convert::status_from_wire(status)?)
-    }
-
-    /// Returns whether a member serves, from the first member that answers.
-    pub async fn health(&self) -> Result<HealthReport, ClientError> {
-        self.call(|channel| async move {
-            let request = proto::HealthRequest {};
-            let reply = wire(channel).health(request).await?.into_inner();
-            Ok(Said::Answer(HealthReport {
-                serving: reply.serving,
-                reason: reply.reason,
-            }))
-        })
-        .await
     }
 
     /// Returns the leader's present map.

@@ -3,7 +3,7 @@
 //! The connection goes back to the pool only if the request was sent to its end and the answer was
 //! read to its end; else it is closed.
 
-use crate::body::{Phase, Progress, ShardBody};
+use crate::body::{Awaited, Progress, ShardBody};
 use crate::data::{ShardRoute, Shared};
 use crate::error::{DataError, DataFault, chain};
 use crate::framing::{self, Deframer};
@@ -69,7 +69,7 @@ impl Put<'_> {
         request: Request<ShardBody>,
     ) -> Result<Receipt, Unsent> {
         let response = self.response(shared, &mut connection, request).await?;
-        let sent_whole = || self.progress.phase().0 == Phase::Receipt;
+        let sent_whole = || self.progress.awaited().0 == Awaited::Receipt;
         if response.status() != StatusCode::OK {
             let (error, whole) = refused(shared, self.route, response).await;
             if whole && sent_whole() {
@@ -94,28 +94,32 @@ impl Put<'_> {
         self.progress.begin();
         let mut answer = pin!(connection.sender.try_send_request(request));
         loop {
-            let (phase, since) = self.progress.phase();
-            let limit = match phase {
-                Phase::Receipt => shared.settings.receipt_deadline,
+            let (awaited, since) = self.progress.awaited();
+            let limit = match awaited {
+                Awaited::Receipt => shared.settings.receipt_deadline,
                 // While the caller is slow, this only checks again later.
-                Phase::Node | Phase::Caller | Phase::Abandoned => shared.settings.idle_deadline,
+                Awaited::Node | Awaited::Caller | Awaited::Abandoned => {
+                    shared.settings.idle_deadline
+                }
             };
-            let wake = match phase {
-                Phase::Caller => Instant::now() + limit,
-                Phase::Node | Phase::Receipt | Phase::Abandoned => since + limit,
+            let wake = match awaited {
+                Awaited::Caller => Instant::now() + limit,
+                Awaited::Node | Awaited::Receipt | Awaited::Abandoned => since + limit,
             };
             tokio::select! {
                 answer = &mut answer => return answer.map_err(|mut error| {
                     let request = error.take_message().map(Box::new);
-                    let fault = match self.progress.phase().0 {
-                        Phase::Abandoned => DataFault::Abandoned,
-                        Phase::Caller | Phase::Node | Phase::Receipt => DataFault::Unreachable,
+                    let fault = match self.progress.awaited().0 {
+                        Awaited::Abandoned => DataFault::Abandoned,
+                        Awaited::Caller | Awaited::Node | Awaited::Receipt => {
+                            DataFault::Unreachable
+                        }
                     };
                     let error = self.route.error(fault, chain(error.error()));
                     Unsent { error, request }
                 }),
                 () = sleep_until(wake) => {
-                    if phase != Phase::Caller && self.progress.phase() == (phase, since) {
+                    if awaited != Awaited::Caller && self.progress.awaited() == (awaited, since) {
                         let message = format!("no progress for {limit:?} while sending");
                         return Err(self.route.error(DataFault::Timeout, message).into());
                     }

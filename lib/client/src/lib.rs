@@ -31,7 +31,7 @@ mod shards;
 pub mod wire;
 
 pub use backup::BackupClient;
-pub use cluster::{ClusterClient, HealthReport, HeartbeatAnswer};
+pub use cluster::{ClusterClient, HeartbeatAnswer};
 pub use connect::{ChannelSettings, MESSAGE_LEN_MAX, channel};
 pub use data::{DataClient, DataSettings, ShardRoute};
 pub use error::{ClientError, DataError, DataFault, chain};

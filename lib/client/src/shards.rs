@@ -1,4 +1,4 @@
-//! Small calls about shards, by gRPC: what a disk has, what to remove.
+//! Small calls about shards, by gRPC: what a disk has, how far its scrub is.
 
 use crate::connect::{ChannelSettings, MESSAGE_LEN_MAX, channel};
 use crate::convert::{shard_from_wire, shard_to_wire};
@@ -81,6 +81,7 @@ impl ShardClient {
         }
     }
 
+    // For repair.
     /// Returns what a disk knows of up to 1,000 shards, in their order; None for each it doesn't
     /// have. `address` is the node's gRPC listener.
     pub async fn stat(
@@ -109,22 +110,7 @@ impl ShardClient {
             .collect()
     }
 
-    /// Removes up to 1,000 shards that no row names.
-    pub async fn delete(
-        &self,
-        node: NodeId,
-        address: &str,
-        disk: DiskId,
-        shards: &[ShardId],
-    ) -> Result<(), ClientError> {
-        let request = proto::DeleteShardsRequest {
-            disk: Bytes::copy_from_slice(&disk.0),
-            shards: shards.iter().map(shard_to_wire).collect(),
-        };
-        let mut client = self.client(node, address);
-        self.within(client.delete(request)).await.map(drop)
-    }
-
+    // For repair.
     /// Returns up to `max` (≤ 1,000) of a volume's shards on a disk, after a blob and segment.
     pub async fn list(
         &self,

@@ -92,32 +92,6 @@ impl Encoder {
         Ok(())
     }
 
-    /// Restores the missing (None) data cells of a stripe; `cells` and `lens` have n entries.
-    ///
-    /// A cell of length 0 may be absent. Missing parity cells stay missing.
-    ///
-    /// # Errors
-    /// [`CodeError`]; nothing is changed then.
-    pub fn reconstruct(
-        &self,
-        cells: &mut [Option<Vec<u8>>],
-        lens: &[usize],
-    ) -> Result<(), CodeError> {
-        self.reconstruct_below(self.code.profile.data(), cells, lens)
-    }
-
-    /// Restores all missing cells of a stripe, including parity; for repair.
-    ///
-    /// # Errors
-    /// As [`Encoder::reconstruct`].
-    pub fn reconstruct_all(
-        &self,
-        cells: &mut [Option<Vec<u8>>],
-        lens: &[usize],
-    ) -> Result<(), CodeError> {
-        self.reconstruct_below(self.code.profile.shards(), cells, lens)
-    }
-
     /// Prepares to restore the cells of mask `wanted` from those of mask `present`, for any number
     /// of stripes.
     ///
@@ -147,9 +121,14 @@ impl Encoder {
         })
     }
 
-    fn reconstruct_below(
+    // For repair.
+    /// Restores all missing (None) cells of a stripe, parity too; `cells` and `lens` have n
+    /// entries. A cell of length 0 may be absent.
+    ///
+    /// # Errors
+    /// [`CodeError`]; nothing is changed then.
+    pub fn reconstruct_all(
         &self,
-        end: usize,
         cells: &mut [Option<Vec<u8>>],
         lens: &[usize],
     ) -> Result<(), CodeError> {
@@ -172,7 +151,7 @@ impl Encoder {
                 None if expected == 0 => {
                     present |= u32::from(number < self.code.profile.data()) << number;
                 }
-                None => wanted |= u32::from(number < end) << number,
+                None => wanted |= 1 << number,
             }
         }
         let decoder = self.decoder(present, wanted)?;
@@ -183,7 +162,7 @@ impl Encoder {
         for (number, cell) in decoder.wanted().iter().zip(rebuilt) {
             cells[*number] = Some(cell);
         }
-        for (number, cell) in cells.iter_mut().enumerate().take(end) {
+        for (number, cell) in cells.iter_mut().enumerate() {
             if cell.is_none() && lens[number] == 0 {
                 *cell = Some(Vec::new());
             }

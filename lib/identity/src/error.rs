@@ -40,7 +40,7 @@ pub enum IdentityError {
     OwnCertificate {
         path: PathBuf,
         /// Why peers would refuse it.
-        reason: Refusal,
+        reason: PeerRefusal,
     },
     /// The files on disk now name another member; the process keeps what it has.
     #[error("the certificate {path} names {found} but this process is {own}")]
@@ -92,7 +92,7 @@ pub enum IdentityError {
     },
     /// We refused the peer.
     #[error("refused {peer}: {reason}")]
-    Refused { peer: String, reason: Refusal },
+    Refused { peer: String, reason: PeerRefusal },
     /// The peer refused us.
     #[error("{peer} refused our certificate: {reason}")]
     RefusedByPeer {
@@ -107,7 +107,7 @@ pub enum IdentityError {
 
 /// Why a certificate is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum PeerRefusal {
     /// It has expired.
     #[error("the certificate expired{}", shown_time(.at))]
     Expired {
@@ -160,8 +160,8 @@ fn shown_time(seconds: &Option<u64>) -> String {
         .map_or_else(String::new, |time| format!(" ({time})"))
 }
 
-impl Refusal {
-    /// Wraps the refusal for rustls, from which [`Refusal::found_in`] gets it back.
+impl PeerRefusal {
+    /// Wraps the refusal for rustls, from which [`PeerRefusal::found_in`] gets it back.
     pub(crate) fn into_rustls(self) -> rustls::Error {
         let other = rustls::OtherError(std::sync::Arc::new(self));
         rustls::Error::InvalidCertificate(CertificateError::Other(other))
@@ -208,7 +208,7 @@ impl IdentityError {
         let cause = source
             .get_ref()
             .and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        if let Some(reason) = cause.and_then(Refusal::found_in) {
+        if let Some(reason) = cause.and_then(PeerRefusal::found_in) {
             return Self::Refused { peer, reason };
         }
         if let Some(rustls::Error::AlertReceived(alert)) = cause

@@ -25,9 +25,9 @@ mod watch;
 
 pub use authority::{Authority, IssueRequest};
 pub use bundle::{Bundle, KeyPem};
-pub use error::{IdentityError, Refusal};
+pub use error::{IdentityError, PeerRefusal};
 pub use https::HttpsMaterial;
-pub use material::{Clock, TlsMaterial};
+pub use material::{CertificateClock, TlsMaterial};
 pub use peer::{GrantsError, PeerIdentity, Role};
 pub use stream::{
     ClientStream, HANDSHAKE_DEADLINE, Identified, IdentifiedStream, accept, accept_within, connect,

@@ -6,7 +6,7 @@
 //! expired or is no longer trusted can't come back with an old ticket.
 
 use crate::bundle::{Bundle, BundlePaths};
-use crate::error::{IdentityError, Refusal};
+use crate::error::{IdentityError, PeerRefusal};
 use crate::peer::{PeerIdentity, Role};
 use crate::verify::{self, ClientVerifier, OwnCertificate, ServerVerifier};
 use crate::watch;
@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Tells the time by which certificates are judged.
-pub type Clock = Arc<dyn TimeProvider>;
+pub type CertificateClock = Arc<dyn TimeProvider>;
 
 /// Who one member is and whom it trusts. Shared by all its connections; see this module's head.
 pub struct TlsMaterial {
@@ -84,7 +84,10 @@ impl TlsMaterial {
     }
 
     /// Does what [`TlsMaterial::load`] does, checking certificates by a given clock.
-    pub fn load_with_clock(dir: &Path, clock: Clock) -> Result<Arc<Self>, IdentityError> {
+    pub fn load_with_clock(
+        dir: &Path,
+        clock: CertificateClock,
+    ) -> Result<Arc<Self>, IdentityError> {
         let loaded = Loaded::read(dir, &clock)?;
         let live = Arc::new(Live {
             current: RwLock::new(Arc::new(loaded)),
@@ -182,16 +185,16 @@ impl TlsMaterial {
     pub(crate) fn peer_of(
         &self,
         certificates: Option<&[CertificateDer<'_>]>,
-    ) -> Result<PeerIdentity, Refusal> {
+    ) -> Result<PeerIdentity, PeerRefusal> {
         let certificate = certificates
             .and_then(<[_]>::first)
-            .ok_or(Refusal::Missing)?;
+            .ok_or(PeerRefusal::Missing)?;
         verify::member(certificate, &self.live.current().identity)
     }
 }
 
 impl Loaded {
-    fn read(dir: &Path, clock: &Clock) -> Result<Self, IdentityError> {
+    fn read(dir: &Path, clock: &CertificateClock) -> Result<Self, IdentityError> {
         let paths = BundlePaths::in_dir(dir);
         let bundle = Bundle::load(dir)?;
         let mut roots = RootCertStore::empty();
@@ -234,22 +237,23 @@ fn check_own(
     chain: &[CertificateDer<'static>],
     roots: &RootCertStore,
     clients: &dyn ClientCertVerifier,
-    clock: &Clock,
-) -> Result<(PeerIdentity, SystemTime), Refusal> {
-    let (first, rest) = chain.split_first().ok_or(Refusal::Missing)?;
+    clock: &CertificateClock,
+) -> Result<(PeerIdentity, SystemTime), PeerRefusal> {
+    let (first, rest) = chain.split_first().ok_or(PeerRefusal::Missing)?;
     let now = clock.current_time().unwrap_or_else(UnixTime::now);
     verify::verify_server_chain(first, rest, roots, now)
         .and_then(|()| clients.verify_client_cert(first, rest, now).map(|_| ()))
         .map_err(|error| {
-            Refusal::found_in(&error).unwrap_or_else(|| Refusal::Malformed(error.to_string()))
+            PeerRefusal::found_in(&error)
+                .unwrap_or_else(|| PeerRefusal::Malformed(error.to_string()))
         })?;
     Ok((PeerIdentity::of_certificate(first)?, end_of(first)?))
 }
 
 /// Returns when a certificate expires.
-pub(crate) fn end_of(certificate: &CertificateDer<'_>) -> Result<SystemTime, Refusal> {
+pub(crate) fn end_of(certificate: &CertificateDer<'_>) -> Result<SystemTime, PeerRefusal> {
     let (_, parsed) = X509Certificate::from_der(certificate)
-        .map_err(|error| Refusal::Malformed(error.to_string()))?;
+        .map_err(|error| PeerRefusal::Malformed(error.to_string()))?;
     let seconds = u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0);
     Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
 }
@@ -296,7 +300,10 @@ pub(crate) fn certified_key(
     })
 }
 
-fn server_config(live: &Arc<Live>, clock: Clock) -> Result<Arc<ServerConfig>, IdentityError> {
+fn server_config(
+    live: &Arc<Live>,
+    clock: CertificateClock,
+) -> Result<Arc<ServerConfig>, IdentityError> {
     let mut config = ServerConfig::builder_with_details(crate::provider(), clock)
         .with_protocol_versions(&[&TLS13])
         .map_err(IdentityError::Configuration)?

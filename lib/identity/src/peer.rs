@@ -9,7 +9,7 @@
     reason = "a new variant must be judged, not waved through"
 )]
 
-use crate::error::Refusal;
+use crate::error::PeerRefusal;
 use megalith_model::ids::{ClusterId, GatewayId, NodeId};
 use std::fmt;
 use std::str::FromStr;
@@ -102,19 +102,19 @@ impl PeerIdentity {
     }
 
     /// Reads the identity in a DER certificate. Verifies nothing else about it.
-    pub fn of_certificate(der: &[u8]) -> Result<Self, Refusal> {
+    pub fn of_certificate(der: &[u8]) -> Result<Self, PeerRefusal> {
         let mut cluster = None;
         let mut grants = Vec::new();
         for uri in identity_uris(der)? {
-            let malformed = || Refusal::Malformed(format!("identity {uri:?}"));
+            let malformed = || PeerRefusal::Malformed(format!("identity {uri:?}"));
             let (found, role, id) = parse_uri(&uri).ok_or_else(malformed)?;
             if *cluster.get_or_insert(found) != found {
-                return Err(Refusal::Malformed("identities in two clusters".into()));
+                return Err(PeerRefusal::Malformed("identities in two clusters".into()));
             }
             grants.push((role, id));
         }
-        let cluster = cluster.ok_or(Refusal::NoIdentity)?;
-        Self::new(cluster, &grants).map_err(|error| Refusal::Malformed(error.to_string()))
+        let cluster = cluster.ok_or(PeerRefusal::NoIdentity)?;
+        Self::new(cluster, &grants).map_err(|error| PeerRefusal::Malformed(error.to_string()))
     }
 
     /// Returns the cluster that the peer belongs to.
@@ -188,17 +188,17 @@ pub(crate) fn authority_uri(cluster: ClusterId) -> String {
 }
 
 /// Reads the cluster of an authority's certificate.
-pub(crate) fn authority_cluster(der: &[u8]) -> Result<ClusterId, Refusal> {
+pub(crate) fn authority_cluster(der: &[u8]) -> Result<ClusterId, PeerRefusal> {
     let uris = identity_uris(der)?;
     let [uri] = uris.as_slice() else {
-        return Err(Refusal::Malformed(
+        return Err(PeerRefusal::Malformed(
             "an authority names exactly one cluster".into(),
         ));
     };
     uri.strip_prefix(SCHEME)
         .and_then(|text| ClusterId::from_str(text).ok())
         .filter(|&cluster| authority_uri(cluster) == *uri)
-        .ok_or_else(|| Refusal::Malformed(format!("authority {uri:?}")))
+        .ok_or_else(|| PeerRefusal::Malformed(format!("authority {uri:?}")))
 }
 
 fn grant_uri(cluster: ClusterId, role: Role, id: u32) -> String {
@@ -216,11 +216,11 @@ fn parse_uri(uri: &str) -> Option<(ClusterId, Role, u32)> {
 }
 
 /// Returns the names with our scheme, without reading them further.
-fn identity_uris(der: &[u8]) -> Result<Vec<String>, Refusal> {
-    let malformed = |error: &dyn fmt::Display| Refusal::Malformed(error.to_string());
+fn identity_uris(der: &[u8]) -> Result<Vec<String>, PeerRefusal> {
+    let malformed = |error: &dyn fmt::Display| PeerRefusal::Malformed(error.to_string());
     let (rest, certificate) = X509Certificate::from_der(der).map_err(|error| malformed(&error))?;
     if !rest.is_empty() {
-        return Err(Refusal::Malformed("bytes after its end".into()));
+        return Err(PeerRefusal::Malformed("bytes after its end".into()));
     }
     let names = certificate
         .subject_alternative_name()

@@ -16,7 +16,7 @@
     reason = "a new variant must be judged, not waved through"
 )]
 
-use crate::error::Refusal;
+use crate::error::PeerRefusal;
 use crate::material::Live;
 use crate::peer::{PeerIdentity, Role};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -71,11 +71,11 @@ impl ServerCertVerifier for ServerVerifier {
     ) -> Result<ServerCertVerified, Error> {
         let current = self.live.current();
         verify_server_chain(end_entity, intermediates, &current.roots, now)?;
-        let peer = member(end_entity, &current.identity).map_err(Refusal::into_rustls)?;
+        let peer = member(end_entity, &current.identity).map_err(PeerRefusal::into_rustls)?;
         match self.expected {
             Some((role, id)) if !peer.is(role, id) => {
                 let found = Box::new(peer);
-                Err(Refusal::OtherIdentity { role, id, found }.into_rustls())
+                Err(PeerRefusal::OtherIdentity { role, id, found }.into_rustls())
             }
             _ => Ok(ServerCertVerified::assertion()),
         }
@@ -119,7 +119,7 @@ impl ClientCertVerifier for ClientVerifier {
         let verified = current
             .clients
             .verify_client_cert(end_entity, intermediates, now)?;
-        member(end_entity, &current.identity).map_err(Refusal::into_rustls)?;
+        member(end_entity, &current.identity).map_err(PeerRefusal::into_rustls)?;
         Ok(verified)
     }
 
@@ -170,10 +170,10 @@ impl ResolvesClientCert for OwnCertificate {
 pub(crate) fn member(
     certificate: &CertificateDer<'_>,
     own: &PeerIdentity,
-) -> Result<PeerIdentity, Refusal> {
+) -> Result<PeerIdentity, PeerRefusal> {
     let peer = PeerIdentity::of_certificate(certificate)?;
     if peer.cluster() != own.cluster() {
-        return Err(Refusal::OtherCluster {
+        return Err(PeerRefusal::OtherCluster {
             found: peer.cluster(),
             own: own.cluster(),
         });

@@ -4,7 +4,7 @@ mod common;
 
 use common::*;
 use megalith_identity::{
-    Authority, Bundle, HttpsMaterial, IdentityError, Refusal, Role, TlsMaterial,
+    Authority, Bundle, HttpsMaterial, IdentityError, PeerRefusal, Role, TlsMaterial,
 };
 use rustls::version::{TLS12, TLS13};
 use std::fs;
@@ -208,23 +208,23 @@ fn a_member_does_not_start_with_a_certificate_that_peers_would_refuse() {
     };
     let node = request(&[(Role::Storage, 1)], 30);
     let expired = reason(world.authority.issue_at(&node, past).expect("issue"));
-    assert!(matches!(expired, Refusal::Expired { .. }), "{expired}");
+    assert!(matches!(expired, PeerRefusal::Expired { .. }), "{expired}");
     let future = SystemTime::now() + DAY;
     let early = reason(world.authority.issue_at(&node, future).expect("issue"));
-    assert!(matches!(early, Refusal::NotYetValid { .. }), "{early}");
+    assert!(matches!(early, PeerRefusal::NotYetValid { .. }), "{early}");
     let https = reason(
         world
             .authority
             .issue_server(&["localhost".into()])
             .expect("issue"),
     );
-    assert_eq!(https, Refusal::WrongPurpose);
+    assert_eq!(https, PeerRefusal::WrongPurpose);
     let mut foreign = World::at(OTHER_CLUSTER, past)
         .authority
         .issue(&node)
         .expect("issue");
     foreign.ca_pem = world.authority.ca_pem().to_owned();
-    assert_eq!(reason(foreign), Refusal::ForeignAuthority);
+    assert_eq!(reason(foreign), PeerRefusal::ForeignAuthority);
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use megalith_identity::{IdentityError, Refusal, Role, TlsMaterial, connect_within};
+use megalith_identity::{IdentityError, PeerRefusal, Role, TlsMaterial, connect_within};
 use megalith_model::ids::{GatewayId, NodeId};
 use rustls::version::{TLS12, TLS13};
 use std::fmt::Debug;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-fn refusal<T: Debug>(outcome: Result<T, IdentityError>) -> Refusal {
+fn refusal<T: Debug>(outcome: Result<T, IdentityError>) -> PeerRefusal {
     match outcome {
         Err(IdentityError::Refused { reason, .. }) => reason,
         other => panic!("expected a refusal, got {other:?}"),
@@ -73,7 +73,7 @@ async fn a_client_without_certificate_is_refused() {
         accept_one(&listener, &node),
         connect_stranger(&address, config)
     );
-    assert_eq!(refusal(server), Refusal::Missing);
+    assert_eq!(refusal(server), PeerRefusal::Missing);
     first_read_fails(&mut client.expect("TLS 1.3 clients finish first")).await;
 }
 
@@ -104,7 +104,7 @@ async fn a_foreign_authority_is_refused_by_both_ends() {
     let node = ours.member("node", &[(Role::Storage, 1)]);
     let foreign = theirs.member("node", &[(Role::Storage, 1)]);
     let (_, client) = meet(&foreign, &node, None).await;
-    assert_eq!(refusal(client), Refusal::ForeignAuthority);
+    assert_eq!(refusal(client), PeerRefusal::ForeignAuthority);
 
     // A client that trusts us, with a certificate from another authority.
     let own = theirs
@@ -117,7 +117,7 @@ async fn a_foreign_authority_is_refused_by_both_ends() {
         accept_one(&listener, &node),
         connect_stranger(&address, config)
     );
-    assert_eq!(refusal(server), Refusal::ForeignAuthority);
+    assert_eq!(refusal(server), PeerRefusal::ForeignAuthority);
     first_read_fails(&mut client.expect("TLS 1.3 clients finish first")).await;
 }
 
@@ -129,7 +129,10 @@ async fn an_authority_that_copies_our_names_is_refused() {
     let (server, client) = meet(&fake, &node, Some((Role::Storage, 1))).await;
     let reason = refusal(client);
     assert!(
-        matches!(reason, Refusal::BadSignature | Refusal::ForeignAuthority),
+        matches!(
+            reason,
+            PeerRefusal::BadSignature | PeerRefusal::ForeignAuthority
+        ),
         "{reason}"
     );
     assert!(server.is_err());
@@ -146,7 +149,10 @@ async fn an_authority_that_copies_our_names_is_refused() {
     );
     let reason = refusal(server);
     assert!(
-        matches!(reason, Refusal::BadSignature | Refusal::ForeignAuthority),
+        matches!(
+            reason,
+            PeerRefusal::BadSignature | PeerRefusal::ForeignAuthority
+        ),
         "{reason}"
     );
 }
@@ -162,7 +168,7 @@ async fn another_cluster_under_the_same_authority_is_refused_by_both_ends() {
     let (server, client) = meet(&other, &node, Some((Role::Storage, 1))).await;
     assert_eq!(
         refusal(client),
-        Refusal::OtherCluster {
+        PeerRefusal::OtherCluster {
             found: OTHER_CLUSTER,
             own: CLUSTER
         }
@@ -180,7 +186,7 @@ async fn another_cluster_under_the_same_authority_is_refused_by_both_ends() {
     );
     assert_eq!(
         refusal(server),
-        Refusal::OtherCluster {
+        PeerRefusal::OtherCluster {
             found: OTHER_CLUSTER,
             own: CLUSTER
         }
@@ -192,25 +198,25 @@ async fn another_cluster_under_the_same_authority_is_refused_by_both_ends() {
 async fn certificates_that_break_the_rules_of_identities_are_refused() {
     let world = World::new();
     let node = world.member("node", &[(Role::Storage, 1)]);
-    type Fits = fn(&Refusal) -> bool;
+    type Fits = fn(&PeerRefusal) -> bool;
     let cases: [(&[String], Fits); 6] = [
-        (&[], |r| *r == Refusal::NoIdentity),
+        (&[], |r| *r == PeerRefusal::NoIdentity),
         (&["spiffe://x/storage/1".into()], |r| {
-            *r == Refusal::NoIdentity
+            *r == PeerRefusal::NoIdentity
         }),
         (&[uri(CLUSTER, "root", 1)], |r| {
-            matches!(r, Refusal::Malformed(_))
+            matches!(r, PeerRefusal::Malformed(_))
         }),
         (&[format!("megalith://{CLUSTER}")], |r| {
-            matches!(r, Refusal::Malformed(_))
+            matches!(r, PeerRefusal::Malformed(_))
         }),
         (
             &[uri(CLUSTER, "storage", 1), uri(OTHER_CLUSTER, "gateway", 1)],
-            |r| matches!(r, Refusal::Malformed(_)),
+            |r| matches!(r, PeerRefusal::Malformed(_)),
         ),
         (
             &[uri(CLUSTER, "storage", 1), uri(CLUSTER, "storage", 2)],
-            |r| matches!(r, Refusal::Malformed(_)),
+            |r| matches!(r, PeerRefusal::Malformed(_)),
         ),
     ];
     for (uris, fits) in cases {
@@ -233,7 +239,7 @@ async fn a_peer_that_is_not_the_one_called_is_refused() {
     let gateway = world.member("gateway", &[(Role::Gateway, 1)]);
     for expected in [(Role::Storage, 1), (Role::Metadata, 2), (Role::Gateway, 2)] {
         let (server, client) = meet(&node, &gateway, Some(expected)).await;
-        let Refusal::OtherIdentity { role, id, found } = refusal(client) else {
+        let PeerRefusal::OtherIdentity { role, id, found } = refusal(client) else {
             panic!("expected another identity");
         };
         assert_eq!((role, id), expected);
@@ -261,7 +267,7 @@ async fn expired_certificates_are_refused_by_both_ends() {
 
     let (server, client) = meet(&expired, &lasting, None).await;
     let reason = refusal(client);
-    let Refusal::Expired { at: Some(at) } = reason else {
+    let PeerRefusal::Expired { at: Some(at) } = reason else {
         panic!("{reason}")
     };
     let end = past + DAY * 30;
@@ -274,7 +280,7 @@ async fn expired_certificates_are_refused_by_both_ends() {
     assert!(server.expect_err("refused").to_string().contains("expired"));
 
     let (server, client) = meet(&lasting, &expired, None).await;
-    assert!(matches!(refusal(server), Refusal::Expired { .. }));
+    assert!(matches!(refusal(server), PeerRefusal::Expired { .. }));
     let told = first_read_fails(&mut client.expect("TLS 1.3 clients finish first")).await;
     assert!(
         told.contains("refused our certificate: it is expired"),
@@ -294,10 +300,10 @@ async fn certificates_from_the_future_are_refused() {
     let (_, client) = meet(&early, &lasting, None).await;
     assert!(matches!(
         refusal(client),
-        Refusal::NotYetValid { from: Some(_) }
+        PeerRefusal::NotYetValid { from: Some(_) }
     ));
     let (server, _) = meet(&lasting, &early, None).await;
-    assert!(matches!(refusal(server), Refusal::NotYetValid { .. }));
+    assert!(matches!(refusal(server), PeerRefusal::NotYetValid { .. }));
 }
 
 #[tokio::test]
@@ -315,7 +321,7 @@ async fn an_https_certificate_opens_nothing_inside_the_cluster() {
         accept_one(&listener, &node),
         connect_stranger(&address, config)
     );
-    assert_eq!(refusal(server), Refusal::WrongPurpose);
+    assert_eq!(refusal(server), PeerRefusal::WrongPurpose);
 
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(strange_server(&https)));
     let (server, client) = tokio::join!(
@@ -326,7 +332,7 @@ async fn an_https_certificate_opens_nothing_inside_the_cluster() {
         },
         connect_within(&address, &node, None, PATIENCE)
     );
-    assert_eq!(refusal(client), Refusal::NoIdentity);
+    assert_eq!(refusal(client), PeerRefusal::NoIdentity);
     assert!(server.is_err());
 }
 

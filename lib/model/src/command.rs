@@ -376,3 +376,6 @@ impl Command {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

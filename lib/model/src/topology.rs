@@ -102,6 +102,7 @@ pub struct ClusterMap {
     pub nodes: Vec<Node>,
     /// The nodes that are heard from; a node silent for 2 s is not listed.
     pub alive: Vec<NodeId>,
+    // For repair.
     /// Disks that take no new shards (full, failing, read-only).
     pub closed_disks: Vec<DiskId>,
     /// Open volumes whose slots all live and take shards, best first.

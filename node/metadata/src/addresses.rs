@@ -1,4 +1,4 @@
-//! Where the other members are: names by node, resolved anew at every connection.
+//! Where the other members are: names by node, looked up again at every connection.
 //!
 //! Four sources, the first that knows wins: what the group itself says of members that came
 //! later, what was remembered from then on, the settings, and whom another member names as its
@@ -26,7 +26,7 @@ pub(crate) type Told = Arc<Vec<(NodeId, String)>>;
 #[derive(Debug, Default)]
 struct State {
     learnt: BTreeMap<NodeId, String>,
-    /// The group's members as last known; empty where that was never known.
+    /// The group's members as last known; empty if that was never known.
     members: BTreeSet<NodeId>,
     /// The leader, as another member has named it last.
     leader: Option<(NodeId, String)>,
@@ -45,7 +45,7 @@ impl AddressBook {
         }
     }
 
-    /// Returns the address to try now, another one at each call where several are known.
+    /// Returns the address to try now, another one at each call if several are known.
     #[must_use]
     pub fn next(&self, node: NodeId) -> Option<String> {
         let mut state = self.state();
@@ -62,7 +62,7 @@ impl AddressBook {
         chosen
     }
 
-    /// Returns the address that others are told; empty where none is known.
+    /// Returns the address that others are told; empty if none is known.
     #[must_use]
     pub fn told(&self, node: NodeId) -> String {
         let learnt = self.state().learnt.get(&node).cloned();
@@ -86,7 +86,7 @@ impl AddressBook {
         all.into_iter().collect()
     }
 
-    /// Takes whom another member names as its leader; true where that is news.
+    /// Takes whom another member names as its leader; true if that is news.
     pub(crate) fn named_leader(&self, node: NodeId, address: &str) -> bool {
         let named = Some((node, address.to_owned())).filter(|_| !address.is_empty());
         let mut state = self.state();
@@ -95,7 +95,7 @@ impl AddressBook {
         news
     }
 
-    /// True where nobody else is a member, as far as is known.
+    /// True if there is no other member, as far as is known.
     #[must_use]
     pub fn alone(&self) -> bool {
         let state = self.state();

@@ -62,7 +62,7 @@ pub enum ApplyError {
     Engine(#[from] EngineError),
 }
 
-/// What is to be applied.
+/// What the apply thread is told.
 pub(super) enum ApplyTask {
     /// Committed entries, with those who wait for some of them.
     Entries {
@@ -86,9 +86,9 @@ pub(super) enum ApplyReport {
 /// When the engine is checkpointed.
 #[derive(Clone, Copy, Debug)]
 pub struct ApplySettings {
-    /// After so many entries. Default 100,000.
+    /// After this many entries. Default 100,000.
     pub checkpoint_entries: u64,
-    /// After so many bytes of log. Default 64 MiB: less to replay, more to purge.
+    /// After this many bytes of log. Default 64 MiB: less to replay, more to purge.
     pub checkpoint_bytes: u64,
 }
 
@@ -117,7 +117,7 @@ impl ApplyQueue {
         }
     }
 
-    /// True where more entries may be handed over.
+    /// True if more entries may be handed over.
     pub(super) fn has_room(&self) -> bool {
         self.queued.load(Ordering::Acquire) < self.bytes_max
     }

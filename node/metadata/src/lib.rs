@@ -4,6 +4,7 @@
 //! - `engine`: the tables, a cache that can be rebuilt; the only module that names an embedded
 //!   database.
 //! - `backup`: all rows in a directory, and a new group from it.
+//! - `directory`: a member's directory on a real disk: made, looked at, restored.
 //! - `raft`: the driver on its own thread; the only module that names raft's types.
 //! - `transport`: messages between members.
 //! - `placement`: volumes and the cluster map, beside the leader; asks the group through the trait
@@ -15,6 +16,7 @@
 mod addresses;
 mod apply;
 pub mod backup;
+pub mod directory;
 pub mod engine;
 pub mod log;
 mod member;
@@ -31,8 +33,7 @@ pub use crate::raft::{
 pub use addresses::AddressBook;
 pub use apply::{ApplyError, ApplySettings, ProposeError};
 pub use member::{
-    LOG_DIR, Lost, MetaFailure, MetaParts, MetaSettings, MetaStore, RepairError, Repairs,
-    StartError, examine, start,
+    Lost, MetaFailure, MetaParts, MetaSettings, MetaStore, RepairError, Repairs, StartError, start,
 };
 pub use service::{Exported, MetaHandle, MetadataService, QueryError};
 pub use snapshot::SourceSettings;

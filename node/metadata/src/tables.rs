@@ -28,7 +28,7 @@ struct Current {
 }
 
 impl Tables {
-    /// Opens the gate of an engine; `whole` is false where its rows must still be fetched.
+    /// Opens the gate of an engine; `whole` is false if its rows must still be fetched.
     #[must_use]
     pub fn new(name: String, engine: Arc<dyn MetaEngine>, whole: bool, conf: Conf) -> Self {
         let (applied, _) = watch::channel(engine.applied());
@@ -88,7 +88,7 @@ impl Tables {
         Ok(())
     }
 
-    /// Puts another engine in place. Returns the old one's name; nobody reads it any more.
+    /// Puts another engine in place. Returns the old one's name; it is no longer read.
     pub(super) fn replace(&self, name: String, engine: Arc<dyn MetaEngine>) -> String {
         let applied = engine.applied();
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);

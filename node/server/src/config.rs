@@ -56,7 +56,7 @@ pub struct NodeSettings {
     /// A disk that doesn't say how it is within this time is reported closed (default 1 s).
     pub disk_deadline: Duration,
     /// Between looks for deletes and damage (default 1 s).
-    pub chores_interval: Duration,
+    pub upkeep_interval: Duration,
     /// What requests in flight have at a stop (default 10 s).
     pub drain_deadline: Duration,
 }
@@ -70,7 +70,7 @@ impl Default for NodeSettings {
             calls: CallSettings::default(),
             heartbeat_interval: Duration::from_millis(500),
             disk_deadline: Duration::from_secs(1),
-            chores_interval: Duration::from_secs(1),
+            upkeep_interval: Duration::from_secs(1),
             drain_deadline: Duration::from_secs(10),
         }
     }

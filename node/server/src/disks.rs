@@ -9,7 +9,7 @@ use megalith_model::shape::{CELL_LEN, SEGMENT_CELLS_MAX};
 use megalith_model::status::DiskReport;
 use megalith_model::topology;
 use megalith_store::Disks;
-use megalith_store::{Disk, DiskHandle, StoreError, Superblock};
+use megalith_store::{DiskHandle, StoreError, Superblock};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::io;
@@ -32,7 +32,7 @@ fn init_disk(cluster: ClusterId, path: &Path) -> Result<DiskId, NodeError> {
         path: path.to_owned(),
         source,
     };
-    match Disk::identify(&RealFs, path) {
+    match DiskHandle::identify(&RealFs, path) {
         Ok(found) if found.cluster == cluster => return Ok(found.disk),
         Ok(found) => {
             return Err(failed(StoreError::ForeignCluster {
@@ -53,7 +53,7 @@ fn init_disk(cluster: ClusterId, path: &Path) -> Result<DiskId, NodeError> {
         disk: DiskId(random()),
         created_ms: now_ms(),
     };
-    Disk::format(&RealFs, path, &superblock).map_err(failed)?;
+    DiskHandle::format(&RealFs, path, &superblock).map_err(failed)?;
     Ok(superblock.disk)
 }
 
@@ -80,7 +80,7 @@ pub(super) async fn open(config: &NodeConfig) -> Result<Disks, NodeError> {
     let opening = config.disks.iter().map(|path| {
         let (path, settings) = (path.clone(), config.settings.store.clone());
         tokio::task::spawn_blocking(move || {
-            let disk = Disk::open(Arc::new(RealFs), &path, cluster, None, settings);
+            let disk = DiskHandle::open(Arc::new(RealFs), &path, cluster, None, settings);
             disk.map_err(|source| NodeError::Disk { path, source })
         })
     });

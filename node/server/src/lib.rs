@@ -1,24 +1,24 @@
 //! A whole node: its disks, its listeners, its registration, started and stopped together.
 //!
-//! The only place of the server that reads the clock and the system's randomness. What each task's
-//! end means: listeners, registration and chores run until the stop; one that ends by itself is a
-//! defect, ends the node ([`RunningNode::wait`]) and leaves the restart to whoever runs it.
+//! Owns what the end of a task means: listeners, registration and upkeep run until the stop; one
+//! that ends by itself is a defect, ends the node ([`RunningNode::wait`]) and leaves the restart to
+//! whoever runs it.
 
 mod config;
 mod disks;
 pub mod edge;
 mod metadata;
 mod registration;
-mod restore;
 
 pub use config::{ConfigError, ListenAddress, NodeConfig, NodeSettings};
 pub use disks::init_disks;
+pub use megalith_metadata::directory::{examine_metadata, init_metadata, restore_metadata};
 pub use megalith_metadata::{RepairError, Repairs};
-pub use metadata::{MetadataConfig, examine_metadata, init_metadata, start_metadata};
+pub use metadata::{MetadataConfig, start_metadata};
 pub use registration::Registration;
-pub use restore::restore_metadata;
 
 use crate::edge::{Admission, DataEdge, GrpcEdge, ShardService};
+use crate::registration::Registrar;
 use megalith_client::{CallSettings, ClusterClient, Endpoint, MapWatch, MetaClient, Roster};
 use megalith_metadata::MetaFailure;
 use megalith_model::ids::DiskId;
@@ -190,14 +190,16 @@ pub async fn start(
             zone: config.zone.clone(),
             disks: described,
         };
-        start_storage(
-            &mut tasks,
-            &config,
-            &members,
+        let part = StoragePart {
+            config: &config,
+            members: &members,
             node,
-            (data, &disks, &shutdown),
+            listener: data,
+            disks: &disks,
+            shutdown: &shutdown,
             state,
-        );
+        };
+        part.start(&mut tasks);
     }
     let (material, ended) = (config.material.clone(), shutdown.clone());
     tasks.spawn(async move {
@@ -222,54 +224,71 @@ pub async fn start(
     })
 }
 
-/// Starts what a node with disks does.
-fn start_storage(
-    tasks: &mut JoinSet<&'static str>,
-    config: &NodeConfig,
-    members: &[Endpoint],
+/// The storage role of a node: what it is made of.
+struct StoragePart<'a> {
+    config: &'a NodeConfig,
+    members: &'a [Endpoint],
     node: Node,
-    (listener, disks, shutdown): (TcpListener, &Arc<Disks>, &Shutdown),
+    listener: TcpListener,
+    disks: &'a Arc<Disks>,
+    shutdown: &'a Shutdown,
     state: watch::Sender<Registration>,
-) {
-    let settings = config.settings.clone();
-    let (material, calls) = (config.material.clone(), settings.calls.clone());
-    let roster = Roster::new(members);
-    let meta = MetaClient::new(&roster, material.clone(), calls.clone());
-    let heartbeats = CallSettings {
-        query_deadline: HEARTBEAT_DEADLINE,
-        attempt_deadline: HEARTBEAT_DEADLINE / 2,
-        ..calls.clone()
-    };
-    // Heartbeats have their own connections: nothing shall hold them up.
-    let beats = ClusterClient::new(&roster, material.clone(), heartbeats);
-    let maps = MapWatch::start(ClusterClient::new(&roster, material.clone(), calls));
-    let admission = Admission::new(node.id, maps, meta.clone());
-    let edge = DataEdge::new(
-        disks.clone(),
-        admission,
-        settings.data.clone(),
-        shutdown.clone(),
-    );
-    tasks.spawn(async move {
-        edge.serve(listener, material).await;
-        "data listener"
-    });
-    let reconciled = meta.clone();
-    let (id, own, every) = (node.id, disks.clone(), settings.chores_interval);
-    tasks.spawn(async move {
-        deletes::run(id, meta, own, every).await;
-        "chores"
-    });
-    let (meta, own) = (reconciled, disks.clone());
-    tasks.spawn(async move {
-        compare::run(meta, own, every).await;
-        "reconciliation"
-    });
-    let (own, stopping) = (disks.clone(), shutdown.polite.clone());
-    tasks.spawn(async move {
-        registration::run(beats, node, own, settings, (state, stopping)).await;
-        "registration"
-    });
+}
+
+impl StoragePart<'_> {
+    /// Starts what a node with disks does.
+    fn start(self, tasks: &mut JoinSet<&'static str>) {
+        let Self {
+            config,
+            members,
+            node,
+            listener,
+            disks,
+            shutdown,
+            state,
+        } = self;
+        let settings = config.settings.clone();
+        let (material, calls) = (config.material.clone(), settings.calls.clone());
+        let roster = Roster::new(members);
+        let meta = MetaClient::new(&roster, material.clone(), calls.clone());
+        let heartbeats = CallSettings {
+            query_deadline: HEARTBEAT_DEADLINE,
+            attempt_deadline: HEARTBEAT_DEADLINE / 2,
+            ..calls.clone()
+        };
+        // Heartbeats have their own connections: nothing shall hold them up.
+        let beats = ClusterClient::new(&roster, material.clone(), heartbeats);
+        let maps = MapWatch::start(ClusterClient::new(&roster, material.clone(), calls));
+        let admission = Admission::new(node.id, maps, meta.clone());
+        let edge = DataEdge::new(
+            disks.clone(),
+            admission,
+            settings.data.clone(),
+            shutdown.clone(),
+        );
+        tasks.spawn(async move {
+            edge.serve(listener, material).await;
+            "data listener"
+        });
+        let reconciled = meta.clone();
+        let (id, own, every) = (node.id, disks.clone(), settings.upkeep_interval);
+        tasks.spawn(async move {
+            deletes::run(id, meta, own, every).await;
+            "upkeep"
+        });
+        let (meta, own) = (reconciled, disks.clone());
+        tasks.spawn(async move {
+            compare::run(meta, own, every).await;
+            "reconciliation"
+        });
+        let (own, stopping) = (disks.clone(), shutdown.polite.clone());
+        tasks.spawn(async move {
+            Registrar::new(beats, node, own, settings, state)
+                .run(stopping)
+                .await;
+            "registration"
+        });
+    }
 }
 
 impl RunningNode {
@@ -300,7 +319,7 @@ impl RunningNode {
             None => None,
         };
         self.shutdown.stop(self.drain_deadline).await;
-        // The listeners have ended; registration and chores are cut off at any point they are at.
+        // The listeners have ended; registration and upkeep are cut off wherever they are.
         self.tasks.shutdown().await;
         for disk in self.disks.iter() {
             disk.stop().await;

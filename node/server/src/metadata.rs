@@ -1,94 +1,43 @@
-//! The metadata role of a node: its directory, its way to the other members, its services.
+//! The metadata role of a node: its way to the other members and its services. What is in its
+//! directory, `megalith_metadata::directory` knows.
 
 use super::{MetadataPart, NodeConfig, Ports};
 use crate::edge::GrpcEdge;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use megalith_client::{ChannelSettings, channel, now_ms};
-use megalith_disk::{FileSystem, RealFs};
+use megalith_disk::RealFs;
 use megalith_identity::{Role, TlsMaterial};
 use megalith_metadata::backup;
-use megalith_metadata::engine::{DiskHome, EngineSettings};
-use megalith_metadata::log::LogIdentity;
+use megalith_metadata::directory;
+use megalith_metadata::engine::EngineSettings;
 use megalith_metadata::placement::{ClusterService, Placement};
 use megalith_metadata::transport::{ConnectError, Connector, GrpcTransport, TransportSettings};
-use megalith_metadata::{
-    AddressBook, MetaFailure, MetaParts, MetaSettings, MetaStore, RepairError, Repairs, StartError,
-};
-use megalith_model::ids::{ClusterId, GroupId, NodeId};
+use megalith_metadata::{AddressBook, MetaFailure, MetaParts, MetaSettings, StartError};
+use megalith_model::ids::NodeId;
 use megalith_proto::v1::cluster_server::ClusterServer;
 use megalith_proto::v1::metadata_server::MetadataServer;
 use megalith_proto::v1::raft_transport_server::RaftTransportServer;
 use std::collections::BTreeMap;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
-/// Where the tables are, below the role's directory.
-pub(super) const ENGINE_DIR: &str = "state";
 /// The most bytes of one call.
 const MESSAGE_LEN_MAX: usize = megalith_client::MESSAGE_LEN_MAX;
 
 /// The metadata role's own settings.
 #[derive(Clone, Debug)]
 pub struct MetadataConfig {
-    /// The role's directory, made by [`init_metadata`].
+    /// The role's directory, made by [`directory::init_metadata`].
     pub dir: PathBuf,
     /// The embedded database that keeps the rows.
     pub engine: EngineSettings,
     /// How volumes are made.
     pub planner: megalith_placement::PlannerSettings,
-}
-
-/// Of the life that a directory begins with.
-pub(super) fn identity(cluster: ClusterId, member: NodeId) -> LogIdentity {
-    LogIdentity {
-        cluster,
-        member,
-        group: GroupId(0),
-        incarnation: 0,
-    }
-}
-
-/// Makes the directory of a member that has never voted. `voters` are the first members, the same
-/// for all of them.
-pub fn init_metadata(
-    dir: &Path,
-    cluster: ClusterId,
-    member: NodeId,
-    voters: &[NodeId],
-) -> Result<(), StartError> {
-    let engines = dir.join(ENGINE_DIR);
-    let made = match RealFs.create_dir(&engines) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _there => Ok(()),
-    };
-    made.map_err(|source| StartError::Io {
-        action: "create",
-        path: engines,
-        source,
-    })?;
-    MetaStore::init(Arc::new(RealFs), dir, identity(cluster, member), voters)
-}
-
-/// Looks at a member's directory, for a repair. The node must not run.
-pub fn examine_metadata(
-    dir: &Path,
-    cluster: ClusterId,
-    member: NodeId,
-    engine: EngineSettings,
-) -> Result<Repairs, RepairError> {
-    let home = home(dir, engine);
-    megalith_metadata::examine(Arc::new(RealFs), dir, identity(cluster, member), &home)
-}
-
-/// Where a member's tables are.
-fn home(dir: &Path, engine: EngineSettings) -> DiskHome {
-    DiskHome::new(dir.join(ENGINE_DIR), engine)
 }
 
 /// Starts the metadata role of a node whose ports are bound.
@@ -126,11 +75,11 @@ pub fn start_metadata(
             let _ = failed.send(failure);
         }
     };
-    let home = home(&metadata.dir, metadata.engine);
+    let home = directory::home(&metadata.dir, metadata.engine);
     let parts = MetaParts {
         fs: Arc::new(RealFs),
         dir: metadata.dir,
-        identity: identity(cluster, config.node),
+        identity: directory::identity(cluster, config.node),
         home: Arc::new(home),
         transport: Arc::new(transport),
         addresses,
@@ -172,7 +121,7 @@ struct MemberConnector {
     material: Arc<TlsMaterial>,
 }
 
-/// A peer that nobody has named.
+/// A peer whose address is not known.
 #[derive(Debug, thiserror::Error)]
 #[error("no address of {0} is known: neither the settings nor the group name one")]
 struct NoAddress(NodeId);

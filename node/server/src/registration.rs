@@ -1,4 +1,5 @@
-//! A node's registration with the cluster: asking for it, and saying twice a second that the node lives.
+//! A node's registration with the cluster: it asks to be let in, and then says twice a second that
+//! it lives.
 
 use super::config::NodeSettings;
 use super::disks::Reporter;
@@ -26,31 +27,8 @@ pub enum Registration {
     Unheard,
 }
 
-/// Joins and sends heartbeats until the node stops; then says so once. Every change is logged once.
-pub(super) async fn run(
-    cluster: ClusterClient,
-    node: Node,
-    disks: Arc<Disks>,
-    settings: NodeSettings,
-    (state, stopping): (watch::Sender<Registration>, CancellationToken),
-) {
-    let mut registrar = Registrar {
-        cluster,
-        node,
-        disks,
-        settings,
-        state,
-        reporter: Reporter::default(),
-    };
-    tokio::select! {
-        biased;
-        () = stopping.cancelled() => {}
-        () = registrar.live() => {}
-    }
-    registrar.say_goodbye().await;
-}
-
-struct Registrar {
+/// Keeps a node registered.
+pub(super) struct Registrar {
     cluster: ClusterClient,
     node: Node,
     disks: Arc<Disks>,
@@ -60,6 +38,35 @@ struct Registrar {
 }
 
 impl Registrar {
+    /// Builds the registrar of a node; `state` shows how it stands.
+    pub(super) fn new(
+        cluster: ClusterClient,
+        node: Node,
+        disks: Arc<Disks>,
+        settings: NodeSettings,
+        state: watch::Sender<Registration>,
+    ) -> Self {
+        Self {
+            cluster,
+            node,
+            disks,
+            settings,
+            state,
+            reporter: Reporter::default(),
+        }
+    }
+
+    /// Joins and sends heartbeats until `stopping`; then says goodbye once. Every change is logged
+    /// once.
+    pub(super) async fn run(mut self, stopping: CancellationToken) {
+        tokio::select! {
+            biased;
+            () = stopping.cancelled() => {}
+            () = self.live() => {}
+        }
+        self.say_goodbye().await;
+    }
+
     async fn live(&mut self) {
         let mut ticks = interval(self.settings.heartbeat_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -97,7 +104,7 @@ impl Registrar {
         }
         let goodbye = self.cluster.heartbeat(self.node.id, &reports);
         if timeout(GOODBYE_DEADLINE, goodbye).await.is_err() {
-            tracing::debug!("nobody heard the node's goodbye");
+            tracing::debug!("the leader did not hear the node's goodbye");
         }
     }
 }

@@ -65,7 +65,7 @@ impl Fixture {
                 ..StoreSettings::default()
             },
             heartbeat_interval: Duration::from_millis(20),
-            chores_interval: Duration::from_millis(20),
+            upkeep_interval: Duration::from_millis(20),
             ..NodeSettings::default()
         };
         NodeConfig {

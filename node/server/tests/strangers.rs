@@ -126,7 +126,7 @@ async fn a_role_calls_its_methods_and_no_other() {
     let operator = edge.certificates.issue(&[(Role::Operator, 0)]);
     let refused = [
         (&storage, "/megalith.v1.Cluster/Status"),
-        (&storage, "/megalith.v1.ShardControl/Delete"),
+        (&storage, "/megalith.v1.ShardControl/Scrub"),
         (&storage, "/megalith.v1.RaftTransport/Messages"),
         (&operator, "/megalith.v1.Cluster/Join"),
         (&operator, "/megalith.v1.Cluster/Heartbeat"),
@@ -187,23 +187,12 @@ async fn the_shard_service_answers_those_who_may_ask() {
     assert_eq!(stats[0], None);
     let found = stats[1].expect("there");
     assert_eq!((found.len, found.digest), (100_000, Some(digest(&bytes))));
-    let end = gateway.delete(NODE, address, DISK, &[name]).await;
+    let end = gateway.list(NODE, address, DISK, name.volume, None, 10);
+    let end = end.await;
     assert!(matches!(end, Err(ClientError::Rejected(_))), "{end:?}");
     let storage = edge.shards(Role::Storage, 2);
     let page = storage
         .list(NODE, address, DISK, name.volume, None, 10)
         .await;
     assert_eq!(page.expect("a page").shards, [name]);
-    let metadata = edge.shards(Role::Metadata, 3);
-    metadata
-        .delete(NODE, address, DISK, &[name])
-        .await
-        .expect("deleted");
-    let shard = ShardId {
-        volume: name.volume,
-        blob: name.blob,
-        segment: 0,
-        slot: 0,
-    };
-    assert_eq!(edge.disk.stat(shard).await.expect("a stat"), None);
 }

@@ -1,6 +1,6 @@
 //! Appends per second of the shard store beside plain write-and-sync on the same directory.
 //!
-//! `cargo run --release -p megalith-node --example store_bench -- [directory] [seconds]`
+//! `cargo run --release -p megalith-store --example store_bench -- [directory] [seconds]`
 //!
 //! For 1, 8 and 64 writers and shards of 8 KiB and 1 MiB it prints the store's rate, the rate of
 //! one thread that does `pwrite` + `fdatasync` per shard, and their ratio. With more writers than
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use megalith_disk::{FileSystem, RealFs};
 use megalith_model::ids::{BlobId, ClusterId, DiskId, Epoch, VolumeId};
 use megalith_model::shard::ShardId;
-use megalith_store::{CELL_LEN, Disk, DiskHandle, StoreError, StoreSettings, Superblock, crc32c};
+use megalith_store::{CELL_LEN, DiskHandle, StoreError, StoreSettings, Superblock, crc32c};
 use std::error::Error;
 use std::io::IoSlice;
 use std::path::{Path, PathBuf};
@@ -77,9 +77,9 @@ async fn store_rate(
         disk: DiskId([2; 16]),
         created_ms: 0,
     };
-    Disk::format(&RealFs, dir.path(), &superblock)?;
+    DiskHandle::format(&RealFs, dir.path(), &superblock)?;
     let settings = StoreSettings::default();
-    let disk = Disk::open(Arc::new(RealFs), dir.path(), CLUSTER, None, settings)?;
+    let disk = DiskHandle::open(Arc::new(RealFs), dir.path(), CLUSTER, None, settings)?;
     let body = Bytes::from(vec![0x5a; len]);
     let (next, begun) = (Arc::new(AtomicU64::new(0)), Instant::now());
     let mut tasks = tokio::task::JoinSet::new();

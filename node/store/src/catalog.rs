@@ -34,7 +34,7 @@ pub(super) struct Catalog {
     /// Counts what users ask for: the scrub stands back for them.
     pub(super) traffic: AtomicU64,
     volumes: RwLock<BTreeMap<VolumeId, Arc<VolumeFiles>>>,
-    /// Finished files whose index must be written anew.
+    /// Finished files whose index must be written again.
     pub(super) reindex: Mutex<Vec<(VolumeId, u32)>>,
 }
 
@@ -50,7 +50,7 @@ pub(super) struct FilesState {
     /// The highest epoch seen: older ones are refused.
     pub(super) fence: Epoch,
     /// A file of this life failed: it may hold records that memory does not believe in, and that a
-    /// later scan would. Deletes and writes are then logged even where memory calls them needless.
+    /// later scan would. Deletes and writes are then logged even if memory calls them needless.
     pub(super) suspect: bool,
     pub(super) open: BTreeMap<u32, OpenView>,
     pub(super) finished: BTreeMap<u32, Arc<Finished>>,
@@ -98,14 +98,14 @@ impl OpenView {
 pub(super) struct Finished {
     pub(super) id: FileId,
     pub(super) facts: FinishedFacts,
-    source: RwLock<Source>,
+    source: RwLock<EntrySource>,
 }
 
 /// Where a finished file's entries come from.
 #[derive(Clone)]
-pub(super) enum Source {
+pub(super) enum EntrySource {
     Disk(Arc<Index>),
-    /// Memory, where the index could not be written or was found bad.
+    /// Memory, if the index could not be written or was found bad.
     Memory(Arc<Table>),
 }
 
@@ -140,7 +140,7 @@ impl VolumeFiles {
 }
 
 impl Finished {
-    pub(super) fn new(id: FileId, facts: FinishedFacts, source: Source) -> Self {
+    pub(super) fn new(id: FileId, facts: FinishedFacts, source: EntrySource) -> Self {
         Self {
             id,
             facts,
@@ -148,19 +148,19 @@ impl Finished {
         }
     }
 
-    pub(super) fn source(&self) -> Source {
+    pub(super) fn source(&self) -> EntrySource {
         self.source
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
 
-    pub(super) fn set_source(&self, source: Source) {
+    pub(super) fn set_source(&self, source: EntrySource) {
         *self.source.write().unwrap_or_else(PoisonError::into_inner) = source;
     }
 
     fn find(&self, catalog: &Catalog, key: ShardKey) -> Result<Option<Entry>, StoreError> {
-        if let Source::Disk(index) = self.source() {
+        if let EntrySource::Disk(index) = self.source() {
             let path = catalog.paths.index(self.id.volume, self.id.seq);
             let found = match catalog.files.get(&path) {
                 Ok(file) => index.find(file.as_ref(), key),
@@ -172,8 +172,8 @@ impl Finished {
             }
         }
         match self.source() {
-            Source::Memory(table) => Ok(table.get(&key).cloned()),
-            Source::Disk(_) => Ok(None),
+            EntrySource::Memory(table) => Ok(table.get(&key).cloned()),
+            EntrySource::Disk(_) => Ok(None),
         }
     }
 
@@ -183,15 +183,15 @@ impl Finished {
         catalog: &Catalog,
         from: ShardKey,
     ) -> Result<Vec<(ShardKey, Entry)>, StoreError> {
-        if let Source::Disk(index) = self.source() {
+        if let EntrySource::Disk(index) = self.source() {
             match self.index_page(catalog, &index, from) {
                 Ok(entries) => return Ok(entries),
                 Err(BadIndex) => catalog.rebuild(self)?,
             }
         }
         match self.source() {
-            Source::Memory(table) => Ok(page_of(&table, from)),
-            Source::Disk(_) => Ok(Vec::new()),
+            EntrySource::Memory(table) => Ok(page_of(&table, from)),
+            EntrySource::Disk(_) => Ok(Vec::new()),
         }
     }
 
@@ -245,7 +245,7 @@ impl Catalog {
         }
     }
 
-    /// Fails where the disk's directory is no longer the one that was opened: it was unmounted,
+    /// Fails if the disk's directory is no longer the one that was opened: it was unmounted,
     /// removed, or another is mounted in its place. Asked before every change and before every
     /// answer that promises something, so that nothing is written through or promised falsely.
     pub(super) fn verify_home(&self) -> Result<(), StoreError> {
@@ -337,13 +337,13 @@ impl Catalog {
             .map_or(Epoch(0), |volume| volume.read().fence)
     }
 
-    /// True where a file of the volume failed in this life.
+    /// True if a file of the volume failed in this life.
     pub(super) fn is_suspect(&self, volume: VolumeId) -> bool {
         self.volume(volume)
             .is_some_and(|volume| volume.read().suspect)
     }
 
-    /// Finds the last word on a shard; None where the disk never heard of it.
+    /// Finds the last word on a shard; None if the disk never heard of it.
     pub(super) fn find(&self, shard: ShardId) -> Result<Option<Located>, StoreError> {
         let Some(volume) = self.volume(shard.volume) else {
             return Ok(None);
@@ -412,7 +412,7 @@ impl Catalog {
                 tracing::error!(%path, %error, "chunk file is gone and its index file is bad");
                 self.health.add_regions(1, 0);
                 self.health.add_doubt(volume);
-                finished.set_source(Source::Memory(Arc::default()));
+                finished.set_source(EntrySource::Memory(Arc::default()));
                 return Ok(());
             }
             result => result.map_err(failed("open", &path))?,
@@ -428,7 +428,7 @@ impl Catalog {
             }
             self.health.add_doubt(volume);
         }
-        finished.set_source(Source::Memory(Arc::new(scan.table)));
+        finished.set_source(EntrySource::Memory(Arc::new(scan.table)));
         if !scan.unreadable {
             let mut reindex = self.reindex.lock().unwrap_or_else(PoisonError::into_inner);
             reindex.push((volume, seq));

@@ -2,8 +2,8 @@
 //! file once, syncs it once, then shows the changes to readers and answers.
 //!
 //! Synchronous and without threads, so that a test can drive it call by call. A failed write or
-//! sync is final for its file: every answer that hung on it is an error, the file is finished as far
-//! as it was durable, and later requests go to a new one.
+//! sync is final for its file: every answer that hung on it is an error, the file is finished as
+//! far as it was durable, and later requests go to a new one.
 
 use super::catalog::{Catalog, FilesState, OpenView, VolumeFiles};
 use super::error::StoreError;
@@ -105,12 +105,6 @@ impl Core {
                 self.forget_stream(stream);
                 Ok(Staged::answered(Ok(Done::Abandoned)))
             }
-            Op::Tidy => {
-                let volumes: Vec<VolumeId> = self.volumes.keys().copied().collect();
-                self.tidy_steps
-                    .extend(volumes.into_iter().map(TidyStep::Tidy));
-                Ok(Staged::answered(Ok(Done::Tidying)))
-            }
             Op::Append(_) | Op::Delete { .. } | Op::Fence { .. }
                 if self.catalog.health.is_read_only() =>
             {
@@ -141,7 +135,7 @@ impl Core {
                 }
             }
         }
-        // What was synced in a place that is gone is promised to nobody.
+        // What was synced in a place that is gone is not promised to any caller.
         let home = match durable.is_empty() {
             true => None,
             false => self.catalog.verify_home().err(),
@@ -216,7 +210,7 @@ impl Core {
             })
     }
 
-    /// Returns the volume's file for a new record of `len` bytes, starting one where needed.
+    /// Returns the volume's file for a new record of `len` bytes, starting one if needed.
     pub(super) fn active_file(
         &mut self,
         volume: VolumeId,

@@ -6,7 +6,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// An answer of the store that is not the wished one. Nothing is stored where one comes back from
+/// An answer of the store that is not the wished one. Nothing is stored if one comes back from
 /// a write, except after [`StoreError::Closed`], where the outcome is unknown.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum StoreError {
@@ -26,7 +26,7 @@ pub enum StoreError {
         /// The epoch the volume is at on this disk.
         current: Epoch,
     },
-    /// The disk has no such complete shard, or not so many cells.
+    /// The disk has no such complete shard, or fewer cells.
     #[error("shard {shard} not found")]
     NotFound { shard: ShardId },
     /// Treat it as an erasure and rebuild it: the bytes on the disk are wrong or unreadable.

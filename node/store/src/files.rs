@@ -46,7 +46,7 @@ pub(super) fn number(name: &str) -> Option<u32> {
     (format!("{number:08x}") == name).then_some(number)
 }
 
-/// Finished files kept open: at most so many, the longest unused goes first.
+/// Finished files kept open: at most this many; the longest unused is closed first.
 pub(super) struct FileCache {
     fs: Arc<dyn FileSystem>,
     open_max: usize,
@@ -103,7 +103,7 @@ impl FileCache {
     }
 }
 
-/// True where an error of opening or reading says that the bytes are lost, not that the machine
+/// True if an error of opening or reading says that the bytes are lost, not that the machine
 /// is short of something or that its operator has forbidden it.
 pub(super) fn is_loss(error: &io::Error) -> bool {
     // EIO, ENODATA, EBADMSG, EILSEQ, EUCLEAN, EREMOTEIO: what Linux says of media and of damaged

@@ -1,6 +1,6 @@
 //! Finishing: a chunk file that grows no more gets its index file, and readers take it from there.
 
-use super::catalog::{Finished, Source};
+use super::catalog::{EntrySource, Finished};
 use super::core::{Chain, Core};
 use super::error::StoreError;
 use super::files::failed;
@@ -127,12 +127,12 @@ impl Core {
             return;
         };
         let source = match index {
-            Ok(index) => Source::Disk(Arc::new(index)),
+            Ok(index) => EntrySource::Disk(Arc::new(index)),
             Err(error) => {
                 // The next opening scans the file and tries again.
                 tracing::warn!(volume = %id, file = seq, error = %Chain(&error), "write index");
                 self.catalog.health.add_write_error();
-                Source::Memory(Arc::new(view.table))
+                EntrySource::Memory(Arc::new(view.table))
             }
         };
         state
@@ -161,7 +161,7 @@ impl Core {
             .map_err(|_| StoreError::io("read back", &path, io::ErrorKind::InvalidData.into()))
     }
 
-    /// Writes the indexes anew that readers found bad.
+    /// Writes again the indexes that readers found bad.
     pub(super) fn write_bad_indexes(&mut self) {
         let bad = {
             let reindex = self.catalog.reindex.lock();
@@ -174,7 +174,7 @@ impl Core {
             let Some(finished) = volume.read().finished.get(&seq).cloned() else {
                 continue;
             };
-            let Source::Memory(table) = finished.source() else {
+            let EntrySource::Memory(table) = finished.source() else {
                 continue;
             };
             let facts = FinishedFacts {
@@ -182,9 +182,9 @@ impl Core {
                 ..finished.facts
             };
             match self.write_index(&table, finished.id, facts) {
-                Ok(index) => finished.set_source(Source::Disk(Arc::new(index))),
+                Ok(index) => finished.set_source(EntrySource::Disk(Arc::new(index))),
                 Err(error) => {
-                    tracing::warn!(file = seq, error = %Chain(&error), "write index anew");
+                    tracing::warn!(file = seq, error = %Chain(&error), "write an index file again");
                     self.catalog.health.add_write_error();
                 }
             }

@@ -4,7 +4,7 @@
 use super::core::Core;
 use super::error::StoreError;
 use super::record::{
-    BLOCK_LEN, CRC_LEN, Cell, FOOTER_LEN, Footer, HEADER_LEN, Header, Place, check_record,
+    BLOCK_LEN, CRC_LEN, Cell, FOOTER_LEN, Footer, HEADER_LEN, Header, RecordPlace, check_record,
 };
 use super::recover;
 use super::settings::StoreSettings;
@@ -19,7 +19,7 @@ use std::sync::Arc;
 pub struct OpenedDisk(Core);
 
 impl OpenedDisk {
-    /// Opens a disk as [`super::Disk::open`] does.
+    /// Opens a disk as [`super::DiskHandle::open`] does.
     pub fn open(
         fs: Arc<dyn FileSystem>,
         root: &Path,
@@ -46,7 +46,7 @@ impl OpenedDisk {
 pub fn reseal(bytes: &mut [u8], disk: DiskId, file: u32) {
     let blocks = u32::try_from(bytes.len() as u64 / BLOCK_LEN).unwrap_or(u32::MAX);
     for block in 0..blocks {
-        let place = Place { disk, file, block };
+        let place = RecordPlace { disk, file, block };
         let record = &mut bytes[block as usize * BLOCK_LEN as usize..];
         let Some(head) = record.first_chunk_mut::<HEADER_LEN>() else {
             return;

@@ -157,7 +157,7 @@ impl Growing {
         Ok(())
     }
 
-    /// False where the path no longer names this file.
+    /// False if the path no longer names this file.
     pub(super) fn is_named(&self, fs: &dyn FileSystem) -> Result<bool, StoreError> {
         match fs.identity(&self.path) {
             Ok(found) => Ok(found == self.identity),

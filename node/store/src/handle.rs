@@ -10,7 +10,7 @@ use super::recover;
 use super::scrub::worker::{ScrubMail, Scrubber, SharedStatus};
 use super::scrub::{self, ScrubStatus};
 use super::settings::StoreSettings;
-use super::stream::ShardWriter;
+use super::stream::{NewShard, ShardWriter};
 use super::superblock::Superblock;
 use super::worker::{CommitCounters, Mail, Request, run};
 use megalith_disk::FileSystem;
@@ -22,64 +22,6 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use tokio::sync::{Semaphore, oneshot};
-
-/// Formatting and opening disks.
-pub struct Disk;
-
-impl Disk {
-    /// Makes an empty, existing directory a disk. Refuses one that holds anything else.
-    pub fn format(
-        fs: &dyn FileSystem,
-        root: &Path,
-        superblock: &Superblock,
-    ) -> Result<(), StoreError> {
-        recover::format(fs, root, superblock)
-    }
-
-    /// Reads who the disk at `root` is, without opening it.
-    pub fn identify(fs: &dyn FileSystem, root: &Path) -> Result<Superblock, StoreError> {
-        Superblock::read(fs, root)
-    }
-
-    /// Opens a disk of `cluster` (and, if told, exactly `disk`), recovers it and starts its
-    /// threads. Blocks for as long as the recovery takes: the scan of files not finished.
-    pub fn open(
-        fs: Arc<dyn FileSystem>,
-        root: &Path,
-        cluster: ClusterId,
-        disk: Option<DiskId>,
-        settings: StoreSettings,
-    ) -> Result<DiskHandle, StoreError> {
-        let spawn_failed = |error| StoreError::io("start the threads of", root, error);
-        let (queue_bytes, threads) = (settings.queue_bytes, settings.reader_threads);
-        let waiting_max = settings.reads_waiting_max;
-        let core = recover::open(fs, root, cluster, disk, settings)?;
-        let catalog = Arc::clone(&core.catalog);
-        let scrubber = Scrubber::open(Arc::clone(&catalog));
-        let (reads, mut joins) = ReadPool::start(threads, waiting_max).map_err(spawn_failed)?;
-        let (mailbox, mail) = channel();
-        let counters = Arc::new(CommitCounters::default());
-        let thread_counters = Arc::clone(&counters);
-        let writer = std::thread::Builder::new().name("store-write".to_owned());
-        let writer = writer.spawn(move || run(core, &mail, &thread_counters));
-        joins.push(writer.map_err(spawn_failed)?);
-        let inner = Inner {
-            catalog,
-            mailbox: Mutex::new(mailbox),
-            queue: Arc::new(Semaphore::new(queue_bytes as usize)),
-            queue_bytes,
-            reads,
-            streams: AtomicU64::new(1),
-            counters,
-            joins: Mutex::new(joins),
-            scrub_status: scrubber.status(),
-            scrub: Mutex::new(Scrub::Waiting(Box::new(scrubber))),
-        };
-        Ok(DiskHandle {
-            inner: Arc::new(inner),
-        })
-    }
-}
 
 /// An open disk. Cheap to clone. When the last clone goes, the disk closes by itself.
 #[derive(Clone)]
@@ -131,13 +73,66 @@ pub struct CommitCounts {
 }
 
 impl DiskHandle {
+    /// Makes an empty, existing directory a disk. Refuses one that holds anything else.
+    pub fn format(
+        fs: &dyn FileSystem,
+        root: &Path,
+        superblock: &Superblock,
+    ) -> Result<(), StoreError> {
+        recover::format(fs, root, superblock)
+    }
+
+    /// Reads who the disk at `root` is, without opening it.
+    pub fn identify(fs: &dyn FileSystem, root: &Path) -> Result<Superblock, StoreError> {
+        Superblock::read(fs, root)
+    }
+
+    /// Opens a disk of `cluster` (and, if told, exactly `disk`), recovers it and starts its
+    /// threads. Blocks for as long as the recovery takes: the scan of files not finished.
+    pub fn open(
+        fs: Arc<dyn FileSystem>,
+        root: &Path,
+        cluster: ClusterId,
+        disk: Option<DiskId>,
+        settings: StoreSettings,
+    ) -> Result<Self, StoreError> {
+        let spawn_failed = |error| StoreError::io("start the threads of", root, error);
+        let (queue_bytes, threads) = (settings.queue_bytes, settings.reader_threads);
+        let waiting_max = settings.reads_waiting_max;
+        let core = recover::open(fs, root, cluster, disk, settings)?;
+        let catalog = Arc::clone(&core.catalog);
+        let scrubber = Scrubber::open(Arc::clone(&catalog));
+        let (reads, mut joins) = ReadPool::start(threads, waiting_max).map_err(spawn_failed)?;
+        let (mailbox, mail) = channel();
+        let counters = Arc::new(CommitCounters::default());
+        let thread_counters = Arc::clone(&counters);
+        let writer = std::thread::Builder::new().name("store-write".to_owned());
+        let writer = writer.spawn(move || run(core, &mail, &thread_counters));
+        joins.push(writer.map_err(spawn_failed)?);
+        let inner = Inner {
+            catalog,
+            mailbox: Mutex::new(mailbox),
+            queue: Arc::new(Semaphore::new(queue_bytes as usize)),
+            queue_bytes,
+            reads,
+            streams: AtomicU64::new(1),
+            counters,
+            joins: Mutex::new(joins),
+            scrub_status: scrubber.status(),
+            scrub: Mutex::new(Scrub::Waiting(Box::new(scrubber))),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
     /// Returns who the disk is.
     #[must_use]
     pub fn superblock(&self) -> Superblock {
         self.inner.catalog.superblock
     }
 
-    /// Begins to write a shard of `total_len` bytes. Fails at once where the end is known:
+    /// Begins to write a shard of `total_len` bytes. Fails at once if the end is known:
     /// `StaleEpoch`, `Full`, `ReadOnly`, `Conflict` (another length is stored already).
     pub async fn begin(
         &self,
@@ -153,13 +148,12 @@ impl DiskHandle {
             .await?;
         let stream = self.inner.streams.fetch_add(1, Ordering::Relaxed);
         let record_cells = self.inner.catalog.settings.record_cells;
-        ShardWriter::new(
-            self.clone(),
-            stream,
-            (shard, epoch, total_len),
-            record_cells,
-            before,
-        )
+        let new = NewShard {
+            shard,
+            epoch,
+            total_len,
+        };
+        ShardWriter::new(self.clone(), stream, new, record_cells, before)
     }
 
     /// Reads up to `count` cells from number `first_cell` on, checked, each with its crc32c.
@@ -208,6 +202,7 @@ impl DiskHandle {
         .map(|_| ())
     }
 
+    // For repair.
     /// Raises a volume's epoch, durably, and returns the one it is at: lower ones are refused
     /// from then on.
     pub async fn fence(&self, volume: VolumeId, epoch: Epoch) -> Result<Epoch, StoreError> {
@@ -215,11 +210,6 @@ impl DiskHandle {
             Done::Fenced(epoch) => Ok(epoch),
             done => unreachable!("a fence was answered by {done:?}"),
         }
-    }
-
-    /// Looks through all volumes for space to give back; the work is done in the background.
-    pub async fn tidy(&self) -> Result<(), StoreError> {
-        self.request(Op::Tidy).await.map(|_| ())
     }
 
     /// Returns the volumes that the disk has a chunk of, with the epoch each is at.
@@ -306,7 +296,7 @@ impl DiskHandle {
         *lock(&self.inner.scrub_status)
     }
 
-    /// Returns how well commits are shared.
+    /// Returns how well commits are shared, for measurements.
     #[must_use]
     pub fn commit_counts(&self) -> CommitCounts {
         let counters = &self.inner.counters;

@@ -28,11 +28,11 @@ pub struct DiskHealth {
     pub torn_pieces: u64,
     /// Index files that were missing or bad and were rebuilt from their chunk file.
     pub indexes_rebuilt: u64,
-    /// Other files of ours that were bad and were written anew: superblock, scrub's ledger.
+    /// Other files of ours that were bad and were written again: superblock, scrub's ledger.
     pub files_restored: u64,
-    /// True where the disk takes no more writes.
+    /// True if the disk takes no more writes.
     pub read_only: bool,
-    /// True where the disk's directory is no longer what was opened.
+    /// True if the disk's directory is no longer what was opened.
     pub gone: bool,
 }
 
@@ -128,7 +128,7 @@ impl Health {
         true
     }
 
-    /// The shard was deleted or written anew.
+    /// The shard was deleted or written again.
     pub(super) fn forget_damaged(&self, shard: ShardId) {
         let mut state = self.guard();
         state.changes += u64::from(state.damaged.remove(&shard).is_some());

@@ -2,7 +2,7 @@
 //! the first key of each block. In memory are only these keys. Layout in
 //! `docs/formats/disk.md`. A bad index costs a scan of the chunk file, never a shard.
 
-use super::record::{BLOCK_LEN, CRC_LEN, Place, RECORDS_MAX, u32_at, u64_at};
+use super::record::{BLOCK_LEN, CRC_LEN, RECORDS_MAX, RecordPlace, u32_at, u64_at};
 use super::scan::{FileId, Table};
 use super::shard::{Entry, Extent, KEY_LEN, key_from_bytes, key_to_bytes};
 use bytes::{Buf, BufMut};
@@ -238,7 +238,7 @@ impl Index {
     }
 }
 
-fn read_block(file: &dyn File, place: Place) -> Result<[u8; BLOCK], BadIndex> {
+fn read_block(file: &dyn File, place: RecordPlace) -> Result<[u8; BLOCK], BadIndex> {
     let mut bytes = [0; BLOCK];
     let read: io::Result<()> = read_exact_at(file, &mut bytes, u64::from(place.block) * BLOCK_LEN);
     read.map_err(|_| BadIndex)?;

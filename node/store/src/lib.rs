@@ -45,7 +45,7 @@ mod worker;
 
 pub use disks::Disks;
 pub use error::StoreError;
-pub use handle::{CommitCounts, Disk, DiskHandle, DiskSpace};
+pub use handle::{CommitCounts, DiskHandle, DiskSpace};
 pub use health::DiskHealth;
 pub use megalith_disk::crc32c::crc32c;
 pub use record::{BLOCK_LEN, CELL_LEN, Cell, RECORD_CELLS_MAX};

@@ -15,8 +15,6 @@ pub(super) enum Op {
     Delete { shards: Vec<ShardId> },
     /// Raises a volume's epoch.
     Fence { volume: VolumeId, epoch: Epoch },
-    /// Looks through every volume for space to give back.
-    Tidy,
 }
 
 /// The next cells of a shard.
@@ -46,8 +44,6 @@ pub(super) enum Done {
     Deleted,
     /// The volume is at this epoch, durably.
     Fenced(Epoch),
-    /// The work is queued.
-    Tidying,
 }
 
 impl Op {
@@ -56,25 +52,25 @@ impl Op {
         let bytes = match self {
             Self::Append(append) => append.cells.iter().map(|(bytes, _)| bytes.len()).sum(),
             Self::Delete { shards } => shards.len() * 32,
-            Self::Abandon { .. } | Self::Fence { .. } | Self::Tidy => 0,
+            Self::Abandon { .. } | Self::Fence { .. } => 0,
         };
         bytes as u64 + 256
     }
 
-    /// True where the disk is changed by it.
+    /// True if the disk is changed by it.
     pub(super) fn is_change(&self) -> bool {
         match self {
-            Self::Append(_) | Self::Delete { .. } | Self::Fence { .. } | Self::Tidy => true,
+            Self::Append(_) | Self::Delete { .. } | Self::Fence { .. } => true,
             Self::Abandon { .. } => false,
         }
     }
 
-    /// True where the answer waits for a sync.
+    /// True if the answer waits for a sync.
     pub(super) fn is_durable(&self) -> bool {
         match self {
             Self::Append(append) => append.last.is_some(),
             Self::Delete { .. } | Self::Fence { .. } => true,
-            Self::Abandon { .. } | Self::Tidy => false,
+            Self::Abandon { .. } => false,
         }
     }
 }

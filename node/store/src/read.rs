@@ -19,7 +19,7 @@ use std::sync::Arc;
 struct BadCell(u64);
 
 impl Catalog {
-    /// Says what is known of a shard; None where there is none.
+    /// Says what is known of a shard; None if there is none.
     pub(super) fn stat(&self, shard: ShardId) -> Result<Option<ShardStat>, StoreError> {
         Ok(self.find(shard)?.map(|located| {
             let Located { epoch, extent, .. } = located;
@@ -43,7 +43,7 @@ impl Catalog {
         })
     }
 
-    /// Reads `count` cells from `first` on; fewer where the shard ends before.
+    /// Reads `count` cells from `first` on; fewer if the shard ends before.
     pub(super) fn read(
         &self,
         shard: ShardId,

@@ -33,13 +33,13 @@ pub(super) const RECORDS_MAX: u32 = 512;
 
 /// Where a record lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct RecordPlace {
     pub(super) disk: DiskId,
     pub(super) file: u32,
     pub(super) block: u32,
 }
 
-impl Place {
+impl RecordPlace {
     pub(super) fn crc(self, bytes: &[u8]) -> u32 {
         let (file, block) = (self.file.to_le_bytes(), self.block.to_le_bytes());
         crc32c_of(&[&self.disk.0, &file, &block, bytes])
@@ -124,7 +124,7 @@ impl Header {
         }
     }
 
-    pub(super) fn encode(&self, place: Place) -> [u8; HEADER_LEN] {
+    pub(super) fn encode(&self, place: RecordPlace) -> [u8; HEADER_LEN] {
         let mut bytes = [0; HEADER_LEN];
         let mut out = &mut bytes[..];
         out.put_slice(&HEADER_MAGIC);
@@ -149,7 +149,10 @@ impl Header {
         bytes
     }
 
-    pub(super) fn decode(bytes: &[u8; HEADER_LEN], place: Place) -> Result<Self, HeaderFault> {
+    pub(super) fn decode(
+        bytes: &[u8; HEADER_LEN],
+        place: RecordPlace,
+    ) -> Result<Self, HeaderFault> {
         if bytes[..4] != HEADER_MAGIC {
             return Err(HeaderFault::Bad);
         }
@@ -252,7 +255,7 @@ impl Footer {
         total: 0,
     };
 
-    pub(super) fn encode(&self, place: Place, lsn: u64) -> [u8; FOOTER_LEN] {
+    pub(super) fn encode(&self, place: RecordPlace, lsn: u64) -> [u8; FOOTER_LEN] {
         let mut bytes = [0; FOOTER_LEN];
         bytes[..32].copy_from_slice(&self.digest);
         bytes[32..40].copy_from_slice(&self.total.to_le_bytes());
@@ -262,7 +265,7 @@ impl Footer {
         bytes
     }
 
-    pub(super) fn decode(bytes: &[u8; FOOTER_LEN], place: Place, lsn: u64) -> Option<Self> {
+    pub(super) fn decode(bytes: &[u8; FOOTER_LEN], place: RecordPlace, lsn: u64) -> Option<Self> {
         let crc = Self::crc(bytes, place, lsn);
         if bytes[40..44] != FOOTER_MAGIC || bytes[44..] != crc.to_le_bytes() {
             return None;
@@ -276,7 +279,7 @@ impl Footer {
     }
 
     /// Covers the record's `lsn` too: a footer left from an earlier record is not this one's.
-    fn crc(bytes: &[u8; FOOTER_LEN], place: Place, lsn: u64) -> u32 {
+    fn crc(bytes: &[u8; FOOTER_LEN], place: RecordPlace, lsn: u64) -> u32 {
         let mut covered = [0; FOOTER_LEN + 4];
         covered[..44].copy_from_slice(&bytes[..44]);
         covered[44..].copy_from_slice(&lsn.to_le_bytes());
@@ -292,7 +295,7 @@ pub(super) fn encode_record(
     header: &Header,
     cells: &[Cell],
     footer: &Footer,
-    place: Place,
+    place: RecordPlace,
 ) -> Vec<Bytes> {
     let used = HEADER_LEN + header.length as usize + cells.len() * CRC_LEN + FOOTER_LEN;
     let padding = header.record_len() as usize - used;
@@ -314,8 +317,8 @@ pub(super) fn encode_record(
     pieces
 }
 
-/// Checks every byte of a record read as a whole; None where anything is wrong.
-pub(super) fn check_record(bytes: &[u8], header: &Header, place: Place) -> Option<Footer> {
+/// Checks every byte of a record read as a whole; None if anything is wrong.
+pub(super) fn check_record(bytes: &[u8], header: &Header, place: RecordPlace) -> Option<Footer> {
     if bytes.len() as u64 != header.record_len() {
         return None;
     }

@@ -1,7 +1,7 @@
 //! Formatting and opening a disk, and what is done about the traces of a power cut: a torn tail is
 //! cut, torn pieces before good records are covered, damage is reported and never cut.
 
-use super::catalog::{Catalog, FilesState, Finished, OpenView, Source, VolumeFiles};
+use super::catalog::{Catalog, EntrySource, FilesState, Finished, OpenView, VolumeFiles};
 use super::core::{Chain, Core, WriterVolume};
 use super::error::StoreError;
 use super::files::{Paths, failed, number};
@@ -165,7 +165,7 @@ impl Core {
                 Some(index) => {
                     let short = self.lost_from(id, &index.facts, files.chunk);
                     recovery.short.extend(short.map(|block| (seq, block)));
-                    recovery.add_finished(id, index.facts, Source::Disk(Arc::new(index)));
+                    recovery.add_finished(id, index.facts, EntrySource::Disk(Arc::new(index)));
                 }
                 None if files.chunk => {
                     let active = newest == Some(seq) && !files.index;
@@ -274,7 +274,7 @@ impl Core {
         };
         // Nothing is made permanent of a file that the disk refuses to read.
         if found.unreadable {
-            let source = Source::Memory(Arc::new(found.table));
+            let source = EntrySource::Memory(Arc::new(found.table));
             recovery.add_finished(id, facts, source);
             return Ok(());
         }
@@ -285,7 +285,7 @@ impl Core {
                 .health
                 .add_failed_file(self.catalog.settings.failed_files_max);
             recovery.state.suspect = true;
-            let source = Source::Memory(Arc::new(found.table));
+            let source = EntrySource::Memory(Arc::new(found.table));
             recovery.add_finished(id, facts, source);
             return Ok(());
         }
@@ -317,7 +317,7 @@ impl Core {
             let path = self.catalog.paths.index(id.volume, id.seq);
             tracing::warn!(path = %path.display(), "index file is bad, rebuilt by a scan");
         }
-        // Of damage and of a torn end nobody here can tell whose bytes they were.
+        // Of damage and of a torn end it can't be told here whose bytes they were.
         if !found.clean {
             health.add_doubt(id.volume);
         }
@@ -362,7 +362,7 @@ impl Core {
                 suspects.extend(broken(&view.table));
             }
             for finished in state.finished.values() {
-                if let Source::Memory(table) = finished.source() {
+                if let EntrySource::Memory(table) = finished.source() {
                     suspects.extend(broken(&table));
                 }
             }
@@ -387,7 +387,7 @@ impl Recovery {
         self.lsn_max = self.lsn_max.max(lsn_max);
     }
 
-    fn add_finished(&mut self, id: FileId, facts: FinishedFacts, source: Source) {
+    fn add_finished(&mut self, id: FileId, facts: FinishedFacts, source: EntrySource) {
         self.note(facts.epoch, facts.lsn_max);
         self.state
             .finished

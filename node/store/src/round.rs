@@ -70,7 +70,7 @@ impl Staged {
 }
 
 impl Round {
-    /// True where the request must see the effects of this round.
+    /// True if the request must see the effects of this round.
     pub(super) fn must_precede(&self, op: &Op) -> bool {
         match op {
             Op::Append(append) => {
@@ -79,7 +79,7 @@ impl Round {
             }
             Op::Delete { shards } => shards.iter().any(|shard| self.shards.contains(shard)),
             Op::Fence { volume, .. } => self.fenced.contains(volume),
-            Op::Abandon { .. } | Op::Tidy => false,
+            Op::Abandon { .. } => false,
         }
     }
 
@@ -94,7 +94,7 @@ impl Round {
             Op::Fence { volume, .. } => {
                 self.fenced.insert(*volume);
             }
-            Op::Abandon { .. } | Op::Tidy => {}
+            Op::Abandon { .. } => {}
         }
     }
 

@@ -7,8 +7,8 @@
 
 use super::error::StoreError;
 use super::record::{
-    BLOCK_LEN, FOOTER_LEN, Footer, HEADER_LEN, Header, HeaderFault, Kind, Place, RECORD_CELLS_MAX,
-    check_record, decode_deletions,
+    BLOCK_LEN, FOOTER_LEN, Footer, HEADER_LEN, Header, HeaderFault, Kind, RECORD_CELLS_MAX,
+    RecordPlace, check_record, decode_deletions,
 };
 use super::shard::{Entry, Extent, RECORD_LOST};
 use megalith_disk::{File, read_exact_at};
@@ -20,9 +20,9 @@ use std::path::Path;
 
 pub(super) type Table = BTreeMap<ShardKey, Entry>;
 
-/// Read at once where records follow each other closely, in bytes.
+/// Read at once if records follow each other closely, in bytes.
 const STEP: usize = 16 << 10;
-/// Read at once where no record is to be found.
+/// Read at once while no record is found.
 const SEARCH_STEP: usize = 1 << 20;
 
 /// Blocks from `start` up to, not including, `end`.
@@ -41,8 +41,8 @@ pub(super) struct FileId {
 }
 
 impl FileId {
-    pub(super) fn place(self, block: u32) -> Place {
-        Place {
+    pub(super) fn place(self, block: u32) -> RecordPlace {
+        RecordPlace {
             disk: self.disk,
             file: self.seq,
             block,
@@ -61,18 +61,18 @@ pub(super) struct Scan {
     pub(super) lsn_max: u64,
     /// Blocks below are known to have been durable.
     pub(super) synced: u32,
-    /// The block after the last record worth keeping; the rest is to be cut.
+    /// The block after the last record worth keeping; the rest must be cut.
     pub(super) end: u32,
     /// Torn pieces between good records.
     pub(super) torn: Vec<Region>,
-    /// True where the cut takes away more than blank space.
+    /// True if the cut takes away more than blank space.
     pub(super) tail_torn: bool,
     /// Pieces that were durable and are bad now.
     pub(super) damage: Vec<Region>,
-    /// True where the file ends with a mark, as after a clean stop: no record can be missing at
+    /// True if the file ends with a mark, as after a clean stop: no record can be missing at
     /// its end.
     pub(super) clean: bool,
-    /// True where the disk refused to read a part: then nothing may be cut or made permanent.
+    /// True if the disk refused to read a part: then nothing may be cut or made permanent.
     pub(super) unreadable: bool,
 }
 
@@ -208,7 +208,7 @@ pub(super) fn remember(table: &mut Table, key: ShardKey, entry: Entry) {
     }
 }
 
-/// Where a shard lies, from its records; None where one is missing that was never durable.
+/// Where a shard lies, from its records; None if one is missing that was never durable.
 fn extent(parts: &[&Found], last: &Found, damage: &[Region]) -> Option<Extent> {
     let header = &last.header;
     let full = parts
@@ -336,7 +336,7 @@ impl Scanner<'_> {
         self.window.read(&mut bytes, offset).then_some(bytes)
     }
 
-    /// True where anything but zeros follows `block`.
+    /// True if anything but zeros follows `block`.
     fn has_bytes(&mut self, block: u32) -> bool {
         let mut offset = u64::from(block) * BLOCK_LEN;
         while offset < self.window.len {
@@ -370,7 +370,7 @@ impl<'a> Window<'a> {
         }
     }
 
-    /// Returns `len` bytes at `offset`, reading `ahead`; None beyond the end or where the disk
+    /// Returns `len` bytes at `offset`, reading `ahead`; None beyond the end or if the disk
     /// refuses.
     pub(super) fn get(&mut self, offset: u64, len: usize, ahead: usize) -> Option<&[u8]> {
         if offset + len as u64 > self.len {

@@ -203,7 +203,7 @@ impl Core {
                     .or_default()
                     .push((shard.key(), extent));
             } else {
-                // One that was reported missing: nobody wants it any more.
+                // One that was reported missing: it is no longer wanted.
                 self.catalog.health.forget_damaged(shard);
             }
         }
@@ -241,7 +241,7 @@ impl Core {
         Ok(())
     }
 
-    /// Makes sure of a file for a tombstone of so many shards, so that the next record's number
+    /// Makes sure of a file for a tombstone of `deletions` shards, so that the next record's number
     /// is known.
     fn lsn_of_next(&mut self, volume: VolumeId, deletions: usize) -> Result<u64, StoreError> {
         self.active_file(volume, record_len(1, deletions as u64 * 24), Claim::Reserve)?;
@@ -331,7 +331,7 @@ type Deleted = (ShardKey, Option<(u32, Extent)>);
 enum Before {
     Nothing,
     Same(Receipt),
-    /// It is to be replaced.
+    /// It must be replaced.
     Doubtful(u32, Extent),
 }
 

@@ -31,14 +31,26 @@ pub struct ShardWriter {
     open: bool,
 }
 
+/// A shard that a writer is asked for.
+pub(super) struct NewShard {
+    pub(super) shard: ShardId,
+    pub(super) epoch: Epoch,
+    pub(super) total_len: u64,
+}
+
 impl ShardWriter {
     pub(super) fn new(
         disk: DiskHandle,
         stream: u64,
-        (shard, epoch, total_len): (ShardId, Epoch, u64),
+        new: NewShard,
         record_cells: u16,
         before: Option<ShardStat>,
     ) -> Result<Self, StoreError> {
+        let NewShard {
+            shard,
+            epoch,
+            total_len,
+        } = new;
         let cells = total_len.div_ceil(CELL_LEN as u64);
         let cells_max = u64::from(RECORDS_MAX) * u64::from(record_cells);
         if cells == 0 || cells > cells_max {

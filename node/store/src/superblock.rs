@@ -13,7 +13,8 @@ pub(super) const FORMAT_VERSION: u32 = 1;
 const MAGIC: [u8; 8] = *b"MEGALITH";
 const LEN: usize = 64;
 
-/// Who a disk is. Written once, when it is formatted.
+/// Who a disk is. Written when the disk is formatted; the scrub writes the same again if it finds
+/// the file bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Superblock {
     /// The cluster it belongs to.

@@ -66,6 +66,13 @@ impl Core {
         !self.tidy_steps.is_empty()
     }
 
+    /// Looks through every volume for space to give back, however little died there.
+    #[cfg(test)]
+    pub(super) fn tidy_all(&mut self) {
+        let volumes = self.volumes.keys().copied();
+        self.tidy_steps.extend(volumes.map(TidyStep::Tidy));
+    }
+
     fn work(&mut self, step: TidyStep) -> Result<(), StoreError> {
         self.catalog.verify_home()?;
         match step {
@@ -226,7 +233,7 @@ impl Core {
         removed
     }
 
-    /// The tombstones of a file that other files still need; None where a shard lives in it.
+    /// The tombstones of a file that other files still need; None if a shard lives in it.
     fn deletions_to_keep(
         &self,
         id: VolumeId,
@@ -253,7 +260,7 @@ impl Core {
         Ok(Some(keep))
     }
 
-    /// True where another file has an older, dead copy of the shard.
+    /// True if another file has an older, dead copy of the shard.
     fn deleted_elsewhere(
         &self,
         id: VolumeId,

@@ -24,7 +24,7 @@ pub(super) struct Request {
 /// What the thread is sent.
 pub(super) enum Mail {
     Request(Request),
-    /// Look for work that nobody asked for.
+    /// Look for work that no request asked for.
     Wake,
     /// Commit what came before, close the disk, end.
     Stop,
@@ -85,7 +85,7 @@ impl Batch {
             let settings = &core.catalog.settings;
             (settings.commit_bytes, settings.commit_wait)
         };
-        // Chores fill the time in which nobody asks for anything.
+        // Tidying fills the time in which no request waits.
         let first = loop {
             match mail.try_recv() {
                 Ok(first) => break Ok(first),

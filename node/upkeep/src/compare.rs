@@ -1,9 +1,9 @@
 //! Compares what the metadata group says a disk holds with what it holds: at every start, once a
 //! day, and at once for a volume of which something may be missing without a trace.
 //!
-//! A shard that should be here and is not, or is not whole, is remembered as damaged; the chore
-//! that reports damage does the rest. Nothing is ever deleted here: what is here and should not be
-//! is somebody else's question.
+//! A shard that should be here and is not, or is not whole, is remembered as damaged; what
+//! reports damage (`deletes`) does the rest. Nothing is ever deleted here: what is here and should
+//! not be is somebody else's question.
 
 use megalith_client::{ClientError, MetaClient, TypedCalls as _};
 use megalith_model::ids::{BlobId, DiskId, VolumeId};

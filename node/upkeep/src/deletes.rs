@@ -17,9 +17,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
-/// Why a chore didn't get done this time.
+/// Why a round of upkeep did not get done.
 #[derive(Debug, thiserror::Error)]
-enum ChoreError {
+enum UpkeepError {
     #[error("ask the metadata group")]
     Metadata(#[source] ClientError),
     #[error("delete shards")]
@@ -28,7 +28,7 @@ enum ChoreError {
     Refused(String),
 }
 
-/// Does the chores of all disks until it is dropped.
+/// Works off the deletes of all disks and reports their damage, until it is dropped.
 pub async fn run(node: NodeId, meta: MetaClient, disks: Arc<Disks>, every: Duration) {
     let each = disks.iter().map(|disk| run_disk(node, &meta, disk, every));
     futures::future::join_all(each).await;
@@ -65,18 +65,18 @@ async fn do_deletes(
     node: NodeId,
     meta: &MetaClient,
     handle: &DiskHandle,
-) -> Result<(), ChoreError> {
+) -> Result<(), UpkeepError> {
     loop {
         let disk = handle.superblock().disk;
         let max = PAGE_ROWS_MAX;
         let rows = meta.ask(question::Deletes { disk, max }).await;
-        let rows = rows.map_err(ChoreError::Metadata)?;
+        let rows = rows.map_err(UpkeepError::Metadata)?;
         let Some(through) = rows.iter().map(|(sequence, _)| *sequence).max() else {
             return Ok(());
         };
         let shards: Vec<ShardId> = rows.iter().map(|(_, shard)| *shard).collect();
         // Durable when it returns; only then is it acknowledged.
-        handle.delete(&shards).await.map_err(ChoreError::Store)?;
+        handle.delete(&shards).await.map_err(UpkeepError::Store)?;
         let done = Command::AckDeletes {
             node,
             disk,
@@ -95,7 +95,7 @@ async fn report_damage(
     meta: &MetaClient,
     disk: &DiskHandle,
     reported: &mut BTreeSet<ShardId>,
-) -> Result<(), ChoreError> {
+) -> Result<(), UpkeepError> {
     let damaged: BTreeSet<ShardId> = disk.damaged().into_iter().collect();
     // Repaired or deleted ones may be found damaged again.
     reported.retain(|shard| damaged.contains(shard));
@@ -115,15 +115,18 @@ async fn report_damage(
     Ok(())
 }
 
-async fn propose(meta: &MetaClient, command: Command) -> Result<(), ChoreError> {
+async fn propose(meta: &MetaClient, command: Command) -> Result<(), UpkeepError> {
     let envelope = Envelope {
         time_ms: now_ms(),
         token: Some(new_token()),
         command,
     };
-    let answer = meta.propose(envelope).await.map_err(ChoreError::Metadata)?;
+    let answer = meta
+        .propose(envelope)
+        .await
+        .map_err(UpkeepError::Metadata)?;
     let refused = |refusal: megalith_model::command::Refusal| refusal.to_string();
     answer
         .map(drop)
-        .map_err(|refusal| ChoreError::Refused(refused(refusal)))
+        .map_err(|refusal| UpkeepError::Refused(refused(refusal)))
 }

@@ -8,7 +8,7 @@
 use crate::edit::Folder;
 use crate::world;
 use megalith_metadata::backup::fuzz::{self, Row};
-use megalith_metadata::backup::{BackupError, Card};
+use megalith_metadata::backup::{BackupCard, BackupError};
 use megalith_metadata::log::{LogIdentity, Mark};
 use megalith_model::audit::audit;
 use megalith_model::ids::{ClusterId, GroupId, NodeId};
@@ -42,8 +42,8 @@ static GOOD: LazyLock<Folder> = LazyLock::new(|| {
     ])
 });
 
-fn card(records: usize) -> Card {
-    Card {
+fn card(records: usize) -> BackupCard {
+    BackupCard {
         cluster: IDENTITY.cluster,
         group: IDENTITY.group,
         mark: Mark {
@@ -69,7 +69,7 @@ pub fn target(data: &[u8]) {
     if !forged.is_multiple_of(3) {
         made_card = fuzz::card_for(&card(40), &rows).into_bytes();
     }
-    match fuzz::read((&made_card, &rows), IDENTITY) {
+    match fuzz::read(&made_card, &rows, IDENTITY) {
         Ok((_, batches)) if forged.is_multiple_of(3) => {
             assert_eq!((made_card, rows), (bytes(&GOOD, CARD), bytes(&GOOD, ROWS)));
             assert!(rows_of(batches).iter().eq(world::ROWS.iter()));

@@ -12,7 +12,7 @@ use megalith_disk::sim::SimFs;
 use megalith_model::ids::{BlobId, ClusterId, DiskId, Epoch, VolumeId};
 use megalith_model::shard::ShardId;
 use megalith_store::fuzz::{OpenedDisk, reseal};
-use megalith_store::{BLOCK_LEN, CELL_LEN, Disk, DiskHandle, StoreSettings};
+use megalith_store::{BLOCK_LEN, CELL_LEN, DiskHandle, StoreSettings};
 use megalith_store::{Superblock, crc32c};
 use std::ops::Range;
 use std::path::Path;
@@ -123,8 +123,8 @@ impl Good {
             disk: DISK,
             created_ms: 1,
         };
-        Disk::format(&fs, root, &superblock).expect("format");
-        let disk = Disk::open(Arc::new(fs.clone()), root, CLUSTER, Some(DISK), settings());
+        DiskHandle::format(&fs, root, &superblock).expect("format");
+        let disk = DiskHandle::open(Arc::new(fs.clone()), root, CLUSTER, Some(DISK), settings());
         let disk = disk.expect("open");
         let shards: Vec<_> = (1..)
             .zip(lens)

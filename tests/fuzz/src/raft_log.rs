@@ -121,7 +121,7 @@ fn open(fs: &SimFs) -> Result<MetaLog, LogError> {
 
 fn settings() -> LogSettings {
     LogSettings {
-        segment_bytes: 1024,
+        file_bytes: 1024,
         cache_bytes: 300,
         preallocate_bytes: 512,
     }

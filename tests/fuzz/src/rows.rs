@@ -99,85 +99,72 @@ fn row(table: Table, bytes: &[u8]) {
 }
 
 fn questions() -> Vec<(&'static str, Query)> {
-    use megalith_model::ids::{BlobId, BucketId, DiskId, VolumeId};
-    use megalith_model::question::{
-        Blobs, Buckets, Data, Deletes, Held, List, Object, Parts, Uploads,
+    let mut questions = questions_of_a_bucket();
+    questions.extend(questions_of_the_cluster());
+    questions
+}
+
+fn questions_of_a_bucket() -> Vec<(&'static str, Query)> {
+    use megalith_model::ids::{BlobId, BucketId};
+    use megalith_model::question::{Blobs, List, Object, Parts, Uploads};
+    let object = Object {
+        bucket: BucketId(1),
+        key: b"coded".to_vec(),
+        version: None,
+        with_blobs: true,
+    };
+    let blobs = Blobs {
+        blobs: vec![BlobId(1), BlobId(3)],
+    };
+    let list = List {
+        bucket: BucketId(1),
+        prefix: b"c".to_vec(),
+        delimiter: b"o".to_vec(),
+        after: Vec::new(),
+        max: 2,
+    };
+    let uploads = Uploads {
+        bucket: BucketId(1),
+        prefix: Vec::new(),
+        delimiter: b"/".to_vec(),
+        after: None,
+        max: 9,
+    };
+    let parts = Parts {
+        upload: world::UPLOAD,
+        after: 0,
+        max: 9,
     };
     vec![
-        (
-            "object",
-            Object {
-                bucket: BucketId(1),
-                key: b"coded".to_vec(),
-                version: None,
-                with_blobs: true,
-            }
-            .into(),
-        ),
-        (
-            "blobs",
-            Blobs {
-                blobs: vec![BlobId(1), BlobId(3)],
-            }
-            .into(),
-        ),
-        (
-            "list",
-            List {
-                bucket: BucketId(1),
-                prefix: b"c".to_vec(),
-                delimiter: b"o".to_vec(),
-                after: Vec::new(),
-                max: 2,
-            }
-            .into(),
-        ),
-        (
-            "uploads",
-            Uploads {
-                bucket: BucketId(1),
-                prefix: Vec::new(),
-                delimiter: b"/".to_vec(),
-                after: None,
-                max: 9,
-            }
-            .into(),
-        ),
-        (
-            "parts",
-            Parts {
-                upload: world::UPLOAD,
-                after: 0,
-                max: 9,
-            }
-            .into(),
-        ),
-        (
-            "buckets",
-            Buckets {
-                account: megalith_model::ids::AccountId(1),
-                after: String::new(),
-                max: 9,
-            }
-            .into(),
-        ),
-        (
-            "held",
-            Held {
-                volume: VolumeId(1),
-                after: None,
-                max: 9,
-            }
-            .into(),
-        ),
-        (
-            "deletes",
-            Deletes {
-                disk: DiskId([1; 16]),
-                max: 9,
-            }
-            .into(),
-        ),
+        ("object", object.into()),
+        ("blobs", blobs.into()),
+        ("list", list.into()),
+        ("uploads", uploads.into()),
+        ("parts", parts.into()),
+    ]
+}
+
+fn questions_of_the_cluster() -> Vec<(&'static str, Query)> {
+    use megalith_model::ids::{AccountId, DiskId, VolumeId};
+    use megalith_model::question::{Buckets, Data, Deletes, Held};
+    let buckets = Buckets {
+        account: AccountId(1),
+        after: String::new(),
+        max: 9,
+    };
+    let held = Held {
+        volume: VolumeId(1),
+        after: None,
+        max: 9,
+    };
+    let deletes = Deletes {
+        disk: DiskId([1; 16]),
+        max: 9,
+    };
+    vec![
+        ("buckets", buckets.into()),
+        ("held", held.into()),
+        ("deletes", deletes.into()),
         ("data", Data.into()),
     ]
 }

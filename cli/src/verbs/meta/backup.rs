@@ -90,7 +90,7 @@ pub async fn restore(args: &RestoreArgs) -> Result<String, BackupVerbError> {
             (spool.path().to_owned(), Some(spool))
         }
     };
-    let restored = restore_metadata(&from, &member.dir, (cluster, own), &voters, engine)?;
+    let restored = restore_metadata(&from, &member.dir, cluster, own, &voters, engine)?;
     Ok(format!(
         "member {} of cluster {cluster} is restored: {} records, its log begins at entry {} of \
          term {}\nrestore the same backup on every other member before starting any of them\n",

@@ -95,7 +95,7 @@ async fn held_body_is_paid_for_once_and_given_back() {
     let held = rig.hold(&plain);
     let room = rig.pipeline.memory().used();
     // Its plaintext and its cells.
-    assert!(room >= 200_000 && room < 202_000, "{room} bytes");
+    assert!((200_000..202_000).contains(&room), "{room} bytes");
     // What is left is only enough for what has already been reserved.
     let free = (1 << 30) - room;
     let rest = rig.pipeline.memory().try_reserve(free).expect("room");

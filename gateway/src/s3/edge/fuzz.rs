@@ -50,7 +50,6 @@ pub fn verified(
 }
 
 /// What each kind of document says to the operation that takes it: deletions, parts, a location.
-#[must_use]
 pub fn read_documents(document: &[u8]) -> [Result<String, &'static str>; 3] {
     [
         object::deletes(document).map(|said| format!("{said:?}")),

@@ -6,8 +6,8 @@
 )]
 
 use megalith_identity::{
-    Authority, Bundle, ClientStream, Clock, IdentifiedStream, IdentityError, IssueRequest, Role,
-    TlsMaterial, accept_within, connect_within,
+    Authority, Bundle, CertificateClock, ClientStream, IdentifiedStream, IdentityError,
+    IssueRequest, Role, TlsMaterial, accept_within, connect_within,
 };
 use megalith_model::ids::ClusterId;
 use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair, SanType};
@@ -112,7 +112,7 @@ pub fn uri(cluster: ClusterId, role: &str, id: u32) -> String {
     format!("megalith://{cluster}/{role}/{id}")
 }
 
-pub fn stopped(now: SystemTime) -> Clock {
+pub fn stopped(now: SystemTime) -> CertificateClock {
     #[derive(Debug)]
     struct Stopped(UnixTime);
     impl TimeProvider for Stopped {

@@ -388,9 +388,3 @@ pub fn account_access_keys(account: AccountId) -> KeyRange {
 pub fn route(_key: &[u8]) -> (GroupId, Epoch) {
     (GroupId(0), Epoch(1))
 }
-
-/// Returns the group that holds a key; see [`route`].
-#[must_use]
-pub fn group_of(key: &[u8]) -> GroupId {
-    route(key).0
-}

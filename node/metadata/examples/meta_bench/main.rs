@@ -2,8 +2,8 @@
 //! machine, the engine under test. `docs/decisions/metadata-engine.md` says what came out.
 //!
 //! ```text
-//! cargo run --release -p megalith-node --example meta_bench -- load fjall 1000000 /tmp/bench
-//! cargo run --release -p megalith-node --example meta_bench -- use  fjall 1000000 /tmp/bench
+//! cargo run --release -p megalith-metadata --example meta_bench -- load fjall 1000000 /tmp/bench
+//! cargo run --release -p megalith-metadata --example meta_bench -- use  fjall 1000000 /tmp/bench
 //! ```
 //!
 //! `load` makes the directory, writes the objects (a thousand proposals on their way at any time),
@@ -43,7 +43,7 @@ type Failed = Box<dyn std::error::Error + Send + Sync>;
 /// Bytes and rows of a snapshot and how long its stream took.
 type Streamed = Result<(u64, u64, Duration), Failed>;
 
-/// The way to nobody.
+/// A transport that reaches no peer.
 struct Alone;
 
 impl Transport for Alone {

@@ -12,7 +12,7 @@ const TITLE: &str = "megalith metadata backup, version 1";
 
 /// What a backup says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Card {
+pub struct BackupCard {
     pub cluster: ClusterId,
     pub group: GroupId,
     /// The place of the log that the rows stand for.
@@ -24,7 +24,7 @@ pub struct Card {
     pub digest: blake3::Hash,
 }
 
-impl Card {
+impl BackupCard {
     pub(super) fn text(&self) -> String {
         let mut text = format!(
             "{TITLE}\ncluster {}\ngroup {}\nindex {}\nterm {}\nrecords {}\nlength {}\nrows {}\n",

@@ -143,7 +143,7 @@ impl<R: Read> RowsReader<R> {
         }
     }
 
-    /// Fills `bytes`; false where the file ends before the first.
+    /// Fills `bytes`; false if the file ends before the first.
     fn fill(&mut self, bytes: &mut [u8]) -> Result<bool, BackupError> {
         let mut filled = 0;
         while filled < bytes.len() {

@@ -2,14 +2,14 @@
 //! use. Built with the feature `fuzz` only; the program never has it.
 
 use super::file::{HEAD, RowsReader, frame};
-use super::{BackupError, Card};
+use super::{BackupCard, BackupError};
 use crate::log::LogIdentity;
 use megalith_disk::crc32c::crc32c;
 use megalith_model::table::Batch;
 use megalith_proto::v1;
 use std::path::Path;
 
-/// Rows as a member streams them: a key, and a value or None where it was deleted.
+/// Rows as a member streams them: a key, and a value or None if it was deleted.
 pub type Row = (Vec<u8>, Option<Vec<u8>>);
 
 /// Returns the file of rows that holds `frames`, one after the other.
@@ -33,9 +33,9 @@ fn streamed((key, value): &Row) -> v1::SnapshotRow {
 
 /// Returns the text of the card for these rows; `card` says the rest.
 #[must_use]
-pub fn card_for(card: &Card, rows: &[u8]) -> String {
+pub fn card_for(card: &BackupCard, rows: &[u8]) -> String {
     let (len, digest) = (rows.len() as u64, blake3::hash(rows));
-    let card = Card {
+    let card = BackupCard {
         len,
         digest,
         ..card.clone()
@@ -64,11 +64,12 @@ pub fn reseal(rows: &mut [u8]) {
 
 /// Reads a backup as `restore` does: what it would write into an engine, batch by batch.
 pub fn read(
-    (card, rows): (&[u8], &[u8]),
+    card: &[u8],
+    rows: &[u8],
     identity: LogIdentity,
-) -> Result<(Card, Vec<Batch>), BackupError> {
+) -> Result<(BackupCard, Vec<Batch>), BackupError> {
     let from = Path::new("/backup");
-    let card = Card::decode(card, from.join(super::card::CARD_FILE), identity.cluster)?;
+    let card = BackupCard::decode(card, from.join(super::card::CARD_FILE), identity.cluster)?;
     let found = (rows.len() as u64, blake3::hash(rows));
     super::restore::check(&card, identity.group, found, from)?;
     let mut reader = RowsReader::new(from.join(super::file::ROWS_FILE), rows)?;

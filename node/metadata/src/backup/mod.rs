@@ -13,7 +13,7 @@ mod take;
 #[cfg(test)]
 mod tests;
 
-pub use card::Card;
+pub use card::BackupCard;
 pub use restore::{Restored, restore, unfinished};
 pub use take::{BackupSource, take};
 
@@ -24,7 +24,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use tonic::Status;
 
-/// The files of a backup, in the order in which a copy is to be made: the one that makes it whole
+/// The files of a backup, in the order in which a copy must be made: the one that makes it whole
 /// comes last.
 pub const FILES: [&str; 2] = [file::ROWS_FILE, card::CARD_FILE];
 /// What a name ends with while a copy is being made.

@@ -6,14 +6,15 @@
 //! outvote the new one.
 
 use super::file::{self, RowsReader};
-use super::{BackupError, Card, io_error};
+use super::{BackupCard, BackupError, io_error};
 use crate::engine::{EngineHome, engine_name, partial_name};
 use crate::log::{Append, Conf, HardState, LogIdentity, LogSettings, Mark, MetaLog};
+use crate::member::LOG_DIR;
 use megalith_disk::FileSystem;
 use megalith_model::ids::{GroupId, NodeId};
 use megalith_model::restored;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// More terms than a group goes through between a backup and its loss.
@@ -35,12 +36,12 @@ pub fn unfinished(dir: &Path) -> bool {
     dir.join(UNFINISHED_FILE).exists()
 }
 
-/// Restores the backup in `from` as a member that [`crate::MetaStore::init`] has just made
-/// for the group of `voters`. `make` is that init: it is called once the backup is known to be good
-/// and the directory to be free. `log_dir` is where it puts the log.
+/// Restores the backup in `from` into `dir`, as a member that [`crate::MetaStore::init`] has just
+/// made there for the group of `voters`. `make` is that init: it is called when the backup is known
+/// to be good and the directory to be free.
 pub fn restore(
     from: &Path,
-    (dir, log_dir): (&Path, PathBuf),
+    dir: &Path,
     identity: LogIdentity,
     voters: &[NodeId],
     fs: Arc<dyn FileSystem>,
@@ -66,7 +67,7 @@ pub fn restore(
         term: card.mark.term + TERMS,
     };
     rows(from, &card, home.as_ref(), mark)?;
-    log(fs, &log_dir, identity, voters, mark)?;
+    log(fs, &dir.join(LOG_DIR), identity, voters, mark)?;
     fs::remove_file(&unfinished).map_err(io_error("remove", &unfinished))?;
     super::sync(dir)?;
     if let Some(parent) = dir.parent().filter(|parent| parent.is_dir()) {
@@ -79,15 +80,15 @@ pub fn restore(
 }
 
 /// Reads every byte of a backup before any of it is used.
-fn verified(from: &Path, identity: LogIdentity) -> Result<Card, BackupError> {
-    let card = Card::read(from, identity.cluster)?;
+fn verified(from: &Path, identity: LogIdentity) -> Result<BackupCard, BackupError> {
+    let card = BackupCard::read(from, identity.cluster)?;
     check(&card, identity.group, file::digest(from)?, from)?;
     Ok(card)
 }
 
 /// Compares a card with the length and digest of the rows beside it.
 pub(super) fn check(
-    card: &Card,
+    card: &BackupCard,
     group: GroupId,
     found: (u64, blake3::Hash),
     from: &Path,
@@ -105,7 +106,12 @@ pub(super) fn check(
 }
 
 /// Makes the engine: under its name only once it is whole and durable.
-fn rows(from: &Path, card: &Card, home: &dyn EngineHome, mark: Mark) -> Result<(), BackupError> {
+fn rows(
+    from: &Path,
+    card: &BackupCard,
+    home: &dyn EngineHome,
+    mark: Mark,
+) -> Result<(), BackupError> {
     let partial = partial_name(0);
     home.wipe(&partial)?;
     let engine = home.open(&partial)?;

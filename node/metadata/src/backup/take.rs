@@ -1,7 +1,7 @@
 //! Making a backup: a member's stream of rows becomes a directory.
 
 use super::file::RowsWriter;
-use super::{BackupError, Card, io_error, is_free};
+use super::{BackupCard, BackupError, io_error, is_free};
 use crate::log::Mark;
 use crate::snapshot::checksum;
 use crate::transport::Pieces;
@@ -20,7 +20,7 @@ use tonic::{Code, Status};
 const BREAKS_MAX: u32 = 6;
 /// The first pause after a break; it doubles.
 const PAUSE: Duration = Duration::from_millis(200);
-/// A stream that brings nothing for so long is broken.
+/// A stream that brings nothing for this long is broken.
 const PIECE_DEADLINE: Duration = Duration::from_secs(15);
 
 /// The way to a group's rows.
@@ -53,7 +53,7 @@ struct Progress {
     session: u64,
     after: Vec<u8>,
     broken: u32,
-    /// How often it began anew.
+    /// How often it began again.
     begun: u32,
 }
 
@@ -63,7 +63,7 @@ pub async fn take(
     cluster: ClusterId,
     group: GroupId,
     dir: &Path,
-) -> Result<Card, BackupError> {
+) -> Result<BackupCard, BackupError> {
     take_within(source, cluster, group, dir, PAUSE).await
 }
 
@@ -74,7 +74,7 @@ pub(super) async fn take_within(
     group: GroupId,
     dir: &Path,
     pause: Duration,
-) -> Result<Card, BackupError> {
+) -> Result<BackupCard, BackupError> {
     if !is_free(dir)? {
         return Err(BackupError::NotEmpty {
             dir: dir.to_owned(),
@@ -109,7 +109,7 @@ pub(super) async fn take_within(
         }
     };
     let written = blocking(move || progress.writer.finish()).await?;
-    let card = Card {
+    let card = BackupCard {
         cluster,
         group,
         mark,
@@ -192,7 +192,7 @@ impl Progress {
         })
     }
 
-    /// Waits a little; begins anew where the member can't go on with the stream.
+    /// Waits a little; begins again if the member can't go on with the stream.
     async fn broke(
         mut self,
         status: Status,

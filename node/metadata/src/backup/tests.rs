@@ -8,7 +8,7 @@ use crate::engine::{
     choose,
 };
 use crate::log::{Conf, LogIdentity, LogSettings, Mark, MetaLog};
-use crate::snapshot::{Source, SourceSettings, fetch};
+use crate::snapshot::{SnapshotSource, SourceSettings, fetch};
 use crate::tables::Tables;
 use crate::testing::{Rng, log_identity, seeds};
 use crate::transport::{Pieces, Transport};
@@ -45,7 +45,7 @@ enum Fault {
 /// A member whose rows change while they are streamed, behind a way that breaks.
 struct Shaky {
     tables: Arc<Tables>,
-    source: Mutex<Source>,
+    source: Mutex<SnapshotSource>,
     rng: Mutex<Rng>,
     index: AtomicU64,
     /// The rows after each write.
@@ -108,13 +108,13 @@ impl Shaky {
     }
 }
 
-fn fresh_source(tables: &Arc<Tables>, life: u64) -> Source {
+fn fresh_source(tables: &Arc<Tables>, life: u64) -> SnapshotSource {
     let settings = SourceSettings {
         piece_bytes: 400,
         bytes_per_second: u64::MAX,
         ..SourceSettings::default()
     };
-    Source::new(tables.clone(), settings, life << 32)
+    SnapshotSource::new(tables.clone(), settings, life << 32)
 }
 
 impl BackupSource for Shaky {
@@ -241,11 +241,10 @@ fn restore_into(from: &Path, dir: &Path, kind: EngineKind) -> Result<Restored, B
         Ok(Arc::new(DiskHome::new(&state, settings(kind))))
     };
     let voters = [NodeId(1), NodeId(2)];
-    let place = (dir, dir.join("log"));
-    restore(from, place, identity(), &voters, Arc::new(RealFs), make)
+    restore(from, dir, identity(), &voters, Arc::new(RealFs), make)
 }
 
-async fn backed_up(seed: u64, faults: u64, dir: &Path) -> (Card, Model) {
+async fn backed_up(seed: u64, faults: u64, dir: &Path) -> (BackupCard, Model) {
     let source = Shaky::new(seed, faults);
     let identity = identity();
     let card = take_within(&source, identity.cluster, identity.group, dir, PAUSE)
@@ -336,7 +335,7 @@ async fn nothing_that_is_there_is_overwritten() {
         "{again:?}"
     );
 
-    // One that was cut off is begun anew.
+    // One that was cut off is begun again.
     fs::write(to.join("restoring"), "").expect("write");
     assert!(unfinished(&to));
     restore_into(&from, &to, EngineKind::Sled).expect("restored again");
@@ -345,7 +344,7 @@ async fn nothing_that_is_there_is_overwritten() {
         cluster: megalith_model::ids::ClusterId([9; 16]),
         ..identity()
     };
-    let foreign = Card::read(&from, other.cluster);
+    let foreign = BackupCard::read(&from, other.cluster);
     assert!(matches!(foreign, Err(BackupError::Foreign { .. })));
 }
 
@@ -368,5 +367,5 @@ async fn a_source_that_never_comes_back_leaves_no_card() {
         matches!(refused, Err(BackupError::Stream(_))),
         "{refused:?}"
     );
-    assert!(Card::read(&from, identity().cluster).is_err());
+    assert!(BackupCard::read(&from, identity().cluster).is_err());
 }

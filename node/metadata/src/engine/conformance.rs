@@ -290,7 +290,7 @@ fn fjall_with_a_flipped_byte_never_gives_wrong_rows() {
     assert!(seen > 10, "{seen} seen, {harmless} harmless");
 }
 
-/// All that an engine gives; None where it says that something is wrong.
+/// All that an engine gives; None if it says that something is wrong.
 fn read_all(home: &DiskHome, name: &str) -> Option<(Mark, Model)> {
     let engine = home.open(name).ok()?;
     let mut rows = Model::new();

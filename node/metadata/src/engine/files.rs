@@ -69,7 +69,7 @@ pub(super) fn sync(path: &Path) -> io::Result<()> {
     fs::File::open(path)?.sync_all()
 }
 
-/// Opens a database; waits a little where `locked` says that another handle, just dropped, still
+/// Opens a database; waits a little if `locked` says that another handle, just dropped, still
 /// holds it.
 #[expect(
     clippy::disallowed_methods,

@@ -20,10 +20,10 @@ const KEPT_PREFIX: &str = "kept-";
 pub struct Choice {
     pub name: String,
     pub engine: Arc<dyn MetaEngine>,
-    /// True where the log doesn't reach back to what the engine has applied: the rows must come
+    /// True if the log doesn't reach back to what the engine has applied: the rows must come
     /// from a peer.
     pub needs_snapshot: bool,
-    /// Why the engine before it can't be used, where there was one.
+    /// Why the engine before it can't be used, if there was one.
     pub damaged: Option<String>,
 }
 
@@ -51,7 +51,7 @@ pub enum HomeError {
         name: String,
         /// The log's first entry.
         first: u64,
-        /// What is wrong with it, where it doesn't open.
+        /// What is wrong with it, if it doesn't open.
         source: Option<EngineError>,
     },
 }
@@ -82,13 +82,20 @@ fn base_of(name: &str, prefix: &str) -> Option<Mark> {
     })
 }
 
+/// What opening an engine has shown.
+enum Found {
+    Usable(Arc<dyn MetaEngine>),
+    /// It opens, but the log doesn't hold the entry that it has applied last.
+    BesideTheLog,
+    Damaged(EngineError),
+}
+
 /// Opens the engine that goes with `log`; wipes those that can be made again. `alone` is true for
 /// a member without peers.
 pub fn choose(home: &dyn EngineHome, log: &MetaLog, alone: bool) -> Result<Choice, HomeError> {
-    let in_log = |mark: Mark| log.term(mark.index) == Some(mark.term);
     // Without the rows of an engine there is only the log.
     let needed = alone && log.prev().index > 0;
-    let mut chosen: Option<Choice> = None;
+    let mut chosen = None;
     let mut useless = None;
     let mut damaged = None;
     for base in bases(home, log)?.into_iter().rev() {
@@ -97,33 +104,13 @@ pub fn choose(home: &dyn EngineHome, log: &MetaLog, alone: bool) -> Result<Choic
             home.wipe(&name)?;
             continue;
         }
-        let error = match home.open(&name) {
-            Ok(engine) => {
-                let applied = engine.applied();
-                if in_log(applied) {
-                    let needs_snapshot = false;
-                    chosen = Some(Choice {
-                        name,
-                        engine,
-                        needs_snapshot,
-                        damaged: None,
-                    });
-                    continue;
-                }
-                if applied.index > log.last_index() {
-                    let last = log.last_index();
-                    return Err(HomeError::LogBehind {
-                        name,
-                        applied,
-                        last,
-                    });
-                }
-                tracing::warn!(name, ?applied, "the engine is not where the log is");
-                None
+        let error = match open(home, log, &name)? {
+            Found::Usable(engine) => {
+                chosen = Some((name, engine));
+                continue;
             }
-            Err(error) if !error.damaged => return Err(error.into()),
-            Err(error) => {
-                tracing::error!(name, %error, source = %error.source, "the engine is damaged");
+            Found::BesideTheLog => None,
+            Found::Damaged(error) => {
                 damaged = damaged.or(Some(format!("{error}: {}", error.source)));
                 Some(error)
             }
@@ -135,32 +122,57 @@ pub fn choose(home: &dyn EngineHome, log: &MetaLog, alone: bool) -> Result<Choic
             home.wipe(&name)?;
         }
     }
-    let first = log.first_index();
-    match (chosen, useless) {
-        (Some(choice), _) => Ok(Choice { damaged, ..choice }),
-        (None, Some((name, source))) => Err(HomeError::Alone {
+    if let Some((name, engine)) = chosen {
+        return Ok(Choice {
+            name,
+            engine,
+            needs_snapshot: false,
+            damaged,
+        });
+    }
+    let name = engine_name(Mark::default());
+    if needed {
+        let (name, source) = useless.unwrap_or((name, None));
+        let first = log.first_index();
+        return Err(HomeError::Alone {
             name,
             first,
             source,
-        }),
-        (None, None) => {
-            let name = engine_name(Mark::default());
-            if needed {
-                return Err(HomeError::Alone {
-                    name,
-                    first,
-                    source: None,
-                });
-            }
-            let engine = home.open(&name)?;
-            Ok(Choice {
-                name,
-                engine,
-                needs_snapshot: log.prev().index > 0,
-                damaged,
-            })
-        }
+        });
     }
+    Ok(Choice {
+        engine: home.open(&name)?,
+        name,
+        needs_snapshot: log.prev().index > 0,
+        damaged,
+    })
+}
+
+/// Opens one engine and compares it with the log. An engine that can't be opened at this time, or
+/// that is ahead of the log, is an error: neither may cost any rows.
+fn open(home: &dyn EngineHome, log: &MetaLog, name: &str) -> Result<Found, HomeError> {
+    let engine = match home.open(name) {
+        Ok(engine) => engine,
+        Err(error) if !error.damaged => return Err(error.into()),
+        Err(error) => {
+            tracing::error!(name, %error, source = %error.source, "the engine is damaged");
+            return Ok(Found::Damaged(error));
+        }
+    };
+    let applied = engine.applied();
+    if log.term(applied.index) == Some(applied.term) {
+        return Ok(Found::Usable(engine));
+    }
+    let last = log.last_index();
+    if applied.index > last {
+        return Err(HomeError::LogBehind {
+            name: name.to_owned(),
+            applied,
+            last,
+        });
+    }
+    tracing::warn!(name, ?applied, "the engine is not where the log is");
+    Ok(Found::BesideTheLog)
 }
 
 /// Where the engines of a member began, ascending.

@@ -29,7 +29,7 @@ struct State {
 
 impl MemHome {
     /// Takes every engine back to its last checkpoint, as a power cut may. Whoever has one open
-    /// goes on with an engine that nobody will see again.
+    /// goes on with an engine that will not be opened again.
     pub fn crash(&self) {
         for engine in guard(&self.engines).values_mut() {
             let checkpointed = guard(&engine.state).checkpointed.clone();

@@ -39,7 +39,7 @@ pub const END_KEY: &[u8] = &[0xff];
 pub struct EngineError {
     pub action: &'static str,
     pub name: String,
-    /// True where the engine's bytes are at fault, false where the machine is: what can't be
+    /// True if the engine's bytes are at fault, false if the machine is: what can't be
     /// opened for want of a permission or of memory is not thrown away.
     pub damaged: bool,
     pub source: Box<dyn std::error::Error + Send + Sync>,

@@ -1,8 +1,8 @@
-//! The writing half of the log: appending, opening new segments, purging old ones.
+//! The writing half of the log: appending, opening new log files, purging old ones.
 
 use super::format::{self, HEADER_LEN, Record};
 use super::reached::{FILE, Reached, ReachedFile};
-use super::{Append, LogEntry, LogError, Mark, MetaLog, Segment, Slot, Writer, index_in};
+use super::{Append, Location, LogEntry, LogError, LogFile, Mark, MetaLog, Writer, index_in};
 use std::io::IoSlice;
 
 impl MetaLog {
@@ -26,7 +26,7 @@ impl MetaLog {
             .entries
             .first()
             .is_some_and(|entry| entry.index <= self.last_index());
-        let full = |writer: &Writer| writer.offset >= self.settings.segment_bytes;
+        let full = |writer: &Writer| writer.offset >= self.settings.file_bytes;
         let rolls = append.reset.is_some() || truncates || self.writer.as_ref().is_none_or(full);
         let prev = match (append.reset, append.entries.first()) {
             (Some(mark), _) => mark,
@@ -52,10 +52,10 @@ impl MetaLog {
         records.extend(append.entries.into_iter().map(Record::Entry));
         let (bytes, places) = self.encode(rolls, &records);
         let reserved_more = if rolls {
-            self.create_segment(prev, &bytes)?;
+            self.create_file(prev, &bytes)?;
             true
         } else {
-            self.extend_segment(&bytes)?
+            self.extend_file(&bytes)?
         };
         self.note_reached(reserved_more)?;
         self.next_batch += 1;
@@ -99,7 +99,7 @@ impl MetaLog {
     fn encode(&self, rolls: bool, records: &[Record]) -> (Vec<u8>, Vec<(u32, u32)>) {
         let base = match (&self.writer, rolls) {
             (Some(writer), false) => writer.offset,
-            _new_segment => 0,
+            _new_file => 0,
         };
         let mut bytes = Vec::new();
         if rolls {
@@ -110,14 +110,14 @@ impl MetaLog {
         for (position, record) in records.iter().enumerate() {
             let last = position + 1 == records.len();
             let begin = format::encode_record(&mut bytes, self.next_batch, last, record);
-            let offset = u32::try_from(base + begin as u64).expect("segments are below 4 GiB");
+            let offset = u32::try_from(base + begin as u64).expect("log files are below 4 GiB");
             let span = u32::try_from(bytes.len() - begin).expect("records are below 4 GiB");
             places.push((offset, span));
         }
         (bytes, places)
     }
 
-    fn create_segment(&mut self, prev: Mark, bytes: &[u8]) -> Result<(), LogError> {
+    fn create_file(&mut self, prev: Mark, bytes: &[u8]) -> Result<(), LogError> {
         if self.reached.is_none() {
             let made = ReachedFile::create(self.fs.as_ref(), &self.dir);
             self.reached = Some(made.map_err(|source| self.io_of("create", FILE, source))?);
@@ -144,7 +144,7 @@ impl MetaLog {
             offset: bytes.len() as u64,
             preallocated,
         });
-        self.segments.push_back(Segment {
+        self.files.push_back(LogFile {
             sequence,
             file,
             prev,
@@ -153,40 +153,40 @@ impl MetaLog {
         Ok(())
     }
 
-    /// Notes how far the log reaches now: durably where a segment is new or has got more space.
+    /// Notes how far the log reaches now: durably if a log file is new or has got more space.
     fn note_reached(&mut self, sync: bool) -> Result<(), LogError> {
-        let newest = self.segments.back().expect("never empty");
+        let newest = self.files.back().expect("never empty");
         let reached = Reached {
             sequence: newest.sequence,
             reserved: newest.bytes,
             append: self.next_batch,
         };
-        let file = self.reached.as_mut().expect("made with a segment");
+        let file = self.reached.as_mut().expect("made with a log file");
         let noted = file.note(&self.identity, reached, sync);
         noted.map_err(|source| self.io_of("write", FILE, source))
     }
 
     /// Returns whether space was reserved.
-    fn extend_segment(&mut self, bytes: &[u8]) -> Result<bool, LogError> {
+    fn extend_file(&mut self, bytes: &[u8]) -> Result<bool, LogError> {
         let step = self.settings.preallocate_bytes;
         let writer = self
             .writer
             .as_mut()
             .expect("a full or missing writer rolls");
-        let segment = self.segments.back_mut().expect("never empty");
-        let (sequence, end) = (segment.sequence, writer.offset + bytes.len() as u64);
+        let log_file = self.files.back_mut().expect("never empty");
+        let (sequence, end) = (log_file.sequence, writer.offset + bytes.len() as u64);
         let more_needed = end > writer.preallocated;
         let written = (|| {
             if more_needed {
                 let more = step.max(end - writer.preallocated);
-                segment.file.preallocate(writer.preallocated, more)?;
+                log_file.file.preallocate(writer.preallocated, more)?;
                 writer.preallocated += more;
-                segment.bytes = writer.preallocated;
+                log_file.bytes = writer.preallocated;
             }
-            segment
+            log_file
                 .file
                 .write_at(&[IoSlice::new(bytes)], writer.offset)?;
-            segment.file.sync_data()?;
+            log_file.file.sync_data()?;
             writer.offset = end;
             Ok(more_needed)
         })();
@@ -194,8 +194,8 @@ impl MetaLog {
     }
 
     fn remember(&mut self, entry: LogEntry, offset: u32, span: u32) {
-        let sequence = self.segments.back().expect("never empty").sequence;
-        self.slots.push_back(Slot {
+        let sequence = self.files.back().expect("never empty").sequence;
+        self.locations.push_back(Location {
             term: entry.term,
             sequence,
             offset,
@@ -205,22 +205,22 @@ impl MetaLog {
     }
 
     fn forget_after(&mut self, index: u64) {
-        self.slots.truncate(index_in(index - self.prev.index));
+        self.locations.truncate(index_in(index - self.prev.index));
         self.cache.truncate(index + 1);
     }
 
-    /// After a reset: only the newest segment counts.
+    /// After a reset: only the newest log file counts.
     fn forget_all(&mut self, prev: Mark) -> Result<(), LogError> {
-        self.slots.clear();
+        self.locations.clear();
         self.cache = super::Cache::default();
         self.prev = prev;
-        let keep = self.segments.len() - 1;
-        self.remove_segments(keep)
+        let keep = self.files.len() - 1;
+        self.remove_files(keep)
     }
 
-    /// Removes whole segments that hold only entries up to `through`, as long as `keep_bytes`
-    /// stay; the newest segment always does. `through` must be applied and checkpointed. Returns
-    /// how many segments went.
+    /// Removes whole log files that hold only entries up to `through`, as long as `keep_bytes`
+    /// stay; the newest file always does. `through` must be applied and checkpointed. Returns how
+    /// many files went.
     pub fn purge(&mut self, through: u64, keep_bytes: u64) -> Result<usize, LogError> {
         if self.failed {
             return Err(LogError::Failed);
@@ -231,44 +231,45 @@ impl MetaLog {
         else {
             return Ok(0);
         };
-        let prev = self.segments[count].prev;
-        let result = self.remove_segments(count);
+        let prev = self.files[count].prev;
+        let result = self.remove_files(count);
         self.failed = result.is_err();
         result?;
         if prev.index > self.prev.index {
-            self.slots.drain(..index_in(prev.index - self.prev.index));
+            self.locations
+                .drain(..index_in(prev.index - self.prev.index));
             self.cache.drop_through(prev.index);
             self.prev = prev;
         }
         Ok(count)
     }
 
-    /// The most segments that may go. A later segment that goes back behind an earlier one's start
+    /// The most log files that may go. A later file that goes back behind an earlier one's start
     /// makes that one useless as a beginning.
     fn purgeable(&self, through: u64, keep_bytes: u64) -> Option<usize> {
         let (mut kept, mut lowest) = (0, u64::MAX);
-        self.segments
+        self.files
             .iter()
             .enumerate()
             .rev()
-            .find(|(_, segment)| {
-                kept += segment.bytes;
-                let begins = segment.prev.index <= lowest;
-                lowest = lowest.min(segment.prev.index);
-                begins && segment.prev.index <= through && kept >= keep_bytes
+            .find(|(_, log_file)| {
+                kept += log_file.bytes;
+                let begins = log_file.prev.index <= lowest;
+                lowest = lowest.min(log_file.prev.index);
+                begins && log_file.prev.index <= through && kept >= keep_bytes
             })
             .map(|(count, _)| count)
     }
 
-    /// Removes the oldest segments, one durably after the other: a power cut may undo removals in
+    /// Removes the oldest log files, one durably after the other: a power cut may undo removals in
     /// any order, and a log with a hole is damaged.
-    fn remove_segments(&mut self, count: usize) -> Result<(), LogError> {
+    fn remove_files(&mut self, count: usize) -> Result<(), LogError> {
         for _ in 0..count {
-            let sequence = self.segments.front().expect("counted").sequence;
+            let sequence = self.files.front().expect("counted").sequence;
             self.fs
                 .remove(&self.path(sequence))
                 .map_err(|source| self.io("remove", sequence, source))?;
-            self.segments.pop_front();
+            self.files.pop_front();
             self.fs.sync_dir(&self.dir).map_err(|source| LogError::Io {
                 action: "sync",
                 path: self.dir.clone(),

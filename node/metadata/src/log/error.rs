@@ -3,7 +3,7 @@
 use super::LogIdentity;
 use std::path::PathBuf;
 
-/// A log that can't be used. None of these is to be retried: the member stops or doesn't start.
+/// A log that can't be used. None of these may be retried: the member stops or doesn't start.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The file system failed. After a failed write or sync the log takes no more appends.

@@ -1,5 +1,5 @@
-//! The bytes of a Raft log segment: header and records, encoded and decoded. `docs/raft-log.md`
-//! draws them.
+//! The bytes of a Raft log's file: header and records, encoded and decoded.
+//! `docs/formats/raft-log.md` draws them.
 //!
 //! Pure: reads and writes no file. Nothing read is trusted; what does not check out is `None`.
 
@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 /// The format this program writes, and the only one it reads.
 pub(super) const VERSION: u32 = 1;
-/// Bytes of a segment's header.
+/// Bytes of a log file's header.
 pub(super) const HEADER_LEN: usize = 64;
 /// Bytes of a record's header.
 pub(super) const RECORD_HEADER_LEN: usize = 24;
@@ -19,7 +19,7 @@ pub(super) const RECORD_HEADER_LEN: usize = 24;
 pub(super) const ALIGN: usize = 8;
 /// The longest payload a record may have, in bytes.
 pub(super) const PAYLOAD_MAX: usize = 64 << 20;
-/// No log ever comes this far: indexes that a segment may begin with end here, so that counting on
+/// No log ever comes this far: indexes that a log file may begin with end here, so that counting on
 /// from one never overflows.
 const INDEX_MAX: u64 = 1 << 62;
 /// Bytes of an entry record before its context and data.
@@ -47,11 +47,11 @@ pub(super) enum HeaderError {
 /// One record's content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Record {
-    /// Opens a segment: the log up to and with `prev` is behind it, all after `prev` is void.
+    /// Opens a log file: the log up to and with `prev` is behind it, all after `prev` is void.
     Start {
-        /// The entry before the segment's first one.
+        /// The entry before the log file's first one.
         prev: Mark,
-        /// True where a snapshot at `prev` replaced the whole log: older segments are void.
+        /// True if a snapshot at `prev` replaced the whole log: older log files are void.
         reset: bool,
     },
     Hard(HardState),
@@ -59,7 +59,7 @@ pub(super) enum Record {
     Entry(LogEntry),
 }
 
-/// A record found in a segment.
+/// A record found in a log file.
 #[derive(Debug)]
 pub(super) struct Found {
     /// The append it belongs to.
@@ -71,7 +71,7 @@ pub(super) struct Found {
     pub(super) record: Record,
 }
 
-/// Encodes a segment's header.
+/// Encodes a log file's header.
 pub(super) fn encode_header(identity: &LogIdentity, sequence: u64) -> [u8; HEADER_LEN] {
     let mut bytes = [0; HEADER_LEN];
     bytes[..8].copy_from_slice(&MAGIC);
@@ -86,7 +86,7 @@ pub(super) fn encode_header(identity: &LogIdentity, sequence: u64) -> [u8; HEADE
     bytes
 }
 
-/// Decodes a segment's header.
+/// Decodes a log file's header.
 pub(super) fn decode_header(bytes: &[u8]) -> Result<(LogIdentity, u64), HeaderError> {
     let Some(bytes) = bytes.get(..HEADER_LEN) else {
         return Err(HeaderError::Unreadable);

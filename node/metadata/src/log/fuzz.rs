@@ -4,17 +4,17 @@
 use super::format::{ALIGN, HEADER_LEN, PAYLOAD_MAX, RECORD_HEADER_LEN, RECORD_MAGIC};
 use megalith_disk::crc32c::{crc32c, crc32c_of};
 
-/// Gives a segment's header, and whatever begins like a record, the checksum that it would have if
+/// Gives a log file's header, and whatever begins like a record, the checksum that it would have if
 /// we had written it: what an opening must then survive is nonsense that looks sound.
-pub fn reseal(segment: &mut [u8]) {
-    if segment.len() < HEADER_LEN {
+pub fn reseal(bytes: &mut [u8]) {
+    if bytes.len() < HEADER_LEN {
         return;
     }
-    let crc = crc32c(&segment[..60]);
-    segment[60..HEADER_LEN].copy_from_slice(&crc.to_le_bytes());
+    let crc = crc32c(&bytes[..60]);
+    bytes[60..HEADER_LEN].copy_from_slice(&crc.to_le_bytes());
     let mut offset = HEADER_LEN;
-    while offset + RECORD_HEADER_LEN <= segment.len() {
-        offset += reseal_record(&mut segment[offset..]).unwrap_or(ALIGN);
+    while offset + RECORD_HEADER_LEN <= bytes.len() {
+        offset += reseal_record(&mut bytes[offset..]).unwrap_or(ALIGN);
     }
 }
 

@@ -1,4 +1,4 @@
-//! The Raft log and hard state of one metadata member, in segment files of our own.
+//! The Raft log and hard state of one metadata member, in files of our own.
 //!
 //! Owns the files `<sequence>.log` of its directory: what is in them survives a power cut once
 //! [`MetaLog::append`] has returned. It must never: retry a failed sync, append to a file that
@@ -6,7 +6,7 @@
 //! or of what entries mean. The layout is drawn in `docs/formats/raft-log.md`.
 //!
 //! One append is one write and one sync, whole or not there at all. A log that is opened again
-//! never appends to an old segment: the next append opens a new one, whose first record says where
+//! never appends to an old file: the next append opens a new one, whose first record says where
 //! the old one ends. That fences a torn tail for good without cutting the file.
 
 mod append;
@@ -40,26 +40,26 @@ pub struct MetaLog {
     identity: LogIdentity,
     settings: LogSettings,
     /// Oldest first. Never empty.
-    segments: VecDeque<Segment>,
-    /// Where the next append goes; None: into a new segment.
+    files: VecDeque<LogFile>,
+    /// Where the next append goes; None: into a new log file.
     writer: Option<Writer>,
     /// What is behind the log: the last entry purged, or the snapshot it began with.
     prev: Mark,
     /// Where each entry is; the first one is `prev.index + 1`.
-    slots: VecDeque<Slot>,
+    locations: VecDeque<Location>,
     cache: Cache,
     hard: HardState,
     conf: Conf,
     next_sequence: u64,
     next_batch: u64,
-    /// None until the first append where there was no such file.
+    /// None if there was no such file, until the first append.
     reached: Option<reached::ReachedFile>,
     /// Set by a failed write or sync: nothing on disk can be relied on from there on.
     failed: bool,
 }
 
 /// A file of the log.
-struct Segment {
+struct LogFile {
     sequence: u64,
     file: Arc<dyn File>,
     /// The entry before its first one.
@@ -67,7 +67,7 @@ struct Segment {
     bytes: u64,
 }
 
-/// The end of the newest segment, if this process created it.
+/// The end of the newest log file, if this process created it.
 struct Writer {
     offset: u64,
     preallocated: u64,
@@ -75,7 +75,7 @@ struct Writer {
 
 /// Where an entry is.
 #[derive(Clone, Copy)]
-struct Slot {
+struct Location {
     term: u64,
     sequence: u64,
     offset: u32,
@@ -90,16 +90,16 @@ struct Cache {
 }
 
 impl MetaLog {
-    /// The first entry that can be read; one past the last where there is none.
+    /// The first entry that can be read; one past the last if there is none.
     #[must_use]
     pub fn first_index(&self) -> u64 {
         self.prev.index + 1
     }
 
-    /// The last entry; that of [`MetaLog::prev`] where the log is empty.
+    /// The last entry; that of [`MetaLog::prev`] if the log is empty.
     #[must_use]
     pub fn last_index(&self) -> u64 {
-        self.prev.index + self.slots.len() as u64
+        self.prev.index + self.locations.len() as u64
     }
 
     /// The entry just before the first one.
@@ -114,7 +114,7 @@ impl MetaLog {
         if index == self.prev.index {
             return Some(self.prev.term);
         }
-        self.slot(index).map(|slot| slot.term)
+        self.location(index).map(|location| location.term)
     }
 
     /// The last hard state appended.
@@ -129,23 +129,23 @@ impl MetaLog {
         &self.conf
     }
 
-    /// Bytes of all segments.
+    /// Bytes of all log files.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.segments.iter().map(|segment| segment.bytes).sum()
+        self.files.iter().map(|log_file| log_file.bytes).sum()
     }
 
-    /// Bytes of the segments that hold entries after `index`.
+    /// Bytes of the log files that hold entries after `index`.
     #[must_use]
     pub fn bytes_after(&self, index: u64) -> u64 {
         let from = self
-            .segments
+            .files
             .iter()
-            .rposition(|segment| segment.prev.index <= index);
-        self.segments
+            .rposition(|log_file| log_file.prev.index <= index);
+        self.files
             .iter()
             .skip(from.unwrap_or(0))
-            .map(|segment| segment.bytes)
+            .map(|log_file| log_file.bytes)
             .sum()
     }
 
@@ -184,7 +184,7 @@ impl MetaLog {
         Ok(entries)
     }
 
-    /// Reads entries of one segment from its file. False where `bytes_max` ended it.
+    /// Reads entries of one log file. False if `bytes_max` ended it.
     fn read_run(
         &self,
         low: u64,
@@ -193,15 +193,15 @@ impl MetaLog {
         bytes: &mut u64,
         entries: &mut Vec<LogEntry>,
     ) -> Result<bool, LogError> {
-        let first = *self.slot(low).expect("checked by the caller");
+        let first = *self.location(low).expect("checked by the caller");
         let mut end = low;
         let mut whole = true;
         while end < high {
-            let slot = self.slot(end).expect("checked by the caller");
-            if slot.sequence != first.sequence {
+            let location = self.location(end).expect("checked by the caller");
+            if location.sequence != first.sequence {
                 break;
             }
-            *bytes += u64::from(slot.span);
+            *bytes += u64::from(location.span);
             if *bytes > bytes_max && !(entries.is_empty() && end == low) {
                 whole = false;
                 break;
@@ -211,27 +211,27 @@ impl MetaLog {
         if end == low {
             return Ok(whole);
         }
-        let last = self.slot(end - 1).expect("checked by the caller");
+        let last = self.location(end - 1).expect("checked by the caller");
         let len = (last.offset + last.span - first.offset) as usize;
-        let segment = self.segment(first.sequence);
+        let log_file = self.log_file(first.sequence);
         let mut buffer = vec![0; len];
-        read_exact_at(segment.file.as_ref(), &mut buffer, u64::from(first.offset))
+        read_exact_at(log_file.file.as_ref(), &mut buffer, u64::from(first.offset))
             .map_err(|source| self.io("read", first.sequence, source))?;
         let buffer = Bytes::from(buffer);
         for index in low..end {
-            let slot = self.slot(index).expect("checked by the caller");
-            let at = (slot.offset - first.offset) as usize;
-            let found = format::decode_record(&buffer.slice(at..at + slot.span as usize));
+            let location = self.location(index).expect("checked by the caller");
+            let at = (location.offset - first.offset) as usize;
+            let found = format::decode_record(&buffer.slice(at..at + location.span as usize));
             match found.map(|found| found.record) {
                 Some(format::Record::Entry(entry))
-                    if entry.index == index && entry.term == slot.term =>
+                    if entry.index == index && entry.term == location.term =>
                 {
                     entries.push(entry);
                 }
                 Some(_) | None => {
                     return Err(LogError::Damaged {
                         path: self.path(first.sequence),
-                        offset: u64::from(slot.offset),
+                        offset: u64::from(location.offset),
                         reason: format!("entry {index} does not read back"),
                     });
                 }
@@ -240,22 +240,22 @@ impl MetaLog {
         Ok(whole)
     }
 
-    fn slot(&self, index: u64) -> Option<&Slot> {
+    fn location(&self, index: u64) -> Option<&Location> {
         let position = index.checked_sub(self.first_index())?;
-        self.slots.get(usize::try_from(position).ok()?)
+        self.locations.get(usize::try_from(position).ok()?)
     }
 
-    fn segment(&self, sequence: u64) -> &Segment {
-        let oldest = self.segments.front().expect("never empty").sequence;
-        &self.segments[index_in(sequence - oldest)]
+    fn log_file(&self, sequence: u64) -> &LogFile {
+        let oldest = self.files.front().expect("never empty").sequence;
+        &self.files[index_in(sequence - oldest)]
     }
 
     fn path(&self, sequence: u64) -> PathBuf {
-        self.dir.join(segment_name(sequence))
+        self.dir.join(file_name(sequence))
     }
 
     fn io(&self, action: &'static str, sequence: u64, source: std::io::Error) -> LogError {
-        self.io_of(action, &segment_name(sequence), source)
+        self.io_of(action, &file_name(sequence), source)
     }
 
     fn io_of(&self, action: &'static str, file: &str, source: std::io::Error) -> LogError {
@@ -296,7 +296,7 @@ impl Cache {
     }
 }
 
-fn segment_name(sequence: u64) -> String {
+fn file_name(sequence: u64) -> String {
     format!("{sequence:020}.log")
 }
 

@@ -5,8 +5,8 @@ use super::format::{self, HeaderError, Record};
 use super::reached::{FILE, ReachedFile};
 use super::scan::{self, Placed, Scanned};
 use super::{
-    Append, Cache, Conf, HardState, LogError, LogIdentity, LogSettings, Mark, MetaLog, Segment,
-    Slot, segment_name,
+    Append, Cache, Conf, HardState, Location, LogError, LogFile, LogIdentity, LogSettings, Mark,
+    MetaLog, file_name,
 };
 use bytes::Bytes;
 use megalith_disk::{File, FileSystem, read_exact_at};
@@ -15,7 +15,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// How a segment is looked at.
+/// How a log file is looked at.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reading {
     Older,
@@ -25,7 +25,7 @@ enum Reading {
     Salvage,
 }
 
-/// A segment as found on disk.
+/// A log file as found on disk.
 struct Opened {
     sequence: u64,
     path: PathBuf,
@@ -89,16 +89,16 @@ impl MetaLog {
         let (reached_file, reached) = reached.unzip();
         let reached = reached.unwrap_or_default();
         for sequence in sequences {
-            let expected = log.segments.back().map(|segment| segment.sequence + 1);
+            let expected = log.files.back().map(|log_file| log_file.sequence + 1);
             if expected.is_some_and(|expected| expected != sequence) {
-                return Err(log.damaged(sequence, 0, "the segment before it is missing"));
+                return Err(log.damaged(sequence, 0, "the log file before it is missing"));
             }
             let reading = if sequence == newest {
                 Reading::Newest
             } else {
                 Reading::Older
             };
-            match log.read_segment(sequence, reading)? {
+            match log.read_file(sequence, reading)? {
                 Some(opened) if sequence == reached.sequence && opened.bytes < reached.reserved => {
                     let reason = format!("it had {} bytes once", reached.reserved);
                     return Err(log.damaged(sequence, opened.bytes, &reason));
@@ -119,7 +119,7 @@ impl MetaLog {
             return Err(log.damaged(newest, 0, &reason));
         }
         log.reached = reached_file;
-        let Some(last) = log.segments.back() else {
+        let Some(last) = log.files.back() else {
             return Err(LogError::Missing {
                 dir: dir.to_owned(),
             });
@@ -147,9 +147,9 @@ impl MetaLog {
         Ok(log)
     }
 
-    /// Reads what can still be read of a log that doesn't open: for each segment that can be a
+    /// Reads what can still be read of a log that doesn't open: for each log file that can be a
     /// beginning, all that follows it up to the first damage. Nothing is changed, and none of these
-    /// logs is to be appended to.
+    /// logs may be appended to.
     pub fn salvage(
         fs: &Arc<dyn FileSystem>,
         dir: &Path,
@@ -165,16 +165,16 @@ impl MetaLog {
         for first in 0..sequences.len() {
             let mut run = Self::empty(fs.clone(), dir, identity, settings);
             for &sequence in &sequences[first..] {
-                let next = run.segments.back().map(|segment| segment.sequence + 1);
+                let next = run.files.back().map(|log_file| log_file.sequence + 1);
                 let follows = next.is_none_or(|next| next == sequence);
                 // What isn't whole ends the run, whatever is wrong with it.
-                let read = run.read_segment(sequence, Reading::Salvage);
+                let read = run.read_file(sequence, Reading::Salvage);
                 let Ok(Some(opened)) = read else { break };
                 if !follows || run.take(opened).is_err() {
                     break;
                 }
             }
-            if !run.segments.is_empty() {
+            if !run.files.is_empty() {
                 runs.push(run);
             }
         }
@@ -192,10 +192,10 @@ impl MetaLog {
             dir: dir.to_owned(),
             identity,
             settings,
-            segments: VecDeque::new(),
+            files: VecDeque::new(),
             writer: None,
             prev: Mark::default(),
-            slots: VecDeque::new(),
+            locations: VecDeque::new(),
             cache: Cache::default(),
             hard: HardState::default(),
             conf: Conf::default(),
@@ -206,14 +206,14 @@ impl MetaLog {
         }
     }
 
-    /// Reads a segment. None where it is the newest one and its creation was torn.
-    fn read_segment(&self, sequence: u64, reading: Reading) -> Result<Option<Opened>, LogError> {
+    /// Reads a log file. None if it is the newest one and its creation was torn.
+    fn read_file(&self, sequence: u64, reading: Reading) -> Result<Option<Opened>, LogError> {
         let newest = reading == Reading::Newest;
         let path = self.path(sequence);
         let failed = |source| self.io("read", sequence, source);
         let file = self.fs.open(&path).map_err(failed)?;
         let len = file.len().map_err(failed)?;
-        let mut bytes = vec![0; usize::try_from(len).expect("segments are below 4 GiB")];
+        let mut bytes = vec![0; usize::try_from(len).expect("log files are below 4 GiB")];
         read_exact_at(file.as_ref(), &mut bytes, 0).map_err(failed)?;
         let bytes = Bytes::from(bytes);
         let header = match format::decode_header(&bytes) {
@@ -241,10 +241,10 @@ impl MetaLog {
             });
         }
         if header.is_some_and(|(_, named)| named != sequence) {
-            return Err(self.damaged(sequence, 0, "the header is another segment's"));
+            return Err(self.damaged(sequence, 0, "the header is another log file's"));
         }
         let scanned = header.and_then(|_| scan::scan(&bytes));
-        // Without a whole first append, only records of the one that made the segment may be here.
+        // Without a whole first append, only records of the one that made the log file may be here.
         let (end, last_batch) = match &scanned {
             Some(scanned) => (scanned.end, scanned.last_batch + 1),
             None => (0, self.next_batch),
@@ -261,12 +261,12 @@ impl MetaLog {
                 bytes: len,
                 scanned,
             })),
-            None if newest && !self.segments.is_empty() => Ok(None),
+            None if newest && !self.files.is_empty() => Ok(None),
             None => Err(self.damaged(sequence, 0, "its first append does not read")),
         }
     }
 
-    /// Takes a segment's whole appends.
+    /// Takes a log file's whole appends.
     fn take(&mut self, opened: Opened) -> Result<(), LogError> {
         let Opened {
             sequence,
@@ -275,7 +275,7 @@ impl MetaLog {
             bytes,
             scanned,
         } = opened;
-        let first = self.segments.is_empty();
+        let first = self.files.is_empty();
         if !first && scanned.first_batch != self.next_batch {
             let reason = format!(
                 "append {} follows {}: appends between are lost",
@@ -290,17 +290,17 @@ impl MetaLog {
             return Err(self.damaged(sequence, 0, "it has no start record"));
         };
         if first || reset {
-            self.slots.clear();
+            self.locations.clear();
             self.cache = Cache::default();
             self.prev = prev;
         } else if self.term(prev.index) != Some(prev.term) {
             return Err(self.damaged(sequence, 0, "it does not continue the one before it"));
         } else {
-            self.slots
+            self.locations
                 .truncate(super::index_in(prev.index - self.prev.index));
             self.cache.truncate(prev.index + 1);
         }
-        self.segments.push_back(Segment {
+        self.files.push_back(LogFile {
             sequence,
             file,
             prev,
@@ -311,7 +311,7 @@ impl MetaLog {
         }
         self.next_sequence = sequence + 1;
         self.next_batch = scanned.last_batch + 1;
-        tracing::debug!(path = %path.display(), last = self.last_index(), "raft log segment read");
+        tracing::debug!(path = %path.display(), last = self.last_index(), "raft log file read");
         Ok(())
     }
 
@@ -334,9 +334,9 @@ impl MetaLog {
                 Ok(())
             }
             Record::Entry(entry) if entry.index == self.last_index() + 1 => {
-                let offset = u32::try_from(offset).expect("segments are below 4 GiB");
-                let span = u32::try_from(span).expect("segments are below 4 GiB");
-                self.slots.push_back(Slot {
+                let offset = u32::try_from(offset).expect("log files are below 4 GiB");
+                let span = u32::try_from(span).expect("log files are below 4 GiB");
+                self.locations.push_back(Location {
                     term: entry.term,
                     sequence,
                     offset,
@@ -352,7 +352,7 @@ impl MetaLog {
         }
     }
 
-    /// Removes a newest segment whose creation was torn: nothing was ever acknowledged from it.
+    /// Removes a newest log file whose creation was torn: nothing was ever acknowledged from it.
     fn discard(&mut self, sequence: u64) -> Result<(), LogError> {
         self.fs
             .remove(&self.path(sequence))
@@ -368,7 +368,7 @@ impl MetaLog {
     }
 }
 
-/// The sequence numbers of the segments in a directory, ascending. Other files are not ours.
+/// The sequence numbers of the log files in a directory, ascending. Other files are not ours.
 fn sequences(fs: &dyn FileSystem, dir: &Path) -> Result<Vec<u64>, LogError> {
     let entries = fs.list(dir).map_err(|source| match source.kind() {
         ErrorKind::NotFound => LogError::Missing {
@@ -384,7 +384,7 @@ fn sequences(fs: &dyn FileSystem, dir: &Path) -> Result<Vec<u64>, LogError> {
         .iter()
         .filter_map(|entry| {
             let sequence = entry.name.strip_suffix(".log")?.parse().ok()?;
-            (segment_name(sequence) == entry.name).then_some(sequence)
+            (file_name(sequence) == entry.name).then_some(sequence)
         })
         .collect();
     sequences.sort_unstable();

@@ -1,8 +1,8 @@
-//! How far the log has reached, noted beside the segments: without it a log that has lost its end
+//! How far the log has reached, noted beside the log files: without it a log that has lost its end
 //! looks like one that never went further, and its member would vote as if it had promised less.
 //!
 //! The file `reached` has three places of 512 bytes. Two in turn hold what was synced with a new
-//! segment or new space; the third the newest append, which is written for each and not synced: a
+//! log file or new space; the third the newest append, which is written for each and not synced: a
 //! power cut may take it back, a killed process leaves it.
 
 use super::LogIdentity;
@@ -23,9 +23,9 @@ const NEWEST: u64 = 2;
 /// What is certain of the log's end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Reached {
-    /// A segment that was durable, with a whole append; 0 for none.
+    /// A log file that was durable, with a whole append; 0 for none.
     pub(super) sequence: u64,
-    /// Bytes that this segment had at least.
+    /// Bytes that this log file had at least.
     pub(super) reserved: u64,
     /// An append that was durable; 0 for none.
     pub(super) append: u64,
@@ -44,7 +44,7 @@ impl ReachedFile {
         Ok(Self { file, turn: 0 })
     }
 
-    /// Opens the file and reads what it says of this log; None where there is no file. What can't
+    /// Opens the file and reads what it says of this log; None if there is no file. What can't
     /// be read, or is of another log, says nothing.
     pub(super) fn open(
         fs: &dyn FileSystem,

@@ -1,4 +1,4 @@
-//! Reads one segment as a whole: which appends are complete, and whether what follows them is a
+//! Reads one log file as a whole: which appends are complete, and whether what follows them is a
 //! torn tail or damage. Pure: bytes in, findings out.
 
 use super::format::{self, ALIGN, HEADER_LEN, Record};
@@ -14,7 +14,7 @@ pub(super) struct Placed {
     pub(super) record: Record,
 }
 
-/// A segment's complete appends and what is behind them.
+/// A log file's complete appends and what is behind them.
 #[derive(Debug)]
 pub(super) struct Scanned {
     /// The records of complete appends, in order; at least one.
@@ -27,7 +27,7 @@ pub(super) struct Scanned {
     pub(super) end: usize,
 }
 
-/// Reads a segment whose header has been checked. None where not even its first append is whole.
+/// Reads a log file whose header has been checked. None if not even its first append is whole.
 pub(super) fn scan(bytes: &Bytes) -> Option<Scanned> {
     let first_batch = format::decode_record(&tail(bytes, HEADER_LEN)?)?.batch;
     let mut complete = Scanned {

@@ -23,7 +23,7 @@ impl LogIdentity {
     }
 }
 
-/// The node of a Raft id, whichever of its lives; None for nobody's.
+/// The node of a Raft id, whichever of its lives; None if it is no node's.
 #[must_use]
 pub fn node_of(id: u64) -> Option<NodeId> {
     let node = u32::try_from(id & u64::from(u32::MAX)).expect("32 bits");
@@ -33,9 +33,9 @@ pub fn node_of(id: u64) -> Option<NodeId> {
 /// What one process may choose about its log.
 #[derive(Clone, Copy, Debug)]
 pub struct LogSettings {
-    /// A segment of at least so many bytes is followed by a new one. Default 64 MiB: the purge
-    /// works by whole segments, and opening reads one at a time.
-    pub segment_bytes: u64,
+    /// When a log file has this many bytes, the next append begins a new one. Default 64 MiB: the
+    /// purge works by whole files, and opening reads one at a time.
+    pub file_bytes: u64,
     /// Newest entries kept in memory, in bytes. Default 32 MiB: followers that keep up and the
     /// apply thread never read a file.
     pub cache_bytes: usize,
@@ -46,7 +46,7 @@ pub struct LogSettings {
 impl Default for LogSettings {
     fn default() -> Self {
         Self {
-            segment_bytes: 64 << 20,
+            file_bytes: 64 << 20,
             cache_bytes: 32 << 20,
             preallocate_bytes: 8 << 20,
         }
@@ -65,7 +65,7 @@ pub struct Mark {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HardState {
     pub term: u64,
-    /// Whom this member voted for in it; 0 for nobody.
+    /// Whom this member voted for in it; 0 for none.
     pub vote: u64,
     /// The last entry known to be committed. May be older than the truth.
     pub commit: u64,
@@ -135,7 +135,7 @@ impl Conf {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum EntryKind {
-    /// A command; empty where a new leader made its term known.
+    /// A command; empty if a new leader made its term known.
     Normal = 0,
     /// A change of one member.
     ConfChange = 1,
@@ -186,7 +186,7 @@ pub struct Append {
 }
 
 impl Append {
-    /// True where there is nothing to write.
+    /// True if there is nothing to write.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.reset.is_none()

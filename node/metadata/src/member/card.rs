@@ -33,7 +33,7 @@ pub(super) struct Card {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lost {
     pub reason: String,
-    /// The directory to which its files were moved; empty where there were none.
+    /// The directory to which its files were moved; empty if there were none.
     pub kept: String,
 }
 
@@ -140,7 +140,7 @@ pub(super) fn write_peers(fs: &dyn FileSystem, dir: &Path, book: &AddressBook) -
     replace_file(fs, &path, &bytes)
 }
 
-/// Reads who the members were; nobody where that can't be read.
+/// Reads who the members were; no one if that can't be read.
 pub(super) fn read_peers(fs: &dyn FileSystem, dir: &Path) -> Vec<(NodeId, String)> {
     let bytes = read(fs, &dir.join(PEERS_FILE)).unwrap_or_default();
     let Some(text) = unsealed(&bytes) else {

@@ -18,7 +18,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-/// One knock takes at most so long.
+/// One knock takes at most this long.
 const KNOCK_DEADLINE: Duration = Duration::from_secs(2);
 /// How often leaders are followed that members name, before a pause.
 const ROUNDS_MAX: usize = 3;
@@ -33,7 +33,7 @@ pub(super) struct Asker {
     pub(super) book: Arc<AddressBook>,
     pub(super) presence: watch::Receiver<Presence>,
     pub(super) lost: Arc<Mutex<Option<Lost>>>,
-    /// Why the tables were made again, where they were.
+    /// Why the tables were made again, if they were.
     pub(super) tables: Option<String>,
     pub(super) fs: Arc<dyn FileSystem>,
     /// The other first members, for one that is new.
@@ -102,7 +102,7 @@ impl Asker {
                 }
                 Ok(Ok(_formed)) => {
                     tracing::warn!(%node, "the group was formed before, and this member is new");
-                    // Refused where the driver is busy or gone: then it is told again, or not at
+                    // Refused if the driver is busy or gone: then it is told again, or not at
                     // all.
                     let _ = self.raft.send(Input::Founded { first: false });
                     return;
@@ -185,7 +185,7 @@ impl Asker {
     }
 }
 
-/// True where the files of a lost life are still there.
+/// True if the files of a lost life are still there.
 pub(super) fn is_dir(fs: &dyn FileSystem, path: &str) -> bool {
     !path.is_empty() && fs.list(Path::new(path)).is_ok()
 }

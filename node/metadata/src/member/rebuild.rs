@@ -1,7 +1,7 @@
 //! A member whose log can't be relied on begins another life: what is left is put aside, and it
 //! goes on under an id that has never voted or acknowledged anything.
 //!
-//! Never removes a file of the log. `docs/raft-log.md` has the argument why this is safe.
+//! Never removes a file of the log. `docs/formats/raft-log.md` has the argument why this is safe.
 
 use super::card::{self, Card, Found, Lost, MEMBER_FILE};
 use super::{LOG_DIR, StartError};
@@ -19,7 +19,7 @@ const KEPT_PREFIX: &str = "kept-";
 const KEPT_MAX: u32 = 1000;
 
 /// A member's directory.
-pub(super) struct Place {
+pub(super) struct MemberDir {
     pub(super) fs: Arc<dyn FileSystem>,
     pub(super) dir: PathBuf,
     /// As the settings say; its incarnation is not used.
@@ -33,7 +33,7 @@ pub(super) enum Standing {
     CardLost(String),
 }
 
-impl Place {
+impl MemberDir {
     /// Finds out whether a member lives here.
     pub(super) fn standing(&self, home: &dyn EngineHome) -> Result<Standing, StartError> {
         let path = self.dir.join(MEMBER_FILE);
@@ -50,7 +50,7 @@ impl Place {
         }
     }
 
-    /// True where a log or rows show that a member lived here. One that was being made for the
+    /// True if a log or rows show that a member lived here. One that was being made for the
     /// first time has neither entries nor rows.
     fn has_leftovers(&self, home: &dyn EngineHome) -> Result<bool, StartError> {
         if !home.names().map_err(HomeError::from)?.is_empty() {
@@ -62,13 +62,13 @@ impl Place {
             Err(error) => Err(self.failed("list", dir)(error)),
         };
         let kept = |name: &String| name.starts_with(KEPT_PREFIX);
-        let segment = |name: &String| name.ends_with(".log");
+        let log_file = |name: &String| name.ends_with(".log");
         Ok(names(&self.dir)?.iter().any(kept)
-            || names(&self.dir.join(LOG_DIR))?.iter().any(segment))
+            || names(&self.dir.join(LOG_DIR))?.iter().any(log_file))
     }
 
     /// Begins the next life: the old files are moved, a log without entries or members is made.
-    /// What is cut off half way is done again, for the card is written last.
+    /// The card is written last, so a rebuild that is cut off half way is done again.
     ///
     /// Engines of `home` are put aside; without one, somebody has them open and replaces them.
     pub(super) fn begin_anew(
@@ -128,7 +128,7 @@ impl Place {
         MetaLog::open(self.fs.clone(), &self.dir.join(LOG_DIR), identity, settings)
     }
 
-    /// Moves what there is of a log and a card into a directory of its own. None where there is
+    /// Moves what there is of a log and a card into a directory of its own. None if there is
     /// nothing.
     pub(super) fn put_aside(&self) -> Result<Option<PathBuf>, StartError> {
         let log_dir = self.dir.join(LOG_DIR);
@@ -197,8 +197,8 @@ impl Place {
     }
 }
 
-/// True where a log is lost, damaged or another's: then the member begins anew. A program that is
-/// too old, or a machine without memory, says nothing of the log.
+/// True if a log is lost, damaged or another's: then the member begins another life. A program that
+/// is too old, or a machine without memory, says nothing of the log.
 pub(super) fn is_lost(error: &LogError) -> bool {
     match error {
         LogError::Missing { .. } | LogError::Foreign { .. } | LogError::Damaged { .. } => true,

@@ -4,8 +4,9 @@
 //! The member goes on as a group of one, under a new id. Its rows are those of its engine, and the
 //! entries that can still be read behind them. The files of the log are put aside, not removed.
 
-use super::rebuild::{Place, Standing, new_incarnation};
-use super::{Card, LOG_DIR, Lost, StartError, card, own};
+use super::rebuild::{MemberDir, Standing, new_incarnation};
+use super::start::own;
+use super::{Card, LOG_DIR, Lost, StartError, card};
 use crate::addresses::AddressBook;
 use crate::engine::{EngineError, EngineHome, engine_bases, engine_name};
 use crate::log::{
@@ -36,7 +37,7 @@ pub enum RepairError {
 
 /// What was found, and what a repair would keep.
 pub struct Repairs {
-    /// What is wrong; None where the member would start.
+    /// What is wrong; None if the member would start.
     pub problem: Option<String>,
     /// The other members, as last known.
     pub others: Vec<NodeId>,
@@ -46,7 +47,7 @@ pub struct Repairs {
     pub kept: u64,
     /// The highest entry that is known to have been there; later ones may have been.
     pub known: u64,
-    place: Place,
+    member_dir: MemberDir,
     base: Option<Mark>,
     mark: Mark,
     entries: Vec<LogEntry>,
@@ -62,19 +63,19 @@ pub fn examine(
     home: &dyn EngineHome,
 ) -> Result<Repairs, RepairError> {
     let settings = LogSettings::default();
-    let place = Place {
+    let member_dir = MemberDir {
         fs: fs.clone(),
         dir: dir.to_owned(),
         identity,
     };
-    let standing = place.standing(home)?;
+    let standing = member_dir.standing(home)?;
     let lock = own(fs.as_ref(), dir)?;
     let book = AddressBook::new(identity.member, BTreeMap::new());
     book.remember(card::read_peers(fs.as_ref(), dir));
     let rows = newest_rows(home)?;
     let problem = match standing {
         Standing::CardLost(reason) => Some(reason),
-        Standing::Member(card) => match place.open_log(card.identity, settings) {
+        Standing::Member(card) => match member_dir.open_log(card.identity, settings) {
             Ok(log) => rows.and_then(|(_, mark)| behind(&log, mark)),
             Err(error) => Some(error.to_string()),
         },
@@ -123,7 +124,7 @@ pub fn examine(
         rows: mark.index,
         kept,
         known: known.max(mark.index),
-        place,
+        member_dir,
         base,
         mark,
         entries,
@@ -132,7 +133,7 @@ pub fn examine(
     })
 }
 
-/// What is wrong where the rows stand for more than the log holds.
+/// What is wrong if the rows stand for more than the log holds.
 fn behind(log: &MetaLog, rows: Mark) -> Option<String> {
     let last = log.last_index();
     (rows.index > last).then(|| {
@@ -164,7 +165,7 @@ impl Repairs {
     pub fn repair(self) -> Result<String, RepairError> {
         let Self {
             problem,
-            place,
+            member_dir,
             base,
             mark,
             entries,
@@ -172,11 +173,11 @@ impl Repairs {
             kept: last,
             ..
         } = self;
-        let kept = place.put_aside()?;
+        let kept = member_dir.put_aside()?;
         let kept = kept.map_or_else(String::new, |kept| kept.display().to_string());
         let identity = LogIdentity {
             incarnation: new_incarnation(),
-            ..place.identity
+            ..member_dir.identity
         };
         let conf = Conf {
             // Changes of members among the entries kept are history.
@@ -184,8 +185,8 @@ impl Repairs {
             voters: vec![identity.raft_id()],
             ..Conf::default()
         };
-        place.make_log(identity, conf.clone())?;
-        let mut log = place.open_log(identity, LogSettings::default())?;
+        member_dir.make_log(identity, conf.clone())?;
+        let mut log = member_dir.open_log(identity, LogSettings::default())?;
         log.append(Append {
             reset: (mark.index > 0).then_some(mark),
             hard: Some(HardState {
@@ -207,7 +208,7 @@ impl Repairs {
             kept,
             "the member was made the only one of its group"
         );
-        Card { identity, lost }.write(place.fs.as_ref(), &place.dir)?;
+        Card { identity, lost }.write(member_dir.fs.as_ref(), &member_dir.dir)?;
         Ok(kept)
     }
 }

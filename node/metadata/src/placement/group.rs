@@ -12,25 +12,25 @@ use tokio::sync::watch;
 /// Who leads, as this replica sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Leadership {
-    /// The term in which this replica leads and has applied an entry; None where it doesn't.
+    /// The term in which this replica leads and has applied an entry; None if it doesn't.
     pub term: Option<u64>,
-    /// Who leads, where that is known, with the address of its gRPC listener.
+    /// Who leads, if that is known, with the address of its gRPC listener.
     pub leader: Option<(NodeId, String)>,
 }
 
 /// One replica of the metadata group.
 pub trait PlacementGroup: Clone + Send + Sync + 'static {
-    /// Puts a command through the log. None where its fate isn't known.
+    /// Puts a command through the log. None if its fate isn't known.
     fn propose(&self, command: Command) -> impl Future<Output = Option<Answer>> + Send;
 
     /// Waits until this replica has applied everything that any replica has answered before the
-    /// call. False where that can't be known now.
+    /// call. False if that can't be known now.
     fn catch_up(&self) -> impl Future<Output = bool> + Send;
 
-    /// The topology as this replica has applied it. None where it can't be read.
+    /// The topology as this replica has applied it. None if it can't be read.
     fn topology(&self) -> impl Future<Output = Option<Topology>> + Send;
 
-    /// The data's standing, linearizably. None where it can't be read now.
+    /// The data's standing, linearizably. None if it can't be read now.
     fn data(&self) -> impl Future<Output = Option<DataStatus>> + Send;
 
     /// Who leads.

@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 const TICK: Duration = Duration::from_millis(200);
 /// How long no volume can be made before it is worth a warning.
 const COMPLAIN_AFTER: Duration = Duration::from_secs(3);
-/// Every so many ticks the topology is read anew, for the bytes of the volumes.
+/// Every this many ticks the topology is read again, for the bytes of the volumes.
 const TICKS_PER_READ: u32 = 5;
 /// Requests that may wait for the worker.
 const MAILBOX_LEN: usize = 1024;
@@ -91,7 +91,7 @@ impl Placement {
         self.map.clone()
     }
 
-    /// Notes that a node lives. False where it has to join first; None where nobody leads here.
+    /// Notes that a node lives. False if it has to join first; None if this member doesn't lead.
     pub async fn heartbeat(&self, node: NodeId, disks: Vec<DiskReport>) -> Option<bool> {
         let (known, answer) = oneshot::channel();
         self.mailbox
@@ -102,14 +102,14 @@ impl Placement {
     }
 
     /// Waits until any map that is pushed from here holds everything that this replica has applied
-    /// by now. False where the rows can't be read.
+    /// by now. False if the rows can't be read.
     pub async fn catch_up(&self) -> bool {
         let (done, answer) = oneshot::channel();
         let sent = self.mailbox.send(Request::CatchUp(done)).await;
         sent.is_ok() && answer.await.is_ok()
     }
 
-    /// Every registered storage node as it was last heard; None where nobody leads here.
+    /// Every registered storage node as it was last heard; None if this member doesn't lead.
     pub async fn heard(&self) -> Option<Vec<NodeStatus>> {
         let (heard, answer) = oneshot::channel();
         self.mailbox.send(Request::Heard(heard)).await.ok()?;
@@ -218,7 +218,7 @@ impl<G: PlacementGroup> Worker<G> {
     }
 
     /// Takes the topology in as it is applied here, if this replica leads; without that no map is
-    /// pushed. False where it can't be read.
+    /// pushed. False if it can't be read.
     async fn read_topology(&mut self) -> bool {
         if self.term.is_none() {
             return true;
@@ -239,7 +239,7 @@ impl<G: PlacementGroup> Worker<G> {
     fn answer(&mut self, request: Request) {
         match request {
             Request::Heartbeat { node, disks, known } => {
-                // Without an answer the caller knows that nobody leads here.
+                // Without an answer the caller knows that this member doesn't lead.
                 let Some(topology) = self.topology.as_ref() else {
                     return;
                 };

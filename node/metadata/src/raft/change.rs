@@ -1,9 +1,10 @@
 //! Changes of members: what is the next step towards what was asked for, one change at a time.
 //!
-//! Pure but for the last part, where the driver takes the step. A change is asked for again and
-//! again until it is done, so that nothing has to be remembered through a change of leaders: what
-//! counts is in the members themselves. A new member is a learner until it has caught up; then one
-//! joint change makes it a voter and removes those whose place it takes.
+//! The steps are pure; `Knocks` and `Asked` read the clock to forget what is old, and the driver
+//! takes the step in the last part. A change is asked for again and again until it is done, so that
+//! nothing has to be remembered through a change of leaders: what counts is in the members
+//! themselves. A new member is a learner until it has caught up; then one joint change makes it a
+//! voter and removes those whose place it takes.
 
 use super::driver::Driver;
 use super::membership::{self, Kind};
@@ -16,9 +17,9 @@ use std::time::{Duration, Instant};
 
 /// A learner becomes a voter when it lacks no more entries than this.
 const BEHIND_MAX: u64 = 1024;
-/// A node that has not knocked for so long doesn't run.
+/// A node that has not knocked for this long doesn't run.
 const KNOCK_MAX: Duration = Duration::from_secs(10);
-/// Who has not asked for a change for so long has given it up.
+/// An operator or a member that has not asked for a change for this long has given it up.
 const ASKED_MAX: Duration = Duration::from_secs(10);
 
 /// This member does not lead; `hint` does, if it is known who does.
@@ -107,7 +108,7 @@ struct View<'a> {
     own: u64,
     /// An entry that changes members is not applied yet.
     pending: bool,
-    /// Entries that a member lacks; None where nothing is known of it.
+    /// Entries that a member lacks; None if nothing is known of it.
     behind: &'a dyn Fn(u64) -> Option<u64>,
     alive: &'a dyn Fn(u64) -> bool,
     /// Who is alive has been heard since the change was asked for. Before, `alive` may still hold

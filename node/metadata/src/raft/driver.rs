@@ -37,7 +37,7 @@ pub(crate) struct DriverParts {
     pub(crate) tables: Arc<Tables>,
     /// What is applied of this log.
     pub(crate) applied: Mark,
-    /// True where the rows must be fetched from a peer.
+    /// True if the rows must be fetched from a peer.
     pub(crate) rebuild: bool,
     /// True for one of several first members, until it is known that none has taken part before.
     pub(crate) asleep: bool,
@@ -269,7 +269,7 @@ impl Driver {
         ))
     }
 
-    /// True where this member has never promised anything to anybody.
+    /// True if this member has never promised anything to anybody.
     pub(super) fn is_fresh(&self) -> bool {
         let log = &self.raw.store().log;
         log.hard_state() == HardState::default()
@@ -278,7 +278,7 @@ impl Driver {
             && !log.conf().voters.is_empty()
     }
 
-    /// Lets another voter lead before a planned stop, so that nobody waits for an election.
+    /// Lets another voter lead before a planned stop, so that no request waits for an election.
     fn hand_over(&mut self) {
         if self.raw.raft.state == StateRole::Leader
             && let Some(next) = self.successor()
@@ -409,9 +409,9 @@ impl Driver {
         } else {
             wanted
         };
-        let segments = log.purge(through, self.settings.log_keep_bytes)?;
-        if segments > 0 {
-            tracing::debug!(segments, first = log.first_index(), "raft log purged");
+        let files = log.purge(through, self.settings.log_keep_bytes)?;
+        if files > 0 {
+            tracing::debug!(files, first = log.first_index(), "raft log purged");
         }
         Ok(())
     }

@@ -26,7 +26,7 @@ pub(super) struct Follow {
     fetching: bool,
     staged: Option<Fetched>,
     next_fetch: Instant,
-    /// Which peer is asked next where no leader is known.
+    /// Which peer is asked next while no leader is known.
     turn: usize,
 }
 
@@ -59,7 +59,7 @@ impl Follow {
 
 impl Driver {
     /// Holds a snapshot message back and fetches its rows; lets all others pass that this member
-    /// may follow. Fails where a message proves that the log has lost something.
+    /// may follow. Fails if a message proves that the log has lost something.
     pub(super) fn intercept(&mut self, message: Message) -> Result<Option<Message>, RaftError> {
         let current = message.term >= self.raw.raft.term;
         match message.get_msg_type() {

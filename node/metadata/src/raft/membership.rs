@@ -17,8 +17,8 @@ pub(super) enum Kind {
     Learner,
 }
 
-/// A change of several members in one step, by a joint configuration where they are more than one.
-/// `address` is that of the member that comes; none changes where it is empty. Without any change:
+/// A change of several members in one step, by a joint configuration if they are more than one.
+/// `address` is that of the member that comes; none changes if it is empty. Without any change:
 /// a joint configuration is left.
 pub(super) fn encode(changes: &[(Kind, u64)], address: &str) -> eraftpb::ConfChangeV2 {
     let single = |&(kind, node_id): &(Kind, u64)| {

@@ -45,10 +45,10 @@ pub const PROPOSAL_BYTES_MAX: usize = 8 << 20;
 pub struct RaftSettings {
     /// Raft's unit of time. Default 50 ms.
     pub tick: Duration,
-    /// A follower that hears no leader for one to two times so many ticks stands for election.
+    /// A follower that hears no leader for one to two times this many ticks stands for election.
     /// Default 20: 1–2 s.
     pub election_ticks: usize,
-    /// A leader makes itself heard every so many ticks. Default 2: 100 ms.
+    /// How many ticks pass between two heartbeats of a leader. Default 2: 100 ms.
     pub heartbeat_ticks: usize,
     /// Entries of one message, in bytes. Default 1 MiB.
     pub message_bytes_max: u64,
@@ -69,7 +69,7 @@ pub struct RaftSettings {
     pub log_keep_bytes: u64,
     /// Log kept for a follower that is alive and behind, in bytes. Default 1 GiB.
     pub log_behind_bytes: u64,
-    /// A follower that was told to fetch a snapshot and takes no piece for so long is told again.
+    /// A follower that was told to fetch a snapshot and takes no piece for this long is told again.
     /// Default 10 s.
     pub snapshot_patience: Duration,
 }
@@ -103,7 +103,7 @@ pub enum RaftError {
     /// The log is whole and yet lacks what this member has promised. It must not be used again.
     #[error("{0}")]
     Lost(String),
-    /// The member could not begin anew.
+    /// The member could not begin another life.
     #[error("put the lost raft log aside")]
     Anew(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// raft refuses its state or a change of members.
@@ -117,7 +117,7 @@ pub struct RaftRole {
     pub term: u64,
     /// The leader, if one is known.
     pub leader: Option<NodeId>,
-    /// True where it is this member.
+    /// True if it is this member.
     pub leads: bool,
 }
 
@@ -215,7 +215,7 @@ impl Input {
     }
 }
 
-/// Talks to the driver. Cheap to clone; never blocks except where it says so.
+/// Talks to the driver. Cheap to clone; never blocks unless it says so.
 #[derive(Clone)]
 pub struct RaftHandle {
     inbox: SyncSender<Input>,

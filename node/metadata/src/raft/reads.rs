@@ -1,7 +1,7 @@
 //! Linearizable reads on their way: all that wait in one round share one question to the leader.
 //!
 //! Raft drops such questions when the leader changes or has not committed in its term yet, so that
-//! each is asked again until it is answered or nobody waits for it any more.
+//! each is asked again until it is answered or no caller waits for it any more.
 
 use ::raft::{RawNode, Storage};
 use std::collections::VecDeque;

@@ -63,7 +63,7 @@ impl Driver {
         })?;
         if let Some((mark, conf)) = snapshot {
             let staged = self.follow.take_staged().ok_or_else(|| {
-                RaftError::Raft("a snapshot to install that nobody has fetched".to_owned())
+                RaftError::Raft("a snapshot to install that was not fetched".to_owned())
             })?;
             self.waiters.fail_all();
             self.surroundings.members_are(&conf);

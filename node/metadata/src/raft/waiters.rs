@@ -1,6 +1,6 @@
 //! Who waits for which proposal.
 //!
-//! A proposal is known by (term, index). It may vanish at a leader change: then nobody can say
+//! A proposal is known by (term, index). It may vanish at a leader change: then no member can say
 //! whether it will be applied, and its proposer asks again with its token.
 
 use crate::apply::{ProposeError, Waiter};

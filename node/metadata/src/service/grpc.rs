@@ -62,7 +62,7 @@ fn check_proposer(peer: &PeerIdentity, command: &Command) -> Result<(), Status> 
         Command::OpenLease { gateway, .. } => {
             peer.is(Role::Gateway, gateway.0) || peer.has(Role::Operator)
         }
-        // These name nobody.
+        // These don't name a node.
         Command::InitCluster { .. }
         | Command::CreateVolume { .. }
         | Command::CloseVolume { .. }

@@ -15,7 +15,7 @@ use crate::placement::Leadership;
 use crate::raft::{
     Input, Knock, KnockAnswer, NotLeader, PROPOSAL_BYTES_MAX, RaftHandle, RaftRole, RaftStatus,
 };
-use crate::snapshot::Source;
+use crate::snapshot::SnapshotSource;
 use crate::tables::Tables;
 use crate::transport::RaftService;
 use megalith_model::answer;
@@ -35,9 +35,9 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tonic::Status;
 
-/// After so long a proposal's fate is unknown.
+/// After this time a proposal's fate is unknown.
 const PROPOSE_DEADLINE: Duration = Duration::from_secs(10);
-/// After so long a question isn't answered.
+/// After this time a question isn't answered any more.
 const QUERY_DEADLINE: Duration = Duration::from_secs(5);
 /// A stop waits no longer than this for another leader.
 const HAND_OVER_DEADLINE: Duration = Duration::from_secs(2);
@@ -78,7 +78,7 @@ struct Inner {
     role: watch::Receiver<RaftRole>,
     leadership: watch::Receiver<Leadership>,
     topology_changes: watch::Receiver<u64>,
-    source: Source,
+    source: SnapshotSource,
     addresses: Arc<AddressBook>,
     identity: LogIdentity,
     clock: Arc<dyn Fn() -> u64 + Send + Sync>,
@@ -92,7 +92,7 @@ pub(super) struct HandleParts {
     pub(super) tables: Arc<Tables>,
     pub(super) role: watch::Receiver<RaftRole>,
     pub(super) topology_changes: watch::Receiver<u64>,
-    pub(super) source: Source,
+    pub(super) source: SnapshotSource,
     pub(super) addresses: Arc<AddressBook>,
     pub(super) identity: LogIdentity,
     pub(super) clock: Arc<dyn Fn() -> u64 + Send + Sync>,
@@ -215,7 +215,7 @@ impl MetaHandle {
         timeout(QUERY_DEADLINE, status).await.ok()?.ok()
     }
 
-    /// Who leads, as this member sees it.
+    /// Who leads, as this member sees it: for tests and measurements, which wait for a leader.
     #[must_use]
     pub fn leader_changes(&self) -> watch::Receiver<RaftRole> {
         self.inner.role.clone()
@@ -234,7 +234,7 @@ impl MetaHandle {
     }
 
     /// Hands the lead to another voter before a planned stop, which spares the group an election
-    /// timeout. Returns when this member leads no more, or nobody could be found in time.
+    /// timeout. Returns when this member leads no more, or no other could be found in time.
     pub async fn hand_over(&self) {
         if self.inner.addresses.alone() {
             return;
@@ -242,7 +242,7 @@ impl MetaHandle {
         let mut role = self.inner.role.clone();
         let handed = async {
             while role.borrow_and_update().leads {
-                // Asked again: a transfer is given up where its target doesn't answer.
+                // Asked again: a transfer is given up if its target doesn't answer.
                 if self.inner.raft.send(Input::HandOver).is_err() {
                     return;
                 }
@@ -252,7 +252,7 @@ impl MetaHandle {
             }
         };
         if timeout(HAND_OVER_DEADLINE, handed).await.is_err() {
-            tracing::warn!("nobody took the lead over; the others elect somebody");
+            tracing::warn!("no other member took the lead over; the others will elect one");
         }
     }
 
@@ -331,13 +331,13 @@ impl MetaHandle {
         RaftService::new(self.clone())
     }
 
-    /// Hands a raft message on; dropped where the driver has too much to do: raft sends again.
+    /// Hands a raft message on; dropped if the driver has too much to do: raft sends again.
     pub(super) fn take_message(&self, message: v1::RaftMessage) {
         let _ = self.inner.raft.send(Input::Message(message));
     }
 
     /// Sends this member's rows to others.
-    pub(super) fn source(&self) -> &Source {
+    pub(super) fn source(&self) -> &SnapshotSource {
         &self.inner.source
     }
 
@@ -377,7 +377,7 @@ impl MetaHandle {
                 let _ = thread.join();
             }
         };
-        // Fails only where the runtime is going down, and the threads with it.
+        // Fails only if the runtime is going down, and the threads with it.
         let _ = spawn_blocking(stop).await;
     }
 }

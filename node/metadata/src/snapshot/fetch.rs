@@ -17,7 +17,7 @@ use tonic::{Code, Status};
 /// How often a broken stream is taken up again without a piece between, before the fetch as a
 /// whole fails.
 const RESUMES_MAX: u32 = 5;
-/// A stream that brings nothing for so long is broken.
+/// A stream that brings nothing for this long is broken.
 const PIECE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// A peer's rows, whole, in an engine that is not open.
@@ -54,7 +54,7 @@ struct Fetch {
     peer: NodeId,
     /// The rows must stand for at least this entry.
     index_min: u64,
-    /// None only while it is made anew.
+    /// None only while it is made again.
     engine: Option<Arc<dyn MetaEngine>>,
     session: u64,
     after: Vec<u8>,
@@ -106,7 +106,7 @@ pub async fn fetch(
     fetch.stage(name, mark, conf).await
 }
 
-/// True where a stream can't be gone on with.
+/// True if a stream can't be gone on with.
 fn is_forgotten(status: &Status) -> bool {
     matches!(status.code(), Code::NotFound | Code::Aborted)
 }

@@ -15,7 +15,7 @@ mod tests;
 
 pub use fetch::{Fetched, fetch};
 pub use session::Session;
-pub use source::{Source, SourceSettings};
+pub use source::{SnapshotSource, SourceSettings};
 
 use megalith_proto::v1;
 

@@ -93,7 +93,7 @@ impl Session {
         turn
     }
 
-    /// Makes the next piece; `engine` doesn't change meanwhile. None where the session has failed
+    /// Makes the next piece; `engine` doesn't change meanwhile. None if the session has failed
     /// or gone on with another stream. The last piece lacks only its place in the log.
     pub(super) fn next_piece(
         &self,

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tonic::Status;
 
-/// Bytes of rows read at once: writes are held up for so long, a few milliseconds.
+/// Bytes of rows read at once: writes wait while that lasts, a few milliseconds.
 const READ_BYTES: usize = 32 << 10;
 /// Pieces made ahead of the peer.
 const PIECES_AHEAD: usize = 2;
@@ -21,7 +21,7 @@ const PIECES_AHEAD: usize = 2;
 /// What one process may choose about sending snapshots.
 #[derive(Clone, Copy, Debug)]
 pub struct SourceSettings {
-    /// A session that nobody reads is forgotten after so long. Default 60 s.
+    /// A session that no peer reads is forgotten after this time. Default 60 s.
     pub idle_max: Duration,
     /// Bytes of rows a second to one peer. Default 64 MiB.
     pub bytes_per_second: u64,
@@ -41,7 +41,7 @@ impl Default for SourceSettings {
 
 /// Sends this member's rows. Cheap to clone.
 #[derive(Clone)]
-pub struct Source {
+pub struct SnapshotSource {
     shared: Arc<Shared>,
 }
 
@@ -57,7 +57,7 @@ struct Held {
     used: Instant,
 }
 
-impl Source {
+impl SnapshotSource {
     /// Sends the rows of `tables`. `life` must differ from that of every earlier process.
     #[must_use]
     pub fn new(tables: Arc<Tables>, settings: SourceSettings, life: u64) -> Self {
@@ -79,8 +79,8 @@ impl Source {
         self.shared.sessions().get(&peer).map(|held| held.used)
     }
 
-    /// Begins or goes on with a stream to `peer`. Fails with NOT_FOUND where the session to go on
-    /// with is forgotten, with UNAVAILABLE where this member isn't as far as asked for.
+    /// Begins or goes on with a stream to `peer`. Fails with NOT_FOUND if the session to go on
+    /// with is forgotten, with UNAVAILABLE if this member isn't as far as asked for.
     pub fn stream(
         &self,
         peer: u32,
@@ -94,7 +94,7 @@ impl Source {
         let (session, turn) = shared.session(peer, request)?;
         let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
         tokio::spawn(async move {
-            if let Err(status) = shared.send(peer, (session, turn), &sender).await {
+            if let Err(status) = shared.send(peer, session, turn, &sender).await {
                 // The peer is gone: it will ask again.
                 let _ = sender.send(Err(status)).await;
             }
@@ -144,7 +144,8 @@ impl Shared {
     async fn send(
         self: &Arc<Self>,
         peer: u32,
-        (session, turn): (Arc<Session>, u64),
+        session: Arc<Session>,
+        turn: u64,
         sender: &mpsc::Sender<Result<v1::SnapshotPiece, Status>>,
     ) -> Result<(), Status> {
         loop {

@@ -3,8 +3,9 @@
 
 use super::harness::{Cluster, DIR, settings, wait_for};
 use super::{Load, all_there, check_rows};
+use crate::StartError;
+use crate::member::examine;
 use crate::testing::log_identity;
-use crate::{StartError, examine};
 use megalith_disk::sim::SimFs;
 use megalith_disk::{FileSystem, read_exact_at};
 use megalith_model::ids::NodeId;
@@ -34,12 +35,12 @@ const ALL: [Damage; 6] = [
     Damage::Foreign,
 ];
 
-/// The segments of a log that is not open, oldest first.
-fn segments(fs: &SimFs) -> Vec<PathBuf> {
+/// The log files of a log that is not open, oldest first.
+fn files(fs: &SimFs) -> Vec<PathBuf> {
     let dir = Path::new(DIR).join("log");
     let found = fs.list(&dir).expect("list");
-    let segments = found.into_iter().map(|entry| dir.join(entry.name));
-    segments
+    let files = found.into_iter().map(|entry| dir.join(entry.name));
+    files
         .filter(|path| path.extension().is_some_and(|extension| extension == "log"))
         .collect()
 }
@@ -102,14 +103,14 @@ async fn damage_all_under_load(seed: u64, kinds: &[Damage]) {
             cluster.crash(member).await;
             let foreign = {
                 let other = &cluster.disks[&(member % 3 + 1)].fs;
-                read(other, &segments(other)[0])
+                read(other, &files(other)[0])
             };
             let fs = &cluster.disks[&member].fs;
-            let segments = segments(fs);
+            let files = files(fs);
             let path = match place {
-                0 => segments[0].clone(),
-                1 => segments[segments.len() / 2].clone(),
-                2 => segments[segments.len() - 1].clone(),
+                0 => files[0].clone(),
+                1 => files[files.len() / 2].clone(),
+                2 => files[files.len() - 1].clone(),
                 _the_card => Path::new(DIR).join("member"),
             };
             damage(fs, &path, kind, &foreign);
@@ -122,11 +123,11 @@ async fn damage_all_under_load(seed: u64, kinds: &[Damage]) {
                 cluster.net.silence(before);
                 continue;
             }
-            // What may be a torn end is not damage, nor is it when the oldest segment is gone: it
+            // What may be a torn end is not damage, nor is it when the oldest log file is gone: it
             // would have been removed soon, for the rows no longer need it.
             let in_place = matches!(kind, Damage::FlippedInTheMiddle | Damage::ZeroedBlock);
-            let torn = in_place && path == segments[segments.len() - 1];
-            let purged = kind == Damage::Deleted && path == segments[0];
+            let torn = in_place && path == files[files.len() - 1];
+            let purged = kind == Damage::Deleted && path == files[0];
             assert!(
                 torn || purged,
                 "seed {seed}: {kind:?} of {path:?} went unseen"
@@ -167,7 +168,7 @@ async fn a_lost_log_directory_and_lost_rows_are_rebuilt() {
         let before = cluster.voter(member).await;
         cluster.crash(member).await;
         let fs = &cluster.disks[&member].fs;
-        for path in segments(fs) {
+        for path in files(fs) {
             fs.remove(&path).expect("remove");
         }
         fs.remove(&Path::new(DIR).join("log/reached"))
@@ -202,7 +203,7 @@ async fn a_log_that_lost_its_end_without_a_trace_is_found_out_by_the_leader() {
     let before = cluster.voter(member).await;
     cluster.crash(member).await;
     let fs = &cluster.disks[&member].fs;
-    let newest = segments(fs).pop().expect("segments");
+    let newest = files(fs).pop().expect("log files");
     damage(fs, &newest, Damage::Deleted, &[]);
     // With the note of how far the log went: otherwise the member knows it by itself.
     damage(
@@ -235,8 +236,8 @@ async fn a_log_that_lost_its_end_without_a_trace_is_found_out_by_the_leader() {
     cluster.agree().await;
 }
 
-/// A directory made anew for a member that has voted before, while only one other is there: the two
-/// would be a majority, if the new one counted.
+/// A directory made again for a member that has voted before, while only one other is there: the
+/// two would be a majority, if the new one counted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_member_made_anew_does_not_vote_as_if_it_were_new() {
     let mut cluster = Cluster::start(3, 5, 0, settings());
@@ -307,25 +308,25 @@ async fn the_only_member_refuses_to_start_and_changes_nothing() {
         }
         cluster.stop(1).await;
         let fs = cluster.disks[&1].fs.clone();
-        let oldest = segments(&fs)[0].clone();
+        let oldest = files(&fs)[0].clone();
         let mut foreign = read(&fs, &oldest);
         foreign[..8].fill(1);
         damage(&fs, &oldest, kind, &foreign);
         if kind == Damage::Deleted {
             // The rest would be taken for a log that was purged up to there.
-            for path in segments(&fs) {
+            for path in files(&fs) {
                 damage(&fs, &path, kind, &[]);
             }
         }
         let names = |fs: &SimFs| fs.list(Path::new(DIR)).expect("list");
-        let before = (names(&fs), segments(&fs));
+        let before = (names(&fs), files(&fs));
         let Err(error @ StartError::OnlyCopy { .. }) = cluster.try_restart(1) else {
             panic!("{kind:?}: it starts, or says something else");
         };
         let text = error.to_string();
         assert!(text.contains("meta repair"), "{text}");
         assert!(text.contains("only member"), "{text}");
-        assert_eq!((names(&fs), segments(&fs)), before, "{kind:?}");
+        assert_eq!((names(&fs), files(&fs)), before, "{kind:?}");
     }
 }
 
@@ -346,7 +347,7 @@ async fn the_only_member_is_repaired_at_an_operators_word() {
         // Its rows are those of the last checkpoint.
         cluster.crash(1).await;
         let disk = &cluster.disks[&1];
-        let paths = segments(&disk.fs);
+        let paths = files(&disk.fs);
         let path = paths[place.min(paths.len() - 1)].clone();
         damage(&disk.fs, &path, kind, &[]);
         if place == 9 {
@@ -400,7 +401,7 @@ async fn a_new_life_that_is_cut_off_half_way_is_begun_again() {
         let before = cluster.voter(member).await;
         cluster.crash(member).await;
         let fs = cluster.disks[&member].fs.clone();
-        damage(&fs, &segments(&fs)[0], Damage::FlippedInTheMiddle, &[]);
+        damage(&fs, &files(&fs)[0], Damage::FlippedInTheMiddle, &[]);
         fs.stop_at(step);
         let first = cluster.try_restart(member);
         if first.is_ok() {
@@ -444,7 +445,7 @@ async fn a_member_whose_log_lost_its_end_does_not_elect_one_that_lacks_it() {
         cluster.crash(leader).await;
         cluster.crash(other).await;
         let fs = &cluster.disks[&leader].fs;
-        let newest = segments(fs).pop().expect("segments");
+        let newest = files(fs).pop().expect("log files");
         damage(fs, &newest, kind, &[]);
         cluster.restart(leader);
         cluster.restart(behind);

@@ -41,7 +41,7 @@ pub(super) struct Net {
 struct NetState {
     members: HashMap<u64, MetaHandle>,
     rng: Rng,
-    /// Of a hundred messages so many are lost.
+    /// How many of a hundred messages are lost.
     loss: u64,
     /// Snapshot streams that are still to be broken, and after how many pieces.
     breaks: u64,
@@ -169,7 +169,7 @@ pub(super) fn settings() -> MetaSettings {
     let mut settings = MetaSettings::default();
     settings.raft.tick = Duration::from_millis(10);
     settings.log = LogSettings {
-        segment_bytes: 16 << 10,
+        file_bytes: 16 << 10,
         cache_bytes: 8 << 10,
         preallocate_bytes: 4 << 10,
     };
@@ -488,7 +488,7 @@ impl Client {
         answer.unwrap_or_else(|refusal| panic!("{name}: {refusal}"));
     }
 
-    /// Whether an account is there, as a member picked by `pick` says; None where it can't say.
+    /// Whether an account is there, as a member picked by `pick` says; None if it can't say.
     pub(super) async fn has_account(&self, name: &str, pick: u64) -> Option<bool> {
         let members = self.members();
         let member = &members[usize::try_from(pick).expect("small") % members.len().max(1)];

@@ -17,7 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tonic::Status;
 
-/// The way to nobody.
+/// A transport that reaches no peer.
 struct Alone;
 
 impl Transport for Alone {

@@ -1,4 +1,4 @@
-//! The power fails at each step of the log in turn: writes, syncs, new segments, removed ones. Or
+//! The power fails at each step of the log in turn: writes, syncs, new log files, removed ones. Or
 //! a step takes without end.
 
 use super::harness::{Cluster, settings, wait_for};

@@ -32,7 +32,7 @@ pub struct TransportSettings {
     pub queue_bytes: usize,
     /// The first pause after a failed connection; doubles. Default 50 ms.
     pub backoff_min: Duration,
-    /// The longest pause. Default 1 s: a peer that comes back is to be heard at once.
+    /// The longest pause. Default 1 s: a peer that comes back should be heard at once.
     pub backoff_max: Duration,
     /// A connection takes at most so long. Default 2 s.
     pub connect_deadline: Duration,
@@ -198,7 +198,7 @@ impl Worker {
         }
     }
 
-    /// Connects and sends until the stream breaks. Ok where nobody sends any more.
+    /// Connects and sends until the stream breaks. Ok if the sender has gone.
     async fn stream(&mut self, pause: &mut Duration) -> Result<(), String> {
         let connecting = self.connector.connect(self.node);
         let channel = tokio::time::timeout(self.settings.connect_deadline, connecting)

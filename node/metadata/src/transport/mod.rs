@@ -29,7 +29,7 @@ pub type Pieces = BoxStream<'static, Result<v1::SnapshotPiece, Status>>;
 
 /// The way to the other members.
 pub trait Transport: Send + Sync + 'static {
-    /// Hands a message on to `message.to`. It may be lost, also later. Never blocks. False where
+    /// Hands a message on to `message.to`. It may be lost, also later. Never blocks. False if
     /// it was dropped at once.
     fn send(&self, message: v1::RaftMessage) -> bool;
 
@@ -50,7 +50,7 @@ pub trait Transport: Send + Sync + 'static {
 
 /// Makes the connections, with whatever identifies this member to its peers.
 pub trait Connector: Send + Sync + 'static {
-    /// Connects to a peer, its name resolved anew. Two calls give two connections: messages and
+    /// Connects to a peer, looking its name up again. Two calls give two connections: messages and
     /// snapshots don't share one. The peer's certificate must name it.
     fn connect(&self, peer: NodeId) -> BoxFuture<'static, Result<Channel, ConnectError>>;
 }

@@ -165,7 +165,7 @@ impl Group {
         loop {
             for member in self.members.values() {
                 if let Ok(answer) = member.propose(&envelope).await {
-                    // Refused where an earlier attempt of unknown fate went through.
+                    // Refused if an earlier attempt of unknown fate went through.
                     drop(answer);
                     return;
                 }

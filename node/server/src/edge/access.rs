@@ -43,7 +43,6 @@ const METHODS: &[(&str, &[Role])] = &[
         "/megalith.v1.ShardControl/Stat",
         &[Gateway, Storage, Metadata, Operator],
     ),
-    ("/megalith.v1.ShardControl/Delete", &[Metadata]),
     (
         "/megalith.v1.ShardControl/List",
         &[Storage, Metadata, Operator],
@@ -54,13 +53,13 @@ const METHODS: &[(&str, &[Role])] = &[
 /// The roles that may read and write shard bytes on the data port.
 pub(super) const DATA_ROLES: &[Role] = &[Gateway, Storage];
 
-/// True where a peer may call the method of this path.
+/// True if a peer may call the method of this path.
 pub(super) fn may_call(path: &str, peer: &PeerIdentity) -> bool {
     let found = METHODS.iter().find(|(known, _)| *known == path);
     found.is_some_and(|(_, roles)| has_one(peer, roles))
 }
 
-/// True where a peer has one of the roles.
+/// True if a peer has one of the roles.
 pub(super) fn has_one(peer: &PeerIdentity, roles: &[Role]) -> bool {
     roles.iter().any(|&role| peer.has(role))
 }
@@ -163,10 +162,7 @@ mod tests {
     fn a_role_is_not_another() {
         let peer = |role| PeerIdentity::new(ClusterId([1; 16]), &[(role, 1)]).expect("valid");
         assert!(!may_call("/megalith.v1.Cluster/Status", &peer(Storage)));
-        assert!(!may_call(
-            "/megalith.v1.ShardControl/Delete",
-            &peer(Gateway)
-        ));
+        assert!(!may_call("/megalith.v1.ShardControl/Scrub", &peer(Gateway)));
         assert!(!may_call(
             "/megalith.v1.RaftTransport/Messages",
             &peer(Storage)

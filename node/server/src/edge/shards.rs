@@ -53,17 +53,6 @@ impl ShardControl for ShardService {
         Ok(Response::new(proto::StatShardsReply { shards }))
     }
 
-    async fn delete(
-        &self,
-        request: Request<proto::DeleteShardsRequest>,
-    ) -> Result<Response<proto::DeleteShardsReply>, Status> {
-        let request = request.into_inner();
-        let disk = self.disk(&request.disk)?;
-        let shards = names(&request.shards)?;
-        disk.delete(&shards).await.map_err(status)?;
-        Ok(Response::new(proto::DeleteShardsReply {}))
-    }
-
     async fn list(
         &self,
         request: Request<proto::ListShardsRequest>,

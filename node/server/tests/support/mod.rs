@@ -25,7 +25,7 @@ use megalith_serve::listener::Shutdown;
 use megalith_server::edge::{
     Admission, DataEdge, DataEdgeSettings, GrpcEdge, GrpcEdgeSettings, ShardService,
 };
-use megalith_store::{Disk, DiskHandle, Disks, StoreSettings, Superblock};
+use megalith_store::{DiskHandle, Disks, StoreSettings, Superblock};
 use proto::cluster_server::{Cluster, ClusterServer};
 use proto::metadata_server::{Metadata, MetadataServer};
 use proto::shard_control_server::ShardControlServer;
@@ -85,7 +85,7 @@ impl Certificates {
 pub struct Truth {
     /// Pushed to those who watch.
     pub pushed: watch::Sender<ClusterMap>,
-    /// Told to those who ask anew; None: what is pushed.
+    /// Told to those who ask again; None: what is pushed.
     pub asked: watch::Sender<Option<ClusterMap>>,
     pub volumes: watch::Sender<Vec<Volume>>,
     pub calls: AtomicU64,
@@ -324,12 +324,12 @@ pub fn open_disk(certificates: &Certificates) -> DiskHandle {
         disk: DISK,
         created_ms: 1,
     };
-    Disk::format(&RealFs, &root, &superblock).expect("formatted");
+    DiskHandle::format(&RealFs, &root, &superblock).expect("formatted");
     let settings = StoreSettings {
         reserve: 1 << 20,
         ..StoreSettings::default()
     };
-    Disk::open(Arc::new(RealFs), &root, CLUSTER, Some(DISK), settings).expect("opened")
+    DiskHandle::open(Arc::new(RealFs), &root, CLUSTER, Some(DISK), settings).expect("opened")
 }
 
 impl Edge {
@@ -407,7 +407,7 @@ impl Edge {
         }
     }
 
-    /// True where the disk has anything under that name.
+    /// True if the disk has anything under that name.
     pub async fn has(&self, target: &ShardRoute) -> bool {
         let shard = target.target.shard;
         self.disk.stat(shard).await.expect("a stat").is_some()

@@ -5,7 +5,7 @@
 //!   `verify` reads and checks. `ledger` is what survives a restart: where the pass stands, and the
 //!   shards known to be damaged. `worker` puts them together and gives them a thread.
 //! - Damage goes into the disk's health, from where the node reports it; a bad index file is
-//!   rebuilt, a bad superblock written anew.
+//!   rebuilt, a bad superblock written again.
 //! - Must never keep a user waiting for long: it reads in small pieces, stands back while there is
 //!   traffic and insists only when its deadline would be missed.
 
@@ -38,7 +38,7 @@ impl Default for ScrubSettings {
     }
 }
 
-/// How far a disk's scrub is. Times are in milliseconds since 1970, 0 where it has not been.
+/// How far a disk's scrub is. Times are in milliseconds since 1970, 0 if it has not been.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ScrubStatus {
     /// An operator asked for the pass under way.

@@ -102,12 +102,12 @@ impl Default for Progress {
     }
 }
 
-/// What is to be done now.
+/// What to do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
+pub(crate) enum ScrubAction {
     /// Check a piece and say what came of it by [`Plan::checked`].
     Check(Piece),
-    /// Nothing for so many milliseconds.
+    /// Nothing for this many milliseconds.
     Wait(u64),
 }
 
@@ -216,19 +216,21 @@ impl Plan {
     }
 
     /// Decides what is done now.
-    pub(crate) fn step(&mut self, now_ms: u64, view: View<'_>) -> Action {
+    pub(crate) fn step(&mut self, now_ms: u64, view: View<'_>) -> ScrubAction {
         self.mind_the_clock(now_ms);
         if now_ms < self.ready_ms {
-            return Action::Wait((self.ready_ms - now_ms).min(SLEEP_MAX_MS));
+            return ScrubAction::Wait((self.ready_ms - now_ms).min(SLEEP_MAX_MS));
         }
         self.measure(view.files);
         let first = self.look_step(now_ms, view);
-        if let Some(action @ Action::Check(_)) = first {
+        if let Some(action @ ScrubAction::Check(_)) = first {
             return action;
         }
         // A look that stands back lets the pass stand back too.
         match (self.pass_step(now_ms, view), first) {
-            (Action::Wait(one), Some(Action::Wait(other))) => Action::Wait(one.min(other)),
+            (ScrubAction::Wait(one), Some(ScrubAction::Wait(other))) => {
+                ScrubAction::Wait(one.min(other))
+            }
             (_, Some(wait)) if view.busy => wait,
             (action, _) => action,
         }
@@ -279,8 +281,8 @@ impl Plan {
         }
     }
 
-    /// None where there is nothing new to be looked at for now.
-    fn look_step(&mut self, now_ms: u64, view: View<'_>) -> Option<Action> {
+    /// None if there is nothing new to be looked at for now.
+    fn look_step(&mut self, now_ms: u64, view: View<'_>) -> Option<ScrubAction> {
         let due = self.progress.fresh_ms == 0
             || now_ms >= self.progress.fresh_ms.saturating_add(self.look_ms);
         if self.look.is_none() && due {
@@ -315,9 +317,9 @@ impl Plan {
         };
         let slack = now_ms < look.began_ms.saturating_add(self.look_ms);
         if view.busy && slack {
-            return Some(Action::Wait(STAND_BACK_MS));
+            return Some(ScrubAction::Wait(STAND_BACK_MS));
         }
-        Some(Action::Check(Piece {
+        Some(ScrubAction::Check(Piece {
             from: Spot {
                 volume,
                 seq,
@@ -343,11 +345,11 @@ impl Plan {
         }
     }
 
-    fn pass_step(&mut self, now_ms: u64, view: View<'_>) -> Action {
+    fn pass_step(&mut self, now_ms: u64, view: View<'_>) -> ScrubAction {
         let next_ms = self.progress.began_ms.saturating_add(self.pass_ms);
         if self.progress.at == Spot::END {
             if self.progress.began_ms > 0 && now_ms < next_ms {
-                return Action::Wait((next_ms - now_ms).min(SLEEP_MAX_MS));
+                return ScrubAction::Wait((next_ms - now_ms).min(SLEEP_MAX_MS));
             }
             self.begin_pass(now_ms);
         }
@@ -361,7 +363,7 @@ impl Plan {
             self.progress.finished_ms = now_ms;
             self.progress.demanded = false;
             self.late = false;
-            return Action::Wait(1);
+            return ScrubAction::Wait(1);
         };
         self.late = now_ms > next_ms.saturating_add(self.pass_ms / 10);
         let wait = match self.progress.demanded {
@@ -369,14 +371,14 @@ impl Plan {
             false => self.wait_for_line(now_ms, view.busy),
         };
         if wait > 0 {
-            return Action::Wait(wait.min(SLEEP_MAX_MS));
+            return ScrubAction::Wait(wait.min(SLEEP_MAX_MS));
         }
         let block = if file.file() == at.file() {
             at.block
         } else {
             0
         };
-        Action::Check(Piece {
+        ScrubAction::Check(Piece {
             from: Spot {
                 volume: file.volume,
                 seq: file.seq,

@@ -6,7 +6,7 @@
 //! come between.
 
 use super::plan::{Checked, Piece, Walk};
-use crate::catalog::{Catalog, Finished, Source, page_of};
+use crate::catalog::{Catalog, EntrySource, Finished, page_of};
 use crate::error::StoreError;
 use crate::files::is_loss;
 use crate::index::{BadIndex, Index};
@@ -17,7 +17,7 @@ use crate::superblock::Superblock;
 use megalith_model::shard::{ShardId, ShardKey};
 use std::sync::Arc;
 
-/// Read at once where bytes follow each other.
+/// Read at once if bytes follow each other.
 const STEP: usize = 1 << 20;
 
 /// A chunk file being checked.
@@ -45,7 +45,7 @@ struct Living {
 }
 
 impl FileCheck {
-    /// Collects what is to be found in the file; None where it is gone from the volume.
+    /// Collects what should be in the file; None if it is gone from the volume.
     pub(super) fn begin(catalog: &Catalog, piece: Piece) -> Result<Option<Self>, StoreError> {
         let (volume, seq) = (piece.from.volume, piece.from.seq);
         let Some(found) = catalog.volume(volume) else {
@@ -87,7 +87,7 @@ impl FileCheck {
         Ok(Some(check))
     }
 
-    /// True where the piece continues this check.
+    /// True if the piece continues this check.
     pub(super) fn is_for(&self, piece: Piece) -> bool {
         (self.id.volume, self.id.seq) == (piece.from.volume, piece.from.seq)
             && (self.walk, self.newer_than) == (piece.walk, piece.newer_than)
@@ -169,7 +169,7 @@ impl FileCheck {
             return Ok(());
         };
         // Else it is about to be written.
-        let Source::Disk(_) = finished.source() else {
+        let EntrySource::Disk(_) = finished.source() else {
             return Ok(());
         };
         let path = catalog.paths.index(self.id.volume, self.id.seq);
@@ -202,7 +202,7 @@ impl FileCheck {
         Ok(found)
     }
 
-    /// Reports the shard of a bad record, if it still lives here; true where that is news.
+    /// Reports the shard of a bad record, if it still lives here; true if that is news.
     fn lost(&self, catalog: &Catalog, record: &Living) -> Result<bool, StoreError> {
         let shard: ShardId = record.key.of(self.id.volume);
         let now = catalog.find(shard)?;
@@ -306,7 +306,7 @@ impl Walker<'_> {
     }
 }
 
-/// Checks the superblock; one that is damaged or lost is written anew.
+/// Checks the superblock; one that is damaged or lost is written again.
 pub(super) fn superblock(catalog: &Catalog) -> Result<(), StoreError> {
     catalog.verify_home()?;
     let root = &catalog.paths.root;
@@ -320,7 +320,7 @@ pub(super) fn superblock(catalog: &Catalog) -> Result<(), StoreError> {
         Err(error @ (StoreError::NoSuperblock { .. } | StoreError::BadSuperblock { .. })) => error,
         Err(error) => return Err(error),
     };
-    tracing::error!(%error, "superblock is written anew");
+    tracing::error!(%error, "superblock is written again");
     catalog.superblock.write(catalog.fs.as_ref(), root)?;
     catalog.health.add_restored_file();
     Ok(())

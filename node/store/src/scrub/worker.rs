@@ -2,7 +2,7 @@
 
 use super::ScrubStatus;
 use super::ledger::{DamagedShard, Ledger, NoLedger};
-use super::plan::{Action, Checked, FileFacts, Piece, Plan, Progress, View};
+use super::plan::{Checked, FileFacts, Piece, Plan, Progress, ScrubAction, View};
 use super::verify::{self, FileCheck};
 use crate::catalog::Catalog;
 use crate::core::Chain;
@@ -16,7 +16,7 @@ use std::time::Duration;
 const SAVE_INTERVAL_MS: u64 = 60_000;
 /// Damage is written at most this often.
 const DAMAGE_INTERVAL_MS: u64 = 1_000;
-/// The list of files is made anew after this.
+/// The list of files is made again after this.
 const LIST_INTERVAL_MS: u64 = 1_000;
 /// Between looks at the superblock.
 const SUPERBLOCK_INTERVAL_MS: u64 = 3_600_000;
@@ -52,7 +52,7 @@ pub(crate) struct Scrubber {
 struct Saved {
     at_ms: u64,
     progress: Progress,
-    /// [`crate::health::Health::damage`]'s number; None where it was not written.
+    /// [`crate::health::Health::damage`]'s number; None if it was not written.
     damage: Option<u64>,
 }
 
@@ -67,7 +67,7 @@ impl Scrubber {
             Err(NoLedger::Missing) => Ledger::default(),
             Err(NoLedger::Bad) => {
                 let path = path.display();
-                tracing::error!(%path, "scrub ledger is bad: the scrub begins anew");
+                tracing::error!(%path, "scrub ledger is bad: the scrub begins again");
                 catalog.health.add_restored_file();
                 Ledger::default()
             }
@@ -152,8 +152,8 @@ impl Scrubber {
             busy,
         };
         let wait = match self.plan.step(now_ms, view) {
-            Action::Wait(wait) => wait,
-            Action::Check(piece) => {
+            ScrubAction::Wait(wait) => wait,
+            ScrubAction::Check(piece) => {
                 let checked = self.piece(piece)?;
                 self.plan.checked(now_ms, piece, checked, busy);
                 0
@@ -255,7 +255,7 @@ impl Scrubber {
         });
     }
 
-    /// True where the writer has index files to write anew.
+    /// True if the writer has index files to write again.
     fn wants_writer(&self) -> bool {
         !lock(&self.catalog.reindex).is_empty()
     }

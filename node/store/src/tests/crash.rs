@@ -36,7 +36,7 @@ fn live(bench: &mut Bench, acked: &mut Acked) -> Result<(), StoreError> {
         acked.fence = 3;
     }
     super::scrub::save_ledger(bench);
-    bench.core().commit(vec![Op::Tidy]);
+    bench.core().tidy_all();
     bench.housekeep_all();
     super::scrub::save_ledger(bench);
     bench.core().close();

@@ -231,7 +231,7 @@ fn bad_index_is_rebuilt_wherever_it_is_bad() {
         bench.housekeep_all();
         let rebuilt = bench.core().catalog.health.read().indexes_rebuilt;
         assert_eq!(rebuilt, 1, "offset {at}");
-        // It was written anew: the next opening finds it good.
+        // It was written again: the next opening finds it good.
         bench.drop_core();
         bench.fs.kill();
         bench.reopen();

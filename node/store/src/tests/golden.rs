@@ -2,8 +2,8 @@
 
 use super::{CLUSTER, DISK};
 use crate::record::{
-    Cell, Footer, HEADER_LEN, Header, HeaderFault, Kind, Place, check_record, decode_deletions,
-    encode_deletions, encode_record,
+    Cell, Footer, HEADER_LEN, Header, HeaderFault, Kind, RecordPlace, check_record,
+    decode_deletions, encode_deletions, encode_record,
 };
 use crate::superblock::Superblock;
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use megalith_model::ids::{BlobId, Epoch, VolumeId};
 use megalith_model::shard::ShardKey;
 use proptest::prelude::*;
 
-const PLACE: Place = Place {
+const PLACE: RecordPlace = RecordPlace {
     disk: DISK,
     file: 3,
     block: 17,
@@ -154,9 +154,9 @@ fn every_flipped_byte_of_a_record_is_noticed() {
 fn record_is_not_taken_for_one_of_another_place() {
     let bytes = header().encode(PLACE);
     for other in [
-        Place { block: 18, ..PLACE },
-        Place { file: 4, ..PLACE },
-        Place {
+        RecordPlace { block: 18, ..PLACE },
+        RecordPlace { file: 4, ..PLACE },
+        RecordPlace {
             disk: megalith_model::ids::DiskId([8; 16]),
             ..PLACE
         },

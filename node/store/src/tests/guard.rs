@@ -4,7 +4,7 @@
 use super::{Bench, CLUSTER, DISK, cells_of, content, root, settings, shard};
 use crate::error::StoreError;
 use crate::op::Op;
-use crate::{Disk, DiskHandle, StoreSettings, Superblock};
+use crate::{DiskHandle, StoreSettings, Superblock};
 use bytes::Bytes;
 use megalith_disk::sim::{SimFault, SimOp, SimRule};
 use megalith_disk::{FileSystem, RealFs};
@@ -42,7 +42,7 @@ fn replaced_directory_takes_nothing_and_promises_nothing() {
     let (volume, epoch) = (VolumeId(1), Epoch(9));
     let fenced = bench.core().commit(vec![Op::Fence { volume, epoch }]);
     assert!(matches!(fenced[..], [Err(StoreError::Gone { .. })]));
-    bench.core().commit(vec![Op::Tidy]);
+    bench.core().tidy_all();
     bench.housekeep_all();
     bench.core().close();
     assert_eq!(
@@ -107,7 +107,7 @@ fn real_disk(root: &Path, disk: DiskId) {
         disk,
         created_ms: 1,
     };
-    Disk::format(&RealFs, root, &superblock).expect("format");
+    DiskHandle::format(&RealFs, root, &superblock).expect("format");
 }
 
 fn open(root: &Path) -> DiskHandle {
@@ -115,7 +115,7 @@ fn open(root: &Path) -> DiskHandle {
         reserve: 0,
         ..settings()
     };
-    Disk::open(Arc::new(RealFs), root, CLUSTER, Some(DISK), settings).expect("open")
+    DiskHandle::open(Arc::new(RealFs), root, CLUSTER, Some(DISK), settings).expect("open")
 }
 
 async fn put(disk: &DiskHandle, blob: u64) -> Result<(), StoreError> {
@@ -235,7 +235,7 @@ async fn full_file_system_keeps_its_reserve_and_takes_deletes() {
         reserve,
         ..settings()
     };
-    let disk = Disk::open(Arc::new(RealFs), dir.path(), CLUSTER, Some(DISK), settings);
+    let disk = DiskHandle::open(Arc::new(RealFs), dir.path(), CLUSTER, Some(DISK), settings);
     let disk = disk.expect("open");
     let bytes = content(shard(1, 0), 0, 200_000);
     let mut stored: u64 = 0;
@@ -265,7 +265,6 @@ async fn full_file_system_keeps_its_reserve_and_takes_deletes() {
     for blob in 0..stored {
         disk.delete(&[shard(1, blob)]).await.expect("deletes work");
     }
-    disk.tidy().await.expect("begun");
     let again = async {
         while disk.begin(shard(2, 0), Epoch(1), 200_000).await.is_err() {
             tokio::task::yield_now().await;

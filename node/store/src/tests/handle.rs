@@ -1,10 +1,10 @@
 //! The asynchronous face, its threads, and the machine's own file system.
 
 use super::{CLUSTER, DISK, cells_of, content, settings, shard};
+use crate::DiskHandle;
 use crate::error::StoreError;
 use crate::settings::StoreSettings;
 use crate::superblock::Superblock;
-use crate::{Disk, DiskHandle};
 use bytes::Bytes;
 use megalith_disk::sim::{SimFs, SimOp};
 use megalith_disk::{FileSystem, RealFs};
@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 fn open(root: &Path, settings: StoreSettings) -> Result<DiskHandle, StoreError> {
-    Disk::open(Arc::new(RealFs), root, CLUSTER, Some(DISK), settings)
+    DiskHandle::open(Arc::new(RealFs), root, CLUSTER, Some(DISK), settings)
 }
 
 fn fresh(settings: StoreSettings) -> (tempfile::TempDir, DiskHandle) {
@@ -24,7 +24,7 @@ fn fresh(settings: StoreSettings) -> (tempfile::TempDir, DiskHandle) {
         disk: DISK,
         created_ms: 1,
     };
-    Disk::format(&RealFs, dir.path(), &superblock).expect("format");
+    DiskHandle::format(&RealFs, dir.path(), &superblock).expect("format");
     let disk = open(dir.path(), settings).expect("open");
     (dir, disk)
 }
@@ -217,13 +217,13 @@ async fn a_slow_sync_holds_back_its_promises_and_nothing_else() {
         disk: DISK,
         created_ms: 1,
     };
-    Disk::format(&fs, root, &superblock).expect("format");
+    DiskHandle::format(&fs, root, &superblock).expect("format");
     let settings = StoreSettings {
         reserve: 0,
         ..settings()
     };
     let shared = Arc::new(fs.clone());
-    let disk = Disk::open(shared, root, CLUSTER, Some(DISK), settings).expect("open");
+    let disk = DiskHandle::open(shared, root, CLUSTER, Some(DISK), settings).expect("open");
     let (early, late) = (shard(1, 1), shard(1, 2));
     let bytes = content(early, 0, 100_000);
     put(&disk, early, &bytes).await.expect("stored");

@@ -4,7 +4,6 @@
 use super::scrub::scrub_whole;
 use super::{Bench, Random, content, root, settings, shard};
 use crate::error::StoreError;
-use crate::op::Op;
 use megalith_disk::FileSystem;
 use megalith_model::shard::ShardId;
 use std::collections::BTreeSet;
@@ -191,7 +190,7 @@ fn check(clean: bool, kind: &Path, how: Harm, seed: u64) -> usize {
         BTreeSet::new(),
         "{case}: after the repair"
     );
-    bench.core().commit(vec![Op::Tidy]);
+    bench.core().tidy_all();
     bench.housekeep_all();
     assert_eq!(
         lost(&mut bench, living, &case),
@@ -266,7 +265,7 @@ fn damage_known_before_a_restart_is_known_after_it() {
     );
     super::scrub::scrubber(&mut bench);
     assert_eq!(bench.core().catalog.health.damaged(), [target]);
-    // Written anew it is known no more, also by the ledger.
+    // Once written again it is no longer known as damaged, not even by the ledger.
     bench
         .put(target, &content(target, 0, len_of(target.blob.0)))
         .expect("repaired");

@@ -65,7 +65,7 @@ impl World {
                 self.bench.core().housekeep();
             }
             970..974 => {
-                self.bench.core().commit(vec![Op::Tidy]);
+                self.bench.core().tidy_all();
             }
             974 => self.scrub(),
             975..987 => self.break_something(),

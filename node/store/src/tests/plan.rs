@@ -3,7 +3,9 @@
 
 use super::Random;
 use crate::scrub::ScrubSettings;
-use crate::scrub::plan::{Action, Checked, FileFacts, Piece, Plan, Progress, Spot, View, Walk};
+use crate::scrub::plan::{
+    Checked, FileFacts, Piece, Plan, Progress, ScrubAction, Spot, View, Walk,
+};
 use megalith_model::ids::VolumeId;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -73,11 +75,11 @@ impl World {
             busy,
         };
         match self.plan.step(self.now_ms, view) {
-            Action::Wait(wait) => {
+            ScrubAction::Wait(wait) => {
                 assert!((1..=10_000).contains(&wait), "sleeps {wait} ms");
                 self.now_ms += wait;
             }
-            Action::Check(piece) => self.check(piece, busy),
+            ScrubAction::Check(piece) => self.check(piece, busy),
         }
     }
 

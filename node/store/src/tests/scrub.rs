@@ -4,7 +4,7 @@ use super::{Bench, CLUSTER, DISK, Random, content, root, settings, shard};
 use crate::scrub::ledger::{DamagedShard, Ledger};
 use crate::scrub::plan::{Progress, Spot};
 use crate::scrub::worker::Scrubber;
-use crate::{Disk, ScrubSettings, StoreSettings, Superblock};
+use crate::{DiskHandle, ScrubSettings, StoreSettings, Superblock};
 use megalith_disk::sim::{SimFault, SimOp, SimRule};
 use megalith_disk::{FileSystem, RealFs};
 use megalith_model::ids::{BlobId, Epoch, VolumeId};
@@ -166,7 +166,7 @@ fn deletes_and_moves_in_between_are_no_damage() {
     for deleted in shards.iter().step_by(2) {
         now_ms += scrubber.turn(now_ms);
         bench.delete(&[*deleted]).expect("deleted");
-        bench.core().commit(vec![crate::op::Op::Tidy]);
+        bench.core().tidy_all();
         bench.housekeep_all();
     }
     for _ in 0..10_000 {
@@ -214,7 +214,7 @@ fn pass_goes_on_where_it_stood_before_a_power_cut() {
     }
     let said = *status.lock().expect("not poisoned");
     assert_eq!(said.passes, 1);
-    // Had it begun anew, it would have read more than there is.
+    // Had it begun again, it would have read more than there is.
     let read = said.checked_bytes - stood;
     assert!(read < 900_000, "{read} bytes after the restart");
 }
@@ -382,7 +382,7 @@ async fn thread_scrubs_a_real_disk_on_demand_and_has_indexes_written_anew() {
         disk: DISK,
         created_ms: 1,
     };
-    Disk::format(&RealFs, dir.path(), &superblock).expect("format");
+    DiskHandle::format(&RealFs, dir.path(), &superblock).expect("format");
     let settings = StoreSettings {
         reserve: 0,
         scrub: ScrubSettings {
@@ -393,7 +393,7 @@ async fn thread_scrubs_a_real_disk_on_demand_and_has_indexes_written_anew() {
     };
     let open = || {
         let fs = Arc::new(RealFs);
-        Disk::open(fs, dir.path(), CLUSTER, Some(DISK), settings.clone()).expect("open")
+        DiskHandle::open(fs, dir.path(), CLUSTER, Some(DISK), settings.clone()).expect("open")
     };
     let disk = open();
     for blob in 0..30 {
@@ -438,7 +438,7 @@ async fn thread_scrubs_a_real_disk_on_demand_and_has_indexes_written_anew() {
     assert!(RealFs.open(&dir.path().join("scrub")).is_ok());
     let disk = open();
     assert_eq!(disk.damaged(), [shard(1, 2)], "known from before");
-    assert_eq!(disk.health().indexes_rebuilt, 0, "it was written anew");
+    assert_eq!(disk.health().indexes_rebuilt, 0, "it was written again");
     assert_eq!(disk.scrub_status().passes, 1);
     disk.stop().await;
 }

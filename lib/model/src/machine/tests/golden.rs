@@ -4,8 +4,9 @@
 use super::{World, coded_len, put, put_command, version};
 use crate::command::{Blobs, Command};
 use crate::ids::{AccountId, BucketId, ClusterId, Token, UploadId};
-use crate::keys::Table;
+use crate::keys::{RowKey, Table};
 use expect_test::expect;
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 fn hex(bytes: &[u8]) -> String {
@@ -15,8 +16,8 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-#[test]
-fn one_row_of_each_kind() {
+/// A world with a row in every table.
+fn world() -> World {
     let mut world = World::ready();
     world.done(Command::InitCluster {
         cluster: ClusterId([0xc1; 16]),
@@ -62,17 +63,35 @@ fn one_row_of_each_kind() {
     let (answer, _) = world.apply(Some(Token([0x70; 16])), part);
     assert!(answer.is_ok() && version(1) < version(2));
     world.audited();
+    world
+}
 
+/// The first row of each table, of meta all; each table must have one.
+fn shown(world: &World) -> String {
     let mut shown = String::new();
-    let mut seen = None;
+    let (mut seen, mut tables) = (None, BTreeSet::new());
     for (key, value) in world.rows.iter() {
         let table = Table::from_number(key[0]).expect("a table");
-        // The first row of most tables, every row of meta.
+        tables.insert(table);
+        let parsed = RowKey::decode(key).expect("a key");
+        assert_eq!(parsed.encode(), key, "a key of {table:?}");
         if seen != Some(table) || table == Table::Meta {
             let _ = writeln!(shown, "{table:?} {}\n  {}", hex(key), hex(value));
         }
         seen = Some(table);
     }
+    // A new table has a row here from the day that it is there.
+    let all: BTreeSet<_> = (0..=u8::MAX).filter_map(Table::from_number).collect();
+    assert_eq!(tables, all, "a table without a row");
+    shown
+}
+
+#[test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "the rows of all tables, side by side"
+)]
+fn one_row_of_each_kind() {
     expect![[r#"
         Meta 0101
           01c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1c1
@@ -144,5 +163,5 @@ fn one_row_of_each_kind() {
           0101016401
         AccountCounters 1d0000000000000001
           0101016401
-    "#]].assert_eq(&shown);
+    "#]].assert_eq(&shown(&world()));
 }

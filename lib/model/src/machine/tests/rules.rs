@@ -572,8 +572,8 @@ fn a_segment_of_another_profile_than_its_volume_is_found_and_not_counted() {
             row.segments[0].profile = other.expect("valid");
             let mut overlay = Overlay::new(&world.rows);
             overlay.put(key.encode(), crate::codec::encode(&row));
-            let batch = overlay.into_batch();
-            world.rows.write(batch);
+            let changed = overlay.into_batch();
+            world.rows.write(changed);
         }
         let problems = audit(&world.rows).expect("every row can be read");
         let of_profiles = problems.iter().filter(|text| text.contains("profile"));

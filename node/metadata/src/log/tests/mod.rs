@@ -12,7 +12,7 @@ pub(super) const DIR: &str = "/log";
 
 pub(super) fn settings() -> LogSettings {
     LogSettings {
-        segment_bytes: 2048,
+        file_bytes: 2048,
         cache_bytes: 700,
         preallocate_bytes: 512,
     }
@@ -101,16 +101,16 @@ fn a_reopened_log_holds_what_was_appended_and_the_newest_wins() {
 }
 
 #[test]
-fn purging_takes_whole_segments_and_keeps_what_follows() {
+fn purging_takes_whole_files_and_keeps_what_follows() {
     let fs = fresh();
     let mut log = open(&fs).expect("open");
     for round in 0..20 {
         append(&mut log, round * 10 + 1, 10, 1);
     }
-    let segments = log.segments.len();
+    let files = log.files.len();
     assert!(log.purge(100, 0).expect("purge") > 0);
     assert!(
-        log.segments.len() < segments && log.first_index() <= 101,
+        log.files.len() < files && log.first_index() <= 101,
         "{}",
         log.first_index()
     );
@@ -219,9 +219,9 @@ fn a_flipped_byte_is_never_taken_for_a_log() {
         append(&mut log, 15, 2, 2);
         let whole = contents(&log);
         let mut files: Vec<PathBuf> = log
-            .segments
+            .files
             .iter()
-            .map(|segment| log.path(segment.sequence))
+            .map(|log_file| log.path(log_file.sequence))
             .collect();
         drop(log);
         let note = Path::new(DIR).join(reached::FILE);
@@ -258,17 +258,17 @@ fn a_flipped_byte_is_never_taken_for_a_log() {
     }
 }
 
-/// A power cut takes the note of the newest append back, and leaves that of the newest segment and
+/// A power cut takes the note of the newest append back, and leaves that of the newest log file and
 /// of its space.
 #[test]
-fn a_newest_segment_that_was_cut_emptied_or_deleted_is_damage_also_after_a_power_cut() {
+fn a_newest_file_that_was_cut_emptied_or_deleted_is_damage_also_after_a_power_cut() {
     for (seed, harm) in (0..).zip(["cut", "emptied", "deleted"].repeat(20)) {
         let fs = fresh();
         let mut log = open(&fs).expect("open");
         for round in 0..(1 + seed % 7) {
             append(&mut log, round * 10 + 1, 10, 1);
         }
-        let newest = log.path(log.segments.back().expect("one").sequence);
+        let newest = log.path(log.files.back().expect("one").sequence);
         let whole = contents(&log);
         drop(log);
         fs.crash(seed);
@@ -287,13 +287,13 @@ fn a_newest_segment_that_was_cut_emptied_or_deleted_is_damage_also_after_a_power
 }
 
 #[test]
-fn a_lost_segment_in_the_middle_is_damage() {
+fn a_lost_file_in_the_middle_is_damage() {
     let fs = fresh();
     let mut log = open(&fs).expect("open");
     for round in 0..20 {
         append(&mut log, round * 10 + 1, 10, 1);
     }
-    let middle = log.path(log.segments[2].sequence);
+    let middle = log.path(log.files[2].sequence);
     drop(log);
     fs.remove(&middle).expect("remove");
     assert!(matches!(open(&fs), Err(LogError::Damaged { .. })));
@@ -304,7 +304,7 @@ fn random_bytes_are_no_log() {
     let mut rng = Rng::new(11);
     for _ in 0..200 {
         let fs = fresh();
-        let path = Path::new(DIR).join(segment_name(1));
+        let path = Path::new(DIR).join(file_name(1));
         let file = fs.open(&path).expect("open");
         let junk: Vec<u8> = (0..rng.below(300)).map(|_| rng.next() as u8).collect();
         let offset = rng.below(200);
@@ -327,9 +327,7 @@ fn a_log_that_begins_at_the_last_index_of_all_is_refused_and_not_counted_beyond(
     let start = format::Record::Start { prev, reset: true };
     let mut bytes = format::encode_header(&log_identity(1), 1).to_vec();
     format::encode_record(&mut bytes, 1, true, &start);
-    let file = fs
-        .open(&Path::new(DIR).join(segment_name(1)))
-        .expect("open");
+    let file = fs.open(&Path::new(DIR).join(file_name(1))).expect("open");
     file.write_at(&[std::io::IoSlice::new(&bytes)], 0)
         .expect("write");
     assert!(matches!(open(&fs), Err(LogError::Damaged { .. })));

@@ -116,7 +116,7 @@ fn random_append(rng: &mut Rng, model: &Model, commit: u64) -> Append {
     }
 }
 
-/// One run; true where some append was cut off by a crash.
+/// One run; true if some append was cut off by a crash.
 fn run(seed: u64) -> bool {
     let mut rng = Rng::new(seed);
     let fs: SimFs = fresh();

@@ -60,19 +60,19 @@ impl From<StoreError> for Refused {
 
 /// An answer's body, all of it known.
 #[derive(Debug, Default)]
-pub(super) struct Answer {
+pub(super) struct DataAnswer {
     pieces: VecDeque<Bytes>,
     left: u64,
 }
 
-impl Answer {
+impl DataAnswer {
     pub(super) fn new(pieces: VecDeque<Bytes>) -> Self {
         let left = pieces.iter().map(|piece| piece.len() as u64).sum();
         Self { pieces, left }
     }
 }
 
-impl Body for Answer {
+impl Body for DataAnswer {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -94,9 +94,9 @@ impl Body for Answer {
     }
 }
 
-fn json(status: u16, body: &impl serde::Serialize) -> Response<Answer> {
+fn json(status: u16, body: &impl serde::Serialize) -> Response<DataAnswer> {
     let text = serde_json::to_vec(body).expect("numbers and texts");
-    let mut response = Response::new(Answer::new([Bytes::from(text)].into()));
+    let mut response = Response::new(DataAnswer::new([Bytes::from(text)].into()));
     *response.status_mut() = http::StatusCode::from_u16(status).expect("a constant");
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);
@@ -104,7 +104,7 @@ fn json(status: u16, body: &impl serde::Serialize) -> Response<Answer> {
 }
 
 /// Says that a shard is durable.
-pub(super) fn receipt(receipt: &Receipt) -> Response<Answer> {
+pub(super) fn receipt(receipt: &Receipt) -> Response<DataAnswer> {
     let body = ReceiptBody {
         length: receipt.len,
         digest: digest_text(&receipt.digest),
@@ -114,7 +114,7 @@ pub(super) fn receipt(receipt: &Receipt) -> Response<Answer> {
 }
 
 /// Says why not.
-pub(super) fn refusal(refused: &Refused) -> Response<Answer> {
+pub(super) fn refusal(refused: &Refused) -> Response<DataAnswer> {
     let epoch = match refused.fault {
         DataFault::StaleEpoch { present } => present.map(|epoch| epoch.0),
         _ => None,

@@ -1,7 +1,7 @@
 //! Reading cells of a shard.
 
 use super::DataEdge;
-use super::answer::{self, Answer, Refused};
+use super::answer::{self, DataAnswer, Refused};
 use super::request::WantedGet;
 use super::request::disk;
 use http::Response;
@@ -9,7 +9,7 @@ use megalith_client::DataFault;
 use megalith_client::framing::frame_tail;
 use std::collections::VecDeque;
 
-pub(super) async fn get(edge: &DataEdge, wanted: WantedGet) -> Response<Answer> {
+pub(super) async fn get(edge: &DataEdge, wanted: WantedGet) -> Response<DataAnswer> {
     match read(edge, &wanted).await {
         Ok(body) => Response::new(body),
         Err(refused) => answer::refusal(&refused),
@@ -17,7 +17,7 @@ pub(super) async fn get(edge: &DataEdge, wanted: WantedGet) -> Response<Answer> 
 }
 
 /// Reads the cells, each checked against its checksum by the store just now.
-async fn read(edge: &DataEdge, wanted: &WantedGet) -> Result<Answer, Refused> {
+async fn read(edge: &DataEdge, wanted: &WantedGet) -> Result<DataAnswer, Refused> {
     let disk = disk(&edge.disks, wanted.path.disk, DataFault::NotFound)?;
     let shard = wanted.path.shard;
     let cells = disk.read(shard, wanted.first, wanted.count).await?;
@@ -26,5 +26,5 @@ async fn read(edge: &DataEdge, wanted: &WantedGet) -> Result<Answer, Refused> {
         pieces.push_back(bytes);
         pieces.push_back(frame_tail(crc));
     }
-    Ok(Answer::new(pieces))
+    Ok(DataAnswer::new(pieces))
 }

@@ -13,7 +13,7 @@ pub(super) use answer::Refused;
 
 use super::access;
 use super::admission::Admission;
-use answer::Answer;
+use answer::DataAnswer;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -44,9 +44,9 @@ pub struct DataEdgeSettings {
     pub head_deadline: Duration,
     /// Between two pieces of a body.
     pub body_deadline: Duration,
-    /// After an early refusal the rest of the body is thrown away for so long …
+    /// How long to discard the rest of a body after an early refusal.
     pub linger_deadline: Duration,
-    /// … and up to so many bytes.
+    /// The most bytes to discard of it.
     pub linger_len_max: u64,
 }
 
@@ -95,7 +95,11 @@ impl DataEdge {
         listen(listener, material, settings, shutdown, serve).await;
     }
 
-    async fn answer(&self, peer: &PeerIdentity, request: Request<Incoming>) -> Response<Answer> {
+    async fn answer(
+        &self,
+        peer: &PeerIdentity,
+        request: Request<Incoming>,
+    ) -> Response<DataAnswer> {
         if !access::has_one(peer, access::DATA_ROLES) {
             tracing::warn!(%peer, "refused a request for shards");
             let refused = Refused::new(DataFault::Forbidden, "this role has no business here");

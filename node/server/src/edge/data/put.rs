@@ -4,7 +4,7 @@
 //! the sender's. A write that ends in any way but a receipt drops its writer, which leaves nothing.
 
 use super::DataEdge;
-use super::answer::{self, Answer, Refused};
+use super::answer::{self, DataAnswer, Refused};
 use super::request::disk;
 use super::request::{WantedPut, malformed, trailer_digest};
 use bytes::Bytes;
@@ -22,7 +22,7 @@ pub(super) async fn put(
     peer: &PeerIdentity,
     wanted: WantedPut,
     mut body: Incoming,
-) -> Response<Answer> {
+) -> Response<DataAnswer> {
     match write(edge, peer, &wanted, &mut body).await {
         Ok(receipt) => answer::receipt(&receipt),
         Err(refused) => {

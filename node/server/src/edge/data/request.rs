@@ -10,7 +10,7 @@ use megalith_model::rows::Digest;
 use megalith_model::shape::{CELL_LEN, SEGMENT_CELLS_MAX};
 use megalith_store::{DiskHandle, Disks};
 
-/// The most bytes of a shard: a whole segment, where k is 1.
+/// The most bytes of a shard: a whole segment, if k is 1.
 const SHARD_LEN_MAX: u64 = SEGMENT_CELLS_MAX * CELL_LEN;
 
 /// What a request wants.
@@ -26,7 +26,7 @@ pub(super) struct WantedPut {
     pub(super) path: ShardPath,
     pub(super) epoch: Epoch,
     pub(super) length: u64,
-    /// None where it comes as a trailer.
+    /// None if it comes as a trailer.
     pub(super) digest: Option<Digest>,
 }
 

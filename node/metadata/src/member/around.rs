@@ -1,0 +1,103 @@
+//! The member around its driver: what the driver asks of the rest, without knowing it.
+
+use super::card::{self, Lost};
+use super::rebuild::MemberDir;
+use super::{StartError, join};
+use crate::addresses::AddressBook;
+use crate::engine::EngineHome;
+use crate::log::{Conf, LogSettings, MetaLog};
+use crate::raft::{Input, RaftError, RaftHandle, Surroundings};
+use crate::snapshot::{Fetched, SnapshotSource, fetch};
+use crate::transport::Transport;
+use megalith_model::ids::{GroupId, NodeId};
+use megalith_model::member::Losses;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+use tokio::runtime::Handle;
+
+/// The rest of the member, as the driver needs it.
+pub(super) struct Around {
+    pub(super) raft: RaftHandle,
+    pub(super) home: Arc<dyn EngineHome>,
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) source: SnapshotSource,
+    pub(super) group: GroupId,
+    pub(super) runtime: Handle,
+    pub(super) member_dir: MemberDir,
+    pub(super) settings: LogSettings,
+    pub(super) book: Arc<AddressBook>,
+    pub(super) lost: Arc<Mutex<Option<Lost>>>,
+    /// Why the tables were made again, if they were.
+    pub(super) tables: Option<String>,
+}
+
+impl Surroundings for Around {
+    fn fetch(&self, peer: NodeId, index_min: u64) {
+        let (home, transport) = (self.home.clone(), self.transport.clone());
+        let (raft, group) = (self.raft.clone(), self.group);
+        self.runtime.spawn(async move {
+            let fetched = match fetch(home, transport, group, peer, index_min).await {
+                Ok(fetched) => Some(fetched),
+                Err(error) => {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::warn!(%peer, error, "no snapshot of the metadata");
+                    None
+                }
+            };
+            let send = move || raft.send_blocking(Input::Fetched(fetched));
+            // The runtime ends only after the member.
+            let _ = tokio::task::spawn_blocking(send).await;
+        });
+    }
+
+    fn discard(&self, staged: &Fetched) {
+        let (home, name) = (self.home.clone(), staged.name.clone());
+        self.runtime.spawn_blocking(move || {
+            if let Err(error) = home.wipe(&name) {
+                tracing::warn!(%error, "a staged snapshot stays behind");
+            }
+        });
+    }
+
+    fn members_are(&self, conf: &Conf) {
+        self.book.learn(conf);
+        if let Err(error) = card::write_peers(
+            self.member_dir.fs.as_ref(),
+            &self.member_dir.dir,
+            &self.book,
+        ) {
+            let dir = self.member_dir.dir.display();
+            tracing::warn!(%dir, %error, "the members' addresses are not written down");
+        }
+    }
+
+    fn begin_anew(&self, reason: &str) -> Result<(MetaLog, u64), RaftError> {
+        let anew = |error: StartError| RaftError::Anew(error.into());
+        let card = self
+            .member_dir
+            .begin_anew(reason, None, &self.book)
+            .map_err(anew)?;
+        let log = self.member_dir.open_log(card.identity, self.settings)?;
+        *self.lost.lock().unwrap_or_else(PoisonError::into_inner) = card.lost;
+        Ok((log, card.identity.raft_id()))
+    }
+
+    fn address(&self, node: NodeId) -> String {
+        self.book.told(node)
+    }
+
+    fn losses(&self) -> Losses {
+        let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        let lost = lost.clone().unwrap_or_default();
+        let there = join::is_dir(self.member_dir.fs.as_ref(), &lost.kept);
+        Losses {
+            lost: lost.reason,
+            kept: Some(lost.kept).filter(|_| there).unwrap_or_default(),
+            tables: self.tables.clone().unwrap_or_default(),
+        }
+    }
+
+    fn snapshot_used(&self, peer: NodeId) -> Option<Instant> {
+        self.source.last_used(peer.0)
+    }
+}
