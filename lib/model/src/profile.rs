@@ -72,8 +72,8 @@ impl Profile {
         Self::new(data, self.parity).ok()
     }
 
-    /// Returns the default profile for a number of failure domains (nodes, or disks if nodes are too
-    /// few). None if there is no domain.
+    /// Returns the default profile for a number of failure domains: nodes, or disks if there are
+    /// too few nodes. None if there is no domain.
     #[must_use]
     pub fn default_for(domains: usize, zones: usize) -> Option<Self> {
         let (data, parity) = match domains {

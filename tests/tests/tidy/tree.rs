@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 const NOT_OURS: &[&str] = &[
     ".git",
     ".pytest_cache",
+    ".ruff_cache",
     "__pycache__",
     "megalith-data",
     "target",
