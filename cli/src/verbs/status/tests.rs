@@ -171,7 +171,7 @@ fn healthy() {
                 disk 03030303030303030303030303030303  75.0 GiB free of 100.0 GiB
 
         volumes (1)
-          1     2+1    open    3/3 members live  5.0 MiB
+          1     2+1    open    3/3 slots live  5.0 MiB
 
         data
           12 objects, 9.0 MiB in 2 buckets; 1 uploads in progress

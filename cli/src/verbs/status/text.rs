@@ -110,7 +110,7 @@ fn volumes(out: &mut String, report: &Report) -> fmt::Result {
         let shrunk = if volume.shrunk { "  shrunk" } else { "" };
         writeln!(
             out,
-            "  {:<5} {:<6} {:<7} {}/{} members live  {}{shrunk}",
+            "  {:<5} {:<6} {:<7} {}/{} slots live  {}{shrunk}",
             volume.volume,
             volume.profile,
             volume.state,
