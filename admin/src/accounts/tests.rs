@@ -6,7 +6,7 @@ use megalith_model::answer::answer;
 use megalith_model::command::Answer;
 use megalith_model::machine::apply;
 use megalith_model::query::{Query, Reply};
-use megalith_model::question::AccessKey;
+use megalith_model::question;
 use megalith_model::table::{MemRows, Overlay};
 use std::sync::Mutex;
 
@@ -34,7 +34,7 @@ impl Group {
     }
 
     fn row(&self, access_key: &str) -> AccessKeyRow {
-        let query = AccessKey {
+        let query = question::AccessKey {
             access_key: access_key.to_owned(),
         };
         match answer(&*self.rows.lock().unwrap(), &query.into()).expect("rows are sound") {

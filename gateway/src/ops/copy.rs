@@ -10,7 +10,7 @@ use super::write::Description;
 use super::{Caller, Rejection, Store};
 use megalith_crypto::Manifest;
 use megalith_crypto::manifest::Checksum;
-use megalith_model::command::{Blobs, Command, PutObject, Refusal};
+use megalith_model::command::{Command, ObjectBlobs, PutObject, Refusal};
 
 /// How often a copy is tried if its source is replaced meanwhile.
 const TRIES_MAX: usize = 3;
@@ -142,7 +142,7 @@ impl Store {
             object,
             version: new_version(time_ms).map_err(failed)?,
         };
-        let blobs = Blobs::Shared {
+        let blobs = ObjectBlobs::Shared {
             bucket: found.bucket,
             key: request.source.key.as_bytes().to_vec(),
             version: found.version,

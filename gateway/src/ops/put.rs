@@ -9,7 +9,7 @@ use super::write::{Body, Description, Writing, Written};
 use super::{Caller, Rejection, Store};
 use megalith_crypto::manifest::{Checksum, ChecksumType};
 use megalith_crypto::{DataKey, ListingEntry, Manifest, ManifestPart, ObjectContext};
-use megalith_model::command::{Blobs, Command, Condition, PutObject, Refusal};
+use megalith_model::command::{Command, Condition, ObjectBlobs, PutObject, Refusal};
 use megalith_model::ids::{BucketId, VersionId};
 
 /// An object to write.
@@ -121,7 +121,7 @@ impl Store {
         };
         let lease = blob.lease;
         let sealed = self
-            .seal(new, &data_key, &manifest, Blobs::New(blob))
+            .seal(new, &data_key, &manifest, ObjectBlobs::New(blob))
             .map_err(failed)?;
         let command = |condition| {
             Command::PutObject(Box::new(PutObject {
@@ -143,7 +143,7 @@ impl Store {
         new: NewVersion<'_>,
         data_key: &DataKey,
         manifest: &Manifest,
-        blobs: Blobs,
+        blobs: ObjectBlobs,
     ) -> Result<PutObject, OpError> {
         let NewVersion {
             object: ObjectName { bucket, key },

@@ -8,7 +8,7 @@ use megalith_model::codec;
 use megalith_model::command::{Answer, Command, Envelope, Outcome};
 use megalith_model::ids::Token;
 use megalith_model::query::Reply;
-use megalith_model::question::Keks;
+use megalith_model::question;
 use megalith_proto::v1 as proto;
 use proto::metadata_server::{Metadata, MetadataServer};
 use std::collections::VecDeque;
@@ -223,7 +223,7 @@ async fn what_is_refused_is_not_repeated() {
     let client = client(&certificates, &[(1, &server.address)]);
     let end = client.propose(nothing(None)).await;
     assert!(matches!(end, Err(ClientError::Rejected(_))), "{end:?}");
-    let end = client.query(Keks.into()).await;
+    let end = client.query(question::Keks.into()).await;
     assert!(matches!(end, Err(ClientError::Rejected(_))), "{end:?}");
     assert_eq!(member.calls(), 2);
 }
@@ -260,11 +260,11 @@ async fn a_question_goes_to_another_member_when_one_is_slow_or_gone() {
     let dead = dead_address().await;
     for first in [(1, slow_server.address.as_str()), (3, dead.as_str())] {
         let client = client(&certificates, &[first, (2, &good_server.address)]);
-        let reply = client.query(Keks.into()).await.expect("a reply");
+        let reply = client.query(question::Keks.into()).await.expect("a reply");
         assert_eq!(reply, Reply::Keks(vec![]));
         let before = slow.calls();
         // The one that answered is asked first from now on.
-        client.query(Keks.into()).await.expect("a reply");
+        client.query(question::Keks.into()).await.expect("a reply");
         assert_eq!(slow.calls(), before);
     }
     assert_eq!((slow.calls(), good.calls()), (1, 4));

@@ -9,7 +9,7 @@ use megalith_crypto::{
 };
 use megalith_model::command::{Command, Envelope};
 use megalith_model::ids::{BucketId, ClusterId};
-use megalith_model::question::Keks;
+use megalith_model::question;
 use megalith_model::rows::KekRow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -63,7 +63,7 @@ impl Keys {
         root: RootKey,
         time_ms: u64,
     ) -> Result<Self, KeysError> {
-        let mut rows = meta.ask(Keks).await?;
+        let mut rows = meta.ask(question::Keks).await?;
         if rows.is_empty() {
             let sealed_kek = KeyRing::new_kek(&root, cluster.0, 1).map_err(KeysError::Make)?;
             let command = Command::PutKek {
@@ -77,7 +77,7 @@ impl Keys {
                     command,
                 })
                 .await;
-            rows = meta.ask(Keks).await?;
+            rows = meta.ask(question::Keks).await?;
             if rows.is_empty() {
                 proposed?.map_err(|refusal| ClientError::Rejected(refusal.to_string()))?;
                 let lost = "a key-encryption key was taken and is not there";
@@ -175,7 +175,7 @@ impl Keys {
             }
             state.loaded = Instant::now();
         }
-        let rows = self.meta.ask(Keks).await?;
+        let rows = self.meta.ask(question::Keks).await?;
         let ring = open_ring(&self.root, self.cluster, &rows).map_err(KeysError::Root)?;
         let mut state = self.state();
         state.ring = ring;

@@ -10,7 +10,7 @@ use crate::keys::{self, Meta, RowKey, Table};
 use crate::machine::{MachineError, decode_row, read};
 use crate::rows::{
     AccountRow, BlobRow, BucketRow, Counters, DiskRow, NameRow, OwedRow, PartRow, SegmentRow,
-    TokenRow, Totals, UploadHome, UploadRow, VersionRow, VolumeCounts,
+    TokenRow, Totals, UploadRow, UploadTarget, VersionRow, VolumeCounts,
 };
 use crate::shape::{SegmentLayout, Shape};
 use crate::shard::ShardId;
@@ -126,10 +126,10 @@ impl Audit<'_> {
         }
         self.check(current.is_empty(), || "names without versions".into());
 
-        let mut homes = BTreeMap::new();
-        for (key, home) in self.all::<UploadHome>(Table::UploadHomes)? {
-            if let Ok(RowKey::UploadHome(upload)) = RowKey::decode(&key) {
-                homes.insert(upload, home);
+        let mut targets = BTreeMap::new();
+        for (key, target) in self.all::<UploadTarget>(Table::UploadTargets)? {
+            if let Ok(RowKey::UploadTarget(upload)) = RowKey::decode(&key) {
+                targets.insert(upload, target);
             }
         }
         let mut uploads = BTreeSet::new();
@@ -143,11 +143,11 @@ impl Audit<'_> {
                 counters.entry(bucket).or_default().uploads += 1;
                 uploads.insert(upload);
                 let key = key.into_owned();
-                let known = homes.remove(&upload) == Some(UploadHome { bucket, key });
-                self.check(known, || format!("upload {upload} has no home"));
+                let known = targets.remove(&upload) == Some(UploadTarget { bucket, key });
+                self.check(known, || format!("upload {upload} has no target"));
             }
         }
-        self.check(homes.is_empty(), || "homes without uploads".into());
+        self.check(targets.is_empty(), || "targets without uploads".into());
         for (key, part) in self.all::<PartRow>(Table::Parts)? {
             *self.references.entry(part.blob).or_default() += 1;
             if let Ok(RowKey::Part { upload, .. }) = RowKey::decode(&key) {

@@ -126,7 +126,7 @@ pub enum Command {
         upload: UploadId,
         /// (part number, its blob as the gateway read it), in order.
         parts: Vec<(u32, BlobId)>,
-        /// The object that is made; its `blobs` is [`Blobs::Parts`].
+        /// The object that is made; its `blobs` is [`ObjectBlobs::Parts`].
         object: Box<PutObject>,
     },
     /// Drops an upload and its parts.
@@ -169,12 +169,12 @@ pub struct PutObject {
     pub sealed_manifest: Vec<u8>,
     pub sealed_listing: Vec<u8>,
     /// Where the bytes are.
-    pub blobs: Blobs,
+    pub blobs: ObjectBlobs,
 }
 
 /// Where an object's bytes are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Blobs {
+pub enum ObjectBlobs {
     /// One blob that this command brings.
     New(NewBlob),
     /// Blobs of another version, which is still there: a copy without bytes.

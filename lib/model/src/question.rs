@@ -3,6 +3,9 @@
 //! [`Query`] and [`Reply`] are what travels. These types tie the two together: a caller gets either
 //! the reply to its question or an error, and never has to match on other replies. The order of the
 //! fields is fixed by the wire format (postcard) and must not change.
+//!
+//! A question is named by what it asks for, so rows and commands have some of the same names. Code
+//! writes it with its module: `question::Object`.
 
 use crate::ids::{AccountId, BlobId, BucketId, DiskId, UploadId, VersionId, VolumeId};
 use crate::query::{

@@ -100,7 +100,7 @@ fn table(rows: &dyn Rows, table: Table) -> Result<Vec<Row>, MachineError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::{Blobs, Command, Condition, Outcome, Refusal};
+    use crate::command::{Command, Condition, ObjectBlobs, Outcome, Refusal};
     use crate::ids::BucketId;
     use crate::machine::tests::{World, put, put_command};
 
@@ -108,12 +108,12 @@ mod tests {
     fn restored_rows_agree_and_give_no_number_twice() {
         let mut world = World::ready();
         let blob = world.blob(1, 300_000, 1);
-        world.done(put_command(put("kept", 1, Blobs::New(blob))));
+        world.done(put_command(put("kept", 1, ObjectBlobs::New(blob))));
         let lost = world.blob(2, 300_000, 1);
         let backup = world.rows.clone();
 
         // What the cluster did after the backup, of which the rows know nothing.
-        world.done(put_command(put("lost", 2, Blobs::New(lost.clone()))));
+        world.done(put_command(put("lost", 2, ObjectBlobs::New(lost.clone()))));
         let (lease, volume) = (world.lease(), world.volume(4, 2));
 
         world.rows = backup;
@@ -121,7 +121,7 @@ mod tests {
         world.rows.write(changes);
         world.audited();
 
-        let late = world.try_apply(put_command(put("lost", 2, Blobs::New(lost))));
+        let late = world.try_apply(put_command(put("lost", 2, ObjectBlobs::New(lost))));
         assert!(matches!(late, Err(Refusal::LeaseClosed { .. })), "{late:?}");
         assert!(world.lease().first.0 >= lease.first.0 + lease.count);
         let fresh = world.volume(4, 2);

@@ -228,7 +228,7 @@ pub struct Totals {
 
 /// Which object an upload is for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UploadHome {
+pub struct UploadTarget {
     pub bucket: BucketId,
     pub key: Vec<u8>,
 }

@@ -12,7 +12,7 @@ use megalith_model::keys::{RowKey, Table};
 use megalith_model::query::Query;
 use megalith_model::rows::{
     AccessKeyRow, AccountRow, BlobRow, BucketRow, Counters, DiskRow, KekRow, NameRow, OwedRow,
-    PartRow, TokenRow, Totals, UploadHome, UploadRow, VersionRow, VolumeCounts,
+    PartRow, TokenRow, Totals, UploadRow, UploadTarget, VersionRow, VolumeCounts,
 };
 use megalith_model::topology::{ClusterMap, Lease, Node, Volume};
 use serde::Serialize;
@@ -82,7 +82,7 @@ fn row(table: Table, bytes: &[u8]) {
         Table::Disks => round_trip::<DiskRow>(bytes),
         Table::Deletes => round_trip::<megalith_model::shard::ShardId>(bytes),
         Table::Uploads => round_trip::<UploadRow>(bytes),
-        Table::UploadHomes => round_trip::<UploadHome>(bytes),
+        Table::UploadTargets => round_trip::<UploadTarget>(bytes),
         Table::Parts => round_trip::<PartRow>(bytes),
         Table::Buckets => round_trip::<BucketRow>(bytes),
         Table::Accounts => round_trip::<AccountRow>(bytes),
@@ -106,31 +106,31 @@ fn questions() -> Vec<(&'static str, Query)> {
 
 fn questions_of_a_bucket() -> Vec<(&'static str, Query)> {
     use megalith_model::ids::{BlobId, BucketId};
-    use megalith_model::question::{Blobs, List, Object, Parts, Uploads};
-    let object = Object {
+    use megalith_model::question;
+    let object = question::Object {
         bucket: BucketId(1),
         key: b"coded".to_vec(),
         version: None,
         with_blobs: true,
     };
-    let blobs = Blobs {
+    let blobs = question::Blobs {
         blobs: vec![BlobId(1), BlobId(3)],
     };
-    let list = List {
+    let list = question::List {
         bucket: BucketId(1),
         prefix: b"c".to_vec(),
         delimiter: b"o".to_vec(),
         after: Vec::new(),
         max: 2,
     };
-    let uploads = Uploads {
+    let uploads = question::Uploads {
         bucket: BucketId(1),
         prefix: Vec::new(),
         delimiter: b"/".to_vec(),
         after: None,
         max: 9,
     };
-    let parts = Parts {
+    let parts = question::Parts {
         upload: world::UPLOAD,
         after: 0,
         max: 9,
@@ -146,18 +146,18 @@ fn questions_of_a_bucket() -> Vec<(&'static str, Query)> {
 
 fn questions_of_the_cluster() -> Vec<(&'static str, Query)> {
     use megalith_model::ids::{AccountId, DiskId, VolumeId};
-    use megalith_model::question::{Buckets, Data, Deletes, Held};
-    let buckets = Buckets {
+    use megalith_model::question;
+    let buckets = question::Buckets {
         account: AccountId(1),
         after: String::new(),
         max: 9,
     };
-    let held = Held {
+    let held = question::Held {
         volume: VolumeId(1),
         after: None,
         max: 9,
     };
-    let deletes = Deletes {
+    let deletes = question::Deletes {
         disk: DiskId([1; 16]),
         max: 9,
     };
@@ -165,7 +165,7 @@ fn questions_of_the_cluster() -> Vec<(&'static str, Query)> {
         ("buckets", buckets.into()),
         ("held", held.into()),
         ("deletes", deletes.into()),
-        ("data", Data.into()),
+        ("data", question::Data.into()),
     ]
 }
 

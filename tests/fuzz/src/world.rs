@@ -1,7 +1,7 @@
 //! The rows of a small cluster, made by the state machine itself.
 
 use megalith_model::command::{
-    Blobs, Command, Condition, Envelope, NewBlob, NewSegment, PutObject,
+    Command, Condition, Envelope, NewBlob, NewSegment, ObjectBlobs, PutObject,
 };
 use megalith_model::ids::{
     AccountId, BlobId, BucketId, ClusterId, DiskId, Epoch, GatewayId, LeaseId, NodeId, Token,
@@ -117,7 +117,7 @@ pub fn commands() -> Vec<Command> {
 /// Returns commands that are valid on [`ROWS`].
 #[must_use]
 pub fn more_commands() -> Vec<(&'static str, Command)> {
-    let share = Blobs::Shared {
+    let share = ObjectBlobs::Shared {
         bucket: BucketId(1),
         key: b"coded".to_vec(),
         version: VersionId::new(3, [7; 8]),
@@ -125,7 +125,7 @@ pub fn more_commands() -> Vec<(&'static str, Command)> {
     let complete = Command::CompleteUpload {
         upload: UPLOAD,
         parts: vec![(1, BlobId(4))],
-        object: Box::new(object(b"large", 9, Blobs::Parts)),
+        object: Box::new(object(b"large", 9, ObjectBlobs::Parts)),
     };
     vec![
         ("replace", put(b"coded", 5, blob(5, Shape::Copies))),
@@ -206,10 +206,10 @@ fn slot(id: u32) -> Slot {
 }
 
 fn put(key: &[u8], number: u64, blob: NewBlob) -> Command {
-    Command::PutObject(Box::new(object(key, number, Blobs::New(blob))))
+    Command::PutObject(Box::new(object(key, number, ObjectBlobs::New(blob))))
 }
 
-fn object(key: &[u8], number: u64, blobs: Blobs) -> PutObject {
+fn object(key: &[u8], number: u64, blobs: ObjectBlobs) -> PutObject {
     PutObject {
         bucket: BucketId(1),
         key: key.to_vec(),

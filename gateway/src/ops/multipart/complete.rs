@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use megalith_crypto::manifest::{Checksum, ChecksumType};
 use megalith_crypto::{Manifest, ManifestPart, PartManifest};
-use megalith_model::command::{Blobs, Command, Condition, PutObject, Refusal};
+use megalith_model::command::{Command, Condition, ObjectBlobs, PutObject, Refusal};
 use megalith_model::ids::BlobId;
 use megalith_model::query::PAGE_ROWS_MAX;
 use std::collections::BTreeMap;
@@ -91,7 +91,7 @@ impl Store {
                 object: name,
                 version: version_of_upload(time_ms, opened.upload),
             };
-            let object = self.seal(new, &opened.data_key, &manifest, Blobs::Parts)?;
+            let object = self.seal(new, &opened.data_key, &manifest, ObjectBlobs::Parts)?;
             let linked: Vec<(u32, BlobId)> = manifest
                 .parts
                 .iter()

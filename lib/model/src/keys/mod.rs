@@ -19,7 +19,7 @@
 //! | 12 | disks                  | disk                              | `DiskRow`           |
 //! | 13 | deletes                | disk, sequence                    | `ShardId`         |
 //! | 14 | uploads                | bucket, escaped key, upload       | `UploadRow`         |
-//! | 15 | upload homes           | upload                            | `UploadHome`        |
+//! | 15 | upload targets         | upload                            | `UploadTarget`      |
 //! | 16 | parts                  | upload, part number               | `PartRow`           |
 //! | 17 | buckets                | bucket                            | `BucketRow`         |
 //! | 18 | buckets by name        | name                              | `BucketId`          |
@@ -112,7 +112,7 @@ pub enum RowKey<'a> {
         key: Cow<'a, [u8]>,
         upload: UploadId,
     },
-    UploadHome(UploadId),
+    UploadTarget(UploadId),
     Part {
         upload: UploadId,
         part: u32,
@@ -159,7 +159,7 @@ pub enum Table {
     Disks = 12,
     Deletes = 13,
     Uploads = 14,
-    UploadHomes = 15,
+    UploadTargets = 15,
     Parts = 16,
     Buckets = 17,
     BucketNames = 18,
@@ -292,7 +292,7 @@ impl RowKey<'_> {
                 .u64(bucket.0)
                 .escaped(key)
                 .bytes(&upload.0),
-            Self::UploadHome(upload) => new(Table::UploadHomes).bytes(&upload.0),
+            Self::UploadTarget(upload) => new(Table::UploadTargets).bytes(&upload.0),
             Self::Part { upload, part } => new(Table::Parts).bytes(&upload.0).u32(*part),
             Self::Bucket(bucket) => new(Table::Buckets).u64(bucket.0),
             Self::BucketName(name) => new(Table::BucketNames).bytes(name),

@@ -59,7 +59,7 @@ impl Table {
             T::Disks,
             T::Deletes,
             T::Uploads,
-            T::UploadHomes,
+            T::UploadTargets,
             T::Parts,
             T::Buckets,
             T::BucketNames,
@@ -150,7 +150,7 @@ impl<'a> RowKey<'a> {
                 key: c.escaped()?,
                 upload: UploadId(c.fixed()?),
             },
-            Table::UploadHomes => Self::UploadHome(UploadId(c.fixed()?)),
+            Table::UploadTargets => Self::UploadTarget(UploadId(c.fixed()?)),
             Table::Parts => Self::Part {
                 upload: UploadId(c.fixed()?),
                 part: c.u32()?,

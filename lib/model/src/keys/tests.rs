@@ -39,7 +39,7 @@ fn object_key() -> impl Strategy<Value = RowKey<'static>> {
             key: owned(key),
             upload: UploadId(id)
         }),
-        id.prop_map(|id| RowKey::UploadHome(UploadId(id))),
+        id.prop_map(|id| RowKey::UploadTarget(UploadId(id))),
         (id, any::<u32>()).prop_map(|(id, part)| RowKey::Part {
             upload: UploadId(id),
             part
@@ -184,7 +184,7 @@ fn table_numbers_stay() {
         12 Disks
         13 Deletes
         14 Uploads
-        15 UploadHomes
+        15 UploadTargets
         16 Parts
         17 Buckets
         18 BucketNames

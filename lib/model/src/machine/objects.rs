@@ -4,7 +4,7 @@
 use super::context::{Machine, Step, malformed};
 use super::counters::Change;
 use super::{KEY_LEN_MAX, MachineError};
-use crate::command::{Blobs, Condition, Outcome, PutObject, Refusal};
+use crate::command::{Condition, ObjectBlobs, Outcome, PutObject, Refusal};
 use crate::ids::{BlobId, BucketId, VersionId};
 use crate::keys::RowKey;
 use crate::rows::{BucketRow, Counters, NameRow, VersionRow};
@@ -63,16 +63,16 @@ impl Machine<'_, '_> {
         let bucket = self.bucket(put.bucket)?;
         let current = self.may_put(put)?;
         let blobs = match &put.blobs {
-            Blobs::New(new) => {
+            ObjectBlobs::New(new) => {
                 self.add_blob(new)?;
                 vec![new.blob]
             }
-            Blobs::Shared {
+            ObjectBlobs::Shared {
                 bucket,
                 key,
                 version,
             } => self.share(put, *bucket, key, *version)?,
-            Blobs::Parts => return malformed("parts belong to the completion of an upload"),
+            ObjectBlobs::Parts => return malformed("parts belong to the completion of an upload"),
         };
         self.link(&bucket, put, current, blobs)
     }

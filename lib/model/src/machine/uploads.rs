@@ -5,10 +5,10 @@ use super::context::{Machine, Step, malformed};
 use super::counters::Change;
 use super::objects::check_key;
 use super::{MachineError, PART_MAX};
-use crate::command::{Blobs, Command, NewBlob, Outcome, PutObject, Refusal};
+use crate::command::{Command, NewBlob, ObjectBlobs, Outcome, PutObject, Refusal};
 use crate::ids::{BlobId, BucketId, UploadId};
 use crate::keys::{self, RowKey};
-use crate::rows::{BucketRow, Counters, PartRow, UploadHome, UploadRow};
+use crate::rows::{BucketRow, Counters, PartRow, UploadRow, UploadTarget};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
@@ -109,16 +109,16 @@ impl Machine<'_, '_> {
     fn create_upload(&mut self, place: Place<'_>, row: &UploadRow) -> Step<Outcome> {
         let bucket = self.bucket(place.bucket)?;
         check_key(place.key)?;
-        let home_key = RowKey::UploadHome(place.upload);
-        if self.exists(&home_key)? {
+        let target_key = RowKey::UploadTarget(place.upload);
+        if self.exists(&target_key)? {
             return malformed("this upload exists already");
         }
         self.write(&place.row(), row);
-        let home = UploadHome {
+        let target = UploadTarget {
             bucket: place.bucket,
             key: place.key.to_vec(),
         };
-        self.write(&home_key, &home);
+        self.write(&target_key, &target);
         let change = Change {
             plus: one_upload(),
             minus: Counters::default(),
@@ -172,7 +172,7 @@ impl Machine<'_, '_> {
             upload,
         };
         let bucket = self.upload_bucket(place)?;
-        if object.blobs != Blobs::Parts {
+        if object.blobs != ObjectBlobs::Parts {
             return malformed("the blobs of a completed upload are its parts");
         }
         if named.is_empty() || !named.is_sorted_by(|(a, _), (b, _)| a < b) {
@@ -228,7 +228,7 @@ impl Machine<'_, '_> {
 
     fn drop_upload(&mut self, place: Place<'_>, bucket: &BucketRow) -> Step<()> {
         self.delete(&place.row());
-        self.delete(&RowKey::UploadHome(place.upload));
+        self.delete(&RowKey::UploadTarget(place.upload));
         let change = Change {
             plus: Counters::default(),
             minus: one_upload(),

@@ -4,7 +4,7 @@
 use super::Failed;
 use megalith_metadata::MetaHandle;
 use megalith_model::command::{
-    Blobs, Command, Condition, Envelope, NewBlob, NewSegment, Outcome, PutObject,
+    Command, Condition, Envelope, NewBlob, NewSegment, ObjectBlobs, Outcome, PutObject,
 };
 use megalith_model::ids::{
     AccountId, BlobId, BucketId, DiskId, Epoch, GatewayId, LeaseId, NodeId, Token, VersionId,
@@ -154,7 +154,7 @@ impl Objects {
             wrapped_key: bytes(number, WRAPPED_KEY_LEN),
             sealed_manifest: bytes(number ^ 1 << 62, MANIFEST_LEN),
             sealed_listing: bytes(number ^ 1 << 63, LISTING_LEN),
-            blobs: Blobs::New(NewBlob {
+            blobs: ObjectBlobs::New(NewBlob {
                 blob: BlobId(1 + number),
                 lease: LeaseId(1 + number / LEASE_COUNT_MAX),
                 len: OBJECT_LEN,

@@ -2,7 +2,7 @@
 
 use crate::answer::folded;
 use crate::answer::tests::ask;
-use crate::command::{Blobs, Command};
+use crate::command::{Command, ObjectBlobs};
 use crate::ids::{BucketId, UploadId};
 use crate::machine::tests::{World, put, put_command};
 use crate::question;
@@ -25,7 +25,7 @@ fn world(keys: &BTreeSet<String>) -> World {
     let mut world = World::ready();
     for (number, key) in (1..).zip(keys) {
         let blob = world.blob(number, 8, 1);
-        world.done(put_command(put(key, number, Blobs::New(blob))));
+        world.done(put_command(put(key, number, ObjectBlobs::New(blob))));
         world.done(Command::CreateUpload {
             bucket: BucketId(1),
             key: key.clone().into(),
@@ -185,7 +185,7 @@ fn a_page_is_never_larger_than_the_bound() {
     let mut world = world(&keys);
     world.lease();
     let blob = world.blob(1_001, 8, 1);
-    world.done(put_command(put("last", 1_001, Blobs::New(blob))));
+    world.done(put_command(put("last", 1_001, ObjectBlobs::New(blob))));
     let asked = question::List {
         bucket: BucketId(1),
         prefix: vec![],

@@ -2,7 +2,7 @@
 
 use crate::answer::tests::ask;
 use crate::answer::{OBJECT_BLOBS_MAX, topology};
-use crate::command::{Blobs, Command};
+use crate::command::{Command, ObjectBlobs};
 use crate::ids::{AccountId, BlobId, BucketId, Epoch, NodeId, UploadId, VolumeId};
 use crate::machine::tests::{World, bucket, coded_len, disk_id, put, put_command, version};
 use crate::margin::margins;
@@ -25,7 +25,7 @@ fn put_len(world: &mut World, key: &str, blob: u64, len: u64, owed: u32) {
     if let Some(segment) = new.segments.first_mut() {
         segment.owed = owed;
     }
-    world.done(put_command(put(key, blob, Blobs::New(new))));
+    world.done(put_command(put(key, blob, ObjectBlobs::New(new))));
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn an_object_of_many_parts_comes_with_its_first_blobs() {
     world.done(Command::CompleteUpload {
         upload,
         parts: (1..=150).map(|part| (part, BlobId(part.into()))).collect(),
-        object: Box::new(put("big", 9, Blobs::Parts)),
+        object: Box::new(put("big", 9, ObjectBlobs::Parts)),
     });
     let view = object(&world, "big").expect("there");
     assert_eq!(view.blobs.len(), OBJECT_BLOBS_MAX);

@@ -2,7 +2,7 @@
 //! needs a new version byte and a decoder for the old one.
 
 use super::{World, coded_len, put, put_command, version};
-use crate::command::{Blobs, Command};
+use crate::command::{Command, ObjectBlobs};
 use crate::ids::{AccountId, BucketId, ClusterId, Token, UploadId};
 use crate::keys::{RowKey, Table};
 use expect_test::expect;
@@ -34,9 +34,9 @@ fn world() -> World {
     });
     let mut copies = world.blob(1, 70_000, 1);
     copies.segments[0].owed = 0b10;
-    world.done(put_command(put("k", 1, Blobs::New(copies))));
+    world.done(put_command(put("k", 1, ObjectBlobs::New(copies))));
     let gone = world.blob(2, coded_len(3), 1);
-    world.done(put_command(put("gone", 2, Blobs::New(gone))));
+    world.done(put_command(put("gone", 2, ObjectBlobs::New(gone))));
     world.done(Command::DeleteObject {
         bucket: BucketId(1),
         key: b"gone".to_vec(),
@@ -133,7 +133,7 @@ fn one_row_of_each_kind() {
           0101020000
         Uploads 0e000000000000000100ff750001abababababababababababababababab
           01c0843d01010102
-        UploadHomes 0fabababababababababababababababab
+        UploadTargets 0fabababababababababababababababab
           0101020075
         Parts 10abababababababababababababababab00000007
           0101c0843d010403

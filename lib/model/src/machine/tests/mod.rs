@@ -7,7 +7,7 @@ mod rules;
 
 use crate::audit::audit;
 use crate::command::{
-    Answer, Blobs, Command, Condition, Envelope, NewBlob, NewSegment, Outcome, PutObject,
+    Answer, Command, Condition, Envelope, NewBlob, NewSegment, ObjectBlobs, Outcome, PutObject,
 };
 use crate::ids::{
     AccountId, BlobId, BucketId, DiskId, GatewayId, NodeId, Token, VersionId, VolumeId,
@@ -187,7 +187,7 @@ impl World {
 }
 
 /// An object in bucket 1.
-pub(crate) fn put(key: &str, number: u64, blobs: Blobs) -> PutObject {
+pub(crate) fn put(key: &str, number: u64, blobs: ObjectBlobs) -> PutObject {
     PutObject {
         bucket: BucketId(1),
         key: key.as_bytes().to_vec(),

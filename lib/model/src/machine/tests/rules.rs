@@ -2,7 +2,7 @@
 
 use super::{World, bucket, coded_len, disk_id, node, put, put_command, version};
 use crate::audit::audit;
-use crate::command::{Blobs, Command, Condition, Envelope, NewBlob, Outcome, Refusal};
+use crate::command::{Command, Condition, Envelope, NewBlob, ObjectBlobs, Outcome, Refusal};
 use crate::ids::{AccountId, BlobId, BucketId, Epoch, LeaseId, NodeId, Token, UploadId, VolumeId};
 use crate::keys::{self, Meta, RowKey, Table};
 use crate::machine::apply;
@@ -18,7 +18,7 @@ type Spoil = fn(&mut NewBlob);
 const BOX: BucketId = BucketId(1);
 
 fn put_blob(world: &mut World, key: &str, number: u64, blob: NewBlob) -> super::Answer {
-    world.try_apply(put_command(put(key, number, Blobs::New(blob))))
+    world.try_apply(put_command(put(key, number, ObjectBlobs::New(blob))))
 }
 
 fn refusal(answer: super::Answer) -> String {
@@ -187,7 +187,7 @@ fn conditions_are_judged_against_what_is_current() {
     let mut world = World::ready();
     let attempt = |world: &mut World, number: u64, condition| {
         let blob = world.blob(number, 10, 1);
-        let mut object = put("a", number, Blobs::New(blob));
+        let mut object = put("a", number, ObjectBlobs::New(blob));
         object.condition = condition;
         world.try_apply(put_command(object))
     };
@@ -224,7 +224,7 @@ fn a_copy_shares_blobs_and_survives_its_source() {
     let mut world = World::ready();
     let blob = world.blob(1, coded_len(9), 1);
     put_blob(&mut world, "a", 1, blob).expect("put");
-    let shared = |number| Blobs::Shared {
+    let shared = |number| ObjectBlobs::Shared {
         bucket: BOX,
         key: b"a".to_vec(),
         version: version(number),
@@ -280,7 +280,7 @@ fn complete_command(upload: UploadId, parts: &[(u32, u64)]) -> Command {
             .iter()
             .map(|(part, blob)| (*part, BlobId(*blob)))
             .collect(),
-        object: Box::new(put("big", 9, Blobs::Parts)),
+        object: Box::new(put("big", 9, ObjectBlobs::Parts)),
     }
 }
 

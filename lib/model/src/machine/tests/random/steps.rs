@@ -3,7 +3,7 @@
 use super::super::{World, bucket, disk_id, node, version};
 use super::Op;
 use super::model::{Key, Model, Object, pick};
-use crate::command::{Blobs, Command, Condition, PutObject};
+use crate::command::{Command, Condition, ObjectBlobs, PutObject};
 use crate::ids::{BlobId, BucketId, GatewayId, LeaseId, NodeId, UploadId};
 use crate::keys::RowKey;
 use crate::rows::BlobRow;
@@ -27,7 +27,7 @@ impl Step {
     }
 }
 
-fn object(model: &mut Model, key: &Key, condition: Condition, blobs: Blobs) -> PutObject {
+fn object(model: &mut Model, key: &Key, condition: Condition, blobs: ObjectBlobs) -> PutObject {
     let number = model.number();
     PutObject {
         bucket: key.0,
@@ -58,7 +58,7 @@ pub(super) fn object_step(model: &mut Model, world: &World, op: &Op) -> Option<S
             let (new, good) = model.blob(world, spec);
             let good = good && holds && model.buckets.contains_key(&place.0);
             let blob = new.blob;
-            let put = object(model, &place, condition, Blobs::New(new));
+            let put = object(model, &place, condition, ObjectBlobs::New(new));
             let row = linked(&put, vec![blob]);
             Step::new(Command::PutObject(Box::new(put)), good, move |model| {
                 model.brought.insert(blob);
@@ -69,7 +69,7 @@ pub(super) fn object_step(model: &mut Model, world: &World, op: &Op) -> Option<S
             let (from, source) = pick(model.objects.clone().into_iter(), *source)?;
             let place = (model.bucket(*bucket), key(*name));
             let gone = stale % 5 == 0;
-            let blobs = Blobs::Shared {
+            let blobs = ObjectBlobs::Shared {
                 bucket: from.0,
                 key: from.1,
                 version: if gone { version(0) } else { source.version },
@@ -161,7 +161,7 @@ pub(super) fn upload_step(model: &mut Model, world: &World, op: &Op) -> Option<S
                 named.push((9, BlobId(1)));
                 good = false;
             }
-            let put = object(model, &place, Condition::None, Blobs::Parts);
+            let put = object(model, &place, Condition::None, ObjectBlobs::Parts);
             let row = linked(&put, named.iter().map(|(_, blob)| *blob).collect());
             let command = Command::CompleteUpload {
                 upload,
