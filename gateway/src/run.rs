@@ -10,7 +10,7 @@ mod listener;
 use crate::auth::Credentials;
 use crate::ops::{Clock, Store, StoreComponents};
 use crate::s3::{Face, FaceParts};
-use listener::{Listening, Transport};
+use listener::{Listening, TransportSecurity};
 use megalith_blobs::{Pipeline, PipelineComponents, PipelineSettings};
 use megalith_client::{
     CallSettings, ClusterClient, DataClient, DataSettings, Endpoint, MapWatch, MetaClient,
@@ -271,10 +271,10 @@ pub async fn start(config: GatewayConfig) -> Result<RunningGateway, GatewayError
     };
     let face = face(meta, keys, &pipeline, names, &config.limits)?;
     if let Some(socket) = sockets.http {
-        listen(socket, Transport::Plain, &face, &rim);
+        listen(socket, TransportSecurity::Plain, &face, &rim);
     }
     if let Some((socket, material)) = sockets.https {
-        listen(socket, Transport::Tls(material), &face, &rim);
+        listen(socket, TransportSecurity::Tls(material), &face, &rim);
     }
     ready.store(true, Ordering::Release);
     drop(unless_started.disarm());
@@ -432,10 +432,10 @@ fn face(
     })))
 }
 
-fn listen(socket: TcpListener, transport: Transport, face: &Arc<Face>, rim: &Rim) {
+fn listen(socket: TcpListener, security: TransportSecurity, face: &Arc<Face>, rim: &Rim) {
     let listening = Listening {
         socket,
-        transport,
+        security,
         face: Arc::clone(face),
         rim: rim.clone(),
     };

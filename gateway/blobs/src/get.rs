@@ -2,7 +2,7 @@
 //!
 //! A read goes through its range in windows that start small and double; none crosses a segment.
 //! While one window is sent, the next is being fetched. A window's bytes count against the memory
-//! budget until they are gone. `window` and `rows` say what is fetched and how.
+//! budget until they are gone. `window` and `stripes` say what is fetched and how.
 
 use super::memory::{Busy, Reservation};
 use super::window::SegmentSource;
@@ -344,14 +344,14 @@ impl OpenPart {
                 let index = sources.partition_point(|source| source.first_cell <= first) - 1;
                 let source = &sources[index];
                 let (columns, begin) = (source.layout.columns() as u64, source.first_cell);
-                let row = (first - begin) / columns;
+                let stripe = (first - begin) / columns;
                 let stripes = stripes.min(shared.settings.window_stripes_max);
-                let stop = ((row + stripes) * columns).min(source.layout.cells());
+                let stop = ((stripe + stripes) * columns).min(source.layout.cells());
                 let last = wanted.min(begin + stop);
                 let cells = first - begin..last - begin;
                 // Fetched cells (in the worst case all that any k slots give) and plaintext.
-                let rows = cells.end.div_ceil(columns) - row;
-                let worst = rows * source.layout.profile().shards() as u64;
+                let fetched = cells.end.div_ceil(columns) - stripe;
+                let worst = fetched * source.layout.profile().shards() as u64;
                 let held = (worst + (last - first)) * SEALED_CELL_LEN as u64;
                 (WindowSource::Segment(Arc::clone(source), cells), last, held)
             }

@@ -26,10 +26,10 @@ mod nodes;
 mod plain;
 mod ports;
 mod put;
-mod rows;
 mod segment;
 mod settings;
 mod source;
+mod stripes;
 mod window;
 
 pub use adapters::NodeShards;

@@ -8,7 +8,7 @@ use super::Shared;
 use super::alarms::Fault;
 use super::get::GetError;
 use super::ports::ShardError;
-use super::rows::{Mask, Request, Rows, slots};
+use super::stripes::{CellRequest, Mask, Stripes, slots};
 use bytes::Bytes;
 use futures::stream::{FuturesUnordered, StreamExt};
 use megalith_crypto::{BlobLayout, CellOpener};
@@ -50,8 +50,8 @@ pub struct SegmentSource {
 }
 
 /// A slot's answer.
-struct Answer {
-    request: Request,
+struct SlotAnswer {
+    request: CellRequest,
     took: Duration,
     result: Result<Vec<Bytes>, ShardError>,
 }
@@ -60,9 +60,9 @@ impl SegmentSource {
     /// Reads the plaintext of the segment's cells `cells` (not empty).
     pub async fn read(&self, cells: Range<u64>) -> Result<Vec<u8>, GetError> {
         loop {
-            let rows = self.fetch(cells.clone()).await?;
+            let stripes = self.fetch(cells.clone()).await?;
             let job = Opening {
-                rows,
+                stripes,
                 shape: self.shape,
                 layout: self.layout,
                 first_cell: self.first_cell,
@@ -70,11 +70,11 @@ impl SegmentSource {
                 blob_cells: self.cells,
                 opener: Arc::clone(&self.opener),
             };
-            let (rows, opened) = self.shared.compute.run(move || job.run()).await?;
+            let (stripes, opened) = self.shared.compute.run(move || job.run()).await?;
             if let Some(plain) = opened {
                 return Ok(plain);
             }
-            let excluded = self.find_liars(&rows).await?;
+            let excluded = self.find_liars(&stripes).await?;
             if excluded == 0 {
                 let (blob, segment) = (self.blob, self.number);
                 tracing::error!(%blob, segment, "cells match their digests and do not open");
@@ -85,25 +85,25 @@ impl SegmentSource {
         }
     }
 
-    async fn fetch(&self, cells: Range<u64>) -> Result<Rows, GetError> {
-        let mut rows = Rows::new(self.shape, &self.layout, cells);
+    async fn fetch(&self, cells: Range<u64>) -> Result<Stripes, GetError> {
+        let mut stripes = Stripes::new(self.shape, &self.layout, cells);
         let mut running = FuturesUnordered::new();
         let mut due: Vec<(Instant, usize)> = Vec::new();
         loop {
-            let mut requests = rows.next(&self.order(false));
-            if requests.is_empty() && running.is_empty() && !rows.is_settled() {
-                requests = rows.next(&self.order(true));
+            let mut requests = stripes.next(&self.order(false));
+            if requests.is_empty() && running.is_empty() && !stripes.is_settled() {
+                requests = stripes.next(&self.order(true));
             }
             for request in requests {
                 due.push((Instant::now() + self.patience(request.slot), request.slot));
                 self.shared.hedges.earn();
                 running.push(self.ask(request));
             }
-            if rows.is_settled() {
-                return Ok(rows);
+            if stripes.is_settled() {
+                return Ok(stripes);
             }
             if running.is_empty() {
-                return Err(self.unavailable(&rows));
+                return Err(self.unavailable(&stripes));
             }
             let next_due = due.iter().map(|(at, _)| *at).min();
             let wake =
@@ -111,9 +111,9 @@ impl SegmentSource {
             tokio::select! {
                 Some(answer) = running.next() => {
                     due.retain(|(_, slot)| *slot != answer.request.slot);
-                    self.take(&mut rows, answer);
+                    self.take(&mut stripes, answer);
                 }
-                () = sleep_until(wake) => self.give_up_waiting(&mut rows, &mut due),
+                () = sleep_until(wake) => self.give_up_waiting(&mut stripes, &mut due),
             }
         }
     }
@@ -174,7 +174,7 @@ impl SegmentSource {
         }
     }
 
-    fn ask(&self, request: Request) -> impl Future<Output = Answer> + use<> {
+    fn ask(&self, request: CellRequest) -> impl Future<Output = SlotAnswer> + use<> {
         let len = self.layout.shard_len(request.slot);
         let target = self.target(request.slot);
         let get = self
@@ -185,7 +185,7 @@ impl SegmentSource {
         async move {
             let start = Instant::now();
             let result = timeout(limit, get).await;
-            Answer {
+            SlotAnswer {
                 request,
                 took: start.elapsed(),
                 result: result.unwrap_or_else(|_| Err(ShardError::Node("no answer".into()))),
@@ -193,17 +193,17 @@ impl SegmentSource {
         }
     }
 
-    fn take(&self, rows: &mut Rows, answer: Answer) {
+    fn take(&self, stripes: &mut Stripes, answer: SlotAnswer) {
         let slot = answer.request.slot;
         match answer.result {
             Ok(cells) => {
                 self.shared.nodes.answered(self.node(slot), answer.took);
-                if !rows.arrived(&self.layout, answer.request, cells) {
+                if !stripes.arrived(&self.layout, answer.request, cells) {
                     self.alarm(slot, Fault::Damaged);
                 }
             }
             Err(error) => {
-                rows.failed(slot);
+                stripes.failed(slot);
                 self.note(slot, &error);
             }
         }
@@ -232,7 +232,7 @@ impl SegmentSource {
 
     /// Hedges the slots that are overdue, as the budget allows. Slots that the map or another read
     /// has meanwhile found to be bad cost nothing.
-    fn give_up_waiting(&self, rows: &mut Rows, due: &mut Vec<(Instant, usize)>) {
+    fn give_up_waiting(&self, stripes: &mut Stripes, due: &mut Vec<(Instant, usize)>) {
         let now = Instant::now();
         due.retain_mut(|(at, slot)| {
             if *at > now {
@@ -240,7 +240,7 @@ impl SegmentSource {
             }
             if self.is_doubtful(*slot) || self.shared.hedges.spend() {
                 metrics::counter!("megalith_reads_hedged_total").increment(1);
-                rows.late(*slot);
+                stripes.late(*slot);
                 return false;
             }
             *at = now + self.shared.settings.hedge_after_max;
@@ -253,21 +253,21 @@ impl SegmentSource {
         self.shared.alarms.raise(shard, self.node(slot), fault);
     }
 
-    fn unavailable(&self, rows: &Rows) -> GetError {
+    fn unavailable(&self, stripes: &Stripes) -> GetError {
         GetError::Unavailable {
             blob: self.blob,
             segment: self.number,
-            good: rows.fewest(),
+            good: stripes.fewest(),
             needed: self.layout.shards_needed(),
         }
     }
 
     /// Checks the shards of all slots that contributed against the row's digests. Returns the slots
     /// to leave out: liars, and those that can't be checked.
-    async fn find_liars(&self, rows: &Rows) -> Result<Mask, GetError> {
+    async fn find_liars(&self, stripes: &Stripes) -> Result<Mask, GetError> {
         let mut excluded = 0;
-        for slot in slots(rows.contributors()) {
-            match self.check_shard(slot, rows).await {
+        for slot in slots(stripes.contributors()) {
+            match self.check_shard(slot, stripes).await {
                 Ok(true) => {}
                 Ok(false) => {
                     self.alarm(slot, Fault::Damaged);
@@ -288,19 +288,19 @@ impl SegmentSource {
 
     /// Returns true if the slot's shard has the digest in the row, and the cells that it gave
     /// before are those of the shard.
-    async fn check_shard(&self, slot: usize, rows: &Rows) -> Result<bool, ShardError> {
+    async fn check_shard(&self, slot: usize, stripes: &Stripes) -> Result<bool, ShardError> {
         let cells = self.layout.shard_cells(slot);
         let mut hasher = blake3::Hasher::new();
         let mut same = true;
         for first in (0..cells).step_by(CHECK_CELLS as usize) {
             let count = CHECK_CELLS.min(cells - first);
-            let answer = self.ask(Request { slot, first, count }).await;
+            let answer = self.ask(CellRequest { slot, first, count }).await;
             let got = answer.result?;
             for (at, cell) in (first..).zip(&got) {
-                let before = rows
+                let before = stripes
                     .range()
                     .contains(&at)
-                    .then(|| rows.cell(at, slot))
+                    .then(|| stripes.cell(at, slot))
                     .flatten();
                 same &= before.is_none_or(|before| before == cell);
             }
@@ -321,7 +321,7 @@ impl SegmentSource {
 
 /// A window on the compute pool.
 struct Opening {
-    rows: Rows,
+    stripes: Stripes,
     shape: Shape,
     layout: SegmentLayout,
     first_cell: u64,
@@ -332,9 +332,9 @@ struct Opening {
 
 impl Opening {
     /// Returns the plaintext, or None if a cell does not open.
-    fn run(self) -> (Rows, Option<Vec<u8>>) {
+    fn run(self) -> (Stripes, Option<Vec<u8>>) {
         let plain = self.open();
-        (self.rows, plain)
+        (self.stripes, plain)
     }
 
     fn open(&self) -> Option<Vec<u8>> {
@@ -347,17 +347,17 @@ impl Opening {
         let mut plain = Vec::with_capacity(sealed as usize);
         let columns = self.layout.columns() as u64;
         for cell in self.cells.clone() {
-            let (row, column) = (cell / columns, (cell % columns) as usize);
+            let (stripe, column) = (cell / columns, (cell % columns) as usize);
             let direct = match self.shape {
-                Shape::Coded => self.rows.cell(row, column),
+                Shape::Coded => self.stripes.cell(stripe, column),
                 Shape::Copies | Shape::Inline => {
-                    let held = slots(self.rows.present(row)).next();
-                    held.and_then(|slot| self.rows.cell(row, slot))
+                    let held = slots(self.stripes.present(stripe)).next();
+                    held.and_then(|slot| self.stripes.cell(stripe, slot))
                 }
             };
             let bytes = match direct {
                 Some(bytes) => &bytes[..],
-                None => decoded.get(&(row, column))?,
+                None => decoded.get(&(stripe, column))?,
             };
             let index = self.first_cell + cell;
             let last = self.blob_cells.is_last(index);
@@ -374,8 +374,8 @@ impl Opening {
         }
         let encoder = Encoder::new(self.layout.profile());
         let mut decoders: HashMap<(Mask, Mask), Decoder> = HashMap::new();
-        for row in self.rows.range() {
-            let (present, missing) = (self.rows.present(row), self.rows.missing(row));
+        for stripe in self.stripes.range() {
+            let (present, missing) = (self.stripes.present(stripe), self.stripes.missing(stripe));
             if missing == 0 {
                 continue;
             }
@@ -386,13 +386,13 @@ impl Opening {
                     decoders.entry((present, missing)).or_insert(made)
                 }
             };
-            let source = |slot: &usize| self.rows.cell(row, *slot).map_or(&[][..], |c| c);
+            let source = |slot: &usize| self.stripes.cell(stripe, *slot).map_or(&[][..], |c| c);
             let sources: Vec<&[u8]> = decoder.sources().iter().map(source).collect();
-            let len = |slot: &usize| self.layout.shard_cell_len(*slot, row) as usize;
+            let len = |slot: &usize| self.layout.shard_cell_len(*slot, stripe) as usize;
             let lens: Vec<usize> = decoder.wanted().iter().map(len).collect();
             let cells = decoder.decode(&sources, &lens).ok()?;
             for (slot, cell) in decoder.wanted().iter().zip(cells) {
-                decoded.insert((row, *slot), cell);
+                decoded.insert((stripe, *slot), cell);
             }
         }
         Some(decoded)

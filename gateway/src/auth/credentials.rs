@@ -21,7 +21,7 @@ const KEPT_MAX: usize = 10_000;
 const ACCESS_KEY_BYTES_MAX: usize = 128;
 
 /// An access key that works.
-pub struct Known {
+pub struct ActiveKey {
     /// The secret that requests are signed with.
     pub secret: AccessSecret,
     /// The account it acts for.
@@ -39,9 +39,9 @@ pub enum CredentialError {
     Unavailable(String),
 }
 
-type Answer = Result<Arc<Known>, CredentialError>;
+type Lookup = Result<Arc<ActiveKey>, CredentialError>;
 /// By access key: when it was looked up, and what was found.
-type Kept = HashMap<String, (Instant, Option<Arc<Known>>)>;
+type Kept = HashMap<String, (Instant, Option<Arc<ActiveKey>>)>;
 
 /// The access keys.
 pub struct Credentials {
@@ -65,7 +65,7 @@ impl Credentials {
     ///
     /// # Errors
     /// See [`CredentialError`].
-    pub async fn find(&self, access_key: &str) -> Answer {
+    pub async fn find(&self, access_key: &str) -> Lookup {
         if access_key.is_empty() || access_key.len() > ACCESS_KEY_BYTES_MAX {
             return Err(CredentialError::Unknown);
         }
@@ -78,7 +78,7 @@ impl Credentials {
         found.ok_or(CredentialError::Unknown)
     }
 
-    async fn ask(&self, access_key: &str) -> Result<Option<Arc<Known>>, CredentialError> {
+    async fn ask(&self, access_key: &str) -> Result<Option<Arc<ActiveKey>>, CredentialError> {
         let asked = question::AccessKey {
             access_key: access_key.to_owned(),
         };
@@ -107,13 +107,13 @@ impl Credentials {
         let caller = Caller {
             account: AccountId(credential.account),
         };
-        Ok(Some(Arc::new(Known {
+        Ok(Some(Arc::new(ActiveKey {
             secret: credential.secret,
             caller,
         })))
     }
 
-    fn recall(&self, access_key: &str) -> Option<Option<Arc<Known>>> {
+    fn recall(&self, access_key: &str) -> Option<Option<Arc<ActiveKey>>> {
         let kept = self.kept();
         let (since, known) = kept.get(access_key)?;
         let limit = if known.is_some() {
@@ -124,7 +124,7 @@ impl Credentials {
         (since.elapsed() < limit).then(|| known.clone())
     }
 
-    fn keep(&self, access_key: &str, asked: Instant, known: Option<Arc<Known>>) {
+    fn keep(&self, access_key: &str, asked: Instant, known: Option<Arc<ActiveKey>>) {
         let mut kept = self.kept();
         if kept.len() >= KEPT_MAX {
             kept.retain(|_, (since, _)| since.elapsed() < KEPT_FOR);

@@ -11,4 +11,4 @@
 
 pub mod credentials;
 
-pub use credentials::{CredentialError, Credentials, Known};
+pub use credentials::{ActiveKey, CredentialError, Credentials};

@@ -3,7 +3,7 @@
 //! A bucket's row is kept for a moment, so that an object costs one trip to the metadata group. A
 //! bucket id is never reused and its owner never changes, so a kept row can be wrong in only one
 //! way: the bucket is gone. Callers that find nothing through a kept row must look again
-//! ([`Located::is_kept`]).
+//! ([`OwnedBucket::is_kept`]).
 
 use super::error::OpError;
 use super::ids::random;
@@ -54,12 +54,12 @@ impl Cache {
 
 /// A bucket that belongs to the caller.
 #[derive(Clone, Debug)]
-pub(super) struct Located {
+pub(super) struct OwnedBucket {
     pub(super) row: BucketRow,
     kept: bool,
 }
 
-impl Located {
+impl OwnedBucket {
     /// Returns true if the row was kept from before; then the bucket may be gone.
     pub(super) fn is_kept(&self) -> bool {
         self.kept
@@ -123,9 +123,9 @@ impl Store {
     /// # Errors
     /// [`OpError::NoSuchBucket`], [`OpError::BucketNotEmpty`].
     pub async fn delete_bucket(&self, caller: Caller, name: &str) -> Result<(), OpError> {
-        let located = self.bucket_now(caller, name).await?;
+        let owned = self.bucket_now(caller, name).await?;
         self.shared.buckets.forget(name);
-        let delete = Command::DeleteBucket(located.row.id);
+        let delete = Command::DeleteBucket(owned.row.id);
         Ok(self.propose(self.now_ms(), delete).await?)
     }
 
@@ -172,9 +172,9 @@ impl Store {
     }
 
     /// Finds a bucket of the caller, perhaps through a row kept for a moment.
-    async fn bucket(&self, caller: Caller, name: &str) -> Result<Located, OpError> {
+    async fn bucket(&self, caller: Caller, name: &str) -> Result<OwnedBucket, OpError> {
         match self.shared.buckets.find(name) {
-            Some(row) if row.account == caller.account => Ok(Located { row, kept: true }),
+            Some(row) if row.account == caller.account => Ok(OwnedBucket { row, kept: true }),
             Some(_) | None => self.bucket_now(caller, name).await,
         }
     }
@@ -186,23 +186,27 @@ impl Store {
         caller: Caller,
         name: &str,
         act: impl Fn(BucketId) -> Acting + Send,
-    ) -> Result<(Located, T), OpError>
+    ) -> Result<(OwnedBucket, T), OpError>
     where
         Acting: Future<Output = Result<T, OpError>> + Send,
     {
-        let located = self.bucket(caller, name).await?;
-        match act(located.row.id).await {
-            Err(error) if located.explains(&error) => {
+        let owned = self.bucket(caller, name).await?;
+        match act(owned.row.id).await {
+            Err(error) if owned.explains(&error) => {
                 let now = self.bucket_now(caller, name).await?;
                 let acted = act(now.row.id).await?;
                 Ok((now, acted))
             }
-            acted => Ok((located, acted?)),
+            acted => Ok((owned, acted?)),
         }
     }
 
     /// Finds a bucket of the caller, as it is now.
-    pub(super) async fn bucket_now(&self, caller: Caller, name: &str) -> Result<Located, OpError> {
+    pub(super) async fn bucket_now(
+        &self,
+        caller: Caller,
+        name: &str,
+    ) -> Result<OwnedBucket, OpError> {
         let asked = question::Bucket {
             name: name.to_owned(),
         };
@@ -215,6 +219,6 @@ impl Store {
         }
         owner::check(self.keys(), &row).await?;
         self.shared.buckets.keep(&row);
-        Ok(Located { row, kept: false })
+        Ok(OwnedBucket { row, kept: false })
     }
 }

@@ -2,7 +2,7 @@
 
 use super::conditions::{ReadConditions, WriteConditions};
 use super::error::OpError;
-use super::get::{Found, GetRequest};
+use super::get::{FoundObject, GetRequest};
 use super::ids::new_version;
 use super::names::{check_key, check_user_metadata};
 use super::put::{NewVersion, ObjectName};
@@ -63,7 +63,7 @@ impl CopySource {
         store: &Store,
         caller: Caller,
         with_blobs: bool,
-    ) -> Result<Found, OpError> {
+    ) -> Result<FoundObject, OpError> {
         let request = GetRequest {
             bucket: self.bucket.clone(),
             key: self.key.clone(),
@@ -122,13 +122,13 @@ impl Store {
             .find(self, caller, false)
             .await
             .map_err(failed)?;
-        let located = self
+        let owned = self
             .bucket_now(caller, &request.bucket)
             .await
             .map_err(failed)?;
         let wish = request.conditions.clone().wish().map_err(failed)?;
         let object = ObjectName {
-            bucket: located.row.id,
+            bucket: owned.row.id,
             key: &request.key,
         };
         let first = self.condition(object, &wish).await.map_err(failed)?;

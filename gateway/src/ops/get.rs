@@ -42,7 +42,7 @@ pub struct GetRequest {
 
 /// An object's description, opened and checked.
 #[derive(Clone)]
-pub struct Found {
+pub struct FoundObject {
     pub version: VersionId,
     pub size: u64,
     /// When it was written, in milliseconds since 1970.
@@ -65,7 +65,7 @@ pub struct PartInfo {
 
 /// An answer to [`GetRequest`].
 pub struct GetOutput {
-    pub found: Found,
+    pub found: FoundObject,
     /// The bytes that are returned.
     pub bytes: Range<u64>,
     /// True if a range or part was requested.
@@ -74,7 +74,7 @@ pub struct GetOutput {
     pub body: Option<Plaintext>,
 }
 
-impl Found {
+impl FoundObject {
     /// The ETag without quotes.
     #[must_use]
     pub fn etag(&self) -> &str {
@@ -170,7 +170,7 @@ impl Store {
         bucket: &str,
         request: &GetRequest,
         with_blobs: bool,
-    ) -> Result<Found, OpError> {
+    ) -> Result<FoundObject, OpError> {
         check_key(&request.key)?;
         let find = |bucket| async move {
             check_version(request.version.as_deref())?;
@@ -203,12 +203,16 @@ impl Store {
         self.ask(asked).await
     }
 
-    async fn find_in(&self, object: ObjectName<'_>, with_blobs: bool) -> Result<Found, OpError> {
+    async fn find_in(
+        &self,
+        object: ObjectName<'_>,
+        with_blobs: bool,
+    ) -> Result<FoundObject, OpError> {
         let view = self.current(object, with_blobs).await?;
         self.open(object, *view.ok_or(OpError::NoSuchKey)?).await
     }
 
-    async fn open(&self, object: ObjectName<'_>, view: ObjectView) -> Result<Found, OpError> {
+    async fn open(&self, object: ObjectName<'_>, view: ObjectView) -> Result<FoundObject, OpError> {
         let ObjectName { bucket, key } = object;
         let ObjectView {
             version,
@@ -229,7 +233,7 @@ impl Store {
         if !named.eq(row.blobs.iter().copied()) {
             return Err(damaged("list of blobs", bucket, version));
         }
-        Ok(Found {
+        Ok(FoundObject {
             version,
             size: row.size,
             modified_ms: row.modified_ms,
@@ -244,7 +248,7 @@ impl Store {
     /// Reads bytes of an opened object.
     pub(super) async fn read(
         &self,
-        found: &Found,
+        found: &FoundObject,
         bytes: Range<u64>,
     ) -> Result<Plaintext, GetError> {
         let mut batches = batches(&found.manifest, &bytes).into_iter();
@@ -266,14 +270,18 @@ impl Store {
         Ok(head.chain(tail).boxed())
     }
 
-    async fn read_batch(&self, found: &Found, batch: Batch) -> Result<Plaintext, GetError> {
+    async fn read_batch(&self, found: &FoundObject, batch: Batch) -> Result<Plaintext, GetError> {
         let parts = &found.manifest.parts[batch.parts];
         let plan = self.plan(found, parts).await?;
         self.blobs().read(plan, batch.bytes).await
     }
 
     /// Finds where parts are: in what came with the object, or by asking the group.
-    async fn plan(&self, found: &Found, parts: &[ManifestPart]) -> Result<ReadPlan, GetError> {
+    async fn plan(
+        &self,
+        found: &FoundObject,
+        parts: &[ManifestPart],
+    ) -> Result<ReadPlan, GetError> {
         let unavailable = |part: &ManifestPart| GetError::Unavailable {
             blob: BlobId(part.blob),
             segment: 0,
@@ -373,7 +381,7 @@ fn batches(manifest: &Manifest, bytes: &Range<u64>) -> Vec<Batch> {
 }
 
 /// Finds the bytes that a request asks for, and whether they are only part of the object.
-fn choose(found: &Found, request: &GetRequest) -> Result<(Range<u64>, bool), OpError> {
+fn choose(found: &FoundObject, request: &GetRequest) -> Result<(Range<u64>, bool), OpError> {
     match (request.range, request.part_number) {
         (None, None) => Ok((0..found.size, false)),
         (Some(range), None) => Ok((range.resolve(found.size)?, true)),

@@ -27,7 +27,7 @@ pub use buckets::BucketPage;
 pub use copy::{CopyOutput, CopyRequest, CopySource, MetadataSource};
 pub use delete::DeleteRequest;
 pub use error::OpError;
-pub use get::{Found, GetOutput, GetRequest, PartInfo};
+pub use get::{FoundObject, GetOutput, GetRequest, PartInfo};
 pub use list::{ListOutput, ListRequest, ListedObject};
 pub use multipart::{
     CompleteOutput, CompleteRequest, CreateUploadRequest, CreatedUpload, ListPartsOutput,

@@ -5,7 +5,7 @@ use super::conditions::{WriteConditions, WriteWish};
 use super::error::OpError;
 use super::ids::new_version;
 use super::names::{check_key, check_user_metadata};
-use super::write::{Body, Description, Writing, Written};
+use super::write::{Body, CheckedBlob, Description, Writing};
 use super::{Caller, Rejection, Store};
 use megalith_crypto::manifest::{Checksum, ChecksumType};
 use megalith_crypto::{DataKey, ListingEntry, Manifest, ManifestPart, ObjectContext};
@@ -64,19 +64,19 @@ impl Store {
         let wish = conditions.wish()?;
         let (name, wished) = (key.as_str(), &wish);
         let look = |bucket| self.condition(ObjectName { bucket, key: name }, wished);
-        let (mut located, first) = self.in_bucket(caller, &bucket, look).await?;
+        let (mut owned, first) = self.in_bucket(caller, &bucket, look).await?;
         let mut writing = self.take_body(body).await?;
         loop {
             let object = ObjectName {
-                bucket: located.row.id,
+                bucket: owned.row.id,
                 key: &key,
             };
             let put = self.put_once(object, &mut writing, &description, &wish, first);
             match put.await {
                 Ok(output) => return Ok(output),
-                Err(Rejection::Refused(Refusal::NoSuchBucket)) if located.is_kept() => {
+                Err(Rejection::Refused(Refusal::NoSuchBucket)) if owned.is_kept() => {
                     // The bucket is gone, or was created again under the same name.
-                    located = self.bucket_now(caller, &bucket).await?;
+                    owned = self.bucket_now(caller, &bucket).await?;
                     writing.once_more(OpError::SlowDown("the cluster changed during the write"))?;
                 }
                 Err(rejection) => writing.again(rejection)?,
@@ -100,7 +100,7 @@ impl Store {
             object,
             version: new_version(time_ms).map_err(failed)?,
         };
-        let Written {
+        let CheckedBlob {
             blob,
             header,
             computed,

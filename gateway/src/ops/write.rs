@@ -55,7 +55,7 @@ pub struct Description {
 }
 
 /// A blob that is written, and checked against the claims.
-pub(super) struct Written {
+pub(super) struct CheckedBlob {
     pub(super) blob: NewBlob,
     pub(super) header: StreamHeader,
     pub(super) computed: Computed,
@@ -149,7 +149,7 @@ impl Store {
         writing: &mut Writing,
         key: &DataKey,
         part: u32,
-    ) -> Result<Written, Rejection> {
+    ) -> Result<CheckedBlob, Rejection> {
         let failed = Rejection::Failed;
         let source = writing.source().map_err(failed)?;
         writing.written += 1;
@@ -165,7 +165,7 @@ impl Store {
         }
         let computed = computed(&hashes);
         writing.claims.verify(&computed).map_err(failed)?;
-        Ok(Written {
+        Ok(CheckedBlob {
             blob,
             header,
             computed,

@@ -28,8 +28,8 @@ const HEADERS_MAX: usize = 1024;
 /// The most requests of one HTTP/2 connection at a time.
 const STREAMS_MAX: u32 = 128;
 
-/// How bytes travel.
-pub(super) enum Transport {
+/// Whether a listener's connections are encrypted.
+pub(super) enum TransportSecurity {
     Plain,
     Tls(Arc<HttpsMaterial>),
 }
@@ -37,7 +37,7 @@ pub(super) enum Transport {
 /// A listener at work.
 pub(super) struct Listening {
     pub(super) socket: TcpListener,
-    pub(super) transport: Transport,
+    pub(super) security: TransportSecurity,
     pub(super) face: Arc<Face>,
     pub(super) rim: Rim,
 }
@@ -60,9 +60,11 @@ impl Listening {
                     continue;
                 }
             };
-            let acceptor = match &self.transport {
-                Transport::Plain => None,
-                Transport::Tls(material) => Some(TlsAcceptor::from(material.server_config())),
+            let acceptor = match &self.security {
+                TransportSecurity::Plain => None,
+                TransportSecurity::Tls(material) => {
+                    Some(TlsAcceptor::from(material.server_config()))
+                }
             };
             let (face, rim) = (Arc::clone(&self.face), self.rim.clone());
             self.rim.tasks.spawn(async move {

@@ -14,27 +14,27 @@ const EMPTY_HASH: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca49599
 /// Hashes a text.
 #[must_use]
 pub fn hash(text: &[u8]) -> Hash {
-    let mut hasher = Hasher::default();
+    let mut hasher = PayloadHasher::default();
     hasher.update(text);
     hasher.finish()
 }
 
 /// Hashes bytes as they come, so that no caller has to hold a whole chunk.
-pub struct Hasher(digest::Context);
+pub struct PayloadHasher(digest::Context);
 
-impl Default for Hasher {
+impl Default for PayloadHasher {
     fn default() -> Self {
         Self(digest::Context::new(&digest::SHA256))
     }
 }
 
-impl fmt::Debug for Hasher {
+impl fmt::Debug for PayloadHasher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Hasher")
+        f.write_str("PayloadHasher")
     }
 }
 
-impl Hasher {
+impl PayloadHasher {
     /// Takes more bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);

@@ -20,7 +20,7 @@ pub mod time;
 pub mod uri;
 
 pub use canonical::{Canonical, CanonicalPath, MissingHeader, string_to_sign};
-pub use chunk::{ChunkChain, Hash, Hasher, hash};
+pub use chunk::{ChunkChain, Hash, PayloadHasher, hash};
 pub use claim::{Claim, ClaimError, Presigned};
 pub use key::{Scope, Signature, SigningKey};
 pub use time::AmzTime;

@@ -149,7 +149,7 @@ fn presigned_url() {
 /// 65 KiB of `a` in a chunk of 64 KiB and one of 1 KiB.
 fn chunk_signatures(signed: &mut sign::Signed) -> [String; 3] {
     [65_536, 1_024, 0].map(|len| {
-        let mut hasher = Hasher::default();
+        let mut hasher = PayloadHasher::default();
         // In pieces, as bytes come from a network.
         for piece in vec![b'a'; len].chunks(1_000) {
             hasher.update(piece);

@@ -7,7 +7,7 @@ use crate::ops::error::OpError;
 use crate::ops::get::get_error;
 use crate::ops::put::{plain_len, sealed_checksums};
 use crate::ops::range::RangeWish;
-use crate::ops::write::{Body, BodyError, Writing, Written};
+use crate::ops::write::{Body, BodyError, CheckedBlob, Writing};
 use crate::ops::{Caller, Rejection, Store};
 use futures::{StreamExt, TryStreamExt};
 use megalith_blobs::Pieces;
@@ -133,7 +133,7 @@ impl Store {
         number: u32,
         writing: &mut Writing,
     ) -> Result<PartOutput, Rejection> {
-        let Written {
+        let CheckedBlob {
             blob,
             header,
             computed,

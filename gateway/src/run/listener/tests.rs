@@ -27,7 +27,7 @@ async fn served(limits: Limits) -> Served {
     let face = Arc::clone(&world.face);
     let listening = Listening {
         socket,
-        transport: Transport::Plain,
+        security: TransportSecurity::Plain,
         face,
         rim: rim.clone(),
     };

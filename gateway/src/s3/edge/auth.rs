@@ -5,7 +5,7 @@
 //! ways of signing at once, temporary credentials, and unsigned `x-amz-*` headers.
 
 use super::error::{Code, S3Error};
-use super::target::Named;
+use super::target::DecodedUrl;
 use crate::auth::Credentials;
 use crate::ops::Caller;
 use crate::ops::checksum::Algorithm;
@@ -70,15 +70,15 @@ pub(super) enum Means {
 /// S3's code for each refusal; `AccessDenied` if the request is not signed.
 pub(super) async fn authenticate(
     head: &Parts,
-    named: &Named,
+    url: &DecodedUrl,
     means: Option<Means>,
     credentials: &Credentials,
     now: i64,
 ) -> Result<(Verified, Payload), S3Error> {
     let timely = timely(head, means, now)?;
-    let known = credentials.find(&timely.claim.access_key).await?;
-    let payload = verify(head, named, timely, known.secret.expose())?;
-    let caller = known.caller;
+    let active = credentials.find(&timely.claim.access_key).await?;
+    let payload = verify(head, url, timely, active.secret.expose())?;
+    let caller = active.caller;
     Ok((Verified { caller }, payload))
 }
 
@@ -203,7 +203,7 @@ impl<'a> PayloadWord<'a> {
 /// `SignatureDoesNotMatch`; S3's own if headers that a chunked body must have are missing.
 pub(super) fn verify(
     head: &Parts,
-    named: &Named,
+    url: &DecodedUrl,
     timely: Timely<'_>,
     secret: &str,
 ) -> Result<Payload, S3Error> {
@@ -223,7 +223,7 @@ pub(super) fn verify(
         let canonical = Canonical {
             method: head.method.as_str(),
             path,
-            query: &named.query,
+            query: &url.query,
             headers: &headers,
             signed_headers: &claim.signed_headers,
             payload: signed_word,
@@ -234,7 +234,7 @@ pub(super) fn verify(
         })
     };
     let sent = head.uri.path();
-    let verified = matches(CanonicalPath::Decoded(&named.path))
+    let verified = matches(CanonicalPath::Decoded(&url.path))
         // Some clients send reserved characters unencoded, and sign them that way.
         || (has_reserved(sent) && matches(CanonicalPath::AsSent(sent)));
     if !verified {

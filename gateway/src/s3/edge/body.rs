@@ -2,7 +2,7 @@
 //! the signature.
 
 use super::auth::Payload;
-use super::chunked::{Decoder, Trailers};
+use super::chunked::{ChunkedDecoder, Trailers};
 use super::error::{Code, S3Error};
 use crate::ops::checksum::{Algorithm, Value, digest, parse_content_md5};
 use crate::ops::{BodyError, OpError};
@@ -14,7 +14,7 @@ use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
 use md5::Digest as _;
 use megalith_blobs::Pieces;
-use megalith_sigv4::{Hash, Hasher};
+use megalith_sigv4::{Hash, PayloadHasher};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
@@ -39,8 +39,11 @@ where
 /// How a body is verified while it is read.
 enum Check {
     Nothing,
-    Hash { running: Hasher, claimed: Hash },
-    Chunks(Decoder),
+    Hash {
+        running: PayloadHasher,
+        claimed: Hash,
+    },
+    Chunks(ChunkedDecoder),
 }
 
 /// A request's body: a stream of its bytes that ends without an error only if it was verified.
@@ -61,11 +64,11 @@ impl Incoming {
         let check = match payload {
             Payload::Unsigned => Check::Nothing,
             Payload::Hash(claimed) => Check::Hash {
-                running: Hasher::default(),
+                running: PayloadHasher::default(),
                 claimed,
             },
-            Payload::SignedChunks(chain) => Check::Chunks(Decoder::new(Some(chain))),
-            Payload::UnsignedChunks => Check::Chunks(Decoder::new(None)),
+            Payload::SignedChunks(chain) => Check::Chunks(ChunkedDecoder::new(Some(chain))),
+            Payload::UnsignedChunks => Check::Chunks(ChunkedDecoder::new(None)),
         };
         Self {
             inner,

@@ -6,7 +6,7 @@
 
 use crate::ops::BodyError;
 use bytes::{Buf as _, Bytes, BytesMut};
-use megalith_sigv4::{ChunkChain, Hasher, Signature};
+use megalith_sigv4::{ChunkChain, PayloadHasher, Signature};
 
 /// The longest line with a chunk's size and signature.
 const LINE_BYTES_MAX: usize = 1024;
@@ -37,18 +37,18 @@ enum State {
 struct Chunk {
     left: u64,
     /// The signature that its data must have, and the hash so far.
-    signed: Option<(Signature, Hasher)>,
+    signed: Option<(Signature, PayloadHasher)>,
 }
 
 /// Takes a chunked body apart.
 #[derive(Debug)]
-pub(super) struct Decoder {
+pub(super) struct ChunkedDecoder {
     /// The signatures so far, if chunks are signed.
     chain: Option<Box<ChunkChain>>,
     state: State,
 }
 
-impl Decoder {
+impl ChunkedDecoder {
     /// Starts at the beginning of a body.
     pub(super) fn new(chain: Option<Box<ChunkChain>>) -> Self {
         Self {
@@ -141,7 +141,10 @@ impl Decoder {
                     .ok_or(BodyError::Malformed)?;
                 let signature = Signature::parse(signature.as_bytes());
                 // A text of 64 characters that isn't a signature matches none.
-                Some((signature.ok_or(BodyError::Signature)?, Hasher::default()))
+                Some((
+                    signature.ok_or(BodyError::Signature)?,
+                    PayloadHasher::default(),
+                ))
             }
         };
         let chunk = Chunk { left, signed };
@@ -219,7 +222,7 @@ mod tests {
 
     /// Decodes an unsigned body in pieces of `step` bytes.
     fn take(body: &[u8], step: usize) -> Result<(Vec<u8>, Trailers), BodyError> {
-        let mut decoder = Decoder::new(None);
+        let mut decoder = ChunkedDecoder::new(None);
         let mut data = Vec::new();
         for piece in body.chunks(step) {
             let mut piece = Bytes::copy_from_slice(piece);
@@ -245,7 +248,7 @@ mod tests {
             );
         }
         // Pieces are passed on before the chunk has ended.
-        let mut decoder = Decoder::new(None);
+        let mut decoder = ChunkedDecoder::new(None);
         let mut begun = Bytes::from("fffffffffff\r\nabc");
         assert_eq!(decoder.next(&mut begun), Ok(Some(Bytes::from("abc"))));
     }

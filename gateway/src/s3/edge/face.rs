@@ -8,7 +8,7 @@ use super::error::{Code, Details, S3Error};
 use super::host::BaseDomains;
 use super::request::Request;
 use super::route::find;
-use super::target::Named;
+use super::target::DecodedUrl;
 use crate::auth::Credentials;
 use crate::ops::{BODY_BYTES_MAX, Store};
 use crate::s3::operations::OPERATIONS;
@@ -128,13 +128,12 @@ impl Face {
         let invalid = |_| S3Error::invalid_request("invalid header: host");
         let host = head.headers.get(HOST).map(|host| host.to_str());
         let host = host.transpose().map_err(invalid)?;
-        let named = Named::read(&head.uri, host, &self.domains)?;
-        let means = gate(&head, &named.query, &self.core.region)?;
+        let url = DecodedUrl::read(&head.uri, host, &self.domains)?;
+        let means = gate(&head, &url.query, &self.core.region)?;
         check_length(&head)?;
         let now = i64::try_from(now_ms() / 1000).unwrap_or(i64::MAX);
-        let (verified, payload) =
-            authenticate(&head, &named, means, &self.credentials, now).await?;
-        let Named { target, query, .. } = named;
+        let (verified, payload) = authenticate(&head, &url, means, &self.credentials, now).await?;
+        let DecodedUrl { target, query, .. } = url;
         let found = find(&OPERATIONS, &head.method, &target, &query, &head.headers);
         let entry = found.map_err(|(name, refusal)| {
             *operation = name.unwrap_or("none");

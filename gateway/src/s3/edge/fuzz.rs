@@ -2,10 +2,10 @@
 //! with the feature `fuzz`, which the program never enables.
 
 use super::auth::{gate, timely, verify};
-use super::chunked::Decoder;
+use super::chunked::ChunkedDecoder;
 use super::error::{Code, S3Error};
 use super::host::BaseDomains;
-use super::target::Named;
+use super::target::DecodedUrl;
 use super::xml::{Reader, Xml};
 use crate::s3::{bucket, object, upload};
 use bytes::Bytes;
@@ -38,13 +38,13 @@ pub fn verified(
     now: i64,
 ) -> Result<(), &'static str> {
     let verdict = || {
-        let named = Named::read(&head.uri, None, &BaseDomains::new(&[]))?;
-        let means = gate(head, &named.query, region)?;
+        let url = DecodedUrl::read(&head.uri, None, &BaseDomains::new(&[]))?;
+        let means = gate(head, &url.query, region)?;
         let timely = timely(head, means, now)?;
         if timely.claim.access_key != access_key {
             return Err(Code::InvalidAccessKeyId.into());
         }
-        verify(head, &named, timely, secret)
+        verify(head, &url, timely, secret)
     };
     verdict().map(drop).map_err(code)
 }
@@ -88,7 +88,7 @@ fn code(refusal: S3Error) -> &'static str {
 /// Decodes a chunked body that comes in pieces; None if it is refused.
 #[must_use]
 pub fn take(body: &[u8], signed: bool, piece: usize) -> Option<Taken> {
-    let mut decoder = Decoder::new(signed.then(|| Box::new(chain())));
+    let mut decoder = ChunkedDecoder::new(signed.then(|| Box::new(chain())));
     let mut data = Vec::new();
     for piece in body.chunks(piece) {
         let mut piece = Bytes::copy_from_slice(piece);

@@ -21,7 +21,7 @@ pub(in crate::s3) enum Target {
 
 /// A request's URL, decoded once.
 #[derive(Debug)]
-pub(super) struct Named {
+pub(super) struct DecodedUrl {
     pub(super) target: Target,
     /// The path, decoded.
     pub(super) path: String,
@@ -45,7 +45,7 @@ impl Target {
     }
 }
 
-impl Named {
+impl DecodedUrl {
     /// Reads a URL. Exactly what is read here is what is verified later.
     ///
     /// # Errors
@@ -111,10 +111,8 @@ mod tests {
     fn read(uri: &str, host: &str) -> Result<Target, Code> {
         let domains = BaseDomains::new(&["s3.test".to_owned()]);
         let uri: Uri = uri.parse().expect("a URI");
-        let named = Named::read(&uri, Some(host), &domains);
-        named
-            .map(|named| named.target)
-            .map_err(|error| error.code())
+        let url = DecodedUrl::read(&uri, Some(host), &domains);
+        url.map(|url| url.target).map_err(|error| error.code())
     }
 
     fn object(bucket: &str, key: &str) -> Result<Target, Code> {

@@ -1,7 +1,7 @@
 //! What reading an object's bytes and reading its description share.
 
 use crate::ops::range::RangeWish;
-use crate::ops::{Found, GetOutput, GetRequest};
+use crate::ops::{FoundObject, GetOutput, GetRequest};
 use crate::s3::edge::answer::Answer;
 use crate::s3::edge::dates::{http_date, http_date_ms, parse_http_date};
 use crate::s3::edge::error::S3Error;
@@ -179,7 +179,7 @@ fn content_range(got: &GetOutput) -> Option<String> {
     })
 }
 
-fn metadata(answer: Answer, found: &Found) -> Answer {
+fn metadata(answer: Answer, found: &FoundObject) -> Answer {
     let entries = found.manifest.user_metadata.iter();
     entries.fold(answer, |answer, (key, value)| match HeaderName::from_bytes(
         format!("x-amz-meta-{key}").as_bytes(),

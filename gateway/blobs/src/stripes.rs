@@ -1,9 +1,8 @@
 //! Decides which cells of a window to request from which slot. Pure: it is told every answer.
 //!
-//! A **row** is what the slots hold at one position of their shards: one stripe, or one cell of
-//! each copy. A row is settled when its wanted cells have arrived, or any k of its cells. Slots
-//! with wanted cells are asked first; if one fails or is late, others are asked until k are
-//! reached.
+//! A stripe of copies is one cell of each copy. A stripe is settled when its wanted cells have
+//! arrived, or any k of its cells. Slots with wanted cells are asked first; if one fails or is
+//! late, others are asked until k are reached.
 
 use bytes::Bytes;
 use megalith_model::shape::{SegmentLayout, Shape};
@@ -15,18 +14,18 @@ pub type Mask = u32;
 
 /// Cells to request from a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Request {
+pub struct CellRequest {
     pub slot: usize,
     /// The first cell of its shard.
     pub first: u64,
     pub count: u64,
 }
 
-/// The rows of one window.
-pub struct Rows {
+/// The stripes of one window.
+pub struct Stripes {
     needed: usize,
     first: u64,
-    rows: Vec<Row>,
+    stripes: Vec<Stripe>,
     /// Slots that are not asked any more.
     failed: Mask,
     /// Slots that were asked and are no longer counted on.
@@ -34,10 +33,10 @@ pub struct Rows {
 }
 
 #[derive(Clone, Default)]
-struct Row {
-    /// Slots with a cell in this row.
+struct Stripe {
+    /// Slots with a cell in this stripe.
     holders: Mask,
-    /// Data slots without a cell in this row: known to be all zeros.
+    /// Data slots without a cell in this stripe: known to be all zeros.
     zero: Mask,
     /// Slots whose own cells are wanted; none for copies, as any copy will do.
     wanted: Mask,
@@ -46,43 +45,43 @@ struct Row {
     cells: BTreeMap<usize, Bytes>,
 }
 
-impl Rows {
+impl Stripes {
     /// Describes the window of the segment's data cells `cells`, which is not empty.
     pub fn new(shape: Shape, layout: &SegmentLayout, cells: Range<u64>) -> Self {
         let columns = layout.columns() as u64;
-        let rows = cells.start / columns..cells.end.div_ceil(columns);
+        let stripes = cells.start / columns..cells.end.div_ceil(columns);
         let shards = layout.profile().shards();
         let mask = |test: &dyn Fn(usize) -> bool| -> Mask {
             (0..shards)
                 .filter(|&slot| test(slot))
                 .fold(0, |mask, slot| mask | 1 << slot)
         };
-        let row = |row: u64| {
-            let holders = mask(&|slot| layout.shard_cells(slot) > row);
+        let stripe = |stripe: u64| {
+            let holders = mask(&|slot| layout.shard_cells(slot) > stripe);
             let is_data = |slot: usize| shape == Shape::Coded && slot < columns as usize;
-            let wanted = |slot: usize| cells.contains(&(row * columns + slot as u64));
-            Row {
+            let wanted = |slot: usize| cells.contains(&(stripe * columns + slot as u64));
+            Stripe {
                 holders,
                 zero: mask(&|slot| is_data(slot) && holders >> slot & 1 == 0),
                 wanted: mask(&|slot| is_data(slot) && wanted(slot)),
-                ..Row::default()
+                ..Stripe::default()
             }
         };
         Self {
             needed: layout.shards_needed(),
-            first: rows.start,
-            rows: rows.map(row).collect(),
+            first: stripes.start,
+            stripes: stripes.map(stripe).collect(),
             failed: 0,
             late: 0,
         }
     }
 
     /// Says what to request now. `order` lists the slots that may be asked, preferred ones first.
-    pub fn next(&mut self, order: &[usize]) -> Vec<Request> {
-        let mut requests: Vec<Request> = Vec::new();
-        for index in 0..self.rows.len() {
-            let mask = self.to_ask(&self.rows[index], order);
-            self.rows[index].asked |= mask;
+    pub fn next(&mut self, order: &[usize]) -> Vec<CellRequest> {
+        let mut requests: Vec<CellRequest> = Vec::new();
+        for index in 0..self.stripes.len() {
+            let mask = self.to_ask(&self.stripes[index], order);
+            self.stripes[index].asked |= mask;
             let at = self.first + index as u64;
             for slot in slots(mask) {
                 let open = requests
@@ -90,7 +89,7 @@ impl Rows {
                     .find(|request| request.slot == slot && request.first + request.count == at);
                 match open {
                     Some(request) => request.count += 1,
-                    None => requests.push(Request {
+                    None => requests.push(CellRequest {
                         slot,
                         first: at,
                         count: 1,
@@ -102,7 +101,12 @@ impl Rows {
     }
 
     /// Takes a slot's answer; None if the cells have wrong lengths for that slot.
-    pub fn arrived(&mut self, layout: &SegmentLayout, request: Request, cells: Vec<Bytes>) -> bool {
+    pub fn arrived(
+        &mut self,
+        layout: &SegmentLayout,
+        request: CellRequest,
+        cells: Vec<Bytes>,
+    ) -> bool {
         let lens = (0..request.count)
             .map(|i| layout.shard_cell_len(request.slot, request.first + i) as usize);
         if !cells.iter().map(Bytes::len).eq(lens) {
@@ -111,8 +115,8 @@ impl Rows {
         }
         for (i, cell) in cells.into_iter().enumerate() {
             let index = (request.first - self.first) as usize + i;
-            self.rows[index].got |= 1 << request.slot;
-            self.rows[index].cells.insert(request.slot, cell);
+            self.stripes[index].got |= 1 << request.slot;
+            self.stripes[index].cells.insert(request.slot, cell);
         }
         true
     }
@@ -129,71 +133,76 @@ impl Rows {
 
     /// Returns true if every wanted cell is there or can be computed.
     pub fn is_settled(&self) -> bool {
-        self.rows
+        self.stripes
             .iter()
-            .all(|row| self.is_row_settled(row, row.got))
+            .all(|stripe| self.is_stripe_settled(stripe, stripe.got))
     }
 
-    /// Returns the fewest cells that any unsettled row has.
+    /// Returns the fewest cells that any unsettled stripe has.
     pub fn fewest(&self) -> usize {
         let unsettled = self
-            .rows
+            .stripes
             .iter()
-            .filter(|row| !self.is_row_settled(row, row.got));
+            .filter(|stripe| !self.is_stripe_settled(stripe, stripe.got));
         unsettled
-            .map(|row| (row.got | row.zero).count_ones() as usize)
+            .map(|stripe| (stripe.got | stripe.zero).count_ones() as usize)
             .min()
             .unwrap_or(0)
     }
 
     /// Returns the slots whose cells have arrived.
     pub fn contributors(&self) -> Mask {
-        self.rows.iter().fold(0, |mask, row| mask | row.got)
+        self.stripes
+            .iter()
+            .fold(0, |mask, stripe| mask | stripe.got)
     }
 
-    /// Returns the rows' numbers within the shards.
+    /// Returns the stripes' numbers within the shards.
     pub fn range(&self) -> Range<u64> {
-        self.first..self.first + self.rows.len() as u64
+        self.first..self.first + self.stripes.len() as u64
     }
 
-    /// Returns a slot's cell in a row, if it has arrived.
-    pub fn cell(&self, row: u64, slot: usize) -> Option<&Bytes> {
-        self.rows.get((row - self.first) as usize)?.cells.get(&slot)
+    /// Returns a slot's cell in a stripe, if it has arrived.
+    pub fn cell(&self, stripe: u64, slot: usize) -> Option<&Bytes> {
+        self.stripes
+            .get((stripe - self.first) as usize)?
+            .cells
+            .get(&slot)
     }
 
-    /// Returns the slots whose cell in the row has arrived or is known to be zeros.
-    pub fn present(&self, row: u64) -> Mask {
-        let row = &self.rows[(row - self.first) as usize];
-        row.got | row.zero
+    /// Returns the slots whose cell in the stripe has arrived or is known to be zeros.
+    pub fn present(&self, stripe: u64) -> Mask {
+        let stripe = &self.stripes[(stripe - self.first) as usize];
+        stripe.got | stripe.zero
     }
 
-    /// Returns the slots whose cells of the row are wanted and have not arrived.
-    pub fn missing(&self, row: u64) -> Mask {
-        let row = &self.rows[(row - self.first) as usize];
-        row.wanted & !row.got
+    /// Returns the slots whose cells of the stripe are wanted and have not arrived.
+    pub fn missing(&self, stripe: u64) -> Mask {
+        let stripe = &self.stripes[(stripe - self.first) as usize];
+        stripe.wanted & !stripe.got
     }
 
-    fn is_row_settled(&self, row: &Row, have: Mask) -> bool {
-        let wanted = row.wanted != 0 && row.wanted & !have == 0;
-        wanted || (have | row.zero).count_ones() as usize >= self.needed
+    fn is_stripe_settled(&self, stripe: &Stripe, have: Mask) -> bool {
+        let wanted = stripe.wanted != 0 && stripe.wanted & !have == 0;
+        wanted || (have | stripe.zero).count_ones() as usize >= self.needed
     }
 
-    fn to_ask(&self, row: &Row, order: &[usize]) -> Mask {
-        let counted = row.got | (row.asked & !self.failed & !self.late);
-        if self.is_row_settled(row, counted) {
+    fn to_ask(&self, stripe: &Stripe, order: &[usize]) -> Mask {
+        let counted = stripe.got | (stripe.asked & !self.failed & !self.late);
+        if self.is_stripe_settled(stripe, counted) {
             return 0;
         }
         let may_ask = |slot: &usize| {
             let bit: Mask = 1 << *slot;
-            bit & row.holders & !row.asked & !self.failed & !self.late != 0
+            bit & stripe.holders & !stripe.asked & !self.failed & !self.late != 0
         };
         let may: Vec<usize> = order.iter().copied().filter(may_ask).collect();
         let all = may.iter().fold(0, |mask, slot| mask | 1 << slot);
-        let wanted = row.wanted & !counted;
+        let wanted = stripe.wanted & !counted;
         if wanted != 0 && wanted & !all == 0 {
             return wanted;
         }
-        let have = (counted | row.zero).count_ones() as usize;
+        let have = (counted | stripe.zero).count_ones() as usize;
         let missing = self.needed.saturating_sub(have);
         may.into_iter()
             .take(missing)
@@ -218,15 +227,15 @@ mod tests {
         SegmentLayout::new(shape, profile, BlobId(0), len)
     }
 
-    fn answer(rows: &mut Rows, layout: &SegmentLayout, request: Request) {
+    fn answer(stripes: &mut Stripes, layout: &SegmentLayout, request: CellRequest) {
         let len = |i| layout.shard_cell_len(request.slot, request.first + i) as usize;
         let cells = (0..request.count)
             .map(|i| Bytes::from(vec![0; len(i)]))
             .collect();
-        assert!(rows.arrived(layout, request, cells));
+        assert!(stripes.arrived(layout, request, cells));
     }
 
-    fn shown(requests: &[Request]) -> Vec<(usize, u64, u64)> {
+    fn shown(requests: &[CellRequest]) -> Vec<(usize, u64, u64)> {
         requests
             .iter()
             .map(|r| (r.slot, r.first, r.count))
@@ -238,88 +247,88 @@ mod tests {
     #[test]
     fn small_range_asks_one_slot() {
         let layout = layout(Shape::Coded, 64 * CELL_LEN);
-        let mut rows = Rows::new(Shape::Coded, &layout, 9..10);
-        let asked = rows.next(&ALL);
+        let mut stripes = Stripes::new(Shape::Coded, &layout, 9..10);
+        let asked = stripes.next(&ALL);
         assert_eq!(shown(&asked), [(1, 2, 1)]);
-        assert!(rows.next(&ALL).is_empty());
-        answer(&mut rows, &layout, asked[0]);
-        assert!(rows.is_settled());
+        assert!(stripes.next(&ALL).is_empty());
+        answer(&mut stripes, &layout, asked[0]);
+        assert!(stripes.is_settled());
     }
 
     #[test]
     fn range_across_stripes_asks_each_slot_once() {
         let layout = layout(Shape::Coded, 64 * CELL_LEN);
-        let mut rows = Rows::new(Shape::Coded, &layout, 3..13);
-        let asked = shown(&rows.next(&ALL));
+        let mut stripes = Stripes::new(Shape::Coded, &layout, 3..13);
+        let asked = shown(&stripes.next(&ALL));
         assert_eq!(asked, [(3, 0, 3), (0, 1, 3), (1, 1, 2), (2, 1, 2)]);
     }
 
     #[test]
-    fn failure_is_made_up_for_by_parity_in_the_rows_it_hits() {
+    fn failure_is_made_up_for_by_parity_in_the_stripes_it_hits() {
         let layout = layout(Shape::Coded, 64 * CELL_LEN);
-        let mut rows = Rows::new(Shape::Coded, &layout, 4..12);
-        let asked = rows.next(&ALL);
+        let mut stripes = Stripes::new(Shape::Coded, &layout, 4..12);
+        let asked = stripes.next(&ALL);
         assert_eq!(asked.len(), 4);
-        rows.failed(2);
-        assert_eq!(shown(&rows.next(&ALL)), [(4, 1, 2)]);
-        rows.late(0);
-        assert_eq!(shown(&rows.next(&ALL)), [(5, 1, 2)]);
-        rows.failed(4);
-        assert!(rows.next(&ALL).is_empty());
+        stripes.failed(2);
+        assert_eq!(shown(&stripes.next(&ALL)), [(4, 1, 2)]);
+        stripes.late(0);
+        assert_eq!(shown(&stripes.next(&ALL)), [(5, 1, 2)]);
+        stripes.failed(4);
+        assert!(stripes.next(&ALL).is_empty());
         for slot in [1, 3, 5] {
-            let request = Request {
+            let request = CellRequest {
                 slot,
                 first: 1,
                 count: 2,
             };
-            answer(&mut rows, &layout, request);
+            answer(&mut stripes, &layout, request);
         }
-        assert!(!rows.is_settled());
-        assert_eq!(rows.fewest(), 3);
+        assert!(!stripes.is_settled());
+        assert_eq!(stripes.fewest(), 3);
         // The late answer is still welcome.
-        answer(&mut rows, &layout, asked[0]);
-        assert!(rows.is_settled());
+        answer(&mut stripes, &layout, asked[0]);
+        assert!(stripes.is_settled());
     }
 
     #[test]
     fn owed_slot_is_never_asked() {
         let layout = layout(Shape::Coded, 64 * CELL_LEN);
-        let mut rows = Rows::new(Shape::Coded, &layout, 0..2);
-        let asked = shown(&rows.next(&[1, 2, 3, 4, 5]));
+        let mut stripes = Stripes::new(Shape::Coded, &layout, 0..2);
+        let asked = shown(&stripes.next(&[1, 2, 3, 4, 5]));
         assert_eq!(asked, [(1, 0, 1), (2, 0, 1), (3, 0, 1), (4, 0, 1)]);
     }
 
     #[test]
     fn empty_cells_of_the_last_stripe_count_as_there() {
         let layout = layout(Shape::Coded, 4 * CELL_LEN + 10);
-        let mut rows = Rows::new(Shape::Coded, &layout, 4..5);
-        let asked = rows.next(&[1, 2, 3, 4, 5]);
+        let mut stripes = Stripes::new(Shape::Coded, &layout, 4..5);
+        let asked = stripes.next(&[1, 2, 3, 4, 5]);
         assert_eq!(shown(&asked), [(4, 1, 1)]);
-        answer(&mut rows, &layout, asked[0]);
-        assert!(rows.is_settled());
+        answer(&mut stripes, &layout, asked[0]);
+        assert!(stripes.is_settled());
     }
 
     #[test]
     fn one_copy_will_do() {
         let layout = layout(Shape::Copies, CELL_LEN + 10);
-        let mut rows = Rows::new(Shape::Copies, &layout, 0..2);
+        let mut stripes = Stripes::new(Shape::Copies, &layout, 0..2);
         let holders: Vec<usize> = layout.slots().collect();
         assert_eq!(holders, [0, 1, 2]);
-        assert_eq!(shown(&rows.next(&[2, 0, 1])), [(2, 0, 2)]);
-        rows.failed(2);
-        let again = rows.next(&[2, 0, 1]);
+        assert_eq!(shown(&stripes.next(&[2, 0, 1])), [(2, 0, 2)]);
+        stripes.failed(2);
+        let again = stripes.next(&[2, 0, 1]);
         assert_eq!(shown(&again), [(0, 0, 2)]);
-        answer(&mut rows, &layout, again[0]);
-        assert!(rows.is_settled());
+        answer(&mut stripes, &layout, again[0]);
+        assert!(stripes.is_settled());
     }
 
     #[test]
     fn cells_of_wrong_length_are_a_failure() {
         let layout = layout(Shape::Coded, 64 * CELL_LEN);
-        let mut rows = Rows::new(Shape::Coded, &layout, 0..1);
-        let asked = rows.next(&ALL);
-        assert!(!rows.arrived(&layout, asked[0], vec![Bytes::from_static(b"short")]));
-        assert!(!rows.is_settled());
-        assert_eq!(rows.next(&ALL).len(), 4);
+        let mut stripes = Stripes::new(Shape::Coded, &layout, 0..1);
+        let asked = stripes.next(&ALL);
+        assert!(!stripes.arrived(&layout, asked[0], vec![Bytes::from_static(b"short")]));
+        assert!(!stripes.is_settled());
+        assert_eq!(stripes.next(&ALL).len(), 4);
     }
 }
