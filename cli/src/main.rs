@@ -40,7 +40,7 @@ fn main() -> ExitCode {
         Err(error) => return fail(&error),
     };
     match runtime.block_on(Box::pin(verbs::run(cli.verb))) {
-        Ok(answer) => out::end(&answer),
+        Ok(output) => out::end(&output),
         Err(error) => fail(error.as_ref()),
     }
 }

@@ -14,32 +14,32 @@ const FAILED: u8 = 1;
 
 /// What a command prints at its end.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Answer {
+pub struct Output {
     /// Whole lines for standard output.
     pub text: String,
     /// The exit code.
     pub code: u8,
 }
 
-impl From<String> for Answer {
+impl From<String> for Output {
     fn from(text: String) -> Self {
         Self { text, code: 0 }
     }
 }
 
-impl From<()> for Answer {
+impl From<()> for Output {
     fn from((): ()) -> Self {
         Self::default()
     }
 }
 
-/// Prints the answer and returns the command's exit code.
-pub fn end(answer: &Answer) -> ExitCode {
+/// Prints the output and returns the command's exit code.
+pub fn end(output: &Output) -> ExitCode {
     let mut stdout = io::stdout().lock();
     let given = stdout
-        .write_all(answer.text.as_bytes())
+        .write_all(output.text.as_bytes())
         .and_then(|()| stdout.flush());
-    ExitCode::from(code(given, answer.code))
+    ExitCode::from(code(given, output.code))
 }
 
 /// Prints what is wrong with the arguments, or the requested help, and returns the exit code: 2 or

@@ -27,14 +27,14 @@ pub enum ReachError {
 }
 
 /// A cluster that can be called.
-pub struct Reached {
+pub struct ReachedCluster {
     pub members: Vec<Endpoint>,
     pub tls: Arc<TlsMaterial>,
     file: PathBuf,
     root_key_file: Option<PathBuf>,
 }
 
-impl Reached {
+impl ReachedCluster {
     /// Reads the root key.
     pub fn root_key(&self) -> Result<RootKey, ReachError> {
         let path = self
@@ -46,7 +46,7 @@ impl Reached {
 }
 
 /// Opens the cluster that `--config` or `--data` names.
-pub fn open(reach: &Reach) -> Result<Reached, ReachError> {
+pub fn open(reach: &Reach) -> Result<ReachedCluster, ReachError> {
     let file = match (&reach.config, &reach.data) {
         (Some(file), _) => file.clone(),
         (None, Some(data)) => data.join("operator.toml"),
@@ -57,7 +57,7 @@ pub fn open(reach: &Reach) -> Result<Reached, ReachError> {
     }
     let settings: OperatorFile = config::load(Some(&file), NoFlags {})?;
     let origin = file.display().to_string();
-    Ok(Reached {
+    Ok(ReachedCluster {
         members: endpoints(&config::parse_members(&origin, &settings.metadata.members)?),
         tls: TlsMaterial::load(&settings.operator.tls_dir)?,
         file,

@@ -7,18 +7,18 @@ use clap::{Args, Subcommand};
 #[derive(Debug, Subcommand)]
 pub enum AccountVerb {
     /// Add an account.
-    Create(Named),
+    Create(NamedAccount),
     /// Show all accounts.
     List(Listed),
     /// Make an account's keys stop working.
-    Disable(Named),
+    Disable(NamedAccount),
     /// Make them work again.
-    Enable(Named),
+    Enable(NamedAccount),
 }
 
 /// An account's name.
 #[derive(Debug, Args)]
-pub struct Named {
+pub struct NamedAccount {
     /// The account.
     pub name: String,
     /// Which cluster.
@@ -58,14 +58,14 @@ pub enum KeyVerb {
     /// Show access keys, without secrets.
     List(Listed),
     /// Make a key stop working.
-    Disable(KeyNamed),
+    Disable(NamedKey),
     /// Make it work again.
-    Enable(KeyNamed),
+    Enable(NamedKey),
 }
 
 /// An access key.
 #[derive(Debug, Args)]
-pub struct KeyNamed {
+pub struct NamedKey {
     /// The access key's public half.
     pub access_key: String,
     /// Which cluster.

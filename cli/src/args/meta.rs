@@ -101,7 +101,7 @@ pub struct BackupArgs {
     /// An empty or missing directory, or s3://bucket/prefix; endpoint and key of the bucket come
     /// from AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_CA_BUNDLE.
     #[arg(long)]
-    pub to: Place,
+    pub to: BackupPlace,
     /// Where a backup is kept on its way to a bucket. Default: the system's directory for temporary
     /// files.
     #[arg(long)]
@@ -116,7 +116,7 @@ pub struct RestoreArgs {
     pub node: StoppedNode,
     /// The backup's directory, or s3://bucket/prefix.
     #[arg(long)]
-    pub from: Place,
+    pub from: BackupPlace,
     /// Where a backup from a bucket is kept on its way. Default: the system's directory for
     /// temporary files.
     #[arg(long)]
@@ -141,7 +141,7 @@ pub struct StoppedNode {
 
 /// Where a backup is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum BackupPlace {
     Directory(PathBuf),
     /// Keys of a bucket that begin with a prefix and a slash.
     Bucket {
@@ -151,7 +151,7 @@ pub enum Place {
     },
 }
 
-impl std::str::FromStr for Place {
+impl std::str::FromStr for BackupPlace {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -173,7 +173,7 @@ impl std::str::FromStr for Place {
     }
 }
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for BackupPlace {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Directory(dir) => dir.display().fmt(f),
@@ -184,16 +184,16 @@ impl std::fmt::Display for Place {
 
 #[cfg(test)]
 mod tests {
-    use super::Place;
+    use super::BackupPlace;
 
     #[test]
     fn a_place_is_a_directory_or_a_prefix_of_a_bucket() {
-        let dir = "/backups/monday".parse::<Place>();
-        assert_eq!(dir, Ok(Place::Directory("/backups/monday".into())));
-        let bucket: Place = "s3://safe/meta/monday/".parse().expect("a place");
+        let dir = "/backups/monday".parse::<BackupPlace>();
+        assert_eq!(dir, Ok(BackupPlace::Directory("/backups/monday".into())));
+        let bucket: BackupPlace = "s3://safe/meta/monday/".parse().expect("a place");
         assert_eq!(bucket.to_string(), "s3://safe/meta/monday");
         for bad in ["s3://", "s3://safe", "s3://safe/", "s3:///x", "gs://safe/x"] {
-            bad.parse::<Place>().expect_err(bad);
+            bad.parse::<BackupPlace>().expect_err(bad);
         }
     }
 }

@@ -20,7 +20,7 @@ pub use account::{AccountVerb, KeyVerb, Listed};
 pub use config::ConfigVerb;
 pub use gateway::{GatewayArgs, GatewayInitArgs, GatewayVerb};
 pub use meta::{
-    BackupArgs, How, MetaInitArgs, MetaVerb, Place, RepairArgs, RestoreArgs, StoppedNode,
+    BackupArgs, BackupPlace, How, MetaInitArgs, MetaVerb, RepairArgs, RestoreArgs, StoppedNode,
 };
 pub use node::{NodeArgs, NodeInitArgs, NodeVerb};
 pub use operator::{OperatorInitArgs, OperatorVerb};

@@ -19,12 +19,12 @@ mod up;
 mod tests;
 
 use crate::args::{ConfigVerb, GatewayVerb, NodeVerb, OperatorVerb, Verb};
-use crate::out::Answer;
+use crate::out::Output;
 use serde::Serialize;
 use std::error::Error;
 
 /// Runs a command to its end.
-pub async fn run(verb: Verb) -> Result<Answer, Box<dyn Error>> {
+pub async fn run(verb: Verb) -> Result<Output, Box<dyn Error>> {
     Ok(match verb {
         Verb::Up(args) => up::run(&args).await?.into(),
         Verb::Node {

@@ -2,7 +2,7 @@
 
 use super::json_text;
 use crate::args::{OutputFormat, ScrubVerb};
-use crate::out::Answer;
+use crate::out::Output;
 use crate::reach::{self, ReachError};
 use megalith_admin::scrub::{self, DiskScrub, NodeScrub, ScrubError};
 use megalith_client::{ChannelSettings, ClusterClient, ShardClient, now_ms};
@@ -22,7 +22,7 @@ pub enum ScrubVerbError {
 }
 
 /// Runs the verb. Exit code 1 if a node did not answer.
-pub async fn run(verb: &ScrubVerb) -> Result<Answer, ScrubVerbError> {
+pub async fn run(verb: &ScrubVerb) -> Result<Output, ScrubVerbError> {
     let (args, start) = match verb {
         ScrubVerb::Start(args) => (args, true),
         ScrubVerb::Status(args) => (args, false),
@@ -34,9 +34,9 @@ pub async fn run(verb: &ScrubVerb) -> Result<Answer, ScrubVerbError> {
     Ok(answer(&answers, args.output, now_ms()))
 }
 
-fn answer(answers: &[NodeScrub], output: OutputFormat, now_ms: u64) -> Answer {
+fn answer(answers: &[NodeScrub], output: OutputFormat, now_ms: u64) -> Output {
     let all = answers.iter().all(|answer| answer.error.is_none());
-    Answer {
+    Output {
         text: match output {
             OutputFormat::Json => json_text(answers),
             OutputFormat::Text => text(answers, now_ms),

@@ -1,8 +1,8 @@
 //! Backs up the metadata, and makes a new metadata group from a backup.
 
-use super::backup_bucket::{Bucket, BucketError};
+use super::backup_bucket::{BackupBucket, BucketError};
 use super::stopped_node::{self, StoppedNodeError};
-use crate::args::{BackupArgs, Place, RestoreArgs};
+use crate::args::{BackupArgs, BackupPlace, RestoreArgs};
 use crate::config::{self, SettingsError};
 use crate::reach::{self, ReachError};
 use crate::verbs::node::metadata;
@@ -52,9 +52,9 @@ pub async fn make(args: &BackupArgs) -> Result<String, BackupVerbError> {
     let cluster = reached.tls.identity().cluster();
     let source = BackupClient::new(reached.members, reached.tls);
     let card = match &args.to {
-        Place::Directory(dir) => backup::take(&source, cluster, GroupId(0), dir).await?,
-        Place::Bucket { name, prefix } => {
-            let bucket = Bucket::open(name, prefix)?;
+        BackupPlace::Directory(dir) => backup::take(&source, cluster, GroupId(0), dir).await?,
+        BackupPlace::Bucket { name, prefix } => {
+            let bucket = BackupBucket::open(name, prefix)?;
             bucket.must_be_free().await?;
             let spool = spool(args.spool.as_deref())?;
             let card = backup::take(&source, cluster, GroupId(0), spool.path()).await?;
@@ -83,10 +83,10 @@ pub async fn restore(args: &RestoreArgs) -> Result<String, BackupVerbError> {
     }
     let engine = metadata::engine(&member.settings.metadata);
     let (from, _spool) = match &args.from {
-        Place::Directory(from) => (from.clone(), None),
-        Place::Bucket { name, prefix } => {
+        BackupPlace::Directory(from) => (from.clone(), None),
+        BackupPlace::Bucket { name, prefix } => {
             let spool = spool(args.spool.as_deref())?;
-            Bucket::open(name, prefix)?.get(spool.path()).await?;
+            BackupBucket::open(name, prefix)?.get(spool.path()).await?;
             (spool.path().to_owned(), Some(spool))
         }
     };

@@ -9,7 +9,7 @@ mod stopped_node;
 use super::json_text;
 use crate::args::{How, MetaVerb, OutputFormat, Reach};
 use crate::config::SettingsError;
-use crate::out::{self, Answer};
+use crate::out::{self, Output};
 use crate::reach::{self, ReachError};
 use crate::setup::InitError;
 use backup::BackupVerbError;
@@ -46,7 +46,7 @@ pub enum MetaError {
 }
 
 /// Runs the verb.
-pub async fn run(verb: &MetaVerb) -> Result<Answer, MetaError> {
+pub async fn run(verb: &MetaVerb) -> Result<Output, MetaError> {
     Ok(match verb {
         MetaVerb::List { output, reach } => list(*output, reach).await?.into(),
         MetaVerb::Add(one) => {

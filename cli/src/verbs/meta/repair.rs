@@ -3,7 +3,7 @@
 
 use super::stopped_node::{self, StoppedNodeError};
 use crate::args::RepairArgs;
-use crate::out::Answer;
+use crate::out::Output;
 use crate::verbs::node::metadata;
 use megalith_server::Repairs;
 use std::fmt::Write;
@@ -24,7 +24,7 @@ pub enum RepairVerbError {
 }
 
 /// Runs the verb. Exit code 1 if there is something to repair and nothing was repaired.
-pub fn run(args: &RepairArgs) -> Result<Answer, RepairVerbError> {
+pub fn run(args: &RepairArgs) -> Result<Output, RepairVerbError> {
     let member = stopped_node::open(&args.node)?;
     let (dir, engine) = (member.dir, metadata::engine(&member.settings.metadata));
     let failed = |source| RepairVerbError::Repair {
@@ -38,7 +38,7 @@ pub fn run(args: &RepairArgs) -> Result<Answer, RepairVerbError> {
         return Ok(format!("{}: {whole}\n", dir.display()).into());
     }
     let explained = explain(&found);
-    let not_done = |why: &str| Answer {
+    let not_done = |why: &str| Output {
         text: format!("{explained}{why}\n"),
         code: 1,
     };

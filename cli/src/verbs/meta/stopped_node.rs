@@ -26,7 +26,7 @@ pub enum StoppedNodeError {
 }
 
 /// A metadata member that isn't running.
-pub struct Member {
+pub struct StoppedMember {
     /// Its node's settings.
     pub settings: NodeFile,
     /// The file that the settings come from.
@@ -40,7 +40,7 @@ pub struct Member {
 }
 
 /// Reads the settings of a metadata member.
-pub fn open(which: &StoppedNode) -> Result<Member, StoppedNodeError> {
+pub fn open(which: &StoppedNode) -> Result<StoppedMember, StoppedNodeError> {
     let (settings, origin): (NodeFile, PathBuf) = match (&which.config, &which.data) {
         (Some(file), _) => (config::load(Some(file), NoFlags {})?, file.clone()),
         (None, data) => {
@@ -52,7 +52,7 @@ pub fn open(which: &StoppedNode) -> Result<Member, StoppedNodeError> {
         return Err(StoppedNodeError::NoMember(origin));
     };
     let tls = TlsMaterial::load(&settings.node.tls_dir)?;
-    Ok(Member {
+    Ok(StoppedMember {
         dir,
         cluster: tls.identity().cluster(),
         node: NodeId(settings.node.id),

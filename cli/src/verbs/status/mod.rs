@@ -9,14 +9,14 @@ pub use text::members as members_text;
 
 use super::json_text;
 use crate::args::{OutputFormat, StatusArgs};
-use crate::out::Answer;
+use crate::out::Output;
 use crate::reach::{self, ReachError};
 use megalith_admin::report::{Health, Report};
 use megalith_admin::verdict;
 use megalith_client::{ClusterClient, chain};
 
 /// Runs the verb.
-pub async fn run(args: &StatusArgs) -> Result<Answer, ReachError> {
+pub async fn run(args: &StatusArgs) -> Result<Output, ReachError> {
     let reach = reach::open(&args.reach)?;
     let client = ClusterClient::new(&reach.members, reach.tls.clone(), reach::call_settings());
     let report = match client.status().await {
@@ -26,8 +26,8 @@ pub async fn run(args: &StatusArgs) -> Result<Answer, ReachError> {
     Ok(answer(&report, args.output))
 }
 
-fn answer(report: &Report, output: OutputFormat) -> Answer {
-    Answer {
+fn answer(report: &Report, output: OutputFormat) -> Output {
+    Output {
         text: match output {
             OutputFormat::Json => json_text(report),
             OutputFormat::Text => text::render(report),

@@ -36,14 +36,14 @@ pub enum RootsError {
 
 /// Makes clients with one set of trusted certificates.
 #[derive(Debug)]
-pub struct Connector {
+pub struct BucketConnector {
     tls: ClientConfig,
     /// The time for a request, from its start to the head of its answer, and for each piece of its
     /// body.
     deadline: Duration,
 }
 
-impl Connector {
+impl BucketConnector {
     /// Trusts the system's certificates, and those in the PEM file `bundle`.
     pub fn new(bundle: Option<&Path>, deadline: Duration) -> Result<Self, RootsError> {
         let mut roots = RootCertStore::empty();
@@ -76,7 +76,7 @@ impl Connector {
     }
 }
 
-impl HttpConnector for Connector {
+impl HttpConnector for BucketConnector {
     fn connect(&self, _options: &ClientOptions) -> object_store::Result<HttpClient> {
         // `object_store` decides whether an endpoint may be without TLS.
         let connector = HttpsConnectorBuilder::new()

@@ -8,7 +8,7 @@
 mod http;
 
 use futures::{StreamExt, TryStreamExt};
-use http::{Connector, RootsError};
+use http::{BucketConnector, RootsError};
 use megalith_metadata::backup::{FILES, PARTIAL_SUFFIX};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum};
 use object_store::path::Path as Key;
@@ -60,13 +60,13 @@ fn local(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BucketE
 }
 
 /// The backups with one prefix in a bucket.
-pub struct Bucket {
+pub struct BackupBucket {
     store: Box<dyn ObjectStore>,
     name: String,
     prefix: Key,
 }
 
-impl Bucket {
+impl BackupBucket {
     /// Reads the environment; sends nothing.
     pub fn open(name: &str, prefix: &str) -> Result<Self, BucketError> {
         let failed = |source| BucketError::Store {
@@ -76,7 +76,7 @@ impl Bucket {
             source: Box::new(source),
         };
         let bundle = std::env::var_os("AWS_CA_BUNDLE").map(PathBuf::from);
-        let connector = Connector::new(bundle.as_deref(), REQUEST_DEADLINE)?;
+        let connector = BucketConnector::new(bundle.as_deref(), REQUEST_DEADLINE)?;
         let builder = AmazonS3Builder::from_env();
         let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint);
         let plain = endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"));
@@ -193,8 +193,8 @@ mod tests {
     use object_store::memory::InMemory;
     use tempfile::TempDir;
 
-    fn bucket(prefix: &str) -> Bucket {
-        Bucket {
+    fn bucket(prefix: &str) -> BackupBucket {
+        BackupBucket {
             store: Box::new(InMemory::new()),
             name: "safe".to_owned(),
             prefix: Key::from(prefix),
@@ -214,7 +214,7 @@ mod tests {
         file.bytes().cycle().take(3 << 20).collect()
     }
 
-    async fn keys(bucket: &Bucket) -> Vec<String> {
+    async fn keys(bucket: &BackupBucket) -> Vec<String> {
         let found: Vec<_> = bucket.store.list(None).try_collect().await.expect("list");
         let mut keys: Vec<String> = found.iter().map(|o| o.location.to_string()).collect();
         keys.sort();
