@@ -1,6 +1,6 @@
 //! Chooses the disks of a new volume.
 
-use super::domains::{Aim, Kind};
+use super::domains::{Aim, VolumeKind};
 use super::state::View;
 use megalith_model::command::Command;
 use megalith_model::ids::{DiskId, NodeId, VolumeId};
@@ -80,7 +80,7 @@ fn free_after(view: &View<'_>, aim: &Aim, proposed: &[Command]) -> BTreeMap<Disk
 pub(super) fn choose(
     view: &View<'_>,
     aim: &Aim,
-    kind: Kind,
+    kind: VolumeKind,
     number: VolumeId,
     proposed: &[Command],
 ) -> Option<Vec<Slot>> {

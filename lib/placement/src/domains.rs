@@ -11,7 +11,7 @@ const ZONES_MIN: usize = 3;
 
 /// A kind of volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Kind {
+pub(super) struct VolumeKind {
     pub(super) profile: Profile,
     pub(super) domain: Domain,
 }
@@ -20,9 +20,9 @@ pub(super) struct Kind {
 #[derive(Debug)]
 pub(super) struct Aim {
     /// The kind with all registered domains alive.
-    pub(super) wished: Kind,
+    pub(super) wished: VolumeKind,
     /// The kind with the domains alive now, or why none is possible.
-    pub(super) target: Result<Kind, String>,
+    pub(super) target: Result<VolumeKind, String>,
     /// The most slots in one outer domain.
     pub(super) outer_max: usize,
     /// Where slots may be put now.
@@ -71,9 +71,9 @@ pub(super) fn aim(view: &View<'_>) -> Result<Aim, String> {
                 .report(node.id, disk.id)
                 .is_some_and(|disk| disk.closed.is_none())
     });
-    let wished = Kind { profile, domain };
+    let wished = VolumeKind { profile, domain };
     let target = match profile.shrunk_to(room(&living, outer_max)) {
-        Some(profile) => Ok(Kind { profile, domain }),
+        Some(profile) => Ok(VolumeKind { profile, domain }),
         None => Err(too_few(view, wished, &all, &living)),
     };
     Ok(Aim {
@@ -145,7 +145,7 @@ fn zones_too_small(profile: Profile, all: &[Candidate], room: usize) -> String {
     )
 }
 
-fn too_few(view: &View<'_>, wished: Kind, all: &[Candidate], living: &[Candidate]) -> String {
+fn too_few(view: &View<'_>, wished: VolumeKind, all: &[Candidate], living: &[Candidate]) -> String {
     let what = match wished.domain {
         Domain::Node => "nodes",
         Domain::Disk => "disks",

@@ -1,12 +1,16 @@
 //! Makes the map that every process gets.
 
-use super::domains::Kind;
+use super::domains::VolumeKind;
 use super::state::View;
 use megalith_model::topology::{ClusterMap, Volume};
 use std::cmp::Reverse;
 
 /// Makes the map of this moment, without its number.
-pub(super) fn make(view: &View<'_>, wished: Option<Kind>, refusal: Option<String>) -> ClusterMap {
+pub(super) fn make(
+    view: &View<'_>,
+    wished: Option<VolumeKind>,
+    refusal: Option<String>,
+) -> ClusterMap {
     let mut writable = Vec::new();
     let mut degraded = Vec::new();
     for volume in &view.topology.open_volumes {
@@ -18,7 +22,7 @@ pub(super) fn make(view: &View<'_>, wished: Option<Kind>, refusal: Option<String
         }
     }
     let rank = |volume: &Volume| {
-        let kind = Kind {
+        let kind = VolumeKind {
             profile: volume.profile,
             domain: volume.domain,
         };

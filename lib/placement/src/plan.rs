@@ -1,14 +1,14 @@
 //! Compares what is with what should be: volumes to make and to close.
 
-use super::domains::{Aim, Kind, aim};
+use super::domains::{Aim, VolumeKind, aim};
 use super::state::{Leading, View};
 use super::{Action, PlannerSettings, choose, map};
 use megalith_model::command::Command;
 use megalith_model::ids::VolumeId;
 use megalith_model::topology::Volume;
 
-fn kind_of(volume: &Volume) -> Kind {
-    Kind {
+fn kind_of(volume: &Volume) -> VolumeKind {
+    VolumeKind {
         profile: volume.profile,
         domain: volume.domain,
     }
@@ -19,7 +19,7 @@ struct Plan {
     commands: Vec<Command>,
     whole: bool,
     refusal: Option<String>,
-    wished: Option<Kind>,
+    wished: Option<VolumeKind>,
 }
 
 impl View<'_> {
@@ -32,7 +32,7 @@ impl View<'_> {
     }
 
     /// Returns how many volumes of that kind take blobs and have room.
-    fn ready(&self, kind: Kind) -> usize {
+    fn ready(&self, kind: VolumeKind) -> usize {
         self.topology
             .open_volumes
             .iter()
@@ -108,7 +108,7 @@ impl Leading {
     }
 
     /// Returns the volumes to make, so that `open_target` of the best possible kind are writable.
-    fn creations(&self, view: &View<'_>, aim: &Aim, target: Kind) -> Vec<Command> {
+    fn creations(&self, view: &View<'_>, aim: &Aim, target: VolumeKind) -> Vec<Command> {
         let mut proposed: Vec<Command> = self
             .in_flight
             .iter()
@@ -142,7 +142,13 @@ impl Leading {
 
     /// Returns the volumes to close: full ones once another can take over, and those of another
     /// kind once enough of the wished kind are writable.
-    fn closings(&self, view: &View<'_>, aim: &Aim, target: Kind, whole: bool) -> Vec<Command> {
+    fn closings(
+        &self,
+        view: &View<'_>,
+        aim: &Aim,
+        target: VolumeKind,
+        whole: bool,
+    ) -> Vec<Command> {
         let lingered = self.whole_since_ms.is_some_and(|since_ms| {
             view.now_ms >= since_ms.saturating_add(view.settings.shrunk_linger_ms)
         });

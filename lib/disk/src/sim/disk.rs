@@ -11,21 +11,21 @@ const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Node {
+pub(super) enum PathEntry {
     /// Has its own number: a directory that is created again is a different one.
     Dir(u64),
     File(u64),
 }
 
 /// Calls that a test makes slow.
-pub(super) struct Held {
+pub(super) struct HeldCalls {
     op: SimOp,
     path: String,
     pub(super) waiting: usize,
 }
 
 /// The whole simulated disk, behind one lock.
-pub(super) struct Disk {
+pub(super) struct SimDisk {
     pub(super) capacity: u64,
     /// Counts power cuts and kills; handles from an earlier life are void.
     pub(super) life: u64,
@@ -34,19 +34,19 @@ pub(super) struct Disk {
     pub(super) stop_at: Option<u64>,
     pub(super) rules: Vec<SimRule>,
     stopped: bool,
-    seen: BTreeMap<PathBuf, Node>,
-    platter: BTreeMap<PathBuf, Node>,
+    seen: BTreeMap<PathBuf, PathEntry>,
+    platter: BTreeMap<PathBuf, PathEntry>,
     inodes: BTreeMap<u64, Inode>,
     inode_next: u64,
     locks: BTreeSet<PathBuf>,
     /// Calls that wait, by the number of their hold.
-    pub(super) holds: BTreeMap<u64, Held>,
+    pub(super) holds: BTreeMap<u64, HeldCalls>,
     hold_next: u64,
 }
 
-impl Disk {
+impl SimDisk {
     pub(super) fn new(capacity: u64) -> Self {
-        let root = BTreeMap::from([(PathBuf::from("/"), Node::Dir(0))]);
+        let root = BTreeMap::from([(PathBuf::from("/"), PathEntry::Dir(0))]);
         Self {
             capacity,
             life: 0,
@@ -68,7 +68,7 @@ impl Disk {
     pub(super) fn hold(&mut self, op: SimOp, path: &str) -> u64 {
         let number = self.hold_next;
         self.hold_next += 1;
-        let held = Held {
+        let held = HeldCalls {
             op,
             path: path.to_owned(),
             waiting: 0,
@@ -80,7 +80,7 @@ impl Disk {
     /// Returns the hold that stops such a call, if there is one.
     pub(super) fn held(&self, op: SimOp, path: &Path) -> Option<u64> {
         let path = path.to_string_lossy();
-        let matches = |held: &Held| held.op == op && path.contains(held.path.as_str());
+        let matches = |held: &HeldCalls| held.op == op && path.contains(held.path.as_str());
         let mut holds = self.holds.iter();
         holds
             .find(|(_, held)| matches(held))
@@ -195,15 +195,15 @@ impl Disk {
 
     pub(super) fn file_at(&self, path: &Path) -> io::Result<u64> {
         match self.seen.get(path) {
-            Some(Node::File(inode)) => Ok(*inode),
-            Some(Node::Dir(_)) => Err(io::ErrorKind::IsADirectory.into()),
+            Some(PathEntry::File(inode)) => Ok(*inode),
+            Some(PathEntry::Dir(_)) => Err(io::ErrorKind::IsADirectory.into()),
             None => Err(io::ErrorKind::NotFound.into()),
         }
     }
 
     pub(super) fn number_of(&self, path: &Path) -> io::Result<u64> {
         match self.seen.get(path) {
-            Some(Node::File(number) | Node::Dir(number)) => Ok(*number),
+            Some(PathEntry::File(number) | PathEntry::Dir(number)) => Ok(*number),
             None => Err(io::ErrorKind::NotFound.into()),
         }
     }
@@ -211,23 +211,23 @@ impl Disk {
     pub(super) fn add_dir(&mut self, path: &Path) -> io::Result<()> {
         let number = self.inode_next;
         self.inode_next += 1;
-        self.add_name(path, Node::Dir(number))
+        self.add_name(path, PathEntry::Dir(number))
     }
 
     fn is_dir(&self, path: &Path) -> bool {
-        matches!(self.seen.get(path), Some(Node::Dir(_)))
+        matches!(self.seen.get(path), Some(PathEntry::Dir(_)))
     }
 
     pub(super) fn add_file(&mut self, path: &Path) -> io::Result<u64> {
         let inode = self.inode_next;
         self.inode_next += 1;
-        self.add_name(path, Node::File(inode))?;
+        self.add_name(path, PathEntry::File(inode))?;
         let fresh = self.inodes.entry(inode).or_default();
         (fresh.links, fresh.seen_links) = (1, 1);
         Ok(inode)
     }
 
-    pub(super) fn add_name(&mut self, path: &Path, node: Node) -> io::Result<()> {
+    pub(super) fn add_name(&mut self, path: &Path, entry: PathEntry) -> io::Result<()> {
         let parent = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
         if !self.is_dir(parent) {
             return Err(io::ErrorKind::NotFound.into());
@@ -235,14 +235,14 @@ impl Disk {
         if self.seen.contains_key(path) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
-        self.seen.insert(path.to_path_buf(), node);
+        self.seen.insert(path.to_path_buf(), entry);
         Ok(())
     }
 
     pub(super) fn remove_name(&mut self, path: &Path) -> io::Result<()> {
         match self.seen.remove(path).ok_or(io::ErrorKind::NotFound)? {
-            Node::Dir(_) => {}
-            Node::File(inode) => {
+            PathEntry::Dir(_) => {}
+            PathEntry::File(inode) => {
                 if let Some(found) = self.inodes.get_mut(&inode) {
                     found.links -= 1;
                     found.seen_links -= 1;
@@ -259,7 +259,7 @@ impl Disk {
             self.remove_name(target)?;
         }
         self.seen.remove(source);
-        self.add_name(target, Node::File(inode))
+        self.add_name(target, PathEntry::File(inode))
     }
 
     pub(super) fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
@@ -271,13 +271,13 @@ impl Disk {
             .iter()
             .filter(|(path, _)| path.parent() == Some(dir));
         Ok(children
-            .map(|(path, node)| DirEntry {
+            .map(|(path, entry)| DirEntry {
                 name: path
                     .file_name()
                     .unwrap_or_default()
                     .to_string_lossy()
                     .into_owned(),
-                is_dir: matches!(node, Node::Dir(_)),
+                is_dir: matches!(entry, PathEntry::Dir(_)),
             })
             .collect())
     }
@@ -329,10 +329,10 @@ impl Disk {
         }
         // A lost directory takes its contents with it.
         let platter = std::mem::take(&mut self.platter);
-        for (path, node) in platter {
+        for (path, entry) in platter {
             let parent = path.parent().map(Path::to_path_buf);
             if parent.is_none_or(|parent| self.platter.contains_key(&parent)) {
-                self.platter.insert(path, node);
+                self.platter.insert(path, entry);
             }
         }
         self.seen = self.platter.clone();
@@ -340,8 +340,8 @@ impl Disk {
             inode.crash(|| random.next());
             (inode.links, inode.seen_links) = (0, 0);
         }
-        for node in self.seen.values() {
-            if let Node::File(inode) = node
+        for entry in self.seen.values() {
+            if let PathEntry::File(inode) = entry
                 && let Some(inode) = self.inodes.get_mut(inode)
             {
                 inode.links += 2;
@@ -360,7 +360,7 @@ impl Disk {
         self.alive()
     }
 
-    /// Returns the paths whose node differs between what programs see and the platter.
+    /// Returns the paths whose entry differs between what programs see and the platter.
     fn differing(&self, dir: Option<&Path>) -> Vec<PathBuf> {
         let both: BTreeSet<&PathBuf> = self.seen.keys().chain(self.platter.keys()).collect();
         both.into_iter()
@@ -372,15 +372,15 @@ impl Disk {
 
     /// Writes one name to the platter.
     fn settle_name(&mut self, path: &Path) {
-        if let Some(Node::File(inode)) = self.platter.remove(path) {
+        if let Some(PathEntry::File(inode)) = self.platter.remove(path) {
             if let Some(found) = self.inodes.get_mut(&inode) {
                 found.links -= 1;
             }
             self.bury(inode);
         }
-        if let Some(node) = self.seen.get(path) {
-            self.platter.insert(path.to_path_buf(), *node);
-            if let Node::File(inode) = node
+        if let Some(entry) = self.seen.get(path) {
+            self.platter.insert(path.to_path_buf(), *entry);
+            if let PathEntry::File(inode) = entry
                 && let Some(found) = self.inodes.get_mut(inode)
             {
                 found.links += 1;

@@ -11,7 +11,7 @@ mod disk;
 mod inode;
 
 use super::{DirEntry, DirLock, File, FileIdentity, FileSystem, FsSpace};
-use disk::Disk;
+use disk::SimDisk;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -90,7 +90,7 @@ pub struct SimFs {
 }
 
 struct Shared {
-    disk: Mutex<Disk>,
+    disk: Mutex<SimDisk>,
     let_go: Condvar,
 }
 
@@ -126,7 +126,7 @@ impl SimFs {
     pub fn new(capacity: u64) -> Self {
         Self {
             shared: Arc::new(Shared {
-                disk: Mutex::new(Disk::new(capacity)),
+                disk: Mutex::new(SimDisk::new(capacity)),
                 let_go: Condvar::new(),
             }),
         }
@@ -185,14 +185,14 @@ impl SimFs {
         self.guard().flip(path, offset, mask)
     }
 
-    fn guard(&self) -> MutexGuard<'_, Disk> {
+    fn guard(&self) -> MutexGuard<'_, SimDisk> {
         self.shared
             .disk
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn handle(&self, disk: &mut Disk, path: &Path, inode: u64) -> Arc<dyn File> {
+    fn handle(&self, disk: &mut SimDisk, path: &Path, inode: u64) -> Arc<dyn File> {
         disk.opened(inode);
         Arc::new(SimFile {
             fs: self.clone(),
@@ -312,7 +312,7 @@ struct SimFile {
 
 impl SimFile {
     /// Returns the disk once no hold stops `op`; fails if a crash has voided this handle.
-    fn disk_for(&self, op: SimOp) -> io::Result<MutexGuard<'_, Disk>> {
+    fn disk_for(&self, op: SimOp) -> io::Result<MutexGuard<'_, SimDisk>> {
         let mut disk = self.fs.guard();
         while let Some(number) = disk.held(op, &self.path) {
             let let_go = &self.fs.shared.let_go;
@@ -328,7 +328,7 @@ impl SimFile {
     }
 
     /// As above, whatever is held.
-    fn disk(&self) -> io::Result<MutexGuard<'_, Disk>> {
+    fn disk(&self) -> io::Result<MutexGuard<'_, SimDisk>> {
         let disk = self.fs.guard();
         if disk.life != self.life {
             return Err(io::Error::other("handle from before the crash"));
