@@ -6,9 +6,9 @@
 
 use super::error::StoreError;
 use super::files::{FileCache, Paths, failed, is_loss};
-use super::health::Health;
+use super::health::HealthTracker;
 use super::index::{BadIndex, FinishedFacts, Index};
-use super::scan::{FileId, Table, remember, scan};
+use super::scan::{FileId, ShardTable, remember, scan};
 use super::scrub::plan::FileFacts;
 use super::settings::StoreSettings;
 use super::shard::{Entry, Extent};
@@ -29,7 +29,7 @@ pub(super) struct Catalog {
     pub(super) paths: Paths,
     pub(super) superblock: Superblock,
     pub(super) settings: StoreSettings,
-    pub(super) health: Health,
+    pub(super) health: HealthTracker,
     pub(super) files: FileCache,
     /// Counts what users ask for: the scrub stands back for them.
     pub(super) traffic: AtomicU64,
@@ -59,7 +59,7 @@ pub(super) struct FilesState {
 /// A file that still grows, as readers see it.
 pub(super) struct OpenView {
     pub(super) file: Arc<dyn File>,
-    pub(super) table: Table,
+    pub(super) table: ShardTable,
     /// The highest record number in the table.
     pub(super) lsn_max: u64,
     /// The block after the last record of a shard in the table.
@@ -67,10 +67,10 @@ pub(super) struct OpenView {
 }
 
 impl OpenView {
-    pub(super) fn new(file: Arc<dyn File>, table: Table) -> Self {
+    pub(super) fn new(file: Arc<dyn File>, table: ShardTable) -> Self {
         let mut view = Self {
             file,
-            table: Table::new(),
+            table: ShardTable::new(),
             lsn_max: 0,
             end: 0,
         };
@@ -106,14 +106,14 @@ pub(super) struct Finished {
 pub(super) enum EntrySource {
     Disk(Arc<Index>),
     /// Memory, if the index could not be written or was found bad.
-    Memory(Arc<Table>),
+    Memory(Arc<ShardTable>),
 }
 
 /// A file's number, its word on a shard, and the file itself while it is open.
 type Candidate = (u32, Entry, Option<Arc<dyn File>>);
 
 /// A live shard and where its bytes are.
-pub(super) struct Located {
+pub(super) struct LocatedShard {
     pub(super) seq: u32,
     pub(super) lsn: u64,
     pub(super) epoch: Epoch,
@@ -215,7 +215,7 @@ impl Finished {
 }
 
 /// Up to 64 entries of a table from `from` on.
-pub(super) fn page_of(table: &Table, from: ShardKey) -> Vec<(ShardKey, Entry)> {
+pub(super) fn page_of(table: &ShardTable, from: ShardKey) -> Vec<(ShardKey, Entry)> {
     table
         .range(from..)
         .take(64)
@@ -239,7 +239,7 @@ impl Catalog {
             paths,
             superblock,
             settings,
-            health: Health::default(),
+            health: HealthTracker::default(),
             volumes: RwLock::default(),
             reindex: Mutex::default(),
         }
@@ -344,7 +344,7 @@ impl Catalog {
     }
 
     /// Finds the last word on a shard; None if the disk never heard of it.
-    pub(super) fn find(&self, shard: ShardId) -> Result<Option<Located>, StoreError> {
+    pub(super) fn find(&self, shard: ShardId) -> Result<Option<LocatedShard>, StoreError> {
         let Some(volume) = self.volume(shard.volume) else {
             return Ok(None);
         };
@@ -378,7 +378,7 @@ impl Catalog {
         }
         Ok(best.and_then(|(seq, entry, file)| {
             let (lsn, epoch) = (entry.lsn, entry.epoch);
-            entry.extent.map(|extent| Located {
+            entry.extent.map(|extent| LocatedShard {
                 seq,
                 lsn,
                 epoch,
@@ -392,7 +392,7 @@ impl Catalog {
     pub(super) fn chunk_of(
         &self,
         volume: VolumeId,
-        located: &Located,
+        located: &LocatedShard,
     ) -> std::io::Result<Arc<dyn File>> {
         match &located.file {
             Some(file) => Ok(Arc::clone(file)),

@@ -12,7 +12,7 @@ use super::growing::{Claim, Growing};
 use super::op::{Done, Op};
 use super::record::{BLOCK_LEN, Cell, Footer, Header, Kind, record_len};
 use super::round::{Effect, Round, Staged};
-use super::scan::Table;
+use super::scan::ShardTable;
 use super::shard::Extent;
 use super::tidy::TidyStep;
 use megalith_disk::DirLock;
@@ -29,7 +29,7 @@ const UNSYNCED_MAX: u64 = 16 << 20;
 pub(super) struct Core {
     pub(super) catalog: Arc<Catalog>,
     pub(super) volumes: BTreeMap<VolumeId, WriterVolume>,
-    pub(super) streams: HashMap<u64, Stream>,
+    pub(super) streams: HashMap<u64, ShardStream>,
     /// The number of the next record.
     pub(super) lsn: u64,
     pub(super) tidy_steps: VecDeque<TidyStep>,
@@ -52,7 +52,7 @@ pub(super) struct WriterVolume {
 }
 
 /// A shard being written.
-pub(super) enum Stream {
+pub(super) enum ShardStream {
     Writing(Writing),
     /// It can't be stored any more.
     Failed(StoreError),
@@ -284,7 +284,7 @@ impl Core {
         volume
             .write()
             .open
-            .insert(seq, OpenView::new(file, Table::new()));
+            .insert(seq, OpenView::new(file, ShardTable::new()));
         Ok(seq)
     }
 
@@ -309,7 +309,7 @@ impl Core {
 
     /// Ends a stream, whatever its state.
     pub(super) fn forget_stream(&mut self, stream: u64) {
-        if let Some(Stream::Writing(writing)) = self.streams.remove(&stream)
+        if let Some(ShardStream::Writing(writing)) = self.streams.remove(&stream)
             && let Some(volume) = self.volumes.get_mut(&writing.shard.volume)
             && let Some(file) = volume.files.get_mut(&writing.seq)
         {
@@ -337,7 +337,8 @@ impl Core {
             return;
         };
         for stream in &file.streams {
-            self.streams.insert(*stream, Stream::Failed(error.clone()));
+            self.streams
+                .insert(*stream, ShardStream::Failed(error.clone()));
         }
         let named = file.is_named(self.catalog.fs.as_ref()).unwrap_or(true);
         self.finish_failed(file);

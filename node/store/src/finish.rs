@@ -7,7 +7,7 @@ use super::files::failed;
 use super::growing::{Claim, Growing};
 use super::index::{FinishedFacts, Index, encode};
 use super::record::{BLOCK_LEN, Footer, Header, Kind};
-use super::scan::{FileId, Table};
+use super::scan::{FileId, ShardTable};
 use megalith_disk::replace_file;
 use megalith_model::ids::VolumeId;
 use std::io;
@@ -143,7 +143,7 @@ impl Core {
     /// Writes an index file, durably, and loads it.
     pub(super) fn write_index(
         &self,
-        table: &Table,
+        table: &ShardTable,
         id: FileId,
         facts: FinishedFacts,
     ) -> Result<Index, StoreError> {

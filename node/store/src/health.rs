@@ -37,7 +37,7 @@ pub struct DiskHealth {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Health {
+pub(super) struct HealthTracker {
     state: Mutex<State>,
 }
 
@@ -54,7 +54,7 @@ struct State {
     changes: u64,
 }
 
-impl Health {
+impl HealthTracker {
     pub(super) fn read(&self) -> DiskHealth {
         let state = self.guard();
         DiskHealth {

@@ -3,7 +3,7 @@
 //! `docs/formats/disk.md`. A bad index costs a scan of the chunk file, never a shard.
 
 use super::record::{BLOCK_LEN, CRC_LEN, RECORDS_MAX, RecordPlace, u32_at, u64_at};
-use super::scan::{FileId, Table};
+use super::scan::{FileId, ShardTable};
 use super::shard::{Entry, Extent, KEY_LEN, key_from_bytes, key_to_bytes};
 use bytes::{Buf, BufMut};
 use megalith_disk::{File, read_exact_at};
@@ -44,7 +44,7 @@ pub(super) struct Index {
 pub(super) struct BadIndex;
 
 /// Builds the bytes of an index file.
-pub(super) fn encode(table: &Table, id: FileId, facts: FinishedFacts) -> Vec<u8> {
+pub(super) fn encode(table: &ShardTable, id: FileId, facts: FinishedFacts) -> Vec<u8> {
     let mut blocks: Vec<Vec<u8>> = Vec::new();
     let mut keys = Vec::new();
     let mut count: u16 = 0;

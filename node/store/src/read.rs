@@ -1,7 +1,7 @@
 //! Reading cells and lists. Every cell is checked just after it was read; what does not check out
 //! is remembered as damaged and never handed out.
 
-use super::catalog::{Catalog, Located, VolumeFiles, page_of};
+use super::catalog::{Catalog, LocatedShard, VolumeFiles, page_of};
 use super::error::StoreError;
 use super::files::is_loss;
 use super::record::{BLOCK_LEN, CELL_LEN, CRC_LEN, Cell, HEADER_LEN, Header, Kind, u32_at};
@@ -22,7 +22,7 @@ impl Catalog {
     /// Says what is known of a shard; None if there is none.
     pub(super) fn stat(&self, shard: ShardId) -> Result<Option<ShardStat>, StoreError> {
         Ok(self.find(shard)?.map(|located| {
-            let Located { epoch, extent, .. } = located;
+            let LocatedShard { epoch, extent, .. } = located;
             let entry = Entry {
                 lsn: located.lsn,
                 epoch,
@@ -87,7 +87,7 @@ impl Catalog {
     fn read_cells(
         &self,
         shard: ShardId,
-        located: &Located,
+        located: &LocatedShard,
         first: u64,
         end: u64,
     ) -> Result<Result<Vec<Cell>, BadCell>, StoreError> {
@@ -216,7 +216,7 @@ struct RecordPart {
 }
 
 impl RecordPart {
-    fn of(located: &Located, cell: u64, end: u64) -> Self {
+    fn of(located: &LocatedShard, cell: u64, end: u64) -> Self {
         let extent = &located.extent;
         let per_record = u64::from(extent.record_cells);
         let record = cell / per_record;

@@ -8,7 +8,7 @@ use super::files::{Paths, failed, number};
 use super::growing::Growing;
 use super::index::{FinishedFacts, Index};
 use super::record::{BLOCK_LEN, Header, Kind};
-use super::scan::{FileId, Region, Scan, Table, scan};
+use super::scan::{FileId, Region, Scan, ShardTable, scan};
 use super::settings::StoreSettings;
 use super::shard::{Entry, Extent};
 use super::superblock::Superblock;
@@ -350,7 +350,7 @@ impl Core {
         let Some(volume) = self.catalog.volume(id) else {
             return Ok(());
         };
-        let broken = |table: &Table| -> Vec<ShardKey> {
+        let broken = |table: &ShardTable| -> Vec<ShardKey> {
             let whole = |entry: &Entry| entry.extent.as_ref().is_none_or(Extent::is_whole);
             let broken = table.iter().filter(|(_, entry)| !whole(entry));
             broken.map(|(key, _)| *key).collect()

@@ -18,7 +18,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::Path;
 
-pub(super) type Table = BTreeMap<ShardKey, Entry>;
+/// The shards of a chunk file, and what its records say of each.
+pub(super) type ShardTable = BTreeMap<ShardKey, Entry>;
 
 /// Read at once if records follow each other closely, in bytes.
 const STEP: usize = 16 << 10;
@@ -54,7 +55,7 @@ impl FileId {
 #[derive(Debug, Default)]
 pub(super) struct Scan {
     /// The file's last word on every shard it knows.
-    pub(super) table: Table,
+    pub(super) table: ShardTable,
     /// The highest epoch seen.
     pub(super) epoch: Epoch,
     /// The highest record number seen.
@@ -198,7 +199,7 @@ fn assemble(scan: &mut Scan, records: &[Found], scanner: &mut Scanner<'_>) {
 }
 
 /// Keeps the newer of two entries.
-pub(super) fn remember(table: &mut Table, key: ShardKey, entry: Entry) {
+pub(super) fn remember(table: &mut ShardTable, key: ShardKey, entry: Entry) {
     match table.get_mut(&key) {
         Some(old) if old.lsn >= entry.lsn => {}
         Some(old) => *old = entry,

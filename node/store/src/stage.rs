@@ -2,7 +2,7 @@
 //! Decides what is refused; nothing here is durable or visible yet.
 
 use super::catalog::Catalog;
-use super::core::{Core, NewRecord, Stream, Writing};
+use super::core::{Core, NewRecord, ShardStream, Writing};
 use super::error::StoreError;
 use super::growing::Claim;
 use super::op::{Append, Done};
@@ -23,14 +23,15 @@ impl Core {
         let staged = self.try_stage_append(append);
         if let Err(error) = &staged {
             self.forget_stream(stream);
-            self.streams.insert(stream, Stream::Failed(error.clone()));
+            self.streams
+                .insert(stream, ShardStream::Failed(error.clone()));
         }
         staged
     }
 
     fn try_stage_append(&mut self, append: Append) -> Result<Staged, StoreError> {
         let (stream, shard, epoch) = (append.stream, append.shard, append.epoch);
-        if let Some(Stream::Failed(error)) = self.streams.get(&stream) {
+        if let Some(ShardStream::Failed(error)) = self.streams.get(&stream) {
             return Err(error.clone());
         }
         let current = self.fence(shard.volume);
@@ -123,8 +124,8 @@ impl Core {
 
     fn writing(&mut self, stream: u64, shard: ShardId) -> Result<&mut Writing, StoreError> {
         match self.streams.get_mut(&stream) {
-            Some(Stream::Writing(writing)) => Ok(writing),
-            Some(Stream::Failed(error)) => Err(error.clone()),
+            Some(ShardStream::Writing(writing)) => Ok(writing),
+            Some(ShardStream::Failed(error)) => Err(error.clone()),
             None => Err(StoreError::Malformed {
                 shard,
                 what: "stream is unknown",
@@ -135,14 +136,14 @@ impl Core {
     /// Where the shard of a stream that came to its end lies.
     fn extent_of(&mut self, stream: u64, len: u64, digest: [u8; 32]) -> Result<Extent, StoreError> {
         match self.streams.get(&stream) {
-            Some(Stream::Writing(writing)) => Ok(Extent {
+            Some(ShardStream::Writing(writing)) => Ok(Extent {
                 len,
                 cells: writing.cells,
                 record_cells: writing.record_cells,
                 digest: Some(digest),
                 records: writing.records.clone().into_boxed_slice(),
             }),
-            Some(Stream::Failed(error)) => Err(error.clone()),
+            Some(ShardStream::Failed(error)) => Err(error.clone()),
             None => unreachable!("the stream was just written to"),
         }
     }
@@ -156,7 +157,7 @@ impl Core {
         record_cells: u16,
         length: u64,
     ) -> Result<(), StoreError> {
-        if let Some(Stream::Writing(writing)) = self.streams.get(&stream) {
+        if let Some(ShardStream::Writing(writing)) = self.streams.get(&stream) {
             let in_order = writing.shard == shard
                 && writing.cells == first_cell
                 && record_cells <= writing.record_cells
@@ -188,7 +189,7 @@ impl Core {
             cells: 0,
             records: Vec::new(),
         };
-        self.streams.insert(stream, Stream::Writing(writing));
+        self.streams.insert(stream, ShardStream::Writing(writing));
         Ok(())
     }
 

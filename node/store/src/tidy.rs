@@ -4,7 +4,7 @@
 //! A tombstone outlives every file that still has the shard it deletes: before its own file goes
 //! it is written again, with its old number.
 
-use super::catalog::{Finished, Located};
+use super::catalog::{Finished, LocatedShard};
 use super::core::{Chain, Core, NewRecord};
 use super::error::StoreError;
 use super::files::failed;
@@ -157,7 +157,7 @@ impl Core {
         if located.seq != seq || !located.extent.is_whole() {
             return Ok(());
         }
-        let Located { epoch, extent, .. } = located;
+        let LocatedShard { epoch, extent, .. } = located;
         let target = self.active_file(volume, record_len(1, extent.len), Claim::Shard)?;
         let mut records = Vec::with_capacity(extent.records.len());
         let mut first: u32 = 0;

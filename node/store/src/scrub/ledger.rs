@@ -2,9 +2,9 @@
 //! damaged. Layout in `docs/formats/disk.md`.
 //!
 //! Replaced as a whole, never changed in place. One that is missing or bad costs a pass that begins
-//! anew, nothing else: what was known to be damaged is found again.
+//! again, nothing else: what was known to be damaged is found again.
 
-use super::plan::{Progress, Spot};
+use super::plan::{ScrubProgress, Spot};
 use crate::record::{u32_at, u64_at};
 use crate::shard::{KEY_LEN, key_from_bytes, key_to_bytes};
 use bytes::{Buf, BufMut};
@@ -35,7 +35,7 @@ pub(crate) struct DamagedShard {
 /// What the file says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ledger {
-    pub(crate) progress: Progress,
+    pub(crate) progress: ScrubProgress,
     pub(crate) damaged: Vec<DamagedShard>,
 }
 
@@ -95,7 +95,7 @@ impl Ledger {
         if !ours || u64_at(body, 96) > DAMAGED_MAX as u64 {
             return None;
         }
-        let progress = Progress {
+        let progress = ScrubProgress {
             at: Spot {
                 volume: VolumeId(u32_at(body, 24)),
                 seq: u32_at(body, 28),

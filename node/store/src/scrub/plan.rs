@@ -59,7 +59,7 @@ impl FileFacts {
 
 /// What the plan looks at.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct View<'a> {
+pub(crate) struct ScrubView<'a> {
     /// All files, by volume and number.
     pub(crate) files: &'a [FileFacts],
     /// Everything up to this record number is in `files`.
@@ -70,7 +70,7 @@ pub(crate) struct View<'a> {
 
 /// What survives a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Progress {
+pub(crate) struct ScrubProgress {
     /// Where the pass goes on.
     pub(crate) at: Spot,
     pub(crate) began_ms: u64,
@@ -86,7 +86,7 @@ pub(crate) struct Progress {
     pub(crate) found_shards: u64,
 }
 
-impl Default for Progress {
+impl Default for ScrubProgress {
     fn default() -> Self {
         Self {
             at: Spot::END,
@@ -154,7 +154,7 @@ struct Look {
 /// The plan of one disk.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    progress: Progress,
+    progress: ScrubProgress,
     look: Option<Look>,
     /// No piece before this time: the rate.
     ready_ms: u64,
@@ -168,7 +168,7 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    pub(crate) fn new(settings: &ScrubSettings, progress: Progress) -> Self {
+    pub(crate) fn new(settings: &ScrubSettings, progress: ScrubProgress) -> Self {
         let ms = |span: std::time::Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         Self {
             progress,
@@ -185,7 +185,7 @@ impl Plan {
         }
     }
 
-    pub(crate) fn progress(&self) -> Progress {
+    pub(crate) fn progress(&self) -> ScrubProgress {
         self.progress
     }
 
@@ -216,7 +216,7 @@ impl Plan {
     }
 
     /// Decides what is done now.
-    pub(crate) fn step(&mut self, now_ms: u64, view: View<'_>) -> ScrubAction {
+    pub(crate) fn step(&mut self, now_ms: u64, view: ScrubView<'_>) -> ScrubAction {
         self.mind_the_clock(now_ms);
         if now_ms < self.ready_ms {
             return ScrubAction::Wait((self.ready_ms - now_ms).min(SLEEP_MAX_MS));
@@ -282,7 +282,7 @@ impl Plan {
     }
 
     /// None if there is nothing new to be looked at for now.
-    fn look_step(&mut self, now_ms: u64, view: View<'_>) -> Option<ScrubAction> {
+    fn look_step(&mut self, now_ms: u64, view: ScrubView<'_>) -> Option<ScrubAction> {
         let due = self.progress.fresh_ms == 0
             || now_ms >= self.progress.fresh_ms.saturating_add(self.look_ms);
         if self.look.is_none() && due {
@@ -345,7 +345,7 @@ impl Plan {
         }
     }
 
-    fn pass_step(&mut self, now_ms: u64, view: View<'_>) -> ScrubAction {
+    fn pass_step(&mut self, now_ms: u64, view: ScrubView<'_>) -> ScrubAction {
         let next_ms = self.progress.began_ms.saturating_add(self.pass_ms);
         if self.progress.at == Spot::END {
             if self.progress.began_ms > 0 && now_ms < next_ms {

@@ -2,7 +2,7 @@
 
 use super::ScrubStatus;
 use super::ledger::{DamagedShard, Ledger, NoLedger};
-use super::plan::{Checked, FileFacts, Piece, Plan, Progress, ScrubAction, View};
+use super::plan::{Checked, FileFacts, Piece, Plan, ScrubAction, ScrubProgress, ScrubView};
 use super::verify::{self, FileCheck};
 use crate::catalog::Catalog;
 use crate::core::Chain;
@@ -51,8 +51,8 @@ pub(crate) struct Scrubber {
 /// What the ledger said last.
 struct Saved {
     at_ms: u64,
-    progress: Progress,
-    /// [`crate::health::Health::damage`]'s number; None if it was not written.
+    progress: ScrubProgress,
+    /// [`crate::health::HealthTracker::damage`]'s number; None if it was not written.
     damage: Option<u64>,
 }
 
@@ -146,7 +146,7 @@ impl Scrubber {
             verify::superblock(&self.catalog)?;
             self.superblock_ms = Some(now_ms);
         }
-        let view = View {
+        let view = ScrubView {
             files: &self.files,
             lsn: self.lsn,
             busy,

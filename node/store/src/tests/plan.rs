@@ -4,7 +4,7 @@
 use super::Random;
 use crate::scrub::ScrubSettings;
 use crate::scrub::plan::{
-    Checked, FileFacts, Piece, Plan, Progress, ScrubAction, Spot, View, Walk,
+    Checked, FileFacts, Piece, Plan, ScrubAction, ScrubProgress, ScrubView, Spot, Walk,
 };
 use megalith_model::ids::VolumeId;
 use std::collections::BTreeMap;
@@ -38,7 +38,7 @@ struct World {
 impl World {
     fn new(files: u32) -> Self {
         let mut world = Self {
-            plan: Plan::new(&settings(), Progress::default()),
+            plan: Plan::new(&settings(), ScrubProgress::default()),
             now_ms: START_MS,
             files: Vec::new(),
             lsn: 0,
@@ -69,7 +69,7 @@ impl World {
     }
 
     fn step(&mut self, busy: bool) {
-        let view = View {
+        let view = ScrubView {
             files: &self.files,
             lsn: self.lsn,
             busy,
@@ -211,7 +211,7 @@ fn traffic_is_let_through_until_the_slack_is_used_up() {
 }
 
 #[test]
-fn restart_goes_on_at_the_same_place_and_demand_begins_anew() {
+fn restart_goes_on_at_the_same_place_and_demand_begins_again() {
     let mut world = World::new(40);
     world.run(30, |_| false);
     let progress = world.plan.progress();

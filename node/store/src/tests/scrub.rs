@@ -2,7 +2,7 @@
 
 use super::{Bench, CLUSTER, DISK, Random, content, root, settings, shard};
 use crate::scrub::ledger::{DamagedShard, Ledger};
-use crate::scrub::plan::{Progress, Spot};
+use crate::scrub::plan::{ScrubProgress, Spot};
 use crate::scrub::worker::Scrubber;
 use crate::{DiskHandle, ScrubSettings, StoreSettings, Superblock};
 use megalith_disk::sim::{SimFault, SimOp, SimRule};
@@ -121,7 +121,7 @@ fn sector_that_can_not_be_read_is_found() {
 }
 
 #[test]
-fn index_files_and_superblock_are_written_anew_when_found_bad() {
+fn index_files_and_superblock_are_written_again_when_found_bad() {
     for what in ["flip", "remove", "grow", "empty"] {
         let (mut bench, shards) = filled();
         let path = bench.path(1, "00000000.index");
@@ -281,9 +281,9 @@ fn gone_disk_is_not_scrubbed_into_a_list_of_losses() {
     assert_eq!(bench.fs.list(&chunks).expect("list"), []);
 }
 
-fn progress() -> impl Strategy<Value = Progress> {
+fn progress() -> impl Strategy<Value = ScrubProgress> {
     let numbers = (any::<[u64; 7]>(), any::<[u32; 3]>(), any::<bool>());
-    numbers.prop_map(|(long, short, demanded)| Progress {
+    numbers.prop_map(|(long, short, demanded)| ScrubProgress {
         at: Spot {
             volume: VolumeId(short[0]),
             seq: short[1],
@@ -330,7 +330,7 @@ proptest! {
 #[test]
 fn ledger_is_laid_out_as_documented() {
     let ledger = Ledger {
-        progress: Progress {
+        progress: ScrubProgress {
             at: Spot {
                 volume: VolumeId(0x0102_0304),
                 seq: 5,
@@ -375,7 +375,7 @@ fn ledger_is_laid_out_as_documented() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn thread_scrubs_a_real_disk_on_demand_and_has_indexes_written_anew() {
+async fn thread_scrubs_a_real_disk_on_demand_and_has_indexes_written_again() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let superblock = Superblock {
         cluster: CLUSTER,
