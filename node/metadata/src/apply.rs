@@ -4,7 +4,7 @@
 //! on whatever an apply costs. Must never: answer before the rows are written; go on after an entry
 //! that it could not apply.
 
-use crate::engine::{EngineError, EngineHome, drop_kept, engine_name};
+use crate::engine::{EngineError, Engines, drop_kept, engine_name};
 use crate::log::{EntryKind, LogEntry, Mark};
 use crate::tables::Tables;
 use megalith_model::codec::{self, DecodeError};
@@ -141,7 +141,7 @@ impl ApplyTask {
 /// The thread's state.
 pub(super) struct Applier {
     pub(super) tables: Arc<Tables>,
-    pub(super) home: Arc<dyn EngineHome>,
+    pub(super) engines: Arc<dyn Engines>,
     pub(super) settings: ApplySettings,
     pub(super) tasks: Receiver<ApplyTask>,
     pub(super) queued: Arc<AtomicU64>,
@@ -308,13 +308,13 @@ impl Applier {
     fn switch(&mut self, staged: &str, base: Mark) -> Result<(), ApplyError> {
         self.join_checkpoint()?;
         let name = engine_name(base);
-        self.home.wipe(&name)?;
-        self.home.rename(staged, &name)?;
-        let engine = self.home.open(&name)?;
+        self.engines.wipe(&name)?;
+        self.engines.rename(staged, &name)?;
+        let engine = self.engines.open(&name)?;
         let applied = engine.applied();
         let old = self.tables.replace(name, engine);
-        self.home.wipe(&old)?;
-        drop_kept(self.home.as_ref())?;
+        self.engines.wipe(&old)?;
+        drop_kept(self.engines.as_ref())?;
         self.since.entries = 0;
         self.since.bytes = 0;
         (self.report)(ApplyReport::Applied(applied));

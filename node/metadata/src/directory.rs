@@ -4,7 +4,7 @@
 //! path. Everything here is done while the member doesn't run.
 
 use crate::backup::{BackupError, Restored, restore};
-use crate::engine::{DiskHome, EngineHome, EngineSettings};
+use crate::engine::{DiskEngines, EngineSettings, Engines};
 use crate::log::LogIdentity;
 use crate::member::{MetaStore, RepairError, Repairs, StartError, examine};
 use megalith_disk::{FileSystem, RealFs};
@@ -27,10 +27,10 @@ pub fn identity(cluster: ClusterId, member: NodeId) -> LogIdentity {
     }
 }
 
-/// Where the tables of the member in `dir` are.
+/// The engines of the member in `dir`.
 #[must_use]
-pub fn home(dir: &Path, engine: EngineSettings) -> DiskHome {
-    DiskHome::new(dir.join(ENGINE_DIR), engine)
+pub fn engines(dir: &Path, engine: EngineSettings) -> DiskEngines {
+    DiskEngines::new(dir.join(ENGINE_DIR), engine)
 }
 
 /// Makes the directory of a member that has never voted. `voters` are the first members, the same
@@ -61,8 +61,8 @@ pub fn examine_metadata(
     member: NodeId,
     engine: EngineSettings,
 ) -> Result<Repairs, RepairError> {
-    let home = home(dir, engine);
-    examine(Arc::new(RealFs), dir, identity(cluster, member), &home)
+    let engines = engines(dir, engine);
+    examine(Arc::new(RealFs), dir, identity(cluster, member), &engines)
 }
 
 /// Restores the backup in `from` into `dir`, which must be missing or empty. `voters` are the first
@@ -75,13 +75,13 @@ pub fn restore_metadata(
     voters: &[NodeId],
     engine: EngineSettings,
 ) -> Result<Restored, BackupError> {
-    let make = || -> Result<Arc<dyn EngineHome>, BackupError> {
+    let make = || -> Result<Arc<dyn Engines>, BackupError> {
         init_metadata(dir, cluster, member, voters).map_err(|error| BackupError::Io {
             action: "set up",
             path: dir.to_owned(),
             source: io::Error::other(error),
         })?;
-        Ok(Arc::new(home(dir, engine)))
+        Ok(Arc::new(engines(dir, engine)))
     };
     let identity = identity(cluster, member);
     restore(from, dir, identity, voters, Arc::new(RealFs), make)

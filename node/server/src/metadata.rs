@@ -75,12 +75,12 @@ pub fn start_metadata(
             let _ = failed.send(failure);
         }
     };
-    let home = directory::home(&metadata.dir, metadata.engine);
+    let engines = directory::engines(&metadata.dir, metadata.engine);
     let parts = MetaParts {
         fs: Arc::new(RealFs),
         dir: metadata.dir,
         identity: directory::identity(cluster, config.node),
-        home: Arc::new(home),
+        engines: Arc::new(engines),
         transport: Arc::new(transport),
         addresses,
         clock: Arc::new(now_ms),

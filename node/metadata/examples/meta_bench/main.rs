@@ -16,9 +16,9 @@ mod timings;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use megalith_disk::RealFs;
-use megalith_metadata::engine::{DiskHome, EngineKind, EngineSettings};
+use megalith_metadata::engine::{DiskEngines, EngineKind, EngineSettings};
 use megalith_metadata::log::LogIdentity;
-use megalith_metadata::transport::{Pieces, Transport};
+use megalith_metadata::transport::{SnapshotPieces, Transport};
 use megalith_metadata::{
     AddressBook, MetaHandle, MetaParts, MetaSettings, MetaStore, SourceSettings, start,
 };
@@ -55,7 +55,7 @@ impl Transport for Alone {
         &self,
         _peer: NodeId,
         _request: v1::SnapshotRequest,
-    ) -> BoxFuture<'static, Result<Pieces, Status>> {
+    ) -> BoxFuture<'static, Result<SnapshotPieces, Status>> {
         async { Err(Status::unavailable("there is nobody")) }.boxed()
     }
 
@@ -126,7 +126,7 @@ fn open(arguments: &Arguments) -> Result<MetaHandle, Failed> {
         fs: Arc::new(RealFs),
         dir: arguments.dir.clone(),
         identity: identity(),
-        home: Arc::new(DiskHome::new(arguments.dir.join("state"), engine)),
+        engines: Arc::new(DiskEngines::new(arguments.dir.join("state"), engine)),
         transport: Arc::new(Alone),
         addresses: Arc::new(AddressBook::new(NodeId(1), BTreeMap::new())),
         clock: Arc::new(|| 1),

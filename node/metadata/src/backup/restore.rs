@@ -7,7 +7,7 @@
 
 use super::file::{self, RowsReader};
 use super::{BackupCard, BackupError, io_error};
-use crate::engine::{EngineHome, engine_name, partial_name};
+use crate::engine::{Engines, engine_name, partial_name};
 use crate::log::{Append, Conf, HardState, LogIdentity, LogSettings, Mark, MetaLog};
 use crate::member::LOG_DIR;
 use megalith_disk::FileSystem;
@@ -45,7 +45,7 @@ pub fn restore(
     identity: LogIdentity,
     voters: &[NodeId],
     fs: Arc<dyn FileSystem>,
-    make: impl FnOnce() -> Result<Arc<dyn EngineHome>, BackupError>,
+    make: impl FnOnce() -> Result<Arc<dyn Engines>, BackupError>,
 ) -> Result<Restored, BackupError> {
     let card = verified(from, identity)?;
     if unfinished(dir) {
@@ -61,12 +61,12 @@ pub fn restore(
     fs::write(&unfinished, "a restore was cut off: begin it again\n")
         .map_err(io_error("write", &unfinished))?;
     super::sync(dir)?;
-    let home = make()?;
+    let engines = make()?;
     let mark = Mark {
         index: card.mark.index,
         term: card.mark.term + TERMS,
     };
-    rows(from, &card, home.as_ref(), mark)?;
+    rows(from, &card, engines.as_ref(), mark)?;
     log(fs, &dir.join(LOG_DIR), identity, voters, mark)?;
     fs::remove_file(&unfinished).map_err(io_error("remove", &unfinished))?;
     super::sync(dir)?;
@@ -109,12 +109,12 @@ pub(super) fn check(
 fn rows(
     from: &Path,
     card: &BackupCard,
-    home: &dyn EngineHome,
+    engines: &dyn Engines,
     mark: Mark,
 ) -> Result<(), BackupError> {
     let partial = partial_name(0);
-    home.wipe(&partial)?;
-    let engine = home.open(&partial)?;
+    engines.wipe(&partial)?;
+    let engine = engines.open(&partial)?;
     let (mut reader, mut records) = (RowsReader::open(from)?, 0);
     while let Some((batch, count)) = reader.next_batch()? {
         engine.write(&batch, Mark::default())?;
@@ -129,7 +129,7 @@ fn rows(
     engine.write(&restored::changes(engine.as_ref())?, mark)?;
     engine.checkpoint()?;
     drop(engine);
-    home.rename(&partial, &engine_name(mark))?;
+    engines.rename(&partial, &engine_name(mark))?;
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use super::file::RowsWriter;
 use super::{BackupCard, BackupError, io_error, is_free};
 use crate::log::Mark;
 use crate::snapshot::checksum;
-use crate::transport::Pieces;
+use crate::transport::SnapshotPieces;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use megalith_client::BackupClient;
@@ -31,7 +31,7 @@ pub trait BackupSource: Send + Sync {
         &self,
         request: v1::SnapshotRequest,
         broken: u32,
-    ) -> BoxFuture<'_, Result<Pieces, Status>>;
+    ) -> BoxFuture<'_, Result<SnapshotPieces, Status>>;
 }
 
 impl BackupSource for BackupClient {
@@ -39,7 +39,7 @@ impl BackupSource for BackupClient {
         &self,
         request: v1::SnapshotRequest,
         broken: u32,
-    ) -> BoxFuture<'_, Result<Pieces, Status>> {
+    ) -> BoxFuture<'_, Result<SnapshotPieces, Status>> {
         // A member that breaks off is asked once more, to go on.
         let turn = (broken / 2) as usize;
         let begun = BackupClient::rows(self, request, turn);
@@ -124,7 +124,7 @@ pub(super) async fn take_within(
 /// Takes pieces until the last one or until the stream breaks.
 async fn stream(
     mut progress: Progress,
-    mut pieces: Pieces,
+    mut pieces: SnapshotPieces,
 ) -> Result<(Progress, Result<Mark, Status>), BackupError> {
     loop {
         let piece = match timeout(PIECE_DEADLINE, pieces.next()).await {

@@ -4,14 +4,14 @@ use super::take::take_within;
 use super::*;
 use crate::MetaStore;
 use crate::engine::{
-    DiskHome, END_KEY, EngineHome, EngineKind, EngineSettings, FIRST_KEY, MemHome, MetaEngine,
+    DiskEngines, END_KEY, EngineKind, EngineSettings, Engines, FIRST_KEY, MemEngines, MetaEngine,
     choose,
 };
 use crate::log::{Conf, LogIdentity, LogSettings, Mark, MetaLog};
 use crate::snapshot::{SnapshotSource, SourceSettings, fetch};
 use crate::tables::Tables;
 use crate::testing::{Rng, log_identity, seeds};
-use crate::transport::{Pieces, Transport};
+use crate::transport::{SnapshotPieces, Transport};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use megalith_disk::RealFs;
@@ -73,7 +73,7 @@ fn rows_of_values(rng: &mut Rng) -> Batch {
 
 impl Shaky {
     fn new(seed: u64, faults: u64) -> Self {
-        let engine = MemHome::default().open("engine-0").expect("open");
+        let engine = MemEngines::default().open("engine-0").expect("open");
         let conf = Conf::of_voters([NodeId(1)]);
         let tables = Arc::new(Tables::new("engine-0".into(), engine, true, conf));
         let source = Mutex::new(fresh_source(&tables, 1));
@@ -122,7 +122,7 @@ impl BackupSource for Shaky {
         &self,
         request: v1::SnapshotRequest,
         _broken: u32,
-    ) -> BoxFuture<'_, Result<Pieces, Status>> {
+    ) -> BoxFuture<'_, Result<SnapshotPieces, Status>> {
         async move {
             let stream = {
                 let source = self.source.lock().expect("lock");
@@ -177,7 +177,7 @@ impl Transport for Arc<Shaky> {
         &self,
         _peer: NodeId,
         request: v1::SnapshotRequest,
-    ) -> BoxFuture<'static, Result<Pieces, Status>> {
+    ) -> BoxFuture<'static, Result<SnapshotPieces, Status>> {
         let shaky = self.clone();
         async move { shaky.rows(request, 0).await }.boxed()
     }
@@ -196,12 +196,12 @@ impl Transport for Arc<Shaky> {
 async fn a_snapshot_under_writes_and_faults_is_the_rows_of_its_place() {
     for seed in seeds(4) {
         let shaky = Arc::new(Shaky::new(seed, 12));
-        let home = Arc::new(MemHome::default());
+        let engines = Arc::new(MemEngines::default());
         let transport = Arc::new(shaky.clone());
         let group = identity().group;
-        let fetched = fetch(home.clone(), transport, group, NodeId(9), 1).await;
+        let fetched = fetch(engines.clone(), transport, group, NodeId(9), 1).await;
         let fetched = fetched.expect("fetched");
-        let engine = home.open(&fetched.name).expect("open");
+        let engine = engines.open(&fetched.name).expect("open");
         assert_eq!(engine.applied(), fetched.mark);
         let models = shaky.models.lock().expect("lock");
         let wrong = models[&fetched.mark.index] != model(engine.as_ref());
@@ -234,11 +234,11 @@ fn settings(kind: EngineKind) -> EngineSettings {
 /// Restores as a node does it.
 fn restore_into(from: &Path, dir: &Path, kind: EngineKind) -> Result<Restored, BackupError> {
     let state = dir.join("state");
-    let make = || -> Result<Arc<dyn EngineHome>, BackupError> {
+    let make = || -> Result<Arc<dyn Engines>, BackupError> {
         fs::create_dir(&state).map_err(io_error("create", &state))?;
         MetaStore::init(Arc::new(RealFs), dir, identity(), &[NodeId(1), NodeId(2)])
             .expect("a new member");
-        Ok(Arc::new(DiskHome::new(&state, settings(kind))))
+        Ok(Arc::new(DiskEngines::new(&state, settings(kind))))
     };
     let voters = [NodeId(1), NodeId(2)];
     restore(from, dir, identity(), &voters, Arc::new(RealFs), make)
@@ -269,8 +269,8 @@ async fn a_backup_under_writes_and_faults_restores_to_its_place() {
         let log = log.expect("a log");
         assert_eq!(log.prev(), restored.mark);
         assert_eq!(log.conf().voters, [1, 2]);
-        let home = DiskHome::new(to.join("state"), settings(EngineKind::Fjall));
-        let choice = choose(&home, &log, false).expect("an engine");
+        let engines = DiskEngines::new(to.join("state"), settings(EngineKind::Fjall));
+        let choice = choose(&engines, &log, false).expect("an engine");
         assert!(!choice.needs_snapshot);
         assert_eq!(choice.engine.applied(), restored.mark);
         let names = |rows: Model| -> Model {
@@ -356,7 +356,7 @@ async fn a_source_that_never_comes_back_leaves_no_card() {
             &self,
             _request: v1::SnapshotRequest,
             _broken: u32,
-        ) -> BoxFuture<'_, Result<Pieces, Status>> {
+        ) -> BoxFuture<'_, Result<SnapshotPieces, Status>> {
             async { Err(Status::unavailable("nobody")) }.boxed()
         }
     }

@@ -46,10 +46,10 @@ fn mark(index: u64) -> Mark {
     }
 }
 
-fn rows_are_an_ordered_map(home: &dyn EngineHome, seed: u64) {
+fn rows_are_an_ordered_map(engines: &dyn Engines, seed: u64) {
     let mut rng = Rng::new(seed);
     let name = format!("engine-{seed}");
-    let mut engine = home.open(&name).expect("open");
+    let mut engine = engines.open(&name).expect("open");
     assert_eq!(engine.applied(), Mark::default());
     assert!(all(engine.as_ref(), FIRST_KEY, END_KEY).is_empty());
     let mut model = Model::new();
@@ -85,7 +85,7 @@ fn rows_are_an_ordered_map(home: &dyn EngineHome, seed: u64) {
         if rng.below(40) == 0 {
             engine.checkpoint().expect("checkpoint");
             drop(engine);
-            engine = home.open(&name).expect("reopen");
+            engine = engines.open(&name).expect("reopen");
             assert_eq!(engine.applied(), mark(index), "seed {seed}");
         }
     }
@@ -96,8 +96,8 @@ fn rows_are_an_ordered_map(home: &dyn EngineHome, seed: u64) {
     );
 }
 
-fn a_scan_ends_when_told_to(home: &dyn EngineHome) {
-    let engine = home.open("engine-scan").expect("open");
+fn a_scan_ends_when_told_to(engines: &dyn Engines) {
+    let engine = engines.open("engine-scan").expect("open");
     let changes: Vec<_> = (1..50_u8).map(|key| (vec![key], Some(vec![key]))).collect();
     engine.write(&batch(&changes), mark(1)).expect("write");
     let mut seen = 0;
@@ -110,9 +110,9 @@ fn a_scan_ends_when_told_to(home: &dyn EngineHome) {
     assert_eq!(seen, 5);
 }
 
-fn names_are_kept(home: &dyn EngineHome) {
+fn names_are_kept(engines: &dyn Engines) {
     let write = |name: &str, value: u8| {
-        let engine = home.open(name).expect("open");
+        let engine = engines.open(name).expect("open");
         engine
             .write(
                 &batch(&[(vec![1], Some(vec![value]))]),
@@ -123,45 +123,45 @@ fn names_are_kept(home: &dyn EngineHome) {
     };
     write("engine-a", 1);
     write("engine-b", 2);
-    home.rename("engine-a", "engine-c").expect("rename");
-    home.wipe("engine-b").expect("wipe");
-    home.wipe("engine-b").expect("wipe what is gone");
-    let names = home.names().expect("names");
+    engines.rename("engine-a", "engine-c").expect("rename");
+    engines.wipe("engine-b").expect("wipe");
+    engines.wipe("engine-b").expect("wipe what is gone");
+    let names = engines.names().expect("names");
     assert!(names.contains(&"engine-c".to_owned()), "{names:?}");
     assert!(!names.contains(&"engine-a".to_owned()), "{names:?}");
-    let renamed = home.open("engine-c").expect("open");
+    let renamed = engines.open("engine-c").expect("open");
     assert_eq!(
         (renamed.applied(), renamed.get(&[1]).expect("get")),
         (mark(1), Some(vec![1]))
     );
-    let fresh = home.open("engine-b").expect("open");
+    let fresh = engines.open("engine-b").expect("open");
     assert_eq!(
         (fresh.applied(), fresh.get(&[1]).expect("get")),
         (Mark::default(), None)
     );
 }
 
-fn conforms(home: &dyn EngineHome) {
+fn conforms(engines: &dyn Engines) {
     for seed in seeds(4) {
-        rows_are_an_ordered_map(home, seed);
+        rows_are_an_ordered_map(engines, seed);
     }
-    a_scan_ends_when_told_to(home);
-    names_are_kept(home);
+    a_scan_ends_when_told_to(engines);
+    names_are_kept(engines);
 }
 
 #[test]
 fn memory_conforms() {
-    conforms(&MemHome::default());
+    conforms(&MemEngines::default());
 }
 
 fn on_disk_conforms(kind: EngineKind) {
     let dir = tempfile::tempdir().expect("temporary directory");
-    conforms(&disk_home(dir.path(), kind));
+    conforms(&disk_engines(dir.path(), kind));
 }
 
-fn disk_home(dir: &Path, kind: EngineKind) -> DiskHome {
+fn disk_engines(dir: &Path, kind: EngineKind) -> DiskEngines {
     let cache_bytes = 8 << 20;
-    DiskHome::new(dir, EngineSettings { kind, cache_bytes })
+    DiskEngines::new(dir, EngineSettings { kind, cache_bytes })
 }
 
 #[test]
@@ -176,8 +176,8 @@ fn sled_conforms() {
 
 #[test]
 fn memory_forgets_what_was_not_checkpointed() {
-    let home = MemHome::default();
-    let engine = home.open("engine-0").expect("open");
+    let engines = MemEngines::default();
+    let engine = engines.open("engine-0").expect("open");
     engine
         .write(&batch(&[(vec![1], Some(vec![1]))]), mark(1))
         .expect("write");
@@ -185,8 +185,8 @@ fn memory_forgets_what_was_not_checkpointed() {
     engine
         .write(&batch(&[(vec![1], None)]), mark(2))
         .expect("write");
-    home.crash();
-    let engine = home.open("engine-0").expect("open");
+    engines.crash();
+    let engine = engines.open("engine-0").expect("open");
     assert_eq!(
         (engine.applied(), engine.get(&[1]).expect("get")),
         (mark(1), Some(vec![1]))
@@ -196,17 +196,17 @@ fn memory_forgets_what_was_not_checkpointed() {
 #[test]
 fn sled_with_a_damaged_file_is_an_error_or_whole() {
     let dir = tempfile::tempdir().expect("temporary directory");
-    let home = disk_home(dir.path(), EngineKind::Sled);
+    let engines = disk_engines(dir.path(), EngineKind::Sled);
     std::fs::create_dir(dir.path().join("engine-junk")).expect("create");
     std::fs::write(
         dir.path().join("engine-junk").join("conf"),
         b"not a configuration",
     )
     .expect("write");
-    assert!(home.open("engine-junk").is_err());
-    home.wipe("engine-junk").expect("wipe");
+    assert!(engines.open("engine-junk").is_err());
+    engines.wipe("engine-junk").expect("wipe");
     assert_eq!(
-        home.open("engine-junk").expect("open").applied(),
+        engines.open("engine-junk").expect("open").applied(),
         Mark::default()
     );
 }
@@ -215,8 +215,8 @@ fn sled_with_a_damaged_file_is_an_error_or_whole() {
 fn an_engine_stays_with_the_database_that_made_it() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let (fjall, sled) = (
-        disk_home(dir.path(), EngineKind::Fjall),
-        disk_home(dir.path(), EngineKind::Sled),
+        disk_engines(dir.path(), EngineKind::Fjall),
+        disk_engines(dir.path(), EngineKind::Sled),
     );
     for (first, second, name) in [(&fjall, &sled, "engine-a"), (&sled, &fjall, "engine-b")] {
         let engine = first.open(name).expect("open");
@@ -242,8 +242,8 @@ fn an_engine_stays_with_the_database_that_made_it() {
 #[test]
 fn fjall_with_a_flipped_byte_never_gives_wrong_rows() {
     let dir = tempfile::tempdir().expect("temporary directory");
-    let home = disk_home(dir.path(), EngineKind::Fjall);
-    let engine = home.open("engine-0").expect("open");
+    let engines = disk_engines(dir.path(), EngineKind::Fjall);
+    let engine = engines.open("engine-0").expect("open");
     let mut rng = Rng::new(5);
     let mut models = vec![Model::new()];
     for index in 1..=60 {
@@ -271,7 +271,7 @@ fn fjall_with_a_flipped_byte_never_gives_wrong_rows() {
         let at = rng.below(written as u64) as usize;
         bytes[at] ^= 1 << rng.below(8);
         std::fs::write(path, &bytes).expect("write");
-        match read_all(&home, &name) {
+        match read_all(&engines, &name) {
             Some((applied, rows)) => {
                 assert!(
                     rows == models[applied.index as usize],
@@ -285,14 +285,14 @@ fn fjall_with_a_flipped_byte_never_gives_wrong_rows() {
             }
             None => seen += 1,
         }
-        home.wipe(&name).expect("wipe");
+        engines.wipe(&name).expect("wipe");
     }
     assert!(seen > 10, "{seen} seen, {harmless} harmless");
 }
 
 /// All that an engine gives; None if it says that something is wrong.
-fn read_all(home: &DiskHome, name: &str) -> Option<(Mark, Model)> {
-    let engine = home.open(name).ok()?;
+fn read_all(engines: &DiskEngines, name: &str) -> Option<(Mark, Model)> {
+    let engine = engines.open(name).ok()?;
     let mut rows = Model::new();
     let read = engine.scan(FIRST_KEY, END_KEY, &mut |key, value| {
         rows.insert(key.to_vec(), value.to_vec());

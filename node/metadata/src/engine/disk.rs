@@ -2,7 +2,7 @@
 //! which one a new one gets.
 
 use super::files::{damaged, failed, sync};
-use super::{EngineError, EngineHome, MetaEngine, fjall_engine, sled_engine};
+use super::{EngineError, Engines, MetaEngine, fjall_engine, sled_engine};
 use std::fs;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -39,12 +39,12 @@ impl Default for EngineSettings {
 
 /// Engines in directories.
 #[derive(Clone, Debug)]
-pub struct DiskHome {
+pub struct DiskEngines {
     dir: PathBuf,
     settings: EngineSettings,
 }
 
-impl DiskHome {
+impl DiskEngines {
     /// Keeps engines in `dir`; one that is missing has none, and is made by the first.
     #[must_use]
     pub fn new(dir: impl Into<PathBuf>, settings: EngineSettings) -> Self {
@@ -55,7 +55,7 @@ impl DiskHome {
     }
 }
 
-impl EngineHome for DiskHome {
+impl Engines for DiskEngines {
     fn names(&self) -> Result<Vec<String>, EngineError> {
         let list = || -> io::Result<Vec<String>> {
             let mut names = Vec::new();
@@ -153,18 +153,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_home_that_is_missing_is_empty_and_made_by_its_first_engine() {
+    fn a_directory_that_is_missing_is_empty_and_made_by_its_first_engine() {
         let dir = tempfile::tempdir().expect("a directory");
         for kind in [EngineKind::Fjall, EngineKind::Sled] {
             let settings = EngineSettings {
                 kind,
                 ..EngineSettings::default()
             };
-            let home = DiskHome::new(dir.path().join(format!("{kind:?}")), settings);
-            assert_eq!(home.names().expect("names"), Vec::<String>::new());
-            home.wipe("partial-0").expect("nothing to wipe");
-            drop(home.open("partial-0").expect("open"));
-            assert_eq!(home.names().expect("names"), ["partial-0"]);
+            let engines = DiskEngines::new(dir.path().join(format!("{kind:?}")), settings);
+            assert_eq!(engines.names().expect("names"), Vec::<String>::new());
+            engines.wipe("partial-0").expect("nothing to wipe");
+            drop(engines.open("partial-0").expect("open"));
+            assert_eq!(engines.names().expect("names"), ["partial-0"]);
         }
     }
 }

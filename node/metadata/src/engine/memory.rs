@@ -1,7 +1,7 @@
 //! Engines in memory, for tests: rows that forget everything since their last checkpoint at a
 //! crash.
 
-use super::{EngineError, EngineHome, MetaEngine};
+use super::{EngineError, Engines, MetaEngine};
 use crate::log::Mark;
 use megalith_model::table::{Batch, Rows, RowsError};
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ type Table = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// Engines in memory. Clones share them, so that they outlive a member.
 #[derive(Clone, Default)]
-pub struct MemHome {
+pub struct MemEngines {
     engines: Arc<Mutex<BTreeMap<String, Arc<MemEngine>>>>,
 }
 
@@ -27,7 +27,7 @@ struct State {
     checkpointed: (Table, Mark),
 }
 
-impl MemHome {
+impl MemEngines {
     /// Takes every engine back to its last checkpoint, as a power cut may. Whoever has one open
     /// goes on with an engine that will not be opened again.
     pub fn crash(&self) {
@@ -46,7 +46,7 @@ impl MemHome {
     }
 }
 
-impl EngineHome for MemHome {
+impl Engines for MemEngines {
     fn names(&self) -> Result<Vec<String>, EngineError> {
         Ok(guard(&self.engines).keys().cloned().collect())
     }

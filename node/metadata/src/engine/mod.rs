@@ -7,22 +7,22 @@
 //! be made again from the log or from a peer. Must never: decide what a row means; show a batch in
 //! part to a reader that opens it after a crash.
 //!
-//! `home` keeps the engines of a member by name and says which one to open.
+//! [`Engines`] keeps the engines of a member by name; `choice` says which one to open.
 
+mod choice;
 mod disk;
 mod files;
 mod fjall_engine;
-mod home;
 mod memory;
 mod sled_engine;
 
 #[cfg(test)]
 mod conformance;
 
-pub use disk::{DiskHome, EngineKind, EngineSettings};
-pub use home::{Choice, HomeError, choose, engine_name, partial_name, staged_name};
-pub(crate) use home::{drop_kept, engine_bases, set_aside};
-pub use memory::MemHome;
+pub use choice::{Choice, ChoiceError, choose, engine_name, partial_name, staged_name};
+pub(crate) use choice::{drop_kept, engine_bases, set_aside};
+pub use disk::{DiskEngines, EngineKind, EngineSettings};
+pub use memory::MemEngines;
 
 use crate::log::Mark;
 use megalith_model::table::{Batch, Rows};
@@ -64,8 +64,8 @@ pub trait MetaEngine: Rows + Send + Sync {
     fn approximate_len(&self) -> u64;
 }
 
-/// Where a member's engines are, by name. Names are of `[a-z0-9-]`.
-pub trait EngineHome: Send + Sync {
+/// A member's engines by name. Names are of `[a-z0-9-]`.
+pub trait Engines: Send + Sync {
     /// The names there are, sorted.
     fn names(&self) -> Result<Vec<String>, EngineError>;
 

@@ -61,7 +61,7 @@ pub(super) enum Record {
 
 /// A record found in a log file.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct FoundRecord {
     /// The append it belongs to.
     pub(super) batch: u64,
     /// True for the last record of that append.
@@ -130,7 +130,7 @@ pub(super) fn encode_record(out: &mut Vec<u8>, batch: u64, last: bool, record: &
 }
 
 /// Decodes the record at the start of `bytes`, its checksum verified.
-pub(super) fn decode_record(bytes: &Bytes) -> Option<Found> {
+pub(super) fn decode_record(bytes: &Bytes) -> Option<FoundRecord> {
     let header = bytes.get(..RECORD_HEADER_LEN)?;
     if header[..4] != RECORD_MAGIC {
         return None;
@@ -145,7 +145,7 @@ pub(super) fn decode_record(bytes: &Bytes) -> Option<Found> {
         return None;
     }
     let record = decode_payload(header[16], &bytes.slice(RECORD_HEADER_LEN..end))?;
-    Some(Found {
+    Some(FoundRecord {
         batch: u64_at(header, 8),
         last: header[17] == FLAG_LAST,
         span: end.next_multiple_of(ALIGN),

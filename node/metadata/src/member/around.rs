@@ -4,7 +4,7 @@ use super::card::{self, Lost};
 use super::rebuild::MemberDir;
 use super::{StartError, join};
 use crate::addresses::AddressBook;
-use crate::engine::EngineHome;
+use crate::engine::Engines;
 use crate::log::{Conf, LogSettings, MetaLog};
 use crate::raft::{Input, RaftError, RaftHandle, Surroundings};
 use crate::snapshot::{Fetched, SnapshotSource, fetch};
@@ -18,7 +18,7 @@ use tokio::runtime::Handle;
 /// The rest of the member, as the driver needs it.
 pub(super) struct Around {
     pub(super) raft: RaftHandle,
-    pub(super) home: Arc<dyn EngineHome>,
+    pub(super) engines: Arc<dyn Engines>,
     pub(super) transport: Arc<dyn Transport>,
     pub(super) source: SnapshotSource,
     pub(super) group: GroupId,
@@ -33,10 +33,10 @@ pub(super) struct Around {
 
 impl Surroundings for Around {
     fn fetch(&self, peer: NodeId, index_min: u64) {
-        let (home, transport) = (self.home.clone(), self.transport.clone());
+        let (engines, transport) = (self.engines.clone(), self.transport.clone());
         let (raft, group) = (self.raft.clone(), self.group);
         self.runtime.spawn(async move {
-            let fetched = match fetch(home, transport, group, peer, index_min).await {
+            let fetched = match fetch(engines, transport, group, peer, index_min).await {
                 Ok(fetched) => Some(fetched),
                 Err(error) => {
                     let error: &dyn std::error::Error = &error;
@@ -51,9 +51,9 @@ impl Surroundings for Around {
     }
 
     fn discard(&self, staged: &Fetched) {
-        let (home, name) = (self.home.clone(), staged.name.clone());
+        let (engines, name) = (self.engines.clone(), staged.name.clone());
         self.runtime.spawn_blocking(move || {
-            if let Err(error) = home.wipe(&name) {
+            if let Err(error) = engines.wipe(&name) {
                 tracing::warn!(%error, "a staged snapshot stays behind");
             }
         });
@@ -71,12 +71,12 @@ impl Surroundings for Around {
         }
     }
 
-    fn begin_anew(&self, reason: &str) -> Result<(MetaLog, u64), RaftError> {
-        let anew = |error: StartError| RaftError::Anew(error.into());
+    fn begin_life(&self, reason: &str) -> Result<(MetaLog, u64), RaftError> {
+        let failed = |error: StartError| RaftError::NewLife(error.into());
         let card = self
             .member_dir
-            .begin_anew(reason, None, &self.book)
-            .map_err(anew)?;
+            .begin_life(reason, None, &self.book)
+            .map_err(failed)?;
         let log = self.member_dir.open_log(card.identity, self.settings)?;
         *self.lost.lock().unwrap_or_else(PoisonError::into_inner) = card.lost;
         Ok((log, card.identity.raft_id()))

@@ -38,7 +38,7 @@ pub struct Lost {
 }
 
 /// What is in the place of a card.
-pub(super) enum Found {
+pub(super) enum FoundCard {
     Nothing,
     /// A file that doesn't check out.
     Damaged,
@@ -62,7 +62,7 @@ impl Card {
         text
     }
 
-    fn parse(text: &str, expected: &LogIdentity) -> Option<Found> {
+    fn parse(text: &str, expected: &LogIdentity) -> Option<FoundCard> {
         let mut lines = text.lines();
         if lines.next()? != MEMBER_TITLE {
             return None;
@@ -74,7 +74,7 @@ impl Card {
             && group == expected.group.0.to_string();
         if !ours {
             let whose = format!("cluster {cluster}, member {member}, group {group}");
-            return Some(Found::Foreign(whose));
+            return Some(FoundCard::Foreign(whose));
         }
         let incarnation = field("incarnation")?.parse().ok()?;
         let identity = LogIdentity {
@@ -88,7 +88,7 @@ impl Card {
                 kept: field("kept")?.to_owned(),
             }),
         };
-        Some(Found::Card(Self { identity, lost }))
+        Some(FoundCard::Card(Self { identity, lost }))
     }
 
     /// Writes the card in place of the one that is there.
@@ -107,12 +107,12 @@ impl Card {
         fs: &dyn FileSystem,
         dir: &Path,
         expected: &LogIdentity,
-    ) -> Result<Found, StartError> {
+    ) -> Result<FoundCard, StartError> {
         let path = dir.join(MEMBER_FILE);
         let bytes = match read(fs, &path) {
             Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
-            Err(error) if is_bad_disk(&error) => return Ok(Found::Damaged),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(FoundCard::Nothing),
+            Err(error) if is_bad_disk(&error) => return Ok(FoundCard::Damaged),
             Err(source) => {
                 return Err(StartError::Io {
                     action: "read",
@@ -122,7 +122,7 @@ impl Card {
             }
         };
         let found = unsealed(&bytes).and_then(|text| Self::parse(text, expected));
-        Ok(found.unwrap_or(Found::Damaged))
+        Ok(found.unwrap_or(FoundCard::Damaged))
     }
 }
 
@@ -208,9 +208,9 @@ mod tests {
         let dir = Path::new("/meta");
         fs.create_dir(dir).expect("create");
         let find = || Card::find(&fs, dir, &log_identity(3)).expect("read");
-        assert!(matches!(find(), Found::Nothing));
+        assert!(matches!(find(), FoundCard::Nothing));
         card().write(&fs, dir).expect("write");
-        let Found::Card(found) = find() else {
+        let FoundCard::Card(found) = find() else {
             panic!("no card");
         };
         assert_eq!(found.identity, card().identity);
@@ -223,12 +223,12 @@ mod tests {
             read_exact_at(file.as_ref(), &mut byte, offset).expect("read");
             file.write_at(&[IoSlice::new(&[byte[0] ^ mask])], offset)
                 .expect("flip");
-            assert!(matches!(find(), Found::Damaged), "bit {bit}");
+            assert!(matches!(find(), FoundCard::Damaged), "bit {bit}");
             file.write_at(&[IoSlice::new(&byte)], offset).expect("back");
         }
         for len in (0..len).rev() {
             file.set_len(len).expect("cut");
-            assert!(matches!(find(), Found::Damaged), "{len} bytes");
+            assert!(matches!(find(), FoundCard::Damaged), "{len} bytes");
         }
     }
 
@@ -242,9 +242,9 @@ mod tests {
         foreign.identity.cluster = other;
         foreign.write(&fs, dir).expect("write");
         let found = Card::find(&fs, dir, &log_identity(3)).expect("read");
-        assert!(matches!(found, Found::Foreign(_)));
+        assert!(matches!(found, FoundCard::Foreign(_)));
         card().write(&fs, dir).expect("write");
         let found = Card::find(&fs, dir, &log_identity(4)).expect("read");
-        assert!(matches!(found, Found::Foreign(_)));
+        assert!(matches!(found, FoundCard::Foreign(_)));
     }
 }

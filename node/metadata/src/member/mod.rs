@@ -22,7 +22,7 @@ pub use start::start;
 
 use crate::addresses::AddressBook;
 use crate::apply::{ApplyError, ApplySettings};
-use crate::engine::{Choice, EngineHome, HomeError, choose};
+use crate::engine::{Choice, ChoiceError, Engines, choose};
 use crate::log::{Conf, LogError, LogIdentity, LogSettings, MetaLog};
 use crate::raft::{RaftError, RaftSettings};
 use crate::snapshot::SourceSettings;
@@ -77,7 +77,7 @@ pub enum StartError {
     #[error(transparent)]
     Log(#[from] LogError),
     #[error(transparent)]
-    Home(#[from] HomeError),
+    Choice(#[from] ChoiceError),
     /// raft refuses what it finds.
     #[error(transparent)]
     Raft(#[from] RaftError),
@@ -122,7 +122,7 @@ pub struct MetaParts {
     /// Whose it is, as the settings say; its incarnation is not used.
     pub identity: LogIdentity,
     /// Where the tables are.
-    pub home: Arc<dyn EngineHome>,
+    pub engines: Arc<dyn Engines>,
     /// The way to the other members.
     pub transport: Arc<dyn Transport>,
     /// Where the members are; shared with the transport.
@@ -186,16 +186,18 @@ struct Opened {
 /// Opens what a directory holds. If the log is lost, begins a new life.
 fn open(
     member_dir: &MemberDir,
-    home: &dyn EngineHome,
+    engines: &dyn Engines,
     book: &AddressBook,
     settings: LogSettings,
 ) -> Result<Opened, StartError> {
-    let found = match member_dir.standing(home)? {
+    let found = match member_dir.standing(engines)? {
         Standing::CardLost(reason) => Err(reason),
-        Standing::Member(card) => match open_life(member_dir, home, settings, card) {
+        Standing::Member(card) => match open_life(member_dir, engines, settings, card) {
             Ok(opened) => Ok(opened),
             Err(StartError::Log(error)) if is_lost(&error) => Err(error.to_string()),
-            Err(StartError::Home(error @ HomeError::LogBehind { .. })) => Err(error.to_string()),
+            Err(StartError::Choice(error @ ChoiceError::LogBehind { .. })) => {
+                Err(error.to_string())
+            }
             Err(error) => return Err(error),
         },
     };
@@ -203,19 +205,19 @@ fn open(
         Ok(opened) => return Ok(opened),
         Err(reason) => reason,
     };
-    let card = member_dir.begin_anew(&reason, Some(home), book)?;
-    open_life(member_dir, home, settings, card)
+    let card = member_dir.begin_life(&reason, Some(engines), book)?;
+    open_life(member_dir, engines, settings, card)
 }
 
 fn open_life(
     member_dir: &MemberDir,
-    home: &dyn EngineHome,
+    engines: &dyn Engines,
     settings: LogSettings,
     card: Card,
 ) -> Result<Opened, StartError> {
     let log = member_dir.open_log(card.identity, settings)?;
     let alone = log.conf().members() == [card.identity.raft_id()];
-    let mut choice = choose(home, &log, alone)?;
+    let mut choice = choose(engines, &log, alone)?;
     choice.needs_snapshot |= log.conf().members().is_empty();
     Ok(Opened { card, log, choice })
 }

@@ -3,10 +3,10 @@
 //!
 //! Never removes a file of the log. `docs/formats/raft-log.md` has the argument why this is safe.
 
-use super::card::{self, Card, Found, Lost, MEMBER_FILE};
+use super::card::{self, Card, FoundCard, Lost, MEMBER_FILE};
 use super::{LOG_DIR, StartError};
 use crate::addresses::AddressBook;
-use crate::engine::{EngineHome, HomeError, set_aside};
+use crate::engine::{ChoiceError, Engines, set_aside};
 use crate::log::{Conf, LogError, LogIdentity, LogSettings, MetaLog};
 use megalith_disk::FileSystem;
 use std::io;
@@ -35,16 +35,16 @@ pub(super) enum Standing {
 
 impl MemberDir {
     /// Finds out whether a member lives here.
-    pub(super) fn standing(&self, home: &dyn EngineHome) -> Result<Standing, StartError> {
+    pub(super) fn standing(&self, engines: &dyn Engines) -> Result<Standing, StartError> {
         let path = self.dir.join(MEMBER_FILE);
         match Card::find(self.fs.as_ref(), &self.dir, &self.identity)? {
-            Found::Card(card) => Ok(Standing::Member(card)),
-            Found::Foreign(found) => Err(StartError::Foreign { path, found }),
-            Found::Damaged => Ok(Standing::CardLost(format!("{} is damaged", path.display()))),
-            Found::Nothing if self.has_leftovers(home)? => {
+            FoundCard::Card(card) => Ok(Standing::Member(card)),
+            FoundCard::Foreign(found) => Err(StartError::Foreign { path, found }),
+            FoundCard::Damaged => Ok(Standing::CardLost(format!("{} is damaged", path.display()))),
+            FoundCard::Nothing if self.has_leftovers(engines)? => {
                 Ok(Standing::CardLost(format!("{} is missing", path.display())))
             }
-            Found::Nothing => Err(StartError::NotInitialised {
+            FoundCard::Nothing => Err(StartError::NotInitialised {
                 dir: self.dir.clone(),
             }),
         }
@@ -52,8 +52,8 @@ impl MemberDir {
 
     /// True if a log or rows show that a member lived here. One that was being made for the
     /// first time has neither entries nor rows.
-    fn has_leftovers(&self, home: &dyn EngineHome) -> Result<bool, StartError> {
-        if !home.names().map_err(HomeError::from)?.is_empty() {
+    fn has_leftovers(&self, engines: &dyn Engines) -> Result<bool, StartError> {
+        if !engines.names().map_err(ChoiceError::from)?.is_empty() {
             return Ok(true);
         }
         let names = |dir: &Path| match self.fs.list(dir) {
@@ -70,11 +70,11 @@ impl MemberDir {
     /// Begins the next life: the old files are moved, a log without entries or members is made.
     /// The card is written last, so a rebuild that is cut off half way is done again.
     ///
-    /// Engines of `home` are put aside; without one, somebody has them open and replaces them.
-    pub(super) fn begin_anew(
+    /// Puts `engines` aside; None if somebody has them open and replaces them.
+    pub(super) fn begin_life(
         &self,
         reason: &str,
-        home: Option<&dyn EngineHome>,
+        engines: Option<&dyn Engines>,
         book: &AddressBook,
     ) -> Result<Card, StartError> {
         if book.alone() {
@@ -89,8 +89,8 @@ impl MemberDir {
             ..self.identity
         };
         self.make_log(identity, Conf::default())?;
-        if let Some(home) = home {
-            set_aside(home).map_err(HomeError::from)?;
+        if let Some(engines) = engines {
+            set_aside(engines).map_err(ChoiceError::from)?;
         }
         let lost = Lost {
             reason: reason.to_owned(),

@@ -8,7 +8,7 @@ use super::rebuild::{MemberDir, Standing, new_incarnation};
 use super::start::own;
 use super::{Card, LOG_DIR, Lost, StartError, card};
 use crate::addresses::AddressBook;
-use crate::engine::{EngineError, EngineHome, engine_bases, engine_name};
+use crate::engine::{EngineError, Engines, engine_bases, engine_name};
 use crate::log::{
     Append, Conf, HardState, LogEntry, LogError, LogIdentity, LogSettings, Mark, MetaLog,
 };
@@ -60,7 +60,7 @@ pub fn examine(
     fs: Arc<dyn FileSystem>,
     dir: &Path,
     identity: LogIdentity,
-    home: &dyn EngineHome,
+    engines: &dyn Engines,
 ) -> Result<Repairs, RepairError> {
     let settings = LogSettings::default();
     let member_dir = MemberDir {
@@ -68,11 +68,11 @@ pub fn examine(
         dir: dir.to_owned(),
         identity,
     };
-    let standing = member_dir.standing(home)?;
+    let standing = member_dir.standing(engines)?;
     let lock = own(fs.as_ref(), dir)?;
     let book = AddressBook::new(identity.member, BTreeMap::new());
     book.remember(card::read_peers(fs.as_ref(), dir));
-    let rows = newest_rows(home)?;
+    let rows = newest_rows(engines)?;
     let problem = match standing {
         Standing::CardLost(reason) => Some(reason),
         Standing::Member(card) => match member_dir.open_log(card.identity, settings) {
@@ -143,10 +143,10 @@ fn behind(log: &MetaLog, rows: Mark) -> Option<String> {
 }
 
 /// The engine that has applied the most of those that open, and where it began.
-fn newest_rows(home: &dyn EngineHome) -> Result<Option<(Mark, Mark)>, EngineError> {
+fn newest_rows(engines: &dyn Engines) -> Result<Option<(Mark, Mark)>, EngineError> {
     let mut newest: Option<(Mark, Mark)> = None;
-    for base in engine_bases(home)? {
-        match home.open(&engine_name(base)) {
+    for base in engine_bases(engines)? {
+        match engines.open(&engine_name(base)) {
             Ok(engine) => {
                 let applied = engine.applied();
                 if newest.is_none_or(|(_, best)| applied > best) {

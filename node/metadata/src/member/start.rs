@@ -35,11 +35,12 @@ pub fn start(parts: MetaParts, settings: &MetaSettings) -> Result<MetaHandle, St
         identity: parts.identity,
     };
     // Also says that it is this member's, before anything is written there.
-    member_dir.standing(parts.home.as_ref())?;
+    member_dir.standing(parts.engines.as_ref())?;
     let lock = own(parts.fs.as_ref(), &parts.dir)?;
     let book = &parts.addresses;
     book.remember(card::read_peers(parts.fs.as_ref(), &parts.dir));
-    let Opened { card, log, choice } = open(&member_dir, parts.home.as_ref(), book, settings.log)?;
+    let Opened { card, log, choice } =
+        open(&member_dir, parts.engines.as_ref(), book, settings.log)?;
     let (inbox_sender, inbox) = mpsc::sync_channel(settings.raft.inbox_len);
     let raft = RaftHandle::new(inbox_sender, settings.raft.inbox_bytes);
     let (tasks_sender, tasks) = mpsc::channel();
@@ -70,7 +71,7 @@ pub fn start(parts: MetaParts, settings: &MetaSettings) -> Result<MetaHandle, St
     let reports = assembly.raft.clone();
     let applier = Applier {
         tables: assembly.tables.clone(),
-        home: assembly.parts.home.clone(),
+        engines: assembly.parts.engines.clone(),
         settings: settings.apply,
         tasks,
         queued: queued.clone(),
@@ -149,7 +150,7 @@ impl Assembly {
     fn around(&self, member_dir: MemberDir) -> Around {
         Around {
             raft: self.raft.clone(),
-            home: self.parts.home.clone(),
+            engines: self.parts.engines.clone(),
             transport: self.parts.transport.clone(),
             source: self.source.clone(),
             group: self.parts.identity.group,

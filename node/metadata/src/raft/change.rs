@@ -1,13 +1,13 @@
 //! Changes of members: what is the next step towards what was asked for, one change at a time.
 //!
-//! The steps are pure; `Knocks` and `Asked` read the clock to forget what is old, and the driver
-//! takes the step in the last part. A change is asked for again and again until it is done, so that
-//! nothing has to be remembered through a change of leaders: what counts is in the members
+//! The steps are pure; `Knocks` and `AskedChanges` read the clock to forget what is old, and the
+//! driver takes the step in the last part. A change is asked for again and again until it is done,
+//! so that nothing has to be remembered through a change of leaders: what counts is in the members
 //! themselves. A new member is a learner until it has caught up; then one joint change makes it a
 //! voter and removes those whose place it takes.
 
 use super::driver::Driver;
-use super::membership::{self, Kind};
+use super::membership::{self, ChangeKind};
 use crate::log::{Conf, node_of};
 use ::raft::{ProgressState, StateRole};
 use megalith_model::ids::NodeId;
@@ -74,9 +74,9 @@ impl Knocks {
 
 /// What operators ask for, from the first time that they did to the last.
 #[derive(Default)]
-pub(super) struct Asked(HashMap<MemberChange, (Instant, Instant)>);
+pub(super) struct AskedChanges(HashMap<MemberChange, (Instant, Instant)>);
 
-impl Asked {
+impl AskedChanges {
     /// For how long a change is being asked for, now included.
     fn again(&mut self, change: MemberChange) -> Duration {
         let now = Instant::now();
@@ -96,7 +96,7 @@ enum Step {
     /// Another voter has to lead first.
     HandOver,
     Propose {
-        changes: Vec<(Kind, u64)>,
+        changes: Vec<(ChangeKind, u64)>,
         address: String,
         what: String,
     },
@@ -220,7 +220,7 @@ impl View<'_> {
             .filter(|&other| other != id)
             .collect();
         let name = node_of(id).map_or_else(String::new, |node| node.to_string());
-        let removals = others.iter().map(|&other| (Kind::Remove, other));
+        let removals = others.iter().map(|&other| (ChangeKind::Remove, other));
         if conf.voters.contains(&id) {
             return if others.is_empty() {
                 Step::Done(format!("{name} is a member"))
@@ -235,7 +235,10 @@ impl View<'_> {
         if conf.learners.contains(&id) {
             return match (self.behind)(id) {
                 Some(behind) if behind <= BEHIND_MAX => Step::Propose {
-                    changes: [(Kind::Voter, id)].into_iter().chain(removals).collect(),
+                    changes: [(ChangeKind::Voter, id)]
+                        .into_iter()
+                        .chain(removals)
+                        .collect(),
                     address: String::new(),
                     what: format!("{name} has caught up and becomes a voter"),
                 },
@@ -246,7 +249,10 @@ impl View<'_> {
         // A learner of an earlier life will never catch up any more.
         let stale = removals.filter(|(_, other)| conf.learners.contains(other));
         Step::Propose {
-            changes: [(Kind::Learner, id)].into_iter().chain(stale).collect(),
+            changes: [(ChangeKind::Learner, id)]
+                .into_iter()
+                .chain(stale)
+                .collect(),
             address: knock.address.clone(),
             what: format!("{name} becomes a learner"),
         }
@@ -282,7 +288,7 @@ impl View<'_> {
             return still_listening();
         }
         Step::Propose {
-            changes: ids.into_iter().map(|id| (Kind::Remove, id)).collect(),
+            changes: ids.into_iter().map(|id| (ChangeKind::Remove, id)).collect(),
             address: String::new(),
             what: format!("{node} is being removed"),
         }

@@ -1,6 +1,6 @@
 //! The driver's thread: inputs and time in, rounds of raft out.
 
-use super::change::{Asked, Knocks};
+use super::change::{AskedChanges, Knocks};
 use super::follow::Follow;
 use super::reads::Reads;
 use super::storage::LogStorage;
@@ -69,7 +69,7 @@ pub(crate) struct Driver {
     life: u64,
     asleep: bool,
     pub(super) knocks: Knocks,
-    pub(super) asked: Asked,
+    pub(super) asked: AskedChanges,
     pub(super) waiters: Waiters,
     pub(super) reads: Reads,
     pub(super) follow: Follow,
@@ -127,7 +127,7 @@ impl Driver {
             life: parts.life,
             asleep: parts.asleep,
             knocks: Knocks::default(),
-            asked: Asked::default(),
+            asked: AskedChanges::default(),
             waiters: Waiters::default(),
             reads: Reads::new(member, parts.life, retry),
             follow: Follow::new(parts.rebuild),
@@ -151,7 +151,7 @@ impl Driver {
         }
         while !self.stopping {
             match self.round() {
-                Err(RaftError::Lost(reason)) => self = self.begin_anew(&reason)?,
+                Err(RaftError::Lost(reason)) => self = self.begin_life(&reason)?,
                 ended => ended?,
             }
         }
@@ -159,8 +159,8 @@ impl Driver {
     }
 
     /// Goes on in another life: with an empty log, under another id, as a member of no group yet.
-    fn begin_anew(self, reason: &str) -> Result<Self, RaftError> {
-        let (log, member) = self.surroundings.begin_anew(reason)?;
+    fn begin_life(self, reason: &str) -> Result<Self, RaftError> {
+        let (log, member) = self.surroundings.begin_life(reason)?;
         self.tables.forget();
         Self::new(DriverParts {
             log,

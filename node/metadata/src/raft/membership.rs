@@ -9,7 +9,7 @@ use prost::Message as _;
 
 /// What becomes of one member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ChangeKind {
     Voter,
     /// It is no member any more.
     Remove,
@@ -20,16 +20,16 @@ pub(super) enum Kind {
 /// A change of several members in one step, by a joint configuration if they are more than one.
 /// `address` is that of the member that comes; none changes if it is empty. Without any change:
 /// a joint configuration is left.
-pub(super) fn encode(changes: &[(Kind, u64)], address: &str) -> eraftpb::ConfChangeV2 {
-    let single = |&(kind, node_id): &(Kind, u64)| {
+pub(super) fn encode(changes: &[(ChangeKind, u64)], address: &str) -> eraftpb::ConfChangeV2 {
+    let single = |&(kind, node_id): &(ChangeKind, u64)| {
         let mut change = eraftpb::ConfChangeSingle {
             node_id,
             ..eraftpb::ConfChangeSingle::default()
         };
         change.set_change_type(match kind {
-            Kind::Voter => eraftpb::ConfChangeType::AddNode,
-            Kind::Remove => eraftpb::ConfChangeType::RemoveNode,
-            Kind::Learner => eraftpb::ConfChangeType::AddLearnerNode,
+            ChangeKind::Voter => eraftpb::ConfChangeType::AddNode,
+            ChangeKind::Remove => eraftpb::ConfChangeType::RemoveNode,
+            ChangeKind::Learner => eraftpb::ConfChangeType::AddLearnerNode,
         });
         change
     };

@@ -105,7 +105,7 @@ pub enum RaftError {
     Lost(String),
     /// The member could not begin another life.
     #[error("put the lost raft log aside")]
-    Anew(#[source] Box<dyn std::error::Error + Send + Sync>),
+    NewLife(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// raft refuses its state or a change of members.
     #[error("raft: {0}")]
     Raft(String),
@@ -274,7 +274,7 @@ pub(super) trait Surroundings: Send {
     fn members_are(&self, conf: &Conf);
 
     /// Puts the log aside and makes an empty one for another life. Returns it with its new id.
-    fn begin_anew(&self, reason: &str) -> Result<(MetaLog, u64), RaftError>;
+    fn begin_life(&self, reason: &str) -> Result<(MetaLog, u64), RaftError>;
 
     /// Where a node's listener is, as far as is known.
     fn address(&self, node: NodeId) -> String;

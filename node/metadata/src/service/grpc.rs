@@ -8,7 +8,7 @@
 use super::{MetaHandle, QueryError};
 use crate::apply::ProposeError;
 use crate::raft::NotLeader;
-use crate::transport::Pieces;
+use crate::transport::SnapshotPieces;
 use bytes::Bytes;
 use futures::StreamExt;
 use megalith_client::convert;
@@ -116,12 +116,12 @@ impl Metadata for MetadataService {
         }
     }
 
-    type BackupStream = Pieces;
+    type BackupStream = SnapshotPieces;
 
     async fn backup(
         &self,
         request: Request<v1::SnapshotRequest>,
-    ) -> Result<Response<Pieces>, Status> {
+    ) -> Result<Response<SnapshotPieces>, Status> {
         let request = request.into_inner();
         if request.group != self.handle.inner.identity.group.0 {
             return Err(Status::invalid_argument("another group's rows"));

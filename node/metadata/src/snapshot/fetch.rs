@@ -1,7 +1,7 @@
 //! The receiving side: takes a peer's rows into an engine of their own and stages it.
 
 use super::checksum;
-use crate::engine::{EngineError, EngineHome, MetaEngine, partial_name, staged_name};
+use crate::engine::{EngineError, Engines, MetaEngine, partial_name, staged_name};
 use crate::log::{Conf, Mark};
 use crate::raft::ticket_parts;
 use crate::transport::Transport;
@@ -48,7 +48,7 @@ pub enum FetchError {
 
 /// One fetch with what it has so far.
 struct Fetch {
-    home: Arc<dyn EngineHome>,
+    engines: Arc<dyn Engines>,
     transport: Arc<dyn Transport>,
     group: GroupId,
     peer: NodeId,
@@ -64,14 +64,14 @@ struct Fetch {
 
 /// Fetches all rows of `peer`, at entry `index_min` or later, and stages them.
 pub async fn fetch(
-    home: Arc<dyn EngineHome>,
+    engines: Arc<dyn Engines>,
     transport: Arc<dyn Transport>,
     group: GroupId,
     peer: NodeId,
     index_min: u64,
 ) -> Result<Fetched, FetchError> {
     let name = partial_name(u64::from(peer.0));
-    let (opener, partial) = (home.clone(), name.clone());
+    let (opener, partial) = (engines.clone(), name.clone());
     let fresh = move || {
         opener.wipe(&partial)?;
         opener.open(&partial)
@@ -79,7 +79,7 @@ pub async fn fetch(
     let engine = Some(blocking(fresh).await?);
     let (session, after) = (0, Vec::new());
     let mut fetch = Fetch {
-        home,
+        engines,
         transport,
         group,
         peer,
@@ -197,12 +197,12 @@ impl Fetch {
     async fn start_again(&mut self) -> Result<(), FetchError> {
         self.session = 0;
         self.after.clear();
-        let (home, name) = (self.home.clone(), partial_name(u64::from(self.peer.0)));
+        let (engines, name) = (self.engines.clone(), partial_name(u64::from(self.peer.0)));
         let old = self.engine.take();
         let fresh = move || {
             drop(old);
-            home.wipe(&name)?;
-            home.open(&name)
+            engines.wipe(&name)?;
+            engines.open(&name)
         };
         self.engine = Some(blocking(fresh).await?);
         Ok(())
@@ -211,7 +211,10 @@ impl Fetch {
     /// Makes the rows durable with their place, closes the engine and gives it its staged name.
     async fn stage(self, partial: String, mark: Mark, conf: Conf) -> Result<Fetched, FetchError> {
         let Self {
-            home, engine, peer, ..
+            engines,
+            engine,
+            peer,
+            ..
         } = self;
         let engine = engine.ok_or(FetchError::Stopped)?;
         let name = staged_name(mark);
@@ -220,8 +223,8 @@ impl Fetch {
             engine.write(&Batch::default(), mark)?;
             engine.checkpoint()?;
             drop(engine);
-            home.wipe(&staged)?;
-            home.rename(&partial, &staged)
+            engines.wipe(&staged)?;
+            engines.rename(&partial, &staged)
         })
         .await?;
         tracing::info!(%peer, index = mark.index, "a snapshot of the metadata is fetched");

@@ -1,7 +1,7 @@
 //! A stream of rows under random writes is, when it ends, what the rows are then.
 
 use super::*;
-use crate::engine::{END_KEY, EngineHome, FIRST_KEY, MemHome};
+use crate::engine::{END_KEY, Engines, FIRST_KEY, MemEngines};
 use crate::log::{Conf, Mark};
 use crate::tables::Tables;
 use crate::testing::{Rng, seeds};
@@ -43,7 +43,7 @@ fn all(tables: &Tables) -> BTreeMap<Vec<u8>, Vec<u8>> {
 /// Streams under writes; some pieces get lost, and the stream goes on from the last one that came.
 fn run(seed: u64) {
     let mut rng = Rng::new(seed);
-    let engine = MemHome::default().open("engine-0").expect("open");
+    let engine = MemEngines::default().open("engine-0").expect("open");
     let conf = Conf::of_voters([NodeId(1)]);
     let tables = Tables::new("engine-0".into(), engine, true, conf);
     let mut index = 0;
@@ -122,8 +122,8 @@ fn a_checksum_sees_every_part_of_a_row() {
 
 #[test]
 fn a_replaced_engine_ends_its_streams() {
-    let home = MemHome::default();
-    let open = |name: &str| home.open(name).expect("open");
+    let engines = MemEngines::default();
+    let open = |name: &str| engines.open(name).expect("open");
     let tables = Tables::new(
         "engine-0".into(),
         open("engine-0"),

@@ -176,7 +176,7 @@ async fn a_lost_log_directory_and_lost_rows_are_rebuilt() {
         fs.remove_dir(&Path::new(DIR).join("log")).expect("remove");
         fs.sync_dir(Path::new(DIR)).expect("sync");
         if member != 2 {
-            cluster.disks[&member].home.lose();
+            cluster.disks[&member].engines.lose();
         }
         cluster.restart(member);
         assert_ne!(cluster.voter(member).await, before);
@@ -239,7 +239,7 @@ async fn a_log_that_lost_its_end_without_a_trace_is_found_out_by_the_leader() {
 /// A directory made again for a member that has voted before, while only one other is there: the
 /// two would be a majority, if the new one counted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_member_made_anew_does_not_vote_as_if_it_were_new() {
+async fn a_member_made_again_does_not_vote_as_if_it_were_new() {
     let mut cluster = Cluster::start(3, 5, 0, settings());
     let client = cluster.client();
     let load = Load::start(&client, 4);
@@ -357,7 +357,7 @@ async fn the_only_member_is_repaired_at_an_operators_word() {
                 .expect("remove");
         }
         let fs: Arc<dyn FileSystem> = Arc::new(disk.fs.clone());
-        let found = examine(fs, Path::new(DIR), log_identity(1), &disk.home).expect("examine");
+        let found = examine(fs, Path::new(DIR), log_identity(1), &disk.engines).expect("examine");
         assert!(found.problem.is_some(), "{kind:?}");
         assert!(found.rows > 0 && found.kept >= found.rows, "{kind:?}");
         let kept = found.kept;

@@ -1,10 +1,10 @@
 //! Members of one process on simulated disks, joined by a network that loses messages.
 
-use crate::engine::{END_KEY, FIRST_KEY, MemHome};
+use crate::engine::{END_KEY, FIRST_KEY, MemEngines};
 use crate::log::{LogSettings, node_of};
 use crate::raft::Input;
 use crate::testing::{Rng, log_identity};
-use crate::transport::{Pieces, Transport};
+use crate::transport::{SnapshotPieces, Transport};
 use crate::*;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
@@ -106,7 +106,7 @@ impl Transport for Port {
         &self,
         peer: NodeId,
         request: v1::SnapshotRequest,
-    ) -> BoxFuture<'static, Result<Pieces, Status>> {
+    ) -> BoxFuture<'static, Result<SnapshotPieces, Status>> {
         let (net, member) = (self.net.clone(), self.member);
         async move {
             let (source, broken) = {
@@ -152,7 +152,7 @@ impl Transport for Port {
 /// A member's disks, which outlive it.
 pub(super) struct Disk {
     pub(super) fs: SimFs,
-    pub(super) home: MemHome,
+    pub(super) engines: MemEngines,
 }
 
 pub(super) struct Cluster {
@@ -230,8 +230,8 @@ impl Cluster {
         fs.sync_dir(Path::new("/")).expect("sync");
         let shared: Arc<dyn FileSystem> = Arc::new(fs.clone());
         MetaStore::init(shared, Path::new(DIR), log_identity(member), &voters).expect("init");
-        let home = MemHome::default();
-        self.disks.insert(member, Disk { fs, home });
+        let engines = MemEngines::default();
+        self.disks.insert(member, Disk { fs, engines });
     }
 
     /// Takes steps of a change of members until it is done; what refuses it is the error.
@@ -304,7 +304,7 @@ impl Cluster {
             fs: Arc::new(disk.fs.clone()),
             dir: DIR.into(),
             identity: log_identity(member),
-            home: Arc::new(disk.home.clone()),
+            engines: Arc::new(disk.engines.clone()),
             transport: Arc::new(Port {
                 net: self.net.clone(),
                 member: u64::from(member),
@@ -340,7 +340,7 @@ impl Cluster {
         self.net.state().members.remove(&u64::from(member));
         let disk = &self.disks[&member];
         let seed = self.net.state().rng.next();
-        disk.home.crash();
+        disk.engines.crash();
         disk.fs.crash(seed);
         if let Some(handle) = self.running.remove(&member) {
             handle.stop().await;

@@ -6,7 +6,7 @@ mod members;
 mod real;
 mod steps;
 
-use crate::engine::HomeError;
+use crate::engine::ChoiceError;
 use crate::testing::{log_identity, seeds};
 use crate::*;
 use harness::{Client, Cluster, DIR, Rows, settings, wait_for};
@@ -197,7 +197,7 @@ async fn lost_rows_are_fetched_while_the_log_goes_on() {
     let leader = cluster.leader().await;
     let broken = if leader == 1 { 2 } else { 1 };
     cluster.crash(broken).await;
-    cluster.disks[&broken].home.lose();
+    cluster.disks[&broken].engines.lose();
     cluster.restart(broken);
     load.more(50).await;
     let leader = cluster.leader().await;
@@ -229,11 +229,11 @@ async fn one_member_alone_leads_at_once_and_keeps_everything() {
     let status = cluster.running[&1].status().await.expect("status");
     assert!(status.log.0 > 1, "the log was purged");
     cluster.stop(1).await;
-    cluster.disks[&1].home.lose();
+    cluster.disks[&1].engines.lose();
     let refused = cluster.try_restart(1);
     assert!(matches!(
         refused,
-        Err(StartError::Home(HomeError::Alone { .. }))
+        Err(StartError::Choice(ChoiceError::Alone { .. }))
     ));
 }
 
@@ -301,7 +301,7 @@ async fn what_a_member_refuses() {
     cluster.stop(follower).await;
     let disk = cluster.disks.get_mut(&follower).expect("made");
     disk.fs = SimFs::new(1 << 20);
-    disk.home.lose();
+    disk.engines.lose();
     disk.fs.create_dir(Path::new(DIR)).expect("create");
     // An empty directory may be a disk that isn't mounted: nothing is made there.
     assert!(matches!(

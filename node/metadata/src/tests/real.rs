@@ -1,8 +1,8 @@
 //! One member on the machine's own file system, with the engines that are kept there.
 
-use crate::engine::{DiskHome, EngineKind, EngineSettings};
+use crate::engine::{DiskEngines, EngineKind, EngineSettings};
 use crate::testing::log_identity;
-use crate::transport::{Pieces, Transport};
+use crate::transport::{SnapshotPieces, Transport};
 use crate::*;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -29,7 +29,7 @@ impl Transport for Alone {
         &self,
         _peer: NodeId,
         _request: v1::SnapshotRequest,
-    ) -> BoxFuture<'static, Result<Pieces, Status>> {
+    ) -> BoxFuture<'static, Result<SnapshotPieces, Status>> {
         async { Err(Status::unavailable("there is nobody")) }.boxed()
     }
 
@@ -51,7 +51,7 @@ fn member(dir: &Path, kind: EngineKind) -> MetaHandle {
         fs: Arc::new(RealFs),
         dir: dir.to_owned(),
         identity: log_identity(1),
-        home: Arc::new(DiskHome::new(dir.join("state"), engine)),
+        engines: Arc::new(DiskEngines::new(dir.join("state"), engine)),
         transport: Arc::new(Alone),
         addresses: Arc::new(AddressBook::new(NodeId(1), BTreeMap::new())),
         clock: Arc::new(|| 1),

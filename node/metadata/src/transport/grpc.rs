@@ -1,6 +1,6 @@
 //! The client's side: a worker for each peer keeps one stream of messages to it.
 
-use super::{Connector, Pieces, Transport};
+use super::{Connector, SnapshotPieces, Transport};
 use crate::log::node_of;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
@@ -145,7 +145,7 @@ impl Transport for GrpcTransport {
         &self,
         peer: NodeId,
         request: v1::SnapshotRequest,
-    ) -> BoxFuture<'static, Result<Pieces, Status>> {
+    ) -> BoxFuture<'static, Result<SnapshotPieces, Status>> {
         let connecting = self.connect(peer);
         async move {
             let channel = connecting.await?;

@@ -25,7 +25,7 @@ use tonic::Status;
 use tonic::transport::Channel;
 
 /// Pieces of a snapshot as they come.
-pub type Pieces = BoxStream<'static, Result<v1::SnapshotPiece, Status>>;
+pub type SnapshotPieces = BoxStream<'static, Result<v1::SnapshotPiece, Status>>;
 
 /// The way to the other members.
 pub trait Transport: Send + Sync + 'static {
@@ -38,7 +38,7 @@ pub trait Transport: Send + Sync + 'static {
         &self,
         peer: NodeId,
         request: v1::SnapshotRequest,
-    ) -> BoxFuture<'static, Result<Pieces, Status>>;
+    ) -> BoxFuture<'static, Result<SnapshotPieces, Status>>;
 
     /// Asks a peer whether there is a group, or to be let in.
     fn knock(

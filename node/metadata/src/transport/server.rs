@@ -1,6 +1,6 @@
 //! The service `RaftTransport`: messages and snapshots from and for other members.
 
-use super::Pieces;
+use super::SnapshotPieces;
 use crate::log::node_of;
 use crate::service::MetaHandle;
 use futures::StreamExt;
@@ -70,12 +70,12 @@ impl RaftTransport for RaftService {
         Ok(Response::new(v1::RaftMessagesReply {}))
     }
 
-    type SnapshotStream = Pieces;
+    type SnapshotStream = SnapshotPieces;
 
     async fn snapshot(
         &self,
         request: Request<v1::SnapshotRequest>,
-    ) -> Result<Response<Pieces>, Status> {
+    ) -> Result<Response<SnapshotPieces>, Status> {
         let peer = caller(&request)?;
         if request.get_ref().group != self.group() {
             return Err(Status::invalid_argument("another group's snapshot"));

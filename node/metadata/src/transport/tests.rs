@@ -1,7 +1,7 @@
 //! Members over real connections.
 
 use super::*;
-use crate::engine::MemHome;
+use crate::engine::MemEngines;
 use crate::testing::log_identity;
 use crate::*;
 use futures::FutureExt;
@@ -113,7 +113,7 @@ impl Group {
                 fs,
                 dir: dir.to_owned(),
                 identity: log_identity(member),
-                home: Arc::new(MemHome::default()),
+                engines: Arc::new(MemEngines::default()),
                 transport: Arc::new(transport),
                 addresses: Arc::new(AddressBook::new(NodeId(member), BTreeMap::new())),
                 clock: Arc::new(|| 1),

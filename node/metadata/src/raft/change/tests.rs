@@ -83,9 +83,9 @@ fn shown(step: Step) -> String {
         Step::Propose { changes, .. } if changes.is_empty() => "leave the old".to_owned(),
         Step::Propose { changes, .. } => {
             let changes = changes.into_iter().map(|(kind, id)| match kind {
-                Kind::Voter => format!("+{}", name(id)),
-                Kind::Learner => format!("~{}", name(id)),
-                Kind::Remove => format!("-{}", name(id)),
+                ChangeKind::Voter => format!("+{}", name(id)),
+                ChangeKind::Learner => format!("~{}", name(id)),
+                ChangeKind::Remove => format!("-{}", name(id)),
             });
             changes.collect::<Vec<_>>().join(" ")
         }

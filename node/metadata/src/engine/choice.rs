@@ -6,7 +6,7 @@
 //! → engine, so that a crash anywhere leaves either the old state or the new one. `kept-<n>-…` is
 //! the engine of a life whose log was lost; it stays until the rows of the new one are whole.
 
-use super::{EngineError, EngineHome, MetaEngine};
+use super::{EngineError, Engines, MetaEngine};
 use crate::log::{Mark, MetaLog};
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ pub struct Choice {
 
 /// Why no engine can be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum HomeError {
+pub enum ChoiceError {
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// More was applied than the log holds: the log has lost what it had made durable.
@@ -83,7 +83,7 @@ fn base_of(name: &str, prefix: &str) -> Option<Mark> {
 }
 
 /// What opening an engine has shown.
-enum Found {
+enum FoundEngine {
     Usable(Arc<dyn MetaEngine>),
     /// It opens, but the log doesn't hold the entry that it has applied last.
     BesideTheLog,
@@ -92,25 +92,25 @@ enum Found {
 
 /// Opens the engine that goes with `log`; wipes those that can be made again. `alone` is true for
 /// a member without peers.
-pub fn choose(home: &dyn EngineHome, log: &MetaLog, alone: bool) -> Result<Choice, HomeError> {
+pub fn choose(engines: &dyn Engines, log: &MetaLog, alone: bool) -> Result<Choice, ChoiceError> {
     // Without the rows of an engine there is only the log.
     let needed = alone && log.prev().index > 0;
     let mut chosen = None;
     let mut useless = None;
     let mut damaged = None;
-    for base in bases(home, log)?.into_iter().rev() {
+    for base in bases(engines, log)?.into_iter().rev() {
         let name = engine_name(base);
         if chosen.is_some() {
-            home.wipe(&name)?;
+            engines.wipe(&name)?;
             continue;
         }
-        let error = match open(home, log, &name)? {
-            Found::Usable(engine) => {
+        let error = match open(engines, log, &name)? {
+            FoundEngine::Usable(engine) => {
                 chosen = Some((name, engine));
                 continue;
             }
-            Found::BesideTheLog => None,
-            Found::Damaged(error) => {
+            FoundEngine::BesideTheLog => None,
+            FoundEngine::Damaged(error) => {
                 damaged = damaged.or(Some(format!("{error}: {}", error.source)));
                 Some(error)
             }
@@ -119,7 +119,7 @@ pub fn choose(home: &dyn EngineHome, log: &MetaLog, alone: bool) -> Result<Choic
             useless = useless.or(Some((name, error)));
         } else {
             tracing::warn!(name, "wiping the engine; its rows are made again");
-            home.wipe(&name)?;
+            engines.wipe(&name)?;
         }
     }
     if let Some((name, engine)) = chosen {
@@ -134,14 +134,14 @@ pub fn choose(home: &dyn EngineHome, log: &MetaLog, alone: bool) -> Result<Choic
     if needed {
         let (name, source) = useless.unwrap_or((name, None));
         let first = log.first_index();
-        return Err(HomeError::Alone {
+        return Err(ChoiceError::Alone {
             name,
             first,
             source,
         });
     }
     Ok(Choice {
-        engine: home.open(&name)?,
+        engine: engines.open(&name)?,
         name,
         needs_snapshot: log.prev().index > 0,
         damaged,
@@ -150,34 +150,34 @@ pub fn choose(home: &dyn EngineHome, log: &MetaLog, alone: bool) -> Result<Choic
 
 /// Opens one engine and compares it with the log. An engine that can't be opened at this time, or
 /// that is ahead of the log, is an error: neither may cost any rows.
-fn open(home: &dyn EngineHome, log: &MetaLog, name: &str) -> Result<Found, HomeError> {
-    let engine = match home.open(name) {
+fn open(engines: &dyn Engines, log: &MetaLog, name: &str) -> Result<FoundEngine, ChoiceError> {
+    let engine = match engines.open(name) {
         Ok(engine) => engine,
         Err(error) if !error.damaged => return Err(error.into()),
         Err(error) => {
             tracing::error!(name, %error, source = %error.source, "the engine is damaged");
-            return Ok(Found::Damaged(error));
+            return Ok(FoundEngine::Damaged(error));
         }
     };
     let applied = engine.applied();
     if log.term(applied.index) == Some(applied.term) {
-        return Ok(Found::Usable(engine));
+        return Ok(FoundEngine::Usable(engine));
     }
     let last = log.last_index();
     if applied.index > last {
-        return Err(HomeError::LogBehind {
+        return Err(ChoiceError::LogBehind {
             name: name.to_owned(),
             applied,
             last,
         });
     }
     tracing::warn!(name, ?applied, "the engine is not where the log is");
-    Ok(Found::BesideTheLog)
+    Ok(FoundEngine::BesideTheLog)
 }
 
 /// Where the engines of a member began, ascending.
-pub(crate) fn engine_bases(home: &dyn EngineHome) -> Result<Vec<Mark>, EngineError> {
-    let names = home.names()?;
+pub(crate) fn engine_bases(engines: &dyn Engines) -> Result<Vec<Mark>, EngineError> {
+    let names = engines.names()?;
     let mut bases: Vec<Mark> = names
         .iter()
         .filter_map(|name| base_of(name, ENGINE_PREFIX))
@@ -187,45 +187,45 @@ pub(crate) fn engine_bases(home: &dyn EngineHome) -> Result<Vec<Mark>, EngineErr
 }
 
 /// Renames all engines out of the way of a new life; their rows stay.
-pub(crate) fn set_aside(home: &dyn EngineHome) -> Result<(), EngineError> {
-    let names = home.names()?;
+pub(crate) fn set_aside(engines: &dyn Engines) -> Result<(), EngineError> {
+    let names = engines.names()?;
     for name in names.iter().filter(|name| name.starts_with(ENGINE_PREFIX)) {
         let numbered = (1_u32..).map(|number| format!("{KEPT_PREFIX}{number}-{name}"));
         let mut free = numbered.filter(|kept| !names.contains(kept));
         let kept = free.next().expect("names are few");
-        home.rename(name, &kept)?;
+        engines.rename(name, &kept)?;
         tracing::warn!(name, kept, "an engine is put aside");
     }
     Ok(())
 }
 
 /// Removes the engines of lost lives: there is a whole one again.
-pub(crate) fn drop_kept(home: &dyn EngineHome) -> Result<(), EngineError> {
-    let names = home.names()?;
+pub(crate) fn drop_kept(engines: &dyn Engines) -> Result<(), EngineError> {
+    let names = engines.names()?;
     for name in names.iter().filter(|name| name.starts_with(KEPT_PREFIX)) {
         tracing::info!(
             name,
             "the rows are whole again: the engine of the lost life is removed"
         );
-        home.wipe(name)?;
+        engines.wipe(name)?;
     }
     Ok(())
 }
 
 /// Where the engines began that there are, ascending. Promotes a staged one whose mark is in the
 /// log; wipes all other leftovers.
-fn bases(home: &dyn EngineHome, log: &MetaLog) -> Result<Vec<Mark>, EngineError> {
+fn bases(engines: &dyn Engines, log: &MetaLog) -> Result<Vec<Mark>, EngineError> {
     let in_log = |mark: &Mark| log.term(mark.index) == Some(mark.term);
     let mut bases = Vec::new();
-    for name in home.names()? {
+    for name in engines.names()? {
         if let Some(base) = base_of(&name, ENGINE_PREFIX) {
             bases.push(base);
         } else if let Some(base) = base_of(&name, STAGED_PREFIX).filter(in_log) {
-            home.wipe(&engine_name(base))?;
-            home.rename(&name, &engine_name(base))?;
+            engines.wipe(&engine_name(base))?;
+            engines.rename(&name, &engine_name(base))?;
             bases.push(base);
         } else if name.starts_with(STAGED_PREFIX) || name.starts_with(PARTIAL_PREFIX) {
-            home.wipe(&name)?;
+            engines.wipe(&name)?;
         }
     }
     bases.sort_unstable();
