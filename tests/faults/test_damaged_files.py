@@ -133,7 +133,7 @@ class Surgeon:
             wrong = self.healed(process, wound) or wrong
         def whole():
             said = process.text()[logged:]
-            return all_vote(self.cluster) and (LOST not in said or votes_anew(said))
+            return all_vote(self.cluster) and (LOST not in said or votes_again(said))
 
         wait_until("the group is whole, so that another member may fail", whole, 60, every_s=0.2)
         return what, outcome, wrong
@@ -216,7 +216,7 @@ class Surgeon:
         return None
 
 
-def votes_anew(text):
+def votes_again(text):
     """True if a member that says in `text` that it has lost its log votes in its next life."""
     _, lost, after = text.rpartition(LOST)
     return lost and "phase: Voter" in after
@@ -232,7 +232,7 @@ def all_vote(cluster):
     """Every metadata member is heard, votes, and knows that it does: none is being rebuilt.
 
     A killed member counts as heard for two more seconds, even if its log is lost by then:
-    `votes_anew` tells the two apart."""
+    `votes_again` tells the two apart."""
     members = cluster.status()[1]["metadata"]["members"]
     return len(members) == len(cluster.members) and all(
         member["alive"] and member.get("voter", True) for member in members) and all(
@@ -323,7 +323,7 @@ def test_a_member_with_a_bad_log_rebuilds_itself_and_votes_again(surgeon, harm):
     # Without the other member, only the rebuilt one can acknowledge anything.
     wait_until("everybody is heard", cluster.all_heard, 60, every_s=0.3)
     wait_until("it votes in its next life", lambda: cluster.processes[rotten].must_run()
-               or votes_anew(cluster.processes[rotten].text()[logged:]), 60, every_s=0.3)
+               or votes_again(cluster.processes[rotten].text()[logged:]), 60, every_s=0.3)
     wait_until("everybody votes", lambda: all_vote(cluster), 60, every_s=0.3)
     cluster.kill("meta-3")
 

@@ -65,7 +65,7 @@ async fn buckets() {
 }
 
 #[tokio::test]
-async fn a_bucket_made_anew_is_found_behind_a_kept_row() {
+async fn a_bucket_made_again_is_found_behind_a_kept_row() {
     let world = with_bucket().await;
     put(&world, "k", "x").await;
     // Without this gateway's knowledge, as another gateway would.

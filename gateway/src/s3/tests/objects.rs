@@ -314,11 +314,11 @@ async fn copies_move_no_byte_and_outlive_their_source() {
     assert_eq!(replaced.status, 200, "{}", replaced.text());
     let itself = copy("/box/a").send(&world).await;
     assert_eq!(itself.error(), (400, "InvalidRequest".into()));
-    let anew = copy("/box/a")
+    let replaced_again = copy("/box/a")
         .header("x-amz-metadata-directive", "REPLACE")
         .send(&world)
         .await;
-    assert_eq!(anew.status, 200, "{}", anew.text());
+    assert_eq!(replaced_again.status, 200, "{}", replaced_again.text());
     let failed = copy("/box/d")
         .header("x-amz-copy-source-if-match", "\"no\"")
         .send(&world)

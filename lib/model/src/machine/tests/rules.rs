@@ -479,8 +479,8 @@ fn a_token_answers_again_until_its_time_is_over() {
     world.time_ms += super::super::tokens::TOKEN_KEPT_MS + 1;
     world.done(Command::Nothing);
     world.audited();
-    let (anew, _) = world.apply(token, create("bob"));
-    assert_eq!(anew, Err(Refusal::NameTaken));
+    let (forgotten, _) = world.apply(token, create("bob"));
+    assert_eq!(forgotten, Err(Refusal::NameTaken));
 }
 
 /// Counts the rows that a scan passes.
