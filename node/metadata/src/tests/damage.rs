@@ -136,12 +136,7 @@ async fn damage_all_under_load(seed: u64, kinds: &[Damage]) {
     }
     assert!(renewed >= kinds.len() * 2 - 1, "only {renewed} were seen");
     let names = load.end().await;
-    for member in 1..=3 {
-        cluster.crash(member).await;
-    }
-    for member in 1..=3 {
-        cluster.restart(member);
-    }
+    cluster.power_cut().await;
     all_there(&client, &names).await;
     cluster.agree().await;
     check_rows(&cluster.rows(1));
