@@ -6,10 +6,8 @@ import httpx
 import pytest
 
 from harness.cluster import Cluster
+from harness.internal_ports import OK, PERMISSION_DENIED, grpc, http, identity_of
 from harness.process import free_ports, run
-
-PERMISSION_DENIED = "7"
-OK = "0"
 
 
 @pytest.fixture(scope="module")
@@ -29,37 +27,6 @@ def foreign(tmp_path_factory):
         "--rpc-listen", f"127.0.0.1:{rpc}", "--data-listen", f"127.0.0.1:{data}",
         "--metadata-member", f"1=127.0.0.1:{rpc}")
     return directory / "node" / "tls"
-
-
-def context(cluster, identity):
-    made = ssl.create_default_context(cafile=str(cluster.ca / "ca.crt"))
-    made.check_hostname = False
-    if identity is not None:
-        made.load_cert_chain(identity / "node.crt", identity / "node.key")
-    return made
-
-
-def identity_of(cluster, name):
-    return cluster.directory / name / "tls"
-
-
-def grpc(cluster, port, identity, method, message=b""):
-    """Calls a method; returns the grpc-status, or raises if there is no answer at all."""
-    frame = b"\0" + len(message).to_bytes(4, "big") + message
-    with httpx.Client(http1=False, http2=True, verify=context(cluster, identity)) as client:
-        answer = client.post(
-            f"https://127.0.0.1:{port}{method}",
-            content=frame,
-            headers={"content-type": "application/grpc", "te": "trailers"},
-            timeout=10,
-        )
-        # httpx shows no trailers; if the call succeeded, the status is in them.
-        return answer.headers.get("grpc-status", OK), answer.content
-
-
-def http(cluster, port, identity, path):
-    with httpx.Client(verify=context(cluster, identity)) as client:
-        return client.get(f"https://127.0.0.1:{port}{path}", timeout=10).status_code
 
 
 def create_bucket(name):
@@ -94,7 +61,7 @@ def test_plain_text_gets_no_answer(cluster):
 
 def test_roles_do_only_what_is_theirs(cluster):
     storage, gateway = identity_of(cluster, "store-11"), identity_of(cluster, "gateway-1")
-    operator = cluster.directory / "operator" / "tls"
+    operator = identity_of(cluster, "operator")
     meta = cluster.processes["meta-1"].ports[0]
     store_rpc, store_data = cluster.processes["store-12"].ports
     propose = "/megalith.v1.Metadata/Propose"

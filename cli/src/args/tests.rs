@@ -158,8 +158,14 @@ fn a_cluster_is_named_by_one_of_two_ways() {
 
 #[test]
 fn running_and_setting_up_do_not_mix() {
-    let line = "megalith node --config f init --id 1 --dir d --ca-dir c --host h";
-    parse(line).expect_err("either runs or sets up");
+    let rest = "--id 1 --dir d --ca-dir c --host h --metadata-member 1=h:1";
+    for (role, more) in [("node", ""), ("gateway", "--root-key-file k")] {
+        parse(&format!("megalith {role} init {rest} {more}")).expect("sets up");
+        refused(
+            &format!("megalith {role} --config f init {rest} {more}"),
+            expect!["error: the subcommand 'init' cannot be used with '--config <CONFIG>'"],
+        );
+    }
     let Ok(Verb::Node { verb: None, run }) = parse("megalith node --config f --zone z") else {
         panic!("runs");
     };

@@ -9,8 +9,8 @@ use crate::ids::{AccountId, BlobId, BucketId, DiskId, NodeId, VersionId, VolumeI
 use crate::keys::{self, Meta, RowKey, Table};
 use crate::machine::{MachineError, decode_row, read};
 use crate::rows::{
-    AccountRow, BlobRow, BucketRow, Counters, DiskRow, NameRow, OwedRow, PartRow, SegmentRow,
-    TokenRow, Totals, UploadRow, UploadTarget, VersionRow, VolumeCounts,
+    AccessKeyRow, AccountRow, BlobRow, BucketRow, Counters, DiskRow, NameRow, OwedRow, PartRow,
+    SegmentRow, TokenRow, Totals, UploadRow, UploadTarget, VersionRow, VolumeCounts,
 };
 use crate::shape::{SegmentLayout, Shape};
 use crate::shard::ShardId;
@@ -397,6 +397,26 @@ impl Audit<'_> {
             });
         }
         self.check(names == 0, || "names of no account".into());
+        self.access_keys()
+    }
+
+    fn access_keys(&mut self) -> Result<(), MachineError> {
+        let mut owned: BTreeSet<Vec<u8>> = self
+            .all::<()>(Table::AccountAccessKeys)?
+            .into_iter()
+            .map(|(key, ())| key)
+            .collect();
+        for (_, row) in self.all::<AccessKeyRow>(Table::AccessKeys)? {
+            let place = RowKey::AccountAccessKey {
+                account: row.account,
+                access_key: row.access_key.as_bytes().into(),
+            };
+            let listed = owned.remove(&place.encode());
+            self.check(listed, || {
+                format!("{} isn't found by its account", row.access_key)
+            });
+        }
+        self.check(owned.is_empty(), || "access keys that aren't there".into());
         Ok(())
     }
 

@@ -8,9 +8,9 @@ use megalith_client::{
 };
 use megalith_identity::Role;
 use megalith_model::command::Command;
-use megalith_model::ids::{BlobId, DiskId, Epoch, VolumeId};
+use megalith_model::ids::{BlobId, DiskId, VolumeId};
 use megalith_model::query::HeldSegment;
-use megalith_model::shard::{ShardId, ShardKey, ShardTarget};
+use megalith_model::shard::{ShardId, ShardKey};
 
 use megalith_model::topology::{ClusterMap, Slot};
 use megalith_proto::v1::cluster_server::ClusterServer;
@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use support::{
-    CLUSTER, Certificates, FakeMetadata, GATEWAY, NODE, Truth, digest, framed, map, shard,
+    CLUSTER, Certificates, FakeMetadata, GATEWAY, NODE, Truth, digest, framed, map, route, shard,
 };
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -107,17 +107,7 @@ impl Fixture {
         let at = Slot { node: NODE, disk };
         map.writable[0].slots[0] = at;
         self.truth.pushed.send_replace(map);
-        let shard = ShardId {
-            volume: VolumeId(1),
-            blob: BlobId(blob),
-            segment: 0,
-            slot: 0,
-        };
-        ShardRoute {
-            target: ShardTarget { at, shard },
-            address: node.data_addr.clone().expect("a data port"),
-            epoch: Epoch(5),
-        }
+        route(at, blob, node.data_addr.clone().expect("a data port"))
     }
 
     fn gateway(&self) -> DataClient {

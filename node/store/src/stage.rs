@@ -304,6 +304,15 @@ impl Core {
         if epoch <= current {
             return Ok(Staged::answered(Ok(Done::Fenced(current))));
         }
+        self.push_fence(volume, epoch)
+    }
+
+    /// Writes the record that keeps a volume's epoch.
+    pub(super) fn push_fence(
+        &mut self,
+        volume: VolumeId,
+        epoch: Epoch,
+    ) -> Result<Staged, StoreError> {
         let header = Header::bare(Kind::Fence, volume, epoch);
         let seq = self.active_file(volume, header.record_len(), Claim::Reserve)?;
         let footer = Footer::BLANK;

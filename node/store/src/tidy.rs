@@ -327,22 +327,7 @@ impl Core {
         if kept_by_finished || kept_by_open {
             return Ok(());
         }
-        let header = Header::bare(Kind::Fence, id, epoch);
-        let seq = self.active_file(id, header.record_len(), Claim::Reserve)?;
-        let footer = Footer::BLANK;
-        self.push(
-            id,
-            seq,
-            NewRecord {
-                header,
-                cells: &[],
-                footer,
-                claim: Claim::Reserve,
-            },
-        )?;
-        let mut staged = Staged::answered(Ok(Done::Fenced(epoch)));
-        staged.touched.push((id, seq));
-        staged.effects.push(Effect::Fence { volume: id, epoch });
+        let staged = self.push_fence(id, epoch)?;
         self.finish_alone(staged)
     }
 

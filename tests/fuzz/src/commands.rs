@@ -8,7 +8,8 @@ use crate::edit::Script;
 use crate::world::{self, ROWS};
 use megalith_model::audit::audit;
 use megalith_model::codec::{decode, encode};
-use megalith_model::command::Envelope;
+use megalith_model::command::{Command, Envelope};
+use megalith_model::ids::{AccountId, BucketId};
 
 /// Commands beyond this number are ignored.
 const COMMANDS_MAX: usize = 16;
@@ -40,15 +41,26 @@ pub fn target(data: &[u8]) {
 /// The first inputs: each command alone, and all of them.
 #[must_use]
 pub fn seeds() -> crate::Seeds {
-    let mut seeds = Vec::new();
-    let mut all = Vec::new();
-    for (name, command) in world::more_commands() {
+    let input = |command: Command| {
         let bytes = encode(&world::envelope(3, command));
         let mut input = (bytes.len() as u16).to_le_bytes().to_vec();
         input.extend_from_slice(&bytes);
-        all.extend_from_slice(&input);
-        seeds.push((name.to_owned(), input));
+        input
+    };
+    let mut seeds = Vec::new();
+    for (name, command) in world::more_commands() {
+        seeds.push((name.to_owned(), input(command)));
     }
+    let all = seeds.iter().flat_map(|(_, input)| input.clone()).collect();
     seeds.push(("all-of-them".to_owned(), all));
+    // The world's own bucket is not empty.
+    let mut passing = input(Command::CreateBucket {
+        id: BucketId(2),
+        name: "empty".into(),
+        account: AccountId(1),
+        sealed_owner: vec![7],
+    });
+    passing.extend(input(Command::DeleteBucket(BucketId(2))));
+    seeds.push(("make-and-delete-a-bucket".to_owned(), passing));
     seeds
 }

@@ -87,6 +87,14 @@ pub fn seeds() -> crate::Seeds {
             )),
         ),
         ("put-in-chunks", input(put)),
+        (
+            "put-of-nothing",
+            input(format!("PUT {path}?epoch=5&length=0\n")),
+        ),
+        (
+            "put-of-too-much",
+            input(format!("PUT {path}?epoch=5&length=67108865\n")),
+        ),
         ("put-of-the-largest", input(large)),
         ("get", input(format!("GET {path}?first=1&count=2\n"))),
         (
@@ -96,6 +104,14 @@ pub fn seeds() -> crate::Seeds {
         (
             "get-of-too-many",
             input(format!("GET {path}?first=0&count=65\n")),
+        ),
+        (
+            "get-of-no-cells",
+            input(format!("GET {path}?first=0&count=0\n")),
+        ),
+        (
+            "get-behind-a-segment",
+            input(format!("GET {path}?first=1024&count=1\n")),
         ),
         (
             "get-twice-first",

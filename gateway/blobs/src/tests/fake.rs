@@ -104,6 +104,7 @@ impl Fake {
             }
             Conduct::StaleEpoch => Err(ShardError::StaleEpoch),
             Conduct::LeaseClosed => Err(ShardError::LeaseClosed),
+            // The delay is what is tested: it is how such a node behaves.
             Conduct::Slow(time) => {
                 tokio::time::sleep(time).await;
                 Ok(())
@@ -246,6 +247,7 @@ impl ShardIo for FakeIo {
                 Conduct::Frozen => pending().await,
                 Conduct::Damaged => Err(ShardError::Damaged),
                 Conduct::Missing => Err(ShardError::NotFound),
+                // As for writes: the node's own delay.
                 Conduct::Slow(time) => {
                     tokio::time::sleep(time).await;
                     cells

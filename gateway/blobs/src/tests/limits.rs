@@ -155,6 +155,7 @@ async fn first_window_is_refused_and_later_ones_wait() {
                 Ok(read) => break assert!(read == plain),
                 Err(GetError::Busy(_)) => {
                     assert!(Instant::now() < deadline, "starved");
+                    // What a client does that is told to slow down.
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
                 Err(error) => panic!("{error}"),

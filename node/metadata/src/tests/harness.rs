@@ -349,6 +349,17 @@ impl Cluster {
         self.failures().retain(|(failed, _)| *failed != member);
     }
 
+    /// Cuts the power of all members, and starts them again once all are down.
+    pub(super) async fn power_cut(&mut self) {
+        let members: Vec<u32> = self.running.keys().copied().collect();
+        for member in &members {
+            self.crash(*member).await;
+        }
+        for member in members {
+            self.restart(member);
+        }
+    }
+
     /// Stops a member in good order.
     pub(super) async fn stop(&mut self, member: u32) {
         self.net.state().members.remove(&u64::from(member));

@@ -132,12 +132,7 @@ async fn nothing_answered_is_lost_by_losses_kills_and_a_power_cut() {
             "seed {seed}: few reads were checked"
         );
         let names = load.end().await;
-        for member in 1..=3 {
-            cluster.crash(member).await;
-        }
-        for member in 1..=3 {
-            cluster.restart(member);
-        }
+        cluster.power_cut().await;
         all_there(&client, &names).await;
         cluster.agree().await;
         check_rows(&cluster.rows(1));
@@ -178,12 +173,7 @@ async fn a_member_behind_the_log_catches_up_while_writes_go_on() {
     cluster.agree().await;
     check_rows(&cluster.rows(away));
     // It holds everything itself, also after a power cut.
-    for member in 1..=3 {
-        cluster.crash(member).await;
-    }
-    for member in 1..=3 {
-        cluster.restart(member);
-    }
+    cluster.power_cut().await;
     all_there(&client, &names).await;
     cluster.agree().await;
 }

@@ -394,23 +394,28 @@ impl Edge {
             node: NODE,
             disk: DISK,
         };
-        let shard = ShardId {
-            volume: VolumeId(1),
-            blob: BlobId(blob),
-            segment: 0,
-            slot: 0,
-        };
-        ShardRoute {
-            target: ShardTarget { at, shard },
-            address: self.data_address.clone(),
-            epoch: Epoch(5),
-        }
+        route(at, blob, self.data_address.clone())
     }
 
     /// True if the disk has anything under that name.
     pub async fn has(&self, target: &ShardRoute) -> bool {
         let shard = target.target.shard;
         self.disk.stat(shard).await.expect("a stat").is_some()
+    }
+}
+
+/// The way to slot 0 of volume 1 in epoch 5, if that is where it lies.
+pub fn route(at: Slot, blob: u64, address: String) -> ShardRoute {
+    let shard = ShardId {
+        volume: VolumeId(1),
+        blob: BlobId(blob),
+        segment: 0,
+        slot: 0,
+    };
+    ShardRoute {
+        target: ShardTarget { at, shard },
+        address,
+        epoch: Epoch(5),
     }
 }
 

@@ -245,15 +245,7 @@ fn damage_known_before_a_restart_is_known_after_it() {
     let (mut bench, shards) = disk(true);
     bench.reopen();
     let target = shards[20];
-    let located = bench
-        .core()
-        .catalog
-        .find(target)
-        .expect("found")
-        .expect("there");
-    let path = bench.core().catalog.paths.chunk(target.volume, located.seq);
-    let at = u64::from(located.extent.records[0]) * 4096 + 200;
-    bench.fs.flip(&path, at, 1).expect("flip");
+    bench.flip_in_record(target, 200, 1);
     bench.get(target).expect_err("damaged");
     super::scrub::save_ledger(&mut bench);
     bench.crash(3);

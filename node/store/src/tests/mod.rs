@@ -15,7 +15,7 @@ mod scrub;
 use super::core::Core;
 use super::error::StoreError;
 use super::op::{Append, Done, Op};
-use super::record::{CELL_LEN, Cell};
+use super::record::{BLOCK_LEN, CELL_LEN, Cell};
 use super::recover;
 use super::settings::StoreSettings;
 use super::superblock::Superblock;
@@ -211,6 +211,15 @@ impl Bench {
 
     pub(super) fn housekeep_all(&mut self) {
         while self.core().housekeep() {}
+    }
+
+    /// Flips bits of a byte of a shard's first record on the disk.
+    pub(super) fn flip_in_record(&mut self, shard: ShardId, byte: u64, bits: u8) {
+        let catalog = &self.core().catalog;
+        let located = catalog.find(shard).expect("found").expect("there");
+        let path = catalog.paths.chunk(shard.volume, located.seq);
+        let at = u64::from(located.extent.records[0]) * BLOCK_LEN + byte;
+        self.fs.flip(&path, at, bits).expect("flip");
     }
 
     pub(super) fn names(&mut self, volume: u32) -> Vec<String> {

@@ -79,24 +79,13 @@ fn flipped_bit_anywhere_in_a_living_record_is_found_without_a_reader() {
     for round in 0..60 {
         let (mut bench, shards) = filled();
         let target = shards[random.below(40) as usize];
-        let found = bench
-            .core()
-            .catalog
-            .find(target)
-            .expect("found")
-            .expect("there");
-        let path = bench.core().catalog.paths.chunk(target.volume, found.seq);
         // 30,000 bytes, header, checksum and footer: eight blocks.
         let spots = [
             random.below(64),
             64 + random.below(30_004),
             8 * 4096 - 48 + random.below(48),
         ];
-        let at = u64::from(found.extent.records[0]) * 4096 + spots[round % 3];
-        bench
-            .fs
-            .flip(&path, at, 1 << random.below(8))
-            .expect("flip");
+        bench.flip_in_record(target, spots[round % 3], 1 << random.below(8));
         let status = scrub_whole(&mut bench);
         assert_eq!(status.found_shards, 1, "round {round}");
         assert_eq!(
@@ -242,15 +231,7 @@ fn new_shards_are_checked_without_a_pass_and_only_once() {
     let quiet = bytes();
     let late = shard(1, 500);
     bench.put(late, &content(late, 0, 30_000)).expect("stored");
-    let found = bench
-        .core()
-        .catalog
-        .find(late)
-        .expect("found")
-        .expect("there");
-    let path = bench.core().catalog.paths.chunk(late.volume, found.seq);
-    let at = u64::from(found.extent.records[0]) * 4096 + 5000;
-    bench.fs.flip(&path, at, 2).expect("flip");
+    bench.flip_in_record(late, 5000, 2);
     run(&mut scrubber, 24);
     assert_eq!(bench.core().catalog.health.damaged(), [late]);
     // Besides it only what the pass is due in two days.
