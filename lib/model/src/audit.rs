@@ -9,8 +9,8 @@ use crate::ids::{AccountId, BlobId, BucketId, DiskId, NodeId, VersionId, VolumeI
 use crate::keys::{self, Meta, RowKey, Table};
 use crate::machine::{MachineError, decode_row, read};
 use crate::rows::{
-    AccountRow, BlobRow, BucketRow, Counters, DiskRow, NameRow, OwedRow, PartRow, SegmentRow,
-    TokenRow, Totals, UploadHome, UploadRow, VersionRow, VolumeCounts,
+    AccessKeyRow, AccountRow, BlobRow, BucketRow, Counters, DiskRow, NameRow, OwedRow, PartRow,
+    SegmentRow, TokenRow, Totals, UploadHome, UploadRow, VersionRow, VolumeCounts,
 };
 use crate::shape::{SegmentLayout, Shape};
 use crate::shard::ShardId;
@@ -397,6 +397,27 @@ impl Audit<'_> {
             });
         }
         self.check(names == 0, || "names of no account".into());
+        self.access_keys()
+    }
+
+    fn access_keys(&mut self) -> Result<(), MachineError> {
+        let mut listed: BTreeSet<Vec<u8>> = self
+            .all::<()>(Table::AccountAccessKeys)?
+            .into_iter()
+            .map(|(key, ())| key)
+            .collect();
+        for (_, row) in self.all::<AccessKeyRow>(Table::AccessKeys)? {
+            let account = row.account;
+            let place = RowKey::AccountAccessKey {
+                account,
+                access_key: row.access_key.as_bytes().into(),
+            };
+            let known = listed.remove(&place.encode());
+            self.check(known, || format!("{account} doesn't list a key of its own"));
+        }
+        self.check(listed.is_empty(), || {
+            "accounts list keys that aren't theirs".into()
+        });
         Ok(())
     }
 

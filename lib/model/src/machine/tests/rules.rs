@@ -551,6 +551,30 @@ fn old_tokens_are_forgotten_without_a_look_at_those_forgotten_before() {
 }
 
 #[test]
+fn an_access_key_that_its_account_does_not_list_is_found() {
+    let mut world = World::ready();
+    let (account, access_key) = (AccountId(1), "AKIA");
+    world.done(Command::PutAccessKey {
+        access_key: access_key.into(),
+        account,
+        enabled: true,
+        sealed_credential: vec![9],
+    });
+    world.audited();
+    let of = |account| RowKey::AccountAccessKey {
+        account,
+        access_key: access_key.as_bytes().into(),
+    };
+    let mut overlay = Overlay::new(&world.rows);
+    overlay.delete(of(account).encode());
+    overlay.put(of(AccountId(2)).encode(), crate::codec::encode(&()));
+    let changed = overlay.into_batch();
+    world.rows.write(changed);
+    let problems = audit(&world.rows).expect("every row can be read");
+    assert_eq!(problems.len(), 2, "{problems:#?}");
+}
+
+#[test]
 fn time_never_runs_back() {
     let mut world = World::ready();
     world.time_ms -= 500_000;
