@@ -11,6 +11,8 @@ use crate::machine::{MachineError, decode_row, read};
 use crate::rows::DiskRow;
 use crate::table::{Batch, Overlay, Rows};
 use crate::topology::{Volume, VolumeState};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 /// More blob ids than a cluster gives out between a backup and its loss.
 const BLOBS: u64 = 1 << 40;
@@ -23,24 +25,9 @@ const DELETES: u64 = 1 << 40;
 /// all numbers start beyond those that may have been given out.
 pub fn changes(rows: &dyn Rows) -> Result<Batch, MachineError> {
     let mut overlay = Overlay::new(rows);
-    jump(&mut overlay, Meta::NextBlob, BlobId(1), |id: BlobId| {
-        Some(BlobId(id.0.checked_add(BLOBS)?))
-    })?;
-    jump(&mut overlay, Meta::NextLease, LeaseId(1), |id: LeaseId| {
-        Some(LeaseId(id.0.checked_add(OTHERS.into())?))
-    })?;
-    jump(
-        &mut overlay,
-        Meta::NextVolume,
-        VolumeId(1),
-        |id: VolumeId| Some(VolumeId(id.0.checked_add(OTHERS)?)),
-    )?;
-    jump(
-        &mut overlay,
-        Meta::NextAccount,
-        AccountId(1),
-        |id: AccountId| Some(AccountId(id.0.checked_add(OTHERS.into())?)),
-    )?;
+    for item in Meta::ALL {
+        jump(&mut overlay, *item)?;
+    }
     for (key, _) in table(rows, Table::Leases)? {
         overlay.delete(key);
     }
@@ -71,15 +58,34 @@ fn used_up() -> MachineError {
     MachineError::Contradiction("numbers are used up".into())
 }
 
-fn jump<T: serde::Serialize + serde::de::DeserializeOwned>(
+/// Moves a row of the meta table far ahead, if it is a number that is given out.
+fn jump(rows: &mut Overlay<'_>, item: Meta) -> Result<(), MachineError> {
+    match item {
+        Meta::NextBlob => far(rows, item, BlobId(1), |id| {
+            id.0.checked_add(BLOBS).map(BlobId)
+        }),
+        Meta::NextLease => far(rows, item, LeaseId(1), |id| {
+            id.0.checked_add(OTHERS.into()).map(LeaseId)
+        }),
+        Meta::NextVolume => far(rows, item, VolumeId(1), |id| {
+            id.0.checked_add(OTHERS).map(VolumeId)
+        }),
+        Meta::NextAccount => far(rows, item, AccountId(1), |id| {
+            id.0.checked_add(OTHERS.into()).map(AccountId)
+        }),
+        Meta::Cluster | Meta::Clock | Meta::Totals | Meta::TokensFrom => Ok(()),
+    }
+}
+
+fn far<T: Serialize + DeserializeOwned>(
     rows: &mut Overlay<'_>,
     item: Meta,
     first: T,
-    far: impl FnOnce(T) -> Option<T>,
+    ahead: impl FnOnce(T) -> Option<T>,
 ) -> Result<(), MachineError> {
     let key = RowKey::Meta(item);
     let next = read(rows, &key)?.unwrap_or(first);
-    let next = far(next).ok_or_else(used_up)?;
+    let next = ahead(next).ok_or_else(used_up)?;
     rows.put(key.encode(), crate::codec::encode(&next));
     Ok(())
 }

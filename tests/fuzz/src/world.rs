@@ -251,3 +251,26 @@ fn blob(id: u64, shape: Shape) -> NewBlob {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize as _;
+    use serde::de::value::{Error, StrDeserializer};
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn no_command_is_forgotten() {
+        // A name that no variant has is refused with the list of those that there are.
+        let unknown = Command::deserialize(StrDeserializer::<Error>::new("?"));
+        let told = unknown.expect_err("no such command").to_string();
+        let mut missing: BTreeSet<&str> = told.split('`').skip(3).step_by(2).collect();
+        assert!(!missing.is_empty(), "{told}");
+        let more = more_commands().into_iter().map(|(_, command)| command);
+        for command in commands().into_iter().chain(more) {
+            let text = format!("{command:?}");
+            missing.remove(text.split([' ', '(']).next().unwrap_or_default());
+        }
+        assert!(missing.is_empty(), "no example of {missing:?}");
+    }
+}

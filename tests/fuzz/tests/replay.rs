@@ -12,6 +12,9 @@ const MUTATED: usize = 4_000;
 /// How long a target may take; on a busy machine it then tries fewer inputs.
 const TIME_MAX: Duration = Duration::from_secs(2);
 
+/// How the first inputs get into the corpus.
+const WRITE_IT: &str = "cargo build --workspace --example seeds && target/debug/examples/seeds";
+
 /// No input, and nothing that should be made of one, is this long: if more memory is requested at
 /// once, an input's claim was believed.
 const PIECE_MAX: usize = 4 << 20;
@@ -112,6 +115,13 @@ fn replay(name: &str) {
     let target = target(name);
     let inputs = inputs(target);
     assert!(!inputs.is_empty(), "{name} has no corpus");
+    for seed in (target.seeds)() {
+        let name = &seed.0;
+        assert!(
+            inputs.contains(&seed),
+            "{name} is not in the corpus: {WRITE_IT}"
+        );
+    }
     for (file, input) in &inputs {
         run(target, file, input);
     }

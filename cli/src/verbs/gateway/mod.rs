@@ -6,7 +6,7 @@ pub use init::init;
 
 use super::role::{CERTIFICATE_INTERVAL, RoleError, address, given, until_signal};
 use crate::args::GatewayArgs;
-use crate::config::{self, GatewayFile, SettingsError};
+use crate::config::{self, GatewayFile, GatewaySection, SettingsError};
 use crate::{logging, reach, setup};
 use megalith_gateway::run::{
     GatewayConfig, HealthListen, HttpsListen, Limits, MetricsText, RunningGateway,
@@ -30,17 +30,27 @@ pub async fn run(args: &GatewayArgs) -> Result<(), RoleError> {
 
 /// Starts a gateway from its settings.
 pub async fn start(settings: &GatewayFile) -> Result<RunningGateway, RoleError> {
-    let section = &settings.gateway;
     let origin = "gateway settings";
+    // By name, so that no key is read and then carried nowhere.
+    let GatewaySection {
+        id,
+        tls_dir,
+        root_key_file,
+        listen,
+        https_listen,
+        https_cert,
+        https_key,
+        health_listen,
+        domains,
+        region,
+        memory_bytes,
+    } = &settings.gateway;
     let members = config::parse_members(origin, &settings.metadata.members)?;
-    let tls = TlsMaterial::load(&section.tls_dir)?;
+    let tls = TlsMaterial::load(tls_dir)?;
     drop(tls.spawn_reload(CERTIFICATE_INTERVAL, std::future::pending()));
-    let https = match (
-        address("gateway.https_listen", &section.https_listen)?,
-        section,
-    ) {
-        (None, _) => None,
-        (Some(listen), section) => match (&section.https_cert, &section.https_key) {
+    let https = match address("gateway.https_listen", https_listen)? {
+        None => None,
+        Some(listen) => match (https_cert, https_key) {
             (Some(certificate), Some(key)) => Some(HttpsListen {
                 listen,
                 certificate: certificate.clone(),
@@ -52,7 +62,7 @@ pub async fn start(settings: &GatewayFile) -> Result<RunningGateway, RoleError> 
             }
         },
     };
-    let health = match address("gateway.health_listen", &section.health_listen)? {
+    let health = match address("gateway.health_listen", health_listen)? {
         Some(listen) => Some(HealthListen {
             listen,
             metrics: Some(metrics()?),
@@ -60,17 +70,17 @@ pub async fn start(settings: &GatewayFile) -> Result<RunningGateway, RoleError> 
         None => None,
     };
     let config = GatewayConfig {
-        id: GatewayId(section.id),
-        http: address("gateway.listen", &section.listen)?,
+        id: GatewayId(*id),
+        http: address("gateway.listen", listen)?,
         https,
         health,
-        base_domains: section.domains.clone(),
-        region: section.region.clone(),
+        base_domains: domains.clone(),
+        region: region.clone(),
         metadata: reach::endpoints(&members),
         tls,
-        root_key: setup::read_root_key(&section.root_key_file)?,
+        root_key: setup::read_root_key(root_key_file)?,
         pipeline: megalith_blobs::PipelineSettings {
-            memory_bytes_max: section.memory_bytes,
+            memory_bytes_max: *memory_bytes,
             ..megalith_blobs::PipelineSettings::default()
         },
         limits: Limits::default(),

@@ -16,13 +16,21 @@ pub fn start(
     dir: &Path,
     settings: &MetadataSection,
 ) -> Result<MetadataPart, RoleError> {
-    let expected = usize::try_from(settings.expected_nodes)
+    let MetadataSection {
+        // The node's `start` and `engine` carry these.
+        members: _,
+        dir: _,
+        engine: _,
+        cache_bytes: _,
+        expected_nodes,
+        volume_bytes,
+    } = *settings;
+    let expected = usize::try_from(expected_nodes)
         .ok()
         .filter(|&nodes| nodes > 0);
-    if settings.volume_bytes < VOLUME_BYTES_MIN {
+    if volume_bytes < VOLUME_BYTES_MIN {
         let message = format!(
-            "`metadata.volume_bytes` is {}: at least {VOLUME_BYTES_MIN} are needed",
-            settings.volume_bytes
+            "`metadata.volume_bytes` is {volume_bytes}: at least {VOLUME_BYTES_MIN} are needed"
         );
         return Err(SettingsError::invalid("node settings", message).into());
     }
@@ -31,7 +39,7 @@ pub fn start(
         engine: engine(settings),
         planner: megalith_placement::PlannerSettings {
             expected_nodes: expected,
-            volume_bytes: settings.volume_bytes,
+            volume_bytes,
             ..megalith_placement::PlannerSettings::default()
         },
     };

@@ -7,7 +7,7 @@ pub use init::init;
 
 use super::role::{CERTIFICATE_INTERVAL, RoleError, given, until_signal};
 use crate::args::NodeArgs;
-use crate::config::{self, NodeFile, SettingsError, StorageSection};
+use crate::config::{self, NodeFile, NodeSection, SettingsError, StorageSection};
 use crate::{logging, reach};
 use megalith_disk::{FileSystem, RealFs};
 use megalith_identity::TlsMaterial;
@@ -35,8 +35,18 @@ pub async fn run(args: &NodeArgs) -> Result<(), RoleError> {
 /// Starts a node from its settings.
 pub async fn start(settings: NodeFile) -> Result<RunningNode, RoleError> {
     let origin = "node settings";
+    // By name, as the other sections, so that no key is read and then carried nowhere.
+    let NodeSection {
+        id,
+        tls_dir,
+        rpc_listen,
+        data_listen,
+        rpc_advertise,
+        data_advertise,
+        zone,
+    } = settings.node;
     let members = config::parse_members(origin, &settings.metadata.members)?;
-    let tls = TlsMaterial::load(&settings.node.tls_dir)?;
+    let tls = TlsMaterial::load(&tls_dir)?;
     drop(tls.spawn_reload(CERTIFICATE_INTERVAL, std::future::pending()));
     let mut node_settings = NodeSettings::default();
     let disks = settings
@@ -53,15 +63,15 @@ pub async fn start(settings: NodeFile) -> Result<RunningNode, RoleError> {
         node_settings.store.scrub = scrub_settings(origin, storage)?;
     }
     let config = NodeConfig {
-        node: NodeId(settings.node.id),
-        zone: settings.node.zone.clone(),
+        node: NodeId(id),
+        zone,
         rpc: ListenAddress {
-            bind: settings.node.rpc_listen.clone(),
-            advertise: settings.node.rpc_advertise.clone(),
+            bind: rpc_listen,
+            advertise: rpc_advertise,
         },
         data: ListenAddress {
-            bind: settings.node.data_listen.clone(),
-            advertise: settings.node.data_advertise.clone(),
+            bind: data_listen,
+            advertise: data_advertise,
         },
         material: tls,
         disks,
@@ -77,19 +87,27 @@ pub async fn start(settings: NodeFile) -> Result<RunningNode, RoleError> {
 }
 
 fn scrub_settings(origin: &str, storage: &StorageSection) -> Result<ScrubSettings, SettingsError> {
+    let StorageSection {
+        // `start` carries these two.
+        disks: _,
+        reserve_bytes: _,
+        scrub_days,
+        scrub_new_hours,
+        scrub_bytes_per_s,
+    } = *storage;
     let keys = [
-        ("scrub_days", u64::from(storage.scrub_days)),
-        ("scrub_new_hours", u64::from(storage.scrub_new_hours)),
-        ("scrub_bytes_per_s", storage.scrub_bytes_per_s),
+        ("scrub_days", u64::from(scrub_days)),
+        ("scrub_new_hours", u64::from(scrub_new_hours)),
+        ("scrub_bytes_per_s", scrub_bytes_per_s),
     ];
     if let Some((key, _)) = keys.iter().find(|(_, value)| *value == 0) {
         let message = format!("`storage.{key}` is 0: rot would never be found");
         return Err(SettingsError::invalid(origin, message));
     }
     Ok(ScrubSettings {
-        cycle: Duration::from_secs(24 * 3600 * u64::from(storage.scrub_days)),
-        fresh_within: Duration::from_secs(3600 * u64::from(storage.scrub_new_hours)),
-        bytes_per_s_max: storage.scrub_bytes_per_s,
+        cycle: Duration::from_secs(24 * 3600 * u64::from(scrub_days)),
+        fresh_within: Duration::from_secs(3600 * u64::from(scrub_new_hours)),
+        bytes_per_s_max: scrub_bytes_per_s,
     })
 }
 

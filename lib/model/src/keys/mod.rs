@@ -51,26 +51,54 @@ use std::borrow::Cow;
 
 pub use parse::KeyError;
 
-/// A row of the meta table; the numbers are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum Meta {
-    /// The cluster's id: `ClusterId`.
-    Cluster = 1,
-    /// The greatest command time applied: `u64` milliseconds.
-    Clock = 2,
-    /// The next volume's number: `VolumeId`.
-    NextVolume = 3,
-    /// The next blob id to be leased: `BlobId`.
-    NextBlob = 4,
-    /// The next lease's number: `LeaseId`.
-    NextLease = 5,
-    /// The next account's id: `AccountId`.
-    NextAccount = 7,
-    /// Counts of everything: `Totals`.
-    Totals = 8,
-    /// Tokens from before this time are no longer remembered: `u64` milliseconds.
-    TokensFrom = 9,
+/// Makes an enum whose numbers are stored, with the list of all of them.
+macro_rules! numbered {
+    (
+        $(#[$of:meta])*
+        pub enum $name:ident {
+            $($(#[$about:meta])* $variant:ident = $number:literal,)+
+        }
+    ) => {
+        $(#[$of])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum $name {
+            $($(#[$about])* $variant = $number,)+
+        }
+
+        impl $name {
+            /// All of them, by number.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// Returns the one with that number.
+            #[must_use]
+            pub fn from_number(number: u8) -> Option<Self> {
+                Self::ALL.iter().copied().find(|known| *known as u8 == number)
+            }
+        }
+    };
+}
+
+numbered! {
+    /// A row of the meta table; the numbers are stored.
+    pub enum Meta {
+        /// The cluster's id: `ClusterId`.
+        Cluster = 1,
+        /// The greatest command time applied: `u64` milliseconds.
+        Clock = 2,
+        /// The next volume's number: `VolumeId`.
+        NextVolume = 3,
+        /// The next blob id to be leased: `BlobId`.
+        NextBlob = 4,
+        /// The next lease's number: `LeaseId`.
+        NextLease = 5,
+        /// The next account's id: `AccountId`.
+        NextAccount = 7,
+        /// Counts of everything: `Totals`.
+        Totals = 8,
+        /// Tokens from before this time are no longer remembered: `u64` milliseconds.
+        TokensFrom = 9,
+    }
 }
 
 /// The key of any row, taken apart. Text fields are bytes: stored text isn't trusted to be UTF-8.
@@ -141,39 +169,39 @@ pub enum RowKey<'a> {
     AccountCounters(AccountId),
 }
 
-/// A table's number: the first byte of its rows' keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum Table {
-    Meta = 1,
-    Names = 2,
-    Versions = 3,
-    Blobs = 4,
-    Inline = 5,
-    VolumeBlobs = 6,
-    Owed = 7,
-    Volumes = 8,
-    VolumeCounts = 9,
-    OpenVolumes = 10,
-    Nodes = 11,
-    Disks = 12,
-    Deletes = 13,
-    Uploads = 14,
-    UploadTargets = 15,
-    Parts = 16,
-    Buckets = 17,
-    BucketNames = 18,
-    AccountBuckets = 19,
-    Accounts = 20,
-    AccountNames = 21,
-    AccessKeys = 22,
-    AccountAccessKeys = 23,
-    Keks = 24,
-    Leases = 25,
-    Tokens = 26,
-    TokenTimes = 27,
-    BucketCounters = 28,
-    AccountCounters = 29,
+numbered! {
+    /// A table's number: the first byte of its rows' keys.
+    pub enum Table {
+        Meta = 1,
+        Names = 2,
+        Versions = 3,
+        Blobs = 4,
+        Inline = 5,
+        VolumeBlobs = 6,
+        Owed = 7,
+        Volumes = 8,
+        VolumeCounts = 9,
+        OpenVolumes = 10,
+        Nodes = 11,
+        Disks = 12,
+        Deletes = 13,
+        Uploads = 14,
+        UploadTargets = 15,
+        Parts = 16,
+        Buckets = 17,
+        BucketNames = 18,
+        AccountBuckets = 19,
+        Accounts = 20,
+        AccountNames = 21,
+        AccessKeys = 22,
+        AccountAccessKeys = 23,
+        Keks = 24,
+        Leases = 25,
+        Tokens = 26,
+        TokenTimes = 27,
+        BucketCounters = 28,
+        AccountCounters = 29,
+    }
 }
 
 /// Keys from `from` (inclusive) to `to` (exclusive).

@@ -39,62 +39,6 @@ impl<'a> Cursor<'a> {
     }
 }
 
-impl Table {
-    /// Returns the table with that number.
-    #[must_use]
-    pub fn from_number(number: u8) -> Option<Self> {
-        use Table as T;
-        const ALL: [Table; 29] = [
-            T::Meta,
-            T::Names,
-            T::Versions,
-            T::Blobs,
-            T::Inline,
-            T::VolumeBlobs,
-            T::Owed,
-            T::Volumes,
-            T::VolumeCounts,
-            T::OpenVolumes,
-            T::Nodes,
-            T::Disks,
-            T::Deletes,
-            T::Uploads,
-            T::UploadTargets,
-            T::Parts,
-            T::Buckets,
-            T::BucketNames,
-            T::AccountBuckets,
-            T::Accounts,
-            T::AccountNames,
-            T::AccessKeys,
-            T::AccountAccessKeys,
-            T::Keks,
-            T::Leases,
-            T::Tokens,
-            T::TokenTimes,
-            T::BucketCounters,
-            T::AccountCounters,
-        ];
-        ALL.into_iter().find(|table| *table as u8 == number)
-    }
-}
-
-impl Meta {
-    fn from_number(number: u8) -> Option<Self> {
-        const ALL: [Meta; 8] = [
-            Meta::Cluster,
-            Meta::Clock,
-            Meta::NextVolume,
-            Meta::NextBlob,
-            Meta::NextLease,
-            Meta::NextAccount,
-            Meta::Totals,
-            Meta::TokensFrom,
-        ];
-        ALL.into_iter().find(|item| *item as u8 == number)
-    }
-}
-
 impl<'a> RowKey<'a> {
     /// Reads what [`RowKey::encode`] made.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, KeyError> {
@@ -195,7 +139,23 @@ impl<'a> RowKey<'a> {
             },
             Table::BucketCounters => Self::BucketCounters(BucketId(c.u64()?)),
             Table::AccountCounters => Self::AccountCounters(AccountId(c.u64()?)),
-            _ => return Err(KeyError),
+            // `fields` has taken these.
+            Table::Meta
+            | Table::Names
+            | Table::Versions
+            | Table::Blobs
+            | Table::Inline
+            | Table::VolumeBlobs
+            | Table::Owed
+            | Table::Volumes
+            | Table::VolumeCounts
+            | Table::OpenVolumes
+            | Table::Nodes
+            | Table::Disks
+            | Table::Deletes
+            | Table::Uploads
+            | Table::UploadTargets
+            | Table::Parts => return Err(KeyError),
         })
     }
 }

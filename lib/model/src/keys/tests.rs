@@ -3,6 +3,9 @@
 use super::*;
 use expect_test::expect;
 use proptest::prelude::*;
+use proptest::strategy::ValueTree as _;
+use proptest::test_runner::TestRunner;
+use std::collections::BTreeSet;
 
 fn bytes() -> impl Strategy<Value = Vec<u8>> {
     // Few different bytes, the special ones among them, so that prefixes and ties are common.
@@ -104,8 +107,7 @@ fn owner_key() -> impl Strategy<Value = RowKey<'static>> {
             time_ms,
             token: Token(id)
         }),
-        prop_oneof![Just(Meta::Cluster), Just(Meta::Clock), Just(Meta::Totals)]
-            .prop_map(RowKey::Meta),
+        prop::sample::select(Meta::ALL).prop_map(RowKey::Meta),
     ]
 }
 
@@ -162,6 +164,19 @@ proptest! {
             prop_assert_eq!((range.from..range.to).contains(&row), begins);
         }
     }
+}
+
+#[test]
+fn keys_of_every_table_are_tried() {
+    let mut runner = TestRunner::deterministic();
+    let tried: BTreeSet<Table> = (0..3_000)
+        .filter_map(|_| {
+            let key = any_key().new_tree(&mut runner).expect("a key").current();
+            Table::from_number(key.encode()[0])
+        })
+        .collect();
+    let forgotten: Vec<_> = Table::ALL.iter().filter(|t| !tried.contains(t)).collect();
+    assert!(forgotten.is_empty(), "in no strategy: {forgotten:?}");
 }
 
 #[test]
