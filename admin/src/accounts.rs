@@ -3,7 +3,7 @@
 //! They need an operator's certificate and the root key: a key's secret, account and flag are
 //! sealed before the metadata group sees them.
 
-use megalith_client::{ClientError, Metadata, TypedCalls as _, new_token, now_ms};
+use megalith_client::{ClientError, Metadata, TypedCalls as _, new_token};
 use megalith_crypto::{
     AccessSecret, Credential, CryptoError, Entropy as _, RootKey, SystemEntropy,
 };
@@ -79,7 +79,7 @@ impl Admin {
         cluster: ClusterId,
         root: RootKey,
     ) -> Result<Self, AdminError> {
-        let keys = Keys::open(Arc::clone(&meta), cluster, root, now_ms()).await?;
+        let keys = Keys::open(Arc::clone(&meta), cluster, root).await?;
         Ok(Self { meta, keys })
     }
 
@@ -95,7 +95,7 @@ impl Admin {
         let create = CreateAccount {
             name: name.to_owned(),
         };
-        let answer = self.meta.instruct(now_ms(), Some(new_token()), create);
+        let answer = self.meta.instruct(Some(new_token()), create);
         answer.await?.map_err(|refusal| match refusal {
             Refusal::NameTaken => AdminError::NameTaken(name.to_owned()),
             other => AdminError::Refused(other),
@@ -242,7 +242,6 @@ impl Admin {
 
     async fn propose(&self, command: Command) -> Result<(), AdminError> {
         let envelope = Envelope {
-            time_ms: now_ms(),
             token: Some(new_token()),
             command,
         };

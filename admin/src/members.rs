@@ -1,9 +1,10 @@
-//! Changes the members of the metadata group.
+//! Changes the members of the metadata group, and sets its clock right.
 //!
 //! The same request is repeated until the leader says that the change is done. Stopping in between
 //! does no harm: repeating the request later continues the change.
 
-use megalith_client::ClientError;
+use megalith_client::{ClientError, Metadata, new_token};
+use megalith_model::command::{Command, Envelope};
 use megalith_model::member::ChangeStanding;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -55,6 +56,21 @@ pub async fn change(
         }
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// Sets the group's time to its leader's clock, also back. Returns the group's time after it, in
+/// milliseconds since 1970.
+///
+/// # Errors
+/// [`ChangeError::Refused`] if the group does not take the command.
+pub async fn reset_clock(meta: &impl Metadata) -> Result<u64, ChangeError> {
+    let envelope = Envelope {
+        token: Some(new_token()),
+        command: Command::ResetClock,
+    };
+    let answer = meta.propose(envelope).await.map_err(ChangeError::Client)?;
+    answer.map_err(|refusal| ChangeError::Refused(refusal.to_string()))?;
+    Ok(meta.now_ms())
 }
 
 #[cfg(test)]

@@ -48,6 +48,8 @@ pub struct MemberReport {
     pub alive: bool,
     /// How many log entries it lacks.
     pub behind: u64,
+    /// How far its clock is ahead of the leader's, in milliseconds; 0 if that isn't known.
+    pub clock_ahead_ms: i64,
     /// Whether it votes; a learner will later.
     pub voter: bool,
     /// Why its node lost an earlier log; absent if it didn't.

@@ -9,6 +9,11 @@ use megalith_model::margin;
 use megalith_model::status::{ClusterStatus, DiskReport, NodeStatus};
 use megalith_model::topology::{Domain, VolumeState};
 
+/// From this difference on, in seconds, a clock is worth a note.
+const CLOCK_NOTED_S: u64 = 5;
+/// From this difference on, in seconds, a member with such a clock doesn't lead.
+const CLOCK_WRONG_S: u64 = 60;
+
 /// Collects reasons with the health that each implies.
 #[derive(Default)]
 struct Verdict(Vec<(Health, String)>);
@@ -101,6 +106,7 @@ fn metadata(
             leader: member.leader,
             alive: member.alive,
             behind: member.committed.saturating_sub(member.matched),
+            clock_ahead_ms: member.clock_ahead_ms,
             voter: !member.learner,
             lost: some(&member.losses.lost),
             kept: some(&member.losses.kept),
@@ -120,6 +126,18 @@ fn judge_member(member: &MemberReport, verdict: &mut Verdict, notes: &mut Vec<St
     let node = member.node;
     if !member.alive {
         verdict.degraded(format!("metadata member {node} is not heard from"));
+    }
+    let apart_s = member.clock_ahead_ms.unsigned_abs() / 1_000;
+    let side = if member.clock_ahead_ms > 0 {
+        "ahead of"
+    } else {
+        "behind"
+    };
+    let apart = format!("the clock of metadata member {node} is {apart_s} s {side} the leader's");
+    if apart_s >= CLOCK_WRONG_S {
+        verdict.degraded(format!("{apart}: set it right, or the member can't lead"));
+    } else if apart_s >= CLOCK_NOTED_S {
+        notes.push(apart);
     }
     match (&member.lost, &member.kept, member.voter) {
         (Some(lost), _, false) => verdict.degraded(format!(

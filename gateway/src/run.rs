@@ -8,13 +8,13 @@ mod idle;
 mod listener;
 
 use crate::auth::Credentials;
-use crate::ops::{Clock, Store, StoreComponents};
+use crate::ops::{Store, StoreComponents};
 use crate::s3::{Face, FaceParts};
 use listener::{Listening, TransportSecurity};
 use megalith_blobs::{Pipeline, PipelineComponents, PipelineSettings};
 use megalith_client::{
     CallSettings, ClusterClient, DataClient, DataSettings, Endpoint, MapWatch, MetaClient,
-    Metadata, Roster, TypedCalls as _, now_ms,
+    Metadata, Roster, TypedCalls as _,
 };
 use megalith_crypto::{Entropy as _, RootKey, SystemEntropy};
 use megalith_identity::{HttpsMaterial, IdentityError, TlsMaterial};
@@ -393,7 +393,7 @@ async fn load_keys(
         sleep(KEYS_RETRY).await;
     }
     Ok(Arc::new(
-        Keys::open(Arc::clone(meta), cluster, root_key, now_ms()).await?,
+        Keys::open(Arc::clone(meta), cluster, root_key).await?,
     ))
 }
 
@@ -415,12 +415,11 @@ fn face(
         .fill(&mut seed)
         .map_err(|_| GatewayError::Random)?;
     let credentials = Arc::new(Credentials::new(Arc::clone(&meta), Arc::clone(&keys)));
-    let clock: Clock = Arc::new(now_ms);
+    let times = Arc::clone(&meta);
     let store = Store::new(StoreComponents {
         meta,
         blobs: Arc::new(pipeline.clone()),
         keys,
-        clock,
     });
     Ok(Arc::new(Face::new(FaceParts {
         store,
@@ -428,6 +427,7 @@ fn face(
         base_domains: names.base_domains,
         region: names.region,
         body_idle: limits.idle_timeout,
+        clock: Arc::new(move || times.now_ms()),
         request_id_seed: u64::from_be_bytes(seed),
     })))
 }

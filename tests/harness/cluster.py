@@ -13,10 +13,11 @@ class Cluster:
     """Sets up, starts, kills and starts again. Node numbers: metadata 1…, storage 11…"""
 
     def __init__(self, directory, metadata=3, storage=6, gateways=2, log="info",
-                 prepare_disk=None, prepare_node=None, wrap=None, node_env=None):
+                 prepare_disk=None, prepare_node=None, wrap=None, node_env=None,
+                 process_env=None):
         """`prepare_disk` and `prepare_node` get a directory before anything is in it, `wrap` a
         process's name: it returns the command to run it under, such as a tracer. `node_env` is
-        set for every node."""
+        set for every node; `process_env` returns what is set for the process of a name."""
         self.directory = Path(directory)
         self.logs = self.directory / "logs"
         self.logs.mkdir(parents=True, exist_ok=True)
@@ -24,6 +25,7 @@ class Cluster:
         self.node_env = {**self.env, **(node_env or {})}
         self.prepare_node = prepare_node
         self.wrap = wrap or (lambda _name: [])
+        self.process_env = process_env or (lambda _name: {})
         ports = iter(free_ports(2 * metadata + 2 * storage + 2 * gateways))
         self.members = {i: next(ports) for i in range(1, metadata + 1)}
         self.ca = self.directory / "ca"
@@ -65,7 +67,7 @@ class Cluster:
             "--data-listen", f"127.0.0.1:{data}", "--expected-nodes", expected, *args)
         self.processes[name] = Process(
             name, ["node", "--config", directory / "node.toml"], self.logs / f"{name}.log",
-            env=self.node_env, wrap=self.wrap(name),
+            env={**self.node_env, **self.process_env(name)}, wrap=self.wrap(name),
         )
         self.processes[name].ports = (rpc, data)
 
@@ -101,7 +103,7 @@ class Cluster:
         self.health_ports[name] = health
         self.processes[name] = Process(
             name, ["gateway", "--config", directory / "gateway.toml"], self.logs / f"{name}.log",
-            env=self.env,
+            env={**self.env, **self.process_env(name)},
         )
 
     def names(self, kind):

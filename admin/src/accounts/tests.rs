@@ -53,7 +53,7 @@ impl Metadata for Group {
             }
             let mut rows = self.rows.lock().unwrap();
             let mut overlay = Overlay::new(&*rows);
-            let answer = apply(&mut overlay, &envelope).expect("rows are sound");
+            let answer = apply(&mut overlay, 1, &envelope).expect("rows are sound");
             let batch = overlay.into_batch();
             rows.write(batch);
             if lost == Some(Lost::Answer) {
@@ -61,6 +61,10 @@ impl Metadata for Group {
             }
             Ok(answer)
         })
+    }
+
+    fn now_ms(&self) -> u64 {
+        1
     }
 
     fn query(&self, query: Query) -> BoxFuture<'_, Result<Reply, ClientError>> {

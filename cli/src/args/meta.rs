@@ -34,6 +34,13 @@ pub enum MetaVerb {
         #[command(flatten)]
         how: How,
     },
+    /// Set the time of the group to its leader's clock, also back: the repair after a wrong clock
+    /// has moved it. First see that the clocks of all metadata nodes are right.
+    ResetClock {
+        /// Which cluster.
+        #[command(flatten)]
+        reach: Reach,
+    },
     /// Make a new metadata directory for a node whose disk was lost. The group takes the node in as
     /// a learner first; it never votes as if it were new.
     Init(MetaInitArgs),

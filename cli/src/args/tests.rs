@@ -57,6 +57,7 @@ fn these_are_all_verbs() {
         megalith meta add
         megalith meta remove
         megalith meta replace
+        megalith meta reset-clock
         megalith meta init
         megalith meta repair
         megalith meta backup

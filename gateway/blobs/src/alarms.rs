@@ -5,7 +5,7 @@
 //! next read (or the scrub) finds the damage again.
 
 use super::lock::lock;
-use megalith_client::{Metadata, now_ms};
+use megalith_client::Metadata;
 use megalith_model::command::{Command, Envelope};
 use megalith_model::ids::NodeId;
 use megalith_model::shard::ShardKey;
@@ -153,7 +153,6 @@ async fn mark_owed(
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
     let damaged = fault == Fault::Damaged;
     let envelope = Envelope {
-        time_ms: now_ms(),
         token: None,
         command: Command::MarkOwed { shards, damaged },
     };

@@ -4,7 +4,7 @@
 //! used at most once. At shutdown the lease is closed, which gives back the rest.
 
 use super::lock::lock;
-use megalith_client::{ClientError, Metadata, TypedCalls as _, now_ms};
+use megalith_client::{ClientError, Metadata, TypedCalls as _};
 use megalith_model::command::{Command, Envelope, Refusal};
 use megalith_model::ids::{BlobId, GatewayId, LeaseId};
 use megalith_model::instruction::OpenLease;
@@ -171,7 +171,7 @@ impl Inner {
             gateway: self.gateway,
             count: self.count,
         };
-        let answer = self.meta.instruct(now_ms(), None, open).await;
+        let answer = self.meta.instruct(None, open).await;
         answer
             .map_err(LeaseError::Metadata)?
             .map_err(LeaseError::Refused)
@@ -179,7 +179,6 @@ impl Inner {
 
     async fn close_lease(&self, lease: LeaseId) -> Result<(), LeaseError> {
         let close = Envelope {
-            time_ms: now_ms(),
             token: None,
             command: Command::CloseLease(lease),
         };
@@ -248,6 +247,10 @@ mod tests {
                     other => panic!("{other:?}"),
                 }
             })
+        }
+
+        fn now_ms(&self) -> u64 {
+            1
         }
 
         fn query(&self, query: Query) -> BoxFuture<'_, Result<Reply, ClientError>> {

@@ -98,7 +98,7 @@ impl Store {
             account: caller.account,
             sealed_owner: owner::seal(self.keys(), id, name, caller.account)?,
         };
-        match self.instruct(self.now_ms(), create).await {
+        match self.instruct(create).await {
             Ok(row) => {
                 self.shared.buckets.keep(&row);
                 Ok(row)
@@ -126,7 +126,7 @@ impl Store {
         let owned = self.bucket_now(caller, name).await?;
         self.shared.buckets.forget(name);
         let delete = Command::DeleteBucket(owned.row.id);
-        Ok(self.propose(self.now_ms(), delete).await?)
+        Ok(self.propose(delete).await?)
     }
 
     /// Lists the caller's buckets that begin with `prefix`, after a name.

@@ -5,9 +5,12 @@ use super::error::OpError;
 use super::put::ObjectName;
 use super::{Rejection, Store};
 use megalith_model::command::{Command, Condition, Refusal};
+use std::future::Future;
 
 /// How often a condition is checked again because others have written meanwhile.
 const TRIES_MAX: usize = 8;
+/// How often a time is sealed if the group finds it too far from its own.
+const SEALS_MAX: usize = 2;
 
 impl Store {
     /// Turns a precondition into one that apply can check; fails now if it already does not hold.
@@ -44,7 +47,6 @@ impl Store {
     /// the condition still holds.
     pub(super) async fn commit(
         &self,
-        time_ms: u64,
         object: ObjectName<'_>,
         wish: &WriteWish,
         first: Condition,
@@ -52,7 +54,7 @@ impl Store {
     ) -> Result<(), Rejection> {
         let mut condition = first;
         for _ in 0..TRIES_MAX {
-            match self.propose(time_ms, command(condition)).await {
+            match self.propose(command(condition)).await {
                 Err(Rejection::Refused(Refusal::Condition { .. })) => {
                     condition = self
                         .condition(object, wish)
@@ -63,5 +65,21 @@ impl Store {
             }
         }
         Err(Rejection::Failed(OpError::ConditionalConflict))
+    }
+
+    /// Seals the group's time into what `propose` writes, and proposes it. The gateway only reckons
+    /// that time; a refusal has told it the right one, which is sealed then.
+    pub(super) async fn timed<T, F>(&self, propose: impl Fn(u64) -> F) -> Result<T, Rejection>
+    where
+        F: Future<Output = Result<T, Rejection>>,
+    {
+        let mut time_ms = self.now_ms();
+        for _ in 1..SEALS_MAX {
+            match propose(time_ms).await {
+                Err(Rejection::Refused(Refusal::SealedTime { now_ms })) => time_ms = now_ms,
+                other => return other,
+            }
+        }
+        propose(time_ms).await
     }
 }

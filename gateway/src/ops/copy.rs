@@ -137,29 +137,29 @@ impl Store {
             manifest.headers = description.headers.clone();
             manifest.user_metadata = description.user_metadata.clone();
         }
-        let time_ms = self.now_ms();
-        let new = NewVersion {
-            object,
-            version: new_version(time_ms).map_err(failed)?,
-        };
         let blobs = ObjectBlobs::Shared {
             bucket: found.bucket,
             key: request.source.key.as_bytes().to_vec(),
             version: found.version,
         };
-        let sealed = self
-            .seal(new, &found.key, &manifest, blobs)
-            .map_err(failed)?;
-        let command = |condition| {
-            Command::PutObject(Box::new(PutObject {
-                condition,
-                ..sealed.clone()
-            }))
-        };
-        self.commit(time_ms, object, &wish, first, command).await?;
+        let written = self.timed(async |time_ms| {
+            let version = new_version(time_ms).map_err(failed)?;
+            let new = NewVersion { object, version };
+            let sealed = self.seal(new, &found.key, &manifest, blobs.clone());
+            let sealed = sealed.map_err(failed)?;
+            let command = |condition| {
+                Command::PutObject(Box::new(PutObject {
+                    condition,
+                    ..sealed.clone()
+                }))
+            };
+            self.commit(object, &wish, first, command).await?;
+            Ok(time_ms)
+        });
+        let modified_ms = written.await?;
         Ok(CopyOutput {
             etag: manifest.etag,
-            modified_ms: time_ms,
+            modified_ms,
             checksums: manifest.checksums,
         })
     }

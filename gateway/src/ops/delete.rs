@@ -55,9 +55,7 @@ impl Store {
             key: object.key.as_bytes().to_vec(),
             condition,
         };
-        let outcome = self
-            .commit(self.now_ms(), object, &wish, first, command)
-            .await;
+        let outcome = self.commit(object, &wish, first, command).await;
         outcome
             .map(drop)
             .map_err(|rejection| gone(rejection.into()))

@@ -236,7 +236,7 @@ impl Store {
         Ok(FoundObject {
             version,
             size: row.size,
-            modified_ms: row.modified_ms,
+            modified_ms: version.time_ms(),
             manifest: Arc::new(manifest),
             bucket,
             key: Arc::new(data_key),

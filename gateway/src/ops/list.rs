@@ -73,7 +73,6 @@ impl Store {
             let NameRow {
                 version,
                 size,
-                modified_ms,
                 sealed_listing,
                 delete_marker,
             } = row;
@@ -96,7 +95,7 @@ impl Store {
             objects.push(ListedObject {
                 key: text(key)?,
                 size,
-                modified_ms,
+                modified_ms: version.time_ms(),
                 etag,
                 checksum_algorithms,
                 checksum_type,

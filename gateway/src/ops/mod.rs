@@ -46,9 +46,6 @@ use megalith_model::question::Question;
 use ports::Blobs;
 use std::sync::Arc;
 
-/// Tells the time in milliseconds since 1970.
-pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
-
 /// The caller: an account whose signature was checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caller {
@@ -60,7 +57,6 @@ pub struct StoreComponents {
     pub meta: Arc<dyn Metadata>,
     pub blobs: Arc<dyn Blobs>,
     pub keys: Arc<Keys>,
-    pub clock: Clock,
 }
 
 /// The operations. Cloned handles share everything.
@@ -102,8 +98,9 @@ impl Store {
         &*self.shared.components.blobs
     }
 
+    /// Returns the group's time, in milliseconds since 1970.
     fn now_ms(&self) -> u64 {
-        (self.shared.components.clock)()
+        self.shared.components.meta.now_ms()
     }
 
     async fn ask<Q: Question>(&self, question: Q) -> Result<Q::Reply, OpError> {
@@ -111,9 +108,8 @@ impl Store {
         meta.ask(question).await.map_err(unavailable)
     }
 
-    async fn propose(&self, time_ms: u64, command: Command) -> Result<(), Rejection> {
+    async fn propose(&self, command: Command) -> Result<(), Rejection> {
         let envelope = Envelope {
-            time_ms,
             token: Some(new_token()),
             command,
         };
@@ -121,13 +117,9 @@ impl Store {
         judged(answer).map(drop)
     }
 
-    async fn instruct<I: Instruction>(
-        &self,
-        time_ms: u64,
-        instruction: I,
-    ) -> Result<I::Outcome, Rejection> {
+    async fn instruct<I: Instruction>(&self, instruction: I) -> Result<I::Outcome, Rejection> {
         let meta = &self.shared.components.meta;
-        judged(meta.instruct(time_ms, Some(new_token()), instruction).await)
+        judged(meta.instruct(Some(new_token()), instruction).await)
     }
 }
 
@@ -161,6 +153,9 @@ impl From<Refusal> for OpError {
             Refusal::BucketNotEmpty => Self::BucketNotEmpty,
             Refusal::LeaseClosed { .. } => Self::SlowDown("the lease of blob ids was closed"),
             Refusal::StaleVolume { .. } => Self::SlowDown("a volume changed during the write"),
+            Refusal::SealedTime { .. } => {
+                Self::SlowDown("the time of the metadata group moved during the write")
+            }
             Refusal::NameTaken | Refusal::NoSuchAccount => Self::AccessDenied,
             Refusal::OtherCluster | Refusal::BlobExists { .. } | Refusal::Malformed(_) => {
                 Self::Internal(refusal.to_string())

@@ -95,11 +95,6 @@ impl Store {
         let failed = Rejection::Failed;
         let data_key = DataKey::generate().map_err(|error| failed(OpError::sealing(error)))?;
         let written = self.write(writing, &data_key, 0).await?;
-        let time_ms = self.now_ms();
-        let new = NewVersion {
-            object,
-            version: new_version(time_ms).map_err(failed)?,
-        };
         let CheckedBlob {
             blob,
             header,
@@ -120,16 +115,21 @@ impl Store {
             tags: Vec::new(),
         };
         let lease = blob.lease;
-        let sealed = self
-            .seal(new, &data_key, &manifest, ObjectBlobs::New(blob))
-            .map_err(failed)?;
-        let command = |condition| {
-            Command::PutObject(Box::new(PutObject {
-                condition,
-                ..sealed.clone()
-            }))
-        };
-        let committed = self.commit(time_ms, object, wish, first, command).await;
+        let blobs = ObjectBlobs::New(blob);
+        let committed = self.timed(async |time_ms| {
+            let version = new_version(time_ms).map_err(failed)?;
+            let new = NewVersion { object, version };
+            let sealed = self.seal(new, &data_key, &manifest, blobs.clone());
+            let sealed = sealed.map_err(failed)?;
+            let command = |condition| {
+                Command::PutObject(Box::new(PutObject {
+                    condition,
+                    ..sealed.clone()
+                }))
+            };
+            self.commit(object, wish, first, command).await
+        });
+        let committed = committed.await;
         committed.map_err(|rejection| self.note_lease(lease, rejection))?;
         Ok(PutOutput {
             etag: manifest.etag,

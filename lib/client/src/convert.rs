@@ -142,6 +142,7 @@ fn member_to_wire(member: MemberStatus) -> proto::MetadataMember {
         committed: member.committed,
         learner: member.learner,
         id: member.id,
+        clock_ahead_ms: member.clock_ahead_ms,
         lost: member.losses.lost,
         kept: member.losses.kept,
         tables: member.losses.tables,
@@ -158,6 +159,7 @@ fn member_from_wire(member: proto::MetadataMember) -> MemberStatus {
         learner: member.learner,
         matched: member.matched,
         committed: member.committed,
+        clock_ahead_ms: member.clock_ahead_ms,
         losses: Losses {
             lost: member.lost,
             kept: member.kept,
@@ -234,6 +236,7 @@ mod tests {
                 learner: true,
                 matched: 10,
                 committed: 11,
+                clock_ahead_ms: -12,
                 losses: Losses {
                     lost: "lost".into(),
                     kept: "kept".into(),

@@ -28,6 +28,7 @@ mod metadata;
 mod pool;
 mod roster;
 mod shards;
+mod time;
 pub mod wire;
 
 pub use backup::BackupClient;
@@ -52,7 +53,6 @@ mod tests {
     #[expect(dead_code, reason = "compiling it is the test")]
     fn futures_are_send(meta: &MetaClient, cluster: &ClusterClient, maps: &MapWatch) {
         let nothing = megalith_model::command::Envelope {
-            time_ms: 0,
             token: None,
             command: megalith_model::command::Command::Nothing,
         };

@@ -10,6 +10,7 @@ use crate::convert;
 use crate::error::{ClientError, chain};
 use crate::group::{Ask, CallSettings, Group, Member, NoAnswer, Said, is_final};
 use crate::roster::Roster;
+use crate::time::GroupTime;
 use futures::stream::{FuturesUnordered, StreamExt};
 use megalith_identity::TlsMaterial;
 use megalith_model::codec;
@@ -35,6 +36,7 @@ struct Shared {
     group: Group,
     /// Epoch of the range map. One group holds everything, until ranges split.
     range_epoch: AtomicU32,
+    time: GroupTime,
 }
 
 /// Makes a token that no other command has.
@@ -54,6 +56,7 @@ impl MetaClient {
         let shared = Shared {
             group: Group::new(roster.into(), material, settings),
             range_epoch: AtomicU32::new(0),
+            time: GroupTime::default(),
         };
         Self {
             shared: Arc::new(shared),
@@ -78,6 +81,13 @@ impl MetaClient {
             NoAnswer { .. } => ClientError::Unavailable(end.last),
         })?;
         codec::decode(&answer).map_err(|error| ClientError::Malformed(error.to_string()))
+    }
+
+    /// Returns the group's time in milliseconds since 1970: what its leader said last, reckoned on.
+    /// Before the leader has said anything it is this machine's wall clock.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        self.shared.time.now_ms()
     }
 
     /// Takes the next step of a membership change, and says how far it is. Call it again until the
@@ -164,8 +174,9 @@ impl Shared {
             envelope,
             range_epoch,
         };
-        let reply = Self::client(channel).propose(request).await?;
-        Ok(match reply.into_inner().result {
+        let reply = Self::client(channel).propose(request).await?.into_inner();
+        self.time.hear(reply.time_ms);
+        Ok(match reply.result {
             Some(Told::Answer(answer)) => Said::Answer(answer),
             Some(Told::NotLeader(hint)) => Said::NotLeader(hint),
             Some(Told::WrongRange(wrong)) => Said::Again(self.moved(&wrong)),

@@ -20,6 +20,9 @@ pub trait Metadata: Send + Sync + 'static {
 
     /// Asks a question; the reply is linearizable.
     fn query(&self, query: Query) -> BoxFuture<'_, Result<Reply, ClientError>>;
+
+    /// Returns the group's time in milliseconds since 1970: what its leader said last, reckoned on.
+    fn now_ms(&self) -> u64;
 }
 
 impl Metadata for MetaClient {
@@ -29,6 +32,10 @@ impl Metadata for MetaClient {
 
     fn query(&self, query: Query) -> BoxFuture<'_, Result<Reply, ClientError>> {
         Box::pin(Self::query(self, query))
+    }
+
+    fn now_ms(&self) -> u64 {
+        Self::now_ms(self)
     }
 }
 
@@ -53,12 +60,10 @@ pub trait TypedCalls: Metadata {
     /// As [`Metadata::propose`], and [`ClientError::Malformed`] for another command's outcome.
     fn instruct<I: Instruction>(
         &self,
-        time_ms: u64,
         token: Option<Token>,
         instruction: I,
     ) -> impl Future<Output = Result<Result<I::Outcome, Refusal>, ClientError>> + Send {
         let answer = self.propose(Envelope {
-            time_ms,
             token,
             command: instruction.into(),
         });
@@ -78,7 +83,8 @@ fn not_to_this() -> ClientError {
     ClientError::Malformed("it answers another question".to_owned())
 }
 
-/// Returns the wall clock in milliseconds since 1970: the time that goes into commands.
+/// Returns this machine's wall clock in milliseconds since 1970. It may be wrong: for times that
+/// are stored of objects, ask [`Metadata::now_ms`].
 #[must_use]
 pub fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);

@@ -62,6 +62,9 @@ impl Member {
     }
 }
 
+/// The group's time, as every answer says.
+const TIME_MS: u64 = 1_700_000_000_000;
+
 fn not_leader(leader: u32, address: String) -> proto::NotLeader {
     proto::NotLeader { leader, address }
 }
@@ -98,7 +101,10 @@ impl Metadata for Service {
             }),
         };
         let result = Some(told);
-        Ok(Response::new(proto::ProposeReply { result }))
+        Ok(Response::new(proto::ProposeReply {
+            time_ms: TIME_MS,
+            result,
+        }))
     }
 
     async fn query(
@@ -132,7 +138,6 @@ impl Metadata for Service {
 
 fn nothing(token: Option<Token>) -> Envelope {
     Envelope {
-        time_ms: 1,
         token,
         command: Command::Nothing,
     }

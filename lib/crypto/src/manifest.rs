@@ -3,8 +3,9 @@
 //! A manifest says which blobs make up the object, in which order and how long they are. It also
 //! holds what is shown of the object: ETag, checksums, headers, user metadata, tags. It is sealed
 //! under the object's data key, so whoever writes the store can edit none of it. The ETag, hashes,
-//! headers and content type never stand in clear beside an object. Its key, times and plaintext
-//! size do: rows keep them in clear for listings and counters.
+//! headers and content type never stand in clear beside an object. Its key, its version (which
+//! tells the time of writing) and its plaintext size do: rows keep them in clear for listings and
+//! counters, and everything sealed is bound to them.
 //!
 //! ```text
 //! manifest plaintext = 1 version = 1 ‖ postcard of Manifest, fields in their order
@@ -238,6 +239,8 @@ impl ContentHeaders {
 pub struct PartManifest {
     /// Plaintext length in bytes.
     pub plain_len: u64,
+    /// When it was written, in milliseconds since 1970.
+    pub written_ms: u64,
     /// The blob that holds the cells.
     pub blob: u64,
     /// The header of the blob's cell stream.

@@ -61,7 +61,6 @@ impl Keys {
         meta: Arc<dyn Metadata>,
         cluster: ClusterId,
         root: RootKey,
-        time_ms: u64,
     ) -> Result<Self, KeysError> {
         let mut rows = meta.ask(question::Keks).await?;
         if rows.is_empty() {
@@ -72,7 +71,6 @@ impl Keys {
             };
             let proposed = meta
                 .propose(Envelope {
-                    time_ms,
                     token: None,
                     command,
                 })

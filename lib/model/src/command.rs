@@ -1,7 +1,8 @@
 //! Commands: the entries of the Raft log, and their answers.
 //!
 //! A command is judged when it is applied: conditions, leases, epochs and counters are checked
-//! there and nowhere else. Applying is deterministic: time enters as [`Envelope::time_ms`].
+//! there and nowhere else. Applying is deterministic: time enters as the leader's stamp on the
+//! entry ([`crate::entry`]).
 //! Variants are never reordered or removed, because their numbers are stored (postcard).
 
 use crate::ids::{
@@ -18,8 +19,6 @@ use serde::{Deserialize, Serialize};
 /// A command on its way into the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Envelope {
-    /// The proposer's clock; apply never reads one.
-    pub time_ms: u64,
     /// Applied once, however often it is proposed; the answer is remembered for 15 minutes.
     pub token: Option<Token>,
     pub command: Command,
@@ -117,7 +116,9 @@ pub enum Command {
         part: u32,
         /// Plaintext bytes.
         size: u64,
-        /// Length, header, ETag, checksums.
+        /// The time that is sealed in `sealed_part`, in milliseconds since 1970.
+        written_ms: u64,
+        /// Length, time, header, ETag, checksums.
         sealed_part: Vec<u8>,
         blob: NewBlob,
     },
@@ -151,6 +152,9 @@ pub enum Command {
     },
     /// Does nothing; shows that a leader can commit.
     Nothing,
+    /// Sets the group's clock to the leader's own, also back: the repair after a wrong clock has
+    /// moved it.
+    ResetClock,
 }
 
 /// An object's new current version.
@@ -159,6 +163,8 @@ pub struct PutObject {
     pub bucket: BucketId,
     /// The key, 1–1,024 bytes of UTF-8.
     pub key: Vec<u8>,
+    /// Names the time of writing, too ([`VersionId::time_ms`]): everything that is sealed of the
+    /// version is bound to it.
     pub version: VersionId,
     /// Plaintext bytes.
     pub size: u64,
@@ -302,6 +308,12 @@ pub enum Refusal {
     /// The source of a copy is gone.
     #[error("the source of the copy is gone")]
     SourceGone,
+    /// The time that the proposer has sealed is too far from the group's: seal it anew.
+    #[error("the sealed time is too far from the time of the group, {now_ms} ms since 1970")]
+    SealedTime {
+        /// The group's time.
+        now_ms: u64,
+    },
 }
 
 /// A command's answer, as it is kept and sent.
@@ -344,7 +356,8 @@ impl Command {
             | Self::AbortUpload { .. }
             | Self::MarkOwed { .. }
             | Self::AckDeletes { .. }
-            | Self::Nothing => false,
+            | Self::Nothing
+            | Self::ResetClock => false,
         }
     }
 
@@ -371,7 +384,8 @@ impl Command {
             | Self::AbortUpload { .. } => &[Gateway],
             Self::CreateAccount { .. }
             | Self::SetAccountEnabled { .. }
-            | Self::PutAccessKey { .. } => &[Operator],
+            | Self::PutAccessKey { .. }
+            | Self::ResetClock => &[Operator],
             Self::MarkOwed { .. } => &[Gateway, Storage],
         }
     }

@@ -134,7 +134,7 @@ byte_id!(
     VersionId
 );
 byte_id!(
-    /// One multipart upload.
+    /// One multipart upload. Sorts by age, as versions do.
     UploadId
 );
 byte_id!(
@@ -151,6 +151,17 @@ impl VersionId {
         bytes[8..].copy_from_slice(&random);
         Self(bytes)
     }
+
+    /// Returns when the version was written, in milliseconds since 1970.
+    #[must_use]
+    pub fn time_ms(self) -> u64 {
+        time_of(self.0)
+    }
+}
+
+fn time_of(id: [u8; 16]) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = id;
+    u64::from_be_bytes([a, b, c, d, e, f, g, h])
 }
 
 impl UploadId {
@@ -159,5 +170,11 @@ impl UploadId {
     #[must_use]
     pub fn new(time_ms: u64, random: [u8; 8]) -> Self {
         Self(VersionId::new(time_ms, random).0)
+    }
+
+    /// Returns when the upload began, in milliseconds since 1970.
+    #[must_use]
+    pub fn time_ms(self) -> u64 {
+        time_of(self.0)
     }
 }

@@ -36,6 +36,8 @@ pub struct MemberStatus {
     pub alive: bool,
     /// Whether it is a learner, without a vote.
     pub learner: bool,
+    /// How far its clock is ahead of the leader's, in milliseconds; 0 if that isn't known.
+    pub clock_ahead_ms: i64,
     /// The last log entry that it is known to have.
     pub matched: u64,
     /// The last entry that it knows to be committed.

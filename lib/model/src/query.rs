@@ -132,7 +132,7 @@ pub struct PartPage {
 /// A page of uploads.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct UploadListing {
-    pub uploads: Vec<(UploadPlace, u64)>,
+    pub uploads: Vec<UploadPlace>,
     /// Common prefixes, ascending.
     pub common_prefixes: Vec<Vec<u8>>,
     pub next: Option<UploadPlace>,

@@ -14,11 +14,10 @@ pub type Digest = [u8; 32];
 /// The current version of a key: all that a listing needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NameRow {
+    /// Tells when it was written, too.
     pub version: VersionId,
     /// Plaintext bytes.
     pub size: u64,
-    /// When it was written, by the gateway's clock.
-    pub modified_ms: u64,
     /// ETag and other things shown in listings.
     pub sealed_listing: Vec<u8>,
     /// True for a delete marker (versioned buckets only).
@@ -30,8 +29,6 @@ pub struct NameRow {
 pub struct VersionRow {
     /// Plaintext bytes.
     pub size: u64,
-    /// When it was written.
-    pub modified_ms: u64,
     /// The data key, wrapped with its context.
     pub wrapped_key: Vec<u8>,
     /// Parts, lengths, headers, ETag, checksums, user metadata.
@@ -112,7 +109,6 @@ pub struct Counters {
 /// A multipart upload in progress.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UploadRow {
-    pub created_ms: u64,
     /// Its data key, wrapped with the upload as context.
     pub wrapped_key: Vec<u8>,
     /// Headers and user metadata of the future object.
@@ -124,9 +120,7 @@ pub struct UploadRow {
 pub struct PartRow {
     /// Plaintext bytes.
     pub size: u64,
-    /// When it was written.
-    pub modified_ms: u64,
-    /// Length, stream header, ETag, checksums.
+    /// Length, time, stream header, ETag, checksums.
     pub sealed_part: Vec<u8>,
     pub blob: BlobId,
 }

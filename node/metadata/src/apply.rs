@@ -4,14 +4,16 @@
 //! on whatever an apply costs. Must never: answer before the rows are written; go on after an entry
 //! that it could not apply.
 
+use crate::clock::GroupClock;
 use crate::engine::{EngineError, Engines, drop_kept, engine_name};
 use crate::log::{EntryKind, LogEntry, Mark};
 use crate::tables::Tables;
-use megalith_model::codec::{self, DecodeError};
-use megalith_model::command::{Answer, Envelope};
+use megalith_model::codec::DecodeError;
+use megalith_model::command::Answer;
+use megalith_model::entry;
 use megalith_model::ids::NodeId;
 use megalith_model::machine::{self, MachineError};
-use megalith_model::table::Overlay;
+use megalith_model::table::{Overlay, Rows};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
@@ -147,6 +149,7 @@ pub(super) struct Applier {
     pub(super) queued: Arc<AtomicU64>,
     pub(super) report: Arc<dyn Fn(ApplyReport) + Send + Sync>,
     pub(super) topology_changes: watch::Sender<u64>,
+    pub(super) clock: GroupClock,
     pub(super) since: Since,
 }
 
@@ -225,9 +228,9 @@ impl Applier {
                 continue;
             }
             let index = entry.index;
-            let envelope: Envelope =
-                codec::decode(&entry.data).map_err(|source| ApplyError::Entry { index, source })?;
-            let answer = machine::apply(&mut overlay, &envelope)
+            let (stamp_ms, envelope) =
+                entry::decode(&entry.data).map_err(|source| ApplyError::Entry { index, source })?;
+            let answer = machine::apply(&mut overlay, stamp_ms, &envelope)
                 .map_err(|source| ApplyError::Machine { index, source })?;
             topology_changed |= answer.is_ok() && envelope.command.changes_topology();
             while waiters.next_if(|(waited, _)| *waited < index).is_some() {}
@@ -235,6 +238,7 @@ impl Applier {
                 answers.push((waiter, answer));
             }
         }
+        let clock_ms = read_clock(&overlay, applied)?;
         let batch = overlay.into_batch();
         if let Some(last) = entries.last().filter(|last| last.index > applied.index) {
             let mark = Mark {
@@ -242,6 +246,7 @@ impl Applier {
                 term: last.term,
             };
             self.tables.write(&batch, mark)?;
+            self.clock.note_applied(clock_ms);
             (self.report)(ApplyReport::Applied(mark));
         }
         // First: whoever hears the answer may need the map that it leads to.
@@ -312,6 +317,8 @@ impl Applier {
         self.engines.rename(staged, &name)?;
         let engine = self.engines.open(&name)?;
         let applied = engine.applied();
+        self.clock
+            .note_applied(read_clock(engine.as_ref(), applied)?);
         let old = self.tables.replace(name, engine);
         self.engines.wipe(&old)?;
         drop_kept(self.engines.as_ref())?;
@@ -323,4 +330,12 @@ impl Applier {
         self.topology_changes.send_modify(|changes| *changes += 1);
         Ok(())
     }
+}
+
+/// Reads the group's time from the rows, which are at `applied`.
+pub(super) fn read_clock(rows: &dyn Rows, applied: Mark) -> Result<u64, ApplyError> {
+    machine::clock(rows).map_err(|source| ApplyError::Machine {
+        index: applied.index,
+        source,
+    })
 }

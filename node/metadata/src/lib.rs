@@ -16,6 +16,7 @@
 mod addresses;
 mod apply;
 pub mod backup;
+mod clock;
 pub mod directory;
 pub mod engine;
 pub mod log;
@@ -32,6 +33,7 @@ pub use crate::raft::{
 };
 pub use addresses::AddressBook;
 pub use apply::{ApplyError, ApplySettings, ProposeError};
+pub use clock::ClockStanding;
 pub use member::{
     Lost, MetaFailure, MetaParts, MetaSettings, MetaStore, RepairError, Repairs, StartError, start,
 };

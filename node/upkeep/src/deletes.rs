@@ -3,7 +3,7 @@
 //! A delete is acknowledged only after it is durable, and damage is reported until the metadata
 //! group has taken it, so that neither is lost by a crash, here or there.
 
-use megalith_client::{ClientError, MetaClient, TypedCalls as _, new_token, now_ms};
+use megalith_client::{ClientError, MetaClient, TypedCalls as _, new_token};
 use megalith_model::command::{Command, Envelope};
 use megalith_model::ids::NodeId;
 use megalith_model::query::PAGE_ROWS_MAX;
@@ -117,7 +117,6 @@ async fn report_damage(
 
 async fn propose(meta: &MetaClient, command: Command) -> Result<(), UpkeepError> {
     let envelope = Envelope {
-        time_ms: now_ms(),
         token: Some(new_token()),
         command,
     };

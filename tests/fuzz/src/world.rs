@@ -15,7 +15,9 @@ use megalith_model::table::{MemRows, Overlay};
 use megalith_model::topology::{Disk, Domain, Node, Slot};
 use std::sync::LazyLock;
 
-pub const UPLOAD: UploadId = UploadId([5; 16]);
+pub const UPLOAD: UploadId = UploadId([0, 0, 0, 0, 0, 0x0f, 0x42, 0x40, 5, 5, 5, 5, 5, 5, 5, 5]);
+/// The stamp on every entry; ids of uploads and versions begin with it.
+pub const STAMP_MS: u64 = 1_000_000;
 
 /// Six nodes, an account, a bucket, a lease, a volume of 4+2, an object of each shape, an upload.
 pub static ROWS: LazyLock<MemRows> = LazyLock::new(|| {
@@ -33,7 +35,7 @@ pub fn play(
     envelope: &Envelope,
 ) -> Result<megalith_model::command::Answer, MachineError> {
     let mut overlay = Overlay::new(rows);
-    let answer = apply(&mut overlay, envelope)?;
+    let answer = apply(&mut overlay, STAMP_MS, envelope)?;
     let batch = overlay.into_batch();
     rows.write(batch);
     Ok(answer)
@@ -42,7 +44,6 @@ pub fn play(
 #[must_use]
 pub fn envelope(number: u8, command: Command) -> Envelope {
     Envelope {
-        time_ms: 1_000_000 + u64::from(number),
         token: number.is_multiple_of(2).then_some(Token([number; 16])),
         command,
     }
@@ -99,6 +100,7 @@ pub fn commands() -> Vec<Command> {
             upload: UPLOAD,
             part: 1,
             size: 100,
+            written_ms: STAMP_MS,
             sealed_part: vec![3; 4],
             blob: blob(4, Shape::Coded),
         },
@@ -120,7 +122,7 @@ pub fn more_commands() -> Vec<(&'static str, Command)> {
     let share = ObjectBlobs::Shared {
         bucket: BucketId(1),
         key: b"coded".to_vec(),
-        version: VersionId::new(3, [7; 8]),
+        version: VersionId::new(STAMP_MS + 3, [7; 8]),
     };
     let complete = Command::CompleteUpload {
         upload: UPLOAD,
@@ -147,7 +149,7 @@ pub fn more_commands() -> Vec<(&'static str, Command)> {
             Command::DeleteObject {
                 bucket: BucketId(1),
                 key: b"coded".to_vec(),
-                condition: Condition::Version(VersionId::new(3, [7; 8])),
+                condition: Condition::Version(VersionId::new(STAMP_MS + 3, [7; 8])),
             },
         ),
         ("delete-bucket", Command::DeleteBucket(BucketId(1))),
@@ -213,7 +215,7 @@ fn object(key: &[u8], number: u64, blobs: ObjectBlobs) -> PutObject {
     PutObject {
         bucket: BucketId(1),
         key: key.to_vec(),
-        version: VersionId::new(number, [7; 8]),
+        version: VersionId::new(STAMP_MS + number, [7; 8]),
         size: 100,
         condition: Condition::None,
         wrapped_key: vec![1; 4],

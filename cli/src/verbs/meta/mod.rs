@@ -14,7 +14,7 @@ use crate::reach::{self, ReachError};
 use crate::setup::InitError;
 use backup::BackupVerbError;
 use megalith_admin::members::{self, ChangeError};
-use megalith_client::{ClientError, ClusterClient, MetaClient};
+use megalith_client::{ClientError, ClusterClient, MetaClient, now_ms};
 use megalith_model::ids::NodeId;
 use megalith_model::member::MemberChange;
 use repair::RepairVerbError;
@@ -63,6 +63,7 @@ pub async fn run(verb: &MetaVerb) -> Result<Output, MetaError> {
                 .await?
                 .into()
         }
+        MetaVerb::ResetClock { reach } => reset_clock(reach).await?.into(),
         MetaVerb::Init(args) => init::run(args)?.into(),
         MetaVerb::Repair(args) => repair::run(args)?,
         MetaVerb::Backup(args) => Box::pin(backup::make(args)).await?.into(),
@@ -77,6 +78,22 @@ async fn change(change: MemberChange, how: &How) -> Result<String, MetaError> {
     let wait = Duration::from_secs(how.wait_s);
     let done = members::change(ask, wait, |standing| out::remark(standing)).await?;
     Ok(format!("{done}\n"))
+}
+
+async fn reset_clock(reach: &Reach) -> Result<String, MetaError> {
+    let reach = reach::open(reach)?;
+    let client = MetaClient::new(&reach.members, reach.tls, reach::call_settings());
+    let group_ms = members::reset_clock(&client).await?;
+    let here_ms = now_ms();
+    let apart_s = group_ms.abs_diff(here_ms) / 1_000;
+    let side = if group_ms > here_ms {
+        "ahead of"
+    } else {
+        "behind"
+    };
+    Ok(format!(
+        "the group's time is its leader's now, {apart_s} s {side} this machine's clock\n"
+    ))
 }
 
 async fn list(output: OutputFormat, reach: &Reach) -> Result<String, MetaError> {

@@ -30,6 +30,7 @@ fn member(node: u32) -> MemberStatus {
         matched: 90,
         committed: 90,
         learner: false,
+        clock_ahead_ms: 0,
         id: u64::from(node),
         losses: Losses::default(),
     }
@@ -527,7 +528,7 @@ fn the_keys_of_the_json_are_stable() {
         .collect();
     expect![[r#"
         : ["cluster", "data", "health", "metadata", "nodes", "notes", "reasons", "volumes"]
-        /metadata/members/0: ["address", "alive", "behind", "kept", "leader", "lost", "node", "tables", "voter"]
+        /metadata/members/0: ["address", "alive", "behind", "clock_ahead_ms", "kept", "leader", "lost", "node", "tables", "voter"]
         /nodes/0: ["alive", "disks", "node", "silent_ms", "zone"]
         /nodes/0/disks/0: ["capacity", "closed", "damaged_regions", "damaged_shards", "disk", "free", "restored_files", "scrubbed_ms", "used", "write_errors"]
         /volumes/0: ["bytes", "domain", "epoch", "living", "members", "profile", "shrunk", "state", "volume"]

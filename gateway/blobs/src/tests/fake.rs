@@ -296,6 +296,10 @@ impl Metadata for FakeMeta {
         async move { Ok(Ok(outcome)) }.boxed()
     }
 
+    fn now_ms(&self) -> u64 {
+        1
+    }
+
     fn query(&self, query: Query) -> BoxFuture<'_, Result<Reply, ClientError>> {
         panic!("the pipeline asks nothing, but: {query:?}")
     }

@@ -86,27 +86,30 @@ impl Store {
                 other => other?,
             };
             let manifest = manifest(&opened, parts, request)?;
-            let time_ms = self.now_ms();
-            let new = NewVersion {
-                object: name,
-                version: version_of_upload(time_ms, opened.upload),
-            };
-            let object = self.seal(new, &opened.data_key, &manifest, ObjectBlobs::Parts)?;
             let linked: Vec<(u32, BlobId)> = manifest
                 .parts
                 .iter()
                 .map(|part| (part.number, BlobId(part.blob)))
                 .collect();
-            let command = |condition: Condition| Command::CompleteUpload {
-                upload: opened.upload,
-                parts: linked.clone(),
-                object: Box::new(PutObject {
-                    condition,
-                    ..object.clone()
-                }),
-            };
-            match self.commit(time_ms, name, &wish, first, command).await {
-                Ok(_) => {
+            let completed = self.timed(async |time_ms| {
+                let new = NewVersion {
+                    object: name,
+                    version: version_of_upload(time_ms, opened.upload),
+                };
+                let object = self.seal(new, &opened.data_key, &manifest, ObjectBlobs::Parts);
+                let object = object.map_err(Rejection::Failed)?;
+                let command = |condition: Condition| Command::CompleteUpload {
+                    upload: opened.upload,
+                    parts: linked.clone(),
+                    object: Box::new(PutObject {
+                        condition,
+                        ..object.clone()
+                    }),
+                };
+                self.commit(name, &wish, first, command).await
+            });
+            match completed.await {
+                Ok(()) => {
                     let Manifest {
                         etag, checksums, ..
                     } = manifest;

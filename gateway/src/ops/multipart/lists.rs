@@ -103,7 +103,7 @@ impl Store {
             parts.push(ListedPart {
                 number,
                 size: row.size,
-                modified_ms: row.modified_ms,
+                modified_ms: manifest.written_ms,
                 etag: hex::encode(manifest.md5),
                 checksums: manifest.checksums,
             });
@@ -155,11 +155,11 @@ impl Store {
             max,
         };
         let page = self.ask(asked).await?;
-        let listed = |(place, created_ms): (UploadPlace, u64)| {
+        let listed = |place: UploadPlace| {
             Ok(ListedUpload {
                 key: text(place.key)?,
                 upload: place.upload.to_string(),
-                created_ms,
+                created_ms: place.upload.time_ms(),
             })
         };
         let place =

@@ -13,7 +13,7 @@ use super::error::OpError;
 use super::ids::new_upload;
 use super::names::{check_key, check_user_metadata};
 use super::write::Description;
-use super::{Caller, Store};
+use super::{Caller, Rejection, Store};
 use megalith_crypto::manifest::{Checksum, ChecksumType, ContentHeaders};
 use megalith_crypto::{DataKey, Manifest, ObjectContext, UploadContext};
 use megalith_model::command::Command;
@@ -88,9 +88,6 @@ impl Store {
             )));
         }
         let bucket = self.bucket_now(caller, &bucket).await?.row.id;
-        let time_ms = self.now_ms();
-        let upload = new_upload(time_ms)?;
-        let context = self.upload_context(bucket, &key, upload);
         let data_key = DataKey::generate().map_err(OpError::sealing)?;
         let wished = checksum.map(|(algorithm, covers)| Checksum {
             algorithm: algorithm.name().to_owned(),
@@ -103,22 +100,25 @@ impl Store {
             user_metadata: description.user_metadata,
             ..Manifest::default()
         };
-        let command = Command::CreateUpload {
-            bucket,
-            upload,
-            wrapped_key: self
-                .keys()
-                .ring()
-                .wrap_upload(&data_key, &context)
-                .map_err(OpError::sealing)?,
-            sealed_manifest: manifest
-                .seal(&data_key, &as_object(&context))
-                .map_err(OpError::sealing)?,
-            key: key.into_bytes(),
-        };
-        self.propose(time_ms, command).await?;
+        let failed = |error| Rejection::Failed(OpError::sealing(error));
+        let created = self.timed(async |time_ms| {
+            let upload = new_upload(time_ms).map_err(Rejection::Failed)?;
+            let context = self.upload_context(bucket, &key, upload);
+            let ring = self.keys().ring();
+            let wrapped_key = ring.wrap_upload(&data_key, &context).map_err(failed)?;
+            let sealed_manifest = manifest.seal(&data_key, &as_object(&context));
+            let command = Command::CreateUpload {
+                bucket,
+                key: key.clone().into_bytes(),
+                upload,
+                wrapped_key,
+                sealed_manifest: sealed_manifest.map_err(failed)?,
+            };
+            self.propose(command).await?;
+            Ok(upload)
+        });
         Ok(CreatedUpload {
-            upload: upload.to_string(),
+            upload: created.await?.to_string(),
         })
     }
 
@@ -130,15 +130,12 @@ impl Store {
         let bucket = self.bucket_now(caller, &name.bucket).await?.row.id;
         let upload = parse_upload(&name.upload)?;
         let key = name.key.as_bytes().to_vec();
-        self.propose(
-            self.now_ms(),
-            Command::AbortUpload {
-                bucket,
-                key,
-                upload,
-            },
-        )
-        .await?;
+        let abort = Command::AbortUpload {
+            bucket,
+            key,
+            upload,
+        };
+        self.propose(abort).await?;
         Ok(())
     }
 

@@ -141,37 +141,41 @@ impl Store {
         let Computed { md5, .. } = computed;
         let checksums = sealed_checksums(&computed);
         let size = plain_len(&blob).map_err(Rejection::Failed)?;
-        let manifest = PartManifest {
-            plain_len: size,
-            blob: blob.blob.0,
-            header,
-            md5,
-            checksums: checksums.clone(),
-        };
         let context = PartContext {
             upload: self.upload_context(opened.bucket, &opened.key, opened.upload),
             number,
         };
-        let sealed_part = manifest
-            .seal(&opened.data_key, &context)
-            .map_err(|error| Rejection::Failed(OpError::sealing(error)))?;
-        let lease = blob.lease;
-        let time_ms = self.now_ms();
-        let command = Command::PutPart {
-            bucket: opened.bucket,
-            key: opened.key.as_bytes().to_vec(),
-            upload: opened.upload,
-            part: number,
-            size,
-            sealed_part,
-            blob,
-        };
-        let proposed = self.propose(time_ms, command).await;
-        proposed.map_err(|rejection| self.note_lease(lease, rejection))?;
+        let written = self.timed(async |written_ms| {
+            let manifest = PartManifest {
+                plain_len: size,
+                written_ms,
+                blob: blob.blob.0,
+                header,
+                md5,
+                checksums: checksums.clone(),
+            };
+            let sealed_part = manifest
+                .seal(&opened.data_key, &context)
+                .map_err(|error| Rejection::Failed(OpError::sealing(error)))?;
+            let command = Command::PutPart {
+                bucket: opened.bucket,
+                key: opened.key.as_bytes().to_vec(),
+                upload: opened.upload,
+                part: number,
+                size,
+                written_ms,
+                sealed_part,
+                blob: blob.clone(),
+            };
+            self.propose(command).await?;
+            Ok(written_ms)
+        });
+        let written = written.await;
+        let modified_ms = written.map_err(|rejection| self.note_lease(blob.lease, rejection))?;
         Ok(PartOutput {
             etag: hex::encode(md5),
             checksums,
-            modified_ms: time_ms,
+            modified_ms,
         })
     }
 }

@@ -17,7 +17,6 @@ use http::header::{HOST, SERVER};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Response, StatusCode, Version};
 use http_body::Body;
-use megalith_client::now_ms;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -25,6 +24,9 @@ use std::time::{Duration, Instant};
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
 static HOST_ID: HeaderName = HeaderName::from_static("x-amz-id-2");
 static BUCKET_REGION: HeaderName = HeaderName::from_static("x-amz-bucket-region");
+
+/// Tells the time in milliseconds since 1970.
+pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// The parts of the face.
 pub struct FaceParts {
@@ -36,6 +38,8 @@ pub struct FaceParts {
     pub region: String,
     /// How long the sender of a body may be silent.
     pub body_idle: Duration,
+    /// Tells the time by which signatures are judged, in milliseconds since 1970.
+    pub clock: Clock,
     /// Makes the ids of this gateway's requests differ from those of its earlier runs and of other
     /// gateways.
     pub request_id_seed: u64,
@@ -47,6 +51,7 @@ pub struct Face {
     credentials: Arc<Credentials>,
     domains: BaseDomains,
     body_idle: Duration,
+    clock: Clock,
     seed: u64,
     requests: AtomicU64,
 }
@@ -61,6 +66,7 @@ impl Face {
             base_domains,
             region,
             body_idle,
+            clock,
             request_id_seed,
         } = parts;
         Self {
@@ -71,6 +77,7 @@ impl Face {
             credentials,
             domains: BaseDomains::new(&base_domains),
             body_idle,
+            clock,
             seed: request_id_seed,
             requests: AtomicU64::new(0),
         }
@@ -131,7 +138,7 @@ impl Face {
         let url = DecodedUrl::read(&head.uri, host, &self.domains)?;
         let means = gate(&head, &url.query, &self.core.region)?;
         check_length(&head)?;
-        let now = i64::try_from(now_ms() / 1000).unwrap_or(i64::MAX);
+        let now = i64::try_from((self.clock)() / 1000).unwrap_or(i64::MAX);
         let (verified, payload) = authenticate(&head, &url, means, &self.credentials, now).await?;
         let DecodedUrl { target, query, .. } = url;
         let found = find(&OPERATIONS, &head.method, &target, &query, &head.headers);

@@ -10,7 +10,7 @@ use futures::{StreamExt, stream};
 use megalith_blobs::{
     Busy, GetError, Hasher, Hashes, Memory, PutError, ReadPlan, Room, Source, WrittenBlob,
 };
-use megalith_client::{ClientError, Metadata};
+use megalith_client::{ClientError, Metadata, now_ms};
 use megalith_crypto::{
     AccessSecret, BlobLayout, CellOpener, CellSealer, Credential, DataKey, RootKey, StreamContext,
     cell::PLAIN_CELL_LEN,
@@ -42,6 +42,8 @@ const TIME_MS: u64 = 1_700_000_000_000;
 /// The metadata group in one process.
 #[derive(Default)]
 pub(crate) struct Meta {
+    /// How often somebody asked for the time: it moves on by a second each time.
+    ticks: AtomicU64,
     pub(crate) rows: Mutex<MemRows>,
     /// Which command is lost before it is applied, or loses its answer.
     pub(crate) lose_next: Mutex<Option<Lost>>,
@@ -61,7 +63,7 @@ impl Meta {
     pub(crate) fn apply(&self, envelope: &Envelope) -> Answer {
         let mut rows = self.rows.lock().unwrap();
         let mut overlay = Overlay::new(&*rows);
-        let answer = apply(&mut overlay, envelope).expect("rows are sound");
+        let answer = apply(&mut overlay, TIME_MS, envelope).expect("rows are sound");
         let batch = overlay.into_batch();
         rows.write(batch);
         answer
@@ -69,7 +71,6 @@ impl Meta {
 
     pub(crate) fn done(&self, command: Command) -> Outcome {
         let envelope = Envelope {
-            time_ms: TIME_MS,
             token: None,
             command,
         };
@@ -111,6 +112,10 @@ impl Metadata for Meta {
             }
             Ok(self.answer(&query))
         })
+    }
+
+    fn now_ms(&self) -> u64 {
+        TIME_MS + 1000 * self.ticks.fetch_add(1, Ordering::Relaxed)
     }
 }
 
@@ -313,17 +318,14 @@ impl World {
         });
         let shared: Arc<dyn Metadata> = meta.clone();
         let root = RootKey::generate().unwrap();
-        let keys = Keys::open(Arc::clone(&shared), CLUSTER, root, TIME_MS)
+        let keys = Keys::open(Arc::clone(&shared), CLUSTER, root)
             .await
             .unwrap();
         let keys = Arc::new(keys);
-        let ticks = AtomicU64::new(0);
-        let clock = Arc::new(move || TIME_MS + 1000 * ticks.fetch_add(1, Ordering::Relaxed));
         let store = Store::new(StoreComponents {
             meta: Arc::clone(&shared),
             blobs: shelf.clone(),
             keys: Arc::clone(&keys),
-            clock,
         });
         let credentials = Arc::new(Credentials::new(shared, Arc::clone(&keys)));
         let face = Arc::new(Face::new(FaceParts {
@@ -332,6 +334,7 @@ impl World {
             base_domains: vec!["s3.test".to_owned()],
             region: "us-east-1".to_owned(),
             body_idle: Duration::from_millis(200),
+            clock: Arc::new(now_ms),
             request_id_seed: 7,
         }));
         let key = |id: &str| Key {

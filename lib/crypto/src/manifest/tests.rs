@@ -125,13 +125,14 @@ proptest! {
     #[test]
     fn part_manifests_round_trip(
         plain_len in 0..=PLAIN_BLOB_LEN_MAX,
+        written_ms in any::<u64>(),
         blob in any::<u64>(),
         header in header(),
         md5 in any::<[u8; 16]>(),
         checksums in vec(checksum(), 0..3),
     ) {
         let key = DataKey::generate().unwrap();
-        let part = PartManifest { plain_len, blob, header, md5, checksums };
+        let part = PartManifest { plain_len, written_ms, blob, header, md5, checksums };
         let sealed = part.seal(&key, &PART).unwrap();
         prop_assert_eq!(PartManifest::open(&key, &PART, &sealed).unwrap(), part);
     }

@@ -102,6 +102,7 @@ fn attack_19_nothing_is_sealed_without_randomness() {
         let (_, header) = CellSealer::new(&key, STREAM).unwrap();
         let part = PartManifest {
             plain_len: 1,
+            written_ms: 1,
             blob: 1,
             header,
             md5: [0; 16],

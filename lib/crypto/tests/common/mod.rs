@@ -82,6 +82,7 @@ pub fn manifest(headers: [StreamHeader; 2]) -> Manifest {
 pub fn part_manifest(header: StreamHeader) -> PartManifest {
     PartManifest {
         plain_len: 123_456,
+        written_ms: 1_700_000_000_000,
         blob: 1002,
         header,
         md5: *b"0123456789abcdef",

@@ -87,7 +87,7 @@ pub(super) fn uploads(
             listing.next = last.take();
             return Ok(Next::Stop);
         }
-        let row: UploadRow = decode_row(key, value)?;
+        decode_row::<UploadRow>(key, value)?;
         let RowKey::Upload { key, upload, .. } = parsed(key)? else {
             return Err(misplaced());
         };
@@ -104,7 +104,7 @@ pub(super) fn uploads(
                 let key = key.into_owned();
                 let place = UploadPlace { key, upload };
                 last = Some(place.clone());
-                listing.uploads.push((place, row.created_ms));
+                listing.uploads.push(place);
                 Ok(Next::On)
             }
         }

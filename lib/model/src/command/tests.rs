@@ -45,6 +45,7 @@ fn commands_keep_their_numbers() {
         18 MarkOwed
         19 AckDeletes
         20 Nothing
+        21 ResetClock
     "#]]);
 }
 
@@ -79,5 +80,6 @@ fn refusals_keep_their_numbers() {
         12 StaleVolume
         13 Malformed
         14 SourceGone
+        15 SealedTime
     "#]]);
 }

@@ -84,7 +84,7 @@ numbered! {
     pub enum Meta {
         /// The cluster's id: `ClusterId`.
         Cluster = 1,
-        /// The greatest command time applied: `u64` milliseconds.
+        /// The group's time, the greatest stamp applied: `u64` milliseconds.
         Clock = 2,
         /// The next volume's number: `VolumeId`.
         NextVolume = 3,

@@ -1,6 +1,6 @@
 //! What every command handler works with: typed rows, and the two ways to stop.
 
-use super::MachineError;
+use super::{MachineError, SEALED_TIME_APART_MAX_MS};
 use crate::codec::{self, DecodeError};
 use crate::command::Refusal;
 use crate::keys::{KeyRange, RowKey};
@@ -69,6 +69,15 @@ impl<'m, 'r> Machine<'m, 'r> {
 
     pub(super) fn delete(&mut self, key: &RowKey<'_>) {
         self.rows.delete(key.encode());
+    }
+
+    /// Checks a time that a gateway has sealed: readers are shown it.
+    pub(super) fn check_sealed_time(&self, sealed_ms: u64) -> Step<()> {
+        if sealed_ms.abs_diff(self.now_ms) <= SEALED_TIME_APART_MAX_MS {
+            return Ok(());
+        }
+        let now_ms = self.now_ms;
+        Err(Refusal::SealedTime { now_ms }.into())
     }
 
     /// The first `max` rows of a range, decoded.

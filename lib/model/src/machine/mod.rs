@@ -21,7 +21,7 @@ mod uploads;
 use crate::codec::DecodeError;
 use crate::command::{Answer, Command, Envelope, Outcome};
 use crate::keys::{Meta, RowKey};
-use crate::table::{Overlay, RowsError};
+use crate::table::{Overlay, Rows, RowsError};
 use context::{Machine, Step, Stop};
 
 pub(crate) use context::{decode_row, page, read, require};
@@ -39,6 +39,8 @@ pub const NAME_LEN_MAX: usize = 255;
 pub const INLINE_LEN_LIMIT: u64 = 128 * 1024;
 /// The greatest part number of an upload.
 pub const PART_MAX: u32 = 10_000;
+/// How far a time that a gateway has sealed may be from the group's.
+pub const SEALED_TIME_APART_MAX_MS: u64 = 5 * 60 * 1_000;
 /// The most disks of one node.
 pub const NODE_DISKS_MAX: usize = 1_024;
 
@@ -59,15 +61,22 @@ pub enum MachineError {
     Contradiction(String),
 }
 
-/// Applies one command to `rows`. Deterministic.
+/// Applies one command to `rows`; the leader stamped its entry with `stamp_ms`. Deterministic.
+///
+/// The group's clock never runs back, whatever the stamps say; only [`Command::ResetClock`] sets it
+/// back.
 ///
 /// A refused command changes nothing, except that its token, if it has one, is remembered. A
 /// command whose token is remembered changes nothing and gets the same answer as before. After an
 /// error nothing has changed and the replica must not go on: only damage or a failing engine leads
 /// there.
-pub fn apply(rows: &mut Overlay<'_>, envelope: &Envelope) -> Result<Answer, MachineError> {
+pub fn apply(
+    rows: &mut Overlay<'_>,
+    stamp_ms: u64,
+    envelope: &Envelope,
+) -> Result<Answer, MachineError> {
     let savepoint = rows.savepoint();
-    match judge(rows, envelope) {
+    match judge(rows, stamp_ms, envelope) {
         Ok(answer) => {
             rows.release(savepoint);
             Ok(answer)
@@ -79,12 +88,25 @@ pub fn apply(rows: &mut Overlay<'_>, envelope: &Envelope) -> Result<Answer, Mach
     }
 }
 
-fn judge(rows: &mut Overlay<'_>, envelope: &Envelope) -> Result<Answer, MachineError> {
+/// Returns the group's time: the greatest stamp applied, 0 before the first.
+pub fn clock(rows: &dyn Rows) -> Result<u64, MachineError> {
+    Ok(read(rows, &RowKey::Meta(Meta::Clock))?.unwrap_or(0))
+}
+
+fn judge(
+    rows: &mut Overlay<'_>,
+    stamp_ms: u64,
+    envelope: &Envelope,
+) -> Result<Answer, MachineError> {
     if let Some(answer) = tokens::remembered(rows, envelope)? {
         return Ok(answer);
     }
-    let clock: u64 = read(rows, &RowKey::Meta(Meta::Clock))?.unwrap_or(0);
-    let now_ms = clock.max(envelope.time_ms);
+    let clock = clock(rows)?;
+    let now_ms = if envelope.command == Command::ResetClock {
+        stamp_ms
+    } else {
+        clock.max(stamp_ms)
+    };
     let savepoint = rows.savepoint();
     let mut machine = Machine::new(rows, now_ms);
     let answer = match machine.execute(&envelope.command) {
@@ -103,7 +125,7 @@ fn judge(rows: &mut Overlay<'_>, envelope: &Envelope) -> Result<Answer, MachineE
     };
     if answer.is_ok() || envelope.token.is_some() {
         let mut machine = Machine::new(rows, now_ms);
-        if now_ms > clock {
+        if now_ms != clock {
             machine.write(&RowKey::Meta(Meta::Clock), &now_ms);
         }
         machine.forget_old_tokens()?;
@@ -163,7 +185,8 @@ impl Machine<'_, '_> {
                 disk,
                 through,
             } => self.ack_deletes(*node, *disk, *through),
-            Command::Nothing => Ok(Outcome::Done),
+            // The clock itself is set with every accepted command.
+            Command::Nothing | Command::ResetClock => Ok(Outcome::Done),
         }
     }
 }

@@ -77,9 +77,10 @@ impl Machine<'_, '_> {
         self.link(&bucket, put, current, blobs)
     }
 
-    /// Checks an object's key and condition; returns the version that it would replace.
+    /// Checks an object's key, time and condition; returns the version that it would replace.
     pub(super) fn may_put(&self, put: &PutObject) -> Step<Option<NameRow>> {
         check_key(&put.key)?;
+        self.check_sealed_time(put.version.time_ms())?;
         let current: Option<NameRow> = self.read(&name_key(put.bucket, &put.key))?;
         check_condition(put.condition, current.as_ref())?;
         if self.exists(&version_key(put.bucket, &put.key, put.version))? {
@@ -132,7 +133,6 @@ impl Machine<'_, '_> {
         }
         let row = VersionRow {
             size: put.size,
-            modified_ms: self.now_ms,
             wrapped_key: put.wrapped_key.clone(),
             sealed_manifest: put.sealed_manifest.clone(),
             sealed_listing: put.sealed_listing.clone(),
@@ -143,7 +143,6 @@ impl Machine<'_, '_> {
         let name = NameRow {
             version: put.version,
             size: put.size,
-            modified_ms: self.now_ms,
             sealed_listing: put.sealed_listing.clone(),
             delete_marker: false,
         };

@@ -51,7 +51,6 @@ impl Machine<'_, '_> {
             } => {
                 let (bucket, upload) = (*bucket, *upload);
                 let row = UploadRow {
-                    created_ms: self.now_ms,
                     wrapped_key: wrapped_key.clone(),
                     sealed_manifest: sealed_manifest.clone(),
                 };
@@ -68,13 +67,14 @@ impl Machine<'_, '_> {
                 upload,
                 part,
                 size,
+                written_ms,
                 sealed_part,
                 blob,
             } => {
+                self.check_sealed_time(*written_ms)?;
                 let (bucket, upload) = (*bucket, *upload);
                 let row = PartRow {
                     size: *size,
-                    modified_ms: self.now_ms,
                     sealed_part: sealed_part.clone(),
                     blob: blob.blob,
                 };
@@ -109,6 +109,7 @@ impl Machine<'_, '_> {
     fn create_upload(&mut self, place: Place<'_>, row: &UploadRow) -> Step<Outcome> {
         let bucket = self.bucket(place.bucket)?;
         check_key(place.key)?;
+        self.check_sealed_time(place.upload.time_ms())?;
         let target_key = RowKey::UploadTarget(place.upload);
         if self.exists(&target_key)? {
             return malformed("this upload exists already");

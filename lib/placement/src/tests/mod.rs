@@ -54,11 +54,10 @@ impl World {
     fn commit(&mut self, command: Command) -> Answer {
         let mut overlay = Overlay::new(&self.rows);
         let envelope = Envelope {
-            time_ms: 1,
             token: None,
             command,
         };
-        let answer = apply(&mut overlay, &envelope).expect("rows in memory");
+        let answer = apply(&mut overlay, 1, &envelope).expect("rows in memory");
         let batch = overlay.into_batch();
         self.rows.write(batch);
         answer

@@ -30,6 +30,7 @@ use objects::Objects;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use timings::{Timings, apply_times, resident_bytes, resident_bytes_max};
 use tonic::Status;
@@ -129,7 +130,7 @@ fn open(arguments: &Arguments) -> Result<MetaHandle, Failed> {
         engines: Arc::new(DiskEngines::new(arguments.dir.join("state"), engine)),
         transport: Arc::new(Alone),
         addresses: Arc::new(AddressBook::new(NodeId(1), BTreeMap::new())),
-        clock: Arc::new(|| 1),
+        clock: Arc::new(|| objects::CLOCK_MS.load(Ordering::Relaxed)),
         runtime: tokio::runtime::Handle::current(),
         on_failure: Arc::new(|failure| {
             eprintln!("{failure:?}");

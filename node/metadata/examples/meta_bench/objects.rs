@@ -16,6 +16,7 @@ use megalith_model::query::Reply;
 use megalith_model::question;
 use megalith_model::shape::Shape;
 use megalith_model::topology::{Disk, Domain, Node, Slot};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const OBJECT_LEN: u64 = 1 << 20;
 const WRAPPED_KEY_LEN: usize = 80;
@@ -26,8 +27,10 @@ const BUCKET: BucketId = BucketId(1);
 const VOLUMES: u32 = 64;
 /// Objects that are written after the load.
 const MARGIN: u64 = 1_000_000;
-/// Objects a second, by the clock of the commands: tokens are forgotten while the load runs.
+/// Objects a second, by the member's clock: tokens are forgotten while the load runs.
 const PER_SECOND: u64 = 60;
+/// The member's clock, in milliseconds: moved on by the objects, not by real time.
+pub static CLOCK_MS: AtomicU64 = AtomicU64::new(1_000_000);
 
 /// Makes objects by number.
 #[derive(Clone)]
@@ -64,7 +67,6 @@ fn token(number: u64) -> Token {
 
 async fn done(handle: &MetaHandle, command: Command) -> Result<Outcome, Failed> {
     let envelope = Envelope {
-        time_ms: 1,
         token: None,
         command,
     };
@@ -136,6 +138,7 @@ impl Objects {
     /// Writes one.
     pub async fn put(&self, handle: &MetaHandle, number: u64) -> Result<(), Failed> {
         let time_ms = 1_000_000 + number * 1_000 / PER_SECOND;
+        CLOCK_MS.fetch_max(time_ms, Ordering::Relaxed);
         let segment = NewSegment {
             volume: VolumeId(1 + (number % u64::from(VOLUMES)) as u32),
             epoch: self.epoch,
@@ -164,7 +167,6 @@ impl Objects {
             }),
         };
         let envelope = Envelope {
-            time_ms,
             token: Some(token(number)),
             command: Command::PutObject(Box::new(object)),
         };

@@ -30,6 +30,7 @@ use crate::transport::Transport;
 use card::Card;
 use megalith_disk::FileSystem;
 use megalith_model::ids::NodeId;
+use megalith_model::machine::MachineError;
 use rebuild::{MemberDir, Standing, is_lost};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -81,6 +82,9 @@ pub enum StartError {
     /// raft refuses what it finds.
     #[error(transparent)]
     Raft(#[from] RaftError),
+    /// The rows don't tell the group's time.
+    #[error("read the time in the metadata")]
+    Rows(#[from] MachineError),
 }
 
 /// Why a running member stopped by itself. It must not be started again without a look at it.
@@ -127,7 +131,8 @@ pub struct MetaParts {
     pub transport: Arc<dyn Transport>,
     /// Where the members are; shared with the transport.
     pub addresses: Arc<AddressBook>,
-    /// Milliseconds since 1970, for the commands that this member makes itself.
+    /// The machine's wall clock, in milliseconds since 1970. While this member leads, and its clock
+    /// agrees with the others', it is the group's.
     pub clock: Arc<dyn Fn() -> u64 + Send + Sync>,
     /// Where fetches and waits run.
     pub runtime: Handle,

@@ -8,6 +8,7 @@ use super::card::{self, Card, Lost};
 use super::rebuild::MemberDir;
 use super::{MetaParts, MetaSettings, Opened, StartError, join, open, threads};
 use crate::apply::{Applier, ApplyQueue, ApplyReport};
+use crate::clock::GroupClock;
 use crate::engine::Choice;
 use crate::log::{HardState, MetaLog, node_of};
 use crate::raft::{
@@ -18,6 +19,7 @@ use crate::snapshot::SnapshotSource;
 use crate::tables::Tables;
 use megalith_disk::{DirLock, FileSystem};
 use megalith_model::ids::NodeId;
+use megalith_model::machine;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
@@ -49,7 +51,7 @@ pub fn start(parts: MetaParts, settings: &MetaSettings) -> Result<MetaHandle, St
     let apply_queue = || ApplyQueue::new(tasks_sender.clone(), Arc::clone(&queued), bytes_max);
     let (role_sender, role) = watch::channel(RaftRole::default());
     let (topology_sender, topology_changes) = watch::channel(0);
-    let assembly = Assembly::new(parts, settings, raft, &log, card, choice);
+    let assembly = Assembly::new(parts, settings, raft, &log, card, choice)?;
     let (presence_sender, presence) = watch::channel(Presence {
         id: assembly.own_id,
         phase: Phase::Joining,
@@ -77,6 +79,7 @@ pub fn start(parts: MetaParts, settings: &MetaSettings) -> Result<MetaHandle, St
         queued: queued.clone(),
         report: Arc::new(move |report: ApplyReport| reports.send_blocking(Input::Report(report))),
         topology_changes: topology_sender,
+        clock: assembly.clock.clone(),
         since: Default::default(),
     };
     let (raft, on_failure) = (assembly.raft.clone(), assembly.parts.on_failure.clone());
@@ -99,6 +102,7 @@ struct Assembly {
     founders: Vec<NodeId>,
     raft: RaftHandle,
     tables: Arc<Tables>,
+    clock: GroupClock,
     /// True if the rows must be fetched from a peer.
     rebuild: bool,
     /// Why the tables were made again, if they were.
@@ -125,14 +129,18 @@ impl Assembly {
         log: &MetaLog,
         card: Card,
         choice: Choice,
-    ) -> Self {
+    ) -> Result<Self, StartError> {
         let own_id = card.identity.raft_id();
         let life = life();
         let rebuild = choice.needs_snapshot;
         let conf = log.conf().clone();
         let tables = Arc::new(Tables::new(choice.name, choice.engine, !rebuild, conf));
+        let clock = GroupClock::new(parts.clock.clone());
+        if !rebuild {
+            clock.note_applied(machine::clock(tables.engine().as_ref())?);
+        }
         let source = SnapshotSource::new(tables.clone(), settings.source, life);
-        Self {
+        Ok(Self {
             parts,
             settings: *settings,
             own_id,
@@ -140,11 +148,12 @@ impl Assembly {
             founders: founders(log, own_id),
             raft,
             tables,
+            clock,
             rebuild,
             damaged: choice.damaged,
             source,
             lost: Arc::new(Mutex::new(card.lost)),
-        }
+        })
     }
 
     fn around(&self, member_dir: MemberDir) -> Around {
@@ -181,6 +190,7 @@ impl Assembly {
             role: ends.role,
             presence: ends.presence,
             life: self.life,
+            clock: self.clock.clone(),
         })
     }
 
@@ -213,7 +223,7 @@ impl Assembly {
             source: self.source,
             addresses: self.parts.addresses,
             identity: self.parts.identity,
-            clock: self.parts.clock,
+            clock: self.clock,
             threads,
             runtime: self.parts.runtime,
         })

@@ -33,6 +33,7 @@ const KINDS: [MessageType; 13] = [
     MessageType::MsgRequestPreVoteResponse,
 ];
 
+/// Writes a message; its sender's clock is still open.
 pub(super) fn to_wire(group: u32, message: eraftpb::Message) -> v1::RaftMessage {
     let snapshot = message.snapshot.into_option().map(|snapshot| {
         let (mark, conf) = snapshot_parts(&snapshot);
@@ -55,6 +56,7 @@ pub(super) fn to_wire(group: u32, message: eraftpb::Message) -> v1::RaftMessage 
         context: message.context,
         priority: message.priority,
         group,
+        time_ms: 0,
     }
 }
 

@@ -10,10 +10,12 @@ use super::{
     logger, newest,
 };
 use crate::apply::{ApplyQueue, ApplyReport, ApplyTask, ProposeError, Waiter};
+use crate::clock::{self, ClockStanding, GroupClock};
 use crate::log::{HardState, Mark, MetaLog, node_of};
 use crate::tables::Tables;
 use crate::transport::Transport;
 use ::raft::{Config, ProgressState, RawNode, StateRole};
+use megalith_model::entry;
 use megalith_model::ids::{GroupId, NodeId};
 use megalith_model::member::MemberStatus;
 use megalith_proto::v1;
@@ -50,6 +52,7 @@ pub(crate) struct DriverParts {
     pub(crate) presence: watch::Sender<Presence>,
     /// Differs from that of every earlier process of this member.
     pub(crate) life: u64,
+    pub(crate) clock: GroupClock,
 }
 
 /// One member of one group.
@@ -67,6 +70,11 @@ pub(crate) struct Driver {
     role: watch::Sender<RaftRole>,
     presence: watch::Sender<Presence>,
     life: u64,
+    clock: GroupClock,
+    /// What other members' clocks showed when this driver started, and when that was heard. So a
+    /// clock that jumps is noticed at once, this member's own as well.
+    clocks: HashMap<u64, (i64, Instant)>,
+    started: Instant,
     asleep: bool,
     pub(super) knocks: Knocks,
     pub(super) asked: AskedChanges,
@@ -125,6 +133,9 @@ impl Driver {
             role: parts.role,
             presence: parts.presence,
             life: parts.life,
+            clock: parts.clock,
+            clocks: HashMap::new(),
+            started: Instant::now(),
             asleep: parts.asleep,
             knocks: Knocks::default(),
             asked: AskedChanges::default(),
@@ -179,6 +190,7 @@ impl Driver {
             role: self.role,
             presence: self.presence,
             life: self.life,
+            clock: self.clock,
         })
     }
 
@@ -214,7 +226,11 @@ impl Driver {
         self.inbox_bytes
             .fetch_sub(input.weight(), Ordering::Relaxed);
         match input {
-            Input::Propose { data, waiter } => self.propose(data, waiter),
+            Input::Propose {
+                data,
+                reset,
+                waiter,
+            } => self.propose(data, reset, waiter),
             Input::Read(waiter) => self.reads.add(waiter),
             Input::Message(message) => self.step(message)?,
             Input::Knock { knock, asker } => {
@@ -237,10 +253,23 @@ impl Driver {
         Ok(())
     }
 
-    fn propose(&mut self, data: Vec<u8>, waiter: Waiter) {
-        let refusal = if self.raw.raft.state != StateRole::Leader {
+    fn propose(&mut self, mut data: Vec<u8>, reset: bool, waiter: Waiter) {
+        let leads = self.raw.raft.state == StateRole::Leader;
+        let apart = self.compare_clocks(leads);
+        let stamp_ms = if reset {
+            self.clock.wall_ms()
+        } else {
+            self.clock.now_ms()
+        };
+        entry::stamp(&mut data, stamp_ms);
+        let refusal = if !leads {
             ProposeError::NotLeader {
                 hint: node_of(self.raw.raft.leader_id),
+            }
+        } else if apart {
+            // No entry gets a wrong stamp; the lead is being handed over.
+            ProposeError::NotLeader {
+                hint: self.successor().and_then(node_of),
             }
         } else if self.raw.propose(Vec::new(), data).is_err() {
             ProposeError::Busy
@@ -300,7 +329,12 @@ impl Driver {
             );
             return Ok(());
         }
-        self.heard.insert(message.from, Instant::now());
+        let now = Instant::now();
+        self.heard.insert(message.from, now);
+        if message.time_ms > 0 {
+            let showed = self.at_start(message.time_ms);
+            self.clocks.insert(message.from, (showed, now));
+        }
         match convert::from_wire(message) {
             Ok(message) => {
                 if let Some(message) = self.intercept(message)?
@@ -327,8 +361,14 @@ impl Driver {
             self.next_tick
         };
         self.next_tick += self.settings.tick;
-        if self.follow.rebuilding() {
-            // Without rows it must not lead. It votes, so that time passes for its lease too.
+        let leads = self.raw.raft.state == StateRole::Leader;
+        let apart = self.compare_clocks(leads);
+        if apart && leads {
+            self.hand_over();
+        }
+        if self.follow.rebuilding() || (apart && !leads) {
+            // Without rows or with a wrong clock it must not lead. It votes, so that time passes
+            // for its lease too.
             let raft = &mut self.raw.raft;
             raft.election_elapsed = (raft.election_elapsed + 1).min(raft.election_timeout());
         } else {
@@ -336,6 +376,20 @@ impl Driver {
         }
         self.watch_snapshots(now);
         self.follow_tick(now)
+    }
+
+    /// Judges this member's clock by those of the other voters; true if it is wrong.
+    fn compare_clocks(&self, leads: bool) -> bool {
+        let voters = &self.raw.store().log.conf().voters;
+        let standing = if voters.contains(&self.member) {
+            let others = voters.iter().filter(|&&id| id != self.member);
+            let ahead: Vec<Option<i64>> = others.map(|id| self.clock_ahead(*id)).collect();
+            clock::judge(&ahead)
+        } else {
+            ClockStanding::Unknown
+        };
+        self.clock.note_standing(standing, leads);
+        matches!(standing, ClockStanding::Apart { .. })
     }
 
     /// Tells raft of followers that have given up on a snapshot.
@@ -368,7 +422,9 @@ impl Driver {
                     progress.pending_request_snapshot = 0;
                 }
             }
-            if !self.transport.send(convert::to_wire(self.group.0, message)) {
+            let mut message = convert::to_wire(self.group.0, message);
+            message.time_ms = self.clock.wall_ms();
+            if !self.transport.send(message) {
                 self.raw.report_unreachable(to);
             }
         }
@@ -443,6 +499,20 @@ impl Driver {
         self.feed_next = last.index + 1;
         let waiters = self.waiters.take(&entries);
         self.apply.push(ApplyTask::Entries { entries, waiters });
+    }
+
+    /// How far a living member's clock is ahead of this one's, in milliseconds.
+    fn clock_ahead(&self, id: u64) -> Option<i64> {
+        let (showed, at) = self.clocks.get(&id)?;
+        let own = self.at_start(self.clock.wall_ms());
+        (*at >= self.alive_since()).then(|| showed.saturating_sub(own))
+    }
+
+    /// What a clock that shows `time_ms` now showed when this driver started.
+    fn at_start(&self, time_ms: u64) -> i64 {
+        let now = i64::try_from(time_ms).unwrap_or(i64::MAX);
+        let since = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
+        now.saturating_sub(since)
     }
 
     fn role(&self) -> RaftRole {
@@ -537,6 +607,7 @@ impl Driver {
                 matched,
                 committed,
                 alive: self.is_alive(id),
+                clock_ahead_ms: self.clock_ahead(id).unwrap_or(0),
                 losses,
             });
         }
@@ -549,6 +620,7 @@ impl Driver {
             log: (log.first_index(), log.last_index()),
             log_bytes: log.bytes(),
             rebuilding: self.follow.rebuilding(),
+            clock: self.clock.standing(),
             members,
         }
     }

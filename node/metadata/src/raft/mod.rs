@@ -25,6 +25,7 @@ pub(crate) use convert::{ticket, ticket_parts};
 pub(super) use driver::{Driver, DriverParts};
 
 use crate::apply::{ApplyReport, ProposeError, Waiter};
+use crate::clock::ClockStanding;
 use crate::log::{Conf, LogError, Mark, MetaLog};
 use crate::snapshot::Fetched;
 use crate::transport::weight;
@@ -158,6 +159,8 @@ pub struct RaftStatus {
     pub log_bytes: u64,
     /// The rows are being fetched from a peer.
     pub rebuilding: bool,
+    /// Whether its clock agrees with the others'.
+    pub clock: ClockStanding,
     /// The group's members; progress is known to the leader only.
     pub members: Vec<MemberStatus>,
 }
@@ -166,7 +169,10 @@ pub struct RaftStatus {
 pub(super) enum Input {
     /// Puts a command into the log.
     Propose {
+        /// The entry, not stamped yet.
         data: Vec<u8>,
+        /// True for the command that sets the group's clock back.
+        reset: bool,
         waiter: Waiter,
     },
     /// Asks from which entry on a read is linearizable.

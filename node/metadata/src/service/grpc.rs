@@ -80,7 +80,8 @@ fn check_proposer(peer: &PeerIdentity, command: &Command) -> Result<(), Status> 
         | Command::CompleteUpload { .. }
         | Command::AbortUpload { .. }
         | Command::MarkOwed { .. }
-        | Command::Nothing => true,
+        | Command::Nothing
+        | Command::ResetClock => true,
     };
     if may && itself {
         return Ok(());
@@ -97,14 +98,20 @@ impl Metadata for MetadataService {
         request: Request<v1::ProposeRequest>,
     ) -> Result<Response<v1::ProposeReply>, Status> {
         use v1::propose_reply::Result as Said;
-        let reply = |said| Ok(Response::new(v1::ProposeReply { result: Some(said) }));
+        let reply = |said| {
+            Ok(Response::new(v1::ProposeReply {
+                time_ms: self.handle.now_ms(),
+                result: Some(said),
+            }))
+        };
         let envelope: Envelope = codec::decode(&request.get_ref().envelope)
             .map_err(|error| Status::invalid_argument(format!("envelope: {error}")))?;
         check_proposer(peer_of(&request)?, &envelope.command)?;
         if let Some(wrong) = self.wrong_range(request.get_ref().range_epoch) {
             return reply(Said::WrongRange(wrong));
         }
-        match self.handle.propose(&envelope).await {
+        let bytes = &request.get_ref().envelope;
+        match self.handle.propose_encoded(&envelope, bytes).await {
             Ok(answer) => reply(Said::Answer(Bytes::from(codec::encode(&answer)))),
             Err(ProposeError::NotLeader { hint }) => {
                 reply(Said::NotLeader(self.handle.not_leader(hint)))

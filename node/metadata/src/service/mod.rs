@@ -9,6 +9,7 @@ pub use grpc::MetadataService;
 
 use crate::addresses::AddressBook;
 use crate::apply::ProposeError;
+use crate::clock::GroupClock;
 use crate::engine::MetaEngine;
 use crate::log::{LogIdentity, node_of};
 use crate::placement::Leadership;
@@ -20,7 +21,8 @@ use crate::tables::Tables;
 use crate::transport::RaftService;
 use megalith_model::answer;
 use megalith_model::codec;
-use megalith_model::command::{Answer, Envelope};
+use megalith_model::command::{Answer, Command, Envelope};
+use megalith_model::entry;
 use megalith_model::ids::NodeId;
 use megalith_model::machine::MachineError;
 use megalith_model::member::{ChangeStanding, Losses, MemberChange};
@@ -81,7 +83,7 @@ struct Inner {
     source: SnapshotSource,
     addresses: Arc<AddressBook>,
     identity: LogIdentity,
-    clock: Arc<dyn Fn() -> u64 + Send + Sync>,
+    clock: GroupClock,
     readers: Semaphore,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -95,7 +97,7 @@ pub(super) struct HandleParts {
     pub(super) source: SnapshotSource,
     pub(super) addresses: Arc<AddressBook>,
     pub(super) identity: LogIdentity,
-    pub(super) clock: Arc<dyn Fn() -> u64 + Send + Sync>,
+    pub(super) clock: GroupClock,
     pub(super) threads: Vec<JoinHandle<()>>,
     pub(super) runtime: Handle,
 }
@@ -129,7 +131,18 @@ impl MetaHandle {
     /// Puts a command through the log; answers after it is applied here. After
     /// [`ProposeError::Unknown`] the caller asks again with the same token.
     pub async fn propose(&self, envelope: &Envelope) -> Result<Answer, ProposeError> {
-        let data = codec::encode(envelope);
+        self.propose_encoded(envelope, &codec::encode(envelope))
+            .await
+    }
+
+    /// As [`Self::propose`], for an envelope of which `bytes` are the encoded form.
+    pub(super) async fn propose_encoded(
+        &self,
+        envelope: &Envelope,
+        bytes: &[u8],
+    ) -> Result<Answer, ProposeError> {
+        let data = entry::unstamped(bytes);
+        let reset = envelope.command == Command::ResetClock;
         if data.len() > PROPOSAL_BYTES_MAX {
             return Err(ProposeError::TooLarge);
         }
@@ -138,12 +151,23 @@ impl MetaHandle {
             return Err(ProposeError::NotLeader { hint: role.leader });
         }
         let (waiter, answer) = oneshot::channel();
-        self.inner.raft.send(Input::Propose { data, waiter })?;
+        self.inner.raft.send(Input::Propose {
+            data,
+            reset,
+            waiter,
+        })?;
         match timeout(PROPOSE_DEADLINE, answer).await {
             Ok(Ok(answer)) => answer,
             // The member stopped with the command on its way, or it takes too long.
             Ok(Err(_)) | Err(_) => Err(ProposeError::Unknown),
         }
+    }
+
+    /// The group's time in milliseconds since 1970; 0 if this member doesn't lead.
+    #[must_use]
+    pub fn now_ms(&self) -> u64 {
+        let leads = self.inner.role.borrow().leads;
+        if leads { self.inner.clock.now_ms() } else { 0 }
     }
 
     /// Answers a question, linearizably: it sees every command answered before it was asked.

@@ -52,9 +52,7 @@ pub(super) fn watch_leadership(
 
 impl PlacementGroup for MetaHandle {
     async fn propose(&self, command: Command) -> Option<Answer> {
-        let time_ms = (self.inner.clock)();
         let envelope = Envelope {
-            time_ms,
             token: None,
             command,
         };

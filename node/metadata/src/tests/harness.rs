@@ -161,9 +161,14 @@ pub(super) struct Cluster {
     pub(super) running: BTreeMap<u32, MetaHandle>,
     pub(super) settings: MetaSettings,
     pub(super) failures: Arc<Mutex<Vec<(u32, MetaFailure)>>>,
+    /// Each member's wall clock, in milliseconds; it stands still unless a test moves it.
+    pub(super) clocks: BTreeMap<u32, Arc<AtomicU64>>,
     tokens: Arc<AtomicU64>,
     seed: u64,
 }
+
+/// What the members' clocks show at first.
+pub(super) const CLOCK_MS: u64 = 1_000;
 
 pub(super) fn settings() -> MetaSettings {
     let mut settings = MetaSettings::default();
@@ -210,6 +215,7 @@ impl Cluster {
             running: BTreeMap::new(),
             settings,
             failures: Arc::default(),
+            clocks: BTreeMap::new(),
             tokens: Arc::default(),
             seed,
         };
@@ -294,6 +300,7 @@ impl Cluster {
     }
 
     pub(super) fn try_restart(&mut self, member: u32) -> Result<(), StartError> {
+        let clock = self.clock(member);
         let disk = &self.disks[&member];
         let failures = self.failures.clone();
         let addresses = self
@@ -310,7 +317,7 @@ impl Cluster {
                 member: u64::from(member),
             }),
             addresses: Arc::new(AddressBook::new(NodeId(member), addresses.collect())),
-            clock: Arc::new(|| 1_000),
+            clock: Arc::new(move || clock.load(Ordering::Relaxed)),
             runtime: tokio::runtime::Handle::current(),
             on_failure: Arc::new(move |failure| {
                 let mut failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
@@ -373,6 +380,14 @@ impl Cluster {
             net: self.net.clone(),
             tokens: self.tokens.clone(),
         }
+    }
+
+    /// A member's wall clock, in milliseconds.
+    pub(super) fn clock(&mut self, member: u32) -> Arc<AtomicU64> {
+        let clock = self.clocks.entry(member);
+        clock
+            .or_insert_with(|| Arc::new(AtomicU64::new(CLOCK_MS)))
+            .clone()
     }
 
     /// Waits until some member leads.
@@ -468,7 +483,6 @@ impl Client {
         let mut token = [0; 16];
         token[..8].copy_from_slice(&number.to_be_bytes());
         let envelope = Envelope {
-            time_ms: 1_000,
             token: Some(Token(token)),
             command,
         };

@@ -1,5 +1,6 @@
 //! What a group of members promises, whatever is lost, cut off or left behind.
 
+mod clocks;
 mod damage;
 mod harness;
 mod members;
@@ -266,7 +267,6 @@ async fn what_a_member_refuses() {
     let leader = cluster.leader().await;
     let follower = if leader == 1 { 2 } else { 1 };
     let envelope = |len| Envelope {
-        time_ms: 1,
         token: None,
         command: Command::CreateAccount {
             name: "x".repeat(len),

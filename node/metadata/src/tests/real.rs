@@ -90,7 +90,6 @@ async fn restarts(kind: EngineKind) {
                 name: format!("account-{round}-{account}"),
             };
             let envelope = Envelope {
-                time_ms: 1,
                 token: None,
                 command,
             };

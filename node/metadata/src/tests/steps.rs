@@ -13,7 +13,6 @@ const NOTICE: Duration = Duration::from_secs(20);
 
 fn creation(name: &str) -> Envelope {
     Envelope {
-        time_ms: 1_000,
         token: None,
         command: Command::CreateAccount {
             name: name.to_owned(),

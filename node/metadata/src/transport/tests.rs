@@ -157,7 +157,6 @@ impl Group {
             name: name.to_owned(),
         };
         let envelope = Envelope {
-            time_ms: 1,
             token: None,
             command,
         };

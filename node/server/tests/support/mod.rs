@@ -149,7 +149,8 @@ impl Metadata for FakeMetadata {
         let answer: Answer = Ok(Outcome::Done);
         let answer = proto::propose_reply::Result::Answer(codec::encode(&answer).into());
         let result = Some(answer);
-        Ok(Response::new(proto::ProposeReply { result }))
+        let time_ms = 0;
+        Ok(Response::new(proto::ProposeReply { time_ms, result }))
     }
 
     async fn query(

@@ -3,8 +3,8 @@
 use crate::answer::folded;
 use crate::answer::tests::ask;
 use crate::command::{Command, ObjectBlobs};
-use crate::ids::{BucketId, UploadId};
-use crate::machine::tests::{World, put, put_command};
+use crate::ids::BucketId;
+use crate::machine::tests::{World, put, put_command, upload};
 use crate::question;
 use crate::rows::UploadPlace;
 use crate::table::{MemRows, Rows, RowsError};
@@ -29,7 +29,7 @@ fn world(keys: &BTreeSet<String>) -> World {
         world.done(Command::CreateUpload {
             bucket: BucketId(1),
             key: key.clone().into(),
-            upload: UploadId::new(number, [0; 8]),
+            upload: upload(number),
             wrapped_key: vec![],
             sealed_manifest: vec![],
         });
@@ -99,12 +99,7 @@ fn paged_uploads(rows: &MemRows, prefix: &str, delimiter: &str, max: u32) -> Vec
         };
         let listing = ask(rows, asked);
         let mut page: Vec<Item> = Vec::new();
-        page.extend(
-            listing
-                .uploads
-                .into_iter()
-                .map(|(place, _)| (place.key, false)),
-        );
+        page.extend(listing.uploads.into_iter().map(|place| (place.key, false)));
         page.extend(listing.common_prefixes.into_iter().map(|text| (text, true)));
         page.sort();
         items.extend(page);

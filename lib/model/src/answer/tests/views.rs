@@ -3,8 +3,10 @@
 use crate::answer::tests::ask;
 use crate::answer::{OBJECT_BLOBS_MAX, topology};
 use crate::command::{Command, ObjectBlobs};
-use crate::ids::{AccountId, BlobId, BucketId, Epoch, NodeId, UploadId, VolumeId};
-use crate::machine::tests::{World, bucket, coded_len, disk_id, put, put_command, version};
+use crate::ids::{AccountId, BlobId, BucketId, Epoch, NodeId, VolumeId};
+use crate::machine::tests::{
+    BEGIN_MS, World, bucket, coded_len, disk_id, put, put_command, upload, version,
+};
 use crate::margin::margins;
 use crate::query::{HeldSegment, ObjectView};
 use crate::question;
@@ -47,7 +49,7 @@ fn an_object_comes_with_what_a_read_needs() {
 #[test]
 fn an_object_of_many_parts_comes_with_its_first_blobs() {
     let mut world = World::ready();
-    let upload = UploadId::new(5, [1; 8]);
+    let upload = upload(5);
     let (bucket, key) = (BucketId(1), b"big".to_vec());
     world.done(Command::CreateUpload {
         bucket,
@@ -64,6 +66,7 @@ fn an_object_of_many_parts_comes_with_its_first_blobs() {
             upload,
             part,
             size: 1,
+            written_ms: BEGIN_MS,
             sealed_part: vec![],
             blob,
         });

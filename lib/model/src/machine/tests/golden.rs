@@ -1,9 +1,9 @@
 //! One stored row of each kind, byte by byte. A change here is a change of the stored format: it
 //! needs a new version byte and a decoder for the old one.
 
-use super::{World, coded_len, put, put_command, version};
+use super::{BEGIN_MS, World, coded_len, put, put_command, upload, version};
 use crate::command::{Command, ObjectBlobs};
-use crate::ids::{AccountId, BucketId, ClusterId, Token, UploadId};
+use crate::ids::{AccountId, BucketId, ClusterId, Token};
 use crate::keys::{RowKey, Table};
 use expect_test::expect;
 use std::collections::BTreeSet;
@@ -42,7 +42,7 @@ fn world() -> World {
         key: b"gone".to_vec(),
         condition: crate::command::Condition::None,
     });
-    let (bucket, key, upload) = (BucketId(1), b"\0u".to_vec(), UploadId([0xab; 16]));
+    let (bucket, key, upload) = (BucketId(1), b"\0u".to_vec(), upload(0xab));
     world.done(Command::CreateUpload {
         bucket,
         key: key.clone(),
@@ -57,6 +57,7 @@ fn world() -> World {
         upload,
         part: 7,
         size: 1,
+        written_ms: BEGIN_MS,
         sealed_part: vec![4],
         blob,
     };
@@ -108,9 +109,9 @@ fn one_row_of_each_kind() {
         Meta 0108
           0101016401010105
         Names 0200000000000000016b
-          010000000000000001070707070707070764c0843d040303030300
-        Versions 0300000000000000016b0001fffffffffffffffef8f8f8f8f8f8f8f8
-          0164c0843d040101010104020202020403030303010100
+          0100000000000f4241070707070707070764040303030300
+        Versions 0300000000000000016b0001fffffffffff0bdbef8f8f8f8f8f8f8f8
+          0164040101010104020202020403030303010100
         Blobs 040000000000000001
           0101f0a2040101010402f0a20401010101010101010101010101010101010101010101010101010101010101010102
         Inline 050000000000000003
@@ -131,12 +132,12 @@ fn one_row_of_each_kind() {
           0101010101010101010101010101010101010101
         Deletes 0d010101010101010101010101010101010000000000000001
           0101020000
-        Uploads 0e000000000000000100ff750001abababababababababababababababab
-          01c0843d01010102
-        UploadTargets 0fabababababababababababababababab
+        Uploads 0e000000000000000100ff75000100000000000f42eb0000000000000000
+          0101010102
+        UploadTargets 0f00000000000f42eb0000000000000000
           0101020075
-        Parts 10abababababababababababababababab00000007
-          0101c0843d010403
+        Parts 1000000000000f42eb000000000000000000000007
+          0101010403
         Buckets 110000000000000001
           010103626f7801c0843d0107
         BucketNames 12626f78

@@ -10,7 +10,7 @@ use crate::command::{
     Answer, Command, Condition, Envelope, NewBlob, NewSegment, ObjectBlobs, Outcome, PutObject,
 };
 use crate::ids::{
-    AccountId, BlobId, BucketId, DiskId, GatewayId, NodeId, Token, VersionId, VolumeId,
+    AccountId, BlobId, BucketId, DiskId, GatewayId, NodeId, Token, UploadId, VersionId, VolumeId,
 };
 use crate::keys::RowKey;
 use crate::machine::{apply, read};
@@ -22,7 +22,8 @@ use crate::topology::{Disk, Domain, Lease, Node, Slot, Volume};
 pub(crate) struct World {
     pub(crate) rows: MemRows,
     pub(crate) time_ms: u64,
-    pub(crate) log: Vec<Envelope>,
+    /// Every command with its stamp.
+    pub(crate) log: Vec<(u64, Envelope)>,
 }
 
 pub(crate) fn disk_id(node: u32) -> DiskId {
@@ -52,15 +53,22 @@ pub(crate) fn node(id: u32) -> Node {
     }
 }
 
+/// When worlds begin.
+pub(crate) const BEGIN_MS: u64 = 1_000_000;
+
 pub(crate) fn version(number: u64) -> VersionId {
-    VersionId::new(number, [7; 8])
+    VersionId::new(BEGIN_MS + number, [7; 8])
+}
+
+pub(crate) fn upload(number: u64) -> UploadId {
+    UploadId::new(BEGIN_MS + number, [0; 8])
 }
 
 impl World {
     pub(crate) fn new() -> Self {
         Self {
             rows: MemRows::default(),
-            time_ms: 1_000_000,
+            time_ms: BEGIN_MS,
             log: Vec::new(),
         }
     }
@@ -80,16 +88,12 @@ impl World {
     }
 
     pub(crate) fn apply(&mut self, token: Option<Token>, command: Command) -> (Answer, Batch) {
-        let envelope = Envelope {
-            time_ms: self.time_ms,
-            token,
-            command,
-        };
+        let envelope = Envelope { token, command };
         let mut overlay = Overlay::new(&self.rows);
-        let answer = apply(&mut overlay, &envelope).expect("rows in memory agree");
+        let answer = apply(&mut overlay, self.time_ms, &envelope).expect("rows in memory agree");
         let batch = overlay.into_batch();
         self.rows.write(batch.clone());
-        self.log.push(envelope);
+        self.log.push((self.time_ms, envelope));
         (answer, batch)
     }
 

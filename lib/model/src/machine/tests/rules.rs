@@ -1,11 +1,13 @@
 //! One test for each rule that a random sequence might not show clearly.
 
-use super::{World, bucket, coded_len, disk_id, node, put, put_command, version};
+use super::{BEGIN_MS, World, bucket, coded_len, disk_id, node, put, put_command, upload, version};
 use crate::audit::audit;
 use crate::command::{Command, Condition, Envelope, NewBlob, ObjectBlobs, Outcome, Refusal};
-use crate::ids::{AccountId, BlobId, BucketId, Epoch, LeaseId, NodeId, Token, UploadId, VolumeId};
+use crate::ids::{
+    AccountId, BlobId, BucketId, Epoch, LeaseId, NodeId, Token, UploadId, VersionId, VolumeId,
+};
 use crate::keys::{self, Meta, RowKey, Table};
-use crate::machine::apply;
+use crate::machine::{SEALED_TIME_APART_MAX_MS, apply, clock};
 use crate::profile::Profile;
 use crate::rows::{BlobRow, Counters, DiskRow, OwedRow, Totals, VersionRow, VolumeCounts};
 use crate::shard::{ShardId, ShardKey};
@@ -269,6 +271,7 @@ fn part_command(world: &World, upload: UploadId, part: u32, blob: u64) -> Comman
         upload,
         part,
         size: 50,
+        written_ms: world.time_ms,
         sealed_part: vec![],
         blob: world.blob(blob, coded_len(9), 1),
     }
@@ -288,7 +291,7 @@ fn complete_command(upload: UploadId, parts: &[(u32, u64)]) -> Command {
 #[test]
 fn completing_an_upload_moves_the_named_parts_and_drops_the_others() {
     let mut world = World::ready();
-    let upload = UploadId([5; 16]);
+    let upload = upload(5);
     let early = part_command(&world, upload, 1, 1);
     assert_eq!(world.try_apply(early), Err(Refusal::NoSuchUpload));
     world.done(upload_command(upload));
@@ -333,7 +336,7 @@ fn completing_an_upload_moves_the_named_parts_and_drops_the_others() {
 #[test]
 fn aborting_an_upload_leaves_nothing() {
     let mut world = World::ready();
-    let upload = UploadId([5; 16]);
+    let upload = upload(5);
     world.done(upload_command(upload));
     let command = part_command(&world, upload, 1, 1);
     world.done(command);
@@ -523,11 +526,10 @@ fn old_tokens_are_forgotten_without_a_look_at_those_forgotten_before() {
     let mut overlay = Overlay::new(&counting);
     for _ in 0..60 {
         let envelope = Envelope {
-            time_ms: world.time_ms,
             token: None,
             command: Command::Nothing,
         };
-        apply(&mut overlay, &envelope)
+        apply(&mut overlay, world.time_ms, &envelope)
             .expect("applied")
             .expect("done");
     }
@@ -617,6 +619,50 @@ fn time_never_runs_back() {
         panic!("an account");
     };
     assert_eq!(row.created_ms, 1_000_000);
+}
+
+#[test]
+fn an_operator_sets_a_clock_back_that_was_wrong() {
+    let mut world = World::ready();
+    world.time_ms += 365 * 24 * 3_600_000;
+    world.done(Command::Nothing);
+    world.time_ms = BEGIN_MS + 7;
+    world.done(Command::Nothing);
+    assert!(clock(&world.rows).expect("rows in memory") > BEGIN_MS + 7);
+    world.done(Command::ResetClock);
+    assert_eq!(clock(&world.rows).expect("rows in memory"), BEGIN_MS + 7);
+    world.audited();
+}
+
+#[test]
+fn a_sealed_time_far_from_the_groups_is_sealed_again() {
+    let mut world = World::ready();
+    let apart = SEALED_TIME_APART_MAX_MS;
+    world.time_ms += apart;
+    // As far back as allowed, and a millisecond more.
+    let blob = world.blob(1, 10, 1);
+    put_blob(&mut world, "k", 0, blob).expect("within the limit");
+    world.time_ms += 1;
+    let now_ms = world.time_ms;
+    let refused = Err(Refusal::SealedTime { now_ms });
+    let blob = world.blob(2, 10, 1);
+    assert_eq!(put_blob(&mut world, "k", 0, blob.clone()), refused);
+    let mut ahead = put("k", 0, ObjectBlobs::New(blob));
+    ahead.version = VersionId::new(now_ms + apart + 1, [7; 8]);
+    assert_eq!(world.try_apply(put_command(ahead.clone())), refused);
+    let begin = upload_command;
+    assert_eq!(world.try_apply(begin(upload(0))), refused);
+    let begun = UploadId::new(now_ms, [0; 8]);
+    world.done(begin(begun));
+    let mut part = part_command(&world, begun, 1, 3);
+    if let Command::PutPart { written_ms, .. } = &mut part {
+        *written_ms = now_ms + apart + 1;
+    }
+    assert_eq!(world.try_apply(part), refused);
+    // The same version with the right time is taken.
+    ahead.version = VersionId::new(now_ms + apart, [7; 8]);
+    world.done(put_command(ahead));
+    world.audited();
 }
 
 #[test]

@@ -125,12 +125,12 @@ fn compare(model: &Model, world: &World) {
 }
 
 /// Applies the same log again, in batches of `batch` entries.
-fn replay(log: &[Envelope], batch: usize) -> MemRows {
+fn replay(log: &[(u64, Envelope)], batch: usize) -> MemRows {
     let mut rows = MemRows::default();
     for entries in log.chunks(batch) {
         let mut overlay = Overlay::new(&rows);
-        for envelope in entries {
-            apply(&mut overlay, envelope)
+        for (stamp_ms, envelope) in entries {
+            apply(&mut overlay, *stamp_ms, envelope)
                 .map(drop)
                 .expect("rows in memory agree");
         }

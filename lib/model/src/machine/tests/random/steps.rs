@@ -4,7 +4,7 @@ use super::super::{World, bucket, disk_id, node, version};
 use super::Op;
 use super::model::{Key, Model, Object, pick};
 use crate::command::{Command, Condition, ObjectBlobs, PutObject};
-use crate::ids::{BlobId, BucketId, GatewayId, LeaseId, NodeId, UploadId};
+use crate::ids::{BlobId, BucketId, GatewayId, LeaseId, NodeId, UploadId, VersionId};
 use crate::keys::RowKey;
 use crate::rows::BlobRow;
 use crate::shape::SegmentLayout;
@@ -27,12 +27,18 @@ impl Step {
     }
 }
 
-fn object(model: &mut Model, key: &Key, condition: Condition, blobs: ObjectBlobs) -> PutObject {
+fn object(
+    model: &mut Model,
+    world: &World,
+    key: &Key,
+    condition: Condition,
+    blobs: ObjectBlobs,
+) -> PutObject {
     let number = model.number();
     PutObject {
         bucket: key.0,
         key: key.1.clone(),
-        version: version(number),
+        version: VersionId::new(world.time_ms, number.to_be_bytes()),
         size: number,
         condition,
         wrapped_key: vec![],
@@ -58,7 +64,7 @@ pub(super) fn object_step(model: &mut Model, world: &World, op: &Op) -> Option<S
             let (new, good) = model.blob(world, spec);
             let good = good && holds && model.buckets.contains_key(&place.0);
             let blob = new.blob;
-            let put = object(model, &place, condition, ObjectBlobs::New(new));
+            let put = object(model, world, &place, condition, ObjectBlobs::New(new));
             let row = linked(&put, vec![blob]);
             Step::new(Command::PutObject(Box::new(put)), good, move |model| {
                 model.brought.insert(blob);
@@ -74,7 +80,7 @@ pub(super) fn object_step(model: &mut Model, world: &World, op: &Op) -> Option<S
                 key: from.1,
                 version: if gone { version(0) } else { source.version },
             };
-            let mut put = object(model, &place, Condition::None, blobs);
+            let mut put = object(model, world, &place, Condition::None, blobs);
             put.size = source.size;
             let row = linked(&put, source.blobs);
             let good = !gone && model.buckets.contains_key(&place.0);
@@ -119,7 +125,7 @@ pub(super) fn upload_step(model: &mut Model, world: &World, op: &Op) -> Option<S
     Some(match op {
         Op::CreateUpload(bucket, name) => {
             let place = (model.bucket(*bucket), key(*name));
-            let upload = UploadId::new(model.number(), [0; 8]);
+            let upload = UploadId::new(world.time_ms, model.number().to_be_bytes());
             let command = Command::CreateUpload {
                 bucket: place.0,
                 key: place.1.clone(),
@@ -143,6 +149,7 @@ pub(super) fn upload_step(model: &mut Model, world: &World, op: &Op) -> Option<S
                 upload,
                 part,
                 size: 1,
+                written_ms: world.time_ms,
                 sealed_part: vec![],
                 blob,
             };
@@ -161,7 +168,7 @@ pub(super) fn upload_step(model: &mut Model, world: &World, op: &Op) -> Option<S
                 named.push((9, BlobId(1)));
                 good = false;
             }
-            let put = object(model, &place, Condition::None, ObjectBlobs::Parts);
+            let put = object(model, world, &place, Condition::None, ObjectBlobs::Parts);
             let row = linked(&put, named.iter().map(|(_, blob)| *blob).collect());
             let command = Command::CompleteUpload {
                 upload,
@@ -215,7 +222,7 @@ pub(super) fn cluster_step(model: &mut Model, world: &World, op: &Op) -> Option<
                 log: Vec::new(),
             };
             scratch.volume(data, parity);
-            let command = scratch.log.pop().expect("just applied").command;
+            let command = scratch.log.pop().expect("just applied").1.command;
             Step::new(command, true, |model| model.volumes += 1)
         }
         Op::Close(n) => {

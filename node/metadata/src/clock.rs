@@ -1,0 +1,196 @@
+//! The group's time at one member: whether its own clock agrees with the other members', and what
+//! it stamps entries with while it leads.
+//!
+//! [`judge`] is pure. The driver tells a [`GroupClock`] what it found; the handle and the apply
+//! thread share it. Time in rows never runs back: apply takes the greatest stamp
+//! ([`megalith_model::machine::apply`]).
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// How far the clocks of members that agree may be apart, in milliseconds.
+pub(crate) const APART_MAX_MS: i64 = 60_000;
+
+/// Whether a member's clock can be trusted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClockStanding {
+    /// More than half of the voters, this member among them, agree.
+    #[default]
+    Agrees,
+    /// No such majority is heard, neither with this member nor without it.
+    Unknown,
+    /// More than half of the voters agree, and this member's clock is ahead of theirs by so many
+    /// milliseconds (negative: behind).
+    Apart { ahead_ms: i64 },
+}
+
+/// Judges a voter's clock by how far those of the other voters are ahead of it, in milliseconds;
+/// None for one that isn't heard.
+pub(crate) fn judge(others: &[Option<i64>]) -> ClockStanding {
+    let voters = others.len() + 1;
+    let mut heard: Vec<i64> = others.iter().flatten().copied().collect();
+    heard.push(0);
+    heard.sort_unstable();
+    let is_majority = |clocks: &[i64]| clocks.len() * 2 > voters;
+    let agreeing = heard.iter().enumerate().map(|(first, low)| {
+        let end = heard.partition_point(|clock| clock.saturating_sub(*low) <= APART_MAX_MS);
+        &heard[first..end]
+    });
+    let mut apart = None;
+    for clocks in agreeing.filter(|clocks| is_majority(clocks)) {
+        if clocks.contains(&0) {
+            return ClockStanding::Agrees;
+        }
+        apart = Some(clocks[clocks.len() / 2].saturating_neg());
+    }
+    apart.map_or(ClockStanding::Unknown, |ahead_ms| ClockStanding::Apart {
+        ahead_ms,
+    })
+}
+
+/// Tells the group's time at one member. Cheap to clone; clones share it.
+#[derive(Clone)]
+pub(crate) struct GroupClock {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    wall: Arc<dyn Fn() -> u64 + Send + Sync>,
+    /// The greatest stamp in the rows here.
+    applied_ms: AtomicU64,
+    state: Mutex<State>,
+}
+
+struct State {
+    standing: ClockStanding,
+    /// While the standing is unknown: the time from which to reckon on.
+    base: Option<(u64, Instant)>,
+}
+
+impl GroupClock {
+    /// `wall` is the member's own clock, in milliseconds since 1970.
+    pub(crate) fn new(wall: Arc<dyn Fn() -> u64 + Send + Sync>) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                wall,
+                applied_ms: AtomicU64::new(0),
+                state: Mutex::new(State {
+                    standing: ClockStanding::Agrees,
+                    base: None,
+                }),
+            }),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        let state = self.shared.state.lock();
+        state.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The member's own clock, right or wrong.
+    pub(crate) fn wall_ms(&self) -> u64 {
+        (self.shared.wall)()
+    }
+
+    pub(crate) fn standing(&self) -> ClockStanding {
+        self.state().standing
+    }
+
+    /// Notes the time in the rows, as of the last entry applied.
+    pub(crate) fn note_applied(&self, applied_ms: u64) {
+        self.shared.applied_ms.store(applied_ms, Ordering::Release);
+    }
+
+    /// Notes how this member's clock stands among the others'; whether it `leads` only decides what
+    /// is worth a line in the log.
+    pub(crate) fn note_standing(&self, standing: ClockStanding, leads: bool) {
+        let mut state = self.state();
+        if state.standing == standing {
+            return;
+        }
+        if standing == ClockStanding::Unknown {
+            // What the group has last agreed on: its rows know it.
+            let applied_ms = self.shared.applied_ms.load(Ordering::Acquire);
+            state.base = (applied_ms > 0).then(|| (applied_ms, Instant::now()));
+        } else {
+            state.base = None;
+        }
+        match standing {
+            ClockStanding::Agrees => tracing::debug!("this member's clock agrees with the others'"),
+            ClockStanding::Unknown if !leads => {}
+            ClockStanding::Unknown => {
+                tracing::warn!("no majority of the members' clocks agree; time is reckoned on");
+            }
+            ClockStanding::Apart { ahead_ms } => tracing::error!(
+                ahead_ms,
+                "this member's clock is wrong: it is far from the other members'; it will not lead"
+            ),
+        }
+        state.standing = standing;
+    }
+
+    /// The group's time if this member leads, in milliseconds since 1970: what it stamps entries
+    /// with. Never before a time that is in the rows.
+    pub(crate) fn now_ms(&self) -> u64 {
+        let reckoned = self.state().base.map(|(base_ms, since)| {
+            let since = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+            base_ms.saturating_add(since)
+        });
+        let now_ms = reckoned.unwrap_or_else(|| self.wall_ms());
+        now_ms.max(self.shared.applied_ms.load(Ordering::Acquire))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ClockStanding::{Agrees, Apart, Unknown};
+
+    const YEAR: i64 = 365 * 24 * 3_600 * 1_000;
+
+    #[test]
+    fn a_majority_decides_who_is_wrong() {
+        for (others, standing) in [
+            (&[][..], Agrees),
+            (&[Some(5), Some(-59_000)], Agrees),
+            (&[Some(40_000), Some(-40_000)], Agrees),
+            (&[None, Some(YEAR), Some(3), Some(-3)], Agrees),
+            // Two of three that can't be told apart, and too few that are heard.
+            (&[None, Some(YEAR)], Unknown),
+            (&[None, None], Unknown),
+            (&[Some(-YEAR), Some(YEAR)], Unknown),
+            (&[Some(YEAR)], Unknown),
+            (
+                &[Some(YEAR), Some(YEAR + 9)],
+                Apart {
+                    ahead_ms: -YEAR - 9,
+                },
+            ),
+            (&[Some(-YEAR), Some(1 - YEAR)], Apart { ahead_ms: YEAR - 1 }),
+            (&[Some(i64::MIN), Some(i64::MAX)], Unknown),
+        ] {
+            assert_eq!(judge(others), standing, "{others:?}");
+        }
+    }
+
+    #[test]
+    fn time_is_the_own_clock_unless_nobody_agrees() {
+        let wall = Arc::new(AtomicU64::new(5_000_000));
+        let shown = wall.clone();
+        let clock = GroupClock::new(Arc::new(move || shown.load(Ordering::Relaxed)));
+        assert_eq!(clock.now_ms(), 5_000_000);
+        // Without any time in the rows there is only the own clock.
+        clock.note_standing(Unknown, true);
+        assert_eq!(clock.now_ms(), 5_000_000);
+        clock.note_standing(Agrees, true);
+        clock.note_applied(5_500_000);
+        assert_eq!(clock.now_ms(), 5_500_000);
+        clock.note_standing(Unknown, true);
+        wall.store(90_000_000, Ordering::Relaxed);
+        let now = clock.now_ms();
+        assert!((5_500_000..5_560_000).contains(&now), "{now}");
+        clock.note_standing(Agrees, true);
+        assert_eq!(clock.now_ms(), 90_000_000);
+    }
+}
