@@ -40,6 +40,9 @@ const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(60);
 const MAP_WAIT: Duration = Duration::from_secs(10);
 /// The wait between attempts to load the keys at the start.
 const KEYS_RETRY: Duration = Duration::from_millis(200);
+/// Between two questions for the group's time. Requests are judged by it, so it must be known when
+/// there are no writes, too.
+const TIME_INTERVAL: Duration = Duration::from_secs(3);
 
 /// The settings of one gateway.
 pub struct GatewayConfig {
@@ -240,6 +243,11 @@ pub async fn start(config: GatewayConfig) -> Result<RunningGateway, GatewayError
     // Shared, so that both clients learn what the map's stream says of the members.
     let roster = Roster::new(&config.metadata);
     let meta = MetaClient::new(&roster, Arc::clone(&tls), calls.clone());
+    let (time, stop) = (meta.clone(), rim.stop.clone());
+    rim.tasks.spawn(async move {
+        stop.run_until_cancelled(time.keep_time(TIME_INTERVAL))
+            .await
+    });
     let meta: Arc<dyn Metadata> = Arc::new(meta);
     let map = MapWatch::start(ClusterClient::new(&roster, Arc::clone(&tls), calls));
     let ready = Arc::new(AtomicBool::new(false));

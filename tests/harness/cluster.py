@@ -14,10 +14,11 @@ class Cluster:
 
     def __init__(self, directory, metadata=3, storage=6, gateways=2, log="info",
                  prepare_disk=None, prepare_node=None, wrap=None, node_env=None,
-                 process_env=None):
+                 process_env=None, disks=1):
         """`prepare_disk` and `prepare_node` get a directory before anything is in it, `wrap` a
         process's name: it returns the command to run it under, such as a tracer. `node_env` is
-        set for every node; `process_env` returns what is set for the process of a name."""
+        set for every node; `process_env` returns what is set for the process of a name.
+        `disks`: how many each storage node has."""
         self.directory = Path(directory)
         self.logs = self.directory / "logs"
         self.logs.mkdir(parents=True, exist_ok=True)
@@ -32,6 +33,7 @@ class Cluster:
         self.root_key = self.directory / "root.key"
         self.processes = {}
         self.disks = {}
+        self.all_disks = {}
         self.gateway_ports = {}
         self.health_ports = {}
         member_args = [
@@ -48,7 +50,9 @@ class Cluster:
             if prepare_disk:
                 disk.mkdir(parents=True)
                 prepare_disk(disk)
-            args = member_args + ["--disk", disk]
+            paths = [disk, *(disk.with_name(f"disk-{n}") for n in range(2, disks + 1))]
+            self.all_disks[f"store-{i}"] = paths
+            args = member_args + [arg for path in paths for arg in ("--disk", path)]
             self._node(f"store-{i}", i, next(ports), next(ports), args, storage)
         for i in range(1, gateways + 1):
             self._gateway(i, next(ports), next(ports), member_args)

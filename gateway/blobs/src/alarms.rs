@@ -1,32 +1,33 @@
-//! Damage found while reading: one line in the log, one count, one note to the metadata group.
+//! Shards that could not be read: one line in the log, one count, one doubt for the metadata group.
 //!
-//! A shard is reported at most once an hour, whatever the traffic. A task of its own sends the
-//! notes in batches, so that no read waits for them. A note that can't be sent is forgotten: the
-//! next read (or the scrub) finds the damage again.
+//! A gateway marks nothing: its own memory or network may be bad. The node that serves the disk
+//! looks at the shard (`megalith-upkeep`). A doubt is raised at most once in ten minutes for a
+//! shard, whatever the traffic. A task of its own sends doubts in batches, so that no read waits
+//! for them. One that can't be sent is forgotten: the next read raises it again.
 
 use super::lock::lock;
 use megalith_client::Metadata;
-use megalith_model::command::{Command, Envelope};
-use megalith_model::ids::NodeId;
-use megalith_model::shard::ShardKey;
+use megalith_model::command::{Command, Envelope, NewDoubt};
+use megalith_model::ids::Epoch;
+use megalith_model::shard::{ShardId, ShardTarget};
 use std::collections::HashMap;
 use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
-/// How many reports may wait for the reporter.
+/// How many doubts may wait for the reporter.
 const QUEUE_LEN: usize = 1024;
-/// How many shards are remembered as reported.
+/// How many shards are remembered as in doubt.
 const REMEMBERED_MAX: usize = 16_384;
-/// After this time a shard may be reported again.
-const REMEMBER: Duration = Duration::from_secs(3600);
-/// The most shards in one note.
+/// After this time a shard may be in doubt again.
+const REMEMBER: Duration = Duration::from_secs(600);
+/// The most doubts in one command.
 const BATCH_MAX: usize = 256;
-/// The least time between two notes.
+/// The least time between two commands.
 const NOTE_INTERVAL: Duration = Duration::from_millis(500);
 
-/// What is wrong with a shard.
+/// What is wrong with a shard, as a gateway sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
     /// It should exist and does not.
@@ -35,56 +36,56 @@ pub enum Fault {
     Damaged,
 }
 
-/// Takes reports of damage. Cloned handles share one reporter.
+/// A shard that could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DoubtedShard {
+    pub target: ShardTarget,
+    /// The volume's epoch, as the reader knows it.
+    pub epoch: Epoch,
+    pub fault: Fault,
+}
+
+/// Takes doubts. Cloned handles share one reporter.
 #[derive(Clone)]
 pub struct Alarms {
     reported: Arc<Reported>,
-    mailbox: mpsc::Sender<Report>,
+    mailbox: mpsc::Sender<DoubtedShard>,
 }
 
-type Report = (ShardKey, Fault);
-
-/// When each report was made.
+/// When each doubt was raised.
 #[derive(Default)]
-struct Reported(Mutex<HashMap<ReportKey, Instant>>);
-
-/// Blob, segment, slot and fault.
-type ReportKey = (u64, u32, u8, Fault);
+struct Reported(Mutex<HashMap<(ShardId, Fault), Instant>>);
 
 impl Alarms {
     /// Starts the reporter; it ends when the last handle is dropped.
     #[must_use]
     pub fn start(meta: Arc<dyn Metadata>) -> Self {
-        let (mailbox, reports) = mpsc::channel(QUEUE_LEN);
+        let (mailbox, doubts) = mpsc::channel(QUEUE_LEN);
         let reported = Arc::new(Reported::default());
-        tokio::spawn(report(meta, reports, Arc::clone(&reported)));
+        tokio::spawn(report(meta, doubts, Arc::clone(&reported)));
         Self { reported, mailbox }
     }
 
-    /// Raises an alarm for a shard of `node`; returns at once.
-    pub fn raise(&self, shard: ShardKey, node: NodeId, fault: Fault) {
-        if !self.reported.is_new(shard, fault) {
+    /// Raises a doubt; returns at once.
+    pub fn raise(&self, doubted: DoubtedShard) {
+        if !self.reported.is_new(&doubted) {
             return;
         }
-        let (blob, segment, slot) = (shard.blob, shard.segment, shard.slot);
-        match fault {
-            Fault::Damaged => {
-                tracing::error!(%blob, segment, slot, %node, "shard is damaged");
-                metrics::counter!("megalith_shards_damaged_found_total").increment(1);
-            }
-            Fault::Missing => {
-                tracing::error!(%blob, segment, slot, %node, "shard is missing");
-                metrics::counter!("megalith_shards_missing_found_total").increment(1);
-            }
-        }
-        if self.mailbox.try_send((shard, fault)).is_err() {
-            self.reported.forget(shard, fault);
+        let (shard, node) = (doubted.target.shard, doubted.target.at.node);
+        let fault = match doubted.fault {
+            Fault::Missing => "missing",
+            Fault::Damaged => "damaged",
+        };
+        tracing::warn!(%shard, %node, fault, "a shard could not be read; its node is asked");
+        metrics::counter!("megalith_shards_doubted_total", "fault" => fault).increment(1);
+        if self.mailbox.try_send(doubted).is_err() {
+            self.reported.forget(&doubted);
         }
     }
 }
 
 impl Reported {
-    fn is_new(&self, shard: ShardKey, fault: Fault) -> bool {
+    fn is_new(&self, doubted: &DoubtedShard) -> bool {
         let mut made = self.made();
         let now = Instant::now();
         let recent = |at: &Instant| now.duration_since(*at) < REMEMBER;
@@ -94,67 +95,57 @@ impl Reported {
         if made.len() >= REMEMBERED_MAX {
             made.clear();
         }
-        if made.get(&key(shard, fault)).is_some_and(recent) {
+        if made.get(&key(doubted)).is_some_and(recent) {
             return false;
         }
-        made.insert(key(shard, fault), now);
+        made.insert(key(doubted), now);
         true
     }
 
-    /// Allows the report to be made again.
-    fn forget(&self, shard: ShardKey, fault: Fault) {
-        self.made().remove(&key(shard, fault));
+    /// Allows the doubt to be raised again.
+    fn forget(&self, doubted: &DoubtedShard) {
+        self.made().remove(&key(doubted));
     }
 
-    fn made(&self) -> MutexGuard<'_, HashMap<ReportKey, Instant>> {
+    fn made(&self) -> MutexGuard<'_, HashMap<(ShardId, Fault), Instant>> {
         lock(&self.0)
     }
 }
 
-fn key(shard: ShardKey, fault: Fault) -> ReportKey {
-    (shard.blob.0, shard.segment, shard.slot, fault)
+fn key(doubted: &DoubtedShard) -> (ShardId, Fault) {
+    (doubted.target.shard, doubted.fault)
 }
 
 async fn report(
     meta: Arc<dyn Metadata>,
-    mut reports: mpsc::Receiver<Report>,
+    mut doubts: mpsc::Receiver<DoubtedShard>,
     reported: Arc<Reported>,
 ) {
     let mut batch = Vec::new();
-    while reports.recv_many(&mut batch, BATCH_MAX).await > 0 {
-        for fault in [Fault::Damaged, Fault::Missing] {
-            let of_fault = batch.iter().filter(|(_, found)| *found == fault);
-            let shards: Vec<ShardKey> = of_fault.map(|(shard, _)| *shard).collect();
-            if shards.is_empty() {
-                continue;
-            }
-            if let Err(error) = mark_owed(&*meta, shards.clone(), fault).await {
-                let count = shards.len();
-                tracing::warn!(
-                    error = &*error,
-                    shards = count,
-                    ?fault,
-                    "note shards as owed"
-                );
-                shards
-                    .into_iter()
-                    .for_each(|shard| reported.forget(shard, fault));
-            }
+    while doubts.recv_many(&mut batch, BATCH_MAX).await > 0 {
+        if let Err(error) = raise(&*meta, &batch).await {
+            let shards = batch.len();
+            tracing::warn!(error = &*error, shards, "doubts could not be raised");
+            batch.iter().for_each(|doubted| reported.forget(doubted));
         }
         batch.clear();
         tokio::time::sleep(NOTE_INTERVAL).await;
     }
 }
 
-async fn mark_owed(
+async fn raise(
     meta: &dyn Metadata,
-    shards: Vec<ShardKey>,
-    fault: Fault,
+    doubted: &[DoubtedShard],
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let damaged = fault == Fault::Damaged;
+    let doubt = |doubted: &DoubtedShard| NewDoubt {
+        shard: doubted.target.shard,
+        disk: doubted.target.at.disk,
+        epoch: doubted.epoch,
+        damaged: doubted.fault == Fault::Damaged,
+    };
     let envelope = Envelope {
         token: None,
-        command: Command::MarkOwed { shards, damaged },
+        command: Command::RaiseDoubts(doubted.iter().map(doubt).collect()),
     };
     meta.propose(envelope).await??;
     Ok(())

@@ -5,7 +5,7 @@
 //! against the digests in the row, liars are left out, and the window is read again.
 
 use super::Shared;
-use super::alarms::Fault;
+use super::alarms::{DoubtedShard, Fault};
 use super::get::GetError;
 use super::ports::ShardError;
 use super::stripes::{CellRequest, Mask, Stripes, slots};
@@ -119,9 +119,11 @@ impl SegmentSource {
     }
 
     /// Returns the slots to ask, in order: those that hold a good shard as far as is known. With
-    /// `doubtful`, also those that are not heard from or failed a moment ago.
+    /// `doubtful`, also those that are not heard from or failed a moment ago, and last those that
+    /// owe their shard: it may be there, and no cell is believed that does not open.
     fn order(&self, doubtful: bool) -> Vec<usize> {
-        let barred = self.row.owed | self.excluded.load(Ordering::Relaxed);
+        let excluded = self.excluded.load(Ordering::Relaxed);
+        let barred = self.row.owed | excluded;
         let usable =
             |slot: &usize| barred >> slot & 1 == 0 && (doubtful || !self.is_doubtful(*slot));
         let mut order: Vec<usize> = self.layout.slots().filter(usable).collect();
@@ -135,6 +137,10 @@ impl SegmentSource {
         let others = &mut order[start..];
         if !others.is_empty() {
             others.rotate_left(turn % others.len());
+        }
+        if doubtful {
+            let owing = |slot: &usize| self.row.owed & !excluded & 1 << slot != 0;
+            order.extend(self.layout.slots().filter(owing));
         }
         order
     }
@@ -212,6 +218,8 @@ impl SegmentSource {
     /// Records why a slot didn't give its cells.
     fn note(&self, slot: usize, error: &ShardError) {
         match error {
+            // An owed shard is asked for only because others are lacking.
+            ShardError::NotFound if self.row.owed >> slot & 1 == 1 => {}
             ShardError::NotFound => self.alarm(slot, Fault::Missing),
             ShardError::Damaged => self.alarm(slot, Fault::Damaged),
             ShardError::Node(why) => {
@@ -249,8 +257,12 @@ impl SegmentSource {
     }
 
     fn alarm(&self, slot: usize, fault: Fault) {
-        let shard = self.shard(slot).key();
-        self.shared.alarms.raise(shard, self.node(slot), fault);
+        let doubted = DoubtedShard {
+            target: self.target(slot),
+            epoch: self.volume.epoch,
+            fault,
+        };
+        self.shared.alarms.raise(doubted);
     }
 
     fn unavailable(&self, stripes: &Stripes) -> GetError {

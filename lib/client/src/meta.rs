@@ -18,10 +18,12 @@ use megalith_model::command::{Answer, Envelope};
 use megalith_model::ids::{NodeId, Token};
 use megalith_model::member::{ChangeStanding, MemberChange};
 use megalith_model::query::{Query, Reply};
+use megalith_model::question;
 use megalith_proto::v1 as proto;
 use proto::metadata_client::MetadataClient;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tonic::Status;
 use tonic::transport::Channel;
@@ -88,6 +90,22 @@ impl MetaClient {
     #[must_use]
     pub fn now_ms(&self) -> u64 {
         self.shared.time.now_ms()
+    }
+
+    /// Asks the members for the time again and again, until it is dropped: for a process that may
+    /// have no other reason to speak with the leader. A member that doesn't lead tells none.
+    pub async fn keep_time(self, every: Duration) {
+        let shared = &*self.shared;
+        let query = bytes::Bytes::from(codec::encode(&Query::from(question::Keks)));
+        loop {
+            let deadline = Instant::now() + shared.group.settings.query_deadline;
+            let mut asked: Vec<NodeId> = Vec::new();
+            while let Some(member) = shared.group.pick(Ask::Any, &asked) {
+                asked.push(member.node);
+                shared.ask(member, query.clone(), deadline).await;
+            }
+            sleep(every).await;
+        }
     }
 
     /// Takes the next step of a membership change, and says how far it is. Call it again until the
@@ -192,8 +210,9 @@ impl Shared {
         use proto::query_reply::Result as Told;
         let range_epoch = self.range_epoch.load(Ordering::Relaxed);
         let request = proto::QueryRequest { query, range_epoch };
-        let reply = Self::client(channel).query(request).await?;
-        Ok(match reply.into_inner().result {
+        let reply = Self::client(channel).query(request).await?.into_inner();
+        self.time.hear(reply.time_ms);
+        Ok(match reply.result {
             Some(Told::Reply(reply)) => Said::Answer(reply),
             Some(Told::NotLeader(hint)) => Said::NotLeader(hint),
             Some(Told::WrongRange(wrong)) => Said::Again(self.moved(&wrong)),

@@ -123,7 +123,8 @@ impl Metadata for Service {
             }),
         };
         let result = Some(told);
-        Ok(Response::new(proto::QueryReply { result }))
+        let time_ms = TIME_MS;
+        Ok(Response::new(proto::QueryReply { time_ms, result }))
     }
 
     async fn change_members(

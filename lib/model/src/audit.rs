@@ -9,8 +9,8 @@ use crate::ids::{AccountId, BlobId, BucketId, DiskId, NodeId, VersionId, VolumeI
 use crate::keys::{self, Meta, RowKey, Table};
 use crate::machine::{MachineError, decode_row, read};
 use crate::rows::{
-    AccessKeyRow, AccountRow, BlobRow, BucketRow, Counters, DiskRow, NameRow, OwedRow, PartRow,
-    SegmentRow, TokenRow, Totals, UploadRow, UploadTarget, VersionRow, VolumeCounts,
+    AccessKeyRow, AccountRow, BlobRow, BucketRow, Counters, DiskRow, DoubtRow, NameRow, OwedRow,
+    PartRow, SegmentRow, TokenRow, Totals, UploadRow, UploadTarget, VersionRow, VolumeCounts,
 };
 use crate::shape::{SegmentLayout, Shape};
 use crate::shard::ShardId;
@@ -440,13 +440,24 @@ impl Audit<'_> {
                 self.check(!twice, || format!("disk {} is on two nodes", disk.id));
             }
         }
+        let mut doubts: BTreeMap<DiskId, u32> = BTreeMap::new();
+        for (key, _) in self.all::<DoubtRow>(Table::Doubts)? {
+            if let Ok(RowKey::Doubt { disk, .. }) = RowKey::decode(&key) {
+                *doubts.entry(disk).or_default() += 1;
+            }
+        }
         for (_, disk) in self.all::<DiskRow>(Table::Disks)? {
+            let counted = doubts.remove(&disk.id).unwrap_or(0);
+            self.check(counted == disk.doubts, || {
+                format!("disk {} counts its doubts wrongly", disk.id)
+            });
             let node = listed.remove(&disk.id);
             self.check(node == disk.node, || {
                 format!("disk {} is elsewhere", disk.id)
             });
         }
         self.check(listed.is_empty(), || "disks without rows".into());
+        self.check(doubts.is_empty(), || "doubts about no disk".into());
         Ok(())
     }
 

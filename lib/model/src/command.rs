@@ -12,7 +12,7 @@ use crate::ids::{
 use crate::profile::Profile;
 use crate::rows::{AccountRow, BucketRow, Digest};
 use crate::shape::Shape;
-use crate::shard::ShardKey;
+use crate::shard::ShardId;
 use crate::topology::{Domain, Lease, Node, Slot, Volume};
 use serde::{Deserialize, Serialize};
 
@@ -136,9 +136,13 @@ pub enum Command {
         key: Vec<u8>,
         upload: UploadId,
     },
-    /// Records that shards are missing or damaged.
+    /// Records that shards are missing on a disk, or damaged. Refused as malformed unless `node`
+    /// serves the disk.
     MarkOwed {
-        shards: Vec<ShardKey>,
+        node: NodeId,
+        disk: DiskId,
+        /// At most [`crate::machine::OWED_MARKS_MAX`].
+        marks: Vec<ShardMark>,
         /// True if the shards exist but are bad.
         damaged: bool,
     },
@@ -155,6 +159,68 @@ pub enum Command {
     /// Sets the group's clock to the leader's own, also back: the repair after a wrong clock has
     /// moved it.
     ResetClock,
+    /// Records that owed shards are whole on a disk. Refused as malformed unless `node` serves the
+    /// disk.
+    FillOwed {
+        node: NodeId,
+        disk: DiskId,
+        /// At most [`crate::machine::OWED_MARKS_MAX`].
+        fills: Vec<ShardFill>,
+    },
+    /// Asks that somebody looks at shards that a gateway could not read.
+    RaiseDoubts(Vec<NewDoubt>),
+    /// The disk's own node has read these shards, and they are whole. Refused as malformed unless
+    /// `node` serves the disk.
+    DenyDoubts {
+        node: NodeId,
+        disk: DiskId,
+        shards: Vec<ShardId>,
+    },
+    /// What another node has read of a disk's shards. Refused as malformed if `judge` serves the
+    /// disk, or has no slot in a shard's volume.
+    JudgeDoubts {
+        judge: NodeId,
+        disk: DiskId,
+        verdicts: Vec<Verdict>,
+    },
+}
+
+/// A shard that is not where it should be, or not whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardMark {
+    pub shard: ShardId,
+    /// The volume's epoch in which the disk's node looked for it.
+    pub epoch: Epoch,
+}
+
+/// An owed shard that is there and whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardFill {
+    pub shard: ShardId,
+    /// The volume's epoch in which the disk's node looked for it.
+    pub epoch: Epoch,
+    /// Of the bytes that the node has read.
+    pub digest: Digest,
+}
+
+/// A shard that a gateway could not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewDoubt {
+    pub shard: ShardId,
+    /// Where it should be.
+    pub disk: DiskId,
+    /// The volume's epoch, as the gateway knows it.
+    pub epoch: Epoch,
+    /// True if it is there, but its bytes are bad.
+    pub damaged: bool,
+}
+
+/// What a judge found of a shard in doubt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    pub shard: ShardId,
+    /// True if its bytes have the digest of the blob's row.
+    pub whole: bool,
 }
 
 /// An object's new current version.
@@ -357,7 +423,11 @@ impl Command {
             | Self::MarkOwed { .. }
             | Self::AckDeletes { .. }
             | Self::Nothing
-            | Self::ResetClock => false,
+            | Self::ResetClock
+            | Self::FillOwed { .. }
+            | Self::RaiseDoubts(_)
+            | Self::DenyDoubts { .. }
+            | Self::JudgeDoubts { .. } => false,
         }
     }
 
@@ -370,7 +440,12 @@ impl Command {
             | Self::CreateVolume { .. }
             | Self::CloseVolume { .. }
             | Self::Nothing => &[Leader],
-            Self::RegisterNode(_) | Self::AckDeletes { .. } => &[Storage],
+            Self::RegisterNode(_)
+            | Self::AckDeletes { .. }
+            | Self::MarkOwed { .. }
+            | Self::FillOwed { .. }
+            | Self::DenyDoubts { .. }
+            | Self::JudgeDoubts { .. } => &[Storage],
             Self::PutKek { .. } => &[Gateway, Operator],
             Self::OpenLease { .. }
             | Self::CloseLease(_)
@@ -381,12 +456,12 @@ impl Command {
             | Self::CreateUpload { .. }
             | Self::PutPart { .. }
             | Self::CompleteUpload { .. }
-            | Self::AbortUpload { .. } => &[Gateway],
+            | Self::AbortUpload { .. }
+            | Self::RaiseDoubts(_) => &[Gateway],
             Self::CreateAccount { .. }
             | Self::SetAccountEnabled { .. }
             | Self::PutAccessKey { .. }
             | Self::ResetClock => &[Operator],
-            Self::MarkOwed { .. } => &[Gateway, Storage],
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Questions to the metadata group and their answers. All are linearizable.
 
-use crate::ids::{BlobId, VersionId};
+use crate::ids::{BlobId, DiskId, Epoch, NodeId, VersionId, VolumeId};
 use crate::question;
 use crate::rows::{
-    AccessKeyRow, AccountRow, BlobRow, BucketRow, Counters, KekRow, NameRow, PartRow, UploadPlace,
-    UploadRow, VersionRow,
+    AccessKeyRow, AccountRow, BlobRow, BucketRow, Counters, Digest, DoubtRow, KekRow, NameRow,
+    PartRow, UploadPlace, UploadRow, VersionRow,
 };
 use crate::shard::ShardId;
 use crate::topology::Volume;
@@ -36,6 +36,8 @@ pub enum Query {
     Data(question::Data),
     DiskVolumes(question::DiskVolumes),
     Held(question::Held),
+    Doubts(question::Doubts),
+    OwedShards(question::OwedShards),
 }
 
 /// A reply. The one who asked takes it apart with [`question::Question::from_reply`].
@@ -78,6 +80,40 @@ pub enum Reply {
     Data(Box<DataStatus>),
     /// To [`Query::Held`].
     Held(Vec<HeldSegment>),
+    /// To [`Query::Doubts`].
+    Doubts(Vec<DoubtView>),
+    /// To [`Query::OwedShards`].
+    OwedShards(OwedPage),
+}
+
+/// A shard in doubt, with what is needed to settle it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DoubtView {
+    pub disk: DiskId,
+    pub shard: ShardId,
+    pub row: DoubtRow,
+    /// Who is to judge it now; None while the disk's own node has time.
+    pub judge: Option<NodeId>,
+    /// The shard, if a row still names it there.
+    pub wanted: Option<WantedShard>,
+}
+
+/// What a shard must be like, according to its blob's row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WantedShard {
+    /// Bytes of its cells.
+    pub len: u64,
+    pub digest: Digest,
+    /// The volume's epoch now.
+    pub epoch: Epoch,
+}
+
+/// A page of owed shards of one disk.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct OwedPage {
+    pub shards: Vec<(ShardId, WantedShard)>,
+    /// Where the next page begins; None at the end.
+    pub next: Option<(VolumeId, BlobId, u32)>,
 }
 
 /// A segment, and the slots of its volume that hold a shard of it.

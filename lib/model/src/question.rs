@@ -9,7 +9,8 @@
 
 use crate::ids::{AccountId, BlobId, BucketId, DiskId, UploadId, VersionId, VolumeId};
 use crate::query::{
-    BlobView, DataStatus, HeldSegment, Listing, ObjectView, PartPage, Query, Reply, UploadListing,
+    BlobView, DataStatus, DoubtView, HeldSegment, Listing, ObjectView, OwedPage, PartPage, Query,
+    Reply, UploadListing,
 };
 use crate::rows::UploadRow;
 use crate::rows::{self, AccessKeyRow, AccountRow, BucketRow, KekRow, UploadPlace};
@@ -66,6 +67,8 @@ questions! {
     Data => Data(Box<DataStatus>),
     DiskVolumes => Volumes(Vec<topology::Volume>),
     Held => Held(Vec<HeldSegment>),
+    Doubts => Doubts(Vec<DoubtView>),
+    OwedShards => OwedShards(OwedPage),
 }
 
 /// A bucket by name.
@@ -216,3 +219,19 @@ pub struct Held {
 
 #[cfg(test)]
 mod tests;
+
+/// A page of all doubts, by disk. There are few, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doubts {
+    /// After this shard of this disk; None at the start.
+    pub after: Option<(DiskId, ShardId)>,
+    pub max: u32,
+}
+
+/// A page of the shards that a disk should hold and owes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwedShards {
+    pub disk: DiskId,
+    /// [`OwedPage::next`] of the page before; None at the start.
+    pub after: Option<(VolumeId, BlobId, u32)>,
+}

@@ -3,7 +3,9 @@
 //! Sealed fields (`Vec<u8>` named `sealed_…` or `wrapped_…`) are opaque here: only a gateway can
 //! open them. Every row is stored by [`crate::codec`], a version byte first.
 
-use crate::ids::{AccountId, BlobId, BucketId, DiskId, NodeId, UploadId, VersionId, VolumeId};
+use crate::ids::{
+    AccountId, BlobId, BucketId, DiskId, Epoch, NodeId, UploadId, VersionId, VolumeId,
+};
 use crate::profile::Profile;
 use crate::shape::Shape;
 use serde::{Deserialize, Serialize};
@@ -194,6 +196,20 @@ pub struct DiskRow {
     pub node: Option<NodeId>,
     /// Number of the last delete queued for it.
     pub last_delete: u64,
+    /// How many doubt rows it has.
+    pub doubts: u32,
+}
+
+/// A shard that a gateway could not read, and that nobody has looked at since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DoubtRow {
+    pub since_ms: u64,
+    /// The volume's epoch, as the gateway knew it.
+    pub epoch: Epoch,
+    /// True if the shard is there, but its bytes are bad, according to the gateway.
+    pub damaged: bool,
+    /// True if the disk's own node finds it whole.
+    pub denied: bool,
 }
 
 /// The remembered answer of a command with a token.

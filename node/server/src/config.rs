@@ -57,6 +57,8 @@ pub struct NodeSettings {
     pub disk_deadline: Duration,
     /// Between looks for deletes and damage (default 1 s).
     pub upkeep_interval: Duration,
+    /// Between looks for owed shards that are there nevertheless (default 20 s).
+    pub fills_interval: Duration,
     /// What requests in flight have at a stop (default 10 s).
     pub drain_deadline: Duration,
 }
@@ -71,6 +73,7 @@ impl Default for NodeSettings {
             heartbeat_interval: Duration::from_millis(500),
             disk_deadline: Duration::from_secs(1),
             upkeep_interval: Duration::from_secs(1),
+            fills_interval: Duration::from_secs(20),
             drain_deadline: Duration::from_secs(10),
         }
     }

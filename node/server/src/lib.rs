@@ -19,14 +19,17 @@ pub use registration::Registration;
 
 use crate::edge::{Admission, DataEdge, GrpcEdge, ShardService};
 use crate::registration::Registrar;
-use megalith_client::{CallSettings, ClusterClient, Endpoint, MapWatch, MetaClient, Roster};
+use megalith_client::{
+    CallSettings, ClusterClient, DataClient, DataSettings, Endpoint, MapWatch, MetaClient, Roster,
+};
 use megalith_metadata::MetaFailure;
 use megalith_model::ids::DiskId;
 use megalith_model::topology::Node;
 use megalith_proto::v1::shard_control_server::ShardControlServer;
 use megalith_serve::listener::Shutdown;
 use megalith_store::{Disks, StoreError};
-use megalith_upkeep::{compare, deletes};
+use megalith_upkeep::doubts::Peers;
+use megalith_upkeep::{compare, deletes, doubts, fills};
 use std::future::Future;
 use std::io;
 use std::path::PathBuf;
@@ -259,6 +262,10 @@ impl StoragePart<'_> {
         // Heartbeats have their own connections: nothing shall hold them up.
         let beats = ClusterClient::new(&roster, material.clone(), heartbeats);
         let maps = MapWatch::start(ClusterClient::new(&roster, material.clone(), calls));
+        let peers = Peers {
+            data: DataClient::new(material.clone(), DataSettings::default()),
+            maps: maps.clone(),
+        };
         let admission = Admission::new(node.id, maps, meta.clone());
         let edge = DataEdge::new(
             disks.clone(),
@@ -276,10 +283,20 @@ impl StoragePart<'_> {
             deletes::run(id, meta, own, every).await;
             "upkeep"
         });
-        let (meta, own) = (reconciled, disks.clone());
+        let (meta, own) = (reconciled.clone(), disks.clone());
         tasks.spawn(async move {
             compare::run(meta, own, every).await;
             "reconciliation"
+        });
+        let (meta, own) = (reconciled.clone(), disks.clone());
+        tasks.spawn(async move {
+            doubts::run(id, meta, own, peers, every).await;
+            "doubts"
+        });
+        let (own, every) = (disks.clone(), settings.fills_interval);
+        tasks.spawn(async move {
+            fills::run(id, reconciled, own, every).await;
+            "fills"
         });
         let (own, stopping) = (disks.clone(), shutdown.polite.clone());
         tasks.spawn(async move {

@@ -7,12 +7,13 @@ use megalith_client::{
     ShardRoute,
 };
 use megalith_identity::Role;
-use megalith_model::command::Command;
-use megalith_model::ids::{BlobId, DiskId, VolumeId};
-use megalith_model::query::HeldSegment;
-use megalith_model::shard::{ShardId, ShardKey};
+use megalith_model::command::{Command, ShardFill, ShardMark, Verdict};
+use megalith_model::ids::{BlobId, DiskId, Epoch, VolumeId};
+use megalith_model::query::{DoubtView, HeldSegment, WantedShard};
+use megalith_model::rows::DoubtRow;
+use megalith_model::shard::ShardId;
 
-use megalith_model::topology::{ClusterMap, Slot};
+use megalith_model::topology::{ClusterMap, Disk, Node, Slot};
 use megalith_proto::v1::cluster_server::ClusterServer;
 use megalith_proto::v1::metadata_server::MetadataServer;
 use megalith_server::edge::GrpcEdge;
@@ -36,6 +37,16 @@ async fn wait<T: Clone>(of: &watch::Sender<T>, wanted: impl FnMut(&T) -> bool) -
     let mut values = of.subscribe();
     let found = timeout(Duration::from_secs(60), values.wait_for(wanted)).await;
     found.expect("in time").expect("the sender is held").clone()
+}
+
+/// The first shard of a blob in volume 1.
+fn shard_of(blob: u64) -> ShardId {
+    ShardId {
+        volume: VolumeId(1),
+        blob: BlobId(blob),
+        segment: 0,
+        slot: 0,
+    }
 }
 
 struct Fixture {
@@ -66,6 +77,7 @@ impl Fixture {
             },
             heartbeat_interval: Duration::from_millis(20),
             upkeep_interval: Duration::from_millis(20),
+            fills_interval: Duration::from_millis(20),
             ..NodeSettings::default()
         };
         NodeConfig {
@@ -108,6 +120,27 @@ impl Fixture {
         map.writable[0].slots[0] = at;
         self.truth.pushed.send_replace(map);
         route(at, blob, node.data_addr.clone().expect("a data port"))
+    }
+
+    /// The node's report of these blobs' shards.
+    fn marked(&self, disk: DiskId, blobs: &[u64]) -> Command {
+        let epoch = Epoch(5);
+        let mark = |blob: &u64| ShardMark {
+            shard: shard_of(*blob),
+            epoch,
+        };
+        Command::MarkOwed {
+            node: NODE,
+            disk,
+            marks: blobs.iter().map(mark).collect(),
+            damaged: true,
+        }
+    }
+
+    /// Says that the metadata knows the volumes of the map.
+    fn know_volumes(&self) {
+        let volumes = self.truth.pushed.borrow().writable.clone();
+        self.truth.volumes.send_replace(volumes);
     }
 
     fn gateway(&self) -> DataClient {
@@ -236,18 +269,12 @@ async fn damage_that_a_read_finds_is_reported_once() {
     let put = client.put_small(&target, 200_000, framed(&bytes), digest(&bytes));
     put.await.expect("a receipt");
     assert_eq!(corrupt(&fixture.disks[0], &bytes[70_000..70_200]), 1);
+    fixture.know_volumes();
     let read = client.get_cells(&target, 200_000, 1, 1).await;
     let fault = read.map(|_| "cells").map_err(|error| error.fault);
     assert_eq!(fault, Err(DataFault::Damaged));
     let proposed = wait(&fixture.truth.proposed, |commands| !commands.is_empty()).await;
-    let shard = ShardKey {
-        blob: BlobId(100),
-        segment: 0,
-        slot: 0,
-    };
-    let shards = vec![shard];
-    let damaged = true;
-    assert_eq!(proposed, [Command::MarkOwed { shards, damaged }]);
+    assert_eq!(proposed, [fixture.marked(disk, &[100])]);
     // The next looks have nothing new to say.
     let beats = fixture.truth.beats.borrow().len();
     wait(&fixture.truth.beats, |sent| sent.len() > beats + 5).await;
@@ -299,21 +326,185 @@ async fn shards_lost_without_a_trace_are_found_by_comparing_at_the_start() {
     // Of this one the metadata knows already.
     held[1].slots = 0;
     fixture.truth.held.send_replace(held);
-    let volumes = fixture.truth.pushed.borrow().writable.clone();
-    fixture.truth.volumes.send_replace(volumes);
+    fixture.know_volumes();
     node.stop().await;
     assert!(fixture.truth.proposed.borrow().is_empty(), "all was there");
     assert_eq!(remove_chunks(&fixture.disks[0]), 1);
     let node = fixture.start().await.expect("it starts without the file");
     let proposed = wait(&fixture.truth.proposed, |commands| !commands.is_empty()).await;
-    let missing = |blob| ShardKey {
-        blob: BlobId(blob),
-        segment: 0,
-        slot: 0,
+    assert_eq!(proposed, [fixture.marked(disk, &[100, 102])]);
+    node.stop().await;
+}
+
+/// What the metadata says of a shard of these bytes.
+fn wanted(bytes: &[u8]) -> WantedShard {
+    WantedShard {
+        len: bytes.len() as u64,
+        digest: digest(bytes),
+        epoch: Epoch(5),
+    }
+}
+
+fn doubt(disk: DiskId, blob: u64, wanted: Option<WantedShard>) -> DoubtView {
+    DoubtView {
+        disk,
+        shard: shard_of(blob),
+        row: DoubtRow {
+            since_ms: 1,
+            epoch: Epoch(5),
+            damaged: false,
+            denied: false,
+        },
+        judge: None,
+        wanted,
+    }
+}
+
+#[tokio::test]
+async fn a_node_looks_at_the_shards_that_a_gateway_could_not_read() {
+    let fixture = Fixture::new(1);
+    let node = fixture.start().await.expect("started");
+    let disk = init_disks(CLUSTER, &fixture.disks).expect("formatted before")[0];
+    let bytes = shard(200_000);
+    let client = fixture.gateway();
+    for blob in [100, 101] {
+        let target = fixture.target(&node, disk, blob);
+        let put = client.put_small(&target, 200_000, framed(&bytes), digest(&bytes));
+        put.await.expect("a receipt");
+    }
+    let ours = |damaged, blob| Command::MarkOwed {
+        node: NODE,
+        disk,
+        marks: vec![ShardMark {
+            shard: shard_of(blob),
+            epoch: Epoch(5),
+        }],
+        damaged,
     };
-    let shards = vec![missing(100), missing(102)];
-    let damaged = true;
-    assert_eq!(proposed, [Command::MarkOwed { shards, damaged }]);
+    let denied = |blob| Command::DenyDoubts {
+        node: NODE,
+        disk,
+        shards: vec![shard_of(blob)],
+    };
+    let other = shard(199_999);
+    for (blob, wanted, said) in [
+        (100, Some(wanted(&bytes)), denied(100)),
+        // Whatever it holds there, it is not what the row names.
+        (101, Some(wanted(&other)), ours(true, 101)),
+        (102, Some(wanted(&bytes)), ours(false, 102)),
+        // Nothing names it any more.
+        (103, None, denied(103)),
+    ] {
+        fixture.truth.proposed.send_replace(vec![]);
+        fixture
+            .truth
+            .doubts
+            .send_replace(vec![doubt(disk, blob, wanted)]);
+        let proposed = wait(&fixture.truth.proposed, |commands| !commands.is_empty()).await;
+        assert_eq!(proposed, [said]);
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_judges_another_nodes_shard_by_reading_it() {
+    // The node that judges reaches itself under the name of the other: what counts is that it
+    // reads over the network, and that a disk that is not there is no verdict.
+    let fixture = Fixture::new(1);
+    let node = fixture.start().await.expect("started");
+    let away = DiskId([0xee; 16]);
+    let mut map = map(fixture.truth.pushed.borrow().version + 1);
+    map.alive = vec![NODE];
+    map.nodes = vec![Node {
+        id: NODE,
+        rpc_address: node.rpc_addr.clone(),
+        data_address: node.data_addr.clone().expect("a data port"),
+        zone: String::new(),
+        disks: vec![Disk {
+            id: away,
+            capacity: 1,
+        }],
+    }];
+    fixture.truth.pushed.send_replace(map);
+    let judged = DoubtView {
+        judge: Some(NODE),
+        ..doubt(away, 100, Some(wanted(b"bytes")))
+    };
+    let gone = DoubtView {
+        judge: Some(NODE),
+        ..doubt(away, 101, None)
+    };
+    fixture.truth.doubts.send_replace(vec![judged, gone]);
+    let proposed = wait(&fixture.truth.proposed, |commands| !commands.is_empty()).await;
+    let verdict = Command::JudgeDoubts {
+        judge: NODE,
+        disk: away,
+        verdicts: vec![Verdict {
+            shard: shard_of(101),
+            whole: true,
+        }],
+    };
+    assert_eq!(proposed, [verdict]);
+    let calls = fixture.truth.calls.load(Ordering::SeqCst);
+    let later = || fixture.truth.calls.load(Ordering::SeqCst) > calls + 20;
+    timeout(Duration::from_secs(60), async {
+        while !later() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .expect("some rounds more");
+    assert_eq!(
+        fixture.truth.proposed.borrow().len(),
+        1,
+        "no verdict on a disk that is away"
+    );
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn an_owed_shard_that_is_here_and_whole_is_told() {
+    let fixture = Fixture::new(1);
+    let node = fixture.start().await.expect("started");
+    let disk = init_disks(CLUSTER, &fixture.disks).expect("formatted before")[0];
+    let bytes = shard(200_000);
+    let client = fixture.gateway();
+    let target = fixture.target(&node, disk, 100);
+    let put = client.put_small(&target, 200_000, framed(&bytes), digest(&bytes));
+    put.await.expect("a receipt");
+    let other = shard(199_999);
+    fixture.truth.owed.send_replace(vec![
+        (shard_of(99), wanted(&bytes)),
+        (shard_of(100), wanted(&bytes)),
+        (shard_of(100), wanted(&other)),
+    ]);
+    let proposed = wait(&fixture.truth.proposed, |commands| !commands.is_empty()).await;
+    let fills = vec![ShardFill {
+        shard: shard_of(100),
+        epoch: Epoch(5),
+        digest: digest(&bytes),
+    }];
+    let (node_id, filled) = (NODE, fills);
+    assert_eq!(
+        proposed,
+        [Command::FillOwed {
+            node: node_id,
+            disk,
+            fills: filled
+        }]
+    );
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_disk_that_is_not_here_says_nothing_of_its_shards() {
+    let fixture = Fixture::new(1);
+    let node = fixture.start().await.expect("started");
+    let away = DiskId([0xee; 16]);
+    let target = fixture.target(&node, away, 100);
+    let read = fixture.gateway().get_cells(&target, 1_000, 0, 1).await;
+    let fault = read.map(|_| "cells").map_err(|error| error.fault);
+    assert_eq!(fault, Err(DataFault::Io));
     node.stop().await;
 }
 

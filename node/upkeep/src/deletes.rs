@@ -3,30 +3,20 @@
 //! A delete is acknowledged only after it is durable, and damage is reported until the metadata
 //! group has taken it, so that neither is lost by a crash, here or there.
 
-use megalith_client::{ClientError, MetaClient, TypedCalls as _, new_token};
-use megalith_model::command::{Command, Envelope};
-use megalith_model::ids::NodeId;
+use crate::propose::{UpkeepError, propose};
+use megalith_client::{MetaClient, TypedCalls as _};
+use megalith_model::command::{Command, ShardMark};
+use megalith_model::ids::{Epoch, NodeId, VolumeId};
 use megalith_model::query::PAGE_ROWS_MAX;
 use megalith_model::question;
 use megalith_model::shard::ShardId;
+use megalith_store::DiskHandle;
 use megalith_store::Disks;
-use megalith_store::{DiskHandle, StoreError};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
-
-/// Why a round of upkeep did not get done.
-#[derive(Debug, thiserror::Error)]
-enum UpkeepError {
-    #[error("ask the metadata group")]
-    Metadata(#[source] ClientError),
-    #[error("delete shards")]
-    Store(#[source] StoreError),
-    #[error("the metadata group refused: {0}")]
-    Refused(String),
-}
 
 /// Works off the deletes of all disks and reports their damage, until it is dropped.
 pub async fn run(node: NodeId, meta: MetaClient, disks: Arc<Disks>, every: Duration) {
@@ -42,7 +32,7 @@ async fn run_disk(node: NodeId, meta: &MetaClient, disk: &DiskHandle, every: Dur
     loop {
         ticks.tick().await;
         let deletes = do_deletes(node, meta, disk).await;
-        let damage = report_damage(meta, disk, &mut reported).await;
+        let damage = report_damage(node, meta, disk, &mut reported).await;
         match deletes.and(damage) {
             Ok(()) if well => {}
             Ok(()) => {
@@ -92,6 +82,7 @@ async fn do_deletes(
 
 /// Tells the metadata group of shards found damaged, each once.
 async fn report_damage(
+    node: NodeId,
     meta: &MetaClient,
     disk: &DiskHandle,
     reported: &mut BTreeSet<ShardId>,
@@ -101,9 +92,16 @@ async fn report_damage(
     reported.retain(|shard| damaged.contains(shard));
     let fresh: Vec<ShardId> = damaged.difference(reported).copied().collect();
     for page in fresh.chunks(PAGE_ROWS_MAX as usize) {
-        let shards = page.iter().map(|shard| shard.key()).collect();
-        let damaged = true;
-        propose(meta, Command::MarkOwed { shards, damaged }).await?;
+        let marks = marks(meta, page).await?;
+        if !marks.is_empty() {
+            let command = Command::MarkOwed {
+                node,
+                disk: disk.superblock().disk,
+                marks,
+                damaged: true,
+            };
+            propose(meta, command).await?;
+        }
         tracing::error!(
             disk = %disk.superblock().disk,
             shards = page.len(),
@@ -115,17 +113,21 @@ async fn report_damage(
     Ok(())
 }
 
-async fn propose(meta: &MetaClient, command: Command) -> Result<(), UpkeepError> {
-    let envelope = Envelope {
-        token: Some(new_token()),
-        command,
+/// Adds the epochs of the shards' volumes. A volume that is gone has none, and its shards need no
+/// mark.
+async fn marks(meta: &MetaClient, shards: &[ShardId]) -> Result<Vec<ShardMark>, UpkeepError> {
+    let volumes: BTreeSet<VolumeId> = shards.iter().map(|shard| shard.volume).collect();
+    let volumes = volumes.into_iter().collect();
+    let found = meta.ask(question::Volumes { volumes }).await;
+    let found = found.map_err(UpkeepError::Metadata)?;
+    let epochs: BTreeMap<VolumeId, Epoch> = found
+        .into_iter()
+        .map(|volume| (volume.id, volume.epoch))
+        .collect();
+    let mark = |shard: &ShardId| {
+        let shard = *shard;
+        let epoch = *epochs.get(&shard.volume)?;
+        Some(ShardMark { shard, epoch })
     };
-    let answer = meta
-        .propose(envelope)
-        .await
-        .map_err(UpkeepError::Metadata)?;
-    let refused = |refusal: megalith_model::command::Refusal| refusal.to_string();
-    answer
-        .map(drop)
-        .map_err(|refusal| UpkeepError::Refused(refused(refusal)))
+    Ok(shards.iter().filter_map(mark).collect())
 }

@@ -1,9 +1,14 @@
 //! What a storage node does about its disks by itself.
 //!
 //! Owns: working off the deletes that its disks owe, reporting damage found on them (`deletes`),
-//! and comparing what is there with what the metadata says should be (`compare`). Repair and
-//! balance will be further hands here, for plans that `megalith-placement` makes.
+//! comparing what is there with what the metadata says should be (`compare`), looking at shards
+//! that gateways could not read (`doubts`), and finding owed shards that are whole (`fills`).
+//! Repair and balance will be further hands here, for plans that `megalith-placement` makes.
 //! Must never: acknowledge a delete that is not durable, or delete anything on its own account.
 
 pub mod compare;
 pub mod deletes;
+pub mod doubts;
+pub mod fills;
+mod propose;
+mod verify;

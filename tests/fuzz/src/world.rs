@@ -1,7 +1,8 @@
 //! The rows of a small cluster, made by the state machine itself.
 
 use megalith_model::command::{
-    Command, Condition, Envelope, NewBlob, NewSegment, ObjectBlobs, PutObject,
+    Command, Condition, Envelope, NewBlob, NewDoubt, NewSegment, ObjectBlobs, PutObject, ShardFill,
+    ShardMark, Verdict,
 };
 use megalith_model::ids::{
     AccountId, BlobId, BucketId, ClusterId, DiskId, Epoch, GatewayId, LeaseId, NodeId, Token,
@@ -10,7 +11,7 @@ use megalith_model::ids::{
 use megalith_model::machine::{MachineError, apply};
 use megalith_model::profile::Profile;
 use megalith_model::shape::Shape;
-use megalith_model::shard::ShardKey;
+use megalith_model::shard::ShardId;
 use megalith_model::table::{MemRows, Overlay};
 use megalith_model::topology::{Disk, Domain, Node, Slot};
 use std::sync::LazyLock;
@@ -105,13 +106,20 @@ pub fn commands() -> Vec<Command> {
             blob: blob(4, Shape::Coded),
         },
         Command::MarkOwed {
-            shards: vec![ShardKey {
-                blob: BlobId(3),
-                segment: 0,
-                slot: 1,
+            node: NodeId(2),
+            disk: disk(2),
+            marks: vec![ShardMark {
+                shard: shard(1),
+                epoch: Epoch(1),
             }],
             damaged: true,
         },
+        Command::RaiseDoubts(vec![NewDoubt {
+            shard: shard(2),
+            disk: disk(3),
+            epoch: Epoch(1),
+            damaged: false,
+        }]),
     ]);
     commands
 }
@@ -129,7 +137,7 @@ pub fn more_commands() -> Vec<(&'static str, Command)> {
         parts: vec![(1, BlobId(4))],
         object: Box::new(object(b"large", 9, ObjectBlobs::Parts)),
     };
-    vec![
+    let mut commands = vec![
         ("replace", put(b"coded", 5, blob(5, Shape::Copies))),
         (
             "share",
@@ -184,6 +192,45 @@ pub fn more_commands() -> Vec<(&'static str, Command)> {
             }),
         ),
         ("nothing", Command::Nothing),
+        ("reset-clock", Command::ResetClock),
+    ];
+    commands.extend(commands_about_shards());
+    commands
+}
+
+fn commands_about_shards() -> Vec<(&'static str, Command)> {
+    vec![
+        (
+            "fill",
+            Command::FillOwed {
+                node: NodeId(2),
+                disk: disk(2),
+                fills: vec![ShardFill {
+                    shard: shard(1),
+                    epoch: Epoch(1),
+                    digest: [3; 32],
+                }],
+            },
+        ),
+        (
+            "deny",
+            Command::DenyDoubts {
+                node: NodeId(3),
+                disk: disk(3),
+                shards: vec![shard(2)],
+            },
+        ),
+        (
+            "judge",
+            Command::JudgeDoubts {
+                judge: NodeId(5),
+                disk: disk(3),
+                verdicts: vec![Verdict {
+                    shard: shard(2),
+                    whole: false,
+                }],
+            },
+        ),
     ]
 }
 
@@ -197,6 +244,20 @@ fn node(id: u32) -> Node {
             id: DiskId([id as u8; 16]),
             capacity: 1 << 40,
         }],
+    }
+}
+
+fn disk(id: u32) -> DiskId {
+    DiskId([id as u8; 16])
+}
+
+/// A shard of blob 3, whose segment is on the disks of nodes 1 to 6.
+fn shard(slot: u8) -> ShardId {
+    ShardId {
+        volume: VolumeId(1),
+        blob: BlobId(3),
+        segment: 0,
+        slot,
     }
 }
 

@@ -5,7 +5,7 @@ use super::fake::Conduct;
 use super::rig::{Rig, bytes, settings};
 use crate::{GetError, PipelineSettings};
 use megalith_crypto::cell::PLAIN_CELL_LEN;
-use megalith_model::shard::ShardKey;
+use megalith_model::shard::ShardId;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -92,22 +92,22 @@ async fn liars_that_serve_whole_shards_right() {
     }
 }
 
-async fn wait_for_alarm(rig: &Rig, shard: ShardKey, damaged: bool) {
+async fn wait_for_doubt(rig: &Rig, shard: ShardId, damaged: bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !rig
         .meta
-        .owed
+        .doubted
         .lock()
         .expect("no panic")
         .contains(&(shard, damaged))
     {
-        assert!(Instant::now() < deadline, "no alarm for {shard:?}");
+        assert!(Instant::now() < deadline, "no doubt about {shard:?}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
 #[tokio::test]
-async fn damage_is_reported_once_and_exactly() {
+async fn a_doubt_is_raised_once_and_exactly() {
     for (conduct, damaged) in [
         (Conduct::Lies, true),
         (Conduct::Damaged, true),
@@ -120,14 +120,15 @@ async fn damage_is_reported_once_and_exactly() {
         for _ in 0..3 {
             assert!(rig.read(&written, plain.len()).await.expect("reads") == plain);
         }
-        let shard = ShardKey {
+        let shard = ShardId {
+            volume: written.blob.segments[0].volume,
             blob: written.blob.blob,
             segment: 0,
             slot: 2,
         };
-        wait_for_alarm(&rig, shard, damaged).await;
+        wait_for_doubt(&rig, shard, damaged).await;
         assert_eq!(
-            *rig.meta.owed.lock().expect("no panic"),
+            *rig.meta.doubted.lock().expect("no panic"),
             [(shard, damaged)],
             "{conduct:?}"
         );

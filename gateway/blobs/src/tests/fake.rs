@@ -13,7 +13,7 @@ use megalith_model::ids::{BlobId, LeaseId, NodeId};
 use megalith_model::query::{Query, Reply};
 use megalith_model::rows::Digest;
 use megalith_model::shape::CELL_LEN;
-use megalith_model::shard::{Receipt, ShardKey, ShardTarget};
+use megalith_model::shard::{Receipt, ShardId, ShardTarget};
 use megalith_model::topology::Lease;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -267,11 +267,12 @@ impl ShardIo for FakeIo {
     }
 }
 
-/// The fake metadata group: leases, and notes of damage.
+/// The fake metadata group: leases, and doubts.
 #[derive(Default)]
 pub struct FakeMeta {
     pub opened: AtomicUsize,
-    pub owed: Mutex<Vec<(ShardKey, bool)>>,
+    /// Shards in doubt, and whether they are said to be damaged.
+    pub doubted: Mutex<Vec<(ShardId, bool)>>,
 }
 
 impl Metadata for FakeMeta {
@@ -286,9 +287,9 @@ impl Metadata for FakeMeta {
                     count,
                 })
             }
-            Command::MarkOwed { shards, damaged } => {
-                let mut owed = self.owed.lock().expect("no panic");
-                owed.extend(shards.into_iter().map(|shard| (shard, damaged)));
+            Command::RaiseDoubts(doubts) => {
+                let mut doubted = self.doubted.lock().expect("no panic");
+                doubted.extend(doubts.iter().map(|doubt| (doubt.shard, doubt.damaged)));
                 Outcome::Done
             }
             other => panic!("{other:?}"),

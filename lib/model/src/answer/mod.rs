@@ -5,6 +5,7 @@
 //! blobs.
 
 mod data;
+mod doubts;
 mod fold;
 mod held;
 mod list;
@@ -56,6 +57,8 @@ pub fn answer(rows: &dyn Rows, query: &Query) -> Result<Reply, MachineError> {
         Query::Data(question::Data) => Reply::Data(Box::new(data::data(rows)?)),
         Query::DiskVolumes(asked) => Reply::Volumes(held::disk_volumes(rows, asked.disk)?),
         Query::Held(asked) => Reply::Held(held::held(rows, *asked)?),
+        Query::Doubts(asked) => Reply::Doubts(doubts::doubts(rows, *asked)?),
+        Query::OwedShards(asked) => Reply::OwedShards(doubts::owed_shards(rows, *asked)?),
     })
 }
 

@@ -46,6 +46,10 @@ fn commands_keep_their_numbers() {
         19 AckDeletes
         20 Nothing
         21 ResetClock
+        22 FillOwed
+        23 RaiseDoubts
+        24 DenyDoubts
+        25 JudgeDoubts
     "#]]);
 }
 

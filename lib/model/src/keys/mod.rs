@@ -34,6 +34,7 @@
 //! | 27 | tokens by time         | milliseconds, token               | nothing             |
 //! | 28 | bucket counters        | bucket                            | `Counters`          |
 //! | 29 | account counters       | account                           | `Counters`          |
+//! | 30 | doubts                 | disk, volume, blob, segment, slot | `DoubtRow`          |
 //!
 //! A variable field that others follow is escaped (`escape`); one that ends the key isn't.
 //! Inverted versions (every bit flipped) make the newest sort first.
@@ -47,6 +48,7 @@ use crate::ids::{
     AccountId, BlobId, BucketId, DiskId, Epoch, GroupId, LeaseId, NodeId, Token, UploadId,
     VersionId, VolumeId,
 };
+use crate::shard::ShardId;
 use std::borrow::Cow;
 
 pub use parse::KeyError;
@@ -167,6 +169,10 @@ pub enum RowKey<'a> {
     },
     BucketCounters(BucketId),
     AccountCounters(AccountId),
+    Doubt {
+        disk: DiskId,
+        shard: ShardId,
+    },
 }
 
 numbered! {
@@ -201,6 +207,7 @@ numbered! {
         TokenTimes = 27,
         BucketCounters = 28,
         AccountCounters = 29,
+        Doubts = 30,
     }
 }
 
@@ -262,6 +269,10 @@ impl Build {
         self.bytes(&number.to_be_bytes())
     }
 
+    fn segment(self, volume: VolumeId, blob: BlobId, segment: u32) -> Self {
+        self.u32(volume.0).u64(blob.0).u32(segment)
+    }
+
     fn escaped(mut self, bytes: &[u8]) -> Self {
         escape::append(&mut self.0, bytes);
         escape::terminate(&mut self.0);
@@ -297,15 +308,12 @@ impl RowKey<'_> {
                 volume,
                 blob,
                 segment,
-            } => new(Table::VolumeBlobs)
-                .u32(volume.0)
-                .u64(blob.0)
-                .u32(*segment),
+            } => new(Table::VolumeBlobs).segment(*volume, *blob, *segment),
             Self::Owed {
                 volume,
                 blob,
                 segment,
-            } => new(Table::Owed).u32(volume.0).u64(blob.0).u32(*segment),
+            } => new(Table::Owed).segment(*volume, *blob, *segment),
             Self::Volume(volume) => new(Table::Volumes).u32(volume.0),
             Self::VolumeCounts(volume) => new(Table::VolumeCounts).u32(volume.0),
             Self::OpenVolume(volume) => new(Table::OpenVolumes).u32(volume.0),
@@ -344,6 +352,10 @@ impl RowKey<'_> {
             }
             Self::BucketCounters(bucket) => new(Table::BucketCounters).u64(bucket.0),
             Self::AccountCounters(account) => new(Table::AccountCounters).u64(account.0),
+            Self::Doubt { disk, shard } => new(Table::Doubts)
+                .bytes(&disk.0)
+                .segment(shard.volume, shard.blob, shard.segment)
+                .bytes(&[shard.slot]),
         }
         .0
     }

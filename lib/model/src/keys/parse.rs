@@ -4,6 +4,7 @@ use super::{Meta, RowKey, Table, escape};
 use crate::ids::{
     AccountId, BlobId, BucketId, DiskId, LeaseId, NodeId, Token, UploadId, VersionId, VolumeId,
 };
+use crate::shard::ShardId;
 use std::borrow::Cow;
 
 /// Bytes that are no row's key.
@@ -18,6 +19,10 @@ impl<'a> Cursor<'a> {
         let (head, rest) = self.0.split_first_chunk::<N>().ok_or(KeyError)?;
         self.0 = rest;
         Ok(*head)
+    }
+
+    fn byte(&mut self) -> Result<u8, KeyError> {
+        self.fixed().map(|[byte]: [u8; 1]| byte)
     }
 
     fn u32(&mut self) -> Result<u32, KeyError> {
@@ -89,6 +94,15 @@ impl<'a> RowKey<'a> {
                 disk: DiskId(c.fixed()?),
                 sequence: c.u64()?,
             },
+            Table::Doubts => Self::Doubt {
+                disk: DiskId(c.fixed()?),
+                shard: ShardId {
+                    volume: VolumeId(c.u32()?),
+                    blob: BlobId(c.u64()?),
+                    segment: c.u32()?,
+                    slot: c.byte()?,
+                },
+            },
             Table::Uploads => Self::Upload {
                 bucket: BucketId(c.u64()?),
                 key: c.escaped()?,
@@ -155,7 +169,8 @@ impl<'a> RowKey<'a> {
             | Table::Deletes
             | Table::Uploads
             | Table::UploadTargets
-            | Table::Parts => return Err(KeyError),
+            | Table::Parts
+            | Table::Doubts => return Err(KeyError),
         })
     }
 }

@@ -1,6 +1,7 @@
 //! Keys come back as they went in, and sort as their fields do.
 
 use super::*;
+use crate::shard::ShardId;
 use expect_test::expect;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
@@ -81,6 +82,17 @@ fn placement_key() -> impl Strategy<Value = RowKey<'static>> {
             sequence
         }),
         any::<u64>().prop_map(|lease| RowKey::Lease(LeaseId(lease))),
+        (id, any::<(u32, u64, u32, u8)>()).prop_map(|(id, (volume, blob, segment, slot))| {
+            RowKey::Doubt {
+                disk: DiskId(id),
+                shard: ShardId {
+                    volume: VolumeId(volume),
+                    blob: BlobId(blob),
+                    segment,
+                    slot,
+                },
+            }
+        }),
     ]
 }
 
@@ -213,6 +225,7 @@ fn table_numbers_stay() {
         26 Tokens
         27 TokenTimes
         28 BucketCounters
-        29 AccountCounters"#]]
+        29 AccountCounters
+        30 Doubts"#]]
     .assert_eq(&numbers.join("\n"));
 }

@@ -56,6 +56,7 @@ impl Machine<'_, '_> {
                 id: disk,
                 node: Some(node),
                 last_delete: 0,
+                doubts: 0,
             },
             Some(row) => match row.node {
                 Some(owner) if owner == node => return Ok(()),

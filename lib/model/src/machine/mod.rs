@@ -9,6 +9,8 @@ mod blobs;
 mod cluster;
 mod context;
 mod counters;
+mod deletes;
+mod doubts;
 mod objects;
 mod owed;
 mod owners;
@@ -22,14 +24,18 @@ use crate::codec::DecodeError;
 use crate::command::{Answer, Command, Envelope, Outcome};
 use crate::keys::{Meta, RowKey};
 use crate::table::{Overlay, Rows, RowsError};
-use context::{Machine, Step, Stop};
+use context::{Machine, Step, Stop, malformed};
 
 pub(crate) use context::{decode_row, page, read, require};
 
 /// The most blob ids of one lease.
 pub const LEASE_COUNT_MAX: u64 = 1 << 20;
-/// The most shards of one [`Command::MarkOwed`].
+/// The most shards of one command about owed shards or doubts.
 pub const OWED_MARKS_MAX: usize = 1_000;
+/// The most doubts about one disk. Further ones are dropped; gateways raise them again.
+pub const DISK_DOUBTS_MAX: u32 = 1_000;
+/// After this time another node may judge a doubt that the disk's own has not settled.
+pub const DOUBT_SETTLED_MS: u64 = 60_000;
 /// The most bytes of an object's key.
 pub const KEY_LEN_MAX: usize = 1_024;
 /// The most bytes of a bucket's or account's name, or of an access key.
@@ -179,14 +185,40 @@ impl Machine<'_, '_> {
             | Command::PutPart { .. }
             | Command::CompleteUpload { .. }
             | Command::AbortUpload { .. } => self.execute_upload(command),
-            Command::MarkOwed { shards, damaged } => self.mark_owed(shards, *damaged),
+            Command::AckDeletes { .. }
+            | Command::MarkOwed { .. }
+            | Command::FillOwed { .. }
+            | Command::RaiseDoubts(_)
+            | Command::DenyDoubts { .. }
+            | Command::JudgeDoubts { .. } => self.execute_of_disk(command),
+            // The clock itself is set with every accepted command.
+            Command::Nothing | Command::ResetClock => Ok(Outcome::Done),
+        }
+    }
+
+    /// Executes what storage nodes and gateways say of shards on disks.
+    fn execute_of_disk(&mut self, command: &Command) -> Step<Outcome> {
+        match command {
             Command::AckDeletes {
                 node,
                 disk,
                 through,
             } => self.ack_deletes(*node, *disk, *through),
-            // The clock itself is set with every accepted command.
-            Command::Nothing | Command::ResetClock => Ok(Outcome::Done),
+            Command::MarkOwed {
+                node,
+                disk,
+                marks,
+                damaged,
+            } => self.mark_owed(*node, *disk, marks, *damaged),
+            Command::FillOwed { node, disk, fills } => self.fill_owed(*node, *disk, fills),
+            Command::RaiseDoubts(doubts) => self.raise_doubts(doubts),
+            Command::DenyDoubts { node, disk, shards } => self.deny_doubts(*node, *disk, shards),
+            Command::JudgeDoubts {
+                judge,
+                disk,
+                verdicts,
+            } => self.judge_doubts(*judge, *disk, verdicts),
+            _ => malformed("not a command about shards on disks"),
         }
     }
 }

@@ -106,6 +106,22 @@ fn of_owners_and_disks() -> Vec<Example> {
             after: Some((BlobId(1), 2)),
             max,
         }),
+        example(Doubts {
+            after: Some((
+                disk,
+                ShardId {
+                    volume: VolumeId(1),
+                    blob: BlobId(2),
+                    segment: 3,
+                    slot: 4,
+                },
+            )),
+            max,
+        }),
+        example(OwedShards {
+            disk,
+            after: Some((VolumeId(1), BlobId(2), 3)),
+        }),
     ]
 }
 
@@ -146,6 +162,8 @@ fn questions_travel_byte_for_byte_as_they_always_did() {
             010f
             011004040404040404040404040404040404
             01110101010209
+            011201040404040404040404040404040404040102030409
+            01130404040404040404040404040404040401010203
         "#]],
         lines,
     );
@@ -180,6 +198,8 @@ fn replies_keep_their_numbers() {
             0f Data
             0c Volumes
             10 Held
+            11 Doubts
+            12 OwedShards
         "#]],
         examples().into_iter().map(number),
     );

@@ -58,7 +58,11 @@ fn check_proposer(peer: &PeerIdentity, command: &Command) -> Result<(), Status> 
     });
     let itself = match command {
         Command::RegisterNode(node) => peer.is(Role::Storage, node.id.0),
-        Command::AckDeletes { node, .. } => peer.is(Role::Storage, node.0),
+        Command::AckDeletes { node, .. }
+        | Command::MarkOwed { node, .. }
+        | Command::FillOwed { node, .. }
+        | Command::DenyDoubts { node, .. }
+        | Command::JudgeDoubts { judge: node, .. } => peer.is(Role::Storage, node.0),
         Command::OpenLease { gateway, .. } => {
             peer.is(Role::Gateway, gateway.0) || peer.has(Role::Operator)
         }
@@ -79,7 +83,7 @@ fn check_proposer(peer: &PeerIdentity, command: &Command) -> Result<(), Status> 
         | Command::PutPart { .. }
         | Command::CompleteUpload { .. }
         | Command::AbortUpload { .. }
-        | Command::MarkOwed { .. }
+        | Command::RaiseDoubts(_)
         | Command::Nothing
         | Command::ResetClock => true,
     };
@@ -145,7 +149,12 @@ impl Metadata for MetadataService {
         request: Request<v1::QueryRequest>,
     ) -> Result<Response<v1::QueryReply>, Status> {
         use v1::query_reply::Result as Said;
-        let reply = |said| Ok(Response::new(v1::QueryReply { result: Some(said) }));
+        let reply = |said| {
+            Ok(Response::new(v1::QueryReply {
+                time_ms: self.handle.now_ms(),
+                result: Some(said),
+            }))
+        };
         let request = request.into_inner();
         let query: Query = codec::decode(&request.query)
             .map_err(|error| Status::invalid_argument(format!("query: {error}")))?;

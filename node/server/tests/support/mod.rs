@@ -16,7 +16,7 @@ use megalith_model::codec;
 use megalith_model::command::{Answer, Command, Envelope, Outcome};
 use megalith_model::ids::{BlobId, ClusterId, DiskId, Epoch, GatewayId, LeaseId, NodeId, VolumeId};
 use megalith_model::profile::Profile;
-use megalith_model::query::{HeldSegment, Query, Reply};
+use megalith_model::query::{DoubtView, HeldSegment, OwedPage, Query, Reply, WantedShard};
 use megalith_model::question;
 use megalith_model::shard::{ShardId, ShardTarget};
 use megalith_model::topology::{ClusterMap, Domain, Lease, Node, Slot, Volume, VolumeState};
@@ -98,6 +98,10 @@ pub struct Truth {
     pub proposed: watch::Sender<Vec<Command>>,
     /// What the slots of every volume should hold.
     pub held: watch::Sender<Vec<HeldSegment>>,
+    /// Shards in doubt, until they are settled.
+    pub doubts: watch::Sender<Vec<DoubtView>>,
+    /// Owed shards, until they are filled.
+    pub owed: watch::Sender<Vec<(ShardId, WantedShard)>>,
 }
 
 impl Truth {
@@ -113,7 +117,28 @@ impl Truth {
             deletes: watch::channel(vec![]).0,
             proposed: watch::channel(vec![]).0,
             held: watch::channel(vec![]).0,
+            doubts: watch::channel(vec![]).0,
+            owed: watch::channel(vec![]).0,
         })
+    }
+}
+
+impl Truth {
+    /// Takes what a command settles off the lists.
+    fn settle(&self, command: &Command) {
+        let settled: Vec<ShardId> = match command {
+            Command::MarkOwed { marks, .. } => marks.iter().map(|mark| mark.shard).collect(),
+            Command::DenyDoubts { shards, .. } => shards.clone(),
+            Command::JudgeDoubts { verdicts, .. } => {
+                verdicts.iter().map(|verdict| verdict.shard).collect()
+            }
+            Command::FillOwed { fills, .. } => fills.iter().map(|fill| fill.shard).collect(),
+            _other => return,
+        };
+        self.doubts
+            .send_modify(|doubts| doubts.retain(|doubt| !settled.contains(&doubt.shard)));
+        self.owed
+            .send_modify(|owed| owed.retain(|(shard, _)| !settled.contains(shard)));
     }
 }
 
@@ -144,6 +169,7 @@ impl Metadata for FakeMetadata {
             };
             self.0.deletes.send_modify(acknowledge);
         }
+        self.0.settle(&envelope.command);
         let note = |commands: &mut Vec<Command>| commands.push(envelope.command);
         self.0.proposed.send_modify(note);
         let answer: Answer = Ok(Outcome::Done);
@@ -183,11 +209,17 @@ impl Metadata for FakeMetadata {
                     .filter(|held| after.is_none_or(|after| (held.blob, held.segment) > after));
                 Reply::Held(rest.take(max as usize).collect())
             }
+            Query::Doubts(_) => Reply::Doubts(self.0.doubts.borrow().clone()),
+            Query::OwedShards(_) => Reply::OwedShards(OwedPage {
+                shards: self.0.owed.borrow().clone(),
+                next: None,
+            }),
             other => panic!("{other:?}"),
         };
         let reply = codec::encode(&reply);
         let result = Some(proto::query_reply::Result::Reply(reply.into()));
-        Ok(Response::new(proto::QueryReply { result }))
+        let time_ms = 0;
+        Ok(Response::new(proto::QueryReply { time_ms, result }))
     }
 
     async fn change_members(

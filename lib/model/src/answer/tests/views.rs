@@ -5,12 +5,11 @@ use crate::answer::{OBJECT_BLOBS_MAX, topology};
 use crate::command::{Command, ObjectBlobs};
 use crate::ids::{AccountId, BlobId, BucketId, Epoch, NodeId, VolumeId};
 use crate::machine::tests::{
-    BEGIN_MS, World, bucket, coded_len, disk_id, put, put_command, upload, version,
+    BEGIN_MS, World, bucket, coded_len, disk_id, owed, put, put_command, upload, version,
 };
 use crate::margin::margins;
 use crate::query::{HeldSegment, ObjectView};
 use crate::question;
-use crate::shard::ShardKey;
 
 fn object(world: &World, key: &str) -> Option<Box<ObjectView>> {
     let asked = question::Object {
@@ -101,15 +100,7 @@ fn the_standing_counts_every_segment_by_margin() {
     // Copies of blob 5 on slots 5, 0 and 1; of blob 6 on 0, 1 and 2.
     put_len(&mut world, "copies", 5, 70_000, 0);
     put_len(&mut world, "rotated", 6, 70_000, 0);
-    let shards = vec![ShardKey {
-        blob: BlobId(4),
-        segment: 0,
-        slot: 1,
-    }];
-    world.done(Command::MarkOwed {
-        shards,
-        damaged: true,
-    });
+    world.done(owed::mark(&[owed::shard(4, 1)], true));
     let status = ask(&world.rows, question::Data);
     assert_eq!((status.counters.objects, status.inline_blobs), (6, 1));
     assert_eq!((status.owed_segments, status.damaged_shards), (1, 1));
@@ -206,13 +197,7 @@ fn disk_learns_what_its_volumes_should_hold() {
         put_len(&mut world, &format!("k{blob}"), blob, coded_len(9), owed);
     }
     put_len(&mut world, "inline", 6, 10, 0);
-    let shards = vec![ShardKey {
-        blob: BlobId(4),
-        segment: 0,
-        slot: 5,
-    }];
-    let damaged = true;
-    world.done(Command::MarkOwed { shards, damaged });
+    world.done(owed::mark(&[owed::shard(4, 5)], true));
     for (disk, there) in [(1, true), (6, true), (77, false)] {
         let disk = disk_id(disk);
         let volumes = ask(&world.rows, question::DiskVolumes { disk });

@@ -1,9 +1,9 @@
 //! One stored row of each kind, byte by byte. A change here is a change of the stored format: it
 //! needs a new version byte and a decoder for the old one.
 
-use super::{BEGIN_MS, World, coded_len, put, put_command, upload, version};
-use crate::command::{Command, ObjectBlobs};
-use crate::ids::{AccountId, BucketId, ClusterId, Token};
+use super::{BEGIN_MS, World, coded_len, disk_id, owed, put, put_command, upload, version};
+use crate::command::{Command, NewDoubt, ObjectBlobs};
+use crate::ids::{AccountId, BucketId, ClusterId, Epoch, Token};
 use crate::keys::{RowKey, Table};
 use expect_test::expect;
 use std::collections::BTreeSet;
@@ -63,6 +63,12 @@ fn world() -> World {
     };
     let (answer, _) = world.apply(Some(Token([0x70; 16])), part);
     assert!(answer.is_ok() && version(1) < version(2));
+    world.done(Command::RaiseDoubts(vec![NewDoubt {
+        shard: owed::shard(1, 2),
+        disk: disk_id(3),
+        epoch: Epoch(1),
+        damaged: true,
+    }]));
     world.audited();
     world
 }
@@ -129,7 +135,7 @@ fn one_row_of_each_kind() {
         Nodes 0b00000001
           01010d31302e302e302e313a373030300d31302e302e302e313a37303031000101010101010101010101010101010101808080808020
         Disks 0c01010101010101010101010101010101
-          0101010101010101010101010101010101010101
+          010101010101010101010101010101010101010100
         Deletes 0d010101010101010101010101010101010000000000000001
           0101020000
         Uploads 0e000000000000000100ff75000100000000000f42eb0000000000000000
@@ -164,5 +170,7 @@ fn one_row_of_each_kind() {
           0101016401
         AccountCounters 1d0000000000000001
           0101016401
+        Doubts 1e030303030303030303030303030303030000000100000000000000010000000002
+          01c0843d010100
     "#]].assert_eq(&shown(&world()));
 }

@@ -2,6 +2,7 @@
 //! commands.
 
 mod golden;
+pub(crate) mod owed;
 mod random;
 mod rules;
 
@@ -109,6 +110,10 @@ impl World {
 
     pub(crate) fn done(&mut self, command: Command) -> Outcome {
         self.try_apply(command).expect("accepted")
+    }
+
+    pub(crate) fn register(&mut self, node: Node) {
+        self.done(Command::RegisterNode(node));
     }
 
     pub(crate) fn lease(&mut self) -> Lease {

@@ -9,8 +9,8 @@ use crate::ids::{
 use crate::keys::{self, Meta, RowKey, Table};
 use crate::machine::{SEALED_TIME_APART_MAX_MS, apply, clock};
 use crate::profile::Profile;
-use crate::rows::{BlobRow, Counters, DiskRow, OwedRow, Totals, VersionRow, VolumeCounts};
-use crate::shard::{ShardId, ShardKey};
+use crate::rows::{BlobRow, Counters, DiskRow, Totals, VersionRow};
+use crate::shard::ShardId;
 use crate::table::{MemRows, Overlay, Rows, RowsError};
 use crate::topology::Domain;
 use std::collections::BTreeSet;
@@ -351,44 +351,6 @@ fn aborting_an_upload_leaves_nothing() {
     assert_eq!(world.volume_row(1).bytes, 0);
     world.done(Command::DeleteBucket(BOX));
     world.audited();
-}
-
-#[test]
-fn marking_owed_is_idempotent_and_passes_over_what_is_gone() {
-    let mut world = World::ready();
-    let blob = world.blob(1, coded_len(9), 1);
-    put_blob(&mut world, "a", 1, blob).expect("put");
-    let place = |blob, slot| ShardKey {
-        blob: BlobId(blob),
-        segment: 0,
-        slot,
-    };
-    for (slot, damaged) in [(2, false), (2, true), (5, false), (2, false)] {
-        let shards = vec![place(1, slot), place(77, 0)];
-        world.done(Command::MarkOwed { shards, damaged });
-        world.audited();
-    }
-    let owed: OwedRow = world
-        .row(&RowKey::Owed {
-            volume: VolumeId(1),
-            blob: BlobId(1),
-            segment: 0,
-        })
-        .expect("owed");
-    assert_eq!((owed.owed, owed.damaged), (0b10_0100, 0b100));
-    let counts: VolumeCounts = world
-        .row(&RowKey::VolumeCounts(VolumeId(1)))
-        .expect("there");
-    assert_eq!((counts.coded, counts.owed), (0, 1));
-    for bad in [place(1, 6), place(1, 200)] {
-        let shards = vec![place(1, 1), bad];
-        let damaged = false;
-        assert!(
-            world
-                .try_apply(Command::MarkOwed { shards, damaged })
-                .is_err()
-        );
-    }
 }
 
 #[test]

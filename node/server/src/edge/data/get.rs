@@ -5,7 +5,6 @@ use super::answer::{self, DataAnswer, Refused};
 use super::request::WantedGet;
 use super::request::disk;
 use http::Response;
-use megalith_client::DataFault;
 use megalith_client::framing::frame_tail;
 use std::collections::VecDeque;
 
@@ -18,7 +17,8 @@ pub(super) async fn get(edge: &DataEdge, wanted: WantedGet) -> Response<DataAnsw
 
 /// Reads the cells, each checked against its checksum by the store just now.
 async fn read(edge: &DataEdge, wanted: &WantedGet) -> Result<DataAnswer, Refused> {
-    let disk = disk(&edge.disks, wanted.path.disk, DataFault::NotFound)?;
+    // A disk that is not here says nothing of its shards: they are not missing.
+    let disk = disk(&edge.disks, wanted.path.disk)?;
     let shard = wanted.path.shard;
     let cells = disk.read(shard, wanted.first, wanted.count).await?;
     let mut pieces = VecDeque::with_capacity(2 * cells.len());

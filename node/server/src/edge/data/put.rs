@@ -42,7 +42,7 @@ async fn write(
     wanted: &WantedPut,
     body: &mut Incoming,
 ) -> Result<Receipt, Refused> {
-    let disk = disk(&edge.disks, wanted.path.disk, DataFault::Io)?;
+    let disk = disk(&edge.disks, wanted.path.disk)?;
     edge.admission
         .check(peer, &wanted.path, wanted.epoch)
         .await?;

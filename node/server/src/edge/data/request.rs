@@ -137,8 +137,8 @@ pub(super) fn trailer_digest(trailers: Option<&HeaderMap>) -> Result<Digest, Ref
 }
 
 /// Returns a disk of this node; if it isn't here, that is `missing`.
-pub(super) fn disk(disks: &Disks, id: DiskId, missing: DataFault) -> Result<&DiskHandle, Refused> {
-    let missing = || Refused::new(missing, format!("no disk {id} here"));
+pub(super) fn disk(disks: &Disks, id: DiskId) -> Result<&DiskHandle, Refused> {
+    let missing = || Refused::new(DataFault::Io, format!("no disk {id} here"));
     disks.get(id).ok_or_else(missing)
 }
 

@@ -17,7 +17,7 @@ use crate::table::{MemRows, Overlay};
 use model::{Key, Model, Object};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
-use steps::{Step, cluster_step, key, object_step, upload_step};
+use steps::{Step, cluster_step, key, object_step, shard_step, upload_step};
 
 /// What to do, as numbers that are taken modulo what there is.
 #[derive(Clone, Debug)]
@@ -36,6 +36,8 @@ pub(super) enum Op {
     Volume(u8),
     Close(u8),
     MarkOwed(u8, u8, bool),
+    FillOwed(u8, u8),
+    Doubt(u8, u8, u8),
     Ack(u8, u8),
     Register(u8),
 }
@@ -82,6 +84,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => n().prop_map(Op::Volume),
         1 => n().prop_map(Op::Close),
         3 => (n(), n(), any::<bool>()).prop_map(|(a, b, c)| Op::MarkOwed(a, b, c)),
+        2 => (n(), n()).prop_map(|(a, b)| Op::FillOwed(a, b)),
+        3 => (n(), n(), n()).prop_map(|(a, b, c)| Op::Doubt(a, b, c)),
         1 => (n(), n()).prop_map(|(a, b)| Op::Ack(a, b)),
         1 => n().prop_map(Op::Register),
     ]
@@ -153,7 +157,8 @@ fn run(ops: &[(Op, bool, u64)]) {
         world.time_ms += later_ms;
         let step = object_step(&mut model, &world, op)
             .or_else(|| upload_step(&mut model, &world, op))
-            .or_else(|| cluster_step(&mut model, &world, op));
+            .or_else(|| cluster_step(&mut model, &world, op))
+            .or_else(|| shard_step(&mut model, &world, op));
         let Some(Step(command, good, effect)) = step else {
             continue;
         };

@@ -3,12 +3,15 @@
 use super::super::{World, bucket, disk_id, node, version};
 use super::Op;
 use super::model::{Key, Model, Object, pick};
-use crate::command::{Command, Condition, ObjectBlobs, PutObject};
-use crate::ids::{BlobId, BucketId, GatewayId, LeaseId, NodeId, UploadId, VersionId};
+use crate::command::{
+    Command, Condition, NewDoubt, ObjectBlobs, PutObject, ShardFill, ShardMark, Verdict,
+};
+use crate::ids::{
+    BlobId, BucketId, Epoch, GatewayId, LeaseId, NodeId, UploadId, VersionId, VolumeId,
+};
 use crate::keys::RowKey;
-use crate::rows::BlobRow;
-use crate::shape::SegmentLayout;
-use crate::shard::ShardKey;
+use crate::rows::{BlobRow, DoubtRow};
+use crate::shard::ShardId;
 use std::collections::BTreeMap;
 
 pub(super) fn key(n: u8) -> Vec<u8> {
@@ -140,8 +143,7 @@ pub(super) fn upload_step(model: &mut Model, world: &World, op: &Op) -> Option<S
         }
         Op::PutPart(n, part, spec) => {
             let (upload, (place, _)) = pick(model.uploads.clone().into_iter(), *n)?;
-            let part = u32::from(part % 5);
-            let (blob, good) = model.blob(world, spec);
+            let (part, (blob, good)) = (u32::from(part % 5), model.blob(world, spec));
             let id = blob.blob;
             let command = Command::PutPart {
                 bucket: place.0,
@@ -181,10 +183,10 @@ pub(super) fn upload_step(model: &mut Model, world: &World, op: &Op) -> Option<S
             })
         }
         Op::Abort(n) => {
-            let (upload, (place, _)) = pick(model.uploads.clone().into_iter(), *n)?;
+            let (upload, ((bucket, key), _)) = pick(model.uploads.clone().into_iter(), *n)?;
             let command = Command::AbortUpload {
-                bucket: place.0,
-                key: place.1,
+                bucket,
+                key,
                 upload,
             };
             Step::new(command, true, move |model| {
@@ -193,6 +195,26 @@ pub(super) fn upload_step(model: &mut Model, world: &World, op: &Op) -> Option<S
         }
         _ => return None,
     })
+}
+
+/// Picks a slot of the first segment of a blob; returns the number of its disk and node, too. If
+/// the blob has no segment, the shard is one that was never there.
+fn pick_shard(model: &Model, world: &World, n: u8, slot: u8) -> Option<(ShardId, u32)> {
+    let blob = pick(model.references().into_keys(), n)?;
+    let row: BlobRow = world.row(&RowKey::Blob(blob)).expect("referenced");
+    let volume = row
+        .segments
+        .first()
+        .map_or(VolumeId(1), |segment| segment.volume);
+    let slots = world.volume_row(volume.0).slots;
+    let number = usize::from(slot) % slots.len();
+    let shard = ShardId {
+        volume,
+        blob,
+        segment: 0,
+        slot: number as u8,
+    };
+    Some((shard, slots[number].node.0))
 }
 
 pub(super) fn cluster_step(model: &mut Model, world: &World, op: &Op) -> Option<Step> {
@@ -230,23 +252,45 @@ pub(super) fn cluster_step(model: &mut Model, world: &World, op: &Op) -> Option<
             let (volume, epoch) = (volume.id, volume.epoch);
             Step::new(Command::CloseVolume { volume, epoch }, true, |_| {})
         }
+        Op::Register(n) => {
+            let node = node(1 + u32::from(n % 8));
+            Step::new(Command::RegisterNode(node), true, |_| {})
+        }
+        _ => return None,
+    })
+}
+
+pub(super) fn shard_step(model: &mut Model, world: &World, op: &Op) -> Option<Step> {
+    Some(match op {
         Op::MarkOwed(n, slot, damaged) => {
-            let blob = pick(model.references().into_keys(), *n)?;
-            let row: BlobRow = world.row(&RowKey::Blob(blob)).expect("referenced");
-            let slot = slot % 6;
-            let good = row.segments.first().is_some_and(|segment| {
-                let layout = SegmentLayout::new(row.shape, segment.profile, blob, segment.len);
-                layout.slots().any(|holder| holder == usize::from(slot))
-            });
-            let shard = ShardKey {
-                blob,
-                segment: 0,
-                slot,
-            };
+            let (shard, disk) = pick_shard(model, world, *n, *slot)?;
+            let epoch = Epoch(1);
             let command = Command::MarkOwed {
-                shards: vec![shard],
+                node: NodeId(disk),
+                disk: disk_id(disk),
+                marks: vec![ShardMark { shard, epoch }],
                 damaged: *damaged,
             };
+            Step::new(command, true, |_| {})
+        }
+        Op::FillOwed(n, slot) => {
+            let (shard, disk) = pick_shard(model, world, *n, *slot)?;
+            let digest = [shard.blob.0 as u8; 32];
+            let epoch = Epoch(1);
+            let command = Command::FillOwed {
+                node: NodeId(disk),
+                disk: disk_id(disk),
+                fills: vec![ShardFill {
+                    shard,
+                    epoch,
+                    digest,
+                }],
+            };
+            Step::new(command, true, |_| {})
+        }
+        Op::Doubt(n, slot, act) => {
+            let (shard, disk) = pick_shard(model, world, *n, *slot)?;
+            let (command, good) = doubt_command(world, shard, disk, *act);
             Step::new(command, good, |_| {})
         }
         Op::Ack(n, through) => {
@@ -259,10 +303,43 @@ pub(super) fn cluster_step(model: &mut Model, world: &World, op: &Op) -> Option<
             };
             Step::new(command, node == number, |_| {})
         }
-        Op::Register(n) => {
-            let node = node(1 + u32::from(n % 8));
-            Step::new(Command::RegisterNode(node), true, |_| {})
-        }
         _ => return None,
     })
+}
+
+/// A doubt, its denial, or a verdict; and whether it should be accepted.
+fn doubt_command(world: &World, shard: ShardId, disk: u32, act: u8) -> (Command, bool) {
+    let judge = NodeId(1 + disk % 6);
+    let volume = world.volume_row(shard.volume.0);
+    let takes_part = volume.slots.iter().any(|slot| slot.node == judge);
+    let (node, disk, epoch) = (NodeId(disk), disk_id(disk), Epoch(1));
+    let doubted = world
+        .row::<DoubtRow>(&RowKey::Doubt { disk, shard })
+        .is_some();
+    match act % 4 {
+        0 | 1 => {
+            let damaged = act % 8 > 3;
+            let doubt = NewDoubt {
+                shard,
+                disk,
+                epoch,
+                damaged,
+            };
+            (Command::RaiseDoubts(vec![doubt]), true)
+        }
+        2 => {
+            let shards = vec![shard];
+            (Command::DenyDoubts { node, disk, shards }, true)
+        }
+        _ => {
+            let whole = act % 8 > 3;
+            let verdicts = vec![Verdict { shard, whole }];
+            let command = Command::JudgeDoubts {
+                judge,
+                disk,
+                verdicts,
+            };
+            (command, takes_part || !doubted)
+        }
+    }
 }
