@@ -22,7 +22,7 @@ pub(super) const FOOTER_LEN: usize = 48;
 pub(super) const CRC_LEN: usize = 4;
 const HEADER_MAGIC: [u8; 4] = *b"MGRh";
 const FOOTER_MAGIC: [u8; 4] = *b"MGRf";
-const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 2;
 const FLAG_LAST: u8 = 1;
 /// One deleted shard in a tombstone: key, padding, and the `lsn` it is deleted up to.
 const DELETION_LEN: usize = 24;
@@ -103,7 +103,7 @@ pub(super) enum HeaderFault {
     /// Not a header, or not of this place, or damaged.
     Bad,
     /// A whole header of a format that is not known here.
-    Newer(u8),
+    OtherFormat(u8),
 }
 
 impl Header {
@@ -161,9 +161,9 @@ impl Header {
             return Err(HeaderFault::Bad);
         }
         if bytes[4] != VERSION {
-            return Err(HeaderFault::Newer(bytes[4]));
+            return Err(HeaderFault::OtherFormat(bytes[4]));
         }
-        let kind = Kind::from_byte(bytes[5]).ok_or(HeaderFault::Newer(bytes[4]))?;
+        let kind = Kind::from_byte(bytes[5]).ok_or(HeaderFault::OtherFormat(bytes[4]))?;
         let header = Self {
             kind,
             last: bytes[6] & FLAG_LAST != 0,
