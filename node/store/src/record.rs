@@ -1,6 +1,10 @@
 //! The record: the only thing a chunk file holds. Encoding, decoding and checks; no input or
 //! output. Layout byte by byte in `docs/formats/disk.md`.
 //!
+//! Every record begins at a block and is padded with zeros to whole blocks: a long one can be
+//! written from one aligned buffer, past the page cache. No checksum covers the padding, and nobody
+//! reads it: whatever it holds, it makes no record bad, and no bad record good.
+//!
 //! The checksums of header and footer also cover where the record lies (disk, file, block): a
 //! record that a disk wrote to the wrong place, or a stale one, never passes for the right one.
 
