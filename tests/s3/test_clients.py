@@ -29,7 +29,7 @@ FILES_FULL_MAX = 8_000
 def generate(root):
     """A tree with the sizes and names that trouble clients."""
     rng = random.Random("tree")
-    sizes = [0, 1, 100, 4_095, 4_096, 4_097, 10_000, 65_504, 131_072, 131_073, 300_000]
+    sizes = [0, 1, 100, 4_095, 4_096, 4_097, 10_000, 65_536, 131_072, 131_073, 300_000]
     folders = ["", "a/", "a/b/c/d/e/", "with space/", "ünï/", "plus+and%20/", ".hidden/", "x..y/"]
     for number in range(FILES):
         name = f"{rng.choice(folders)}{number:04}{rng.choice(['', '.txt', ' copy', '+', ' é'])}"

@@ -80,7 +80,7 @@ def test_three_parts_become_an_object(s3, bucket, start):
         assert got == upload.body()[first : last + 1]
 
 
-@pytest.mark.parametrize("sizes", [(0,), (1,), (4_097,), (PART + 1, 0), (PART, PART + 65_504, 1),
+@pytest.mark.parametrize("sizes", [(0,), (1,), (4_097,), (PART + 1, 0), (PART, PART + 65_536, 1),
                                    (70 * MIB, 300_000)])
 def test_part_sizes(s3, bucket, start, sizes):
     upload = start()

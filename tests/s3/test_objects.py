@@ -7,10 +7,10 @@ import pytest
 
 from harness.expect import MIB, absent, content, md5, refused, same
 
-# Inline to copies at 4 KiB, one cell's plaintext below 64 KiB, copies to coded at 128 KiB, one
-# stripe's plaintext of 4 data cells below 256 KiB.
-SIZES = [0, 1, 4_095, 4_096, 4_097, 65_503, 65_504, 65_505, 131_071, 131_072, 131_073,
-         262_015, 262_016, 262_017, MIB - 1, MIB, MIB + 1, 5 * MIB - 1, 5 * MIB, 5 * MIB + 1]
+# Inline to copies at 4 KiB, one cell's plaintext at 64 KiB, copies to coded at 128 KiB, one
+# stripe's plaintext of 4 data cells at 256 KiB.
+SIZES = [0, 1, 4_095, 4_096, 4_097, 65_535, 65_536, 65_537, 131_071, 131_072, 131_073,
+         262_143, 262_144, 262_145, MIB - 1, MIB, MIB + 1, 5 * MIB - 1, 5 * MIB, 5 * MIB + 1]
 LONG = 70 * MIB  # two segments
 METADATA_MAX = 2_048
 

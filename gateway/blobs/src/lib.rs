@@ -9,8 +9,13 @@
 //! nodes).
 
 // Sealing and the disks' checks and reads use the same unit: one cell.
-const _: () =
-    assert!(megalith_crypto::cell::SEALED_CELL_LEN as u64 == megalith_model::shape::CELL_LEN);
+const _: () = {
+    use megalith_crypto::cell::{CELL_OVERHEAD, PLAIN_CELL_LEN, SEALED_CELL_LEN};
+    use megalith_model::shape;
+    assert!(PLAIN_CELL_LEN as u64 == shape::CELL_PLAIN_LEN);
+    assert!(CELL_OVERHEAD as u64 == shape::CELL_OVERHEAD);
+    assert!(SEALED_CELL_LEN as u64 == shape::CELL_LEN);
+};
 
 mod adapters;
 mod alarms;

@@ -20,8 +20,8 @@ use megalith_crypto::{CellSealer, CryptoError, DataKey, StreamContext, StreamHea
 use megalith_model::command::{NewBlob, NewSegment};
 use megalith_model::ids::{BlobId, LeaseId};
 use megalith_model::profile::Profile;
-use megalith_model::shape::{CELL_LEN, Shape, segment_len};
-use megalith_model::topology::{ClusterMap, Volume};
+use megalith_model::shape::{CELL_LEN, SEGMENT_CELLS_MAX, SEGMENT_LEN_MAX, Shape};
+use megalith_model::topology::ClusterMap;
 use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
@@ -172,10 +172,15 @@ impl Pipeline {
     }
 }
 
-/// Returns how many cells one write's stripes hold: gathered, being sealed (plain and sealed), in
-/// flight.
+/// Returns how many cells one write's stripes hold: gathered, being sealed (plain and sealed),
+/// left over by a segment whose last stripe was short, in flight.
 fn stripes_held(profile: Profile) -> u64 {
-    (3 * profile.data() + (STRIPES_IN_FLIGHT + 1) * profile.shards()) as u64
+    let k = profile.data();
+    let left_over = match SEGMENT_CELLS_MAX % k as u64 {
+        0 => 0,
+        _ => k - 1,
+    };
+    (3 * k + left_over + (STRIPES_IN_FLIGHT + 1) * profile.shards()) as u64
 }
 
 /// A write to be done.
@@ -246,7 +251,7 @@ impl Writer {
                 blob: self.blob,
                 number,
                 shape: self.order.shape,
-                len: self.len_on(&volume, left),
+                len: self.segment_len(left),
                 volume,
             };
             let result = match Segment::open(&self.shared, &map, order) {
@@ -269,15 +274,12 @@ impl Writer {
         }
     }
 
-    /// Returns the length of the next segment if it is written to this volume and `left` bytes
-    /// remain.
-    fn len_on(&self, volume: &Volume, left: u64) -> u64 {
+    /// Returns the length of the next segment if `left` bytes remain: the same on every volume.
+    fn segment_len(&self, left: u64) -> u64 {
         match self.order.shape {
             Shape::Coded => {
-                let k = volume.profile.data() as u64;
-                let cells_max = self.shared.settings.segment_cells_max;
-                let full = segment_len(volume.profile).min(cells_max / k * k * CELL_LEN);
-                left.min(full.max(k * CELL_LEN))
+                let cells_max = self.shared.settings.segment_cells_max.max(1);
+                left.min(SEGMENT_LEN_MAX).min(cells_max * CELL_LEN)
             }
             Shape::Copies | Shape::Inline => left,
         }

@@ -158,7 +158,7 @@ impl Segment {
     }
 
     /// Hands over the next stripes: `cells` are framed data cells, in whole stripes except at the
-    /// end.
+    /// segment's end.
     pub async fn push(&mut self, cells: Vec<Bytes>) -> Result<(), SegmentLost> {
         self.note_ended()?;
         let permit = Arc::new(self.pace().await?);

@@ -28,7 +28,8 @@ pub struct PipelineSettings {
     pub penalty: Duration,
     /// Stripes of the first window of a read. Default 2.
     pub window_stripes_first: u64,
-    /// Stripes (cells per slot) of the largest window. Default 16, which is 1 MiB per slot.
+    /// Stripes (cells per slot) of the largest window. Default 16, which is 1 MiB of plaintext per
+    /// slot.
     pub window_stripes_max: u64,
     /// How long one request for cells may take. Default 5 s.
     pub read_timeout: Duration,

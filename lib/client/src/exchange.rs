@@ -196,12 +196,12 @@ impl Get<'_> {
             return Err(damaged("the shard has another length"));
         }
         // One allocation for the whole answer; cells are slices of it.
-        let limit = usize::try_from(expected).expect("at most 4 MiB and their checksums");
+        let limit = usize::try_from(expected).expect("at most 64 cells and their checksums");
         let bytes = collect(shared, body, limit)
             .await
             .map_err(|(fault, message)| self.route.error(fault, message))?;
         let mut deframer = Deframer::new(self.shard_len, self.first, self.count);
-        let mut cells = Vec::with_capacity(limit / (64 * 1024) + 1);
+        let mut cells = Vec::with_capacity(self.count as usize);
         let mut intact = true;
         let pushed = deframer.push(bytes, |cell| {
             intact &= cell.is_intact();

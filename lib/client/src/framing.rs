@@ -5,7 +5,7 @@ use megalith_model::shape::CELL_LEN;
 
 /// Bytes of the checksum that follows each cell.
 pub const CRC_LEN: u64 = 4;
-/// The most cells of one read: 4 MiB.
+/// The most cells of one read: 4 MiB of plaintext.
 pub const READ_CELLS_MAX: u64 = 64;
 
 /// Returns the crc32c (Castagnoli) of a cell.

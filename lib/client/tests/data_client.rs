@@ -11,6 +11,7 @@ use megalith_client::wire::{ReceiptBody, digest_text};
 use megalith_client::{DataClient, DataError, DataFault, DataSettings, ShardRoute, framing};
 use megalith_identity::{IdentifiedStream, Role};
 use megalith_model::ids::{BlobId, DiskId, Epoch, NodeId, VolumeId};
+use megalith_model::shape::CELL_LEN;
 use megalith_model::shard::{ShardId, ShardTarget};
 use megalith_model::topology::Slot;
 use std::convert::Infallible;
@@ -18,6 +19,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use support::{Certificates, Server, dead_address, serve};
+
+const CELL: usize = CELL_LEN as usize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -92,7 +95,7 @@ fn respond(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> 
 
 fn cells(shard: &[u8]) -> Vec<u8> {
     let framed = |cell: &[u8]| framing::frame(cell.to_vec());
-    shard.chunks(65_536).flat_map(framed).collect()
+    shard.chunks(CELL).flat_map(framed).collect()
 }
 
 #[tokio::test]
@@ -121,7 +124,7 @@ async fn connections_are_kept_and_used_again() {
 async fn cells_that_changed_on_their_way_are_never_handed_out() {
     let certificates = Certificates::new();
     let good = cells(&[5; 100_000]);
-    for at in [0, 65_535, 65_537, 70_000, good.len() - 1] {
+    for at in [0, CELL - 1, CELL + 1, 70_000, good.len() - 1] {
         let mut body = good.clone();
         body[at] ^= 4;
         let answer = move |_| respond(StatusCode::OK, body.clone());
@@ -331,7 +334,7 @@ async fn a_node_that_stops_reading_is_given_up() {
     let (client, target) = (client(&certificates), target(&server));
     let put = client.put_shard(&target, 60_000_000, body, wanted);
     let feed = async {
-        let cell = framing::frame(vec![7; 65_536]);
+        let cell = framing::frame(vec![7; CELL]);
         while send.send(cell.clone()).await.is_ok() {}
     };
     let (end, ()) = tokio::join!(put, feed);

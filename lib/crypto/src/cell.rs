@@ -1,18 +1,18 @@
-//! Cells: the 64 KiB pieces an object's bytes are sealed in.
+//! Cells: the pieces of 64 KiB that an object's bytes are sealed in.
 //!
 //! A blob's ciphertext is one FLOE stream (see `floe.rs` for its bytes) with segments of
 //! [`SEALED_CELL_LEN`], so that one segment is exactly one cell: the unit of encryption, coding,
 //! checksum and range read. The stream's header is not part of the blob; it lives in the manifest.
 //!
 //! ```text
-//! cell        = 0xFFFFFFFF (4) ‖ nonce (12) ‖ ciphertext (65504) ‖ GCM tag (16)   = 65536
-//! last cell   = its own length (4) ‖ nonce (12) ‖ ciphertext (0..=65504) ‖ GCM tag (16)
+//! cell        = 0xFFFFFFFF (4) ‖ nonce (12) ‖ ciphertext (65536) ‖ GCM tag (16)   = 65568
+//! last cell   = its own length (4) ‖ nonce (12) ‖ ciphertext (0..=65536) ‖ GCM tag (16)
 //! FLOE key    = HKDF(data key, "stream")
 //! FLOE context = "megalith/cell/v1" 0x00 ‖ cluster (16) ‖ blob (8) ‖ part (4), big-endian
 //! ```
 //!
 //! A blob always has a last cell. Only the empty blob has an empty one: a blob of n plaintext
-//! bytes has max(1, ⌈n / 65504⌉) cells, and [`BlobLayout`] is the only place that counts them.
+//! bytes has max(1, ⌈n / 65536⌉) cells, and [`BlobLayout`] is the only place that counts them.
 //!
 //! Must never: seal a position twice, seal after the last cell, or return bytes of a cell that
 //! did not authenticate at its position.
@@ -27,12 +27,13 @@ use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use zeroize::Zeroizing;
 
-/// Length of a sealed cell in bytes; the last one of a blob may be shorter.
-pub const SEALED_CELL_LEN: usize = 64 * 1024;
-/// Plaintext bytes in a full cell.
-pub const PLAIN_CELL_LEN: usize = SEALED_CELL_LEN - CELL_OVERHEAD;
+/// Plaintext bytes in a full cell. Not less for the overhead: clients like sizes that are powers of
+/// two, and an object of 64 KiB is one cell.
+pub const PLAIN_CELL_LEN: usize = 64 * 1024;
 /// How many bytes longer a sealed cell is than its plaintext.
 pub const CELL_OVERHEAD: usize = floe::SEGMENT_OVERHEAD;
+/// Length of a sealed cell in bytes; the last one of a blob may be shorter.
+pub const SEALED_CELL_LEN: usize = PLAIN_CELL_LEN + CELL_OVERHEAD;
 /// Most plaintext bytes of one blob.
 pub const PLAIN_BLOB_LEN_MAX: u64 = floe::SEGMENTS_MAX * PLAIN_CELL_LEN as u64;
 

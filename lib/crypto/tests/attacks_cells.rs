@@ -387,7 +387,18 @@ fn attack_30_hostile_cells_cost_no_memory() {
     let opener = CellOpener::new(&key, CONTEXT, &stored.header).unwrap();
     let mut out = Vec::new();
     // Length fields with any value; cells longer than any cell.
-    for claimed in [0, 1, 31, 32, 65_535, 65_536, 65_537, u32::MAX - 1, u32::MAX] {
+    let full = SEALED_CELL_LEN as u32;
+    for claimed in [
+        0,
+        1,
+        31,
+        32,
+        full - 1,
+        full,
+        full + 1,
+        u32::MAX - 1,
+        u32::MAX,
+    ] {
         for len in [
             0,
             3,

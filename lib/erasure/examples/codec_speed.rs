@@ -12,7 +12,7 @@ use megalith_model::profile::Profile;
 use std::hint::black_box;
 use std::time::Instant;
 
-const CELL: usize = 64 * 1024;
+const CELL: usize = megalith_model::shape::CELL_LEN as usize;
 
 fn main() {
     println!("SIMD kernel: {}", cpu_supported());

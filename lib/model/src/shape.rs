@@ -3,10 +3,11 @@
 //! A blob of `len` ciphertext bytes is cut into cells of [`CELL_LEN`]; only its last cell may be
 //! shorter.
 //!
-//! A **coded** blob fills segments of up to [`segment_len`] bytes. Within a segment, cell `i`
-//! belongs to stripe `i / k`, column `i % k`. Parity cells are as long as the first cell of their
-//! stripe, which is its longest; shorter data cells are padded with zeros for the computation only.
-//! A shard holds one column's cells in stripe order; a column without cells has no shard at all.
+//! A **coded** blob fills segments of up to [`SEGMENT_LEN_MAX`] bytes, whatever its profile. Within
+//! a segment, cell `i` belongs to stripe `i / k`, column `i % k`; the last stripe may lack cells at
+//! its end, in every segment. Parity cells are as long as the first cell of their stripe, which is
+//! its longest; shorter data cells are padded with zeros for the computation only. A shard holds
+//! one column's cells in stripe order; a column without cells has no shard at all.
 //!
 //! A **copied** blob has one segment, kept whole on m+1 slots that rotate with the blob id.
 //!
@@ -16,14 +17,21 @@ use crate::ids::BlobId;
 use crate::profile::Profile;
 use serde::{Deserialize, Serialize};
 
+/// Plaintext bytes of a full cell. All sizes of cells, segments and shapes follow from it.
+pub const CELL_PLAIN_LEN: u64 = 64 * 1024;
+/// How many bytes longer a cell is than its plaintext. `lib/crypto` says why; neither crate knows
+/// the other, and `gateway/blobs`, which knows both, does not compile if they differ.
+pub const CELL_OVERHEAD: u64 = 32;
 /// The unit of encryption, coding, checksum and range read, in ciphertext bytes.
-pub const CELL_LEN: u64 = 64 * 1024;
-/// The most cells of one segment (64 MiB of ciphertext).
+pub const CELL_LEN: u64 = CELL_PLAIN_LEN + CELL_OVERHEAD;
+/// The most cells of one segment: 64 MiB of plaintext.
 pub const SEGMENT_CELLS_MAX: u64 = 1024;
-/// Blobs of at most this many ciphertext bytes live in metadata.
-pub const INLINE_LEN_MAX: u64 = 4 * 1024 + 64;
-/// Blobs of at most this many ciphertext bytes are kept as whole copies.
-pub const COPIES_LEN_MAX: u64 = 128 * 1024 + 128;
+/// The most ciphertext bytes of one segment.
+pub const SEGMENT_LEN_MAX: u64 = SEGMENT_CELLS_MAX * CELL_LEN;
+/// Blobs of at most this many ciphertext bytes (4 KiB of plaintext) live in metadata.
+pub const INLINE_LEN_MAX: u64 = 4 * 1024 + CELL_OVERHEAD;
+/// Blobs of at most this many ciphertext bytes (128 KiB of plaintext) are kept as whole copies.
+pub const COPIES_LEN_MAX: u64 = 2 * CELL_LEN;
 
 /// How a blob is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -50,16 +58,9 @@ impl Shape {
     }
 }
 
-/// Returns how many ciphertext bytes a full segment holds: whole stripes, at most 64 MiB.
-#[must_use]
-pub fn segment_len(profile: Profile) -> u64 {
-    let k = profile.data() as u64;
-    SEGMENT_CELLS_MAX / k * k * CELL_LEN
-}
-
 /// Returns the lengths of the segments of a blob of `len` bytes, in order. Empty for an empty blob.
-pub fn segments(len: u64, profile: Profile) -> impl Iterator<Item = u64> {
-    let full = segment_len(profile);
+pub fn segments(len: u64) -> impl Iterator<Item = u64> {
+    let full = SEGMENT_LEN_MAX;
     (0..len.div_ceil(full)).map(move |i| full.min(len - i * full))
 }
 
@@ -220,52 +221,4 @@ impl SegmentLayout {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn layout(shape: Shape, k: u8, m: u8, len: u64) -> SegmentLayout {
-        SegmentLayout::new(shape, Profile::new(k, m).expect("valid"), BlobId(4), len)
-    }
-
-    #[test]
-    fn data_shards_add_up_to_the_segment() {
-        for cells in [1, 2, 3, 4, 5, 7, 8, 9, 1024] {
-            for tail in [1, 100, CELL_LEN] {
-                let len = (cells - 1) * CELL_LEN + tail;
-                let l = layout(Shape::Coded, 4, 2, len);
-                assert_eq!((0..4).map(|j| l.shard_len(j)).sum::<u64>(), len);
-                let parity = l.shard_len(4);
-                assert!((0..4).all(|j| l.shard_len(j) <= parity), "{cells} {tail}");
-                assert_eq!(parity, l.shard_len(0));
-            }
-        }
-    }
-
-    #[test]
-    fn short_segment_has_no_shard_in_empty_columns() {
-        let l = layout(Shape::Coded, 4, 2, 2 * CELL_LEN + 5);
-        assert_eq!(l.slots().collect::<Vec<_>>(), [0, 1, 2, 4, 5]);
-        assert_eq!(l.shard_len(2), 5);
-        assert_eq!(l.shard_len(3), 0);
-        assert_eq!(l.shard_len(4), CELL_LEN);
-        assert_eq!(l.write_quorum(), 4);
-    }
-
-    #[test]
-    fn copies_rotate_with_the_blob_id() {
-        let l = layout(Shape::Copies, 4, 2, 70_000);
-        assert_eq!(l.slots().collect::<Vec<_>>(), [0, 4, 5]);
-        assert_eq!(l.shard_len(4), 70_000);
-        assert_eq!(l.write_quorum(), 2);
-        assert_eq!(l.shards_needed(), 1);
-    }
-
-    #[test]
-    fn segments_hold_whole_stripes() {
-        let p = Profile::new(3, 2).expect("valid");
-        assert_eq!(segment_len(p), 1023 * CELL_LEN);
-        let lens: Vec<u64> = segments(1023 * CELL_LEN + 9, p).collect();
-        assert_eq!(lens, [1023 * CELL_LEN, 9]);
-        assert_eq!(segments(0, p).count(), 0);
-    }
-}
+mod tests;

@@ -5,7 +5,7 @@ use super::{NodeError, random};
 use megalith_client::now_ms;
 use megalith_disk::{FileSystem, RealFs};
 use megalith_model::ids::{ClusterId, DiskId};
-use megalith_model::shape::{CELL_LEN, SEGMENT_CELLS_MAX};
+use megalith_model::shape::SEGMENT_LEN_MAX;
 use megalith_model::status::DiskReport;
 use megalith_model::topology;
 use megalith_store::Disks;
@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 /// A disk with less room than this, the largest shard, takes no new ones.
-const ROOM_MIN: u64 = SEGMENT_CELLS_MAX * CELL_LEN;
+const ROOM_MIN: u64 = SEGMENT_LEN_MAX;
 
 /// Makes each directory (made if missing) a disk of `cluster`, and returns their ids. One that is
 /// a disk of this cluster already is left as it is, so that this can be repeated.

@@ -6,11 +6,14 @@ use bytes::Bytes;
 use megalith_client::{DataError, DataFault, ShardRoute};
 use megalith_identity::Role;
 use megalith_model::ids::{BlobId, DiskId, Epoch, GatewayId, VolumeId};
+use megalith_model::shape::CELL_LEN;
 use megalith_model::shard::Receipt;
 use megalith_server::edge::DataEdgeSettings;
 use std::time::Duration;
 use support::{Edge, GATEWAY, changed, digest, framed, lease, map, shard, volume};
 use tokio::sync::{mpsc, oneshot};
+
+const CELL: usize = CELL_LEN as usize;
 
 async fn small(edge: &Edge, target: &ShardRoute, bytes: &[u8]) -> Result<Receipt, DataError> {
     let client = edge.gateway();
@@ -27,7 +30,7 @@ fn fault<T: std::fmt::Debug>(answer: Result<T, DataError>) -> DataFault {
 async fn a_shard_comes_back_as_it_was_written() {
     let edge = Edge::start(DataEdgeSettings::default()).await;
     let client = edge.gateway();
-    for (blob, len) in [(100, 1), (101, 65_536), (102, 65_537), (103, 1_000_000)] {
+    for (blob, len) in [(100, 1), (101, CELL), (102, CELL + 1), (103, 1_000_000)] {
         let (target, bytes) = (edge.target(blob), shard(len));
         let (pieces, body) = mpsc::channel(2);
         let (sum, wanted) = oneshot::channel();
@@ -48,13 +51,13 @@ async fn a_shard_comes_back_as_it_was_written() {
             epoch: Epoch(5),
         };
         assert_eq!(receipt.expect("a receipt"), expected);
-        let cells = len.div_ceil(65_536) as u64;
+        let cells = len.div_ceil(CELL) as u64;
         let all = client.get_cells(&target, len as u64, 0, cells).await;
         assert_eq!(all.expect("cells").concat(), bytes);
         let last = client.get_cells(&target, len as u64, cells - 1, 1).await;
         assert_eq!(
             last.expect("a cell").concat(),
-            bytes[(cells as usize - 1) * 65_536..]
+            bytes[(cells as usize - 1) * CELL..]
         );
         // The same again is fine, another content isn't.
         assert_eq!(
@@ -80,7 +83,7 @@ async fn changed_bytes_are_refused_and_leave_nothing() {
     let edge = Edge::start(DataEdgeSettings::default()).await;
     let client = edge.gateway();
     let bytes = shard(200_000);
-    for at in [0, 65_535, 65_536, 150_000, 200_011] {
+    for at in [0, CELL - 1, CELL, 150_000, 200_011] {
         let mut all = framed(&bytes).concat();
         all[at] ^= 0x10;
         let target = edge.target(100);

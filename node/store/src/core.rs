@@ -354,7 +354,7 @@ impl Core {
     /// Bytes on the disk that die with a shard, and its punchable holes later.
     pub(super) fn forget_extent(&mut self, volume: VolumeId, seq: u32, extent: Extent) {
         if let Some(writer) = self.volumes.get_mut(&volume) {
-            writer.dead_bytes += extent.len;
+            writer.dead_bytes += extent.disk_len();
         }
         self.tidy_steps.push_back(TidyStep::Punch {
             volume,

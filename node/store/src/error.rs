@@ -98,9 +98,9 @@ pub enum StoreError {
     /// An operator must look: another process has this disk open.
     #[error("disk at {} is open in another process", path.display())]
     Locked { path: PathBuf },
-    /// An operator must look: a newer version of this program wrote it.
+    /// An operator must look: another version of this program wrote it.
     #[error("{} has format version {found}, this program knows {known}", path.display())]
-    NewerFormat {
+    OtherFormat {
         path: PathBuf,
         found: u32,
         known: u32,

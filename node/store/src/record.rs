@@ -1,6 +1,10 @@
 //! The record: the only thing a chunk file holds. Encoding, decoding and checks; no input or
 //! output. Layout byte by byte in `docs/formats/disk.md`.
 //!
+//! Every record begins at a block and is padded with zeros to whole blocks: a long one can be
+//! written from one aligned buffer, past the page cache. No checksum covers the padding, and nobody
+//! reads it: whatever it holds, it makes no record bad, and no bad record good.
+//!
 //! The checksums of header and footer also cover where the record lies (disk, file, block): a
 //! record that a disk wrote to the wrong place, or a stale one, never passes for the right one.
 
@@ -22,7 +26,7 @@ pub(super) const FOOTER_LEN: usize = 48;
 pub(super) const CRC_LEN: usize = 4;
 const HEADER_MAGIC: [u8; 4] = *b"MGRh";
 const FOOTER_MAGIC: [u8; 4] = *b"MGRf";
-const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 2;
 const FLAG_LAST: u8 = 1;
 /// One deleted shard in a tombstone: key, padding, and the `lsn` it is deleted up to.
 const DELETION_LEN: usize = 24;
@@ -103,7 +107,7 @@ pub(super) enum HeaderFault {
     /// Not a header, or not of this place, or damaged.
     Bad,
     /// A whole header of a format that is not known here.
-    Newer(u8),
+    OtherFormat(u8),
 }
 
 impl Header {
@@ -161,9 +165,9 @@ impl Header {
             return Err(HeaderFault::Bad);
         }
         if bytes[4] != VERSION {
-            return Err(HeaderFault::Newer(bytes[4]));
+            return Err(HeaderFault::OtherFormat(bytes[4]));
         }
-        let kind = Kind::from_byte(bytes[5]).ok_or(HeaderFault::Newer(bytes[4]))?;
+        let kind = Kind::from_byte(bytes[5]).ok_or(HeaderFault::OtherFormat(bytes[4]))?;
         let header = Self {
             kind,
             last: bytes[6] & FLAG_LAST != 0,

@@ -174,7 +174,7 @@ impl Core {
                     let rebuilt = files.index || newest != Some(seq);
                     match self.recover_file(id, active, rebuilt, &mut recovery) {
                         // A newer program wrote it: that is no damage, and not ours to touch.
-                        Err(error @ StoreError::NewerFormat { .. }) => return Err(error),
+                        Err(error @ StoreError::OtherFormat { .. }) => return Err(error),
                         Err(error) => self.leave_out(id, &error),
                         Ok(()) => {}
                     }

@@ -8,7 +8,7 @@
 use super::error::StoreError;
 use super::record::{
     BLOCK_LEN, FOOTER_LEN, Footer, HEADER_LEN, Header, HeaderFault, Kind, RECORD_CELLS_MAX,
-    RecordPlace, check_record, decode_deletions,
+    RecordPlace, VERSION, check_record, decode_deletions,
 };
 use super::shard::{Entry, Extent, RECORD_LOST};
 use megalith_disk::{File, read_exact_at};
@@ -295,10 +295,10 @@ impl Scanner<'_> {
         match Header::decode(bytes, place) {
             Ok(header) if header.volume == self.id.volume => Ok(Some(header)),
             Ok(_) | Err(HeaderFault::Bad) => Ok(None),
-            Err(HeaderFault::Newer(found)) => Err(StoreError::NewerFormat {
+            Err(HeaderFault::OtherFormat(found)) => Err(StoreError::OtherFormat {
                 path: self.path.to_path_buf(),
                 found: found.into(),
-                known: 1,
+                known: VERSION.into(),
             }),
         }
     }

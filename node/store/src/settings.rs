@@ -29,8 +29,8 @@ pub struct StoreSettings {
     pub reads_waiting_max: usize,
     /// Finished chunk files kept open for reading (default 512).
     pub files_open_max: usize,
-    /// Dead bytes of a volume after which its files are looked through for space to give back
-    /// (default 64 MiB).
+    /// Dead bytes of a volume, padding included, after which its files are looked through for space
+    /// to give back (default 64 MiB).
     pub tidy_after: u64,
     /// A finished file with less than this many percent of live bytes is rewritten (default 70).
     pub compact_below_percent: u64,

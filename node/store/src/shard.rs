@@ -64,6 +64,11 @@ impl Extent {
         })
     }
 
+    /// Bytes that the records take on the disk, padding included.
+    pub(super) fn disk_len(&self) -> u64 {
+        self.records().map(|(_, _, len)| len).sum()
+    }
+
     pub(super) fn is_whole(&self) -> bool {
         self.digest.is_some() && !self.records.contains(&RECORD_LOST)
     }

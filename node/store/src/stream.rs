@@ -83,8 +83,8 @@ impl ShardWriter {
         })
     }
 
-    /// Takes the next cell: 64 KiB, the last one what is left. Waits while the disk is behind.
-    /// After an error the shard is given up.
+    /// Takes the next cell: [`CELL_LEN`] bytes, the last one what is left. Waits while the disk is
+    /// behind. After an error the shard is given up.
     pub async fn push_cell(&mut self, bytes: Bytes, crc: u32) -> Result<(), StoreError> {
         let shard = self.shard;
         let left = self.total_len - self.pushed;

@@ -8,8 +8,8 @@ use megalith_model::ids::{ClusterId, DiskId};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Version 1: see `docs/formats/disk.md`.
-pub(super) const FORMAT_VERSION: u32 = 1;
+/// See `docs/formats/disk.md`. Version 1, which nobody has, had cells of 65,536 bytes.
+pub(super) const FORMAT_VERSION: u32 = 2;
 const MAGIC: [u8; 8] = *b"MEGALITH";
 const LEN: usize = 64;
 
@@ -51,7 +51,7 @@ impl Superblock {
         let found = u32_at(bytes, 8);
         if found != FORMAT_VERSION {
             let path = path.to_path_buf();
-            return Err(StoreError::NewerFormat {
+            return Err(StoreError::OtherFormat {
                 path,
                 found,
                 known: FORMAT_VERSION,

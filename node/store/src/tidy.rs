@@ -10,7 +10,7 @@ use super::error::StoreError;
 use super::files::failed;
 use super::growing::Claim;
 use super::op::Done;
-use super::record::{BLOCK_LEN, CELL_LEN, DELETIONS_MAX, Footer, Header, Kind, record_len};
+use super::record::{BLOCK_LEN, CELL_LEN, DELETIONS_MAX, Footer, Header, Kind};
 use super::round::{Effect, Round, Staged};
 use super::shard::{Entry, Extent};
 use megalith_disk::File;
@@ -123,7 +123,7 @@ impl Core {
             for (key, (seq, entry)) in entries {
                 let Some(extent) = entry.extent else { continue };
                 let (bytes, keys) = live.entry(seq).or_default();
-                *bytes += spans(&extent).map(|(_, len)| len).sum::<u64>();
+                *bytes += extent.disk_len();
                 keys.push(key);
             }
             from = next;
@@ -158,7 +158,7 @@ impl Core {
             return Ok(());
         }
         let LocatedShard { epoch, extent, .. } = located;
-        let target = self.active_file(volume, record_len(1, extent.len), Claim::Shard)?;
+        let target = self.active_file(volume, extent.disk_len(), Claim::Shard)?;
         let mut records = Vec::with_capacity(extent.records.len());
         let mut first: u32 = 0;
         while first < extent.cells {

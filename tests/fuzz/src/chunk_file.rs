@@ -3,7 +3,7 @@
 //! Input: which of the good disks (the high bit: with checksums corrected afterwards), then a
 //! script for `edit`. Whatever is done to the files: opening ends; what is read is what was
 //! written; and a shard is lost only if the script touched a byte of its record, or of what the
-//! whole disk needs.
+//! whole disk needs. The padding of a record is no part of it.
 
 use crate::edit::{Folder, Touched, is_touched};
 use bytes::Bytes;
@@ -31,15 +31,22 @@ const CRC_LEN: usize = 4;
 struct Good {
     folder: Folder,
     shards: Vec<(ShardId, Bytes)>,
+    settings: StoreSettings,
 }
 
 static GOOD: LazyLock<Vec<Good>> = LazyLock::new(|| {
     vec![
-        Good::new(&[100], false),
-        Good::new(&[1, 3000, 5000, 4096], false),
-        Good::new(&[700, 800, 900], true),
-        Good::new(&[CELL_LEN * 3 + 17, 50], false),
-        Good::new(&[9000; 12], false),
+        Good::new(&[100], false, short_records()),
+        Good::new(&[1, 3000, 5000, 4096], false, short_records()),
+        Good::new(&[700, 800, 900], true, short_records()),
+        Good::new(&[CELL_LEN * 3 + 17, 50], false, short_records()),
+        Good::new(&[9000; 12], false, short_records()),
+        // Nearly a block of padding, and hardly any.
+        Good::new(
+            &[CELL_LEN * 4, CELL_LEN * 4 - 150, 50],
+            false,
+            long_records(),
+        ),
     ]
 });
 
@@ -58,7 +65,7 @@ pub fn target(data: &[u8]) {
             }
         }
     }
-    let disk = match open(&folder.disk()) {
+    let disk = match open(&folder.disk(), &good.settings) {
         Ok(disk) => disk,
         Err(error) => {
             let all = 0..usize::MAX;
@@ -87,12 +94,21 @@ pub fn target(data: &[u8]) {
     }
 }
 
-fn open(fs: &SimFs) -> Result<OpenedDisk, megalith_store::StoreError> {
+fn open(fs: &SimFs, settings: &StoreSettings) -> Result<OpenedDisk, megalith_store::StoreError> {
     let fs: Arc<dyn FileSystem> = Arc::new(fs.clone());
-    OpenedDisk::open(fs, Path::new(ROOT), CLUSTER, DISK, settings())
+    OpenedDisk::open(fs, Path::new(ROOT), CLUSTER, DISK, settings.clone())
 }
 
-fn settings() -> StoreSettings {
+/// Records of 256 KiB and more, several to a file.
+fn long_records() -> StoreSettings {
+    StoreSettings {
+        file_len_max: 1 << 20,
+        record_cells: 4,
+        ..short_records()
+    }
+}
+
+fn short_records() -> StoreSettings {
     StoreSettings {
         file_len_max: 64 << 10,
         grow_min: 16 << 10,
@@ -113,7 +129,7 @@ fn chunk_number(path: &str) -> Option<u32> {
 
 impl Good {
     /// Writes shards of these lengths, one commit each; `stopped` closes the disk cleanly.
-    fn new(lens: &[usize], stopped: bool) -> Self {
+    fn new(lens: &[usize], stopped: bool, settings: StoreSettings) -> Self {
         let fs = SimFs::new(64 << 20);
         let root = Path::new(ROOT);
         fs.create_dir(root).expect("root");
@@ -124,7 +140,8 @@ impl Good {
             created_ms: 1,
         };
         DiskHandle::format(&fs, root, &superblock).expect("format");
-        let disk = DiskHandle::open(Arc::new(fs.clone()), root, CLUSTER, Some(DISK), settings());
+        let fs_opened = Arc::new(fs.clone());
+        let disk = DiskHandle::open(fs_opened, root, CLUSTER, Some(DISK), settings.clone());
         let disk = disk.expect("open");
         let shards: Vec<_> = (1..)
             .zip(lens)
@@ -144,19 +161,26 @@ impl Good {
             disk.stop().await;
             folder
         });
-        Self { folder, shards }
+        Self {
+            folder,
+            shards,
+            settings,
+        }
     }
 
     /// Returns true if a script touched what a shard needs: one of its records.
     fn is_touched(&self, touched: &[Touched], shard: &Bytes) -> bool {
-        let records = shard.chunks(CELL_LEN).map(|cell| self.record_of(cell));
-        records
-            .into_iter()
-            .any(|(file, range)| is_touched(touched, file, &range))
+        let records = shard.chunks(CELL_LEN * usize::from(self.settings.record_cells));
+        records.map(|bytes| self.record_of(bytes)).any(|record| {
+            let (file, parts) = record;
+            parts.iter().any(|part| is_touched(touched, file, part))
+        })
     }
 
-    /// Finds the record that holds this cell, by its bytes.
-    fn record_of(&self, cell: &[u8]) -> (&str, Range<usize>) {
+    /// Finds the record that holds these bytes of a shard, by its first cell: what lies before its
+    /// padding, and what lies behind.
+    fn record_of(&self, bytes: &[u8]) -> (&str, [Range<usize>; 2]) {
+        let cell = &bytes[..bytes.len().min(CELL_LEN)];
         let find = |(file, bytes): &'_ (String, Vec<u8>)| {
             let blocks = (0..bytes.len()).step_by(BLOCK_LEN as usize);
             let at = blocks
@@ -165,15 +189,15 @@ impl Good {
             at.map(|at| (file.clone(), at))
         };
         let (file, start) = self.folder.0.iter().find_map(find).expect("it was stored");
-        let used = HEADER_LEN + cell.len() + CRC_LEN + FOOTER_LEN;
-        let end = start + used.next_multiple_of(BLOCK_LEN as usize);
+        let used = HEADER_LEN + bytes.len() + bytes.len().div_ceil(CELL_LEN) * CRC_LEN;
+        let end = start + (used + FOOTER_LEN).next_multiple_of(BLOCK_LEN as usize);
         let (file, _) = self
             .folder
             .0
             .iter()
             .find(|(name, _)| *name == file)
             .expect("found");
-        (file, start..end)
+        (file, [start..start + used, end - FOOTER_LEN..end])
     }
 }
 
@@ -216,6 +240,16 @@ pub fn seeds() -> crate::Seeds {
         ("bit-in-a-header", vec![1, 0, 0, 10, 16, 0, 1]),
         ("bit-in-a-cell", vec![1, 0, 0, 100, 48, 0, 0x80]),
         ("bit-in-a-footer", vec![3, 0, 0, 250, 31, 1, 4]),
+        ("untouched-long-records", vec![5]),
+        // 4 × (65,568 + 4) + 64 bytes behind block 1, then zeros to the footer, 48 before block 66.
+        ("bit-in-the-padding", vec![5, 0, 0, 0, 20, 4, 1]),
+        (
+            "padding-overwritten",
+            vec![5, 2, 0, 0x50, 0x11, 4, 0x60, 0x0e, 0xff],
+        ),
+        ("padding-and-footer-torn", vec![5, 2, 0, 0, 24, 4, 0, 8, 0]),
+        ("last-of-the-cells-torn", vec![5, 2, 0, 0, 16, 4, 0, 1, 0]),
+        ("cut-within-padding", vec![5, 3, 0, 0, 20, 4]),
         ("zeroed-block", vec![3, 2, 0, 0, 16, 1, 0, 16, 0]),
         ("cut-tail", vec![1, 3, 0, 0, 80, 0]),
         ("cut-to-nothing", vec![1, 0xf3, 0, 0, 0, 0]),

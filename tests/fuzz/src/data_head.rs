@@ -8,7 +8,7 @@ use crate::http_text::parts;
 use http::HeaderMap;
 use megalith_client::framing::{self, READ_CELLS_MAX};
 use megalith_client::wire::{DIGEST_HEADER, digest_text, parse_digest};
-use megalith_model::shape::{CELL_LEN, SEGMENT_CELLS_MAX};
+use megalith_model::shape::{SEGMENT_CELLS_MAX, SEGMENT_LEN_MAX};
 use megalith_server::edge::fuzz::{DataHead, read_head};
 
 pub fn target(data: &[u8]) {
@@ -19,7 +19,7 @@ pub fn target(data: &[u8]) {
     let Some(read) = read else { return };
     match &read {
         DataHead::Put { length, .. } => {
-            assert!((1..=SEGMENT_CELLS_MAX * CELL_LEN).contains(length));
+            assert!((1..=SEGMENT_LEN_MAX).contains(length));
         }
         DataHead::Get { first, count, .. } => {
             assert!((1..=READ_CELLS_MAX).contains(count) && *first < SEGMENT_CELLS_MAX);
@@ -65,7 +65,7 @@ pub fn seeds() -> crate::Seeds {
     let path = "/v1/shards/07070707070707070707070707070707/1/2/0/3";
     let digest = "ab".repeat(32);
     let put = format!("PUT {path}?epoch=5&length=10\n");
-    let large = format!("PUT {path}?length=67108864&epoch=4294967295\n");
+    let large = format!("PUT {path}?length={SEGMENT_LEN_MAX}&epoch=4294967295\n");
     let input = |text: String| text.into_bytes();
     crate::named(vec![
         (

@@ -5,6 +5,7 @@ use super::fake::Conduct;
 use super::rig::{Rig, bytes, settings};
 use crate::{GetError, PipelineSettings};
 use megalith_crypto::cell::PLAIN_CELL_LEN;
+use megalith_model::shape::SEGMENT_CELLS_MAX;
 use megalith_model::shard::ShardId;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +13,12 @@ use std::time::{Duration, Instant};
 const CELL: usize = PLAIN_CELL_LEN;
 
 /// Checks every pattern of `conduct` over the slots, reading the whole object and a middle range.
-async fn check_patterns((k, m): (u8, u8), len: usize, conduct: Conduct) {
+async fn check_patterns(profile: (u8, u8), len: usize, conduct: Conduct) {
+    check_patterns_in(SEGMENT_CELLS_MAX, profile, len, conduct).await;
+}
+
+/// As [`check_patterns`], in segments of so many cells.
+async fn check_patterns_in(cells: u64, (k, m): (u8, u8), len: usize, conduct: Conduct) {
     let shards = u32::from(k + m);
     for pattern in 1..1_u32 << shards {
         let bad = pattern.count_ones();
@@ -22,6 +28,7 @@ async fn check_patterns((k, m): (u8, u8), len: usize, conduct: Conduct) {
         // A fresh cluster each time: what was learnt of the nodes must not help.
         let settings = PipelineSettings {
             hedge_percent: 0,
+            segment_cells_max: cells,
             ..settings()
         };
         let rig = Rig::new((k, m), 1, settings);
@@ -59,6 +66,15 @@ async fn dead_slots_in_every_pattern() {
     for profile in [(1, 1), (1, 2), (2, 2), (3, 2), (4, 2)] {
         check_patterns(profile, 9 * CELL + 77, Conduct::Dead).await;
         check_patterns(profile, 50_000, Conduct::Dead).await;
+    }
+}
+
+#[tokio::test]
+async fn slots_are_made_up_for_where_a_segment_ends_within_a_stripe() {
+    for profile in [(2, 2), (3, 2), (4, 2), (5, 1)] {
+        for conduct in [Conduct::Dead, Conduct::Lies] {
+            check_patterns_in(7, profile, 17 * CELL + 77, conduct).await;
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use crate::{GetError, PipelineSettings, PutError, Source, SourceError};
 use bytes::Bytes;
 use futures::StreamExt;
 use megalith_crypto::cell::PLAIN_CELL_LEN;
+use megalith_model::shape::CELL_LEN;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -121,7 +122,7 @@ async fn reads_hold_a_bounded_number_of_windows() {
         .read(plan, 0..plain.len() as u64)
         .await
         .expect("reads");
-    let window = (6 + 4) * 16 * 65_536;
+    let window = (6 + 4) * 16 * CELL_LEN;
     let mut read = Vec::new();
     while let Some(piece) = stream.next().await {
         read.extend_from_slice(&piece.expect("reads"));

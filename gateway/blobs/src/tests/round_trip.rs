@@ -4,7 +4,7 @@ use super::rig::{Rig, bytes, settings};
 use crate::{GetError, Hashes, PipelineSettings, Source};
 use futures::StreamExt;
 use megalith_crypto::cell::PLAIN_CELL_LEN;
-use megalith_model::shape::Shape;
+use megalith_model::shape::{CELL_LEN, Shape};
 use proptest::prelude::*;
 
 const CELL: usize = PLAIN_CELL_LEN;
@@ -52,17 +52,7 @@ async fn every_size_around_a_boundary() {
     for (k, m) in [(1, 0), (1, 2), (4, 2), (8, 3)] {
         let rig = Rig::new((k, m), 2, small_segments(3, u64::from(k)));
         let stripe = usize::from(k) * CELL;
-        let boundaries = [
-            1,
-            4096,
-            4128,
-            CELL,
-            2 * CELL,
-            131_104,
-            stripe,
-            2 * stripe,
-            3 * stripe,
-        ];
+        let boundaries = [1, 4096, CELL, 2 * CELL, stripe, 2 * stripe, 3 * stripe];
         check(&rig, 0, 1).await;
         for len in boundaries.into_iter().flat_map(around) {
             check(&rig, len, 50_000).await;
@@ -76,10 +66,10 @@ async fn shapes_follow_the_size() {
     let rig = Rig::new((4, 2), 1, settings());
     for (len, shape) in [
         (0, Shape::Inline),
-        (4128, Shape::Inline),
-        (4129, Shape::Copies),
-        (131_104, Shape::Copies),
-        (131_105, Shape::Coded),
+        (4096, Shape::Inline),
+        (4097, Shape::Copies),
+        (131_072, Shape::Copies),
+        (131_073, Shape::Coded),
     ] {
         let written = rig.write(&bytes(len), 4096).await.expect("writes");
         assert_eq!(written.blob.shape, shape, "{len}");
@@ -87,6 +77,29 @@ async fn shapes_follow_the_size() {
             written.blob.segments.len(),
             usize::from(shape != Shape::Inline)
         );
+    }
+}
+
+#[tokio::test]
+async fn round_sizes_are_round_numbers_of_cells_and_segments() {
+    // 1,024 cells are no whole number of stripes.
+    let rig = Rig::new((3, 1), 1, settings());
+    for (len, cells) in [
+        (CELL, &[1][..]),
+        (CELL + 1, &[2]),
+        (1 << 20, &[16]),
+        (64 << 20, &[1024]),
+        ((64 << 20) + 1, &[1024, 1]),
+    ] {
+        let plain = bytes(len);
+        let written = rig.write(&plain, 1 << 20).await.expect("writes");
+        let sealed = written.blob.segments.iter().map(|segment| segment.len);
+        let found: Vec<u64> = sealed.map(|len| len.div_ceil(CELL_LEN)).collect();
+        assert_eq!(found, cells, "{len}");
+        assert!(rig.read(&written, len).await.expect("reads") == plain);
+        let end = len.saturating_sub(2 * CELL)..len;
+        let read = rig.read_range(&written, len, end.clone()).await;
+        assert!(read.expect("reads") == plain[end], "{len}");
     }
 }
 
@@ -243,7 +256,7 @@ proptest! {
         piece in 1000_usize..300_000,
         cut in (0.0..1.0_f64, 0.0..1.0_f64),
         profile in prop_oneof![Just((1_u8, 1_u8)), Just((2, 2)), Just((3, 2)), Just((8, 3))],
-        stripes in 1_u64..5,
+        cells in 1_u64..30,
     ) {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -251,7 +264,7 @@ proptest! {
             .build()
             .expect("starts");
         runtime.block_on(async {
-            let rig = Rig::new(profile, 3, small_segments(stripes, u64::from(profile.0)));
+            let rig = Rig::new(profile, 3, small_segments(cells, 1));
             let plain = bytes(len);
             let written = rig.write(&plain, piece).await.expect("writes");
             let at = |part: f64| (len as f64 * part) as usize;

@@ -7,7 +7,7 @@ use crate::{PipelineSettings, PutError, Source, SourceError, WrittenBlob};
 use bytes::Bytes;
 use megalith_crypto::cell::PLAIN_CELL_LEN;
 use megalith_model::ids::{BlobId, VolumeId};
-use megalith_model::shape::SegmentLayout;
+use megalith_model::shape::{CELL_LEN, SegmentLayout};
 use megalith_model::shard::{ShardId, ShardTarget};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -139,17 +139,28 @@ async fn loss_in_a_later_segment_keeps_the_earlier_ones() {
 
 #[tokio::test]
 async fn restart_on_a_volume_of_another_profile() {
-    let rig = Rig::new((4, 2), 2, settings());
-    rig.map.send_modify(|map| {
-        let volume = &mut Arc::make_mut(map).writable[1];
-        volume.profile = megalith_model::profile::Profile::new(3, 2).expect("valid");
-        volume.slots.pop();
-    });
-    (0..6).for_each(|slot| rig.set(1, slot, Conduct::BreaksAfter(3)));
-    let plain = bytes(29 * CELL + 1);
-    for _ in 0..2 {
-        let written = rig.write(&plain, 123_456).await.expect("writes");
-        assert!(rig.read(&written, plain.len()).await.expect("reads") == plain);
+    // Segments of 7 and 10 cells end within a stripe of both profiles.
+    for (cells, broken_after) in [(1024, 3), (7, 1), (10, 2)] {
+        let settings = PipelineSettings {
+            segment_cells_max: cells,
+            ..settings()
+        };
+        let rig = Rig::new((4, 2), 2, settings);
+        rig.map.send_modify(|map| {
+            let volume = &mut Arc::make_mut(map).writable[1];
+            volume.profile = megalith_model::profile::Profile::new(3, 2).expect("valid");
+            volume.slots.pop();
+        });
+        (0..6).for_each(|slot| rig.set(1, slot, Conduct::BreaksAfter(broken_after)));
+        let plain = bytes(29 * CELL + 1);
+        for _ in 0..2 {
+            let written = rig.write(&plain, 123_456).await.expect("writes");
+            let cells_of = |len: u64| len.div_ceil(CELL_LEN);
+            let mut segments = written.blob.segments.iter().rev();
+            segments.next();
+            assert!(segments.all(|segment| cells_of(segment.len) == cells));
+            assert!(rig.read(&written, plain.len()).await.expect("reads") == plain);
+        }
     }
 }
 

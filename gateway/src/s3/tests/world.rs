@@ -158,7 +158,7 @@ impl Shelf {
             digests: vec![[blob.0 as u8; 32]; digests],
             owed: 0,
         };
-        new.segments = segments(len, self.volume.profile).map(segment).collect();
+        new.segments = segments(len).map(segment).collect();
         new
     }
 

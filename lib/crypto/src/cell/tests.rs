@@ -119,6 +119,22 @@ fn a_sealer_refuses_wrong_lengths_and_anything_after_the_last_cell() {
 }
 
 #[test]
+fn round_sizes_are_round_numbers_of_cells() {
+    for (plain, cells, sealed) in [
+        (65_535, 1, 65_567),
+        (65_536, 1, 65_568),
+        (65_537, 2, 65_601),
+        (1 << 20, 16, 1_049_088),
+        (64 << 20, 1024, 67_141_632),
+        ((64 << 20) + 1, 1025, 67_141_665),
+    ] {
+        let layout = BlobLayout::new(plain).unwrap();
+        assert_eq!((layout.cells(), layout.sealed_len()), (cells, sealed));
+        assert_eq!(plain_len(sealed), Ok(plain));
+    }
+}
+
+#[test]
 fn lengths_that_no_blob_has_are_refused() {
     let sealed = SEALED_CELL_LEN as u64;
     assert_eq!(plain_len(CELL_OVERHEAD as u64), Ok(0));
@@ -132,7 +148,7 @@ fn lengths_that_no_blob_has_are_refused() {
         sealed + 31,
         sealed + 32,
         u64::MAX,
-        u64::MAX - 65535,
+        u64::MAX - sealed + 1,
     ] {
         assert_eq!(plain_len(bad), Err(CryptoError::InvalidLength), "{bad}");
     }

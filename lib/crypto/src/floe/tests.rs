@@ -5,6 +5,9 @@ use fast_floe::low_level::{start_decryption, start_encryption};
 use fast_floe::{Key, Parameters};
 use std::collections::BTreeMap;
 
+/// A segment is a cell, wherever we use FLOE.
+const CELL: u32 = crate::cell::SEALED_CELL_LEN as u32;
+
 struct Vector<'a>(BTreeMap<&'a str, &'a str>);
 
 impl Vector<'_> {
@@ -76,7 +79,7 @@ fn vectors_open_and_seal_to_the_same_bytes() {
 /// Ours opens what the second implementation seals, at every length around a segment's end.
 #[test]
 fn opens_what_fast_floe_seals() {
-    for segment_len in [64_u32, 4096, 65536] {
+    for segment_len in [64_u32, 4096, CELL] {
         let params = Params::new(segment_len);
         let full = params.plain_len();
         for len in [0, 1, full - 1, full, full + 1, 3 * full, 3 * full + 7] {
@@ -105,7 +108,7 @@ fn opens_what_fast_floe_seals() {
 
 #[test]
 fn fast_floe_opens_what_we_seal() {
-    for segment_len in [64_u32, 4096, 65536] {
+    for segment_len in [64_u32, 4096, CELL] {
         let params = Params::new(segment_len);
         let full = params.plain_len();
         for len in [1, full, 2 * full + 7] {
@@ -135,9 +138,8 @@ fn fast_floe_opens_what_we_seal() {
 /// Beyond 64 GiB the key changes; both implementations must change it at the same cell.
 #[test]
 fn key_rotation_agrees_with_fast_floe() {
-    const LEN: u32 = 65536;
-    let params = Params::new(LEN);
-    let theirs = Parameters::with_segment_length(LEN).unwrap();
+    let params = Params::new(CELL);
+    let theirs = Parameters::with_segment_length(CELL).unwrap();
     let layout = theirs
         .plaintext_layout((3 << 20) * params.plain_len() as u64)
         .unwrap();
@@ -161,7 +163,7 @@ fn key_rotation_agrees_with_fast_floe() {
             .unwrap();
         assert_eq!(out, plain);
 
-        let mut sealed = vec![0; LEN as usize];
+        let mut sealed = vec![0; CELL as usize];
         ours.seal_segment(position, false, &[5; NONCE_LEN], &plain, &mut sealed)
             .unwrap();
         assert_eq!(opening.decrypt_segment(&sealed, place).unwrap(), plain);

@@ -8,7 +8,7 @@ use crate::ids::{BlobId, DiskId, Epoch};
 use crate::keys::RowKey;
 use crate::profile::Profile;
 use crate::rows::{DiskRow, OwedRow, SegmentRow, VolumeCounts};
-use crate::shape::{CELL_LEN, SegmentLayout, Shape, segment_len};
+use crate::shape::{CELL_LEN, SEGMENT_LEN_MAX, SegmentLayout, Shape};
 use crate::shard::ShardId;
 use crate::topology::{Volume, VolumeState};
 
@@ -191,15 +191,14 @@ fn is_as_written(volume: &Volume, epoch: Epoch) -> bool {
 
 /// Checks a segment's length and digests.
 ///
-/// Every segment but the last ends with a whole stripe. It may be shorter than a full segment: a
+/// Every segment but the last ends with a whole cell. It may be shorter than a full segment: a
 /// gateway that loses a volume in the middle of a blob ends the segment and goes on elsewhere.
 fn check_segment(shape: Shape, profile: Profile, segment: &NewSegment, last: bool) -> Step<()> {
-    let stripe_len = profile.data() as u64 * CELL_LEN;
-    if segment.len == 0 || segment.len > segment_len(profile) {
-        return malformed("a segment is empty or longer than its volume's profile allows");
+    if segment.len == 0 || segment.len > SEGMENT_LEN_MAX {
+        return malformed("a segment is empty or longer than a segment may be");
     }
-    if !last && !segment.len.is_multiple_of(stripe_len) {
-        return malformed("a segment before the last doesn't end with a whole stripe");
+    if !last && !segment.len.is_multiple_of(CELL_LEN) {
+        return malformed("a segment before the last doesn't end with a whole cell");
     }
     let digests = match shape {
         Shape::Inline => 0,

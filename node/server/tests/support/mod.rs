@@ -18,6 +18,7 @@ use megalith_model::ids::{BlobId, ClusterId, DiskId, Epoch, GatewayId, LeaseId, 
 use megalith_model::profile::Profile;
 use megalith_model::query::{DoubtView, HeldSegment, OwedPage, Query, Reply, WantedShard};
 use megalith_model::question;
+use megalith_model::shape::CELL_LEN;
 use megalith_model::shard::{ShardId, ShardTarget};
 use megalith_model::topology::{ClusterMap, Domain, Lease, Node, Slot, Volume, VolumeState};
 use megalith_proto::v1 as proto;
@@ -474,7 +475,7 @@ pub fn shard(len: usize) -> Vec<u8> {
 /// The framed cells of a shard.
 pub fn framed(shard: &[u8]) -> Vec<bytes::Bytes> {
     shard
-        .chunks(64 * 1024)
+        .chunks(CELL_LEN as usize)
         .map(|cell| framing::frame(cell.to_vec()))
         .collect()
 }

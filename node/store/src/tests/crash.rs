@@ -4,6 +4,7 @@ use super::{Bench, content, settings, shard};
 use crate::error::StoreError;
 use crate::op::{Done, Op};
 use crate::record::CELL_LEN;
+use crate::settings::StoreSettings;
 use megalith_model::ids::{Epoch, VolumeId};
 
 /// What a short life of a disk acknowledged, by name.
@@ -14,11 +15,24 @@ struct Acked {
     fence: u32,
 }
 
-const LENS: [usize; 6] = [10, 5000, CELL_LEN * 3 + 7, 4000, CELL_LEN, 100_000];
+/// The shards' lengths.
+type Lens = [usize; 6];
+
+const LENS: Lens = [10, 5000, CELL_LEN * 3 + 7, 4000, CELL_LEN, 100_000];
+/// In records of eight cells, most are longer than 256 KiB: one of little padding, one of nearly a
+/// block of it, one behind another of the same shard.
+const LONG_LENS: Lens = [
+    CELL_LEN * 4 - 150,
+    4000,
+    CELL_LEN * 12 + 7,
+    CELL_LEN * 4,
+    10,
+    CELL_LEN * 8,
+];
 
 /// Writes, deletes, fences and finishes until the disk stops.
-fn live(bench: &mut Bench, acked: &mut Acked) -> Result<(), StoreError> {
-    for (blob, len) in (0..).zip(LENS) {
+fn live(bench: &mut Bench, lens: &Lens, acked: &mut Acked) -> Result<(), StoreError> {
+    for (blob, len) in (0..).zip(*lens) {
         let shard = shard(1, blob);
         bench.put(shard, &content(shard, 0, len))?;
         acked.stored.push(blob);
@@ -43,10 +57,10 @@ fn live(bench: &mut Bench, acked: &mut Acked) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn check(bench: &mut Bench, acked: &Acked, place: &str) {
-    for blob in 0..LENS.len() as u64 {
+fn check(bench: &mut Bench, lens: &Lens, acked: &Acked, place: &str) {
+    for blob in 0..lens.len() as u64 {
         let shard = shard(1, blob);
-        let expected = content(shard, 0, LENS[blob as usize]);
+        let expected = content(shard, 0, lens[blob as usize]);
         match bench.get(shard) {
             Ok(bytes) => {
                 assert_eq!(bytes, expected, "{place}: {shard} is torn");
@@ -73,36 +87,48 @@ fn check(bench: &mut Bench, acked: &Acked, place: &str) {
     );
 }
 
-#[test]
-fn power_cut_at_every_step_loses_nothing_acknowledged() {
-    let small = || crate::StoreSettings {
-        file_len_max: 300 << 10,
-        ..settings()
-    };
-    let mut whole = Bench::new(64 << 20, small());
+/// Cuts the power at every step of a life, with so many different outcomes each.
+fn cut_everywhere(settings: &StoreSettings, lens: &Lens, seeds: u64) {
+    let mut whole = Bench::new(64 << 20, settings.clone());
     let before = whole.fs.changes();
-    live(&mut whole, &mut Acked::default()).expect("nothing fails");
+    live(&mut whole, lens, &mut Acked::default()).expect("nothing fails");
     let steps = whole.fs.changes() - before;
     assert!(steps > 40, "only {steps} steps");
     for step in 1..=steps + 1 {
-        for seed in 0..6 {
-            let mut bench = Bench::new(64 << 20, small());
+        for seed in 0..seeds {
+            let mut bench = Bench::new(64 << 20, settings.clone());
             let mut acked = Acked::default();
             bench.fs.stop_at(step);
-            let _ = live(&mut bench, &mut acked);
+            let _ = live(&mut bench, lens, &mut acked);
             bench.crash(seed * 1000 + step);
             bench.reopen();
-            check(&mut bench, &acked, &format!("step {step} seed {seed}"));
+            let place = format!("step {step} seed {seed}");
+            check(&mut bench, lens, &acked, &place);
             // And again, at once: what the recovery did must hold.
             bench.crash(seed);
             bench.reopen();
-            check(
-                &mut bench,
-                &acked,
-                &format!("step {step} seed {seed}, second cut"),
-            );
+            check(&mut bench, lens, &acked, &format!("{place}, second cut"));
         }
     }
+}
+
+#[test]
+fn power_cut_at_every_step_loses_nothing_acknowledged() {
+    let small = StoreSettings {
+        file_len_max: 300 << 10,
+        ..settings()
+    };
+    cut_everywhere(&small, &LENS, 6);
+}
+
+#[test]
+fn power_cut_at_every_step_loses_nothing_acknowledged_of_long_records() {
+    let long = StoreSettings {
+        file_len_max: 1 << 20,
+        record_cells: 8,
+        ..settings()
+    };
+    cut_everywhere(&long, &LONG_LENS, 6);
 }
 
 #[test]
@@ -111,14 +137,15 @@ fn power_cut_during_recovery_is_harmless() {
         let mut bench = Bench::new(64 << 20, settings());
         let mut acked = Acked::default();
         bench.fs.stop_at(14);
-        let _ = live(&mut bench, &mut acked);
+        let _ = live(&mut bench, &LENS, &mut acked);
         bench.crash(step);
         bench.fs.stop_at(step);
         let opened = bench.open();
         drop(opened);
         bench.crash(step + 7);
         bench.reopen();
-        check(&mut bench, &acked, &format!("recovery step {step}"));
+        let place = format!("recovery step {step}");
+        check(&mut bench, &LENS, &acked, &place);
     }
 }
 

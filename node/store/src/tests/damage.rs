@@ -2,7 +2,7 @@
 
 use super::{Bench, content, settings, shard};
 use crate::error::StoreError;
-use crate::record::BLOCK_LEN;
+use crate::record::{BLOCK_LEN, CELL_LEN};
 use crate::settings::StoreSettings;
 use megalith_disk::FileSystem;
 use megalith_disk::sim::{SimFault, SimOp, SimRule};
@@ -105,7 +105,7 @@ fn lost_record_in_the_middle_of_a_long_shard_leaves_the_rest_readable() {
         },
     );
     let target = shard(1, 1);
-    let bytes = content(target, 0, 6 * 65536);
+    let bytes = content(target, 0, 6 * CELL_LEN);
     bench.put(target, &bytes).expect("stored");
     let after = shard(1, 2);
     bench.put(after, &content(after, 0, 10)).expect("stored");

@@ -3,6 +3,7 @@
 use super::{Bench, CLUSTER, DISK, content, root, settings, shard};
 use crate::error::StoreError;
 use crate::op::{Append, Done, Op};
+use crate::record::CELL_LEN;
 use crate::recover;
 use crate::settings::StoreSettings;
 use crate::superblock::Superblock;
@@ -50,7 +51,7 @@ fn failed_sync_is_final_for_its_file_and_for_nothing_else() {
 fn stream_across_a_failed_file_fails_as_a_whole() {
     let mut bench = Bench::new(64 << 20, settings());
     let shard = shard(1, 1);
-    let bytes = content(shard, 0, 5 * 65536);
+    let bytes = content(shard, 0, 5 * CELL_LEN);
     let ops = super::appends(99, shard, Epoch(1), &bytes, 2);
     let mut answers = bench.core().commit(ops[..1].to_vec());
     bench
@@ -261,7 +262,7 @@ fn unmounted_disk_is_never_written_through() {
 fn stale_epochs_are_refused_in_the_middle_of_a_stream_and_after_a_restart() {
     let mut bench = Bench::new(64 << 20, settings());
     let target = shard(1, 1);
-    let bytes = content(target, 0, 3 * 65536);
+    let bytes = content(target, 0, 3 * CELL_LEN);
     let ops = super::appends(77, target, Epoch(4), &bytes, 2);
     let first = bench.core().commit(ops[..1].to_vec());
     assert!(matches!(first[..], [Ok(Done::Written)]));

@@ -3,6 +3,7 @@
 use super::{CLUSTER, DISK, cells_of, content, settings, shard};
 use crate::DiskHandle;
 use crate::error::StoreError;
+use crate::record::CELL_LEN;
 use crate::settings::StoreSettings;
 use crate::superblock::Superblock;
 use bytes::Bytes;
@@ -50,7 +51,7 @@ async fn shards_live_through_a_stop_on_a_real_file_system() {
         ..settings()
     };
     let (dir, disk) = fresh(settings.clone());
-    let lens = [1, 5000, 65536, 65537, 131_072, 700_000];
+    let lens = [1, 5000, CELL_LEN, CELL_LEN + 1, 2 * CELL_LEN, 700_000];
     for (blob, len) in (0..).zip(lens) {
         let shard = shard(3, blob);
         let bytes = content(shard, 0, len);

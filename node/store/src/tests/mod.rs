@@ -9,6 +9,7 @@ mod guard;
 mod handle;
 mod hurt;
 mod model;
+mod padding;
 mod plan;
 mod scrub;
 

@@ -176,7 +176,7 @@ impl World {
             Shape::Copies => 1,
             Shape::Coded | Shape::Inline => volume.profile.shards(),
         };
-        new.segments = segments(len, volume.profile)
+        new.segments = segments(len)
             .map(|len| NewSegment {
                 volume: volume.id,
                 epoch: volume.epoch,

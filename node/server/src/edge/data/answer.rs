@@ -49,7 +49,7 @@ impl From<StoreError> for Refused {
             | StoreError::ForeignDisk { .. }
             | StoreError::NotEmpty { .. }
             | StoreError::Locked { .. }
-            | StoreError::NewerFormat { .. }
+            | StoreError::OtherFormat { .. }
             | StoreError::Closed => DataFault::Io,
         };
         let source = error.source();

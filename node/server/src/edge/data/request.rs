@@ -7,11 +7,11 @@ use megalith_client::framing::{self, READ_CELLS_MAX};
 use megalith_client::wire::{DIGEST_HEADER, ShardPath, parse_digest};
 use megalith_model::ids::{DiskId, Epoch};
 use megalith_model::rows::Digest;
-use megalith_model::shape::{CELL_LEN, SEGMENT_CELLS_MAX};
+use megalith_model::shape::{SEGMENT_CELLS_MAX, SEGMENT_LEN_MAX};
 use megalith_store::{DiskHandle, Disks};
 
 /// The most bytes of a shard: a whole segment, if k is 1.
-const SHARD_LEN_MAX: u64 = SEGMENT_CELLS_MAX * CELL_LEN;
+const SHARD_LEN_MAX: u64 = SEGMENT_LEN_MAX;
 
 /// What a request wants.
 #[derive(Debug, PartialEq, Eq)]
@@ -170,6 +170,8 @@ mod tests {
         ];
         assert!(matches!(read("PUT", &put, &whole), Ok(Wanted::Put(_))));
         assert!(matches!(read("PUT", &put, &[]), Ok(Wanted::Put(_))));
+        let largest = format!("{PATH}?epoch=5&length={SEGMENT_LEN_MAX}");
+        assert!(matches!(read("PUT", &largest, &[]), Ok(Wanted::Put(_))));
         let get = format!("{PATH}?count=2&first=1");
         assert!(matches!(read("GET", &get, &[]), Ok(Wanted::Get(_))));
         let bad: &[(&str, String, Headers<'_>)] = &[
@@ -180,7 +182,11 @@ mod tests {
             ("PUT", put.clone(), &[whole[0], ("x-megalith-digest", "ab")]),
             ("PUT", format!("{PATH}?epoch=5"), &[]),
             ("PUT", format!("{PATH}?epoch=5&length=0"), &[]),
-            ("PUT", format!("{PATH}?epoch=5&length=67108865"), &[]),
+            (
+                "PUT",
+                format!("{PATH}?epoch=5&length={}", SEGMENT_LEN_MAX + 1),
+                &[],
+            ),
             ("PUT", format!("{PATH}?epoch=5&epoch=5&length=1"), &[]),
             ("PUT", format!("{PATH}?epoch=4294967296&length=1"), &[]),
             ("PUT", format!("{PATH}?epoch=+5&length=1"), &[]),

@@ -4,7 +4,7 @@ use super::super::{World, version};
 use super::Blob;
 use crate::command::{Condition, NewBlob};
 use crate::ids::{BlobId, BucketId, Epoch, LeaseId, UploadId, VersionId};
-use crate::shape::{SegmentLayout, Shape};
+use crate::shape::{CELL_LEN, SegmentLayout, Shape};
 use crate::topology::VolumeState;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -99,6 +99,9 @@ impl Model {
                     good = false;
                 }
             }
+            // A volume was lost in the middle: no flaw at a cell's end, one within a cell.
+            4..8 => good &= end_early(&mut new, u64::from(spec.flaw) * CELL_LEN, true),
+            8 => good &= end_early(&mut new, 5 * CELL_LEN + 1, false),
             _ => {}
         }
         (new, good)
@@ -113,4 +116,19 @@ impl Model {
             _ => (Condition::None, true),
         }
     }
+}
+
+/// Ends a coded blob's first segment after so many bytes; the rest becomes a segment behind it.
+/// Returns true if the blob stays as good as it was.
+fn end_early(new: &mut NewBlob, len: u64, good: bool) -> bool {
+    let Some(first) = new.segments.first_mut() else {
+        return true;
+    };
+    if new.shape != Shape::Coded || first.len <= len || first.owed != 0 {
+        return true;
+    }
+    let mut rest = first.clone();
+    (first.len, rest.len) = (len, first.len - len);
+    new.segments.insert(1, rest);
+    good
 }
