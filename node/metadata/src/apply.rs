@@ -14,9 +14,9 @@ use megalith_model::entry;
 use megalith_model::ids::NodeId;
 use megalith_model::machine::{self, MachineError};
 use megalith_model::table::{Overlay, Rows};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Instant;
 use tokio::sync::{oneshot, watch};
@@ -151,6 +151,8 @@ pub(super) struct Applier {
     pub(super) topology_changes: watch::Sender<u64>,
     pub(super) clock: GroupClock,
     pub(super) since: Since,
+    /// Engines that are no longer in use, until the last snapshot of them is gone.
+    pub(super) retired: Vec<(String, Weak<()>)>,
 }
 
 /// What was applied since the last checkpoint.
@@ -262,6 +264,7 @@ impl Applier {
 
     /// Starts a checkpoint beside the applying, one at a time.
     fn checkpoint_when_due(&mut self, bytes: u64, entries: u64) -> Result<(), ApplyError> {
+        self.wipe_retired()?;
         self.since.bytes += bytes;
         self.since.entries += entries;
         if self
@@ -302,6 +305,20 @@ impl Applier {
         Ok(())
     }
 
+    /// Wipes the engines that nobody reads any more. What is left at the end goes at the next
+    /// start.
+    fn wipe_retired(&mut self) -> Result<(), EngineError> {
+        let retired = std::mem::take(&mut self.retired);
+        for (name, read) in retired {
+            if read.strong_count() > 0 {
+                self.retired.push((name, read));
+            } else {
+                self.engines.wipe(&name)?;
+            }
+        }
+        Ok(())
+    }
+
     fn join_checkpoint(&mut self) -> Result<(), ApplyError> {
         match self.since.running.take().map(JoinHandle::join) {
             None | Some(Ok(Ok(()))) => Ok(()),
@@ -319,8 +336,13 @@ impl Applier {
         let applied = engine.applied();
         self.clock
             .note_applied(read_clock(engine.as_ref(), applied)?);
-        let old = self.tables.replace(name, engine);
-        self.engines.wipe(&old)?;
+        // An engine of that name was wiped above.
+        self.retired.retain(|(retired, _)| *retired != name);
+        let (old, read) = self.tables.replace(name.clone(), engine);
+        if old != name {
+            self.retired.push((old, read));
+        }
+        self.wipe_retired()?;
         drop_kept(self.engines.as_ref())?;
         self.since.entries = 0;
         self.since.bytes = 0;
@@ -339,3 +361,6 @@ pub(super) fn read_clock(rows: &dyn Rows, applied: Mark) -> Result<u64, ApplyErr
         source,
     })
 }
+
+#[cfg(test)]
+mod tests;

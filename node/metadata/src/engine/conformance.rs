@@ -110,6 +110,47 @@ fn a_scan_ends_when_told_to(engines: &dyn Engines) {
     assert_eq!(seen, 5);
 }
 
+fn a_snapshot_stands_still(engines: &dyn Engines, seed: u64) {
+    let mut rng = Rng::new(seed);
+    let engine = engines.open(&format!("engine-s{seed}")).expect("open");
+    let mut model = Model::new();
+    let mut held: Vec<(Box<dyn EngineView>, Mark, Model)> = Vec::new();
+    for index in 1..150 {
+        let changes: Vec<_> = (0..1 + rng.below(6))
+            .map(|_| {
+                let value = vec![index as u8; rng.below(2_000) as usize];
+                (random_key(&mut rng), (rng.below(3) > 0).then_some(value))
+            })
+            .collect();
+        engine.write(&batch(&changes), mark(index)).expect("write");
+        for (key, change) in changes {
+            match change {
+                Some(value) => model.insert(key, value),
+                None => model.remove(&key),
+            };
+        }
+        if rng.below(10) == 0 {
+            let snapshot = engine.snapshot().expect("this engine has them");
+            held.push((snapshot, mark(index), model.clone()));
+        }
+        if rng.below(20) == 0 {
+            engine.checkpoint().expect("checkpoint");
+        }
+        for (snapshot, applied, rows) in &held {
+            assert_eq!(snapshot.applied(), *applied, "seed {seed}");
+            let key = random_key(&mut rng);
+            let found = snapshot.get(&key).expect("get");
+            assert_eq!(found, rows.get(&key).cloned(), "seed {seed}");
+        }
+        if held.len() > 4 {
+            let (snapshot, _, rows) = held.swap_remove(rng.below(4) as usize);
+            let found = all(snapshot.as_ref(), FIRST_KEY, END_KEY);
+            assert_eq!(found, rows, "seed {seed}");
+            assert!(all(snapshot.as_ref(), END_KEY, FIRST_KEY).is_empty());
+        }
+    }
+}
+
 fn names_are_kept(engines: &dyn Engines) {
     let write = |name: &str, value: u8| {
         let engine = engines.open(name).expect("open");
@@ -152,6 +193,7 @@ fn conforms(engines: &dyn Engines) {
 #[test]
 fn memory_conforms() {
     conforms(&MemEngines::default());
+    seeds(4).for_each(|seed| a_snapshot_stands_still(&MemEngines::default(), seed));
 }
 
 fn on_disk_conforms(kind: EngineKind) {
@@ -170,8 +212,47 @@ fn fjall_conforms() {
 }
 
 #[test]
+fn snapshots_of_fjall_stand_still() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let engines = disk_engines(dir.path(), EngineKind::Fjall);
+    seeds(4).for_each(|seed| a_snapshot_stands_still(&engines, seed));
+}
+
+/// Rows that become files and are merged with newer ones are still there for it.
+#[test]
+fn a_snapshot_of_fjall_outlives_what_it_shows() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let engines = disk_engines(dir.path(), EngineKind::Fjall);
+    let engine = engines.open("engine-0").expect("open");
+    let write = |index: u64, keys: std::ops::Range<u8>| {
+        let value = vec![index as u8; 256 << 10];
+        let changes: Vec<_> = keys
+            .map(|key| (vec![1, key], Some(value.clone())))
+            .collect();
+        engine.write(&batch(&changes), mark(index)).expect("write");
+    };
+    write(1, 0..100);
+    let snapshot = engine.snapshot().expect("snapshot");
+    // Several times what is collected in memory before it becomes a file.
+    (2..20).for_each(|index| write(index, 0..50));
+    let gone: Vec<_> = (50..100).map(|key| (vec![1, key], None)).collect();
+    engine.write(&batch(&gone), mark(20)).expect("write");
+    (21..30).for_each(|index| write(index, 0..50));
+    let values = |rows: &dyn Rows| -> Vec<u8> {
+        let rows = all(rows, FIRST_KEY, END_KEY);
+        rows.into_values().map(|value| value[0]).collect()
+    };
+    assert_eq!(values(snapshot.as_ref()), [1; 100]);
+    assert_eq!(values(engine.as_ref()), [29; 50]);
+    assert_eq!((snapshot.applied(), engine.applied()), (mark(1), mark(29)));
+}
+
+#[test]
 fn sled_conforms() {
     on_disk_conforms(EngineKind::Sled);
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let engine = disk_engines(dir.path(), EngineKind::Sled).open("engine-0");
+    assert!(engine.expect("open").snapshot().is_none());
 }
 
 #[test]

@@ -3,14 +3,17 @@
 //! What must be known of fjall: a batch goes through one checksummed journal, and its recovery
 //! takes whole batches in order, so that rows and mark go together; a batch is in the page cache
 //! when `write` returns and durable once the journal is synced, which is all that a checkpoint
-//! costs; every block carries a checksum that a read judges.
+//! costs; every block carries a checksum that a read judges. A snapshot costs nothing to make and
+//! sees all writes that are visible when it is made; fjall's own upkeep can make a batch visible
+//! that is only half written, so that no snapshot is made during a write. While one is held, the
+//! old versions of rows and the files that hold them stay.
 
 use super::files::{
     APPLIED_KEY, applied_of, damaged, encode_applied, failed, is_machines, open_unlocked, sync,
 };
-use super::{EngineError, MetaEngine};
+use super::{EngineError, EngineView, MetaEngine};
 use crate::log::Mark;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
 use megalith_model::table::{Batch, Rows, RowsError};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,7 +29,15 @@ struct FjallEngine {
     dir: PathBuf,
     db: Database,
     rows: Keyspace,
+    /// Held during a write.
     applied: Mutex<Mark>,
+}
+
+/// All rows at one mark.
+struct FjallSnapshot {
+    rows: Keyspace,
+    snapshot: Snapshot,
+    applied: Mark,
 }
 
 /// Opens or makes the engine in `dir`.
@@ -80,8 +91,13 @@ impl MetaEngine for FjallEngine {
         Ok(())
     }
 
-    fn applied(&self) -> Mark {
-        *self.applied.lock().unwrap_or_else(PoisonError::into_inner)
+    fn snapshot(&self) -> Option<Box<dyn EngineView>> {
+        let applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(Box::new(FjallSnapshot {
+            rows: self.rows.clone(),
+            snapshot: self.db.snapshot(),
+            applied: *applied,
+        }))
     }
 
     fn checkpoint(&self) -> Result<(), EngineError> {
@@ -95,6 +111,12 @@ impl MetaEngine for FjallEngine {
 
     fn approximate_len(&self) -> u64 {
         self.db.disk_space().unwrap_or(0)
+    }
+}
+
+impl EngineView for FjallEngine {
+    fn applied(&self) -> Mark {
+        *self.applied.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -113,14 +135,46 @@ impl Rows for FjallEngine {
         if from >= to {
             return Ok(());
         }
-        for row in self.rows.range(from..to) {
-            let (key, value) = row.into_inner().map_err(RowsError::new)?;
-            if !visit(&key, &value) {
-                break;
-            }
-        }
-        Ok(())
+        visit_all(self.rows.range(from..to), visit)
     }
+}
+
+impl EngineView for FjallSnapshot {
+    fn applied(&self) -> Mark {
+        self.applied
+    }
+}
+
+impl Rows for FjallSnapshot {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, RowsError> {
+        let value = self.snapshot.get(&self.rows, key);
+        Ok(value.map_err(RowsError::new)?.map(|value| value.to_vec()))
+    }
+
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), RowsError> {
+        if from >= to {
+            return Ok(());
+        }
+        visit_all(self.snapshot.range(&self.rows, from..to), visit)
+    }
+}
+
+fn visit_all(
+    rows: fjall::Iter,
+    visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+) -> Result<(), RowsError> {
+    for row in rows {
+        let (key, value) = row.into_inner().map_err(RowsError::new)?;
+        if !visit(&key, &value) {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// An engine that doesn't open.

@@ -1,7 +1,7 @@
 //! Engines in memory, for tests: rows that forget everything since their last checkpoint at a
 //! crash.
 
-use super::{EngineError, Engines, MetaEngine};
+use super::{EngineError, EngineView, Engines, MetaEngine};
 use crate::log::Mark;
 use megalith_model::table::{Batch, Rows, RowsError};
 use std::collections::BTreeMap;
@@ -14,30 +14,62 @@ type Table = BTreeMap<Vec<u8>, Vec<u8>>;
 #[derive(Clone, Default)]
 pub struct MemEngines {
     engines: Arc<Mutex<BTreeMap<String, Arc<MemEngine>>>>,
+    without_snapshots: bool,
 }
 
-#[derive(Default)]
 struct MemEngine {
     state: Mutex<State>,
+    without_snapshots: bool,
 }
 
 #[derive(Default)]
 struct State {
-    live: (Table, Mark),
-    checkpointed: (Table, Mark),
+    live: Stand,
+    checkpointed: Stand,
+}
+
+/// Rows at one place of the log. Copied by the first write after somebody else holds it.
+#[derive(Clone, Default)]
+struct Stand {
+    rows: Arc<Table>,
+    applied: Mark,
 }
 
 impl MemEngines {
+    /// Engines that have no snapshots.
+    #[must_use]
+    pub fn without_snapshots() -> Self {
+        Self {
+            without_snapshots: true,
+            ..Self::default()
+        }
+    }
+
+    fn make(&self, state: State) -> Arc<MemEngine> {
+        Arc::new(MemEngine {
+            state: Mutex::new(state),
+            without_snapshots: self.without_snapshots,
+        })
+    }
+
     /// Takes every engine back to its last checkpoint, as a power cut may. Whoever has one open
     /// goes on with an engine that will not be opened again.
     pub fn crash(&self) {
         for engine in guard(&self.engines).values_mut() {
             let checkpointed = guard(&engine.state).checkpointed.clone();
             let live = checkpointed.clone();
-            *engine = Arc::new(MemEngine {
-                state: Mutex::new(State { live, checkpointed }),
-            });
+            *engine = self.make(State { live, checkpointed });
         }
+    }
+
+    /// The last entry whose rows a crash leaves; 0 for none.
+    #[must_use]
+    pub fn checkpointed(&self) -> u64 {
+        let engines = guard(&self.engines);
+        let checkpointed = engines
+            .values()
+            .map(|engine| guard(&engine.state).checkpointed.applied.index);
+        checkpointed.max().unwrap_or(0)
     }
 
     /// Loses every engine, as a wiped disk does.
@@ -54,7 +86,7 @@ impl Engines for MemEngines {
     fn open(&self, name: &str) -> Result<Arc<dyn MetaEngine>, EngineError> {
         Ok(guard(&self.engines)
             .entry(name.to_owned())
-            .or_default()
+            .or_insert_with(|| self.make(State::default()))
             .clone())
     }
 
@@ -79,18 +111,20 @@ impl Engines for MemEngines {
 impl MetaEngine for MemEngine {
     fn write(&self, batch: &Batch, applied: Mark) -> Result<(), EngineError> {
         let mut state = guard(&self.state);
+        let rows = Arc::make_mut(&mut state.live.rows);
         for (key, change) in batch.iter() {
             match change {
-                Some(value) => state.live.0.insert(key.to_vec(), value.to_vec()),
-                None => state.live.0.remove(key),
+                Some(value) => rows.insert(key.to_vec(), value.to_vec()),
+                None => rows.remove(key),
             };
         }
-        state.live.1 = applied;
+        state.live.applied = applied;
         Ok(())
     }
 
-    fn applied(&self) -> Mark {
-        guard(&self.state).live.1
+    fn snapshot(&self) -> Option<Box<dyn EngineView>> {
+        let live = || guard(&self.state).live.clone();
+        (!self.without_snapshots).then(|| Box::new(live()) as Box<dyn EngineView>)
     }
 
     fn checkpoint(&self) -> Result<(), EngineError> {
@@ -101,18 +135,42 @@ impl MetaEngine for MemEngine {
 
     fn approximate_len(&self) -> u64 {
         let state = guard(&self.state);
-        state
-            .live
-            .0
-            .iter()
-            .map(|(key, value)| (key.len() + value.len()) as u64)
+        let rows = state.live.rows.iter();
+        rows.map(|(key, value)| (key.len() + value.len()) as u64)
             .sum()
+    }
+}
+
+impl EngineView for MemEngine {
+    fn applied(&self) -> Mark {
+        guard(&self.state).live.applied
     }
 }
 
 impl Rows for MemEngine {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, RowsError> {
-        Ok(guard(&self.state).live.0.get(key).cloned())
+        guard(&self.state).live.get(key)
+    }
+
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), RowsError> {
+        guard(&self.state).live.scan(from, to, visit)
+    }
+}
+
+impl EngineView for Stand {
+    fn applied(&self) -> Mark {
+        self.applied
+    }
+}
+
+impl Rows for Stand {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, RowsError> {
+        Ok(self.rows.get(key).cloned())
     }
 
     fn scan(
@@ -124,9 +182,8 @@ impl Rows for MemEngine {
         if from >= to {
             return Ok(());
         }
-        let state = guard(&self.state);
         let bounds = (Bound::Included(from), Bound::Excluded(to));
-        for (key, value) in state.live.0.range::<[u8], _>(bounds) {
+        for (key, value) in self.rows.range::<[u8], _>(bounds) {
             if !visit(key, value) {
                 break;
             }

@@ -45,17 +45,24 @@ pub struct EngineError {
     pub source: Box<dyn std::error::Error + Send + Sync>,
 }
 
+/// Rows, and how far the log is applied to them.
+pub trait EngineView: Rows + Send + Sync {
+    /// How far the log is applied; index 0 for a new engine.
+    fn applied(&self) -> Mark;
+}
+
 /// Ordered rows and how far the log is applied to them.
 ///
-/// Single calls are atomic; whoever needs several reads at one point of the log keeps writers out
-/// meanwhile. Keys begin with a byte from 1 to 254.
-pub trait MetaEngine: Rows + Send + Sync {
+/// Single calls are atomic; whoever needs several reads at one point of the log takes a snapshot,
+/// or keeps writers out meanwhile if the engine has none. Keys begin with a byte from 1 to 254.
+pub trait MetaEngine: EngineView {
     /// Writes a batch and `applied` together: after a crash either both are there or neither, and
     /// a later write is never there without an earlier one. Not durable before a checkpoint.
     fn write(&self, batch: &Batch, applied: Mark) -> Result<(), EngineError>;
 
-    /// How far the log is applied; index 0 for a new engine.
-    fn applied(&self) -> Mark;
+    /// All rows at one applied mark: writes go on and are not seen. Made in no time; what it shows
+    /// takes space until it is dropped. None, always, of an engine that has no snapshots.
+    fn snapshot(&self) -> Option<Box<dyn EngineView>>;
 
     /// Makes every write so far survive a power cut. May run beside writes.
     fn checkpoint(&self) -> Result<(), EngineError>;

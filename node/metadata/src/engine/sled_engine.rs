@@ -3,13 +3,13 @@
 //! What must be known of sled: `flush` writes but makes no fsync, so a checkpoint syncs every file
 //! and directory itself, and what a power cut finds between two checkpoints may not open at all;
 //! nothing is flushed per write; the lock of a database that was just dropped may linger for a
-//! moment.
+//! moment. It has no snapshots.
 
 use super::files::{
     APPLIED_KEY, applied_of, damaged, encode_applied, failed, is_machines, open_unlocked, sync,
     sync_all,
 };
-use super::{EngineError, MetaEngine};
+use super::{EngineError, EngineView, MetaEngine};
 use crate::log::Mark;
 use megalith_model::table::{Batch, Rows, RowsError};
 use std::io;
@@ -71,8 +71,8 @@ impl MetaEngine for SledEngine {
         Ok(())
     }
 
-    fn applied(&self) -> Mark {
-        *self.applied.lock().unwrap_or_else(PoisonError::into_inner)
+    fn snapshot(&self) -> Option<Box<dyn EngineView>> {
+        None
     }
 
     fn checkpoint(&self) -> Result<(), EngineError> {
@@ -88,6 +88,12 @@ impl MetaEngine for SledEngine {
 
     fn approximate_len(&self) -> u64 {
         self.db.size_on_disk().unwrap_or(0)
+    }
+}
+
+impl EngineView for SledEngine {
+    fn applied(&self) -> Mark {
+        *self.applied.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

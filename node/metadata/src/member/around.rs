@@ -100,4 +100,8 @@ impl Surroundings for Around {
     fn snapshot_used(&self, peer: NodeId) -> Option<Instant> {
         self.source.last_used(peer.0)
     }
+
+    fn log_needed_after(&self) -> Option<u64> {
+        self.source.log_needed_after()
+    }
 }

@@ -81,6 +81,7 @@ pub fn start(parts: MetaParts, settings: &MetaSettings) -> Result<MetaHandle, St
         topology_changes: topology_sender,
         clock: assembly.clock.clone(),
         since: Default::default(),
+        retired: Vec::new(),
     };
     let (raft, on_failure) = (assembly.raft.clone(), assembly.parts.on_failure.clone());
     let threads = threads::spawn(driver, applier, apply_queue(), raft, on_failure, lock);

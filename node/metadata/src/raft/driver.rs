@@ -440,7 +440,8 @@ impl Driver {
         }
     }
 
-    /// Drops log that neither this member nor a living follower needs.
+    /// Drops log that neither this member nor a living follower needs, nor one that fetches a
+    /// snapshot: it goes on behind that.
     fn purge(&mut self, checkpointed: Mark) -> Result<(), RaftError> {
         let alive_since = self.alive_since();
         let needed = self
@@ -455,6 +456,7 @@ impl Driver {
             })
             .min();
         let leads = self.raw.raft.state == StateRole::Leader;
+        let fetched = self.surroundings.log_needed_after().unwrap_or(u64::MAX);
         let log = &mut self.raw.mut_store().log;
         let wanted = needed
             .filter(|_| leads)
@@ -465,6 +467,7 @@ impl Driver {
         } else {
             wanted
         };
+        let through = through.min(fetched);
         let files = log.purge(through, self.settings.log_keep_bytes)?;
         if files > 0 {
             tracing::debug!(files, first = log.first_index(), "raft log purged");

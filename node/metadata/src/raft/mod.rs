@@ -290,6 +290,9 @@ pub(super) trait Surroundings: Send {
 
     /// When `peer` last took a piece of a snapshot from this member.
     fn snapshot_used(&self, peer: NodeId) -> Option<std::time::Instant>;
+
+    /// The entry behind which the log must stay for members that fetch a snapshot from this one.
+    fn log_needed_after(&self) -> Option<u64>;
 }
 
 /// A mark's place among what the tables hold.

@@ -10,13 +10,13 @@ pub use grpc::MetadataService;
 use crate::addresses::AddressBook;
 use crate::apply::ProposeError;
 use crate::clock::GroupClock;
-use crate::engine::MetaEngine;
+use crate::engine::EngineView;
 use crate::log::{LogIdentity, node_of};
 use crate::placement::Leadership;
 use crate::raft::{
     Input, Knock, KnockAnswer, NotLeader, PROPOSAL_BYTES_MAX, RaftHandle, RaftRole, RaftStatus,
 };
-use crate::snapshot::SnapshotSource;
+use crate::snapshot::{BACKUP_PEER, SnapshotSource};
 use crate::tables::Tables;
 use crate::transport::RaftService;
 use megalith_model::answer;
@@ -47,9 +47,6 @@ const HAND_OVER_DEADLINE: Duration = Duration::from_secs(2);
 const HAND_OVER_PAUSE: Duration = Duration::from_millis(500);
 /// Questions that read rows at a time.
 const READERS_MAX: usize = 32;
-
-/// Under which number the operator's stream is kept; no node has it.
-const EXPORT_PEER: u32 = u32::MAX;
 
 /// All rows, in pieces.
 pub type Exported = mpsc::Receiver<Result<v1::SnapshotPiece, Status>>;
@@ -217,7 +214,7 @@ impl MetaHandle {
     /// Reads rows at one point of the log, on a thread that may block.
     async fn read<R: Send + 'static>(
         &self,
-        read: impl FnOnce(&dyn MetaEngine) -> R + Send + 'static,
+        read: impl FnOnce(&dyn EngineView) -> R + Send + 'static,
     ) -> Result<R, QueryError> {
         let permit = self
             .inner
@@ -366,15 +363,16 @@ impl MetaHandle {
     }
 
     /// Streams all rows as they are at one point of the log, at or behind everything that was
-    /// answered before; the last piece names it. Rows that change meanwhile come again, behind
-    /// those that they replace. A request that names a session goes on with it.
+    /// answered before; the last piece names it. If the engine has no snapshots, rows that change
+    /// meanwhile come again, behind those that they replace. A request that names a session goes on
+    /// with it.
     pub async fn export(
         &self,
         mut request: v1::SnapshotRequest,
     ) -> Result<Result<Exported, Status>, QueryError> {
         let index = self.catch_up().await?;
         request.index = request.index.max(index);
-        Ok(self.inner.source.stream(EXPORT_PEER, &request))
+        Ok(self.inner.source.stream(BACKUP_PEER, &request))
     }
 
     /// Makes the service for clients.

@@ -1,7 +1,8 @@
-//! One stream of rows: how far its scan is, and which rows behind it have changed since.
+//! A stream of rows that change, over an engine without snapshots: how far its scan is, and which
+//! rows behind it have changed since.
 
-use super::checksum;
-use crate::engine::{END_KEY, FIRST_KEY, MetaEngine};
+use super::{checksum, next_key, row};
+use crate::engine::{END_KEY, EngineView};
 use megalith_model::table::{Batch, RowsError};
 use megalith_proto::v1;
 use std::collections::BTreeSet;
@@ -98,7 +99,7 @@ impl Session {
     pub(super) fn next_piece(
         &self,
         turn: u64,
-        engine: &dyn MetaEngine,
+        engine: &dyn EngineView,
     ) -> Result<Option<v1::SnapshotPiece>, RowsError> {
         let mut state = self.state();
         if state.failed || state.turn != turn {
@@ -135,15 +136,10 @@ impl State {
 
     fn scan(
         &mut self,
-        engine: &dyn MetaEngine,
+        engine: &dyn EngineView,
         piece_bytes: usize,
     ) -> Result<Vec<v1::SnapshotRow>, RowsError> {
-        let mut from = self.cursor.clone();
-        if from.is_empty() {
-            from.extend_from_slice(FIRST_KEY);
-        } else {
-            from.push(0);
-        }
+        let from = next_key(&self.cursor);
         let (mut rows, mut bytes) = (Vec::new(), 0);
         engine.scan(&from, END_KEY, &mut |key, value| {
             bytes += key.len() + value.len();
@@ -159,7 +155,7 @@ impl State {
 
     fn changed_rows(
         &mut self,
-        engine: &dyn MetaEngine,
+        engine: &dyn EngineView,
         piece_bytes: usize,
     ) -> Result<Vec<v1::SnapshotRow>, RowsError> {
         let (mut rows, mut bytes) = (Vec::new(), 0);
@@ -173,13 +169,5 @@ impl State {
             self.resent.insert(key);
         }
         Ok(rows)
-    }
-}
-
-fn row(key: &[u8], value: Option<&[u8]>) -> v1::SnapshotRow {
-    v1::SnapshotRow {
-        key: key.to_vec().into(),
-        value: value.unwrap_or_default().to_vec().into(),
-        deleted: value.is_none(),
     }
 }

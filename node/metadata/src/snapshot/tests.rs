@@ -1,4 +1,5 @@
-//! A stream of rows under random writes is, when it ends, what the rows are then.
+//! A stream of rows under random writes is what the rows were when it began, or what they are when
+//! it ends; and no stream lasts for ever.
 
 use super::*;
 use crate::engine::{END_KEY, Engines, FIRST_KEY, MemEngines};
@@ -9,6 +10,9 @@ use megalith_model::ids::NodeId;
 use megalith_model::table::{Batch, MemRows, Overlay};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::sleep;
+use tonic::Code;
 
 fn random_batch(rng: &mut Rng) -> Batch {
     let nothing = MemRows::default();
@@ -43,7 +47,8 @@ fn all(tables: &Tables) -> BTreeMap<Vec<u8>, Vec<u8>> {
 /// Streams under writes; some pieces get lost, and the stream goes on from the last one that came.
 fn run(seed: u64) {
     let mut rng = Rng::new(seed);
-    let engine = MemEngines::default().open("engine-0").expect("open");
+    let engines = MemEngines::without_snapshots();
+    let engine = engines.open("engine-0").expect("open");
     let conf = Conf::of_voters([NodeId(1)]);
     let tables = Tables::new("engine-0".into(), engine, true, conf);
     let mut index = 0;
@@ -122,7 +127,7 @@ fn a_checksum_sees_every_part_of_a_row() {
 
 #[test]
 fn a_replaced_engine_ends_its_streams() {
-    let engines = MemEngines::default();
+    let engines = MemEngines::without_snapshots();
     let open = |name: &str| engines.open(name).expect("open");
     let tables = Tables::new(
         "engine-0".into(),
@@ -132,12 +137,136 @@ fn a_replaced_engine_ends_its_streams() {
     );
     let session = Arc::new(Session::new(1, 200));
     tables.watch(&session);
-    assert_eq!(
-        tables.replace("engine-1".into(), open("engine-1")),
-        "engine-0"
-    );
+    let (old, _engine) = tables.replace("engine-1".into(), open("engine-1"));
+    assert_eq!(old, "engine-0");
     let piece = tables
         .read(|engine| session.next_piece(0, engine))
         .expect("whole");
     assert!(piece.expect("read").is_none());
+}
+
+/// Tables of an engine with snapshots, at entry 60.
+fn written() -> Arc<Tables> {
+    let engine = MemEngines::default().open("engine-0").expect("open");
+    let conf = Conf::of_voters([NodeId(1)]);
+    let tables = Arc::new(Tables::new("engine-0".into(), engine, true, conf));
+    let mut rng = Rng::new(1);
+    for index in 1..=60 {
+        let mark = Mark { index, term: 1 };
+        tables.write(&random_batch(&mut rng), mark).expect("write");
+    }
+    tables
+}
+
+fn source(tables: &Arc<Tables>, settings: SourceSettings) -> SnapshotSource {
+    let piece_bytes = 200;
+    let settings = SourceSettings {
+        piece_bytes,
+        ..settings
+    };
+    SnapshotSource::new(tables.clone(), settings, 0)
+}
+
+fn request(session: u64, after: &[u8]) -> v1::SnapshotRequest {
+    v1::SnapshotRequest {
+        session,
+        after: after.to_vec().into(),
+        ..v1::SnapshotRequest::default()
+    }
+}
+
+#[tokio::test]
+async fn a_stream_is_what_the_rows_were_when_it_began() {
+    let tables = written();
+    let before = all(&tables);
+    let source = source(&tables, SourceSettings::default());
+    let mut pieces = source.stream(3, &request(0, &[])).expect("a stream");
+    assert_eq!(source.log_needed_after(), Some(60));
+    let mut backup = source.stream(BACKUP_PEER, &request(0, &[])).expect("too");
+    let (mut received, mut rng) = (BTreeMap::new(), Rng::new(2));
+    for index in 61.. {
+        let mark = Mark { index, term: 1 };
+        tables.write(&random_batch(&mut rng), mark).expect("write");
+        let piece = pieces.recv().await.expect("a piece").expect("no error");
+        let (session, last, index) = (piece.session, piece.last, piece.index);
+        let after = piece.rows.last().map(|row| row.key.clone());
+        received.extend(piece.rows.into_iter().map(|row| (row.key, row.value)));
+        if last {
+            assert_eq!(index, 60);
+            break;
+        }
+        if rng.below(3) == 0 {
+            let after = after.expect("rows");
+            pieces = source
+                .stream(3, &request(session, &after))
+                .expect("goes on");
+        }
+    }
+    let received: BTreeMap<_, _> = received
+        .into_iter()
+        .map(|(key, value)| (key.to_vec(), value.to_vec()))
+        .collect();
+    assert_eq!(received, before);
+    assert_ne!(all(&tables), before);
+    // Its member asks for what comes behind it next.
+    assert_eq!(source.log_needed_after(), Some(60));
+    // A backup needs no log.
+    drop(pieces);
+    assert!(backup.recv().await.expect("a piece").is_ok());
+}
+
+#[tokio::test]
+async fn a_stream_that_is_idle_is_forgotten() {
+    let tables = written();
+    let settings = SourceSettings {
+        idle_max: Duration::from_millis(50),
+        ..SourceSettings::default()
+    };
+    let source = source(&tables, settings);
+    let mut pieces = source.stream(3, &request(0, &[])).expect("a stream");
+    let first = pieces.recv().await.expect("a piece").expect("no error");
+    while source.log_needed_after().is_some() {
+        sleep(Duration::from_millis(5)).await;
+    }
+    // Some were made before.
+    while let Some(piece) = pieces.recv().await {
+        match piece {
+            Ok(piece) => assert!(!piece.last),
+            Err(error) => assert_eq!(error.code(), Code::Aborted),
+        }
+    }
+    let error = source.stream(3, &request(first.session, &[]));
+    assert_eq!(error.expect_err("gone").code(), Code::NotFound);
+}
+
+#[tokio::test]
+async fn a_stream_that_is_old_or_whose_rows_were_replaced_begins_again() {
+    let tables = written();
+    let slow = SourceSettings {
+        age_max: Duration::from_millis(100),
+        bytes_per_second: 10_000,
+        ..SourceSettings::default()
+    };
+    let replaced = SourceSettings {
+        age_max: Duration::from_secs(3_600),
+        ..slow
+    };
+    for (settings, replaces) in [(slow, false), (replaced, true)] {
+        let source = source(&tables, settings);
+        let mut pieces = source.stream(3, &request(0, &[])).expect("a stream");
+        let mut taken = 0;
+        let error = loop {
+            match pieces.recv().await.expect("no end") {
+                Ok(piece) => assert!(!piece.last),
+                Err(error) => break error,
+            }
+            taken += 1;
+            if replaces && taken == 1 {
+                let engine = MemEngines::default().open("engine-1").expect("open");
+                tables.replace("engine-1".into(), engine);
+            }
+        };
+        assert_eq!(error.code(), Code::Aborted);
+        assert!(taken >= 1);
+    }
 }

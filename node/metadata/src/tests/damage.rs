@@ -346,7 +346,11 @@ async fn the_only_member_is_repaired_at_an_operators_word() {
         for number in 0..130 {
             client.create_account(&super::name(number)).await;
         }
-        // Its rows are those of the last checkpoint.
+        // Its rows are those of the last checkpoint, which is made beside the applying.
+        wait_for("a checkpoint", async || {
+            (cluster.disks[&1].engines.checkpointed() > 0).then_some(())
+        })
+        .await;
         cluster.crash(1).await;
         let disk = &cluster.disks[&1];
         let paths = files(&disk.fs);

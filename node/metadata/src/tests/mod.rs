@@ -4,6 +4,7 @@ mod clocks;
 mod damage;
 mod harness;
 mod members;
+mod readers;
 mod real;
 mod steps;
 

@@ -1,0 +1,67 @@
+//! The engine that another one replaces.
+
+use super::*;
+use crate::engine::{MemEngines, staged_name};
+use crate::log::Conf;
+use megalith_model::ids::NodeId;
+use megalith_model::table::{Batch, MemRows};
+use std::sync::mpsc;
+
+fn applier(engines: &MemEngines) -> Applier {
+    let name = engine_name(Mark::default());
+    let engine = engines.open(&name).expect("open");
+    let conf = Conf::of_voters([NodeId(1)]);
+    Applier {
+        tables: Arc::new(Tables::new(name, engine, true, conf)),
+        engines: Arc::new(engines.clone()),
+        settings: ApplySettings::default(),
+        tasks: mpsc::channel().1,
+        queued: Arc::default(),
+        report: Arc::new(|_| {}),
+        topology_changes: watch::channel(0).0,
+        clock: GroupClock::new(Arc::new(|| 1)),
+        since: Since::default(),
+        retired: Vec::new(),
+    }
+}
+
+/// A fetched snapshot with one row.
+fn staged(engines: &MemEngines, base: Mark) -> String {
+    let name = staged_name(base);
+    let nothing = MemRows::default();
+    let mut overlay = Overlay::new(&nothing);
+    overlay.put(vec![9], vec![9]);
+    let batch: Batch = overlay.into_batch();
+    let engine = engines.open(&name).expect("open");
+    engine.write(&batch, base).expect("write");
+    name
+}
+
+#[test]
+fn an_engine_goes_when_its_last_reader_is_gone() {
+    let engines = MemEngines::default();
+    let mut applier = applier(&engines);
+    let mark = |index| Mark { index, term: 1 };
+    let names = || engines.names().expect("names");
+    let first = engine_name(Mark::default());
+    let reader = applier.tables.snapshot().expect("rows");
+    let name = staged(&engines, mark(5));
+    applier.switch(&name, mark(5)).expect("switched");
+    assert!(names().contains(&first) && names().contains(&engine_name(mark(5))));
+    assert!(!applier.tables.is_current(&reader));
+    assert_eq!(reader.view().get(&[9]).expect("get"), None);
+    let again = applier.tables.read(|rows| rows.applied());
+    assert_eq!(again, Some(mark(5)));
+    drop(reader);
+    applier.checkpoint_when_due(0, 0).expect("wiped");
+    assert_eq!(names(), [engine_name(mark(5))]);
+    // Nobody reads the second one.
+    let name = staged(&engines, mark(8));
+    applier.switch(&name, mark(8)).expect("switched");
+    assert_eq!(names(), [engine_name(mark(8))]);
+    // One of the same place takes its name as well.
+    let name = staged(&engines, mark(8));
+    applier.switch(&name, mark(8)).expect("switched");
+    applier.checkpoint_when_due(0, 0).expect("kept");
+    assert_eq!(names(), [engine_name(mark(8))]);
+}
