@@ -12,7 +12,8 @@ use crate::clock::GroupClock;
 use crate::engine::Choice;
 use crate::log::{HardState, MetaLog, node_of};
 use crate::raft::{
-    Driver, DriverParts, Input, Phase, Presence, RaftError, RaftHandle, RaftRole, Surroundings,
+    Driver, DriverParts, Inbox, Input, Phase, Presence, RaftError, RaftHandle, RaftRole,
+    Surroundings,
 };
 use crate::service::{HandleParts, MetaHandle};
 use crate::snapshot::SnapshotSource;
@@ -43,8 +44,7 @@ pub fn start(parts: MetaParts, settings: &MetaSettings) -> Result<MetaHandle, St
     book.remember(card::read_peers(parts.fs.as_ref(), &parts.dir));
     let Opened { card, log, choice } =
         open(&member_dir, parts.engines.as_ref(), book, settings.log)?;
-    let (inbox_sender, inbox) = mpsc::sync_channel(settings.raft.inbox_len);
-    let raft = RaftHandle::new(inbox_sender, settings.raft.inbox_bytes);
+    let (raft, inbox) = RaftHandle::new(&settings.raft);
     let (tasks_sender, tasks) = mpsc::channel();
     let queued = Arc::default();
     let bytes_max = settings.raft.apply_queue_bytes;
@@ -115,7 +115,7 @@ struct Assembly {
 /// What the driver alone holds, beside what it shares.
 struct DriverEnds {
     log: MetaLog,
-    inbox: mpsc::Receiver<Input>,
+    inbox: Inbox,
     apply: ApplyQueue,
     surroundings: Around,
     role: watch::Sender<RaftRole>,
@@ -184,7 +184,7 @@ impl Assembly {
             rebuild: self.rebuild,
             asleep: !self.founders.is_empty(),
             inbox: ends.inbox,
-            inbox_bytes: self.raft.bytes(),
+            alone: self.raft.alone().clone(),
             apply: ends.apply,
             transport: self.parts.transport.clone(),
             surroundings: Box::new(ends.surroundings),

@@ -2,7 +2,8 @@
 
 use super::change::{AskedChanges, Knocks};
 use super::follow::Follow;
-use super::reads::Reads;
+use super::inbox::Inbox;
+use super::reads::{Alone, NotAlone, Reads};
 use super::storage::LogStorage;
 use super::waiters::Waiters;
 use super::{
@@ -21,13 +22,8 @@ use megalith_model::member::MemberStatus;
 use megalith_proto::v1;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
-
-/// Inputs taken in one round at most: what they propose is one append.
-const ROUND_INPUTS: usize = 1024;
 
 /// What a driver is made of.
 pub(crate) struct DriverParts {
@@ -43,8 +39,8 @@ pub(crate) struct DriverParts {
     pub(crate) rebuild: bool,
     /// True for one of several first members, until it is known that none has taken part before.
     pub(crate) asleep: bool,
-    pub(crate) inbox: Receiver<Input>,
-    pub(crate) inbox_bytes: Arc<AtomicUsize>,
+    pub(crate) inbox: Inbox,
+    pub(crate) alone: Alone,
     pub(crate) apply: ApplyQueue,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) surroundings: Box<dyn Surroundings>,
@@ -62,8 +58,8 @@ pub(crate) struct Driver {
     group: GroupId,
     pub(super) settings: RaftSettings,
     pub(super) tables: Arc<Tables>,
-    inbox: Receiver<Input>,
-    inbox_bytes: Arc<AtomicUsize>,
+    inbox: Inbox,
+    alone: Alone,
     pub(super) apply: ApplyQueue,
     transport: Arc<dyn Transport>,
     pub(super) surroundings: Box<dyn Surroundings>,
@@ -126,7 +122,7 @@ impl Driver {
             settings,
             tables: parts.tables,
             inbox: parts.inbox,
-            inbox_bytes: parts.inbox_bytes,
+            alone: parts.alone,
             apply: parts.apply,
             transport: parts.transport,
             surroundings: parts.surroundings,
@@ -153,6 +149,7 @@ impl Driver {
 
     /// Drives until told to stop or until the log fails.
     pub(crate) fn run(mut self) -> Result<(), RaftError> {
+        let _ended = NotAlone(self.alone.clone());
         self.publish();
         if self.raw.raft.prs().is_singleton() && !self.follow.rebuilding() && !self.asleep {
             // Nobody else can lead: no need to wait for an election timeout.
@@ -171,6 +168,7 @@ impl Driver {
 
     /// Goes on in another life: with an empty log, under another id, as a member of no group yet.
     fn begin_life(self, reason: &str) -> Result<Self, RaftError> {
+        self.alone.set(false);
         let (log, member) = self.surroundings.begin_life(reason)?;
         self.tables.forget();
         Self::new(DriverParts {
@@ -183,7 +181,7 @@ impl Driver {
             rebuild: true,
             asleep: false,
             inbox: self.inbox,
-            inbox_bytes: self.inbox_bytes,
+            alone: self.alone,
             apply: self.apply,
             transport: self.transport,
             surroundings: self.surroundings,
@@ -195,19 +193,9 @@ impl Driver {
     }
 
     fn round(&mut self) -> Result<(), RaftError> {
-        let wait = self.next_tick.saturating_duration_since(Instant::now());
-        match self.inbox.recv_timeout(wait) {
-            Ok(input) => {
-                self.take(input)?;
-                for _ in 1..ROUND_INPUTS {
-                    let Ok(input) = self.inbox.try_recv() else {
-                        break;
-                    };
-                    self.take(input)?;
-                }
-            }
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => self.stopping = true,
+        self.inbox.wait(self.next_tick);
+        while let Some(input) = self.inbox.next() {
+            self.take(input)?;
         }
         let now = Instant::now();
         if self.asleep {
@@ -223,8 +211,6 @@ impl Driver {
     }
 
     fn take(&mut self, input: Input) -> Result<(), RaftError> {
-        self.inbox_bytes
-            .fetch_sub(input.weight(), Ordering::Relaxed);
         match input {
             Input::Propose {
                 data,
@@ -411,7 +397,19 @@ impl Driver {
         }
     }
 
+    /// Notes whether reads need no other member. An entry of its term must be applied: before that
+    /// the rows may lack what an earlier process has answered.
+    fn look_if_alone(&self) {
+        let raft = &self.raw.raft;
+        let leads = raft.state == StateRole::Leader && !self.asleep;
+        let only = raft.promotable() && raft.prs().is_singleton();
+        let applied = self.raw.store().applied.term == raft.term;
+        self.alone.set(leads && only && applied);
+    }
+
     pub(super) fn send_all(&mut self, messages: Vec<::raft::eraftpb::Message>) {
+        // Before any of them leaves.
+        self.look_if_alone();
         for message in messages {
             let to = message.to;
             if message.get_msg_type() == ::raft::eraftpb::MessageType::MsgSnapshot {
@@ -558,6 +556,7 @@ impl Driver {
     }
 
     fn publish(&mut self) {
+        self.look_if_alone();
         let presence = Presence {
             id: self.member,
             phase: self.phase(),

@@ -5,13 +5,15 @@
 //! later. Must never: send a message that promises what isn't durable; go on after a failed sync;
 //! wait for a peer, an apply or a snapshot.
 //!
-//! `driver` takes inputs and time, `ready` does what raft says, `follow` brings a member back whose
-//! log or rows are too old, `reads` and `waiters` know who waits, `convert` keeps raft's types in.
+//! `inbox` is what waits for the driver, `driver` takes it and time, `ready` does what raft says,
+//! `follow` brings a member back whose log or rows are too old, `reads` and `waiters` know who
+//! waits, `convert` keeps raft's types in.
 
 mod change;
 mod convert;
 mod driver;
 mod follow;
+mod inbox;
 mod logger;
 mod membership;
 mod reads;
@@ -23,6 +25,8 @@ pub use change::NotLeader;
 pub(super) use change::{Knock, KnockAnswer};
 pub(crate) use convert::{ticket, ticket_parts};
 pub(super) use driver::{Driver, DriverParts};
+pub(super) use inbox::Inbox;
+pub(super) use reads::Alone;
 
 use crate::apply::{ApplyReport, ProposeError, Waiter};
 use crate::clock::ClockStanding;
@@ -32,9 +36,6 @@ use crate::transport::weight;
 use megalith_model::ids::NodeId;
 use megalith_model::member::{ChangeStanding, Losses, MemberChange, MemberStatus};
 use megalith_proto::v1;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -61,10 +62,14 @@ pub struct RaftSettings {
     pub committed_bytes_max: u64,
     /// Entries that wait for apply in memory, in bytes. Default 32 MiB; more are read again.
     pub apply_queue_bytes: u64,
-    /// Inputs that may wait for the driver. Default 8,192.
+    /// Proposals, reads and the like that may wait for the driver. Default 8,192.
     pub inbox_len: usize,
-    /// Bytes of inputs that may wait for the driver. Default 128 MiB.
+    /// Bytes of proposals and the like that may wait for the driver. Default 128 MiB.
     pub inbox_bytes: usize,
+    /// Messages of other members that may wait for the driver, ahead of all those. Default 4,096.
+    pub messages_len: usize,
+    /// Bytes of messages that may wait for the driver. Default 64 MiB.
+    pub messages_bytes: usize,
     /// Log kept behind a checkpoint, in bytes, so that a member that was away for a while needs no
     /// snapshot. Default 256 MiB.
     pub log_keep_bytes: u64,
@@ -88,6 +93,8 @@ impl Default for RaftSettings {
             apply_queue_bytes: 32 << 20,
             inbox_len: 8192,
             inbox_bytes: 128 << 20,
+            messages_len: 4096,
+            messages_bytes: 64 << 20,
             log_keep_bytes: 256 << 20,
             log_behind_bytes: 1 << 30,
             snapshot_patience: Duration::from_secs(10),
@@ -204,6 +211,24 @@ pub(super) enum Input {
 }
 
 impl Input {
+    /// True for other members' messages and this member's own affairs; false for what anybody may
+    /// ask for, however often.
+    fn is_urgent(&self) -> bool {
+        match self {
+            Self::Propose { .. }
+            | Self::Read(_)
+            | Self::Status(_)
+            | Self::Knock { .. }
+            | Self::Change { .. } => false,
+            Self::Message(_)
+            | Self::Report(_)
+            | Self::Fetched(_)
+            | Self::Founded { .. }
+            | Self::HandOver
+            | Self::Stop => true,
+        }
+    }
+
     fn weight(&self) -> usize {
         match self {
             Self::Propose { data, .. } => data.len() + 128,
@@ -224,46 +249,33 @@ impl Input {
 /// Talks to the driver. Cheap to clone; never blocks unless it says so.
 #[derive(Clone)]
 pub struct RaftHandle {
-    inbox: SyncSender<Input>,
-    bytes: Arc<AtomicUsize>,
-    bytes_max: usize,
+    inbox: inbox::Outside,
+    alone: Alone,
 }
 
 impl RaftHandle {
-    pub(super) fn new(inbox: SyncSender<Input>, bytes_max: usize) -> Self {
-        Self {
-            inbox,
-            bytes: Arc::default(),
-            bytes_max,
-        }
+    /// Makes the handle, and the driver's end of it.
+    pub(super) fn new(settings: &RaftSettings) -> (Self, Inbox) {
+        let (inbox, inside) = inbox::inbox(settings);
+        let alone = Alone::default();
+        (Self { inbox, alone }, inside)
     }
 
-    /// The bytes that wait, for the driver to count down.
-    pub(super) fn bytes(&self) -> Arc<AtomicUsize> {
-        self.bytes.clone()
+    /// Whether a read needs no other member.
+    pub(super) fn alone(&self) -> &Alone {
+        &self.alone
     }
 
-    /// Hands an input over, unless too much waits already.
+    /// Hands an input over, unless too many of its kind wait already: of what is urgent, or of the
+    /// rest.
     pub(super) fn send(&self, input: Input) -> Result<(), ProposeError> {
-        let weight = input.weight();
-        if self.bytes.fetch_add(weight, Ordering::Relaxed) + weight > self.bytes_max {
-            self.bytes.fetch_sub(weight, Ordering::Relaxed);
-            return Err(ProposeError::Busy);
-        }
-        self.inbox.try_send(input).map_err(|error| {
-            self.bytes.fetch_sub(weight, Ordering::Relaxed);
-            match error {
-                TrySendError::Full(_) => ProposeError::Busy,
-                TrySendError::Disconnected(_) => ProposeError::Stopped,
-            }
-        })
+        self.inbox.send(input)
     }
 
-    /// Hands an input over that must not be lost; blocks while the inbox is full. For threads that
-    /// the driver never waits for. After the driver's end nothing happens.
+    /// Hands an input over that must not be lost; blocks while too many wait. For threads that the
+    /// driver never waits for. After the driver's end nothing happens.
     pub(super) fn send_blocking(&self, input: Input) {
-        self.bytes.fetch_add(input.weight(), Ordering::Relaxed);
-        let _ = self.inbox.send(input);
+        self.inbox.send_blocking(input);
     }
 }
 

@@ -196,6 +196,10 @@ impl MetaHandle {
 
     /// Asks the leader from which entry on a read sees everything that was answered before.
     async fn read_index(&self) -> Result<u64, QueryError> {
+        if self.inner.raft.alone().get() {
+            // Nothing was answered but by this member, after it was applied.
+            return Ok(self.applied());
+        }
         let (waiter, index) = oneshot::channel();
         match self.inner.raft.send(Input::Read(waiter)) {
             Ok(()) => {}

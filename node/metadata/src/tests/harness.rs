@@ -43,6 +43,10 @@ struct NetState {
     rng: Rng,
     /// How many of a hundred messages are lost.
     loss: u64,
+    /// How long each message is on its way.
+    delay: Duration,
+    /// Messages that their targets had no room for.
+    refused: u64,
     /// Snapshot streams that are still to be broken, and after how many pieces.
     breaks: u64,
     streams: u64,
@@ -65,6 +69,16 @@ impl Net {
         self.state().streams
     }
 
+    /// From here on every message takes this long.
+    pub(super) fn delay(&self, delay: Duration) {
+        self.state().delay = delay;
+    }
+
+    /// How many messages were dropped because their targets had too much to do.
+    pub(super) fn refused(&self) -> u64 {
+        self.state().refused
+    }
+
     /// From here on every message of this id is noted.
     pub(super) fn silence(&self, id: u64) {
         self.state().silenced.insert(id);
@@ -80,6 +94,7 @@ impl Net {
 struct Port {
     net: Net,
     member: u64,
+    runtime: tokio::runtime::Handle,
 }
 
 impl Transport for Port {
@@ -96,10 +111,18 @@ impl Transport for Port {
         let Some(target) = node.and_then(|node| state.members.get(&node)) else {
             return false;
         };
-        target
-            .raft_for_tests()
-            .send(Input::Message(message))
-            .is_ok()
+        let target = target.clone();
+        if !state.delay.is_zero() {
+            let delay = state.delay;
+            self.runtime.spawn(async move {
+                tokio::time::sleep(delay).await;
+                let _ = target.raft_for_tests().send(Input::Message(message));
+            });
+            return true;
+        }
+        let sent = target.raft_for_tests().send(Input::Message(message));
+        state.refused += u64::from(sent == Err(ProposeError::Busy));
+        sent.is_ok()
     }
 
     fn snapshot(
@@ -202,6 +225,8 @@ impl Cluster {
             members: HashMap::new(),
             rng: Rng::new(seed),
             loss,
+            delay: Duration::ZERO,
+            refused: 0,
             breaks: 0,
             streams: 0,
             silenced: BTreeSet::new(),
@@ -315,6 +340,7 @@ impl Cluster {
             transport: Arc::new(Port {
                 net: self.net.clone(),
                 member: u64::from(member),
+                runtime: tokio::runtime::Handle::current(),
             }),
             addresses: Arc::new(AddressBook::new(NodeId(member), addresses.collect())),
             clock: Arc::new(move || clock.load(Ordering::Relaxed)),
