@@ -33,10 +33,17 @@ def create_bucket(name):
     """A `ProposeRequest` for a gateway's command (postcard after a version byte)."""
     seal = b"not looked at by metadata"
     command = bytes([10, 99, len(name)]) + name + bytes([1, len(seal)]) + seal
-    envelope = bytes([1, 0, 0]) + command
+    envelope = bytes([1, 0]) + command
     return b"\x0a" + bytes([len(envelope)]) + envelope
 
 
+def question(number, fields=b""):
+    """A `QueryRequest` with the question of this number (postcard after a version byte)."""
+    query = bytes([1, number]) + fields
+    return b"\x0a" + bytes([len(query)]) + query
+
+
+KEKS, DELETES, DATA, DISK_VOLUMES = 11, 14, 15, 16
 SHARD = "/v1/shards/" + "0" * 32 + "/1/1/0/0?first=0&count=1"
 
 
@@ -81,6 +88,28 @@ def test_roles_do_only_what_is_theirs(cluster):
     ]:
         assert grpc(cluster, port, identity, method)[0] == PERMISSION_DENIED, method
     assert http(cluster, store_data, operator, SHARD) == 403
-    assert http(cluster, store_data, gateway, SHARD) in (404, 409)
+    # Its disk is not here, which says nothing of the shard.
+    assert http(cluster, store_data, gateway, SHARD) == 500
     names = [b["Name"] for b in cluster.client().list_buckets()["Buckets"]]
     assert "stolen" not in names
+
+
+def test_a_storage_node_asks_about_its_own_disks_only(cluster):
+    storage, gateway = identity_of(cluster, "store-11"), identity_of(cluster, "gateway-1")
+    meta = cluster.processes["meta-1"].ports[0]
+    _, status = cluster.status()
+    disks = {node["node"]: bytes.fromhex(node["disks"][0]["disk"]) for node in status["nodes"]}
+
+    def ask(identity, number, fields=b""):
+        method = "/megalith.v1.Metadata/Query"
+        return grpc(cluster, meta, identity, method, question(number, fields))[0]
+
+    for number, fields in [(DELETES, b"\x05"), (DISK_VOLUMES, b"")]:
+        assert ask(storage, number, disks[11] + fields) == OK
+        assert ask(storage, number, disks[12] + fields) == PERMISSION_DENIED
+        assert ask(gateway, number, disks[12] + fields) == PERMISSION_DENIED
+    # Sealed keys are the gateways', figures about the cluster the operator's.
+    assert ask(storage, KEKS) == PERMISSION_DENIED
+    assert ask(gateway, KEKS) == OK
+    assert ask(gateway, DATA) == PERMISSION_DENIED
+    assert ask(identity_of(cluster, "operator"), DATA) == OK

@@ -13,7 +13,7 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How often certificates are checked for changes.
 pub const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(60);
@@ -81,21 +81,46 @@ pub fn address(key: &str, text: &str) -> Result<Option<SocketAddr>, SettingsErro
     Ok(found.next())
 }
 
-/// Waits for Ctrl-C or SIGTERM.
-pub async fn until_signal() {
-    let mut terminate = match signal(SignalKind::terminate()) {
-        Ok(terminate) => terminate,
-        Err(error) => {
-            tracing::error!(
-                error = chain(&error),
-                "SIGTERM can't be caught; only Ctrl-C stops cleanly"
-            );
-            let _ = tokio::signal::ctrl_c().await;
-            return;
+/// Ctrl-C and SIGTERM, caught from the moment that this is made: they end nothing by themselves any
+/// more.
+pub struct StopSignals {
+    /// None if it can't be caught; then only Ctrl-C stops cleanly.
+    terminate: Option<Signal>,
+    interrupt: Option<Signal>,
+}
+
+impl StopSignals {
+    /// Catches them. To be called before anything that should end in order is begun.
+    #[must_use]
+    pub fn catch() -> Self {
+        let caught = |kind, name| {
+            let caught = signal(kind);
+            caught
+                .inspect_err(|error| {
+                    let error = chain(error);
+                    tracing::error!(error, name, "a signal can't be caught");
+                })
+                .ok()
+        };
+        Self {
+            terminate: caught(SignalKind::terminate(), "SIGTERM"),
+            interrupt: caught(SignalKind::interrupt(), "SIGINT"),
         }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
+    }
+
+    /// Waits for one of them; one that came before counts.
+    pub async fn wait(&mut self) {
+        async fn of(signal: &mut Option<Signal>) {
+            match signal {
+                Some(signal) => {
+                    signal.recv().await;
+                }
+                None => std::future::pending().await,
+            }
+        }
+        tokio::select! {
+            () = of(&mut self.terminate) => {}
+            () = of(&mut self.interrupt) => {}
+        }
     }
 }

@@ -11,7 +11,7 @@
 //! ```
 
 use super::account::{self, AccountError};
-use super::role::{RoleError, until_signal};
+use super::role::{RoleError, StopSignals};
 use super::{gateway, node};
 use crate::args::{Reach, UpArgs};
 use crate::config::defaults::{CERTIFICATE_DAYS, REGION};
@@ -74,13 +74,17 @@ pub async fn run(args: &UpArgs) -> Result<(), RoleError> {
     })
     .map_err(RoleError::Log)?;
     let started = Instant::now();
+    let mut stop = StopSignals::catch();
     files::make_dir(&args.data)?;
     let layout = Layout {
         root: files::absolute(&args.data)?,
     };
     let first_run = prepare(&layout, args)?;
 
-    let node = node::start(node_settings(&layout)?).await?;
+    let node = tokio::select! {
+        node = node::start(node_settings(&layout)?) => node?,
+        () = stop.wait() => return Ok(()),
+    };
     let members = [format!("{NODE}={}", node.rpc_addr)];
     setup::write_operator(
         &layout.path("operator.toml"),
@@ -88,16 +92,27 @@ pub async fn run(args: &UpArgs) -> Result<(), RoleError> {
         Some(layout.path("root.key")),
         &members,
     )?;
-    let gateway = gateway::start(&gateway_settings(&layout, args, &members)).await?;
-    let access_key = first_key(&layout).await?;
-    writable(&layout.path("operator.toml"), READY_DEADLINE).await?;
+    let gateway = gateway_settings(&layout, args, &members);
+    let begun = Box::pin(async {
+        let gateway = gateway::start(&gateway).await?;
+        let access_key = first_key(&layout).await?;
+        writable(&layout.path("operator.toml"), READY_DEADLINE).await?;
+        Ok::<_, RoleError>((gateway, access_key))
+    });
+    let (gateway, access_key) = tokio::select! {
+        begun = begun => begun?,
+        () = stop.wait() => {
+            node.stop().await;
+            return Ok(());
+        }
+    };
 
     out::announce(&format!(
         "Megalith is up after {:.1} s.\n{}Ctrl-C stops it; the next run finds its data again.\n",
         started.elapsed().as_secs_f64(),
         announcement(&layout, &gateway, &access_key, first_run),
     ));
-    until_signal().await;
+    stop.wait().await;
     out::remark("stopping");
     gateway.stop().await;
     node.stop().await;

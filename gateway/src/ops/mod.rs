@@ -157,9 +157,10 @@ impl From<Refusal> for OpError {
                 Self::SlowDown("the time of the metadata group moved during the write")
             }
             Refusal::NameTaken | Refusal::NoSuchAccount => Self::AccessDenied,
-            Refusal::OtherCluster | Refusal::BlobExists { .. } | Refusal::Malformed(_) => {
-                Self::Internal(refusal.to_string())
-            }
+            Refusal::OtherCluster
+            | Refusal::BlobExists { .. }
+            | Refusal::Malformed(_)
+            | Refusal::Internal(_) => Self::Internal(refusal.to_string()),
         }
     }
 }

@@ -5,12 +5,13 @@
 //! of commands.
 
 use crate::codec;
-use crate::ids::{AccountId, BlobId, BucketId, DiskId, NodeId, VersionId, VolumeId};
+use crate::ids::{AccountId, BlobId, BucketId, DiskId, NodeId, UploadId, VersionId, VolumeId};
 use crate::keys::{self, Meta, RowKey, Table};
 use crate::machine::{MachineError, decode_row, read};
 use crate::rows::{
-    AccessKeyRow, AccountRow, BlobRow, BucketRow, Counters, DiskRow, DoubtRow, NameRow, OwedRow,
-    PartRow, SegmentRow, TokenRow, Totals, UploadRow, UploadTarget, VersionRow, VolumeCounts,
+    AccessKeyRow, AccountRow, BlobRow, BucketRow, Counters, DiskRow, DoomedQueue, DoomedRow,
+    DoubtRow, NameRow, OwedRow, PartRow, SegmentRow, TokenRow, Totals, UploadRow, UploadTarget,
+    VersionRow, VolumeCounts,
 };
 use crate::shape::{SegmentLayout, Shape};
 use crate::shard::ShardId;
@@ -148,15 +149,50 @@ impl Audit<'_> {
             }
         }
         self.check(targets.is_empty(), || "targets without uploads".into());
-        for (key, part) in self.all::<PartRow>(Table::Parts)? {
-            *self.references.entry(part.blob).or_default() += 1;
-            if let Ok(RowKey::Part { upload, .. }) = RowKey::decode(&key) {
-                self.check(uploads.contains(&upload), || {
-                    format!("a part of no upload {upload}")
-                });
+        let mut doomed = self.doomed()?;
+        for (key, row) in self.all::<PartRow>(Table::Parts)? {
+            if let Ok(RowKey::Part { upload, part }) = RowKey::decode(&key) {
+                let linked = match doomed.get(&upload) {
+                    Some(linked) => linked.binary_search(&part).is_ok(),
+                    None => false,
+                };
+                if !linked {
+                    *self.references.entry(row.blob).or_default() += 1;
+                }
+                let known = uploads.contains(&upload) != doomed.contains_key(&upload);
+                self.check(known, || format!("a part of no upload {upload}"));
             }
         }
+        doomed.retain(|upload, _| uploads.contains(upload));
+        self.check(doomed.is_empty(), || "uploads go on that have ended".into());
         self.counters(&counters)
+    }
+
+    /// Counts the references of doomed blobs; returns the doomed uploads with their linked parts.
+    fn doomed(&mut self) -> Result<BTreeMap<UploadId, Vec<u32>>, MachineError> {
+        let queue: DoomedQueue = read(self.rows, &RowKey::Meta(Meta::Doomed))?.unwrap_or_default();
+        let mut numbers = Vec::new();
+        let mut uploads = BTreeMap::new();
+        for (key, row) in self.all::<DoomedRow>(Table::Doomed)? {
+            if let Ok(RowKey::Doomed(number)) = RowKey::decode(&key) {
+                numbers.push(number);
+            }
+            match row {
+                DoomedRow::Blobs(blobs) => {
+                    for blob in blobs {
+                        *self.references.entry(blob).or_default() += 1;
+                    }
+                }
+                DoomedRow::Parts { upload, linked } => {
+                    let twice = uploads.insert(upload, linked).is_some();
+                    self.check(!twice, || format!("upload {upload} has ended twice"));
+                }
+            }
+        }
+        self.check(numbers.iter().copied().eq(queue.first..queue.next), || {
+            format!("doomed rows {numbers:?} are not those of {queue:?}")
+        });
+        Ok(uploads)
     }
 
     fn counters(&mut self, counted: &BTreeMap<BucketId, Counters>) -> Result<(), MachineError> {
@@ -354,8 +390,9 @@ impl Audit<'_> {
                 let known: Option<DiskRow> = read(self.rows, &RowKey::Disk(disk))?;
                 let volume: Option<Volume> = read(self.rows, &RowKey::Volume(row.volume))?;
                 let slot = volume.and_then(|v| v.slots.get(usize::from(row.slot)).copied());
+                let queued = |row: &DiskRow| row.first_delete..=row.last_delete;
                 self.check(
-                    known.is_some_and(|disk| sequence <= disk.last_delete),
+                    known.is_some_and(|disk| queued(&disk).contains(&sequence)),
                     || format!("delete {sequence} of disk {disk} has no number"),
                 );
                 self.check(slot.is_some_and(|slot| slot.disk == disk), || {

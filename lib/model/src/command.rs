@@ -183,6 +183,8 @@ pub enum Command {
         disk: DiskId,
         verdicts: Vec<Verdict>,
     },
+    /// Works off a piece of what is doomed.
+    WorkOff,
 }
 
 /// A shard that is not where it should be, or not whole.
@@ -321,6 +323,11 @@ pub enum Outcome {
     Registered {
         node: NodeId,
     },
+    /// A piece of what was doomed is gone.
+    WorkedOff {
+        /// True if there is more.
+        left: bool,
+    },
 }
 
 /// Why a command did nothing. It has changed nothing at all.
@@ -380,12 +387,15 @@ pub enum Refusal {
         /// The group's time.
         now_ms: u64,
     },
+    /// The rows contradict each other. A defect of the program, or damage: an alarm.
+    #[error("the metadata contradicts itself: {0}")]
+    Internal(String),
 }
 
 /// A command's answer, as it is kept and sent.
 pub type Answer = Result<Outcome, Refusal>;
 
-/// Which certificate role may propose a command.
+/// Which certificate role may propose a command, or ask a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proposer {
     Gateway,
@@ -427,7 +437,8 @@ impl Command {
             | Self::FillOwed { .. }
             | Self::RaiseDoubts(_)
             | Self::DenyDoubts { .. }
-            | Self::JudgeDoubts { .. } => false,
+            | Self::JudgeDoubts { .. }
+            | Self::WorkOff => false,
         }
     }
 
@@ -439,7 +450,8 @@ impl Command {
             Self::InitCluster { .. }
             | Self::CreateVolume { .. }
             | Self::CloseVolume { .. }
-            | Self::Nothing => &[Leader],
+            | Self::Nothing
+            | Self::WorkOff => &[Leader],
             Self::RegisterNode(_)
             | Self::AckDeletes { .. }
             | Self::MarkOwed { .. }

@@ -1,6 +1,8 @@
 //! Questions to the metadata group and their answers. All are linearizable.
 
+use crate::command::Proposer;
 use crate::ids::{BlobId, DiskId, Epoch, NodeId, VersionId, VolumeId};
+use crate::machine::DOUBT_SETTLED_MS;
 use crate::question;
 use crate::rows::{
     AccessKeyRow, AccountRow, BlobRow, BucketRow, Counters, Digest, DoubtRow, KekRow, NameRow,
@@ -38,6 +40,35 @@ pub enum Query {
     Held(question::Held),
     Doubts(question::Doubts),
     OwedShards(question::OwedShards),
+}
+
+impl Query {
+    /// Says who may ask this (an operator may ask what a gateway may). Of what concerns disks, a
+    /// storage node may ask only what concerns itself ([`crate::answer::concerns`]).
+    #[must_use]
+    pub fn askers(&self) -> &'static [Proposer] {
+        use Proposer::{Gateway, Operator, Storage};
+        match self {
+            Self::Bucket(_)
+            | Self::Buckets(_)
+            | Self::Object(_)
+            | Self::Blobs(_)
+            | Self::List(_)
+            | Self::Upload(_)
+            | Self::Uploads(_)
+            | Self::Parts(_)
+            | Self::AccessKey(_)
+            | Self::Keks(_)
+            | Self::Counters(_) => &[Gateway],
+            Self::Volumes(_) => &[Gateway, Storage],
+            Self::Accounts(_) | Self::AccessKeys(_) | Self::Data(_) => &[Operator],
+            Self::Deletes(_)
+            | Self::DiskVolumes(_)
+            | Self::Held(_)
+            | Self::Doubts(_)
+            | Self::OwedShards(_) => &[Storage, Operator],
+        }
+    }
 }
 
 /// A reply. The one who asked takes it apart with [`question::Question::from_reply`].
@@ -87,15 +118,30 @@ pub enum Reply {
 }
 
 /// A shard in doubt, with what is needed to settle it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DoubtView {
     pub disk: DiskId,
     pub shard: ShardId,
     pub row: DoubtRow,
-    /// Who is to judge it now; None while the disk's own node has time.
-    pub judge: Option<NodeId>,
+    /// Who may judge it, in turn, once the disk's own node has denied it or has had its time
+    /// ([`DoubtView::judge`]).
+    pub judges: Vec<NodeId>,
     /// The shard, if a row still names it there.
     pub wanted: Option<WantedShard>,
+}
+
+impl DoubtView {
+    /// Returns whose turn it is to judge at `now_ms`: the judges one after the other, each for as
+    /// long as the disk's own node had; None while that one has time.
+    #[must_use]
+    pub fn judge(&self, now_ms: u64) -> Option<NodeId> {
+        let age_ms = now_ms.saturating_sub(self.row.since_ms);
+        if !self.row.denied && age_ms < DOUBT_SETTLED_MS {
+            return None;
+        }
+        let turn = usize::try_from(age_ms / DOUBT_SETTLED_MS).unwrap_or(0);
+        self.judges.get(turn % self.judges.len().max(1)).copied()
+    }
 }
 
 /// What a shard must be like, according to its blob's row.

@@ -73,7 +73,7 @@ fn jump(rows: &mut Overlay<'_>, item: Meta) -> Result<(), MachineError> {
         Meta::NextAccount => far(rows, item, AccountId(1), |id| {
             id.0.checked_add(OTHERS.into()).map(AccountId)
         }),
-        Meta::Cluster | Meta::Clock | Meta::Totals | Meta::TokensFrom => Ok(()),
+        Meta::Cluster | Meta::Clock | Meta::Totals | Meta::TokensFrom | Meta::Doomed => Ok(()),
     }
 }
 

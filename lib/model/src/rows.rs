@@ -194,6 +194,9 @@ pub struct DiskRow {
     pub id: DiskId,
     /// The node that lists it; None once that node has registered without it.
     pub node: Option<NodeId>,
+    /// Number of the first delete that it has not done, or of the next one to come: where a look
+    /// at the queue begins. An engine keeps traces of removed rows for a while.
+    pub first_delete: u64,
     /// Number of the last delete queued for it.
     pub last_delete: u64,
     /// How many doubt rows it has.
@@ -210,6 +213,28 @@ pub struct DoubtRow {
     pub damaged: bool,
     /// True if the disk's own node finds it whole.
     pub denied: bool,
+}
+
+/// Something that no reader finds any more and that still has rows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DoomedRow {
+    /// Blobs of a version that is gone: each has one reference too many.
+    Blobs(Vec<BlobId>),
+    /// The parts of an upload that has ended.
+    Parts {
+        upload: UploadId,
+        /// Numbers of the parts whose references went to a version, ascending.
+        linked: Vec<u32>,
+    },
+}
+
+/// The numbers of the doomed rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct DoomedQueue {
+    /// The oldest one that is there; `next` if there is none.
+    pub first: u64,
+    /// The number of the next one.
+    pub next: u64,
 }
 
 /// The remembered answer of a command with a token.

@@ -1,4 +1,5 @@
 //! The planner: decides which volumes there should be, and makes the map that every process gets.
+//! It also has what is doomed worked off, one piece after the other.
 //!
 //! Runs beside the metadata leader. `step(now, event) → actions`; reads no clock. Its memory is
 //! soft: a new leader's planner learns everything again from the topology and the heartbeats.
@@ -160,7 +161,15 @@ impl Leading {
         }
         match answer {
             Some(Ok(Outcome::Volume(volume))) => self.learn_volume(volume),
+            Some(Ok(Outcome::WorkedOff { left })) => {
+                if let Some(topology) = &mut self.topology {
+                    topology.doomed = left;
+                }
+            }
             Some(Ok(_)) => {}
+            Some(Err(_)) | None if *command == Command::WorkOff => {
+                self.work_at_ms = now_ms + state::WORK_RETRY_MS;
+            }
             Some(Err(_)) | None => self.retry_at_ms = now_ms + state::RETRY_MS,
         }
     }

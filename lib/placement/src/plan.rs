@@ -62,7 +62,12 @@ impl Leading {
             (true, Some(since_ms)) => Some(since_ms),
             (true, None) => Some(now_ms),
         };
-        for command in plan.commands {
+        let mut commands = plan.commands;
+        let working = self.in_flight.iter().any(|(_, c)| *c == Command::WorkOff);
+        if topology.doomed && !working && now_ms >= self.work_at_ms {
+            commands.push(Command::WorkOff);
+        }
+        for command in commands {
             self.in_flight.push((now_ms, command.clone()));
             actions.push(Action::Propose(command));
         }

@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// How long nothing is proposed after a refused or lost proposal.
 pub(super) const RETRY_MS: u64 = 1_000;
+/// The same for work on what is doomed, which nobody waits for.
+pub(super) const WORK_RETRY_MS: u64 = 10_000;
 /// After this long without an answer, a proposal counts as lost.
 const IN_FLIGHT_MS: u64 = 10_000;
 
@@ -34,6 +36,8 @@ pub(super) struct Leading {
     /// Proposals without an answer yet, each with its time.
     pub(super) in_flight: Vec<(u64, Command)>,
     pub(super) retry_at_ms: u64,
+    /// When what is doomed may be worked off again.
+    pub(super) work_at_ms: u64,
     /// Since when enough volumes of the wished profile are writable.
     pub(super) whole_since_ms: Option<u64>,
     pub(super) published: Option<ClusterMap>,
@@ -76,6 +80,7 @@ impl Leading {
             newest_node_ms: 0,
             in_flight: Vec::new(),
             retry_at_ms: 0,
+            work_at_ms: 0,
             whole_since_ms: None,
             published: None,
             returns: Returns::default(),

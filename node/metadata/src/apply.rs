@@ -9,7 +9,7 @@ use crate::engine::{EngineError, Engines, drop_kept, engine_name};
 use crate::log::{EntryKind, LogEntry, Mark};
 use crate::tables::Tables;
 use megalith_model::codec::DecodeError;
-use megalith_model::command::Answer;
+use megalith_model::command::{Answer, Refusal};
 use megalith_model::entry;
 use megalith_model::ids::NodeId;
 use megalith_model::machine::{self, MachineError};
@@ -21,8 +21,10 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 use tokio::sync::{oneshot, watch};
 
-/// Entries written together at most, in bytes of log.
+/// Entries taken together at most, in bytes of log.
 const WRITE_BYTES: usize = 4 << 20;
+/// Changes written together, in bytes of rows; one entry more may join.
+const CHANGE_BYTES: usize = 4 << 20;
 
 /// Why a proposal has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -163,6 +165,20 @@ pub(super) struct Since {
     running: Option<JoinHandle<Result<(), EngineError>>>,
 }
 
+/// What waits for a batch to be written.
+#[derive(Default)]
+struct Round {
+    answers: Vec<(Waiter, Answer)>,
+    topology_changed: bool,
+}
+
+fn mark_of(entry: &LogEntry) -> Mark {
+    Mark {
+        index: entry.index,
+        term: entry.term,
+    }
+}
+
 impl Applier {
     /// Applies until told to stop or until something can't be applied.
     pub(super) fn run(mut self) -> Result<(), ApplyError> {
@@ -221,10 +237,9 @@ impl Applier {
     ) -> Result<(), ApplyError> {
         let engine = self.tables.engine();
         let applied = engine.applied();
+        let mut round = Round::default();
         let mut overlay = Overlay::new(engine.as_ref());
         let mut waiters = waiters.into_iter().peekable();
-        let mut answers = Vec::new();
-        let mut topology_changed = false;
         for entry in entries.iter().filter(|entry| entry.index > applied.index) {
             if entry.kind != EntryKind::Normal || entry.data.is_empty() {
                 continue;
@@ -234,28 +249,43 @@ impl Applier {
                 entry::decode(&entry.data).map_err(|source| ApplyError::Entry { index, source })?;
             let answer = machine::apply(&mut overlay, stamp_ms, &envelope)
                 .map_err(|source| ApplyError::Machine { index, source })?;
-            topology_changed |= answer.is_ok() && envelope.command.changes_topology();
+            if let Err(Refusal::Internal(what)) = &answer {
+                tracing::error!(
+                    index,
+                    what,
+                    "an entry is refused: the metadata contradicts itself"
+                );
+                metrics::counter!("megalith_meta_contradictions_total").increment(1);
+            }
+            round.topology_changed |= answer.is_ok() && envelope.command.changes_topology();
             while waiters.next_if(|(waited, _)| *waited < index).is_some() {}
             if let Some((_, waiter)) = waiters.next_if(|(waited, _)| *waited == index) {
-                answers.push((waiter, answer));
+                round.answers.push((waiter, answer));
+            }
+            // Entries of few bytes can change many rows: memory is bounded by what they change.
+            if overlay.batch().bytes() >= CHANGE_BYTES {
+                self.write(overlay, mark_of(entry), std::mem::take(&mut round))?;
+                overlay = Overlay::new(engine.as_ref());
             }
         }
-        let clock_ms = read_clock(&overlay, applied)?;
-        let batch = overlay.into_batch();
-        if let Some(last) = entries.last().filter(|last| last.index > applied.index) {
-            let mark = Mark {
-                index: last.index,
-                term: last.term,
-            };
-            self.tables.write(&batch, mark)?;
-            self.clock.note_applied(clock_ms);
-            (self.report)(ApplyReport::Applied(mark));
+        match entries.last().filter(|last| last.index > applied.index) {
+            Some(last) => self.write(overlay, mark_of(last), round),
+            None => Ok(()),
         }
+    }
+
+    /// Writes what entries up to `mark` change, and then answers them.
+    fn write(&self, overlay: Overlay<'_>, mark: Mark, round: Round) -> Result<(), ApplyError> {
+        let clock_ms = read_clock(&overlay, mark)?;
+        let batch = overlay.into_batch();
+        self.tables.write(&batch, mark)?;
+        self.clock.note_applied(clock_ms);
+        (self.report)(ApplyReport::Applied(mark));
         // First: whoever hears the answer may need the map that it leads to.
-        if topology_changed {
+        if round.topology_changed {
             self.topology_changes.send_modify(|changes| *changes += 1);
         }
-        for (waiter, answer) in answers {
+        for (waiter, answer) in round.answers {
             // Nobody waits any more: fine.
             let _ = waiter.send(Ok(answer));
         }

@@ -130,15 +130,31 @@ impl GroupClock {
         state.standing = standing;
     }
 
-    /// The group's time if this member leads, in milliseconds since 1970: what it stamps entries
-    /// with. Never before a time that is in the rows.
-    pub(crate) fn now_ms(&self) -> u64 {
+    /// What this member stamps entries with while it leads, in milliseconds since 1970. It may be
+    /// before a time that is in the rows: apply takes the greater one, unless a command has just
+    /// set the rows' time back.
+    pub(crate) fn stamp_ms(&self) -> u64 {
         let reckoned = self.state().base.map(|(base_ms, since)| {
             let since = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
             base_ms.saturating_add(since)
         });
-        let now_ms = reckoned.unwrap_or_else(|| self.wall_ms());
-        now_ms.max(self.shared.applied_ms.load(Ordering::Acquire))
+        reckoned.unwrap_or_else(|| self.wall_ms())
+    }
+
+    /// The group's time if this member leads, in milliseconds since 1970. Never before a time that
+    /// is in the rows.
+    pub(crate) fn now_ms(&self) -> u64 {
+        let applied_ms = self.shared.applied_ms.load(Ordering::Acquire);
+        self.stamp_ms().max(applied_ms)
+    }
+
+    /// Goes on from this member's own clock, whatever the rows say. Returns the stamp for the
+    /// command that sets the rows' time to it.
+    pub(crate) fn reset(&self) -> u64 {
+        let wall_ms = self.wall_ms();
+        let mut state = self.state();
+        state.base = state.base.map(|_| (wall_ms, Instant::now()));
+        wall_ms
     }
 }
 
@@ -192,5 +208,19 @@ mod tests {
         assert!((5_500_000..5_560_000).contains(&now), "{now}");
         clock.note_standing(Agrees, true);
         assert_eq!(clock.now_ms(), 90_000_000);
+    }
+
+    #[test]
+    fn a_reset_counts_for_the_stamps_behind_it() {
+        let clock = GroupClock::new(Arc::new(|| 5_000_000));
+        clock.note_applied(900_000_000);
+        for standing in [Agrees, Unknown] {
+            clock.note_standing(standing, true);
+            assert_eq!(clock.reset(), 5_000_000);
+            // Before the reset is applied, others are told what the rows say.
+            assert!(clock.now_ms() >= 900_000_000);
+            let stamp = clock.stamp_ms();
+            assert!((5_000_000..5_060_000).contains(&stamp), "{stamp}");
+        }
     }
 }

@@ -80,7 +80,9 @@ impl Tables {
             return Some(read(snapshot.view()));
         }
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        current.whole.then(|| read(current.engine.as_ref()))
+        // The lock keeps writers out only of an engine without snapshots. Another one may have been
+        // put in its place since: whoever asks again gets a snapshot of it.
+        (current.whole && current.gated).then(|| read(current.engine.as_ref()))
     }
 
     /// All rows as they are now. None of an engine without snapshots, and while the rows are being

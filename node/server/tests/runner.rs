@@ -355,7 +355,7 @@ fn doubt(disk: DiskId, blob: u64, wanted: Option<WantedShard>) -> DoubtView {
             damaged: false,
             denied: false,
         },
-        judge: None,
+        judges: Vec::new(),
         wanted,
     }
 }
@@ -426,14 +426,13 @@ async fn a_node_judges_another_nodes_shard_by_reading_it() {
         }],
     }];
     fixture.truth.pushed.send_replace(map);
-    let judged = DoubtView {
-        judge: Some(NODE),
-        ..doubt(away, 100, Some(wanted(b"bytes")))
+    let denied = |mut doubt: DoubtView| {
+        doubt.row.denied = true;
+        doubt.judges = vec![NODE];
+        doubt
     };
-    let gone = DoubtView {
-        judge: Some(NODE),
-        ..doubt(away, 101, None)
-    };
+    let judged = denied(doubt(away, 100, Some(wanted(b"bytes"))));
+    let gone = denied(doubt(away, 101, None));
     fixture.truth.doubts.send_replace(vec![judged, gone]);
     let proposed = wait(&fixture.truth.proposed, |commands| !commands.is_empty()).await;
     let verdict = Command::JudgeDoubts {

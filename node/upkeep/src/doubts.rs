@@ -59,30 +59,40 @@ struct Settler {
 }
 
 impl Settler {
-    /// Looks at every doubt once.
+    /// Looks at every doubt once: first at this node's own disks, then at what it is to judge. One
+    /// that can't be settled keeps no other from it.
     async fn round(&self) -> Result<(), UpkeepError> {
         let mut after = None;
+        let mut afar = Vec::new();
+        let mut ended = Ok(());
         loop {
             let max = PAGE_ROWS_MAX;
             let page = self.meta.ask(question::Doubts { after, max }).await;
             let page = page.map_err(UpkeepError::Metadata)?;
-            for doubt in &page {
+            after = page.last().map(|doubt| (doubt.disk, doubt.shard));
+            let last = page.len() < max as usize;
+            for doubt in page {
                 match self.disks.get(doubt.disk) {
-                    Some(disk) if !doubt.row.denied => self.look(disk, doubt).await?,
-                    None if doubt.judge == Some(self.node) => self.judge(doubt).await?,
+                    Some(disk) if !doubt.row.denied || doubt.wanted.is_none() => {
+                        ended = ended.and(self.look(disk, &doubt).await);
+                    }
+                    None if doubt.judge(self.meta.now_ms()) == Some(self.node) => afar.push(doubt),
                     Some(_) | None => {}
                 }
             }
-            after = page.last().map(|doubt| (doubt.disk, doubt.shard));
-            if page.len() < max as usize {
-                return Ok(());
+            if last {
+                break;
             }
         }
+        for doubt in &afar {
+            ended = ended.and(self.judge(doubt).await);
+        }
+        ended
     }
 
     /// Settles a doubt about a disk of this node.
     async fn look(&self, disk: &DiskHandle, doubt: &DoubtView) -> Result<(), UpkeepError> {
-        let DoubtView { shard, wanted, .. } = *doubt;
+        let (shard, wanted) = (doubt.shard, doubt.wanted);
         let found = match &wanted {
             Some(wanted) => Place::Here(disk, shard).verify(wanted).await,
             // Nothing names it any more: what there is to deny is the doubt itself.

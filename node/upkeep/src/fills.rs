@@ -6,6 +6,7 @@ use crate::verify::{Found, Place};
 use megalith_client::{MetaClient, TypedCalls as _};
 use megalith_model::command::{Command, ShardFill};
 use megalith_model::ids::{BlobId, NodeId, VolumeId};
+use megalith_model::query::WantedShard;
 use megalith_model::question;
 use megalith_model::shard::ShardId;
 use megalith_store::{DiskHandle, Disks};
@@ -75,7 +76,6 @@ impl Finder<'_> {
             let after = self.after;
             let page = self.meta.ask(question::OwedShards { disk, after }).await;
             let page = page.map_err(UpkeepError::Metadata)?;
-            let mut fills = Vec::new();
             for (shard, wanted) in page.shards {
                 let here = self.disk.stat(shard).await.map_err(UpkeepError::Store)?;
                 let may_be_whole = here.is_some_and(|here| !here.damaged && here.len == wanted.len)
@@ -84,19 +84,14 @@ impl Finder<'_> {
                     continue;
                 }
                 match Place::Here(self.disk, shard).verify(&wanted).await {
-                    Found::Whole => fills.push(ShardFill {
-                        shard,
-                        epoch: wanted.epoch,
-                        digest: wanted.digest,
-                    }),
+                    // At once: it may be found damaged in the next moment.
+                    Found::Whole => {
+                        self.fill(shard, &wanted).await?;
+                        filled += 1;
+                    }
                     Found::Damaged => self.remember(shard),
                     Found::Missing | Found::Unknown => {}
                 }
-            }
-            if !fills.is_empty() {
-                filled += fills.len();
-                let node = self.node;
-                propose(self.meta, Command::FillOwed { node, disk, fills }).await?;
             }
             self.after = page.next;
             if page.next.is_none() {
@@ -104,6 +99,20 @@ impl Finder<'_> {
             }
         }
         Ok(filled)
+    }
+
+    async fn fill(&self, shard: ShardId, wanted: &WantedShard) -> Result<(), UpkeepError> {
+        let fill = ShardFill {
+            shard,
+            epoch: wanted.epoch,
+            digest: wanted.digest,
+        };
+        let command = Command::FillOwed {
+            node: self.node,
+            disk: self.disk.superblock().disk,
+            fills: vec![fill],
+        };
+        propose(self.meta, command).await
     }
 
     fn remember(&mut self, shard: ShardId) {

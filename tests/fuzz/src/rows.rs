@@ -11,8 +11,8 @@ use megalith_model::ids::ClusterId;
 use megalith_model::keys::{RowKey, Table};
 use megalith_model::query::Query;
 use megalith_model::rows::{
-    AccessKeyRow, AccountRow, BlobRow, BucketRow, Counters, DiskRow, DoubtRow, KekRow, NameRow,
-    OwedRow, PartRow, TokenRow, Totals, UploadRow, UploadTarget, VersionRow, VolumeCounts,
+    AccessKeyRow, AccountRow, BlobRow, BucketRow, Counters, DiskRow, DoomedRow, DoubtRow, KekRow,
+    NameRow, OwedRow, PartRow, TokenRow, Totals, UploadRow, UploadTarget, VersionRow, VolumeCounts,
 };
 use megalith_model::topology::{ClusterMap, Lease, Node, Volume};
 use serde::Serialize;
@@ -81,6 +81,7 @@ fn row(table: Table, bytes: &[u8]) {
         Table::Nodes => round_trip::<Node>(bytes),
         Table::Disks => round_trip::<DiskRow>(bytes),
         Table::Doubts => round_trip::<DoubtRow>(bytes),
+        Table::Doomed => round_trip::<DoomedRow>(bytes),
         Table::Deletes => round_trip::<megalith_model::shard::ShardId>(bytes),
         Table::Uploads => round_trip::<UploadRow>(bytes),
         Table::UploadTargets => round_trip::<UploadTarget>(bytes),

@@ -192,6 +192,7 @@ pub fn more_commands() -> Vec<(&'static str, Command)> {
             }),
         ),
         ("nothing", Command::Nothing),
+        ("work-off", Command::WorkOff),
         ("reset-clock", Command::ResetClock),
     ];
     commands.extend(commands_about_shards());

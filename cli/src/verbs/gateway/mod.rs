@@ -4,7 +4,7 @@ mod init;
 
 pub use init::init;
 
-use super::role::{CERTIFICATE_INTERVAL, RoleError, address, given, until_signal};
+use super::role::{CERTIFICATE_INTERVAL, RoleError, StopSignals, address, given};
 use crate::args::GatewayArgs;
 use crate::config::{self, GatewayFile, GatewaySection, SettingsError};
 use crate::{logging, reach, setup};
@@ -20,9 +20,13 @@ use std::sync::Arc;
 pub async fn run(args: &GatewayArgs) -> Result<(), RoleError> {
     let settings: GatewayFile = config::load(Some(given(args.config.as_deref())?), args)?;
     logging::start(&settings.log).map_err(RoleError::Log)?;
-    let gateway = start(&settings).await?;
+    let mut stop = StopSignals::catch();
+    let gateway = tokio::select! {
+        started = start(&settings) => started?,
+        () = stop.wait() => return Ok(()),
+    };
     tracing::info!(http = ?gateway.http_addr, https = ?gateway.https_addr, "gateway serves");
-    until_signal().await;
+    stop.wait().await;
     gateway.stop().await;
     tracing::info!("gateway stopped");
     Ok(())

@@ -5,7 +5,7 @@ pub mod metadata;
 
 pub use init::init;
 
-use super::role::{CERTIFICATE_INTERVAL, RoleError, given, until_signal};
+use super::role::{CERTIFICATE_INTERVAL, RoleError, StopSignals, given};
 use crate::args::NodeArgs;
 use crate::config::{self, NodeFile, NodeSection, SettingsError, StorageSection};
 use crate::{logging, reach};
@@ -23,10 +23,14 @@ const GIB: u64 = 1 << 30;
 pub async fn run(args: &NodeArgs) -> Result<(), RoleError> {
     let settings: NodeFile = config::load(Some(given(args.config.as_deref())?), args)?;
     logging::start(&settings.log).map_err(RoleError::Log)?;
-    let mut node = start(settings).await?;
+    let mut stop = StopSignals::catch();
+    let mut node = tokio::select! {
+        started = start(settings) => started?,
+        () = stop.wait() => return Ok(()),
+    };
     tracing::info!(rpc = node.rpc_addr, data = node.data_addr, "node serves");
     tokio::select! {
-        () = until_signal() => node.stop().await,
+        () = stop.wait() => node.stop().await,
         error = node.wait() => return Err(error.into()),
     }
     Ok(())

@@ -3,7 +3,7 @@
 use super::{misplaced, page_rows, parsed};
 use crate::ids::{BlobId, DiskId, NodeId, VolumeId};
 use crate::keys::{self, RowKey, Table};
-use crate::machine::{DOUBT_SETTLED_MS, MachineError, clock, decode_row, page, read};
+use crate::machine::{MachineError, decode_row, page, read};
 use crate::query::{DoubtView, OwedPage, PAGE_ROWS_MAX, WantedShard};
 use crate::question;
 use crate::rows::{BlobRow, DoubtRow, OwedRow};
@@ -21,11 +21,10 @@ pub(super) fn doubts(
     if let Some((disk, shard)) = asked.after {
         range = range.after(RowKey::Doubt { disk, shard }.encode());
     }
-    let now_ms = clock(rows)?;
     page::<DoubtRow>(rows, &range, page_rows(asked.max))?
         .into_iter()
         .map(|(key, row)| match parsed(&key)? {
-            RowKey::Doubt { disk, shard } => doubt(rows, now_ms, disk, shard, row),
+            RowKey::Doubt { disk, shard } => doubt(rows, disk, shard, row),
             _ => Err(misplaced()),
         })
         .collect()
@@ -33,17 +32,12 @@ pub(super) fn doubts(
 
 fn doubt(
     rows: &dyn Rows,
-    now_ms: u64,
     disk: DiskId,
     shard: ShardId,
     row: DoubtRow,
 ) -> Result<DoubtView, MachineError> {
     let volume: Option<Volume> = read(rows, &RowKey::Volume(shard.volume))?;
-    let age_ms = now_ms.saturating_sub(row.since_ms);
-    let judge = volume.as_ref().and_then(|volume| {
-        let due = row.denied || age_ms >= DOUBT_SETTLED_MS;
-        due.then(|| judge(volume, disk, shard, age_ms)).flatten()
-    });
+    let judges = volume.as_ref().map(|volume| judges(volume, disk, shard));
     let wanted = match volume {
         Some(volume) => wanted(rows, &volume, disk, shard)?,
         None => None,
@@ -52,23 +46,20 @@ fn doubt(
         disk,
         shard,
         row,
-        judge,
+        judges: judges.unwrap_or_default(),
         wanted,
     })
 }
 
-/// Returns whose turn it is to judge: the nodes of the volume's other slots, one after the other,
-/// each for as long as the disk's own node had.
-fn judge(volume: &Volume, disk: DiskId, shard: ShardId, age_ms: u64) -> Option<NodeId> {
-    let own = volume.slots.iter().find(|slot| slot.disk == disk)?.node;
+/// Returns the nodes of the volume's other slots, from the one behind the shard's own on.
+fn judges(volume: &Volume, disk: DiskId, shard: ShardId) -> Vec<NodeId> {
+    let own = volume.slots.iter().find(|slot| slot.disk == disk);
     let slots = volume.slots.len();
     let after = usize::from(shard.slot) + 1;
-    let others: Vec<NodeId> = (0..slots)
+    (0..slots)
         .map(|step| volume.slots[(after + step) % slots].node)
-        .filter(|node| *node != own)
-        .collect();
-    let turn = usize::try_from(age_ms / DOUBT_SETTLED_MS).unwrap_or(0);
-    others.get(turn % others.len().max(1)).copied()
+        .filter(|node| own.is_none_or(|own| own.node != *node))
+        .collect()
 }
 
 /// Returns what a shard must be like; None if no row names it on that disk.

@@ -4,6 +4,7 @@
 //! [`topology`] cost more: they read the rows of volumes and of owed segments, never those of
 //! blobs.
 
+mod concerns;
 mod data;
 mod doubts;
 mod fold;
@@ -19,12 +20,13 @@ use crate::keys::{self, Meta, RowKey, Table};
 use crate::machine::{MachineError, page, read, require};
 use crate::query::{PAGE_ROWS_MAX, PartPage, Query, Reply};
 use crate::question;
-use crate::rows::{Counters, KekRow, PartRow, UploadRow};
+use crate::rows::{Counters, DiskRow, DoomedQueue, KekRow, PartRow, UploadRow, UploadTarget};
 use crate::shard::ShardId;
 use crate::table::Rows;
 use crate::topology::{Lease, Node, Volume};
 use std::borrow::Cow;
 
+pub use concerns::concerns;
 pub use fold::folded;
 pub use objects::OBJECT_BLOBS_MAX;
 
@@ -101,6 +103,11 @@ fn upload(rows: &dyn Rows, asked: &question::Upload) -> Result<Option<UploadRow>
 
 fn parts(rows: &dyn Rows, asked: &question::Parts) -> Result<PartPage, MachineError> {
     let (upload, part) = (asked.upload, asked.after);
+    // Rows may be left of one that has ended.
+    let target: Option<UploadTarget> = read(rows, &RowKey::UploadTarget(upload))?;
+    if target.is_none() {
+        return Ok(PartPage::default());
+    }
     let max = page_rows(asked.max);
     let range = keys::parts(upload).after(RowKey::Part { upload, part }.encode());
     let mut found = page::<PartRow>(rows, &range, max.saturating_add(1))?;
@@ -117,13 +124,19 @@ fn parts(rows: &dyn Rows, asked: &question::Parts) -> Result<PartPage, MachineEr
 }
 
 fn deletes(rows: &dyn Rows, asked: question::Deletes) -> Result<Vec<(u64, ShardId)>, MachineError> {
-    page::<ShardId>(rows, &keys::deletes(asked.disk), page_rows(asked.max))?
-        .into_iter()
-        .map(|(key, row)| match parsed(&key)? {
-            RowKey::Delete { sequence, .. } => Ok((sequence, row)),
-            _ => Err(misplaced()),
-        })
-        .collect()
+    let row: Option<DiskRow> = read(rows, &RowKey::Disk(asked.disk))?;
+    let first = row.map_or(0, |row| row.first_delete);
+    page::<ShardId>(
+        rows,
+        &keys::deletes(asked.disk, first),
+        page_rows(asked.max),
+    )?
+    .into_iter()
+    .map(|(key, row)| match parsed(&key)? {
+        RowKey::Delete { sequence, .. } => Ok((sequence, row)),
+        _ => Err(misplaced()),
+    })
+    .collect()
 }
 
 /// The few rows that describe the cluster itself; cheap to read whole.
@@ -139,6 +152,8 @@ pub struct Topology {
     pub next_volume: VolumeId,
     /// Leases not yet closed, by number.
     pub leases: Vec<Lease>,
+    /// True if something doomed is to be worked off.
+    pub doomed: bool,
 }
 
 /// Reads the topology.
@@ -152,11 +167,13 @@ pub fn topology(rows: &dyn Rows) -> Result<Topology, MachineError> {
         })
         .collect::<Result<_, _>>()?;
     let next: Option<VolumeId> = read(rows, &RowKey::Meta(Meta::NextVolume))?;
+    let doomed: Option<DoomedQueue> = read(rows, &RowKey::Meta(Meta::Doomed))?;
     Ok(Topology {
         cluster: read(rows, &RowKey::Meta(Meta::Cluster))?,
         nodes: values(rows, Table::Nodes)?,
         open_volumes,
         next_volume: next.unwrap_or(VolumeId(1)),
         leases: values(rows, Table::Leases)?,
+        doomed: doomed.is_some_and(|queue| queue.first < queue.next),
     })
 }

@@ -50,6 +50,7 @@ fn commands_keep_their_numbers() {
         23 RaiseDoubts
         24 DenyDoubts
         25 JudgeDoubts
+        26 WorkOff
     "#]]);
 }
 
@@ -63,6 +64,7 @@ fn outcomes_keep_their_numbers() {
         4 Bucket
         5 Object
         6 Registered
+        7 WorkedOff
     "#]]);
 }
 
@@ -85,5 +87,6 @@ fn refusals_keep_their_numbers() {
         13 Malformed
         14 SourceGone
         15 SealedTime
+        16 Internal
     "#]]);
 }

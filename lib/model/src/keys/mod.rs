@@ -35,6 +35,7 @@
 //! | 28 | bucket counters        | bucket                            | `Counters`          |
 //! | 29 | account counters       | account                           | `Counters`          |
 //! | 30 | doubts                 | disk, volume, blob, segment, slot | `DoubtRow`          |
+//! | 31 | doomed                 | number                            | `DoomedRow`         |
 //!
 //! A variable field that others follow is escaped (`escape`); one that ends the key isn't.
 //! Inverted versions (every bit flipped) make the newest sort first.
@@ -100,6 +101,8 @@ numbered! {
         Totals = 8,
         /// Tokens from before this time are no longer remembered: `u64` milliseconds.
         TokensFrom = 9,
+        /// What is doomed: `DoomedQueue`.
+        Doomed = 10,
     }
 }
 
@@ -173,6 +176,7 @@ pub enum RowKey<'a> {
         disk: DiskId,
         shard: ShardId,
     },
+    Doomed(u64),
 }
 
 numbered! {
@@ -208,6 +212,7 @@ numbered! {
         BucketCounters = 28,
         AccountCounters = 29,
         Doubts = 30,
+        Doomed = 31,
     }
 }
 
@@ -356,6 +361,7 @@ impl RowKey<'_> {
                 .bytes(&disk.0)
                 .segment(shard.volume, shard.blob, shard.segment)
                 .bytes(&[shard.slot]),
+            Self::Doomed(number) => new(Table::Doomed).u64(*number),
         }
         .0
     }
@@ -404,10 +410,13 @@ pub fn volume_blobs(volume: VolumeId) -> KeyRange {
     KeyRange::of_prefix(Build::new(Table::VolumeBlobs).u32(volume.0).0)
 }
 
-/// A disk's delete queue.
+/// A disk's delete queue, from a number on.
 #[must_use]
-pub fn deletes(disk: DiskId) -> KeyRange {
-    KeyRange::of_prefix(Build::new(Table::Deletes).bytes(&disk.0).0)
+pub fn deletes(disk: DiskId, first: u64) -> KeyRange {
+    let mut range = KeyRange::of_prefix(Build::new(Table::Deletes).bytes(&disk.0).0);
+    let sequence = first;
+    range.from = RowKey::Delete { disk, sequence }.encode();
+    range
 }
 
 /// An account's buckets, by name.

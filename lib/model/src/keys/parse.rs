@@ -103,6 +103,7 @@ impl<'a> RowKey<'a> {
                     slot: c.byte()?,
                 },
             },
+            Table::Doomed => Self::Doomed(c.u64()?),
             Table::Uploads => Self::Upload {
                 bucket: BucketId(c.u64()?),
                 key: c.escaped()?,
@@ -170,7 +171,8 @@ impl<'a> RowKey<'a> {
             | Table::Uploads
             | Table::UploadTargets
             | Table::Parts
-            | Table::Doubts => return Err(KeyError),
+            | Table::Doubts
+            | Table::Doomed => return Err(KeyError),
         })
     }
 }

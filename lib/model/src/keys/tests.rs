@@ -82,6 +82,7 @@ fn placement_key() -> impl Strategy<Value = RowKey<'static>> {
             sequence
         }),
         any::<u64>().prop_map(|lease| RowKey::Lease(LeaseId(lease))),
+        any::<u64>().prop_map(RowKey::Doomed),
         (id, any::<(u32, u64, u32, u8)>()).prop_map(|(id, (volume, blob, segment, slot))| {
             RowKey::Doubt {
                 disk: DiskId(id),
@@ -226,6 +227,7 @@ fn table_numbers_stay() {
         27 TokenTimes
         28 BucketCounters
         29 AccountCounters
-        30 Doubts"#]]
+        30 Doubts
+        31 Doomed"#]]
     .assert_eq(&numbers.join("\n"));
 }

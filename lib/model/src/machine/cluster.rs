@@ -55,6 +55,7 @@ impl Machine<'_, '_> {
             None => DiskRow {
                 id: disk,
                 node: Some(node),
+                first_delete: 1,
                 last_delete: 0,
                 doubts: 0,
             },

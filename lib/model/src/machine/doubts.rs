@@ -15,6 +15,10 @@ use crate::rows::{DiskRow, DoubtRow};
 use crate::shard::ShardId;
 use crate::topology::Volume;
 
+/// After this time a doubt that was denied, and judged by nobody, is looked at again if a gateway
+/// raises it again.
+const DOUBT_AGAIN_MS: u64 = 10 * DOUBT_SETTLED_MS;
+
 fn doubt_key(disk: DiskId, shard: ShardId) -> RowKey<'static> {
     RowKey::Doubt { disk, shard }
 }
@@ -45,8 +49,22 @@ impl Machine<'_, '_> {
         }
         let key = doubt_key(disk, shard);
         let disk_key = RowKey::Disk(disk);
+        if let Some(row) = self.read::<DoubtRow>(&key)? {
+            // Nobody has judged it: its own node is to look again.
+            let old = self.now_ms.saturating_sub(row.since_ms) >= DOUBT_AGAIN_MS;
+            if row.denied && old {
+                let (since_ms, denied) = (self.now_ms, false);
+                let row = DoubtRow {
+                    since_ms,
+                    denied,
+                    ..row
+                };
+                self.write(&key, &row);
+            }
+            return Ok(());
+        }
         let mut disk: DiskRow = self.require(&disk_key)?;
-        if disk.doubts >= DISK_DOUBTS_MAX || self.exists(&key)? {
+        if disk.doubts >= DISK_DOUBTS_MAX {
             return Ok(());
         }
         disk.doubts += 1;
@@ -98,7 +116,8 @@ impl Machine<'_, '_> {
             let Some(row) = self.read::<DoubtRow>(&key)? else {
                 continue;
             };
-            if self.standing(*shard, disk, row.epoch)?.is_none() {
+            let gone = self.standing(*shard, disk, row.epoch)?.is_none();
+            if gone || !self.has_judge(node, *shard)? {
                 self.settle_doubt(disk, *shard)?;
             } else if !row.denied {
                 let denied = true;
@@ -106,6 +125,12 @@ impl Machine<'_, '_> {
             }
         }
         Ok(Outcome::Done)
+    }
+
+    /// True if another node takes part in the shard's volume.
+    fn has_judge(&self, node: NodeId, shard: ShardId) -> Result<bool, MachineError> {
+        let volume: Option<Volume> = self.read(&RowKey::Volume(shard.volume))?;
+        Ok(volume.is_some_and(|volume| volume.slots.iter().any(|slot| slot.node != node)))
     }
 
     /// Settles doubts by what another storage node has read. That node must have a slot in the

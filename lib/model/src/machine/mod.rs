@@ -10,6 +10,7 @@ mod cluster;
 mod context;
 mod counters;
 mod deletes;
+mod doomed;
 mod doubts;
 mod objects;
 mod owed;
@@ -21,7 +22,7 @@ mod tokens;
 mod uploads;
 
 use crate::codec::DecodeError;
-use crate::command::{Answer, Command, Envelope, Outcome};
+use crate::command::{Answer, Command, Envelope, Outcome, Refusal};
 use crate::keys::{Meta, RowKey};
 use crate::table::{Overlay, Rows, RowsError};
 use context::{Machine, Step, Stop, malformed};
@@ -62,7 +63,8 @@ pub enum MachineError {
         row: String,
         source: DecodeError,
     },
-    /// A row that another one refers to is missing, or a count fell below zero.
+    /// A row that another one refers to is missing, or a count fell below zero. Nothing reaches the
+    /// outside with it: the command is refused ([`crate::command::Refusal::Internal`]).
     #[error("rows contradict each other: {0}")]
     Contradiction(String),
 }
@@ -124,6 +126,12 @@ fn judge(
             rows.rollback(savepoint);
             Err(refusal)
         }
+        // By a defect all members find the same: to stop would stop the whole group, at every start
+        // again. A member whose engine has lost a row finds it alone, and only its alarm tells.
+        Err(Stop::Failed(MachineError::Contradiction(what))) => {
+            rows.rollback(savepoint);
+            Err(Refusal::Internal(what))
+        }
         Err(Stop::Failed(error)) => {
             rows.rollback(savepoint);
             return Err(error);
@@ -133,6 +141,10 @@ fn judge(
         let mut machine = Machine::new(rows, now_ms);
         if now_ms != clock {
             machine.write(&RowKey::Meta(Meta::Clock), &now_ms);
+        }
+        if now_ms < clock {
+            // Tokens may be older again than those that were forgotten.
+            machine.write(&RowKey::Meta(Meta::TokensFrom), &0_u64);
         }
         machine.forget_old_tokens()?;
         machine.remember(envelope, &answer)?;
@@ -193,6 +205,7 @@ impl Machine<'_, '_> {
             | Command::JudgeDoubts { .. } => self.execute_of_disk(command),
             // The clock itself is set with every accepted command.
             Command::Nothing | Command::ResetClock => Ok(Outcome::Done),
+            Command::WorkOff => self.work_off(),
         }
     }
 

@@ -163,13 +163,12 @@ impl Machine<'_, '_> {
         let version_key = version_key(bucket, key, name.version);
         let row: VersionRow = self.require(&version_key)?;
         self.delete(&version_key);
-        for blob in &row.blobs {
-            self.dereference(*blob)?;
-        }
+        let bytes = row.size;
+        self.drop_blobs(row.blobs)?;
         Ok(Counters {
             objects: u64::from(!name.delete_marker),
             versions: 1,
-            bytes: row.size,
+            bytes,
             uploads: 0,
         })
     }

@@ -52,7 +52,8 @@ impl Machine<'_, '_> {
     }
 
     /// Finds the shard in its blob's row; None if no row names it there, or its slot is on another
-    /// disk, or was not yet on this one in `epoch`.
+    /// disk, or `epoch` is still to come. Slots don't move yet; once they do, an epoch from before
+    /// the slot came to this disk is out of date, too.
     pub(super) fn standing(
         &self,
         shard: ShardId,

@@ -1,16 +1,15 @@
 //! Multipart uploads. A part's blob has one reference, from its part row. Completion moves that
 //! reference to the version; no byte is copied.
 
+use super::PART_MAX;
 use super::context::{Machine, Step, malformed};
 use super::counters::Change;
 use super::objects::check_key;
-use super::{MachineError, PART_MAX};
 use crate::command::{Command, NewBlob, ObjectBlobs, Outcome, PutObject, Refusal};
 use crate::ids::{BlobId, BucketId, UploadId};
 use crate::keys::{self, RowKey};
 use crate::rows::{BucketRow, Counters, PartRow, UploadRow, UploadTarget};
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 /// Where an upload's row is: its object and its id.
 #[derive(Clone, Copy)]
@@ -111,7 +110,8 @@ impl Machine<'_, '_> {
         check_key(place.key)?;
         self.check_sealed_time(place.upload.time_ms())?;
         let target_key = RowKey::UploadTarget(place.upload);
-        if self.exists(&target_key)? {
+        // Parts may be left of one that has ended.
+        if self.exists(&target_key)? || !self.is_empty(&keys::parts(place.upload))? {
             return malformed("this upload exists already");
         }
         self.write(&place.row(), row);
@@ -180,51 +180,25 @@ impl Machine<'_, '_> {
             return malformed("part numbers ascend, and there is at least one");
         }
         let current = self.may_put(object)?;
-        let mut parts = self.parts(upload)?;
         let mut blobs = Vec::with_capacity(named.len());
         for (number, blob) in named {
-            match parts.remove(number) {
-                Some(part) if part.blob == *blob => blobs.push(*blob),
-                Some(_) | None => return Err(Refusal::NoSuchPart(*number).into()),
-            }
             let part = *number;
-            self.delete(&RowKey::Part { upload, part });
+            match self.read::<PartRow>(&RowKey::Part { upload, part })? {
+                Some(row) if row.blob == *blob => blobs.push(*blob),
+                Some(_) | None => return Err(Refusal::NoSuchPart(part).into()),
+            }
         }
-        self.drop_parts(upload, parts)?;
+        let linked = named.iter().map(|(number, _)| *number).collect();
+        self.drop_parts(upload, linked)?;
         self.drop_upload(place, &bucket)?;
         self.link(&bucket, object, current, blobs)
     }
 
     fn abort_upload(&mut self, place: Place<'_>) -> Step<Outcome> {
         let bucket = self.upload_bucket(place)?;
-        let parts = self.parts(place.upload)?;
-        self.drop_parts(place.upload, parts)?;
+        self.drop_parts(place.upload, Vec::new())?;
         self.drop_upload(place, &bucket)?;
         Ok(Outcome::Done)
-    }
-
-    fn parts(&self, upload: UploadId) -> Result<BTreeMap<u32, PartRow>, MachineError> {
-        let rows = self.page::<PartRow>(&keys::parts(upload), PART_MAX as usize)?;
-        rows.into_iter()
-            .map(|(key, row)| match RowKey::decode(&key) {
-                Ok(RowKey::Part { part, .. }) => Ok((part, row)),
-                Ok(_) | Err(_) => Err(MachineError::Contradiction(
-                    "a part's key is malformed".into(),
-                )),
-            })
-            .collect()
-    }
-
-    fn drop_parts(
-        &mut self,
-        upload: UploadId,
-        parts: BTreeMap<u32, PartRow>,
-    ) -> Result<(), MachineError> {
-        for (part, row) in parts {
-            self.delete(&RowKey::Part { upload, part });
-            self.dereference(row.blob)?;
-        }
-        Ok(())
     }
 
     fn drop_upload(&mut self, place: Place<'_>, bucket: &BucketRow) -> Step<()> {

@@ -31,6 +31,7 @@ struct Shared {
 impl Late {
     fn new() -> Self {
         let topology = Topology {
+            doomed: false,
             cluster: Some(ClusterId([1; 16])),
             nodes: Vec::new(),
             open_volumes: Vec::new(),

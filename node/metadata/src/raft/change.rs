@@ -422,13 +422,16 @@ impl Driver {
         }
     }
 
-    /// The voter that is the furthest of those alive, but for this one.
+    /// The voter that is the furthest of those alive, but for this one. A clock that is far from
+    /// the majority's rules a voter out, as long as there is another.
     pub(super) fn successor(&self) -> Option<u64> {
         let voters = &self.raw.store().log.conf().voters;
         let others = voters.iter().copied().filter(|&id| id != self.member);
-        others
-            .filter(|&id| self.is_alive(id))
-            .max_by_key(|&id| self.raw.raft.prs().get(id).map(|progress| progress.matched))
+        others.filter(|&id| self.is_alive(id)).max_by_key(|&id| {
+            let progress = self.raw.raft.prs().get(id);
+            let matched = progress.map(|progress| progress.matched);
+            (self.has_right_clock(id), matched)
+        })
     }
 }
 

@@ -243,9 +243,9 @@ impl Driver {
         let leads = self.raw.raft.state == StateRole::Leader;
         let apart = self.compare_clocks(leads);
         let stamp_ms = if reset {
-            self.clock.wall_ms()
+            self.clock.reset()
         } else {
-            self.clock.now_ms()
+            self.clock.stamp_ms()
         };
         entry::stamp(&mut data, stamp_ms);
         let refusal = if !leads {
@@ -398,13 +398,18 @@ impl Driver {
     }
 
     /// Notes whether reads need no other member. An entry of its term must be applied: before that
-    /// the rows may lack what an earlier process has answered.
+    /// the rows may lack what an earlier process has answered. So must the entry that made this
+    /// member the only one: before that they may lack what another has answered. A learner answers
+    /// questions, too, and may have applied more than is applied here.
     fn look_if_alone(&self) {
         let raft = &self.raw.raft;
         let leads = raft.state == StateRole::Leader && !self.asleep;
-        let only = raft.promotable() && raft.prs().is_singleton();
-        let applied = self.raw.store().applied.term == raft.term;
-        self.alone.set(leads && only && applied);
+        let conf = self.raw.store().log.conf();
+        let only =
+            raft.promotable() && raft.prs().is_singleton() && conf.members() == [self.member];
+        let applied = self.raw.store().applied;
+        let reached = applied.term == raft.term && applied.index >= conf.index;
+        self.alone.set(leads && only && reached);
     }
 
     pub(super) fn send_all(&mut self, messages: Vec<::raft::eraftpb::Message>) {
@@ -500,6 +505,22 @@ impl Driver {
         self.feed_next = last.index + 1;
         let waiters = self.waiters.take(&entries);
         self.apply.push(ApplyTask::Entries { entries, waiters });
+    }
+
+    /// True if this member's own clock is far from those of a majority.
+    pub(super) fn has_wrong_clock(&self) -> bool {
+        self.compare_clocks(false)
+    }
+
+    /// True if another member's clock is near those of the majority.
+    pub(super) fn has_right_clock(&self, id: u64) -> bool {
+        let own_ahead_ms = match self.clock.standing() {
+            ClockStanding::Apart { ahead_ms } => ahead_ms,
+            ClockStanding::Agrees | ClockStanding::Unknown => 0,
+        };
+        let apart = |ahead: i64| ahead.saturating_add(own_ahead_ms).saturating_abs();
+        let ahead = self.clock_ahead(id);
+        ahead.is_some_and(|ahead| apart(ahead) <= clock::APART_MAX_MS)
     }
 
     /// How far a living member's clock is ahead of this one's, in milliseconds.

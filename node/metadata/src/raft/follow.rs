@@ -63,7 +63,10 @@ impl Driver {
     pub(super) fn intercept(&mut self, message: Message) -> Result<Option<Message>, RaftError> {
         let current = message.term >= self.raw.raft.term;
         match message.get_msg_type() {
-            MessageType::MsgTimeoutNow if self.follow.rebuilding => Ok(None),
+            // It must not lead: it has no rows, or no right clock.
+            MessageType::MsgTimeoutNow if self.follow.rebuilding || self.has_wrong_clock() => {
+                Ok(None)
+            }
             MessageType::MsgSnapshot if current => {
                 self.hold(message);
                 Ok(None)

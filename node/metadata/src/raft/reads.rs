@@ -17,7 +17,7 @@ const CONTEXT_LEN: usize = 24;
 
 pub(super) type ReadWaiter = oneshot::Sender<u64>;
 
-/// Whether this member leads and is the only voter, so that nothing is answered but by itself: a
+/// Whether this member leads and is the only member, so that nothing is answered but by itself: a
 /// read then sees everything that was answered before if it sees what is applied here.
 ///
 /// Another leader can only come to be by a message of this member: a vote, or what tells another

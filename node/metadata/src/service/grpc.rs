@@ -15,6 +15,7 @@ use megalith_client::convert;
 use megalith_identity::{PeerIdentity, Role};
 use megalith_model::codec;
 use megalith_model::command::{Command, Envelope, Proposer};
+use megalith_model::ids::NodeId;
 use megalith_model::keys;
 use megalith_model::member::ChangeStanding;
 use megalith_model::query::Query;
@@ -47,15 +48,34 @@ impl MetadataService {
     }
 }
 
-/// Checks that a peer may propose a command, and speaks only of itself.
-fn check_proposer(peer: &PeerIdentity, command: &Command) -> Result<(), Status> {
-    let may = command.proposers().iter().any(|proposer| match proposer {
+fn is(peer: &PeerIdentity, proposer: Proposer) -> bool {
+    match proposer {
         Proposer::Gateway => peer.has(Role::Gateway) || peer.has(Role::Operator),
         Proposer::Storage => peer.has(Role::Storage),
         Proposer::Operator => peer.has(Role::Operator),
         // The leader proposes by itself, never over the network.
         Proposer::Leader => false,
-    });
+    }
+}
+
+/// Checks that a peer may ask a question. Returns the node that the question must concern, if the
+/// peer may ask it only as a storage node.
+fn check_asker(peer: &PeerIdentity, query: &Query) -> Result<Option<NodeId>, Status> {
+    let askers = || query.askers().iter().copied();
+    let at_large = askers().any(|one| one != Proposer::Storage && is(peer, one));
+    if at_large {
+        return Ok(None);
+    }
+    let node = peer.id_of(Role::Storage).map(NodeId);
+    match node.filter(|_| askers().any(|one| one == Proposer::Storage)) {
+        Some(node) => Ok(Some(node)),
+        None => Err(Status::permission_denied("this role may not ask that")),
+    }
+}
+
+/// Checks that a peer may propose a command, and speaks only of itself.
+fn check_proposer(peer: &PeerIdentity, command: &Command) -> Result<(), Status> {
+    let may = command.proposers().iter().any(|one| is(peer, *one));
     let itself = match command {
         Command::RegisterNode(node) => peer.is(Role::Storage, node.id.0),
         Command::AckDeletes { node, .. }
@@ -85,7 +105,8 @@ fn check_proposer(peer: &PeerIdentity, command: &Command) -> Result<(), Status> 
         | Command::AbortUpload { .. }
         | Command::RaiseDoubts(_)
         | Command::Nothing
-        | Command::ResetClock => true,
+        | Command::ResetClock
+        | Command::WorkOff => true,
     };
     if may && itself {
         return Ok(());
@@ -155,17 +176,19 @@ impl Metadata for MetadataService {
                 result: Some(said),
             }))
         };
-        let request = request.into_inner();
-        let query: Query = codec::decode(&request.query)
+        let query: Query = codec::decode(&request.get_ref().query)
             .map_err(|error| Status::invalid_argument(format!("query: {error}")))?;
+        let concerned = check_asker(peer_of(&request)?, &query)?;
+        let request = request.into_inner();
         if let Some(wrong) = self.wrong_range(request.range_epoch) {
             return reply(Said::WrongRange(wrong));
         }
-        match self.handle.query(query).await {
+        match self.handle.query_of(query, concerned).await {
             Ok(answer) => reply(Said::Reply(Bytes::from(codec::encode(&answer)))),
             Err(error @ (QueryError::Unavailable | QueryError::Stopped)) => {
                 Err(Status::unavailable(error.to_string()))
             }
+            Err(error @ QueryError::Foreign) => Err(Status::permission_denied(error.to_string())),
             Err(QueryError::Machine(error)) => {
                 let error: &dyn std::error::Error = &error;
                 tracing::error!(error, "a question can't be answered");

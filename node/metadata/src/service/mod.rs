@@ -60,6 +60,9 @@ pub enum QueryError {
     /// The rows can't be read.
     #[error("read metadata")]
     Machine(#[from] MachineError),
+    /// A storage node asks about another's disk.
+    #[error("the question is about another node's disks")]
+    Foreign,
     /// The member has stopped.
     #[error("the metadata member has stopped")]
     Stopped,
@@ -169,13 +172,25 @@ impl MetaHandle {
 
     /// Answers a question, linearizably: it sees every command answered before it was asked.
     pub async fn query(&self, query: Query) -> Result<Reply, QueryError> {
+        self.query_of(query, None).await
+    }
+
+    /// As [`Self::query`], for a storage node: the question must concern it.
+    pub(super) async fn query_of(
+        &self,
+        query: Query,
+        node: Option<NodeId>,
+    ) -> Result<Reply, QueryError> {
         let asked = async {
             self.reach_now().await?;
-            self.read(move |engine| answer::answer(engine, &query))
-                .await
+            self.read(move |engine| match node {
+                Some(node) if !answer::concerns(engine, &query, node)? => Err(QueryError::Foreign),
+                Some(_) | None => Ok(answer::answer(engine, &query)?),
+            })
+            .await
         };
         match timeout(QUERY_DEADLINE, asked).await {
-            Ok(reply) => Ok(reply??),
+            Ok(reply) => reply?,
             Err(_) => Err(QueryError::Unavailable),
         }
     }
@@ -268,7 +283,8 @@ impl MetaHandle {
         let handed = async {
             while role.borrow_and_update().leads {
                 // Asked again: a transfer is given up if its target doesn't answer.
-                if self.inner.raft.send(Input::HandOver).is_err() {
+                // If it is too busy now, it is asked again, too.
+                if let Err(ProposeError::Stopped) = self.inner.raft.send(Input::HandOver) {
                     return;
                 }
                 if let Ok(Err(_)) = timeout(HAND_OVER_PAUSE, role.changed()).await {

@@ -20,10 +20,10 @@ async fn created_ms(cluster: &Cluster, name: &str) -> u64 {
     }
 }
 
-/// Three members whose clocks show `NOW_MS`.
-fn three(seed: u64) -> Cluster {
-    let mut cluster = Cluster::make(3, seed, 0, settings());
-    for member in 1..=3 {
+/// Members whose clocks show `NOW_MS`.
+fn members(count: u32, seed: u64) -> Cluster {
+    let mut cluster = Cluster::make(count, seed, 0, settings());
+    for member in 1..=count {
         cluster.clock(member).store(NOW_MS, Ordering::Relaxed);
         cluster.restart(member);
     }
@@ -41,7 +41,7 @@ async fn stop(mut cluster: Cluster) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_leader_with_a_wrong_clock_hands_the_lead_over_and_stamps_nothing() {
     for wrong_ms in [NOW_MS + YEAR_MS, NOW_MS - YEAR_MS, u64::MAX] {
-        let mut cluster = three(1);
+        let mut cluster = members(3, 1);
         assert_eq!(created_ms(&cluster, "first").await, NOW_MS);
         let leader = cluster.leader().await;
         cluster.clock(leader).store(wrong_ms, Ordering::Relaxed);
@@ -71,7 +71,7 @@ async fn a_leader_with_a_wrong_clock_hands_the_lead_over_and_stamps_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_member_with_a_wrong_clock_is_never_elected() {
-    let mut cluster = three(2);
+    let mut cluster = members(3, 2);
     let first = cluster.leader().await;
     let wrong = if first == 1 { 2 } else { 1 };
     cluster
@@ -89,7 +89,7 @@ async fn a_member_with_a_wrong_clock_is_never_elected() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_that_disagree_reckon_on_from_what_they_agreed_on() {
-    let mut cluster = three(3);
+    let mut cluster = members(3, 3);
     assert_eq!(created_ms(&cluster, "first").await, NOW_MS);
     let leader = cluster.leader().await;
     let others: Vec<u32> = (1..=3).filter(|member| *member != leader).collect();
@@ -127,4 +127,59 @@ async fn an_operator_sets_back_what_a_single_member_has_moved() {
     cluster.restart(1);
     assert_eq!(created_ms(&cluster, "restarted").await, NOW_MS);
     stop(cluster).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_reset_is_not_undone_by_commands_on_their_way() {
+    for seed in 0..5 {
+        let mut cluster = Cluster::start(1, seed, 0, settings());
+        cluster.clock(1).store(NOW_MS + YEAR_MS, Ordering::Relaxed);
+        created_ms(&cluster, "moved").await;
+        cluster.clock(1).store(NOW_MS, Ordering::Relaxed);
+        let writers: Vec<_> = (0..16)
+            .map(|writer| {
+                let client = cluster.client();
+                tokio::spawn(async move {
+                    for number in 0..40 {
+                        client.create_account(&format!("w{writer}-{number}")).await;
+                    }
+                })
+            })
+            .collect();
+        let reset = cluster.client().propose(Command::ResetClock).await;
+        assert_eq!(reset, Ok(Outcome::Done));
+        assert_eq!(created_ms(&cluster, "reset").await, NOW_MS, "seed {seed}");
+        for writer in writers {
+            writer.await.expect("no panic");
+        }
+        assert_eq!(created_ms(&cluster, "later").await, NOW_MS, "seed {seed}");
+        stop(cluster).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_wrong_clocks_of_five_do_not_pass_the_lead_to_each_other() {
+    for other in 1..=5 {
+        let mut cluster = members(5, u64::from(other));
+        assert_eq!(created_ms(&cluster, "first").await, NOW_MS);
+        let leader = cluster.leader().await;
+        let wrong = [
+            leader,
+            if other == leader {
+                leader % 5 + 1
+            } else {
+                other
+            },
+        ];
+        for member in wrong {
+            let clock = cluster.clock(member);
+            clock.store(NOW_MS + YEAR_MS, Ordering::Relaxed);
+        }
+        for number in 0..10 {
+            let name = format!("later-{number}");
+            assert_eq!(created_ms(&cluster, &name).await, NOW_MS, "{wrong:?}");
+        }
+        assert!(!wrong.contains(&cluster.leader().await), "{wrong:?}");
+        stop(cluster).await;
+    }
 }

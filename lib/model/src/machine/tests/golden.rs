@@ -69,8 +69,39 @@ fn world() -> World {
         epoch: Epoch(1),
         damaged: true,
     }]));
+    doom(&mut world);
     world.audited();
     world
+}
+
+/// Ends an upload of more parts than go at once.
+fn doom(world: &mut World) {
+    let (bucket, key, upload) = (BucketId(1), b"\0v".to_vec(), upload(0xac));
+    world.done(Command::CreateUpload {
+        bucket,
+        key: key.clone(),
+        upload,
+        wrapped_key: vec![1],
+        sealed_manifest: vec![2],
+    });
+    for part in 1..=9 {
+        let blob = world.blob(100 + u64::from(part), 2, 1);
+        world.done(Command::PutPart {
+            bucket,
+            key: key.clone(),
+            upload,
+            part,
+            size: 1,
+            written_ms: BEGIN_MS,
+            sealed_part: vec![4],
+            blob,
+        });
+    }
+    world.done(Command::AbortUpload {
+        bucket,
+        key,
+        upload,
+    });
 }
 
 /// The first row of each table, of meta all; each table must have one.
@@ -113,7 +144,9 @@ fn one_row_of_each_kind() {
         Meta 0107
           0102
         Meta 0108
-          0101016401010105
+          0101016401010a05
+        Meta 010a
+          010001
         Names 0200000000000000016b
           0100000000000f4241070707070707070764040303030300
         Versions 0300000000000000016b0001fffffffffff0bdbef8f8f8f8f8f8f8f8
@@ -135,7 +168,7 @@ fn one_row_of_each_kind() {
         Nodes 0b00000001
           01010d31302e302e302e313a373030300d31302e302e302e313a37303031000101010101010101010101010101010101808080808020
         Disks 0c01010101010101010101010101010101
-          010101010101010101010101010101010101010100
+          01010101010101010101010101010101010101010100
         Deletes 0d010101010101010101010101010101010000000000000001
           0101020000
         Uploads 0e000000000000000100ff75000100000000000f42eb0000000000000000
@@ -172,5 +205,7 @@ fn one_row_of_each_kind() {
           0101016401
         Doubts 1e030303030303030303030303030303030000000100000000000000010000000002
           01c0843d010100
+        Doomed 1f0000000000000000
+          010100000000000f42ec000000000000000000
     "#]].assert_eq(&shown(&world()));
 }

@@ -1,6 +1,7 @@
 //! Shared by the tests of the state machine and of answers: rows in memory, and short ways to build
 //! commands.
 
+mod doomed;
 mod golden;
 pub(crate) mod owed;
 mod random;
@@ -17,7 +18,7 @@ use crate::keys::RowKey;
 use crate::machine::{apply, read};
 use crate::profile::Profile;
 use crate::shape::{CELL_LEN, Shape, segments};
-use crate::table::{Batch, MemRows, Overlay};
+use crate::table::{Batch, MemRows, Overlay, Rows as _};
 use crate::topology::{Disk, Domain, Lease, Node, Slot, Volume};
 
 pub(crate) struct World {
@@ -149,6 +150,13 @@ impl World {
 
     pub(crate) fn row<T: serde::de::DeserializeOwned>(&self, key: &RowKey<'_>) -> Option<T> {
         read(&self.rows, key).expect("rows in memory")
+    }
+
+    pub(crate) fn exists(&self, key: &RowKey<'_>) -> bool {
+        self.rows
+            .get(&key.encode())
+            .expect("rows in memory")
+            .is_some()
     }
 
     pub(crate) fn volume_row(&self, id: u32) -> Volume {

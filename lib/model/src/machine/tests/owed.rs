@@ -218,7 +218,10 @@ fn a_doubt_marks_nothing_until_the_disks_own_node_has_looked() {
     assert_eq!(owed(&world).0, 0);
     let seen = doubts(&world);
     assert_eq!(seen.len(), 1);
-    assert_eq!((seen[0].judge, seen[0].row.denied), (None, false));
+    assert_eq!(
+        (seen[0].judge(world.time_ms), seen[0].row.denied),
+        (None, false)
+    );
     assert_eq!(seen[0].wanted.expect("named").len, coded_len(3));
     // Another node's word counts only when the own node has had its time.
     world.done(judge(2, shard(1, 0), false));
@@ -240,7 +243,7 @@ fn a_denied_doubt_is_judged_by_another_node_of_the_volume() {
         world.register(node(7));
         world.done(doubt(shard(1, 0)));
         world.done(deny(shard(1, 0)));
-        assert_eq!(doubts(&world)[0].judge, Some(NodeId(2)));
+        assert_eq!(doubts(&world)[0].judge(world.time_ms), Some(NodeId(2)));
         for stranger in [1, 7] {
             let refused = world.try_apply(judge(stranger, shard(1, 0), false));
             assert!(matches!(refused, Err(Refusal::Malformed(_))), "{refused:?}");
@@ -259,8 +262,8 @@ fn a_doubt_that_nobody_settles_goes_from_node_to_node() {
     let mut turns = Vec::new();
     for _ in 0..7 {
         world.time_ms += DOUBT_SETTLED_MS;
-        world.done(Command::Nothing);
-        turns.push(doubts(&world)[0].judge.expect("somebody's turn").0);
+        let judge = doubts(&world)[0].judge(world.time_ms);
+        turns.push(judge.expect("somebody's turn").0);
     }
     assert_eq!(turns, [1, 2, 3, 4, 6, 1, 2]);
     world.done(judge(3, shard(1, 4), false));
@@ -295,5 +298,35 @@ fn doubts_about_a_deleted_object_end_and_are_bounded() {
         shard: shard(2, 0),
     });
     assert!(row.is_some());
+    world.audited();
+}
+
+#[test]
+fn a_doubt_that_nobody_else_can_judge_ends_with_its_denial() {
+    let mut world = World::new();
+    world.register(node(1));
+    world.done(Command::CreateAccount { name: "ann".into() });
+    world.done(super::bucket(1, "box", 1));
+    world.lease();
+    world.volume(1, 0);
+    let blob = world.blob(1, coded_len(9), 1);
+    world.done(put_command(put("a", 1, ObjectBlobs::New(blob))));
+    world.done(doubt(shard(1, 0)));
+    world.done(deny(shard(1, 0)));
+    assert_eq!((owed(&world).0, doubts(&world)), (0, vec![]));
+    world.audited();
+}
+
+#[test]
+fn a_denied_doubt_that_is_raised_again_later_is_looked_at_again() {
+    let mut world = world();
+    world.done(doubt(shard(1, 0)));
+    world.done(deny(shard(1, 0)));
+    world.done(doubt(shard(1, 0)));
+    assert!(doubts(&world)[0].row.denied);
+    world.time_ms += 10 * DOUBT_SETTLED_MS;
+    world.done(doubt(shard(1, 0)));
+    let seen = doubts(&world);
+    assert_eq!((seen.len(), seen[0].row.denied), (1, false));
     world.audited();
 }

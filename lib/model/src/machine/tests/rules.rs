@@ -596,6 +596,14 @@ fn an_operator_sets_a_clock_back_that_was_wrong() {
     world.done(Command::ResetClock);
     assert_eq!(clock(&world.rows).expect("rows in memory"), BEGIN_MS + 7);
     world.audited();
+    // Tokens are forgotten as before.
+    let token = Token([5; 16]);
+    let create = Command::CreateAccount { name: "eve".into() };
+    world.apply(Some(token), create).0.expect("made");
+    world.time_ms += super::super::tokens::TOKEN_KEPT_MS + 1;
+    world.done(Command::Nothing);
+    world.audited();
+    assert!(!world.exists(&RowKey::Token(token)));
 }
 
 #[test]

@@ -38,6 +38,7 @@ pub(super) enum Op {
     MarkOwed(u8, u8, bool),
     FillOwed(u8, u8),
     Doubt(u8, u8, u8),
+    WorkOff,
     Ack(u8, u8),
     Register(u8),
 }
@@ -86,6 +87,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (n(), n(), any::<bool>()).prop_map(|(a, b, c)| Op::MarkOwed(a, b, c)),
         2 => (n(), n()).prop_map(|(a, b)| Op::FillOwed(a, b)),
         3 => (n(), n(), n()).prop_map(|(a, b, c)| Op::Doubt(a, b, c)),
+        2 => Just(Op::WorkOff),
         1 => (n(), n()).prop_map(|(a, b)| Op::Ack(a, b)),
         1 => n().prop_map(Op::Register),
     ]

@@ -293,6 +293,7 @@ pub(super) fn shard_step(model: &mut Model, world: &World, op: &Op) -> Option<St
             let (command, good) = doubt_command(world, shard, disk, *act);
             Step::new(command, good, |_| {})
         }
+        Op::WorkOff => Step::new(Command::WorkOff, true, |_| {}),
         Op::Ack(n, through) => {
             // Each disk's node has the same number as the disk; the seventh node serves none.
             let (node, number) = (1 + u32::from(n % 7), 1 + u32::from(n % 6));

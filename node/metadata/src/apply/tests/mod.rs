@@ -1,5 +1,7 @@
 //! The engine that another one replaces.
 
+mod batches;
+
 use super::*;
 use crate::engine::{MemEngines, staged_name};
 use crate::log::Conf;

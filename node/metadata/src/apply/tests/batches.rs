@@ -1,0 +1,208 @@
+//! What the apply thread writes at once.
+
+use super::super::*;
+use crate::engine::{FIRST_KEY, MemEngines};
+use crate::log::Conf;
+use bytes::Bytes;
+use megalith_model::codec;
+use megalith_model::command::{
+    Command, Condition, Envelope, NewBlob, NewSegment, ObjectBlobs, PutObject,
+};
+use megalith_model::ids::{
+    AccountId, BlobId, BucketId, DiskId, Epoch, GatewayId, LeaseId, NodeId, VersionId, VolumeId,
+};
+use megalith_model::profile::Profile;
+use megalith_model::shape::{SEGMENT_LEN_MAX, Shape};
+use megalith_model::topology::{Disk, Domain, Node, Slot};
+use std::sync::Mutex;
+use std::sync::mpsc;
+
+const STAMP_MS: u64 = 1_000_000;
+/// Objects that are written and then deleted. Each has many segments, so that a short command
+/// changes many rows.
+const OBJECTS: u64 = 400;
+const SEGMENTS: u64 = 80;
+
+fn profile() -> Profile {
+    Profile::new(4, 2).expect("valid")
+}
+
+fn entries(first: u64, commands: Vec<Command>) -> Vec<LogEntry> {
+    let entry = |(index, command)| {
+        let envelope = Envelope {
+            token: None,
+            command,
+        };
+        let mut data = entry::unstamped(&codec::encode(&envelope));
+        entry::stamp(&mut data, STAMP_MS);
+        LogEntry {
+            term: 1,
+            index,
+            kind: EntryKind::Normal,
+            context: Bytes::new(),
+            data: data.into(),
+        }
+    };
+    (first..).zip(commands).map(entry).collect()
+}
+
+fn put(number: u64) -> Command {
+    let len = SEGMENT_LEN_MAX;
+    let segment = |_| NewSegment {
+        volume: VolumeId(1),
+        epoch: Epoch(1),
+        len,
+        digests: vec![[7; 32]; 6],
+        owed: 0,
+    };
+    Command::PutObject(Box::new(PutObject {
+        bucket: BucketId(1),
+        key: number.to_be_bytes().to_vec(),
+        version: VersionId::new(STAMP_MS, number.to_be_bytes()),
+        size: 1,
+        condition: Condition::None,
+        wrapped_key: vec![],
+        sealed_manifest: vec![],
+        sealed_listing: vec![],
+        blobs: ObjectBlobs::New(NewBlob {
+            blob: BlobId(number),
+            lease: LeaseId(1),
+            len: len * SEGMENTS,
+            shape: Shape::Coded,
+            segments: (0..SEGMENTS).map(segment).collect(),
+            inline: Vec::new(),
+        }),
+    }))
+}
+
+fn world() -> Vec<Command> {
+    let disk = |node| DiskId([node as u8; 16]);
+    let mut commands: Vec<Command> = (1..=6)
+        .map(|node| {
+            Command::RegisterNode(Node {
+                id: NodeId(node),
+                rpc_address: String::new(),
+                data_address: String::new(),
+                zone: String::new(),
+                disks: vec![Disk {
+                    id: disk(node),
+                    capacity: 1,
+                }],
+            })
+        })
+        .collect();
+    commands.extend([
+        Command::CreateAccount { name: "ann".into() },
+        Command::CreateBucket {
+            id: BucketId(1),
+            name: "box".into(),
+            account: AccountId(1),
+            sealed_owner: vec![],
+        },
+        Command::OpenLease {
+            gateway: GatewayId(1),
+            count: 1_000,
+        },
+        Command::CreateVolume {
+            profile: profile(),
+            domain: Domain::Node,
+            slots: (1..=6)
+                .map(|node| Slot {
+                    node: NodeId(node),
+                    disk: disk(node),
+                })
+                .collect(),
+            shrunk: false,
+        },
+    ]);
+    commands.extend((1..=OBJECTS).map(put));
+    commands
+}
+
+struct Bench {
+    applier: Applier,
+    /// The marks that were reported.
+    written: Arc<Mutex<Vec<u64>>>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let engines = Arc::new(MemEngines::default());
+        let engine = engines.open("tables").expect("in memory");
+        let tables = Arc::new(Tables::new("tables".into(), engine, true, Conf::default()));
+        let written: Arc<Mutex<Vec<u64>>> = Arc::default();
+        let reports = written.clone();
+        let applier = Applier {
+            tables,
+            engines,
+            settings: ApplySettings::default(),
+            tasks: mpsc::channel().1,
+            queued: Arc::default(),
+            report: Arc::new(move |report| {
+                if let ApplyReport::Applied(mark) = report {
+                    reports.lock().expect("no panic").push(mark.index);
+                }
+            }),
+            topology_changes: watch::channel(0).0,
+            clock: GroupClock::new(Arc::new(|| STAMP_MS)),
+            since: Since::default(),
+            retired: Vec::new(),
+        };
+        Self { applier, written }
+    }
+
+    fn rows(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut rows = Vec::new();
+        let engine = self.applier.tables.engine();
+        let scanned = engine.scan(FIRST_KEY, crate::engine::END_KEY, &mut |key, value| {
+            rows.push((key.to_vec(), value.to_vec()));
+            true
+        });
+        scanned.expect("in memory");
+        rows
+    }
+}
+
+fn deletes() -> Vec<Command> {
+    let delete = |number: u64| Command::DeleteObject {
+        bucket: BucketId(1),
+        key: number.to_be_bytes().to_vec(),
+        condition: Condition::None,
+    };
+    (1..=OBJECTS).map(delete).collect()
+}
+
+#[test]
+fn entries_that_change_much_are_written_in_several_batches() {
+    let made = entries(1, world());
+    let deleted = entries(made.len() as u64 + 1, deletes());
+    let log_bytes: usize = deleted.iter().map(LogEntry::bytes).sum();
+    assert!(log_bytes < 64 << 10, "{log_bytes} bytes of log");
+
+    let mut one = Bench::new();
+    one.applier.apply(&made, Vec::new()).expect("applied");
+    let before = one.written.lock().expect("no panic").len();
+    let (waiters, mut answers): (Vec<_>, Vec<_>) = deleted
+        .iter()
+        .map(|entry| {
+            let (waiter, answer) = oneshot::channel();
+            ((entry.index, waiter), answer)
+        })
+        .unzip();
+    one.applier.apply(&deleted, waiters).expect("applied");
+    let written = one.written.lock().expect("no panic")[before..].to_vec();
+    assert!(written.len() > 1, "{written:?}");
+    assert_eq!(written.last(), deleted.last().map(|last| &last.index));
+    for answer in &mut answers {
+        let answer = answer.try_recv().expect("answered").expect("known");
+        assert!(answer.is_ok(), "{answer:?}");
+    }
+
+    // One by one they give the same rows.
+    let mut single = Bench::new();
+    for entry in made.iter().chain(&deleted) {
+        let entry = std::slice::from_ref(entry);
+        single.applier.apply(entry, Vec::new()).expect("applied");
+    }
+    assert_eq!(single.rows(), one.rows());
+}
