@@ -7,6 +7,7 @@ pub(crate) mod client;
 mod cost;
 mod objects;
 mod signatures;
+mod times;
 mod uploads;
 pub(crate) mod world;
 

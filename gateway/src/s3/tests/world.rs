@@ -44,6 +44,8 @@ const TIME_MS: u64 = 1_700_000_000_000;
 pub(crate) struct Meta {
     /// How often somebody asked for the time: it moves on by a second each time.
     ticks: AtomicU64,
+    /// By how much it is reckoned wrong, in milliseconds.
+    pub(crate) ahead_ms: AtomicU64,
     pub(crate) rows: Mutex<MemRows>,
     /// Which command is lost before it is applied, or loses its answer.
     pub(crate) lose_next: Mutex<Option<Lost>>,
@@ -115,7 +117,8 @@ impl Metadata for Meta {
     }
 
     fn now_ms(&self) -> u64 {
-        TIME_MS + 1000 * self.ticks.fetch_add(1, Ordering::Relaxed)
+        let ticks_ms = 1000 * self.ticks.fetch_add(1, Ordering::Relaxed);
+        TIME_MS + ticks_ms + self.ahead_ms.load(Ordering::Relaxed)
     }
 }
 
