@@ -20,6 +20,13 @@ async fn created_ms(cluster: &Cluster, name: &str) -> u64 {
     }
 }
 
+/// Creates an account, and checks that this was at `NOW_MS`. A leader that has not heard a majority
+/// yet reckons on from what is applied, so some time may have passed.
+async fn created_now(cluster: &Cluster, name: &str) {
+    let made = created_ms(cluster, name).await;
+    assert!((NOW_MS..NOW_MS + 60_000).contains(&made), "{name}: {made}");
+}
+
 /// Members whose clocks show `NOW_MS`.
 fn members(count: u32, seed: u64) -> Cluster {
     let mut cluster = Cluster::make(count, seed, 0, settings());
@@ -42,7 +49,7 @@ async fn stop(mut cluster: Cluster) {
 async fn a_leader_with_a_wrong_clock_hands_the_lead_over_and_stamps_nothing() {
     for wrong_ms in [NOW_MS + YEAR_MS, NOW_MS - YEAR_MS, u64::MAX] {
         let mut cluster = members(3, 1);
-        assert_eq!(created_ms(&cluster, "first").await, NOW_MS);
+        created_now(&cluster, "first").await;
         let leader = cluster.leader().await;
         cluster.clock(leader).store(wrong_ms, Ordering::Relaxed);
         wait_for("another member to lead", async || {
@@ -51,7 +58,7 @@ async fn a_leader_with_a_wrong_clock_hands_the_lead_over_and_stamps_nothing() {
         .await;
         for number in 0..20 {
             let name = format!("later-{number}");
-            assert_eq!(created_ms(&cluster, &name).await, NOW_MS, "{wrong_ms}");
+            created_now(&cluster, &name).await;
         }
         let status = cluster.running[&leader].status().await.expect("status");
         assert!(
@@ -82,7 +89,7 @@ async fn a_member_with_a_wrong_clock_is_never_elected() {
         assert_ne!(leader, wrong);
         cluster.running[&leader].hand_over().await;
         let name = format!("round-{round}");
-        assert_eq!(created_ms(&cluster, &name).await, NOW_MS);
+        created_now(&cluster, &name).await;
     }
     stop(cluster).await;
 }
@@ -90,7 +97,7 @@ async fn a_member_with_a_wrong_clock_is_never_elected() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_that_disagree_reckon_on_from_what_they_agreed_on() {
     let mut cluster = members(3, 3);
-    assert_eq!(created_ms(&cluster, "first").await, NOW_MS);
+    created_now(&cluster, "first").await;
     let leader = cluster.leader().await;
     let others: Vec<u32> = (1..=3).filter(|member| *member != leader).collect();
     cluster.crash(others[0]).await;
@@ -161,7 +168,7 @@ async fn a_reset_is_not_undone_by_commands_on_their_way() {
 async fn two_wrong_clocks_of_five_do_not_pass_the_lead_to_each_other() {
     for other in 1..=5 {
         let mut cluster = members(5, u64::from(other));
-        assert_eq!(created_ms(&cluster, "first").await, NOW_MS);
+        created_now(&cluster, "first").await;
         let leader = cluster.leader().await;
         let wrong = [
             leader,
@@ -177,7 +184,7 @@ async fn two_wrong_clocks_of_five_do_not_pass_the_lead_to_each_other() {
         }
         for number in 0..10 {
             let name = format!("later-{number}");
-            assert_eq!(created_ms(&cluster, &name).await, NOW_MS, "{wrong:?}");
+            created_now(&cluster, &name).await;
         }
         assert!(!wrong.contains(&cluster.leader().await), "{wrong:?}");
         stop(cluster).await;
