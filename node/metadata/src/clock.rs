@@ -66,6 +66,9 @@ struct State {
     standing: ClockStanding,
     /// While the standing is unknown: the time from which to reckon on.
     base: Option<(u64, Instant)>,
+    /// What the own clock showed when it was last found to agree, and when that was: clients are
+    /// told this, reckoned on, so that they never hear of a jump before it is judged.
+    agreed: Option<(u64, Instant)>,
 }
 
 impl GroupClock {
@@ -78,6 +81,7 @@ impl GroupClock {
                 state: Mutex::new(State {
                     standing: ClockStanding::Agrees,
                     base: None,
+                    agreed: None,
                 }),
             }),
         }
@@ -106,7 +110,16 @@ impl GroupClock {
     /// is worth a line in the log.
     pub(crate) fn note_standing(&self, standing: ClockStanding, leads: bool) {
         let mut state = self.state();
-        if state.standing == standing {
+        if standing == ClockStanding::Agrees {
+            state.agreed = Some((self.wall_ms(), Instant::now()));
+        }
+        let (was, is_apart) = (
+            state.standing,
+            matches!(standing, ClockStanding::Apart { .. }),
+        );
+        state.standing = standing;
+        // How far it is apart differs from moment to moment; that is no news.
+        if was == standing || is_apart && matches!(was, ClockStanding::Apart { .. }) {
             return;
         }
         if standing == ClockStanding::Unknown {
@@ -127,25 +140,29 @@ impl GroupClock {
                 "this member's clock is wrong: it is far from the other members'; it will not lead"
             ),
         }
-        state.standing = standing;
     }
 
     /// What this member stamps entries with while it leads, in milliseconds since 1970. It may be
     /// before a time that is in the rows: apply takes the greater one, unless a command has just
     /// set the rows' time back.
     pub(crate) fn stamp_ms(&self) -> u64 {
-        let reckoned = self.state().base.map(|(base_ms, since)| {
-            let since = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
-            base_ms.saturating_add(since)
-        });
-        reckoned.unwrap_or_else(|| self.wall_ms())
+        let base = self.state().base;
+        base.map_or_else(|| self.wall_ms(), reckon)
     }
 
-    /// The group's time if this member leads, in milliseconds since 1970. Never before a time that
-    /// is in the rows.
-    pub(crate) fn now_ms(&self) -> u64 {
+    /// The group's time if this member leads, in milliseconds since 1970, as clients are told it.
+    /// Never before a time that is in the rows. None while this member's clock is wrong.
+    pub(crate) fn now_ms(&self) -> Option<u64> {
+        let (standing, known) = {
+            let state = self.state();
+            (state.standing, state.base.or(state.agreed))
+        };
+        if matches!(standing, ClockStanding::Apart { .. }) {
+            return None;
+        }
         let applied_ms = self.shared.applied_ms.load(Ordering::Acquire);
-        self.stamp_ms().max(applied_ms)
+        let now_ms = known.map_or_else(|| self.wall_ms(), reckon);
+        Some(now_ms.max(applied_ms))
     }
 
     /// Goes on from this member's own clock, whatever the rows say. Returns the stamp for the
@@ -154,8 +171,14 @@ impl GroupClock {
         let wall_ms = self.wall_ms();
         let mut state = self.state();
         state.base = state.base.map(|_| (wall_ms, Instant::now()));
+        state.agreed = state.agreed.map(|_| (wall_ms, Instant::now()));
         wall_ms
     }
+}
+
+fn reckon((from_ms, since): (u64, Instant)) -> u64 {
+    let since = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+    from_ms.saturating_add(since)
 }
 
 #[cfg(test)]
@@ -195,19 +218,39 @@ mod tests {
         let wall = Arc::new(AtomicU64::new(5_000_000));
         let shown = wall.clone();
         let clock = GroupClock::new(Arc::new(move || shown.load(Ordering::Relaxed)));
-        assert_eq!(clock.now_ms(), 5_000_000);
+        let near = |now_ms: Option<u64>, wanted: u64| {
+            now_ms.is_some_and(|now_ms| (wanted..wanted + 60_000).contains(&now_ms))
+        };
+        assert!(near(clock.now_ms(), 5_000_000));
         // Without any time in the rows there is only the own clock.
         clock.note_standing(Unknown, true);
-        assert_eq!(clock.now_ms(), 5_000_000);
+        assert!(near(clock.now_ms(), 5_000_000));
         clock.note_standing(Agrees, true);
         clock.note_applied(5_500_000);
-        assert_eq!(clock.now_ms(), 5_500_000);
+        assert!(near(clock.now_ms(), 5_500_000));
         clock.note_standing(Unknown, true);
         wall.store(90_000_000, Ordering::Relaxed);
-        let now = clock.now_ms();
-        assert!((5_500_000..5_560_000).contains(&now), "{now}");
+        assert!(near(clock.now_ms(), 5_500_000));
         clock.note_standing(Agrees, true);
-        assert_eq!(clock.now_ms(), 90_000_000);
+        assert!(near(clock.now_ms(), 90_000_000));
+    }
+
+    #[test]
+    fn nobody_is_told_a_time_that_is_not_judged_yet_or_wrong() {
+        let wall = Arc::new(AtomicU64::new(5_000_000));
+        let shown = wall.clone();
+        let clock = GroupClock::new(Arc::new(move || shown.load(Ordering::Relaxed)));
+        clock.note_standing(Agrees, true);
+        wall.store(900_000_000, Ordering::Relaxed);
+        let told = clock.now_ms().expect("it agreed a moment ago");
+        assert!((5_000_000..5_060_000).contains(&told), "{told}");
+        clock.note_standing(
+            Apart {
+                ahead_ms: 895_000_000,
+            },
+            true,
+        );
+        assert_eq!(clock.now_ms(), None);
     }
 
     #[test]
@@ -218,7 +261,7 @@ mod tests {
             clock.note_standing(standing, true);
             assert_eq!(clock.reset(), 5_000_000);
             // Before the reset is applied, others are told what the rows say.
-            assert!(clock.now_ms() >= 900_000_000);
+            assert!(clock.now_ms() >= Some(900_000_000));
             let stamp = clock.stamp_ms();
             assert!((5_000_000..5_060_000).contains(&stamp), "{stamp}");
         }

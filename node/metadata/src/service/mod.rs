@@ -163,11 +163,13 @@ impl MetaHandle {
         }
     }
 
-    /// The group's time in milliseconds since 1970; 0 if this member doesn't lead.
+    /// The group's time in milliseconds since 1970; 0 if this member doesn't lead, or its clock is
+    /// wrong.
     #[must_use]
     pub fn now_ms(&self) -> u64 {
         let leads = self.inner.role.borrow().leads;
-        if leads { self.inner.clock.now_ms() } else { 0 }
+        let told = self.inner.clock.now_ms().filter(|_| leads);
+        told.unwrap_or(0)
     }
 
     /// Answers a question, linearizably: it sees every command answered before it was asked.
