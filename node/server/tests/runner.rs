@@ -407,9 +407,8 @@ async fn a_node_looks_at_the_shards_that_a_gateway_could_not_read() {
 }
 
 #[tokio::test]
-async fn a_node_judges_another_nodes_shard_by_reading_it() {
-    // The node that judges reaches itself under the name of the other: what counts is that it
-    // reads over the network, and that a disk that is not there is no verdict.
+async fn a_judge_has_no_verdict_on_a_disk_that_is_away() {
+    // The node that judges reaches itself under the name of the other.
     let fixture = Fixture::new(1);
     let node = fixture.start().await.expect("started");
     let away = DiskId([0xee; 16]);
@@ -483,15 +482,12 @@ async fn an_owed_shard_that_is_here_and_whole_is_told() {
         epoch: Epoch(5),
         digest: digest(&bytes),
     }];
-    let (node_id, filled) = (NODE, fills);
-    assert_eq!(
-        proposed,
-        [Command::FillOwed {
-            node: node_id,
-            disk,
-            fills: filled
-        }]
-    );
+    let filled = Command::FillOwed {
+        node: NODE,
+        disk,
+        fills,
+    };
+    assert_eq!(proposed, [filled]);
     node.stop().await;
 }
 

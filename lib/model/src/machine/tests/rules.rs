@@ -589,6 +589,11 @@ fn time_never_runs_back() {
 fn an_operator_sets_a_clock_back_that_was_wrong() {
     let mut world = World::ready();
     world.time_ms += 365 * 24 * 3_600_000;
+    // A token that is forgotten in the wrong time.
+    let token = Some(Token([4; 16]));
+    let create = Command::CreateAccount { name: "dan".into() };
+    world.apply(token, create).0.expect("made");
+    world.time_ms += super::super::tokens::TOKEN_KEPT_MS + 1;
     world.done(Command::Nothing);
     world.time_ms = BEGIN_MS + 7;
     world.done(Command::Nothing);
