@@ -3,7 +3,7 @@
 //! They need an operator's certificate and the root key: a key's secret, account and flag are
 //! sealed before the metadata group sees them.
 
-use megalith_client::{ClientError, Metadata, TypedCalls as _, new_token};
+use megalith_client::{ClientError, Metadata, TypedCalls as _, new_request};
 use megalith_crypto::{
     AccessSecret, Credential, CryptoError, Entropy as _, RootKey, SystemEntropy,
 };
@@ -94,8 +94,9 @@ impl Admin {
         }
         let create = CreateAccount {
             name: name.to_owned(),
+            request: new_request(),
         };
-        let answer = self.meta.instruct(Some(new_token()), create);
+        let answer = self.meta.instruct(None, create);
         answer.await?.map_err(|refusal| match refusal {
             Refusal::NameTaken => AdminError::NameTaken(name.to_owned()),
             other => AdminError::Refused(other),
@@ -144,9 +145,13 @@ impl Admin {
     /// # Errors
     /// [`AdminError::NoSuchAccount`].
     pub async fn set_account_enabled(&self, name: &str, enabled: bool) -> Result<(), AdminError> {
-        let account = self.account(name).await?.id;
-        self.propose(Command::SetAccountEnabled { account, enabled })
-            .await
+        let row = self.account(name).await?;
+        let command = Command::SetAccountEnabled {
+            account: row.id,
+            enabled,
+            revision: row.revision + 1,
+        };
+        self.propose(command).await
     }
 
     /// Creates an access key for an account.
@@ -162,7 +167,8 @@ impl Admin {
             enabled: true,
             name: account.name.clone(),
         };
-        self.put_key(&access_key, account.id, &credential).await?;
+        self.put_key(&access_key, account.id, &credential, 1)
+            .await?;
         Ok(CreatedKey {
             access_key,
             secret: credential.secret,
@@ -195,7 +201,8 @@ impl Admin {
         let sealer = self.keys.ring().credentials();
         let mut credential = sealer.open(access_key, &row.sealed_credential)?;
         credential.enabled = enabled;
-        self.put_key(access_key, AccountId(credential.account), &credential)
+        let account = AccountId(credential.account);
+        self.put_key(access_key, account, &credential, row.revision + 1)
             .await
     }
 
@@ -204,6 +211,7 @@ impl Admin {
         access_key: &str,
         account: AccountId,
         credential: &Credential,
+        revision: u64,
     ) -> Result<(), AdminError> {
         let sealed_credential = self
             .keys
@@ -214,6 +222,7 @@ impl Admin {
             access_key: access_key.to_owned(),
             account,
             enabled: credential.enabled,
+            revision,
             sealed_credential,
         };
         self.propose(command).await
@@ -241,10 +250,7 @@ impl Admin {
     }
 
     async fn propose(&self, command: Command) -> Result<(), AdminError> {
-        let envelope = Envelope {
-            token: Some(new_token()),
-            command,
-        };
+        let envelope = Envelope { key: None, command };
         let answer = self.meta.propose(envelope).await?;
         answer.map(drop).map_err(AdminError::Refused)
     }

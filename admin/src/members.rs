@@ -3,7 +3,7 @@
 //! The same request is repeated until the leader says that the change is done. Stopping in between
 //! does no harm: repeating the request later continues the change.
 
-use megalith_client::{ClientError, Metadata, new_token};
+use megalith_client::{ClientError, Metadata};
 use megalith_model::command::{Command, Envelope};
 use megalith_model::member::ChangeStanding;
 use std::time::Duration;
@@ -65,7 +65,7 @@ pub async fn change(
 /// [`ChangeError::Refused`] if the group does not take the command.
 pub async fn reset_clock(meta: &impl Metadata) -> Result<u64, ChangeError> {
     let envelope = Envelope {
-        token: Some(new_token()),
+        key: None,
         command: Command::ResetClock,
     };
     let answer = meta.propose(envelope).await.map_err(ChangeError::Client)?;

@@ -99,7 +99,7 @@ pub struct DiskStatus {
 /// A volume.
 #[derive(Clone, Debug, Serialize)]
 pub struct VolumeReport {
-    pub volume: u32,
+    pub volume: u64,
     pub profile: String,
     /// `open` or `closed`.
     pub state: &'static str,

@@ -4,6 +4,7 @@ use super::*;
 use futures::future::BoxFuture;
 use megalith_model::answer::answer;
 use megalith_model::command::Answer;
+use megalith_model::entry::Entry;
 use megalith_model::machine::apply;
 use megalith_model::query::{Query, Reply};
 use megalith_model::question;
@@ -53,7 +54,7 @@ impl Metadata for Group {
             }
             let mut rows = self.rows.lock().unwrap();
             let mut overlay = Overlay::new(&*rows);
-            let answer = apply(&mut overlay, 1, &envelope).expect("rows are sound");
+            let answer = apply(&mut overlay, &Entry::new(1, envelope)).expect("rows are sound");
             let batch = overlay.into_batch();
             rows.write(batch);
             if lost == Some(Lost::Answer) {
@@ -269,6 +270,7 @@ async fn a_key_of_another_row_does_not_open() {
         access_key: one.access_key.clone(),
         account: account.id,
         enabled: true,
+        revision: 2,
         sealed_credential: group.row(&two.access_key).sealed_credential,
     };
     admin.propose(swapped).await.expect("the group can't tell");
@@ -317,6 +319,7 @@ async fn a_refusal_by_the_group_is_passed_on() {
     let command = Command::SetAccountEnabled {
         account: AccountId(77),
         enabled: false,
+        revision: 1,
     };
     let error = admin.propose(command).await.expect_err("no such account");
     assert!(matches!(error, AdminError::Refused(_)), "{error:?}");

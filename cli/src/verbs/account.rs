@@ -92,6 +92,8 @@ mod tests {
             name: name.to_owned(),
             enabled,
             created_ms: 0,
+            request: 0,
+            revision: 0,
         };
         let accounts = [row(1, "backup", true), row(2, "main", false)];
         let listed = |account: Option<&str>, output| Listed {

@@ -82,6 +82,8 @@ mod tests {
             name: name.to_owned(),
             enabled: true,
             created_ms: 0,
+            request: 0,
+            revision: 0,
         }
     }
 
@@ -92,6 +94,7 @@ mod tests {
             enabled,
             created_ms: 0,
             sealed_credential: b"sealed".to_vec(),
+            revision: 1,
         }
     }
 

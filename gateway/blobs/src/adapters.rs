@@ -5,7 +5,7 @@ use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt};
 use megalith_client::{DataClient, DataError, DataFault, ShardRoute};
 use megalith_model::ids::Epoch;
-use megalith_model::rows::Digest;
+use megalith_model::shard::ShardDigest;
 use megalith_model::shard::{Receipt, ShardTarget};
 use megalith_model::topology::ClusterMap;
 use std::sync::Arc;
@@ -60,7 +60,7 @@ impl ShardIo for NodeShards {
         &self,
         write: ShardWrite,
         body: mpsc::Receiver<Bytes>,
-        digest: oneshot::Receiver<Digest>,
+        digest: oneshot::Receiver<ShardDigest>,
     ) -> BoxFuture<'static, Result<Receipt, ShardError>> {
         let (client, target) = (self.client.clone(), self.resolve(write.target, write.epoch));
         async move {
@@ -76,7 +76,7 @@ impl ShardIo for NodeShards {
         &self,
         write: ShardWrite,
         cells: Vec<Bytes>,
-        digest: Digest,
+        digest: ShardDigest,
     ) -> BoxFuture<'static, Result<Receipt, ShardError>> {
         let (client, target) = (self.client.clone(), self.resolve(write.target, write.epoch));
         async move {

@@ -144,7 +144,7 @@ async fn raise(
         damaged: doubted.fault == Fault::Damaged,
     };
     let envelope = Envelope {
-        token: None,
+        key: None,
         command: Command::RaiseDoubts(doubted.iter().map(doubt).collect()),
     };
     meta.propose(envelope).await??;

@@ -72,7 +72,7 @@ mod tests {
     use megalith_model::topology::{Domain, Slot, VolumeState};
     use std::time::Duration;
 
-    fn volume(id: u32, nodes: [u32; 3]) -> Volume {
+    fn volume(id: u64, nodes: [u32; 3]) -> Volume {
         let slot = |node| Slot {
             node: NodeId(node),
             disk: DiskId([node as u8; 16]),
@@ -106,7 +106,7 @@ mod tests {
     fn rotates_and_avoids_nodes_that_failed() {
         let (chooser, nodes) = (Chooser::default(), Nodes::new(Duration::from_secs(9)));
         let choose = |tried: &[VolumeId]| chooser.choose(&map(), &nodes, tried).map(|v| v.id.0);
-        let mut seen: Vec<u32> = (0..3).map(|_| choose(&[]).expect("some")).collect();
+        let mut seen: Vec<u64> = (0..3).map(|_| choose(&[]).expect("some")).collect();
         seen.sort_unstable();
         assert_eq!(seen, [1, 2, 3]);
         nodes.failed(NodeId(4));

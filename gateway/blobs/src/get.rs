@@ -279,12 +279,12 @@ impl OpenPart {
         let opener = CellOpener::new(&plan.key, context, &part.header);
         let opener = Arc::new(opener.map_err(|_| GetError::Unauthentic { blob })?);
         if row.shape == Shape::Inline {
-            if part.view.inline.len() as u64 != row.len {
+            if part.view.row.inline.len() as u64 != row.len {
                 return Err(inconsistent(
                     "the inline bytes are not as long as the row says",
                 ));
             }
-            let sealed = Bytes::from(part.view.inline.clone());
+            let sealed = Bytes::from(part.view.row.inline.clone());
             let source = PartSource::Inline(sealed, opener, Arc::clone(shared));
             return Ok(Self {
                 blob,
@@ -299,13 +299,14 @@ impl OpenPart {
             if at % CELL_LEN != 0 || segment.len == 0 {
                 return Err(inconsistent("a segment ends within a cell"));
             }
+            let filed = segment.filed(blob);
             sources.push(Arc::new(SegmentSource {
                 shared: Arc::clone(shared),
                 blob,
                 number: number as u32,
                 first_cell: at / CELL_LEN,
                 shape: row.shape,
-                layout: SegmentLayout::new(row.shape, segment.profile, blob, segment.len),
+                layout: SegmentLayout::new(row.shape, segment.profile, filed, segment.len),
                 row: segment.clone(),
                 volume: volume.clone(),
                 opener: Arc::clone(&opener),

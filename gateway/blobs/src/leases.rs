@@ -1,15 +1,20 @@
 //! Blob ids: the gateway holds a lease and fetches the next one when half of it is used.
 //!
-//! A lease that a node or the metadata group calls closed is dropped at once. Ids of a lease are
-//! used at most once. At shutdown the lease is closed, which gives back the rest.
+//! An id is also the key of a client's command, and is used for one only. A lease whose ids are used
+//! up is closed when the last of these commands has ended; only then may the metadata group forget
+//! what became of them. A lease that a node or the metadata group calls closed is dropped at once.
 
 use super::lock::lock;
-use megalith_client::{ClientError, Metadata, TypedCalls as _};
-use megalith_model::command::{Command, Envelope, Refusal};
+use megalith_client::{ClientError, Metadata, TypedCalls as _, new_request};
+use megalith_model::command::{Command, CommandKey, Envelope, Leftover, NewSegment, Refusal};
 use megalith_model::ids::{BlobId, GatewayId, LeaseId};
 use megalith_model::instruction::OpenLease;
-use megalith_model::topology::Lease;
-use std::sync::{Arc, Mutex, MutexGuard};
+use megalith_model::machine::LEFTOVERS_MAX;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use tokio::runtime::Handle;
 
 /// Why no blob id was available, or a lease was not given back.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +39,6 @@ pub struct Leases {
 struct Inner {
     meta: Arc<dyn Metadata>,
     gateway: GatewayId,
-    count: u64,
     state: Mutex<State>,
     /// Locked while a lease is fetched, so that only one task fetches.
     fetching: tokio::sync::Mutex<()>,
@@ -43,26 +47,143 @@ struct Inner {
 #[derive(Default)]
 struct State {
     current: Option<InHand>,
-    next: Option<Lease>,
+    next: Option<Arc<Held>>,
     prefetching: bool,
     closed: bool,
 }
 
 struct InHand {
-    lease: Lease,
-    used: u64,
+    lease: Arc<Held>,
+    next: BlobId,
+}
+
+/// A lease that is open. The gateway has it in hand, and so has each of its ids in use; the last one
+/// closes it.
+struct Held {
+    id: LeaseId,
+    inner: Weak<Inner>,
+    /// Closed already, or called so.
+    over: AtomicBool,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let inner = self.inner.upgrade().filter(|_| !*self.over.get_mut());
+        if let (Some(inner), Ok(runtime)) = (inner, Handle::try_current()) {
+            let lease = self.id;
+            runtime.spawn(async move {
+                if let Err(error) = inner.close_lease(lease).await {
+                    tracing::info!(%error, %lease, "a used lease stays open");
+                }
+            });
+        }
+    }
+}
+
+/// A blob id that nobody else has: that of a new blob, and the key of the command that brings it, or
+/// the key of a command that brings none. Keep it until that command has ended.
+///
+/// If it is dropped when the blob was written and its command was certainly not done, then what was
+/// written is discarded.
+pub struct LeasedId {
+    blob: BlobId,
+    gateway: GatewayId,
+    attempts: AtomicU32,
+    /// True from a proposal on until it is certainly refused: a row may name the blob.
+    in_doubt: AtomicBool,
+    /// Segments of which shards may be on disks.
+    begun: Mutex<BTreeSet<Leftover>>,
+    lease: Option<Arc<Held>>,
+}
+
+impl Drop for LeasedId {
+    fn drop(&mut self) {
+        let begun = std::mem::take(&mut *lock(&self.begun));
+        let Some(lease) = self.lease.take() else {
+            return;
+        };
+        let lost =
+            *self.in_doubt.get_mut() || begun.is_empty() || lease.over.load(Ordering::Relaxed);
+        let inner = lease.inner.upgrade().filter(|_| !lost);
+        if let (Some(inner), Ok(runtime)) = (inner, Handle::try_current()) {
+            let key = self.next_attempt();
+            runtime.spawn(async move {
+                inner.discard(key, begun).await;
+                // Only now may the lease be closed.
+                drop(lease);
+            });
+        }
+    }
+}
+
+impl fmt::Debug for LeasedId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.blob, f)
+    }
+}
+
+impl LeasedId {
+    /// Makes one of a lease that nobody closes: for tests and models.
+    #[must_use]
+    pub fn new(blob: BlobId, gateway: GatewayId) -> Self {
+        Self {
+            blob,
+            gateway,
+            attempts: AtomicU32::new(0),
+            in_doubt: AtomicBool::new(false),
+            begun: Mutex::default(),
+            lease: None,
+        }
+    }
+
+    /// Notes a segment before the first byte of it goes to a node.
+    pub fn began(&self, segment: Leftover) {
+        lock(&self.begun).insert(segment);
+    }
+
+    /// Returns the segments that were begun and are none of these.
+    #[must_use]
+    pub fn left_besides(&self, segments: &[NewSegment]) -> Vec<Leftover> {
+        let mut left = lock(&self.begun).clone();
+        for (segment, new) in (0..).zip(segments) {
+            let volume = new.volume;
+            left.remove(&Leftover { volume, segment });
+        }
+        left.into_iter().take(LEFTOVERS_MAX).collect()
+    }
+
+    /// Notes that the last attempt was refused when it was applied, so that no row names the blob.
+    pub fn refused(&self) {
+        self.in_doubt.store(false, Ordering::Relaxed);
+    }
+
+    /// Returns the id.
+    #[must_use]
+    pub fn blob(&self) -> BlobId {
+        self.blob
+    }
+
+    /// Returns the key for the next attempt: of a command that differs from the one before, and that
+    /// is proposed now.
+    #[must_use]
+    pub fn next_attempt(&self) -> CommandKey {
+        self.in_doubt.store(true, Ordering::Relaxed);
+        CommandKey {
+            id: self.blob,
+            attempt: self.attempts.fetch_add(1, Ordering::Relaxed) + 1,
+            gateway: self.gateway,
+        }
+    }
 }
 
 impl Leases {
-    /// Starts without a lease; the first one, of `count` ids for `gateway`, is fetched when it is
-    /// needed.
+    /// Starts without a lease; the first one for `gateway` is fetched when it is needed.
     #[must_use]
-    pub fn new(meta: Arc<dyn Metadata>, gateway: GatewayId, count: u64) -> Self {
+    pub fn new(meta: Arc<dyn Metadata>, gateway: GatewayId) -> Self {
         Self {
             inner: Arc::new(Inner {
                 meta,
                 gateway,
-                count,
                 state: Mutex::default(),
                 fetching: tokio::sync::Mutex::default(),
             }),
@@ -73,7 +194,7 @@ impl Leases {
     ///
     /// # Errors
     /// If a new lease is needed and the metadata group gives none.
-    pub async fn next_blob(&self) -> Result<(BlobId, LeaseId), LeaseError> {
+    pub async fn next_id(&self) -> Result<LeasedId, LeaseError> {
         loop {
             if let Some(taken) = self.take() {
                 return Ok(taken);
@@ -93,14 +214,19 @@ impl Leases {
     /// Forgets a lease that was called closed.
     pub fn refused(&self, lease: LeaseId) {
         let mut state = self.state();
+        let called = |held: &Arc<Held>| {
+            let this = held.id == lease;
+            held.over.fetch_or(this, Ordering::Relaxed);
+            this
+        };
         if state
             .current
             .as_ref()
-            .is_some_and(|held| held.lease.id == lease)
+            .is_some_and(|hand| called(&hand.lease))
         {
             state.current = None;
         }
-        if state.next.is_some_and(|next| next.id == lease) {
+        if state.next.as_ref().is_some_and(called) {
             state.next = None;
         }
     }
@@ -114,13 +240,12 @@ impl Leases {
         let held = {
             let mut state = self.state();
             state.closed = true;
-            [
-                state.current.take().map(|held| held.lease),
-                state.next.take(),
-            ]
+            let current = state.current.take().map(|hand| hand.lease);
+            [current, state.next.take()]
         };
         let mut result = Ok(());
         for lease in held.into_iter().flatten() {
+            lease.over.store(true, Ordering::Relaxed);
             if let Err(error) = self.inner.close_lease(lease.id).await {
                 result = Err(error);
             }
@@ -128,32 +253,31 @@ impl Leases {
         result
     }
 
-    fn take(&self) -> Option<(BlobId, LeaseId)> {
+    fn take(&self) -> Option<LeasedId> {
         let mut state = self.state();
         if state.closed {
             return None;
         }
-        if state
-            .current
-            .as_ref()
-            .is_none_or(|held| held.used == held.lease.count)
-        {
+        if state.current.is_none() {
             let lease = state.next.take()?;
-            state.current = Some(InHand { lease, used: 0 });
+            let (next, _) = lease.id.blobs();
+            state.current = Some(InHand { lease, next });
         }
-        let held = state.current.as_mut()?;
-        if held.used == held.lease.count {
-            return None;
+        let hand = state.current.as_mut()?;
+        let (blob, (first, last)) = (hand.next, hand.lease.id.blobs());
+        hand.next = BlobId(blob.0.saturating_add(1));
+        let lease = Arc::clone(&hand.lease);
+        let half = blob.0 - first.0 >= LeaseId::BLOBS / 2;
+        if blob == last {
+            state.current = None;
         }
-        let blob = BlobId(held.lease.first.0 + held.used);
-        held.used += 1;
-        let lease = held.lease;
-        let half = held.used >= lease.count / 2;
         if half && state.next.is_none() && !state.prefetching {
             state.prefetching = true;
             tokio::spawn(prefetch(Arc::clone(&self.inner)));
         }
-        Some((blob, lease.id))
+        let mut id = LeasedId::new(blob, self.inner.gateway);
+        id.lease = Some(lease);
+        Some(id)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -166,21 +290,43 @@ impl Inner {
         lock(&self.state)
     }
 
-    async fn open_lease(&self) -> Result<Lease, LeaseError> {
+    async fn open_lease(self: &Arc<Self>) -> Result<Arc<Held>, LeaseError> {
         let open = OpenLease {
             gateway: self.gateway,
-            count: self.count,
+            request: new_request(),
         };
         let answer = self.meta.instruct(None, open).await;
-        answer
+        let lease = answer
             .map_err(LeaseError::Metadata)?
-            .map_err(LeaseError::Refused)
+            .map_err(LeaseError::Refused)?;
+        Ok(Arc::new(Held {
+            id: lease.id,
+            inner: Arc::downgrade(self),
+            over: AtomicBool::new(false),
+        }))
+    }
+
+    /// Says what a write that was not done may have left on disks. If that fails, the comparison of
+    /// disks with rows finds it later.
+    async fn discard(&self, key: CommandKey, begun: BTreeSet<Leftover>) {
+        let leftovers: Vec<Leftover> = begun.into_iter().take(LEFTOVERS_MAX).collect();
+        let command = Command::DiscardBlob { leftovers };
+        let key = Some(key);
+        let answer = self.meta.propose(Envelope { key, command }).await;
+        match answer {
+            Ok(Ok(_)) => metrics::counter!("megalith_gateway_blobs_discarded_total").increment(1),
+            Ok(Err(refusal)) => tracing::info!(%refusal, "an abandoned blob is not discarded"),
+            Err(error) => tracing::info!(%error, "an abandoned blob is not discarded"),
+        }
     }
 
     async fn close_lease(&self, lease: LeaseId) -> Result<(), LeaseError> {
         let close = Envelope {
-            token: None,
-            command: Command::CloseLease(lease),
+            key: None,
+            command: Command::CloseLease {
+                gateway: self.gateway,
+                lease,
+            },
         };
         let answer = self.meta.propose(close).await;
         let answer = answer.map_err(LeaseError::Metadata)?;
@@ -209,87 +355,4 @@ async fn prefetch(inner: Arc<Inner>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use futures::future::BoxFuture;
-    use megalith_model::command::{Answer, Outcome};
-    use megalith_model::query::{Query, Reply};
-    use std::collections::HashSet;
-
-    #[derive(Default)]
-    struct Book {
-        opened: Mutex<Vec<Lease>>,
-        closed: Mutex<Vec<LeaseId>>,
-    }
-
-    struct Meta(Arc<Book>);
-
-    impl Metadata for Meta {
-        fn propose(&self, envelope: Envelope) -> BoxFuture<'_, Result<Answer, ClientError>> {
-            Box::pin(async move {
-                match envelope.command {
-                    Command::OpenLease { gateway, count } => {
-                        let mut opened = self.0.opened.lock().expect("no panic");
-                        let number = opened.len() as u64;
-                        let lease = Lease {
-                            id: LeaseId(number),
-                            gateway,
-                            first: BlobId(number * 1000),
-                            count,
-                        };
-                        opened.push(lease);
-                        Ok(Ok(Outcome::Lease(lease)))
-                    }
-                    Command::CloseLease(lease) => {
-                        self.0.closed.lock().expect("no panic").push(lease);
-                        Ok(Ok(Outcome::Done))
-                    }
-                    other => panic!("{other:?}"),
-                }
-            })
-        }
-
-        fn now_ms(&self) -> u64 {
-            1
-        }
-
-        fn query(&self, query: Query) -> BoxFuture<'_, Result<Reply, ClientError>> {
-            panic!("{query:?}")
-        }
-    }
-
-    fn leases(book: &Arc<Book>) -> Leases {
-        Leases::new(Arc::new(Meta(Arc::clone(book))), GatewayId(1), 10)
-    }
-
-    #[tokio::test]
-    async fn ids_are_unique_and_inside_their_lease() {
-        let book = Arc::new(Book::default());
-        let leases = leases(&book);
-        let many = (0..95).map(|_| leases.next_blob());
-        let taken = futures::future::try_join_all(many)
-            .await
-            .expect("leases are given");
-        let unique: HashSet<BlobId> = taken.iter().map(|(blob, _)| *blob).collect();
-        assert_eq!(unique.len(), 95);
-        {
-            let opened = book.opened.lock().expect("no panic");
-            assert!(opened.len() <= 11, "{} leases for 95 ids", opened.len());
-            for (blob, id) in taken {
-                assert!(opened[id.0 as usize].contains(blob));
-            }
-        }
-        leases.close().await.expect("closes");
-        assert!(leases.next_blob().await.is_err());
-        assert!(!book.closed.lock().expect("no panic").is_empty());
-    }
-
-    #[tokio::test]
-    async fn refused_lease_is_not_used_again() {
-        let leases = leases(&Arc::default());
-        let (_, first) = leases.next_blob().await.expect("given");
-        leases.refused(first);
-        let (_, second) = leases.next_blob().await.expect("given");
-        assert_ne!(first, second);
-    }
-}
+mod tests;

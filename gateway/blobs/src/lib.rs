@@ -42,10 +42,10 @@ pub use alarms::{Alarms, Fault};
 pub use compute::{Compute, JobLost};
 pub use get::{GetError, PartToRead, ReadPlan, ReadStream};
 pub use hashes::{HashResults, Hasher, Hashes};
-pub use leases::{LeaseError, Leases};
+pub use leases::{LeaseError, LeasedId, Leases};
 pub use memory::{Busy, Memory, Reservation};
 pub use ports::{ShardError, ShardIo, ShardWrite};
-pub use put::{PutError, WrittenBlob};
+pub use put::{Approve, PutError, WrittenBlob};
 pub use settings::PipelineSettings;
 pub use source::{HeldBody, Pieces, Room, Source, SourceError, is_small};
 
@@ -127,7 +127,7 @@ impl Pipeline {
             cluster,
             gateway,
         } = components;
-        let leases = Leases::new(Arc::clone(&meta), gateway, settings.lease_ids);
+        let leases = Leases::new(Arc::clone(&meta), gateway);
         Self {
             shared: Arc::new(Shared {
                 shards,

@@ -88,7 +88,8 @@ pub struct Feed {
     sealing: Option<Sealing>,
     gathered: Option<Vec<Bytes>>,
     ready: VecDeque<Bytes>,
-    sealed_all: bool,
+    /// The checksums, once everything is sealed.
+    hashes: Option<HashResults>,
 }
 
 impl Feed {
@@ -105,13 +106,13 @@ impl Feed {
             sealing: Some(sealing),
             gathered: None,
             ready: VecDeque::new(),
-            sealed_all: false,
+            hashes: None,
         }
     }
 
     /// Gives the next `count` cells; fewer only at the blob's end.
     pub async fn next(&mut self, count: usize) -> Result<Vec<Bytes>, PutError> {
-        while self.ready.len() < count && !self.sealed_all {
+        while self.ready.len() < count && self.hashes.is_none() {
             self.seal_batch(count.clamp(1, BATCH_CELLS_MAX)).await?;
         }
         let count = count.min(self.ready.len());
@@ -126,11 +127,16 @@ impl Feed {
     }
 
     /// Returns the checksums of the whole body, once it is sealed to its end.
-    pub fn finish(self) -> Option<HashResults> {
-        let sealing = self
-            .sealing
-            .filter(|sealing| sealing.sealer.is_finished())?;
-        Some(sealing.hasher.finish())
+    pub fn hashes(&self) -> Option<HashResults> {
+        self.hashes
+    }
+
+    /// Seals all that is left, however much that is: for small bodies.
+    pub async fn seal_rest(&mut self) -> Result<(), PutError> {
+        while self.hashes.is_none() {
+            self.seal_batch(BATCH_CELLS_MAX).await?;
+        }
+        Ok(())
     }
 
     async fn seal_batch(&mut self, cells: usize) -> Result<(), PutError> {
@@ -151,10 +157,13 @@ impl Feed {
         };
         let (sealed, gathered) = tokio::join!(job, ahead);
         let (sealing, cells) = sealed??;
-        self.sealing = Some(sealing);
+        if sealing.sealer.is_finished() {
+            self.hashes = Some(sealing.hasher.finish());
+        } else {
+            self.sealing = Some(sealing);
+        }
         self.gathered = gathered?;
         self.ready.extend(cells);
-        self.sealed_all = last;
         Ok(())
     }
 }

@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use megalith_model::ids::Epoch;
-use megalith_model::rows::Digest;
+use megalith_model::shard::ShardDigest;
 use megalith_model::shard::{Receipt, ShardTarget};
 use tokio::sync::{mpsc, oneshot};
 
@@ -59,7 +59,7 @@ pub trait ShardIo: Send + Sync + 'static {
         &self,
         write: ShardWrite,
         body: mpsc::Receiver<Bytes>,
-        digest: oneshot::Receiver<Digest>,
+        digest: oneshot::Receiver<ShardDigest>,
     ) -> BoxFuture<'static, Result<Receipt, ShardError>>;
 
     /// Writes a shard whose framed cells and digest are all known.
@@ -67,7 +67,7 @@ pub trait ShardIo: Send + Sync + 'static {
         &self,
         write: ShardWrite,
         cells: Vec<Bytes>,
-        digest: Digest,
+        digest: ShardDigest,
     ) -> BoxFuture<'static, Result<Receipt, ShardError>>;
 
     /// Reads `count` cells, starting with `first`, of a shard of `len` bytes; each has been checked

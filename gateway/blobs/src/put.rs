@@ -7,7 +7,7 @@
 
 use super::chooser::NoVolume;
 use super::hashes::{HashResults, Hasher, Hashes};
-use super::leases::LeaseError;
+use super::leases::{LeaseError, LeasedId};
 use super::memory::{Busy, Memory, Reservation};
 use super::plain::{Feed, Sealing};
 use super::segment::{STRIPES_IN_FLIGHT, Segment, SegmentLost, SegmentOrder};
@@ -17,8 +17,8 @@ use bytes::Bytes;
 use megalith_client::framing::unframed;
 use megalith_crypto::cell::{PLAIN_BLOB_LEN_MAX, sealed_len};
 use megalith_crypto::{CellSealer, CryptoError, DataKey, StreamContext, StreamHeader};
-use megalith_model::command::{NewBlob, NewSegment};
-use megalith_model::ids::{BlobId, LeaseId};
+use megalith_model::command::{Leftover, NewBlob, NewSegment};
+use megalith_model::ids::BlobId;
 use megalith_model::profile::Profile;
 use megalith_model::shape::{CELL_LEN, SEGMENT_CELLS_MAX, SEGMENT_LEN_MAX, Shape};
 use megalith_model::topology::ClusterMap;
@@ -30,8 +30,10 @@ use tokio::time::{Instant, timeout_at};
 const SPARE_STEP: u64 = 1 << 20;
 
 /// A blob that is written and durable, but not yet named by any row.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct WrittenBlob {
+    /// Its id, as the key of the command that brings it.
+    pub id: LeasedId,
     /// For the command that will name it.
     pub blob: NewBlob,
     pub header: StreamHeader,
@@ -67,6 +69,9 @@ pub enum PutError {
     /// The lease of the blob's id was closed meanwhile; writing again takes a new one.
     #[error("the lease of {blob} was closed during the write")]
     LeaseClosed { blob: BlobId },
+    /// The body is not what it was said to be, and nothing of it was written.
+    #[error("the body was refused before it was written")]
+    Refused,
     /// The body is longer than a blob can be.
     #[error("a blob of {0} bytes is too large")]
     TooLarge(u64),
@@ -81,9 +86,13 @@ pub enum PutError {
     Compute(#[from] JobLost),
 }
 
+/// Says whether a body has the checksums that it should have.
+pub type Approve<'a> = &'a (dyn Fn(&HashResults) -> bool + Send + Sync);
+
 impl Pipeline {
     /// Writes one blob from `source`, sealed under `key` as part `part` (0 if the object has one
-    /// part).
+    /// part). A body that is held whole is shown to `approve` before a shard of it is written; a
+    /// stream's checksums are known too late for that, and whoever asks for the write compares them.
     ///
     /// # Errors
     /// See [`PutError`]; a stream is not touched before memory is reserved.
@@ -93,6 +102,7 @@ impl Pipeline {
         key: &DataKey,
         part: u32,
         hashes: Hashes,
+        approve: Approve<'_>,
     ) -> Result<WrittenBlob, PutError> {
         let plain_len = source.plain_len();
         if plain_len > PLAIN_BLOB_LEN_MAX {
@@ -113,7 +123,7 @@ impl Pipeline {
             // It has its own memory reserved.
             Source::Held(_) => None,
         };
-        self.write_order(source, key, order).await
+        self.write_order(source, key, order, approve).await
     }
 
     async fn write_order(
@@ -121,8 +131,11 @@ impl Pipeline {
         source: Source,
         key: &DataKey,
         order: Order,
+        approve: Approve<'_>,
     ) -> Result<WrittenBlob, PutError> {
-        let (blob, lease) = self.shared.leases.next_blob().await?;
+        let held = matches!(source, Source::Held(_));
+        let id = self.shared.leases.next_id().await?;
+        let blob = id.blob();
         let context = StreamContext {
             cluster: self.shared.cluster.0,
             blob: blob.0,
@@ -136,23 +149,30 @@ impl Pipeline {
             shared: Arc::clone(&self.shared),
             feed: Feed::new(source, compute, sealing),
             order,
-            blob,
-            lease,
+            id,
         };
+        if held {
+            writer.feed.seal_rest().await?;
+            if !writer.feed.hashes().is_some_and(|hashes| approve(&hashes)) {
+                return Err(PutError::Refused);
+            }
+        }
         let (segments, inline) = match order.shape {
             Shape::Inline => (Vec::new(), writer.inline().await?),
             Shape::Copies | Shape::Coded => (writer.segments().await?, Vec::new()),
         };
-        let hashes = writer.feed.finish();
+        let hashes = writer.feed.hashes();
+        let id = writer.id;
         Ok(WrittenBlob {
             blob: NewBlob {
                 blob,
-                lease,
                 len: order.sealed_len,
                 shape: order.shape,
+                leftovers: id.left_besides(&segments),
                 segments,
                 inline,
             },
+            id,
             header,
             hashes: hashes.ok_or(CryptoError::Misuse("a blob without its last cell"))?,
         })
@@ -196,8 +216,7 @@ struct Writer {
     shared: Arc<Shared>,
     feed: Feed,
     order: Order,
-    blob: BlobId,
-    lease: LeaseId,
+    id: LeasedId,
 }
 
 impl Writer {
@@ -247,8 +266,12 @@ impl Writer {
                 }
             };
             tried.push(volume.id);
+            self.id.began(Leftover {
+                volume: volume.id,
+                segment: number,
+            });
             let order = SegmentOrder {
-                blob: self.blob,
+                blob: self.id.blob(),
                 number,
                 shape: self.order.shape,
                 len: self.segment_len(left),
@@ -262,8 +285,9 @@ impl Writer {
                 Ok(segment) => return Ok(segment),
                 Err(SegmentLost::Compute(lost)) => return Err(lost.into()),
                 Err(SegmentLost::LeaseClosed) => {
-                    self.shared.leases.refused(self.lease);
-                    return Err(PutError::LeaseClosed { blob: self.blob });
+                    let blob = self.id.blob();
+                    self.shared.leases.refused(blob.lease());
+                    return Err(PutError::LeaseClosed { blob });
                 }
                 Err(SegmentLost::Elsewhere(why)) => reason = why,
             }

@@ -16,6 +16,7 @@ use megalith_model::ids::BlobId;
 use megalith_model::rows::Digest;
 use megalith_model::shape::{SegmentLayout, Shape};
 use megalith_model::shard::{Receipt, ShardId, ShardTarget};
+use megalith_model::shard::{ShardDigest, row_digest};
 use megalith_model::topology::{ClusterMap, Volume};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -82,7 +83,7 @@ enum Path {
     /// Cells are sent as they come.
     Stream {
         cells: mpsc::Sender<Bytes>,
-        digest: oneshot::Sender<Digest>,
+        digest: oneshot::Sender<ShardDigest>,
     },
     /// The shard is one cell (or a copy): sent when it is complete.
     Whole(Vec<Bytes>),
@@ -223,7 +224,7 @@ impl Segment {
             volume: self.volume.id,
             epoch: self.volume.epoch,
             len: self.layout.len(),
-            digests: coder.row_digests(digests),
+            digests: coder.row_digests(&digests),
             owed: self.left_out,
         })
     }
@@ -258,7 +259,7 @@ impl Segment {
         }
     }
 
-    fn end_bodies(&mut self, digests: &[Digest]) {
+    fn end_bodies(&mut self, digests: &[ShardDigest]) {
         for (number, (slot, own)) in self.slots.iter_mut().zip(digests).enumerate() {
             match std::mem::replace(&mut slot.path, Path::None) {
                 Path::None => {}
@@ -287,7 +288,7 @@ impl Segment {
     fn note(
         &mut self,
         ended: Result<(usize, Result<Receipt, ShardError>), tokio::task::JoinError>,
-        digests: Option<&[Digest]>,
+        digests: Option<&[ShardDigest]>,
     ) -> Result<(), SegmentLost> {
         // Already left out and aborted.
         let Ok((slot, result)) = ended else {
@@ -362,7 +363,7 @@ impl Segment {
     }
 }
 
-fn expected(write: &ShardWrite, digest: Digest) -> Receipt {
+fn expected(write: &ShardWrite, digest: ShardDigest) -> Receipt {
     Receipt {
         len: write.len,
         digest,
@@ -443,7 +444,7 @@ impl Coder {
     }
 
     /// Returns the digest of each slot's shard.
-    fn digests(&self) -> Vec<Digest> {
+    fn digests(&self) -> Vec<ShardDigest> {
         let digest = |slot: usize| match self.shape {
             Shape::Copies => self.hashers[0].finalize().into(),
             Shape::Coded | Shape::Inline => self.hashers[slot].finalize().into(),
@@ -452,11 +453,12 @@ impl Coder {
     }
 
     /// Returns the digests in the form of the row: only one for copies.
-    fn row_digests(&self, mut digests: Vec<Digest>) -> Vec<Digest> {
-        if self.shape == Shape::Copies {
-            digests.truncate(1);
-        }
-        digests
+    fn row_digests(&self, digests: &[ShardDigest]) -> Vec<Digest> {
+        let kept = match self.shape {
+            Shape::Copies => 1,
+            Shape::Coded | Shape::Inline => digests.len(),
+        };
+        digests[..kept].iter().map(row_digest).collect()
     }
 }
 

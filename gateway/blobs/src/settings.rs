@@ -39,8 +39,6 @@ pub struct PipelineSettings {
     pub hedge_after_min: Duration,
     /// The latest time at which a request is hedged. Default 1 s.
     pub hedge_after_max: Duration,
-    /// Blob ids in a lease. Default 65,536.
-    pub lease_ids: u64,
     /// Threads for hashing, sealing and coding. Default: one per core.
     pub compute_threads: usize,
 }
@@ -63,7 +61,6 @@ impl Default for PipelineSettings {
             hedge_percent: 5,
             hedge_after_min: Duration::from_millis(10),
             hedge_after_max: Duration::from_secs(1),
-            lease_ids: 65_536,
             compute_threads: std::thread::available_parallelism().map_or(2, usize::from),
         }
     }

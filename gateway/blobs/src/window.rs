@@ -16,7 +16,7 @@ use megalith_erasure::{Decoder, Encoder};
 use megalith_model::ids::{BlobId, NodeId};
 use megalith_model::rows::SegmentRow;
 use megalith_model::shape::{SegmentLayout, Shape};
-use megalith_model::shard::{ShardId, ShardTarget};
+use megalith_model::shard::{ShardId, ShardTarget, row_digest};
 use megalith_model::topology::Volume;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -174,7 +174,7 @@ impl SegmentSource {
     fn shard(&self, slot: usize) -> ShardId {
         ShardId {
             volume: self.volume.id,
-            blob: self.blob,
+            blob: self.row.filed(self.blob),
             segment: self.number,
             slot: slot as u8,
         }
@@ -327,7 +327,7 @@ impl SegmentSource {
                 .map_err(|lost| ShardError::Node(lost.to_string()))?;
         }
         let digest: [u8; 32] = hasher.finalize().into();
-        Ok(same && self.row.digest(self.shape, slot) == Some(&digest))
+        Ok(same && self.row.digest(self.shape, slot) == Some(&row_digest(&digest)))
     }
 }
 

@@ -10,13 +10,14 @@ use super::ids::random;
 use super::names::check_bucket_name;
 use super::{Caller, Rejection, Store, owner};
 use crate::lock::lock;
+use megalith_blobs::LeasedId;
 use megalith_model::command::{Command, Refusal};
 use megalith_model::ids::BucketId;
 use megalith_model::instruction::CreateBucket;
 use megalith_model::question;
 use megalith_model::rows::BucketRow;
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 const KEPT_FOR: Duration = Duration::from_secs(2);
@@ -98,7 +99,11 @@ impl Store {
             account: caller.account,
             sealed_owner: owner::seal(self.keys(), id, name, caller.account)?,
         };
-        match self.instruct(create).await {
+        let create = |key: Arc<LeasedId>| {
+            let create = create.clone();
+            async move { self.instruct(&key, create).await }
+        };
+        match self.with_key(create).await {
             Ok(row) => {
                 self.shared.buckets.keep(&row);
                 Ok(row)
@@ -125,8 +130,11 @@ impl Store {
     pub async fn delete_bucket(&self, caller: Caller, name: &str) -> Result<(), OpError> {
         let owned = self.bucket_now(caller, name).await?;
         self.shared.buckets.forget(name);
-        let delete = Command::DeleteBucket(owned.row.id);
-        Ok(self.propose(delete).await?)
+        let bucket = owned.row.id;
+        let delete = |key: Arc<LeasedId>| async move {
+            self.propose(&key, Command::DeleteBucket(bucket)).await
+        };
+        Ok(self.with_key(delete).await?)
     }
 
     /// Lists the caller's buckets that begin with `prefix`, after a name.

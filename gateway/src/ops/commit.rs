@@ -4,6 +4,7 @@ use super::conditions::WriteWish;
 use super::error::OpError;
 use super::put::ObjectName;
 use super::{Rejection, Store};
+use megalith_blobs::LeasedId;
 use megalith_model::command::{Command, Condition, Refusal};
 use std::future::Future;
 
@@ -30,12 +31,12 @@ impl Store {
                     .current(object, false)
                     .await?
                     .ok_or(OpError::NoSuchKey)?;
-                let sealed = &view.row.sealed_listing;
+                let (version, sealed) = (view.row.version, &view.row.sealed_listing);
                 let entry = self
-                    .open_listing(object.bucket, object.key.as_bytes(), view.version, sealed)
+                    .open_listing(object.bucket, object.key.as_bytes(), version, sealed)
                     .await?;
                 if wanted.matches(&entry.etag) {
-                    Ok(Condition::Version(view.version))
+                    Ok(Condition::Version(version))
                 } else {
                     Err(OpError::PreconditionFailed("If-Match"))
                 }
@@ -43,10 +44,11 @@ impl Store {
         }
     }
 
-    /// Proposes a write with its condition; if others have written meanwhile, checks again whether
+    /// Proposes a write under the key `id` with its condition; if others have written meanwhile, checks again whether
     /// the condition still holds.
     pub(super) async fn commit(
         &self,
+        id: &LeasedId,
         object: ObjectName<'_>,
         wish: &WriteWish,
         first: Condition,
@@ -54,7 +56,7 @@ impl Store {
     ) -> Result<(), Rejection> {
         let mut condition = first;
         for _ in 0..TRIES_MAX {
-            match self.propose(command(condition)).await {
+            match self.propose(id, command(condition)).await {
                 Err(Rejection::Refused(Refusal::Condition { .. })) => {
                     condition = self
                         .condition(object, wish)

@@ -8,9 +8,11 @@ use super::names::{check_key, check_user_metadata};
 use super::put::{NewVersion, ObjectName};
 use super::write::Description;
 use super::{Caller, Rejection, Store};
+use megalith_blobs::LeasedId;
 use megalith_crypto::Manifest;
 use megalith_crypto::manifest::Checksum;
 use megalith_model::command::{Command, ObjectBlobs, PutObject, Refusal};
+use std::sync::Arc;
 
 /// How often a copy is tried if its source is replaced meanwhile.
 const TRIES_MAX: usize = 3;
@@ -142,19 +144,22 @@ impl Store {
             key: request.source.key.as_bytes().to_vec(),
             version: found.version,
         };
-        let written = self.timed(async |time_ms| {
-            let version = new_version(time_ms).map_err(failed)?;
-            let new = NewVersion { object, version };
-            let sealed = self.seal(new, &found.key, &manifest, blobs.clone());
-            let sealed = sealed.map_err(failed)?;
-            let command = |condition| {
-                Command::PutObject(Box::new(PutObject {
-                    condition,
-                    ..sealed.clone()
-                }))
-            };
-            self.commit(object, &wish, first, command).await?;
-            Ok(time_ms)
+        let written = self.with_key(async |id: Arc<LeasedId>| {
+            let timed = self.timed(async |time_ms| {
+                let version = new_version(time_ms).map_err(failed)?;
+                let new = NewVersion { object, version };
+                let sealed = self.seal(new, &found.key, &manifest, blobs.clone());
+                let sealed = sealed.map_err(failed)?;
+                let command = |condition| {
+                    Command::PutObject(Box::new(PutObject {
+                        condition,
+                        ..sealed.clone()
+                    }))
+                };
+                self.commit(&id, object, &wish, first, command).await?;
+                Ok(time_ms)
+            });
+            timed.await
         });
         let modified_ms = written.await?;
         Ok(CopyOutput {

@@ -6,8 +6,10 @@ use super::ids::check_version;
 use super::names::check_key;
 use super::put::ObjectName;
 use super::{Caller, Store};
+use megalith_blobs::LeasedId;
 use megalith_model::command::Command;
 use megalith_model::ids::BucketId;
+use std::sync::Arc;
 
 /// One object to delete.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,9 +57,10 @@ impl Store {
             key: object.key.as_bytes().to_vec(),
             condition,
         };
-        let outcome = self.commit(object, &wish, first, command).await;
-        outcome
-            .map(drop)
-            .map_err(|rejection| gone(rejection.into()))
+        let (command, wish) = (&command, &wish);
+        let delete =
+            |id: Arc<LeasedId>| async move { self.commit(&id, object, wish, first, command).await };
+        let deleted = self.with_key(delete).await;
+        deleted.map_err(|rejection| gone(rejection.into()))
     }
 }

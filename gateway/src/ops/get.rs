@@ -215,11 +215,11 @@ impl Store {
     async fn open(&self, object: ObjectName<'_>, view: ObjectView) -> Result<FoundObject, OpError> {
         let ObjectName { bucket, key } = object;
         let ObjectView {
-            version,
             row,
             blobs,
             volumes,
         } = view;
+        let version = row.version;
         let context = ObjectContext {
             cluster: self.keys().cluster().0,
             bucket: bucket.0,

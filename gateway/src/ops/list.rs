@@ -5,9 +5,9 @@ use super::{Caller, Store};
 use megalith_crypto::manifest::ChecksumType;
 use megalith_crypto::{KeyRing, ListingEntry};
 use megalith_model::ids::{BucketId, VersionId};
+use megalith_model::query::ListedVersion;
 use megalith_model::query::PAGE_ROWS_MAX;
 use megalith_model::question;
-use megalith_model::rows::NameRow;
 
 /// Selects a page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,15 +70,11 @@ impl Store {
         let page = self.ask(asked).await?;
         let mut objects = Vec::with_capacity(page.entries.len());
         for (key, row) in page.entries {
-            let NameRow {
+            let ListedVersion {
                 version,
                 size,
                 sealed_listing,
-                delete_marker,
             } = row;
-            if delete_marker {
-                continue;
-            }
             let entry = self
                 .open_listing(bucket, &key, version, &sealed_listing)
                 .await?;

@@ -37,13 +37,15 @@ pub use multipart::{
 pub use put::{PutOutput, PutRequest};
 pub use write::{BODY_BYTES_MAX, Body, BodyError, Description, Trailer};
 
-use megalith_client::{ClientError, Metadata, TypedCalls as _, new_token};
+use megalith_blobs::LeasedId;
+use megalith_client::{ClientError, Metadata, TypedCalls as _};
 use megalith_keyring::{Keys, KeysError};
 use megalith_model::command::{Command, Envelope, Refusal};
 use megalith_model::ids::AccountId;
 use megalith_model::instruction::Instruction;
 use megalith_model::question::Question;
 use ports::Blobs;
+use std::future::Future;
 use std::sync::Arc;
 
 /// The caller: an account whose signature was checked.
@@ -69,6 +71,9 @@ struct Shared {
     components: StoreComponents,
     buckets: buckets::Cache,
 }
+
+/// How many keys a command tries: both leases that the gateway holds may have been closed.
+const KEYS_MAX: usize = 3;
 
 /// Why a command was not applied.
 enum Rejection {
@@ -108,18 +113,64 @@ impl Store {
         meta.ask(question).await.map_err(unavailable)
     }
 
-    async fn propose(&self, command: Command) -> Result<(), Rejection> {
+    /// Proposes the next attempt of the command whose key is `id`.
+    async fn propose(&self, id: &LeasedId, command: Command) -> Result<(), Rejection> {
         let envelope = Envelope {
-            token: Some(new_token()),
+            key: Some(id.next_attempt()),
             command,
         };
         let answer = self.shared.components.meta.propose(envelope).await;
-        judged(answer).map(drop)
+        self.note(id, judged(answer).map(drop))
     }
 
-    async fn instruct<I: Instruction>(&self, instruction: I) -> Result<I::Outcome, Rejection> {
+    /// As [`Store::propose`], for a command that has an outcome of its own.
+    async fn instruct<I: Instruction>(
+        &self,
+        id: &LeasedId,
+        instruction: I,
+    ) -> Result<I::Outcome, Rejection> {
         let meta = &self.shared.components.meta;
-        judged(meta.instruct(Some(new_token()), instruction).await)
+        let answer = meta.instruct(Some(id.next_attempt()), instruction).await;
+        self.note(id, judged(answer))
+    }
+
+    /// Gives a command that brings no blob a key of its own. If the key's lease was closed, nothing
+    /// was done, and it is tried with another key.
+    async fn with_key<T, F>(&self, run: impl Fn(Arc<LeasedId>) -> F) -> Result<T, Rejection>
+    where
+        F: Future<Output = Result<T, Rejection>>,
+    {
+        for _ in 1..KEYS_MAX {
+            let result = run(self.new_key().await?).await;
+            if !matches!(result, Err(Rejection::Refused(Refusal::LeaseClosed { .. }))) {
+                return result;
+            }
+        }
+        run(self.new_key().await?).await
+    }
+
+    async fn new_key(&self) -> Result<Arc<LeasedId>, Rejection> {
+        let id = self
+            .blobs()
+            .take_id()
+            .await
+            .map_err(|error| Rejection::Failed(OpError::Unavailable(error.to_string())))?;
+        Ok(Arc::new(id))
+    }
+
+    /// Notes what an answer says of a key: that its lease was closed and is not to be used again, or
+    /// that no row names its blob.
+    fn note<T>(&self, id: &LeasedId, result: Result<T, Rejection>) -> Result<T, Rejection> {
+        match &result {
+            Err(Rejection::Refused(Refusal::LeaseClosed { .. })) => {
+                self.blobs().lease_refused(id.blob().lease());
+            }
+            // They say nothing of the blob.
+            Err(Rejection::Refused(Refusal::KeyUsed { .. } | Refusal::Superseded { .. })) => {}
+            Err(Rejection::Refused(_)) => id.refused(),
+            Ok(_) | Err(Rejection::Failed(_)) => {}
+        }
+        result
     }
 }
 
@@ -158,7 +209,9 @@ impl From<Refusal> for OpError {
             }
             Refusal::NameTaken | Refusal::NoSuchAccount => Self::AccessDenied,
             Refusal::OtherCluster
-            | Refusal::BlobExists { .. }
+            | Refusal::KeyUsed { .. }
+            | Refusal::Superseded { .. }
+            | Refusal::Changed
             | Refusal::Malformed(_)
             | Refusal::Internal(_) => Self::Internal(refusal.to_string()),
         }

@@ -8,7 +8,8 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use megalith_blobs::{
-    Busy, GetError, Hashes, Pipeline, PutError, ReadPlan, Room, Source, WrittenBlob,
+    Approve, Busy, GetError, Hashes, LeaseError, LeasedId, Pipeline, PutError, ReadPlan, Room,
+    Source, WrittenBlob,
 };
 use megalith_crypto::DataKey;
 use megalith_model::ids::LeaseId;
@@ -19,13 +20,14 @@ pub type Plaintext = BoxStream<'static, Result<Bytes, GetError>>;
 
 /// Where blobs are written and read.
 pub trait Blobs: Send + Sync + 'static {
-    /// Writes a blob.
+    /// Writes a blob; a held body only if it is approved ([`Pipeline::write_blob`]).
     fn write<'a>(
         &'a self,
         source: Source,
         key: &'a DataKey,
         part: u32,
         hashes: Hashes,
+        approve: Approve<'a>,
     ) -> BoxFuture<'a, Result<WrittenBlob, PutError>>;
 
     /// Reads plaintext; returns when the first piece is there.
@@ -38,6 +40,9 @@ pub trait Blobs: Send + Sync + 'static {
     /// [`Busy`] if there is no room.
     fn make_room(&self, plain_len: u64) -> Result<Room, Busy>;
 
+    /// Takes the key of a command that brings no blob.
+    fn take_id(&self) -> BoxFuture<'_, Result<LeasedId, LeaseError>>;
+
     /// Records that the metadata group no longer knows a lease.
     fn lease_refused(&self, lease: LeaseId);
 }
@@ -49,8 +54,9 @@ impl Blobs for Pipeline {
         key: &'a DataKey,
         part: u32,
         hashes: Hashes,
+        approve: Approve<'a>,
     ) -> BoxFuture<'a, Result<WrittenBlob, PutError>> {
-        Box::pin(self.write_blob(source, key, part, hashes))
+        Box::pin(self.write_blob(source, key, part, hashes, approve))
     }
 
     fn read(
@@ -63,6 +69,10 @@ impl Blobs for Pipeline {
 
     fn make_room(&self, plain_len: u64) -> Result<Room, Busy> {
         Room::reserve(self.memory(), plain_len)
+    }
+
+    fn take_id(&self) -> BoxFuture<'_, Result<LeasedId, LeaseError>> {
+        Box::pin(self.leases().next_id())
     }
 
     fn lease_refused(&self, lease: LeaseId) {

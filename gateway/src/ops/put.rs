@@ -96,6 +96,7 @@ impl Store {
         let data_key = DataKey::generate().map_err(|error| failed(OpError::sealing(error)))?;
         let written = self.write(writing, &data_key, 0).await?;
         let CheckedBlob {
+            id,
             blob,
             header,
             computed,
@@ -114,7 +115,6 @@ impl Store {
             user_metadata: description.user_metadata.clone(),
             tags: Vec::new(),
         };
-        let lease = blob.lease;
         let blobs = ObjectBlobs::New(blob);
         let committed = self.timed(async |time_ms| {
             let version = new_version(time_ms).map_err(failed)?;
@@ -127,10 +127,9 @@ impl Store {
                     ..sealed.clone()
                 }))
             };
-            self.commit(object, wish, first, command).await
+            self.commit(&id, object, wish, first, command).await
         });
-        let committed = committed.await;
-        committed.map_err(|rejection| self.note_lease(lease, rejection))?;
+        committed.await?;
         Ok(PutOutput {
             etag: manifest.etag,
             checksums: manifest.checksums,

@@ -7,15 +7,16 @@
 use super::checksum::{Algorithm, Claims, Computed, Value};
 use super::error::OpError;
 use super::{Rejection, Store};
+use crate::lock::lock;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use megalith_blobs::{
-    HashResults, Hashes, HeldBody, Pieces, PutError, Source, WrittenBlob, is_small,
+    HashResults, Hashes, HeldBody, LeasedId, Pieces, PutError, Source, WrittenBlob, is_small,
 };
 use megalith_crypto::manifest::ContentHeaders;
 use megalith_crypto::{DataKey, StreamHeader};
 use megalith_model::command::{NewBlob, Refusal};
-use megalith_model::ids::LeaseId;
+use std::sync::Mutex;
 
 /// The most bytes of one request's body: 5 GiB, as in S3.
 pub const BODY_BYTES_MAX: u64 = 5 * 1024 * 1024 * 1024;
@@ -56,6 +57,8 @@ pub struct Description {
 
 /// A blob that is written, and checked against the claims.
 pub(super) struct CheckedBlob {
+    /// The key of the command that brings it.
+    pub(super) id: LeasedId,
     pub(super) blob: NewBlob,
     pub(super) header: StreamHeader,
     pub(super) computed: Computed,
@@ -101,6 +104,14 @@ impl Writing {
             Waiting::Held(_) if self.written < WRITES_MAX => Ok(()),
             Waiting::Held(_) | Waiting::Stream(_) => Err(told),
         }
+    }
+
+    /// Takes the checksums that follow the body, once the body was read to its end.
+    fn take_trailer(&mut self) -> Result<(), OpError> {
+        if let Some(trailer) = self.trailer.take() {
+            self.claims.checksums.extend((trailer.take)()?);
+        }
+        Ok(())
     }
 
     fn source(&mut self) -> Result<Source, OpError> {
@@ -153,32 +164,41 @@ impl Store {
         let failed = Rejection::Failed;
         let source = writing.source().map_err(failed)?;
         writing.written += 1;
-        let written = self.blobs().write(source, key, part, writing.hashes).await;
+        if let Source::Held(_) = source {
+            // Its body was read to the end.
+            writing.take_trailer().map_err(failed)?;
+        }
+        let (claims, hashes) = (&writing.claims, writing.hashes);
+        let false_claim = Mutex::new(None);
+        let approve = |hashes: &HashResults| match claims.verify(&computed(hashes)) {
+            Ok(()) => true,
+            Err(error) => {
+                *lock(&false_claim) = Some(error);
+                false
+            }
+        };
+        let written = self
+            .blobs()
+            .write(source, key, part, hashes, &approve)
+            .await;
+        if let Some(error) = lock(&false_claim).take() {
+            return Err(failed(error));
+        }
         let WrittenBlob {
+            id,
             blob,
             header,
             hashes,
         } = written.map_err(put_error)?;
-        if let Some(trailer) = writing.trailer.take() {
-            let checksums = (trailer.take)().map_err(failed)?;
-            writing.claims.checksums.extend(checksums);
-        }
+        writing.take_trailer().map_err(failed)?;
         let computed = computed(&hashes);
         writing.claims.verify(&computed).map_err(failed)?;
         Ok(CheckedBlob {
+            id,
             blob,
             header,
             computed,
         })
-    }
-
-    /// Records the lease of a blob whose command was refused because of the lease, so that it is
-    /// not used again.
-    pub(super) fn note_lease(&self, lease: LeaseId, rejection: Rejection) -> Rejection {
-        if matches!(rejection, Rejection::Refused(Refusal::LeaseClosed { .. })) {
-            self.blobs().lease_refused(lease);
-        }
-        rejection
     }
 }
 
@@ -257,6 +277,8 @@ fn put_error(error: PutError) -> Rejection {
             OpError::Unavailable(error.to_string())
         }
         PutError::Lease(cause) => OpError::Unavailable(cause.to_string()),
-        PutError::Seal(_) | PutError::Compute(_) => OpError::Internal(error.to_string()),
+        PutError::Seal(_) | PutError::Compute(_) | PutError::Refused => {
+            OpError::Internal(error.to_string())
+        }
     })
 }

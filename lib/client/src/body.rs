@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
-use megalith_model::rows::Digest;
+use megalith_model::shard::ShardDigest;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -41,7 +41,7 @@ pub(crate) struct Progress(Arc<Mutex<State>>);
 struct State {
     awaited: Awaited,
     since: Instant,
-    digest: Option<Digest>,
+    digest: Option<ShardDigest>,
 }
 
 impl Progress {
@@ -59,7 +59,7 @@ impl Progress {
     }
 
     /// Returns the digest that was sent.
-    pub(crate) fn digest(&self) -> Option<Digest> {
+    pub(crate) fn digest(&self) -> Option<ShardDigest> {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.digest
     }
@@ -78,7 +78,7 @@ impl Progress {
         }
     }
 
-    pub(crate) fn sent(&self, digest: Digest) {
+    pub(crate) fn sent(&self, digest: ShardDigest) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.digest = Some(digest);
     }
@@ -97,7 +97,7 @@ pub(crate) enum ShardBody {
     Stream {
         pieces: mpsc::Receiver<Bytes>,
         left: u64,
-        digest: Option<oneshot::Receiver<Digest>>,
+        digest: Option<oneshot::Receiver<ShardDigest>>,
         progress: Progress,
     },
 }
@@ -163,7 +163,7 @@ impl Body for ShardBody {
 fn poll_stream(
     pieces: &mut mpsc::Receiver<Bytes>,
     left: &mut u64,
-    digest: &mut Option<oneshot::Receiver<Digest>>,
+    digest: &mut Option<oneshot::Receiver<ShardDigest>>,
     progress: &Progress,
     cx: &mut Context<'_>,
 ) -> Poll<Option<Result<Frame<Bytes>, Abandoned>>> {

@@ -141,7 +141,7 @@ impl ClusterClient {
     {
         let deadline = Instant::now() + self.group.settings.query_deadline;
         let answer = self.group.call_leader(deadline, call).await;
-        answer.map_err(unavailable)
+        answer.map(|(answer, _)| answer).map_err(unavailable)
     }
 
     /// Chooses a member and opens its stream of maps; the caller waits for the first update.

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::{HeaderName, header};
 use megalith_identity::TlsMaterial;
 use megalith_model::ids::Epoch;
-use megalith_model::rows::Digest;
+use megalith_model::shard::ShardDigest;
 use megalith_model::shard::{Receipt, ShardTarget};
 use std::sync::Arc;
 use std::time::Duration;
@@ -103,7 +103,7 @@ impl DataClient {
         route: &ShardRoute,
         length: u64,
         body: mpsc::Receiver<Bytes>,
-        digest: oneshot::Receiver<Digest>,
+        digest: oneshot::Receiver<ShardDigest>,
     ) -> Result<Receipt, DataError> {
         let progress = Progress::new();
         let body = ShardBody::Stream {
@@ -141,7 +141,7 @@ impl DataClient {
         route: &ShardRoute,
         length: u64,
         pieces: Vec<Bytes>,
-        digest: Digest,
+        digest: ShardDigest,
     ) -> Result<Receipt, DataError> {
         let total: u64 = pieces.iter().map(|piece| piece.len() as u64).sum();
         if total != framing::body_len(length, 0, framing::cells(length)) {

@@ -7,8 +7,8 @@ use std::fmt;
 /// Why a call to the metadata group, or a small call to a node, brought no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// A command may or may not have been applied. Proposing it again with the same token is safe
-    /// and tells which.
+    /// A command may or may not have been applied. Proposing the very same again is safe and tells
+    /// which.
     #[error(
         "no answer within the deadline, so it is not known whether the command was applied: {0}"
     )]

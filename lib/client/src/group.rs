@@ -246,12 +246,13 @@ impl Group {
         self.state().members.len()
     }
 
-    /// Calls the leader, whichever member it is, until it answers or `deadline` passes.
+    /// Calls the leader, whichever member it is, until it answers or `deadline` passes. Returns its
+    /// answer, and whether a member may have acted on the call before.
     pub(crate) async fn call_leader<T, F>(
         &self,
         deadline: Instant,
         call: impl Fn(Channel) -> F,
-    ) -> Result<T, NoAnswer>
+    ) -> Result<(T, bool), NoAnswer>
     where
         F: Future<Output = Result<Said<T>, Status>>,
     {
@@ -268,7 +269,7 @@ impl Group {
             let limit = limit.min(deadline.saturating_duration_since(Instant::now()));
             let answer = timeout(limit, call(self.channel(&member))).await;
             let at_once = match self.heed(&member, answer, &mut end, &mut failed) {
-                Heeded::Answer(answer) => return Ok(answer),
+                Heeded::Answer(answer) => return Ok((answer, end.sent)),
                 Heeded::Over => return Err(end),
                 Heeded::Another { at_once } => at_once,
             };

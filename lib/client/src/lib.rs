@@ -38,7 +38,7 @@ pub use data::{DataClient, DataSettings, ShardRoute};
 pub use error::{ClientError, DataError, DataFault, chain};
 pub use group::{CallSettings, Endpoint};
 pub use map::MapWatch;
-pub use meta::{MetaClient, new_token};
+pub use meta::{MetaClient, new_request};
 pub use metadata::{Metadata, TypedCalls, now_ms};
 pub use roster::Roster;
 pub use shards::{ScrubReport, ShardClient, ShardPage};
@@ -53,7 +53,7 @@ mod tests {
     #[expect(dead_code, reason = "compiling it is the test")]
     fn futures_are_send(meta: &MetaClient, cluster: &ClusterClient, maps: &MapWatch) {
         let nothing = megalith_model::command::Envelope {
-            token: None,
+            key: None,
             command: megalith_model::command::Command::Nothing,
         };
         is_send(meta.propose(nothing));

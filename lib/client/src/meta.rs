@@ -1,10 +1,10 @@
 //! Commands and questions to the metadata group.
 //!
-//! A command carries a token, so it may be proposed again until its answer is known. A deadline
-//! that passes gives [`ClientError::Unknown`], never a failure that might be untrue.
+//! A command is proposed again until its answer is known: a client's has a key, and any other does
+//! no harm if it is applied twice. A deadline that passes gives [`ClientError::Unknown`], never a
+//! failure that might be untrue.
 
-use crate::backoff::Backoff;
-use crate::backoff::random;
+use crate::backoff::{Backoff, random};
 use crate::connect::MESSAGE_LEN_MAX;
 use crate::convert;
 use crate::error::{ClientError, chain};
@@ -14,8 +14,8 @@ use crate::time::GroupTime;
 use futures::stream::{FuturesUnordered, StreamExt};
 use megalith_identity::TlsMaterial;
 use megalith_model::codec;
-use megalith_model::command::{Answer, Envelope};
-use megalith_model::ids::{NodeId, Token};
+use megalith_model::command::{Answer, Envelope, Refusal};
+use megalith_model::ids::NodeId;
 use megalith_model::member::{ChangeStanding, MemberChange};
 use megalith_model::query::{Query, Reply};
 use megalith_model::question;
@@ -41,10 +41,18 @@ struct Shared {
     time: GroupTime,
 }
 
-/// Makes a token that no other command has.
+/// Draws the number of a command that gives something out ([`megalith_model::command`]).
 #[must_use]
-pub fn new_token() -> Token {
-    Token(random())
+pub fn new_request() -> u64 {
+    u64::from_le_bytes(random())
+}
+
+/// Returns whether an answer says nothing of a copy of the command that may have arrived before.
+fn proves_nothing(answer: &Answer) -> bool {
+    matches!(
+        answer,
+        Err(Refusal::LeaseClosed { .. } | Refusal::Superseded { .. })
+    )
 }
 
 impl MetaClient {
@@ -65,24 +73,29 @@ impl MetaClient {
         }
     }
 
-    /// Puts a command through the log and returns its answer once it is applied. A command without
-    /// a token gets one; a caller that may need to ask again later brings its own.
+    /// Puts a command through the log and returns its answer once it is applied.
     ///
     /// Fails with [`ClientError::Unknown`] if the deadline passes and some member may have taken
     /// the command; with [`ClientError::Unavailable`] if certainly none has.
-    pub async fn propose(&self, mut envelope: Envelope) -> Result<Answer, ClientError> {
-        envelope.token.get_or_insert_with(new_token);
+    pub async fn propose(&self, envelope: Envelope) -> Result<Answer, ClientError> {
         let bytes = bytes::Bytes::from(codec::encode(&envelope));
         let shared = &*self.shared;
         let deadline = Instant::now() + shared.group.settings.propose_deadline;
         let call = |channel| shared.propose_once(channel, bytes.clone());
         let answer = shared.group.call_leader(deadline, call).await;
-        let answer = answer.map_err(|end| match end {
+        let (bytes, sent_before) = answer.map_err(|end| match end {
             NoAnswer { refused: true, .. } => ClientError::Rejected(end.last),
             NoAnswer { sent: true, .. } => ClientError::Unknown(end.last),
             NoAnswer { .. } => ClientError::Unavailable(end.last),
         })?;
-        codec::decode(&answer).map_err(|error| ClientError::Malformed(error.to_string()))
+        let answer: Answer =
+            codec::decode(&bytes).map_err(|error| ClientError::Malformed(error.to_string()))?;
+        match &answer {
+            Err(refusal) if sent_before && proves_nothing(&answer) => {
+                Err(ClientError::Unknown(refusal.to_string()))
+            }
+            Ok(_) | Err(_) => Ok(answer),
+        }
     }
 
     /// Returns the group's time in milliseconds since 1970: what its leader said last, reckoned on.
@@ -129,7 +142,7 @@ impl MetaClient {
         };
         let deadline = Instant::now() + group.settings.query_deadline;
         let standing = group.call_leader(deadline, call).await;
-        standing.map_err(|end| {
+        standing.map(|(standing, _)| standing).map_err(|end| {
             if end.refused {
                 ClientError::Rejected(end.last)
             } else {

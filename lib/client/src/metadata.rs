@@ -6,8 +6,7 @@
 use crate::error::ClientError;
 use crate::meta::MetaClient;
 use futures::future::BoxFuture;
-use megalith_model::command::{Answer, Envelope, Refusal};
-use megalith_model::ids::Token;
+use megalith_model::command::{Answer, CommandKey, Envelope, Refusal};
 use megalith_model::instruction::Instruction;
 use megalith_model::query::{Query, Reply};
 use megalith_model::question::Question;
@@ -60,11 +59,11 @@ pub trait TypedCalls: Metadata {
     /// As [`Metadata::propose`], and [`ClientError::Malformed`] for another command's outcome.
     fn instruct<I: Instruction>(
         &self,
-        token: Option<Token>,
+        key: Option<CommandKey>,
         instruction: I,
     ) -> impl Future<Output = Result<Result<I::Outcome, Refusal>, ClientError>> + Send {
         let answer = self.propose(Envelope {
-            token,
+            key,
             command: instruction.into(),
         });
         async move {

@@ -2,7 +2,7 @@
 
 use crate::error::DataFault;
 use megalith_model::ids::{BlobId, DiskId, VolumeId};
-use megalith_model::rows::Digest;
+use megalith_model::shard::ShardDigest;
 use megalith_model::shard::ShardId;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -103,7 +103,7 @@ impl DataFault {
 
 /// Returns a digest's text.
 #[must_use]
-pub fn digest_text(digest: &Digest) -> String {
+pub fn digest_text(digest: &ShardDigest) -> String {
     use fmt::Write;
     let mut text = String::with_capacity(64);
     for byte in digest {
@@ -114,7 +114,7 @@ pub fn digest_text(digest: &Digest) -> String {
 
 /// Reads a digest's text: 64 hexadecimal digits.
 #[must_use]
-pub fn parse_digest(text: &str) -> Option<Digest> {
+pub fn parse_digest(text: &str) -> Option<ShardDigest> {
     let digits = text.as_bytes();
     if digits.len() != 64 || !digits.iter().all(u8::is_ascii_hexdigit) {
         return None;
@@ -134,7 +134,7 @@ mod tests {
     proptest! {
         #[test]
         fn paths_and_digests_round_trip(
-            disk: [u8; 16], volume: u32, blob: u64, segment: u32, slot: u8, digest: [u8; 32],
+            disk: [u8; 16], volume: u64, blob: u64, segment: u32, slot: u8, digest: [u8; 32],
         ) {
             let path = ShardPath {
                 disk: DiskId(disk),

@@ -2,11 +2,11 @@
 
 mod support;
 
-use megalith_client::{ClientError, MetaClient, new_token};
+use megalith_client::{ClientError, MetaClient};
 use megalith_identity::Role;
 use megalith_model::codec;
-use megalith_model::command::{Answer, Command, Envelope, Outcome};
-use megalith_model::ids::Token;
+use megalith_model::command::{Answer, Command, CommandKey, Envelope, Outcome, Refusal};
+use megalith_model::ids::{BlobId, GatewayId};
 use megalith_model::query::Reply;
 use megalith_model::question;
 use megalith_proto::v1 as proto;
@@ -21,6 +21,7 @@ use tonic::{Request, Response, Status};
 #[derive(Clone)]
 enum Act {
     Answer,
+    Refuse(Refusal),
     /// Answers as a member that isn't the leader: (leader, its address).
     Redirect(u32, String),
     Fail(tonic::Code),
@@ -32,7 +33,7 @@ enum Act {
 struct Member {
     acts: Mutex<VecDeque<Act>>,
     default: Act,
-    seen: Mutex<Vec<(Option<Token>, u32)>>,
+    seen: Mutex<Vec<(Option<CommandKey>, u32)>>,
 }
 
 struct Service(Arc<Member>);
@@ -46,8 +47,8 @@ impl Member {
         })
     }
 
-    fn next(&self, token: Option<Token>, epoch: u32) -> Act {
-        self.seen.lock().expect("whole").push((token, epoch));
+    fn next(&self, key: Option<CommandKey>, epoch: u32) -> Act {
+        self.seen.lock().expect("whole").push((key, epoch));
         let act = self.acts.lock().expect("whole").pop_front();
         act.unwrap_or_else(|| self.default.clone())
     }
@@ -61,6 +62,12 @@ impl Member {
         serve_grpc(material, MetadataServer::new(Service(self.clone()))).await
     }
 }
+
+const KEY: CommandKey = CommandKey {
+    id: BlobId(7),
+    attempt: 1,
+    gateway: GatewayId(1),
+};
 
 /// The group's time, as every answer says.
 const TIME_MS: u64 = 1_700_000_000_000;
@@ -87,9 +94,13 @@ impl Metadata for Service {
         use proto::propose_reply::Result as Told;
         let request = request.into_inner();
         let envelope: Envelope = codec::decode(&request.envelope).expect("an envelope");
-        let told = match self.0.next(envelope.token, request.range_epoch) {
+        let told = match self.0.next(envelope.key, request.range_epoch) {
             Act::Answer => {
                 let answer: Answer = Ok(Outcome::Done);
+                Told::Answer(codec::encode(&answer).into())
+            }
+            Act::Refuse(refusal) => {
+                let answer: Answer = Err(refusal);
                 Told::Answer(codec::encode(&answer).into())
             }
             Act::Redirect(leader, address) => Told::NotLeader(not_leader(leader, address)),
@@ -113,6 +124,7 @@ impl Metadata for Service {
     ) -> Result<Response<proto::QueryReply>, Status> {
         use proto::query_reply::Result as Told;
         let told = match self.0.next(None, request.into_inner().range_epoch) {
+            Act::Refuse(refusal) => panic!("{refusal} to a question"),
             Act::Answer => Told::Reply(codec::encode(&Reply::Keks(vec![])).into()),
             Act::Redirect(leader, address) => Told::NotLeader(not_leader(leader, address)),
             Act::Fail(code) => return Err(Status::new(code, "as told")),
@@ -137,9 +149,9 @@ impl Metadata for Service {
     }
 }
 
-fn nothing(token: Option<Token>) -> Envelope {
+fn nothing(key: Option<CommandKey>) -> Envelope {
     Envelope {
-        token,
+        key,
         command: Command::Nothing,
     }
 }
@@ -168,7 +180,7 @@ async fn a_redirect_is_followed_and_remembered_even_to_a_member_not_listed() {
 }
 
 #[tokio::test]
-async fn a_lost_answer_is_asked_for_again_with_the_same_token() {
+async fn a_lost_answer_is_asked_for_again_with_the_same_key() {
     let certificates = Certificates::new();
     let acts = [
         Act::Silence,
@@ -178,20 +190,28 @@ async fn a_lost_answer_is_asked_for_again_with_the_same_token() {
     let member = Member::new(&acts, Act::Answer);
     let server = member.serve(&certificates, 1).await;
     let client = client(&certificates, &[(1, &server.address)]);
-    let token = new_token();
-    let answer = client.propose(nothing(Some(token))).await;
+    let answer = client.propose(nothing(Some(KEY))).await;
     assert_eq!(answer.expect("an answer"), Ok(Outcome::Done));
-    let epochs = [0, 0, 0, 7].map(|epoch| (Some(token), epoch));
+    let epochs = [0, 0, 0, 7].map(|epoch| (Some(KEY), epoch));
     assert_eq!(*member.seen.lock().expect("whole"), epochs);
-    // Without a token it gets one, the same for all its attempts.
-    member.acts.lock().expect("whole").push_back(Act::Silence);
-    client
-        .propose(nothing(None))
-        .await
-        .expect("an answer")
-        .expect("done");
-    let seen = member.seen.lock().expect("whole").clone();
-    assert!(seen[4].0.is_some() && seen[4] == seen[5] && seen[4].0 != Some(token));
+}
+
+#[tokio::test]
+async fn a_closed_lease_says_nothing_of_a_copy_that_may_have_arrived_before() {
+    let certificates = Certificates::new();
+    let blob = KEY.id;
+    let refusals = [Refusal::LeaseClosed { blob }, Refusal::Superseded { blob }];
+    for refusal in refusals {
+        let refused = Act::Refuse(refusal.clone());
+        let member = Member::new(&[refused.clone(), Act::Silence], refused);
+        let server = member.serve(&certificates, 1).await;
+        let client = client(&certificates, &[(1, &server.address)]);
+        // Nothing was sent before: it is certain.
+        let answer = client.propose(nothing(Some(KEY))).await;
+        assert_eq!(answer.expect("an answer"), Err(refusal));
+        let answer = client.propose(nothing(Some(KEY))).await;
+        assert!(matches!(answer, Err(ClientError::Unknown(_))), "{answer:?}");
+    }
 }
 
 #[tokio::test]

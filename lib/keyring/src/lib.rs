@@ -69,12 +69,7 @@ impl Keys {
                 version: 1,
                 sealed_kek,
             };
-            let proposed = meta
-                .propose(Envelope {
-                    token: None,
-                    command,
-                })
-                .await;
+            let proposed = meta.propose(Envelope { key: None, command }).await;
             rows = meta.ask(question::Keks).await?;
             if rows.is_empty() {
                 proposed?.map_err(|refusal| ClientError::Rejected(refusal.to_string()))?;

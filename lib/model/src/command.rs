@@ -6,8 +6,8 @@
 //! Variants are never reordered or removed, because their numbers are stored (postcard).
 
 use crate::ids::{
-    AccountId, BlobId, BucketId, ClusterId, DiskId, Epoch, GatewayId, LeaseId, NodeId, Token,
-    UploadId, VersionId, VolumeId,
+    AccountId, BlobId, BucketId, ClusterId, DiskId, Epoch, GatewayId, LeaseId, NodeId, UploadId,
+    VersionId, VolumeId,
 };
 use crate::profile::Profile;
 use crate::rows::{AccountRow, BucketRow, Digest};
@@ -19,18 +19,32 @@ use serde::{Deserialize, Serialize};
 /// A command on its way into the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Envelope {
-    /// Applied once, however often it is proposed; the answer is remembered for 15 minutes.
-    pub token: Option<Token>,
+    /// Of a client's command ([`Command::is_of_client`]); None for others, which do no harm if
+    /// they are applied twice.
+    pub key: Option<CommandKey>,
     pub command: Command,
+}
+
+/// What makes sure that a client's command is applied once, however often it arrives.
+///
+/// A success spends the key for good: the same command gets the same answer again, any other is
+/// refused. A refusal binds all attempts up to its own; a later attempt, with another condition or
+/// a segment written again, is judged afresh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandKey {
+    /// The id of the blob that the command brings, else one that no blob has.
+    pub id: BlobId,
+    /// From 1; rises whenever the gateway changes the command.
+    pub attempt: u32,
+    /// Whose lease the id is from.
+    pub gateway: GatewayId,
 }
 
 /// What a command asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
     /// Names the cluster; the first command of all. Repeating it is harmless.
-    InitCluster {
-        cluster: ClusterId,
-    },
+    InitCluster { cluster: ClusterId },
     /// Adds a node or replaces what is known of it.
     RegisterNode(Node),
     /// Adds an open volume; apply assigns its id and epoch.
@@ -55,26 +69,35 @@ pub enum Command {
         /// Sealed under the root key.
         sealed_kek: Vec<u8>,
     },
-    /// Hands a range of blob ids to a gateway.
+    /// Hands a range of blob ids to a gateway; the same one again, if it is open already.
     OpenLease {
         gateway: GatewayId,
-        count: u64,
+        /// The gateway's number of this command, drawn at random.
+        request: u64,
     },
-    /// Closes a lease. Rows name no further blob ids of it from then on.
-    CloseLease(LeaseId),
+    /// Closes a lease. Rows name no further blob ids of it from then on. Refused as malformed if
+    /// it is another gateway's.
+    CloseLease { gateway: GatewayId, lease: LeaseId },
     CreateAccount {
         name: String,
+        /// The proposer's number of this command, drawn at random: it gets the account that it has
+        /// made already.
+        request: u64,
     },
     /// Enables or disables an account.
     SetAccountEnabled {
         account: AccountId,
         enabled: bool,
+        /// The revision that it makes: one more than the present one.
+        revision: u64,
     },
     /// Adds or replaces an access key.
     PutAccessKey {
         access_key: String,
         account: AccountId,
         enabled: bool,
+        /// The revision that it makes: 1 for a new key, else one more than the present one.
+        revision: u64,
         /// Secret, owner and flag, sealed.
         sealed_credential: Vec<u8>,
     },
@@ -185,6 +208,21 @@ pub enum Command {
     },
     /// Works off a piece of what is doomed.
     WorkOff,
+    /// Deletes what a write that has ended, and was not done, left on disks. Its key is the blob's
+    /// id, which it spends for good. Skips what a row names.
+    DiscardBlob {
+        /// At most [`crate::machine::LEFTOVERS_MAX`].
+        leftovers: Vec<Leftover>,
+    },
+}
+
+/// A segment of which a write may have left shards on disks, and that no row will name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Leftover {
+    /// The volume that it was written to.
+    pub volume: VolumeId,
+    /// The segment's number within the blob.
+    pub segment: u32,
 }
 
 /// A shard that is not where it should be, or not whole.
@@ -264,9 +302,8 @@ pub enum ObjectBlobs {
 /// A blob that a gateway has just written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewBlob {
-    /// Its id, from an open lease.
+    /// Its id, from an open lease; the id of the command's key, too.
     pub blob: BlobId,
-    pub lease: LeaseId,
     /// Ciphertext bytes.
     pub len: u64,
     /// How it is kept.
@@ -275,6 +312,9 @@ pub struct NewBlob {
     pub segments: Vec<NewSegment>,
     /// The ciphertext itself if the shape is inline, else empty.
     pub inline: Vec<u8>,
+    /// Segments that were begun and then written elsewhere: their shards are deleted. At most
+    /// [`crate::machine::LEFTOVERS_MAX`].
+    pub leftovers: Vec<Leftover>,
 }
 
 /// A segment that a gateway has just written.
@@ -314,11 +354,6 @@ pub enum Outcome {
     Lease(Lease),
     Account(AccountRow),
     Bucket(BucketRow),
-    /// An object was written, deleted or found absent.
-    Object {
-        /// The version that this one replaced.
-        replaced: Option<VersionId>,
-    },
     /// The node's register is unchanged or changed.
     Registered {
         node: NodeId,
@@ -365,9 +400,16 @@ pub enum Refusal {
     /// The lease is closed, belongs to another gateway, or doesn't contain the blob id.
     #[error("{blob} is not in an open lease")]
     LeaseClosed { blob: BlobId },
-    /// The blob id already has a row.
-    #[error("{blob} exists already")]
-    BlobExists { blob: BlobId },
+    /// The key has been used for another command: a gateway's mistake, and an alarm.
+    #[error("the key {blob} is that of another command")]
+    KeyUsed { blob: BlobId },
+    /// A later attempt with the key has been judged, or the key was given up: nobody waits for
+    /// this answer any more.
+    #[error("a later attempt with the key {blob} has been judged")]
+    Superseded { blob: BlobId },
+    /// The account or access key has been changed by somebody else meanwhile.
+    #[error("changed by somebody else meanwhile: look at it again")]
+    Changed,
     /// The volume has moved on: write elsewhere.
     #[error("{volume} is not in {epoch} any more")]
     StaleVolume {
@@ -417,7 +459,7 @@ impl Command {
             | Self::CreateVolume { .. }
             | Self::CloseVolume { .. }
             | Self::OpenLease { .. }
-            | Self::CloseLease(_) => true,
+            | Self::CloseLease { .. } => true,
             Self::PutKek { .. }
             | Self::CreateAccount { .. }
             | Self::SetAccountEnabled { .. }
@@ -438,7 +480,57 @@ impl Command {
             | Self::RaiseDoubts(_)
             | Self::DenyDoubts { .. }
             | Self::JudgeDoubts { .. }
+            | Self::WorkOff
+            | Self::DiscardBlob { .. } => false,
+        }
+    }
+
+    /// Returns true for a client's command. It has a key, because nobody knows what else happened
+    /// between its first arrival and its second.
+    #[must_use]
+    pub fn is_of_client(&self) -> bool {
+        match self {
+            Self::CreateBucket { .. }
+            | Self::DeleteBucket(_)
+            | Self::PutObject(_)
+            | Self::DeleteObject { .. }
+            | Self::CreateUpload { .. }
+            | Self::PutPart { .. }
+            | Self::CompleteUpload { .. }
+            | Self::AbortUpload { .. }
+            | Self::DiscardBlob { .. } => true,
+            Self::InitCluster { .. }
+            | Self::RegisterNode(_)
+            | Self::CreateVolume { .. }
+            | Self::CloseVolume { .. }
+            | Self::PutKek { .. }
+            | Self::OpenLease { .. }
+            | Self::CloseLease { .. }
+            | Self::CreateAccount { .. }
+            | Self::SetAccountEnabled { .. }
+            | Self::PutAccessKey { .. }
+            | Self::MarkOwed { .. }
+            | Self::AckDeletes { .. }
+            | Self::Nothing
+            | Self::ResetClock
+            | Self::FillOwed { .. }
+            | Self::RaiseDoubts(_)
+            | Self::DenyDoubts { .. }
+            | Self::JudgeDoubts { .. }
             | Self::WorkOff => false,
+        }
+    }
+
+    /// Returns the blob that the command brings, if it brings one.
+    #[must_use]
+    pub fn new_blob(&self) -> Option<&NewBlob> {
+        match self {
+            Self::PutObject(put) => match &put.blobs {
+                ObjectBlobs::New(blob) => Some(blob),
+                ObjectBlobs::Shared { .. } | ObjectBlobs::Parts => None,
+            },
+            Self::PutPart { blob, .. } => Some(blob),
+            _ => None,
         }
     }
 
@@ -459,8 +551,8 @@ impl Command {
             | Self::DenyDoubts { .. }
             | Self::JudgeDoubts { .. } => &[Storage],
             Self::PutKek { .. } => &[Gateway, Operator],
+            Self::CloseLease { .. } => &[Gateway, Leader],
             Self::OpenLease { .. }
-            | Self::CloseLease(_)
             | Self::CreateBucket { .. }
             | Self::DeleteBucket(_)
             | Self::PutObject(_)
@@ -469,6 +561,7 @@ impl Command {
             | Self::PutPart { .. }
             | Self::CompleteUpload { .. }
             | Self::AbortUpload { .. }
+            | Self::DiscardBlob { .. }
             | Self::RaiseDoubts(_) => &[Gateway],
             Self::CreateAccount { .. }
             | Self::SetAccountEnabled { .. }

@@ -10,6 +10,7 @@
 
 use crate::codec::{self, DecodeError};
 use crate::command::Envelope;
+use crate::rows::Proposal;
 
 /// The last millisecond of the year 9999: the latest time that the group accepts, because texts of
 /// dates have four digits for the year.
@@ -37,8 +38,44 @@ pub fn stamp(entry: &mut [u8], stamp_ms: u64) {
     entry[1..HEAD_LEN].copy_from_slice(&stamp_ms.min(TIME_MAX_MS).to_be_bytes());
 }
 
-/// Takes an entry apart: its stamp and its envelope.
-pub fn decode(entry: &[u8]) -> Result<(u64, Envelope), DecodeError> {
+/// An entry, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The leader's time when it appended the entry, in milliseconds since 1970.
+    pub stamp_ms: u64,
+    pub envelope: Envelope,
+    /// What is remembered of a client's command; None for others.
+    pub proposal: Option<Proposal>,
+}
+
+impl Entry {
+    /// Builds the entry of an envelope.
+    #[must_use]
+    pub fn new(stamp_ms: u64, envelope: Envelope) -> Self {
+        let bytes = codec::encode(&envelope);
+        Self::of(stamp_ms, envelope, &bytes)
+    }
+
+    /// `bytes` are the encoded envelope.
+    fn of(stamp_ms: u64, envelope: Envelope, bytes: &[u8]) -> Self {
+        let proposal = envelope.key.map(|key| {
+            let mut digest = [0; 8];
+            digest.copy_from_slice(&blake3::hash(bytes).as_bytes()[..8]);
+            Proposal {
+                attempt: key.attempt,
+                digest,
+            }
+        });
+        Self {
+            stamp_ms,
+            envelope,
+            proposal,
+        }
+    }
+}
+
+/// Takes an entry apart.
+pub fn decode(entry: &[u8]) -> Result<Entry, DecodeError> {
     let (version, rest) = entry.split_first().ok_or(DecodeError::Empty)?;
     if *version != VERSION {
         return Err(DecodeError::Version(*version));
@@ -46,7 +83,8 @@ pub fn decode(entry: &[u8]) -> Result<(u64, Envelope), DecodeError> {
     let (stamp, envelope) = rest
         .split_first_chunk::<STAMP_LEN>()
         .ok_or(DecodeError::Malformed)?;
-    Ok((u64::from_be_bytes(*stamp), codec::decode(envelope)?))
+    let decoded = codec::decode(envelope)?;
+    Ok(Entry::of(u64::from_be_bytes(*stamp), decoded, envelope))
 }
 
 #[cfg(test)]
@@ -56,7 +94,7 @@ mod tests {
 
     fn envelope() -> Envelope {
         Envelope {
-            token: None,
+            key: None,
             command: Command::Nothing,
         }
     }
@@ -68,14 +106,14 @@ mod tests {
         stamp(&mut entry, 0x0102_0304);
         assert_eq!(entry[..9], [1, 0, 0, 0, 0, 1, 2, 3, 4]);
         assert_eq!(entry[9..], bytes);
-        assert_eq!(decode(&entry), Ok((0x0102_0304, envelope())));
+        assert_eq!(decode(&entry), Ok(Entry::new(0x0102_0304, envelope())));
     }
 
     #[test]
     fn a_clock_beyond_all_dates_is_stamped_as_the_last_one() {
         let mut entry = unstamped(&codec::encode(&envelope()));
         stamp(&mut entry, u64::MAX);
-        assert_eq!(decode(&entry), Ok((TIME_MAX_MS, envelope())));
+        assert_eq!(decode(&entry), Ok(Entry::new(TIME_MAX_MS, envelope())));
     }
 
     #[test]

@@ -93,19 +93,21 @@ number_id!(
     GatewayId, u32, "gateway-"
 );
 number_id!(
-    /// A placement unit: n = k+m slots on n disks.
-    VolumeId, u32, "volume-"
+    /// A placement unit: n = k+m slots on n disks. The top 16 bits are its group.
+    VolumeId, u64, "volume-"
 );
 number_id!(
     /// The version of a volume's slots: raised by every change of slots and by closing.
     Epoch, u32, "epoch-"
 );
 number_id!(
-    /// An immutable ciphertext of one object or part. Taken from a gateway's lease.
+    /// An immutable ciphertext of one object or part, or a client's command that brings none. Taken
+    /// from a gateway's lease. The top 16 bits are its group, and all but the last 16 its lease.
     BlobId, u64, "blob-"
 );
 number_id!(
-    /// A range of blob ids handed to one gateway.
+    /// A range of [`LeaseId::BLOBS`] blob ids handed to one gateway. The top 16 of its 48 bits are
+    /// its group.
     LeaseId, u64, "lease-"
 );
 number_id!(
@@ -137,10 +139,29 @@ byte_id!(
     /// One multipart upload. Sorts by age, as versions do.
     UploadId
 );
-byte_id!(
-    /// Makes a command idempotent: the same token is applied once.
-    Token
-);
+
+impl BlobId {
+    /// Returns the lease that the id belongs to.
+    #[must_use]
+    pub fn lease(self) -> LeaseId {
+        LeaseId(self.0 / LeaseId::BLOBS)
+    }
+}
+
+impl LeaseId {
+    /// How many blob ids a lease has.
+    pub const BLOBS: u64 = 1 << 16;
+    /// The greatest one: its blob ids are the last that there are.
+    pub const MAX: Self = Self(u64::MAX / Self::BLOBS);
+
+    /// Returns the lease's blob ids, the first and the last. Those of a number above
+    /// [`LeaseId::MAX`] are those of the last lease.
+    #[must_use]
+    pub fn blobs(self) -> (BlobId, BlobId) {
+        let first = self.0.min(Self::MAX.0) * Self::BLOBS;
+        (BlobId(first), BlobId(first + (Self::BLOBS - 1)))
+    }
+}
 
 impl VersionId {
     /// Builds a version id from a creation time and 8 random bytes.

@@ -22,13 +22,13 @@ pub trait Instruction: Into<Command> + Send {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpenLease {
     pub gateway: GatewayId,
-    /// How many blob ids.
-    pub count: u64,
+    /// The gateway's number of this command, drawn at random.
+    pub request: u64,
 }
 
 impl From<OpenLease> for Command {
-    fn from(OpenLease { gateway, count }: OpenLease) -> Self {
-        Self::OpenLease { gateway, count }
+    fn from(OpenLease { gateway, request }: OpenLease) -> Self {
+        Self::OpenLease { gateway, request }
     }
 }
 
@@ -47,11 +47,13 @@ impl Instruction for OpenLease {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CreateAccount {
     pub name: String,
+    /// The proposer's number of this command, drawn at random.
+    pub request: u64,
 }
 
 impl From<CreateAccount> for Command {
-    fn from(CreateAccount { name }: CreateAccount) -> Self {
-        Self::CreateAccount { name }
+    fn from(CreateAccount { name, request }: CreateAccount) -> Self {
+        Self::CreateAccount { name, request }
     }
 }
 
@@ -117,7 +119,11 @@ mod tests {
     #[test]
     fn each_takes_its_own_outcome() {
         let mut world = World::ready();
-        let account = outcome(&mut world, CreateAccount { name: "bob".into() }).expect("its own");
+        let bob = CreateAccount {
+            name: "bob".into(),
+            request: 7,
+        };
+        let account = outcome(&mut world, bob).expect("its own");
         let bucket = CreateBucket {
             id: BucketId(2),
             name: "photos".into(),
@@ -127,8 +133,15 @@ mod tests {
         let bucket = outcome(&mut world, bucket).expect("its own");
         assert_eq!((bucket.id, bucket.account), (BucketId(2), account.id));
         let gateway = GatewayId(3);
-        let lease = outcome(&mut world, OpenLease { gateway, count: 9 }).expect("its own");
-        assert_eq!((lease.gateway, lease.count), (gateway, 9));
+        let lease = outcome(
+            &mut world,
+            OpenLease {
+                gateway,
+                request: 9,
+            },
+        )
+        .expect("its own");
+        assert_eq!((lease.gateway, lease.request), (gateway, 9));
         assert_eq!(OpenLease::from_outcome(Outcome::Done), None);
         assert_eq!(CreateAccount::from_outcome(Outcome::Lease(lease)), None);
         assert_eq!(CreateBucket::from_outcome(Outcome::Account(account)), None);

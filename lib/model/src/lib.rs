@@ -5,8 +5,8 @@
 //! stores, `keys` says under which key. `command` and `query` are what the group is asked; `entry`
 //! is a command in the log. `instruction` and `question` tie each to its outcome or reply.
 //! `machine` applies commands and `answer` answers queries, both on a `table`. `margin` says how
-//! safe the data is, `audit` whether the rows agree. `restored` prepares the rows of a backup for a
-//! cluster that continues from them.
+//! safe the data is, `sum` what a slot holds, `audit` whether the rows agree. `restored` prepares
+//! the rows of a backup for a cluster that continues from them.
 
 pub mod answer;
 pub mod audit;
@@ -16,6 +16,7 @@ pub mod entry;
 pub mod ids;
 pub mod instruction;
 pub mod keys;
+mod lookup;
 pub mod machine;
 pub mod margin;
 pub mod member;
@@ -27,5 +28,6 @@ pub mod rows;
 pub mod shape;
 pub mod shard;
 pub mod status;
+pub mod sum;
 pub mod table;
 pub mod topology;

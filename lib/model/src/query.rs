@@ -5,8 +5,8 @@ use crate::ids::{BlobId, DiskId, Epoch, NodeId, VersionId, VolumeId};
 use crate::machine::DOUBT_SETTLED_MS;
 use crate::question;
 use crate::rows::{
-    AccessKeyRow, AccountRow, BlobRow, BucketRow, Counters, Digest, DoubtRow, KekRow, NameRow,
-    PartRow, UploadPlace, UploadRow, VersionRow,
+    AccessKeyRow, AccountRow, BlobRow, BucketRow, Counters, Digest, DoubtRow, KekRow, PartRow,
+    UploadPlace, UploadRow, VersionRow,
 };
 use crate::shard::ShardId;
 use crate::topology::Volume;
@@ -165,6 +165,7 @@ pub struct OwedPage {
 /// A segment, and the slots of its volume that hold a shard of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldSegment {
+    /// The id under which its shards are filed.
     pub blob: BlobId,
     /// The segment's number within the blob.
     pub segment: u32,
@@ -175,7 +176,6 @@ pub struct HeldSegment {
 /// All that a read of an object needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObjectView {
-    pub version: VersionId,
     pub row: VersionRow,
     /// Its first blobs, in order, if the question wanted them.
     pub blobs: Vec<BlobView>,
@@ -183,20 +183,29 @@ pub struct ObjectView {
     pub volumes: Vec<Volume>,
 }
 
-/// A blob and, if it is inline, its bytes.
+/// A blob.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlobView {
     pub blob: BlobId,
     pub row: BlobRow,
-    /// Ciphertext of an inline blob.
-    pub inline: Vec<u8>,
+}
+
+/// A key's current version, as a listing shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedVersion {
+    /// Tells when it was written, too.
+    pub version: VersionId,
+    /// Plaintext bytes.
+    pub size: u64,
+    /// ETag and other things shown in listings.
+    pub sealed_listing: Vec<u8>,
 }
 
 /// A page of keys.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Listing {
-    /// (key, row), ascending.
-    pub entries: Vec<(Vec<u8>, NameRow)>,
+    /// (key, version), ascending.
+    pub entries: Vec<(Vec<u8>, ListedVersion)>,
     /// Common prefixes, ascending.
     pub common_prefixes: Vec<Vec<u8>>,
     /// The place after which the next page starts ([`question::List::after`]); None at the end.

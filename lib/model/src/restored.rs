@@ -5,19 +5,17 @@
 //! or lease is ever named twice. The same rows always give the same changes, so several members can
 //! each restore the same backup on their own. Knows nothing of files.
 
-use crate::ids::{AccountId, BlobId, Epoch, LeaseId, VolumeId};
+use crate::ids::{AccountId, Epoch, LeaseId, VolumeId};
 use crate::keys::{self, Meta, RowKey, Table};
 use crate::machine::{MachineError, decode_row, read};
-use crate::rows::DiskRow;
+use crate::rows::{DiskRow, VolumeRow};
 use crate::table::{Batch, Overlay, Rows};
-use crate::topology::{Volume, VolumeState};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// More blob ids than a cluster gives out between a backup and its loss.
-const BLOBS: u64 = 1 << 40;
-/// The same for any other number.
-const OTHERS: u32 = 1 << 20;
+/// More leases, volumes, accounts and epochs than a cluster gives out between a backup and its
+/// loss.
+const NUMBERS: u32 = 1 << 20;
 /// More deletes than are queued for a disk between a backup and its loss.
 const DELETES: u64 = 1 << 40;
 
@@ -28,16 +26,19 @@ pub fn changes(rows: &dyn Rows) -> Result<Batch, MachineError> {
     for item in Meta::ALL {
         jump(&mut overlay, *item)?;
     }
-    for (key, _) in table(rows, Table::Leases)? {
-        overlay.delete(key);
+    for of in [Table::Leases, Table::Spent] {
+        for (key, _) in table(rows, of)? {
+            overlay.delete(key);
+        }
     }
     for (key, value) in table(rows, Table::Volumes)? {
-        let volume: Volume = decode_row(&key, &value)?;
-        let epoch = volume.epoch.0.checked_add(OTHERS).ok_or_else(used_up)?;
+        let volume: VolumeRow = decode_row(&key, &value)?;
+        let epoch = volume.epoch.0.checked_add(NUMBERS).ok_or_else(used_up)?;
         overlay.delete(RowKey::OpenVolume(volume.id).encode());
-        let volume = Volume {
+        let volume = VolumeRow {
             epoch: Epoch(epoch),
-            state: VolumeState::Closed,
+            open_until: Epoch(0),
+            closed_before: Some(LeaseId(0)),
             ..volume
         };
         overlay.put(key, crate::codec::encode(&volume));
@@ -61,19 +62,16 @@ fn used_up() -> MachineError {
 /// Moves a row of the meta table far ahead, if it is a number that is given out.
 fn jump(rows: &mut Overlay<'_>, item: Meta) -> Result<(), MachineError> {
     match item {
-        Meta::NextBlob => far(rows, item, BlobId(1), |id| {
-            id.0.checked_add(BLOBS).map(BlobId)
-        }),
-        Meta::NextLease => far(rows, item, LeaseId(1), |id| {
-            id.0.checked_add(OTHERS.into()).map(LeaseId)
+        Meta::NextLease => far(rows, item, LeaseId(0), |id| {
+            id.0.checked_add(NUMBERS.into()).map(LeaseId)
         }),
         Meta::NextVolume => far(rows, item, VolumeId(1), |id| {
-            id.0.checked_add(OTHERS).map(VolumeId)
+            id.0.checked_add(NUMBERS.into()).map(VolumeId)
         }),
         Meta::NextAccount => far(rows, item, AccountId(1), |id| {
-            id.0.checked_add(OTHERS.into()).map(AccountId)
+            id.0.checked_add(NUMBERS.into()).map(AccountId)
         }),
-        Meta::Cluster | Meta::Clock | Meta::Totals | Meta::TokensFrom | Meta::Doomed => Ok(()),
+        Meta::Cluster | Meta::Clock | Meta::Totals | Meta::Doomed => Ok(()),
     }
 }
 
@@ -92,7 +90,7 @@ fn far<T: Serialize + DeserializeOwned>(
 
 type Row = (Vec<u8>, Vec<u8>);
 
-/// Reads a table of few rows: volumes, disks, leases.
+/// Reads a table of few rows: volumes, disks, leases, and what is remembered of open ones.
 fn table(rows: &dyn Rows, table: Table) -> Result<Vec<Row>, MachineError> {
     let range = keys::table(table);
     let mut found = Vec::new();
@@ -109,6 +107,7 @@ mod tests {
     use crate::command::{Command, Condition, ObjectBlobs, Outcome, Refusal};
     use crate::ids::BucketId;
     use crate::machine::tests::{World, put, put_command};
+    use crate::topology::VolumeState;
 
     #[test]
     fn restored_rows_agree_and_give_no_number_twice() {
@@ -129,19 +128,19 @@ mod tests {
 
         let late = world.try_apply(put_command(put("lost", 2, ObjectBlobs::New(lost))));
         assert!(matches!(late, Err(Refusal::LeaseClosed { .. })), "{late:?}");
-        assert!(world.lease().first.0 >= lease.first.0 + lease.count);
+        assert!(world.lease().id > lease.id);
         let fresh = world.volume(4, 2);
         assert!(fresh.id > volume.id);
-        let old = world.volume_row(1);
-        assert_eq!(old.state, VolumeState::Closed);
-        assert!(old.epoch > Epoch(1_000));
+        let old: VolumeRow = world.row(&RowKey::Volume(VolumeId(1))).expect("there");
+        assert!(old.epoch > Epoch(1_000) && old.open_until == Epoch(0));
+        assert!(world.volume_row(1).state == VolumeState::Closed);
 
         let deleted = world.done(Command::DeleteObject {
             bucket: BucketId(1),
             key: b"kept".to_vec(),
             condition: Condition::None,
         });
-        assert!(matches!(deleted, Outcome::Object { replaced: Some(_) }));
+        assert_eq!(deleted, Outcome::Done);
         world.audited();
     }
 }

@@ -104,13 +104,24 @@ pub struct ShardTarget {
     pub shard: ShardId,
 }
 
+/// The digest of a whole shard: blake3 of its cells without checksums.
+pub type ShardDigest = [u8; 32];
+
+/// Returns what rows keep of a digest.
+#[must_use]
+pub fn row_digest(digest: &ShardDigest) -> Digest {
+    let mut half = Digest::default();
+    half.copy_from_slice(&digest[..size_of::<Digest>()]);
+    half
+}
+
 /// A node's assurance that it holds a shard durably.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Receipt {
     /// Bytes of all cells, without checksums.
     pub len: u64,
-    /// blake3 of these bytes, as the node computed it.
-    pub digest: Digest,
+    /// Of these bytes, as the node computed it.
+    pub digest: ShardDigest,
     /// The epoch in which it was written.
     pub epoch: Epoch,
 }
@@ -121,8 +132,8 @@ pub struct ShardStat {
     pub shard: ShardId,
     /// Bytes of all cells, without checksums.
     pub len: u64,
-    /// blake3 of the bytes; None if the record that contains it is damaged.
-    pub digest: Option<Digest>,
+    /// None if the record that contains it is damaged.
+    pub digest: Option<ShardDigest>,
     /// The epoch in which it was written.
     pub epoch: Epoch,
     /// True if part of the shard is known to be unreadable.

@@ -3,6 +3,7 @@
 //! Owns read-your-writes and rollback. Knows nothing of the engine that keeps the rows, nor of what
 //! they mean.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::collections::btree_map;
 use std::ops::Bound;
@@ -118,6 +119,8 @@ pub struct Overlay<'a> {
     batch: Batch,
     undo: Vec<Undo>,
     savepoints: usize,
+    /// Rows of `base` that [`Overlay::get_kept`] has read.
+    kept: RefCell<BTreeMap<Vec<u8>, Option<Vec<u8>>>>,
 }
 
 impl<'a> Overlay<'a> {
@@ -129,7 +132,22 @@ impl<'a> Overlay<'a> {
             batch: Batch::default(),
             undo: Vec::new(),
             savepoints: 0,
+            kept: RefCell::default(),
         }
+    }
+
+    /// Reads a row that many commands read and few change, such as a bucket's or a lease's: from the
+    /// base only once.
+    pub fn get_kept(&self, key: &[u8]) -> Result<Option<Vec<u8>>, RowsError> {
+        if let Some(change) = self.batch.changes.get(key) {
+            return Ok(change.clone());
+        }
+        if let Some(row) = self.kept.borrow().get(key) {
+            return Ok(row.clone());
+        }
+        let row = self.base.get(key)?;
+        self.kept.borrow_mut().insert(key.to_vec(), row.clone());
+        Ok(row)
     }
 
     /// Puts a row.
@@ -338,6 +356,8 @@ mod tests {
             let mut overlay = Overlay::new(&base);
             let mut savepoints = Vec::new();
             for op in ops {
+                // Read before and between the changes.
+                prop_assert_eq!(overlay.get_kept(&[from]).ok(), expected.get(&[from]).ok());
                 match op {
                     Op::Set(key, Some(value)) => {
                         expected.0.insert(vec![key], vec![value]);
@@ -363,6 +383,7 @@ mod tests {
             }
             prop_assert_eq!(rows(&overlay, from, to, max), rows(&expected, from, to, max));
             prop_assert_eq!(overlay.get(&[from]).ok(), expected.get(&[from]).ok());
+            prop_assert_eq!(overlay.get_kept(&[from]).ok(), expected.get(&[from]).ok());
             let batch = overlay.into_batch();
             let bytes: usize = batch.iter().map(|(k, v)| k.len() + v.map_or(0, <[u8]>::len)).sum();
             prop_assert_eq!(batch.bytes(), bytes);

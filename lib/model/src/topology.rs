@@ -1,6 +1,6 @@
 //! Nodes, disks and volumes as the metadata group knows them, and the map pushed to every process.
 
-use crate::ids::{BlobId, DiskId, Epoch, GatewayId, LeaseId, NodeId, VolumeId};
+use crate::ids::{DiskId, Epoch, GatewayId, LeaseId, NodeId, VolumeId};
 use crate::profile::Profile;
 use serde::{Deserialize, Serialize};
 
@@ -47,12 +47,13 @@ pub enum VolumeState {
 /// One of a volume's n slots: shard number `i` of its blobs is on `slots[i]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Slot {
-    /// The node that serves the disk.
+    /// The node that serves the disk, or served it last.
     pub node: NodeId,
     pub disk: DiskId,
 }
 
-/// A placement unit.
+/// A placement unit, as gateways, nodes and the planner see it: [`crate::rows::VolumeRow`] with
+/// what other rows say of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Volume {
     pub id: VolumeId,
@@ -71,24 +72,14 @@ pub struct Volume {
     pub shrunk: bool,
 }
 
-/// A range of blob ids handed to a gateway. Closed leases are kept out of the map.
+/// A range of blob ids handed to a gateway ([`LeaseId::blobs`]). Once closed it has no row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
     pub id: LeaseId,
     /// Who may use it.
     pub gateway: GatewayId,
-    /// The first blob id.
-    pub first: BlobId,
-    /// How many ids follow, the first counted.
-    pub count: u64,
-}
-
-impl Lease {
-    /// Returns true if `blob` is one of the lease's ids.
-    #[must_use]
-    pub fn contains(&self, blob: BlobId) -> bool {
-        blob >= self.first && blob.0 - self.first.0 < self.count
-    }
+    /// The gateway's number of the command that opened it.
+    pub request: u64,
 }
 
 /// What gateways and nodes need to know of the cluster at any time. The leader pushes it on every

@@ -129,7 +129,7 @@ impl Leading {
         });
         let mut count = view.ready(target) + same.count();
         while count < view.settings.open_target {
-            let ahead = u32::try_from(proposed.len()).unwrap_or(0);
+            let ahead = proposed.len() as u64;
             let number = VolumeId(view.topology.next_volume.0.saturating_add(ahead));
             let Some(slots) = choose::choose(view, aim, target, number, &proposed) else {
                 break;

@@ -245,19 +245,15 @@ impl Applier {
                 continue;
             }
             let index = entry.index;
-            let (stamp_ms, envelope) =
+            let decoded =
                 entry::decode(&entry.data).map_err(|source| ApplyError::Entry { index, source })?;
-            let answer = machine::apply(&mut overlay, stamp_ms, &envelope)
+            let answer = machine::apply(&mut overlay, &decoded)
                 .map_err(|source| ApplyError::Machine { index, source })?;
-            if let Err(Refusal::Internal(what)) = &answer {
-                tracing::error!(
-                    index,
-                    what,
-                    "an entry is refused: the metadata contradicts itself"
-                );
-                metrics::counter!("megalith_meta_contradictions_total").increment(1);
+            if let Err(refusal) = &answer {
+                alarm(index, refusal);
             }
-            round.topology_changed |= answer.is_ok() && envelope.command.changes_topology();
+            let command = &decoded.envelope.command;
+            round.topology_changed |= answer.is_ok() && command.changes_topology();
             while waiters.next_if(|(waited, _)| *waited < index).is_some() {}
             if let Some((_, waiter)) = waiters.next_if(|(waited, _)| *waited == index) {
                 round.answers.push((waiter, answer));
@@ -390,6 +386,25 @@ pub(super) fn read_clock(rows: &dyn Rows, applied: Mark) -> Result<u64, ApplyErr
         index: applied.index,
         source,
     })
+}
+
+/// Raises an alarm for a refusal that no user's mistake explains.
+fn alarm(index: u64, refusal: &Refusal) {
+    match refusal {
+        Refusal::Internal(what) => {
+            tracing::error!(
+                index,
+                what,
+                "an entry is refused: the metadata contradicts itself"
+            );
+            metrics::counter!("megalith_meta_contradictions_total").increment(1);
+        }
+        Refusal::KeyUsed { blob } => {
+            tracing::error!(index, %blob, "a gateway uses a key for two commands");
+            metrics::counter!("megalith_meta_keys_used_twice_total").increment(1);
+        }
+        _ => {}
+    }
 }
 
 #[cfg(test)]

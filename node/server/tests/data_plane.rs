@@ -168,7 +168,7 @@ async fn writes_that_are_not_wanted_any_more_are_refused() {
             DataFault::StaleEpoch { present: None },
         ),
         (
-            changed(&right, |route| route.target.shard.blob = BlobId(99)),
+            changed(&right, |route| route.target.shard.blob = BlobId(65_536)),
             DataFault::LeaseClosed,
         ),
         (
@@ -213,7 +213,7 @@ async fn a_refusal_comes_before_the_body_and_the_sender_stops() {
 async fn a_lease_or_volume_that_the_node_has_not_heard_of_yet_is_asked_for() {
     let edge = Edge::start(DataEdgeSettings::default()).await;
     let bytes = shard(100);
-    let target = changed(&edge.target(500), |route| {
+    let target = changed(&edge.target(70_000), |route| {
         route.target.shard.volume = VolumeId(4);
         route.epoch = Epoch(1);
     });
@@ -221,13 +221,13 @@ async fn a_lease_or_volume_that_the_node_has_not_heard_of_yet_is_asked_for() {
     // Nothing is pushed, but who asks is told.
     let mut newer = map(2);
     newer.writable.push(volume(4, 1));
-    newer.leases.push(lease(GATEWAY, 500));
+    newer.leases.push(lease(GATEWAY, 1));
     edge.truth.asked.send_replace(Some(newer));
     small(&edge, &target, &bytes).await.expect("a receipt");
     assert_eq!(edge.maps.current().version, 2);
     // A closed lease is believed as soon as the map says so.
     let mut closed = map(3);
-    closed.leases = vec![lease(GatewayId(9), 100)];
+    closed.leases = vec![lease(GatewayId(9), 0)];
     edge.truth.asked.send_replace(None);
     edge.truth.pushed.send_replace(closed);
     edge.maps.wait_for(|map| map.version == 3).await;

@@ -11,7 +11,7 @@ use megalith_model::command::{Command, ShardFill, ShardMark, Verdict};
 use megalith_model::ids::{BlobId, DiskId, Epoch, VolumeId};
 use megalith_model::query::{DoubtView, HeldSegment, WantedShard};
 use megalith_model::rows::DoubtRow;
-use megalith_model::shard::ShardId;
+use megalith_model::shard::{ShardId, row_digest};
 
 use megalith_model::topology::{ClusterMap, Disk, Node, Slot};
 use megalith_proto::v1::cluster_server::ClusterServer;
@@ -340,7 +340,7 @@ async fn shards_lost_without_a_trace_are_found_by_comparing_at_the_start() {
 fn wanted(bytes: &[u8]) -> WantedShard {
     WantedShard {
         len: bytes.len() as u64,
-        digest: digest(bytes),
+        digest: row_digest(&digest(bytes)),
         epoch: Epoch(5),
     }
 }
@@ -480,7 +480,7 @@ async fn an_owed_shard_that_is_here_and_whole_is_told() {
     let fills = vec![ShardFill {
         shard: shard_of(100),
         epoch: Epoch(5),
-        digest: digest(&bytes),
+        digest: row_digest(&digest(&bytes)),
     }];
     let filled = Command::FillOwed {
         node: NODE,

@@ -28,7 +28,7 @@ impl Paths {
     }
 
     pub(super) fn volume(&self, volume: VolumeId) -> PathBuf {
-        self.chunks().join(format!("{:08x}", volume.0))
+        self.chunks().join(format!("{:016x}", volume.0))
     }
 
     pub(super) fn chunk(&self, volume: VolumeId, seq: u32) -> PathBuf {
@@ -40,10 +40,16 @@ impl Paths {
     }
 }
 
-/// Reads a number written as eight lower-case hexadecimal digits.
+/// Reads a file's number, written as eight lower-case hexadecimal digits.
 pub(super) fn number(name: &str) -> Option<u32> {
     let number = u32::from_str_radix(name, 16).ok()?;
     (format!("{number:08x}") == name).then_some(number)
+}
+
+/// Reads the name of a volume's directory: sixteen lower-case hexadecimal digits.
+pub(super) fn volume_number(name: &str) -> Option<VolumeId> {
+    let number = u64::from_str_radix(name, 16).ok()?;
+    (format!("{number:016x}") == name).then_some(VolumeId(number))
 }
 
 /// Finished files kept open: at most this many; the longest unused is closed first.

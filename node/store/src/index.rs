@@ -12,7 +12,7 @@ use megalith_model::shard::ShardKey;
 use std::io;
 
 const MAGIC: [u8; 4] = *b"MGRi";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const BLOCK: usize = BLOCK_LEN as usize;
 /// Everything of an entry but its list of records.
 const ENTRY_LEN: usize = KEY_LEN + 1 + 8 + 4;
@@ -77,7 +77,7 @@ fn encode_head(id: FileId, facts: FinishedFacts, blocks: u32, keys: &[u8]) -> Ve
     head.put_slice(&MAGIC);
     head.put_u32_le(VERSION);
     head.put_slice(&id.disk.0);
-    head.put_u32_le(id.volume.0);
+    head.put_u64_le(id.volume.0);
     head.put_u32_le(id.seq);
     head.put_u32_le(facts.entries);
     head.put_u32_le(blocks);
@@ -169,18 +169,18 @@ impl Index {
         let ours = head[..4] == MAGIC
             && u32_at(&head, 4) == VERSION
             && head[8..24] == id.disk.0
-            && u32_at(&head, 24) == id.volume.0
-            && u32_at(&head, 28) == id.seq;
+            && u64_at(&head, 24) == id.volume.0
+            && u32_at(&head, 32) == id.seq;
         if !ours {
             return Err(BadIndex);
         }
         let facts = FinishedFacts {
-            entries: u32_at(&head, 32),
-            lsn_max: u64_at(&head, 40),
-            epoch: Epoch(u32_at(&head, 48)),
-            end: u32_at(&head, 52),
+            entries: u32_at(&head, 36),
+            lsn_max: u64_at(&head, 44),
+            epoch: Epoch(u32_at(&head, 52)),
+            end: u32_at(&head, 56),
         };
-        let blocks = u32_at(&head, 36);
+        let blocks = u32_at(&head, 40);
         let offset = (u64::from(blocks) + 1) * BLOCK_LEN;
         let keys_len = u64::from(blocks) * KEY_LEN as u64;
         if file.len().map_err(|_| BadIndex)? != offset + keys_len {
@@ -188,7 +188,7 @@ impl Index {
         }
         let mut keys = vec![0; usize::try_from(keys_len).map_err(|_| BadIndex)?];
         read_exact_at(file, &mut keys, offset).map_err(|_| BadIndex)?;
-        if id.place(0).crc(&keys) != u32_at(&head, 56) {
+        if id.place(0).crc(&keys) != u32_at(&head, 60) {
             return Err(BadIndex);
         }
         let first_keys = keys.as_chunks().0.iter().map(key_from_bytes).collect();

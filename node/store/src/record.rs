@@ -26,7 +26,7 @@ pub(super) const FOOTER_LEN: usize = 48;
 pub(super) const CRC_LEN: usize = 4;
 const HEADER_MAGIC: [u8; 4] = *b"MGRh";
 const FOOTER_MAGIC: [u8; 4] = *b"MGRf";
-pub(super) const VERSION: u8 = 2;
+pub(super) const VERSION: u8 = 3;
 const FLAG_LAST: u8 = 1;
 /// One deleted shard in a tombstone: key, padding, and the `lsn` it is deleted up to.
 const DELETION_LEN: usize = 24;
@@ -136,7 +136,7 @@ impl Header {
         out.put_u8(self.kind as u8);
         out.put_u8(if self.last { FLAG_LAST } else { 0 });
         out.put_u8(self.key.slot);
-        out.put_u32_le(self.volume.0);
+        out.put_u64_le(self.volume.0);
         out.put_u32_le(self.epoch.0);
         out.put_u64_le(self.key.blob.0);
         out.put_u32_le(self.key.segment);
@@ -147,7 +147,6 @@ impl Header {
         out.put_u64_le(self.lsn);
         out.put_u32_le(self.stream);
         out.put_u32_le(self.synced);
-        out.put_u32_le(0);
         let crc = place.crc(&bytes[..HEADER_LEN - CRC_LEN]);
         bytes[HEADER_LEN - CRC_LEN..].copy_from_slice(&crc.to_le_bytes());
         bytes
@@ -171,19 +170,19 @@ impl Header {
         let header = Self {
             kind,
             last: bytes[6] & FLAG_LAST != 0,
-            volume: VolumeId(u32_at(bytes, 8)),
-            epoch: Epoch(u32_at(bytes, 12)),
+            volume: VolumeId(u64_at(bytes, 8)),
+            epoch: Epoch(u32_at(bytes, 16)),
             key: ShardKey {
-                blob: BlobId(u64_at(bytes, 16)),
-                segment: u32_at(bytes, 24),
+                blob: BlobId(u64_at(bytes, 20)),
+                segment: u32_at(bytes, 28),
                 slot: bytes[7],
             },
-            first_cell: u32_at(bytes, 28),
-            cells: u16::from_le_bytes([bytes[32], bytes[33]]),
-            length: u32_at(bytes, 36),
-            lsn: u64_at(bytes, 40),
-            stream: u32_at(bytes, 48),
-            synced: u32_at(bytes, 52),
+            first_cell: u32_at(bytes, 32),
+            cells: u16::from_le_bytes([bytes[36], bytes[37]]),
+            length: u32_at(bytes, 40),
+            lsn: u64_at(bytes, 44),
+            stream: u32_at(bytes, 52),
+            synced: u32_at(bytes, 56),
         };
         if header.is_sound(place.block) {
             Ok(header)

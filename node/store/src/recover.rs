@@ -4,7 +4,7 @@
 use super::catalog::{Catalog, EntrySource, FilesState, Finished, OpenView, VolumeFiles};
 use super::core::{Chain, Core, WriterVolume};
 use super::error::StoreError;
-use super::files::{Paths, failed, number};
+use super::files::{Paths, failed, number, volume_number};
 use super::growing::Growing;
 use super::index::{FinishedFacts, Index};
 use super::record::{BLOCK_LEN, Header, Kind};
@@ -107,8 +107,8 @@ pub(super) fn open(
         .list(&chunks)
         .map_err(failed("list", &chunks))?
     {
-        if let Some(volume) = number(&entry.name).filter(|_| entry.is_dir) {
-            core.recover_volume(VolumeId(volume))?;
+        if let Some(volume) = volume_number(&entry.name).filter(|_| entry.is_dir) {
+            core.recover_volume(volume)?;
         }
     }
     core.catalog.verify_home()?;

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// See `docs/formats/disk.md`. Version 1, which nobody has, had cells of 65,536 bytes.
-pub(super) const FORMAT_VERSION: u32 = 2;
+pub(super) const FORMAT_VERSION: u32 = 3;
 const MAGIC: [u8; 8] = *b"MEGALITH";
 const LEN: usize = 64;
 

@@ -1,6 +1,6 @@
 //! How upkeep speaks to the metadata group.
 
-use megalith_client::{ClientError, MetaClient, new_token};
+use megalith_client::{ClientError, MetaClient};
 use megalith_model::command::{Command, Envelope, Refusal};
 use megalith_store::StoreError;
 
@@ -17,8 +17,7 @@ pub(crate) enum UpkeepError {
 
 /// Puts a command through the log.
 pub(crate) async fn propose(meta: &MetaClient, command: Command) -> Result<(), UpkeepError> {
-    let token = Some(new_token());
-    let answer = meta.propose(Envelope { token, command }).await;
+    let answer = meta.propose(Envelope { key: None, command }).await;
     let answer = answer.map_err(UpkeepError::Metadata)?;
     answer.map(drop).map_err(UpkeepError::Refused)
 }

@@ -6,7 +6,7 @@ use megalith_client::framing::READ_CELLS_MAX;
 use megalith_client::{DataClient, DataFault, ShardRoute};
 use megalith_model::query::WantedShard;
 use megalith_model::shape::CELL_LEN;
-use megalith_model::shard::ShardId;
+use megalith_model::shard::{ShardId, row_digest};
 use megalith_store::{DiskHandle, StoreError};
 
 /// Cells read at once from a disk of this node.
@@ -55,7 +55,7 @@ impl Place<'_> {
             }
             first += count;
         }
-        if *hasher.finalize().as_bytes() == wanted.digest {
+        if row_digest(hasher.finalize().as_bytes()) == wanted.digest {
             Found::Whole
         } else {
             Found::Damaged

@@ -24,7 +24,8 @@ pub fn target(data: &[u8]) {
         let Ok(envelope) = decode::<Envelope>(bytes) else {
             continue;
         };
-        let before = envelope.token.is_none().then(|| rows.clone());
+        // The answer to a command with a key is remembered.
+        let before = envelope.key.is_none().then(|| rows.clone());
         let answer = world::play(&mut rows, &envelope);
         let answer = answer.unwrap_or_else(|error| panic!("{envelope:?}: {error:?}"));
         if let (Err(refusal), Some(before)) = (answer, before) {
@@ -41,8 +42,10 @@ pub fn target(data: &[u8]) {
 /// The first inputs: each command alone, and all of them.
 #[must_use]
 pub fn seeds() -> crate::Seeds {
-    let input = |command: Command| {
-        let bytes = encode(&world::envelope(3, command));
+    let mut number = 100;
+    let mut input = |command: Command| {
+        number += 1;
+        let bytes = encode(&world::envelope(number, command));
         let mut input = (bytes.len() as u16).to_le_bytes().to_vec();
         input.extend_from_slice(&bytes);
         input

@@ -11,10 +11,11 @@ use megalith_model::ids::ClusterId;
 use megalith_model::keys::{RowKey, Table};
 use megalith_model::query::Query;
 use megalith_model::rows::{
-    AccessKeyRow, AccountRow, BlobRow, BucketRow, Counters, DiskRow, DoomedRow, DoubtRow, KekRow,
-    NameRow, OwedRow, PartRow, TokenRow, Totals, UploadRow, UploadTarget, VersionRow, VolumeCounts,
+    AccessKeyRow, AccountRow, BlobRow, BucketRow, ChunkRow, Counters, DiskRow, DoomedRow, DoubtRow,
+    FiledRow, KekRow, MoveDeleteRow, OwedRow, PartRow, SpentRow, Totals, UploadRow, UploadTarget,
+    VersionRow, VolumeCounts, VolumeRow,
 };
-use megalith_model::topology::{ClusterMap, Lease, Node, Volume};
+use megalith_model::topology::{ClusterMap, Lease, Node};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
@@ -71,12 +72,11 @@ fn row(table: Table, bytes: &[u8]) {
             round_trip::<ClusterId>(bytes);
             round_trip::<Totals>(bytes);
         }
-        Table::Names => round_trip::<NameRow>(bytes),
-        Table::Versions => round_trip::<VersionRow>(bytes),
+        Table::Names | Table::Versions => round_trip::<VersionRow>(bytes),
         Table::Blobs => round_trip::<BlobRow>(bytes),
-        Table::Inline => round_trip::<Vec<u8>>(bytes),
+        Table::VolumeBlobs => round_trip::<FiledRow>(bytes),
         Table::Owed => round_trip::<OwedRow>(bytes),
-        Table::Volumes => round_trip::<Volume>(bytes),
+        Table::Volumes => round_trip::<VolumeRow>(bytes),
         Table::VolumeCounts => round_trip::<VolumeCounts>(bytes),
         Table::Nodes => round_trip::<Node>(bytes),
         Table::Disks => round_trip::<DiskRow>(bytes),
@@ -91,12 +91,17 @@ fn row(table: Table, bytes: &[u8]) {
         Table::AccessKeys => round_trip::<AccessKeyRow>(bytes),
         Table::Keks => round_trip::<KekRow>(bytes),
         Table::Leases => round_trip::<Lease>(bytes),
-        Table::Tokens => round_trip::<TokenRow>(bytes),
+        Table::Spent => round_trip::<SpentRow>(bytes),
+        Table::Chunks => round_trip::<ChunkRow>(bytes),
+        Table::MoveDeletes => round_trip::<MoveDeleteRow>(bytes),
         Table::BucketCounters | Table::AccountCounters => round_trip::<Counters>(bytes),
-        Table::BucketNames | Table::AccountBuckets | Table::AccountNames => {
+        Table::BucketNames
+        | Table::AccountBuckets
+        | Table::AccountNames
+        | Table::VersionSequences => {
             round_trip::<u64>(bytes);
         }
-        Table::VolumeBlobs | Table::OpenVolumes | Table::AccountAccessKeys | Table::TokenTimes => {}
+        Table::OpenVolumes | Table::AccountAccessKeys => {}
     }
 }
 

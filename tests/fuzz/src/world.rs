@@ -1,12 +1,13 @@
 //! The rows of a small cluster, made by the state machine itself.
 
 use megalith_model::command::{
-    Command, Condition, Envelope, NewBlob, NewDoubt, NewSegment, ObjectBlobs, PutObject, ShardFill,
-    ShardMark, Verdict,
+    Command, CommandKey, Condition, Envelope, Leftover, NewBlob, NewDoubt, NewSegment, ObjectBlobs,
+    PutObject, ShardFill, ShardMark, Verdict,
 };
+use megalith_model::entry::Entry;
 use megalith_model::ids::{
-    AccountId, BlobId, BucketId, ClusterId, DiskId, Epoch, GatewayId, LeaseId, NodeId, Token,
-    UploadId, VersionId, VolumeId,
+    AccountId, BlobId, BucketId, ClusterId, DiskId, Epoch, GatewayId, LeaseId, NodeId, UploadId,
+    VersionId, VolumeId,
 };
 use megalith_model::machine::{MachineError, apply};
 use megalith_model::profile::Profile;
@@ -36,16 +37,23 @@ pub fn play(
     envelope: &Envelope,
 ) -> Result<megalith_model::command::Answer, MachineError> {
     let mut overlay = Overlay::new(rows);
-    let answer = apply(&mut overlay, STAMP_MS, envelope)?;
+    let answer = apply(&mut overlay, &Entry::new(STAMP_MS, envelope.clone()))?;
     let batch = overlay.into_batch();
     rows.write(batch);
     Ok(answer)
 }
 
+/// Gives a client's command a key: its blob's id, or the number behind the ids of all blobs.
 #[must_use]
 pub fn envelope(number: u8, command: Command) -> Envelope {
+    let fresh = BlobId(1_000 + u64::from(number));
+    let key = CommandKey {
+        id: command.new_blob().map_or(fresh, |new| new.blob),
+        attempt: 1,
+        gateway: GatewayId(1),
+    };
     Envelope {
-        token: number.is_multiple_of(2).then_some(Token([number; 16])),
+        key: command.is_of_client().then_some(key),
         command,
     }
 }
@@ -58,16 +66,19 @@ pub fn commands() -> Vec<Command> {
     }];
     commands.extend((1..=6).map(|id| Command::RegisterNode(node(id))));
     commands.extend([
-        Command::CreateAccount { name: "ann".into() },
+        Command::CreateAccount {
+            name: "ann".into(),
+            request: 1,
+        },
+        Command::OpenLease {
+            gateway: GatewayId(1),
+            request: 1,
+        },
         Command::CreateBucket {
             id: BucketId(1),
             name: "box".into(),
             account: AccountId(1),
             sealed_owner: vec![7],
-        },
-        Command::OpenLease {
-            gateway: GatewayId(1),
-            count: 1_000,
         },
         Command::CreateVolume {
             profile: Profile::new(4, 2).expect("valid"),
@@ -83,6 +94,7 @@ pub fn commands() -> Vec<Command> {
             access_key: "ANNSKEY".into(),
             account: AccountId(1),
             enabled: true,
+            revision: 1,
             sealed_credential: vec![2; 8],
         },
         put(b"inline", 1, blob(1, Shape::Inline)),
@@ -168,7 +180,13 @@ pub fn more_commands() -> Vec<(&'static str, Command)> {
                 epoch: Epoch(1),
             },
         ),
-        ("close-lease", Command::CloseLease(LeaseId(1))),
+        (
+            "close-lease",
+            Command::CloseLease {
+                gateway: GatewayId(1),
+                lease: LeaseId(0),
+            },
+        ),
         (
             "acknowledge",
             Command::AckDeletes {
@@ -182,6 +200,7 @@ pub fn more_commands() -> Vec<(&'static str, Command)> {
             Command::SetAccountEnabled {
                 account: AccountId(1),
                 enabled: false,
+                revision: 1,
             },
         ),
         (
@@ -190,6 +209,15 @@ pub fn more_commands() -> Vec<(&'static str, Command)> {
                 disks: Vec::new(),
                 ..node(2)
             }),
+        ),
+        (
+            "discard",
+            Command::DiscardBlob {
+                leftovers: vec![Leftover {
+                    volume: VolumeId(1),
+                    segment: 0,
+                }],
+            },
         ),
         ("nothing", Command::Nothing),
         ("work-off", Command::WorkOff),
@@ -209,7 +237,7 @@ fn commands_about_shards() -> Vec<(&'static str, Command)> {
                 fills: vec![ShardFill {
                     shard: shard(1),
                     epoch: Epoch(1),
-                    digest: [3; 32],
+                    digest: [3; 16],
                 }],
             },
         ),
@@ -287,7 +315,7 @@ fn object(key: &[u8], number: u64, blobs: ObjectBlobs) -> PutObject {
     }
 }
 
-/// Returns a blob of that shape in volume 1, from lease 1.
+/// Returns a blob of that shape in volume 1, from lease 0.
 fn blob(id: u64, shape: Shape) -> NewBlob {
     let (len, digests) = match shape {
         Shape::Inline => (10, 0),
@@ -298,13 +326,12 @@ fn blob(id: u64, shape: Shape) -> NewBlob {
         volume: VolumeId(1),
         epoch: Epoch(1),
         len,
-        digests: vec![[id as u8; 32]; digests],
+        digests: vec![[id as u8; 16]; digests],
         owed: 0,
     };
     let is_inline = shape == Shape::Inline;
     NewBlob {
         blob: BlobId(id),
-        lease: LeaseId(1),
         len,
         shape,
         segments: if is_inline { Vec::new() } else { vec![segment] },
@@ -313,6 +340,7 @@ fn blob(id: u64, shape: Shape) -> NewBlob {
         } else {
             Vec::new()
         },
+        leftovers: Vec::new(),
     }
 }
 

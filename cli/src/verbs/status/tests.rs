@@ -51,7 +51,7 @@ fn disk(node: u32) -> DiskReport {
     }
 }
 
-fn volume(number: u32) -> Volume {
+fn volume(number: u64) -> Volume {
     Volume {
         id: VolumeId(number),
         profile: Profile::new(2, 1).expect("a profile"),
@@ -69,7 +69,7 @@ fn volume(number: u32) -> Volume {
     }
 }
 
-fn volume_status(number: u32) -> VolumeStatus {
+fn volume_status(number: u64) -> VolumeStatus {
     VolumeStatus {
         volume: volume(number),
         counts: VolumeCounts {

@@ -8,12 +8,11 @@ use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt, pending};
 use megalith_client::framing::unframed;
 use megalith_client::{ClientError, Metadata};
-use megalith_model::command::{Answer, Command, Envelope, Outcome};
+use megalith_model::command::{Answer, Command, Envelope, Leftover, Outcome};
 use megalith_model::ids::{BlobId, LeaseId, NodeId};
 use megalith_model::query::{Query, Reply};
-use megalith_model::rows::Digest;
 use megalith_model::shape::CELL_LEN;
-use megalith_model::shard::{Receipt, ShardId, ShardTarget};
+use megalith_model::shard::{Receipt, ShardDigest, ShardId, ShardTarget};
 use megalith_model::topology::Lease;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -147,10 +146,10 @@ impl Fake {
         &self,
         write: &ShardWrite,
         shard: Vec<u8>,
-        digest: Digest,
+        digest: ShardDigest,
     ) -> Result<Receipt, ShardError> {
         assert_eq!(shard.len() as u64, write.len, "length of {write:?}");
-        let own: Digest = blake3::hash(&shard).into();
+        let own: ShardDigest = blake3::hash(&shard).into();
         assert_eq!(own, digest, "digest of {write:?}");
         self.shards
             .lock()
@@ -196,7 +195,7 @@ impl ShardIo for FakeIo {
         &self,
         write: ShardWrite,
         mut body: mpsc::Receiver<Bytes>,
-        digest: oneshot::Receiver<Digest>,
+        digest: oneshot::Receiver<ShardDigest>,
     ) -> BoxFuture<'static, Result<Receipt, ShardError>> {
         let fake = Arc::clone(&self.0);
         async move {
@@ -216,7 +215,7 @@ impl ShardIo for FakeIo {
         &self,
         write: ShardWrite,
         cells: Vec<Bytes>,
-        digest: Digest,
+        digest: ShardDigest,
     ) -> BoxFuture<'static, Result<Receipt, ShardError>> {
         let fake = Arc::clone(&self.0);
         async move {
@@ -271,6 +270,8 @@ impl ShardIo for FakeIo {
 #[derive(Default)]
 pub struct FakeMeta {
     pub opened: AtomicUsize,
+    /// What writes have left behind.
+    pub discarded: watch::Sender<Vec<(BlobId, Vec<Leftover>)>>,
     /// Shards in doubt, and whether they are said to be damaged.
     pub doubted: Mutex<Vec<(ShardId, bool)>>,
 }
@@ -278,15 +279,21 @@ pub struct FakeMeta {
 impl Metadata for FakeMeta {
     fn propose(&self, envelope: Envelope) -> BoxFuture<'_, Result<Answer, ClientError>> {
         let outcome = match envelope.command {
-            Command::OpenLease { gateway, count } => {
+            Command::OpenLease { gateway, request } => {
                 let number = self.opened.fetch_add(1, Ordering::Relaxed) as u64;
                 Outcome::Lease(Lease {
                     id: LeaseId(number),
                     gateway,
-                    first: BlobId(1 + number * count),
-                    count,
+                    request,
                 })
             }
+            Command::DiscardBlob { leftovers } => {
+                let blob = envelope.key.expect("a client's").id;
+                self.discarded
+                    .send_modify(|all| all.push((blob, leftovers)));
+                Outcome::Done
+            }
+            Command::CloseLease { .. } => Outcome::Done,
             Command::RaiseDoubts(doubts) => {
                 let mut doubted = self.doubted.lock().expect("no panic");
                 doubted.extend(doubts.iter().map(|doubt| (doubt.shard, doubt.damaged)));

@@ -2,6 +2,7 @@
 
 mod damage;
 mod fake;
+mod leftovers;
 mod limits;
 mod rig;
 mod round_trip;

@@ -9,10 +9,10 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use megalith_crypto::DataKey;
 use megalith_model::command::NewBlob;
-use megalith_model::ids::{ClusterId, DiskId, Epoch, GatewayId, NodeId, VolumeId};
+use megalith_model::ids::{BucketId, ClusterId, DiskId, Epoch, GatewayId, NodeId, VolumeId};
 use megalith_model::profile::Profile;
 use megalith_model::query::BlobView;
-use megalith_model::rows::{BlobRow, SegmentRow};
+use megalith_model::rows::{BlobRow, Proposal, SegmentRow};
 use megalith_model::topology::{ClusterMap, Domain, Slot, Volume, VolumeState};
 use std::ops::Range;
 use std::sync::Arc;
@@ -37,7 +37,6 @@ pub fn settings() -> PipelineSettings {
         read_timeout: Duration::from_secs(3),
         hedge_after_max: Duration::from_millis(50),
         volume_wait: Duration::from_millis(100),
-        lease_ids: 1000,
         compute_threads: 2,
         ..PipelineSettings::default()
     }
@@ -46,9 +45,9 @@ pub fn settings() -> PipelineSettings {
 impl Rig {
     /// A cluster with `volumes` volumes of k+m, each on nodes of its own: volume v has nodes
     /// `100·v + slot`.
-    pub fn new((k, m): (u8, u8), volumes: u32, settings: PipelineSettings) -> Self {
+    pub fn new((k, m): (u8, u8), volumes: u64, settings: PipelineSettings) -> Self {
         let profile = Profile::new(k, m).expect("valid");
-        let volume = |id: u32| Volume {
+        let volume = |id: u64| Volume {
             id: VolumeId(id),
             profile,
             epoch: Epoch(3),
@@ -108,7 +107,10 @@ impl Rig {
 
     pub async fn write_source(&self, source: Source) -> Result<WrittenBlob, PutError> {
         let hashes = Hashes::default();
-        self.pipeline.write_blob(source, &self.key, 0, hashes).await
+        let pipeline = &self.pipeline;
+        pipeline
+            .write_blob(source, &self.key, 0, hashes, &|_| true)
+            .await
     }
 
     /// A small body as a gateway holds it.
@@ -160,13 +162,13 @@ impl Rig {
     }
 
     /// Tells the node of a volume's slot how to behave.
-    pub fn set(&self, volume: u32, slot: u32, conduct: Conduct) {
+    pub fn set(&self, volume: u64, slot: u32, conduct: Conduct) {
         self.fake.set(slot_at(volume, slot).node, conduct);
     }
 }
 
-pub fn slot_at(volume: u32, slot: u32) -> Slot {
-    let node = 100 * volume + slot;
+pub fn slot_at(volume: u64, slot: u32) -> Slot {
+    let node = 100 * volume as u32 + slot;
     let mut disk = [0; 16];
     disk[..4].copy_from_slice(&node.to_be_bytes());
     Slot {
@@ -200,15 +202,21 @@ fn view(blob: &NewBlob, volumes: &[Volume]) -> BlobView {
         len: segment.len,
         digests: segment.digests.clone(),
         owed: segment.owed,
+        filed: None,
     });
     BlobView {
         blob: blob.blob,
         row: BlobRow {
+            bucket: BucketId(1),
+            proposal: Proposal {
+                attempt: 1,
+                digest: [0; 8],
+            },
             references: 1,
             len: blob.len,
             shape: blob.shape,
             segments: segments.collect(),
+            inline: blob.inline.clone(),
         },
-        inline: blob.inline.clone(),
     }
 }

@@ -9,12 +9,14 @@ use crate::ops::put::{NewVersion, ObjectName};
 use crate::ops::{Caller, Rejection, Store};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use megalith_blobs::LeasedId;
 use megalith_crypto::manifest::{Checksum, ChecksumType};
 use megalith_crypto::{Manifest, ManifestPart, PartManifest};
 use megalith_model::command::{Command, Condition, ObjectBlobs, PutObject, Refusal};
 use megalith_model::ids::BlobId;
 use megalith_model::query::PAGE_ROWS_MAX;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// The fewest bytes of a part that is not the last one: 5 MiB.
 pub const PART_BYTES_MIN: u64 = 5 * 1024 * 1024;
@@ -91,22 +93,25 @@ impl Store {
                 .iter()
                 .map(|part| (part.number, BlobId(part.blob)))
                 .collect();
-            let completed = self.timed(async |time_ms| {
-                let new = NewVersion {
-                    object: name,
-                    version: version_of_upload(time_ms, opened.upload),
-                };
-                let object = self.seal(new, &opened.data_key, &manifest, ObjectBlobs::Parts);
-                let object = object.map_err(Rejection::Failed)?;
-                let command = |condition: Condition| Command::CompleteUpload {
-                    upload: opened.upload,
-                    parts: linked.clone(),
-                    object: Box::new(PutObject {
-                        condition,
-                        ..object.clone()
-                    }),
-                };
-                self.commit(name, &wish, first, command).await
+            let completed = self.with_key(async |id: Arc<LeasedId>| {
+                let timed = self.timed(async |time_ms| {
+                    let new = NewVersion {
+                        object: name,
+                        version: version_of_upload(time_ms, opened.upload),
+                    };
+                    let object = self.seal(new, &opened.data_key, &manifest, ObjectBlobs::Parts);
+                    let object = object.map_err(Rejection::Failed)?;
+                    let command = |condition: Condition| Command::CompleteUpload {
+                        upload: opened.upload,
+                        parts: linked.clone(),
+                        object: Box::new(PutObject {
+                            condition,
+                            ..object.clone()
+                        }),
+                    };
+                    self.commit(&id, name, &wish, first, command).await
+                });
+                timed.await
             });
             match completed.await {
                 Ok(()) => {

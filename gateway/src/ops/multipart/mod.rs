@@ -14,11 +14,13 @@ use super::ids::new_upload;
 use super::names::{check_key, check_user_metadata};
 use super::write::Description;
 use super::{Caller, Rejection, Store};
+use megalith_blobs::LeasedId;
 use megalith_crypto::manifest::{Checksum, ChecksumType, ContentHeaders};
 use megalith_crypto::{DataKey, Manifest, ObjectContext, UploadContext};
 use megalith_model::command::Command;
 use megalith_model::ids::{BucketId, UploadId};
 use megalith_model::question;
+use std::sync::Arc;
 
 /// The most parts of an upload.
 pub const PARTS_MAX: u32 = 10_000;
@@ -101,21 +103,24 @@ impl Store {
             ..Manifest::default()
         };
         let failed = |error| Rejection::Failed(OpError::sealing(error));
-        let created = self.timed(async |time_ms| {
-            let upload = new_upload(time_ms).map_err(Rejection::Failed)?;
-            let context = self.upload_context(bucket, &key, upload);
-            let ring = self.keys().ring();
-            let wrapped_key = ring.wrap_upload(&data_key, &context).map_err(failed)?;
-            let sealed_manifest = manifest.seal(&data_key, &as_object(&context));
-            let command = Command::CreateUpload {
-                bucket,
-                key: key.clone().into_bytes(),
-                upload,
-                wrapped_key,
-                sealed_manifest: sealed_manifest.map_err(failed)?,
-            };
-            self.propose(command).await?;
-            Ok(upload)
+        let created = self.with_key(async |id: Arc<LeasedId>| {
+            let timed = self.timed(async |time_ms| {
+                let upload = new_upload(time_ms).map_err(Rejection::Failed)?;
+                let context = self.upload_context(bucket, &key, upload);
+                let ring = self.keys().ring();
+                let wrapped_key = ring.wrap_upload(&data_key, &context).map_err(failed)?;
+                let sealed_manifest = manifest.seal(&data_key, &as_object(&context));
+                let command = Command::CreateUpload {
+                    bucket,
+                    key: key.clone().into_bytes(),
+                    upload,
+                    wrapped_key,
+                    sealed_manifest: sealed_manifest.map_err(failed)?,
+                };
+                self.propose(&id, command).await?;
+                Ok(upload)
+            });
+            timed.await
         });
         Ok(CreatedUpload {
             upload: created.await?.to_string(),
@@ -129,13 +134,16 @@ impl Store {
     pub async fn abort_upload(&self, caller: Caller, name: &UploadName) -> Result<(), OpError> {
         let bucket = self.bucket_now(caller, &name.bucket).await?.row.id;
         let upload = parse_upload(&name.upload)?;
-        let key = name.key.as_bytes().to_vec();
         let abort = Command::AbortUpload {
             bucket,
-            key,
+            key: name.key.as_bytes().to_vec(),
             upload,
         };
-        self.propose(abort).await?;
+        let abort = |key: Arc<LeasedId>| {
+            let abort = abort.clone();
+            async move { self.propose(&key, abort).await }
+        };
+        self.with_key(abort).await?;
         Ok(())
     }
 

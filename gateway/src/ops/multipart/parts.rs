@@ -134,6 +134,7 @@ impl Store {
         writing: &mut Writing,
     ) -> Result<PartOutput, Rejection> {
         let CheckedBlob {
+            id,
             blob,
             header,
             computed,
@@ -167,11 +168,10 @@ impl Store {
                 sealed_part,
                 blob: blob.clone(),
             };
-            self.propose(command).await?;
+            self.propose(&id, command).await?;
             Ok(written_ms)
         });
-        let written = written.await;
-        let modified_ms = written.map_err(|rejection| self.note_lease(blob.lease, rejection))?;
+        let modified_ms = written.await?;
         Ok(PartOutput {
             etag: hex::encode(md5),
             checksums,

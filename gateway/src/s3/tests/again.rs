@@ -5,7 +5,7 @@ use super::objects::get;
 use super::with_bucket;
 use super::world::World;
 use megalith_model::command::Command;
-use megalith_model::ids::LeaseId;
+use megalith_model::ids::{GatewayId, LeaseId};
 use std::sync::atomic::Ordering;
 
 async fn put(world: &World, key: &str, body: &[u8]) -> Answer {
@@ -40,7 +40,8 @@ async fn a_stream_is_not_written_twice() {
 #[tokio::test]
 async fn a_small_body_is_not_written_for_ever() {
     let world = with_bucket().await;
-    world.meta.done(Command::CloseLease(LeaseId(1)));
+    let (gateway, lease) = (GatewayId(1), LeaseId(0));
+    world.meta.done(Command::CloseLease { gateway, lease });
     let refused = put(&world, "small", &[b'x'; 10_000]).await;
     assert_eq!(refused.error(), (503, "SlowDown".into()));
     assert_eq!(world.shelf.blobs.lock().unwrap().len(), 5);

@@ -59,6 +59,7 @@ async fn disabled_keys_and_accounts_stop_working() {
         .done(megalith_model::command::Command::SetAccountEnabled {
             account: AccountId(2),
             enabled: false,
+            revision: 1,
         });
     let refused = call("GET", "/").send_as(&world, &late).await;
     assert_eq!(refused.error(), (403, "InvalidAccessKeyId".into()));
@@ -78,6 +79,7 @@ async fn an_unsealed_copy_of_an_account_is_not_trusted() {
         access_key: "FORGED".into(),
         account: AccountId(1),
         enabled: true,
+        revision: 1,
         sealed_credential: row.sealed_credential,
     });
     let forged = Key {

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{StreamExt, stream};
 use megalith_blobs::{
-    Busy, GetError, Hasher, Hashes, Memory, PutError, ReadPlan, Room, Source, WrittenBlob,
+    Approve, Busy, GetError, Hasher, Hashes, LeaseError, LeasedId, Memory, PutError, ReadPlan,
+    Room, Source, WrittenBlob,
 };
 use megalith_client::{ClientError, Metadata, now_ms};
 use megalith_crypto::{
@@ -17,7 +18,10 @@ use megalith_crypto::{
 };
 use megalith_keyring::Keys;
 use megalith_model::answer::answer;
-use megalith_model::command::{Answer, Command, Envelope, NewBlob, NewSegment, Outcome};
+use megalith_model::command::{
+    Answer, Command, CommandKey, Envelope, NewBlob, NewSegment, Outcome,
+};
+use megalith_model::entry::Entry;
 use megalith_model::ids::{
     AccountId, BlobId, BucketId, ClusterId, DiskId, GatewayId, LeaseId, NodeId, VersionId,
 };
@@ -28,7 +32,7 @@ use megalith_model::question::{self, Question};
 use megalith_model::rows::BucketRow;
 use megalith_model::shape::{Shape, segments};
 use megalith_model::table::{MemRows, Overlay};
-use megalith_model::topology::{Disk, Domain, Lease, Node, Slot, Volume};
+use megalith_model::topology::{Disk, Domain, Node, Slot, Volume};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -44,6 +48,8 @@ const TIME_MS: u64 = 1_700_000_000_000;
 pub(crate) struct Meta {
     /// How often somebody asked for the time: it moves on by a second each time.
     ticks: AtomicU64,
+    /// How many commands of another gateway there were.
+    others: AtomicU64,
     /// By how much it is reckoned wrong, in milliseconds.
     pub(crate) ahead_ms: AtomicU64,
     pub(crate) rows: Mutex<MemRows>,
@@ -65,18 +71,30 @@ impl Meta {
     pub(crate) fn apply(&self, envelope: &Envelope) -> Answer {
         let mut rows = self.rows.lock().unwrap();
         let mut overlay = Overlay::new(&*rows);
-        let answer = apply(&mut overlay, TIME_MS, envelope).expect("rows are sound");
+        let entry = Entry::new(TIME_MS, envelope.clone());
+        let answer = apply(&mut overlay, &entry).expect("rows are sound");
         let batch = overlay.into_batch();
         rows.write(batch);
         answer
     }
 
     pub(crate) fn done(&self, command: Command) -> Outcome {
-        let envelope = Envelope {
-            token: None,
-            command,
+        self.apply(&self.envelope(command)).expect("applied")
+    }
+
+    /// Gives a client's command a key of another gateway's.
+    pub(crate) fn envelope(&self, command: Command) -> Envelope {
+        let (first, _) = LeaseId(1).blobs();
+        let fresh = BlobId(first.0 + self.others.fetch_add(1, Ordering::Relaxed));
+        let key = CommandKey {
+            id: command.new_blob().map_or(fresh, |new| new.blob),
+            attempt: 1,
+            gateway: GatewayId(2),
         };
-        self.apply(&envelope).expect("applied")
+        Envelope {
+            key: command.is_of_client().then_some(key),
+            command,
+        }
     }
 
     pub(crate) fn see<Q: Question>(&self, question: Q) -> Q::Reply {
@@ -125,7 +143,6 @@ impl Metadata for Meta {
 /// Blobs in memory, sealed as in production.
 pub(crate) struct Shelf {
     pub(crate) blobs: Mutex<HashMap<BlobId, Vec<u8>>>,
-    lease: Lease,
     volume: Volume,
     next: AtomicU64,
     memory: Memory,
@@ -134,16 +151,19 @@ pub(crate) struct Shelf {
 }
 
 impl Shelf {
-    fn locate(&self, sealed: Vec<u8>) -> NewBlob {
-        let blob = BlobId(self.lease.first.0 + self.next.fetch_add(1, Ordering::Relaxed));
+    fn next_id(&self) -> BlobId {
+        BlobId(self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn locate(&self, blob: BlobId, sealed: Vec<u8>) -> NewBlob {
         let len = sealed.len() as u64;
         let mut new = NewBlob {
             blob,
-            lease: self.lease.id,
             len,
             shape: Shape::for_len(len),
             segments: Vec::new(),
             inline: Vec::new(),
+            leftovers: Vec::new(),
         };
         let digests = match new.shape {
             Shape::Inline => {
@@ -158,7 +178,7 @@ impl Shelf {
             volume: self.volume.id,
             epoch: self.volume.epoch,
             len,
-            digests: vec![[blob.0 as u8; 32]; digests],
+            digests: vec![[blob.0 as u8; 16]; digests],
             owed: 0,
         };
         new.segments = segments(len).map(segment).collect();
@@ -171,15 +191,16 @@ impl Shelf {
         key: &DataKey,
         part: u32,
         hashes: Hashes,
+        approve: Approve<'_>,
     ) -> Result<WrittenBlob, PutError> {
         let closed = |left: u32| left.checked_sub(1);
         let lease = self
             .closed_leases
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, closed);
         if lease.is_ok() {
-            let blob = self.lease.first;
-            return Err(PutError::LeaseClosed { blob });
+            return Err(PutError::LeaseClosed { blob: BlobId(0) });
         }
+        let held = matches!(source, Source::Held(_));
         let mut hasher = Hasher::new(hashes);
         let mut plain = Vec::new();
         let plain_len = source.plain_len();
@@ -196,11 +217,14 @@ impl Shelf {
                 found,
             });
         }
-        // The id is part of the context, and it is the next one: tests write one blob at a time.
-        let blob = self.lease.first.0 + self.next.load(Ordering::Relaxed);
+        let hashes = hasher.finish();
+        if held && !approve(&hashes) {
+            return Err(PutError::Refused);
+        }
+        let blob = self.next_id();
         let context = StreamContext {
             cluster: CLUSTER.0,
-            blob,
+            blob: blob.0,
             part,
         };
         let (mut sealer, header) = CellSealer::new(key, context)?;
@@ -215,9 +239,10 @@ impl Shelf {
             }
         }
         Ok(WrittenBlob {
-            blob: self.locate(sealed),
+            id: LeasedId::new(blob, GatewayId(1)),
+            blob: self.locate(blob, sealed),
             header,
-            hashes: hasher.finish(),
+            hashes,
         })
     }
 
@@ -226,7 +251,7 @@ impl Shelf {
         for part in &plan.parts {
             let blob = part.view.blob;
             let sealed = match part.view.row.shape {
-                Shape::Inline => part.view.inline.clone(),
+                Shape::Inline => part.view.row.inline.clone(),
                 Shape::Copies | Shape::Coded => {
                     let known = plan
                         .volumes
@@ -263,8 +288,9 @@ impl Blobs for Shelf {
         key: &'a DataKey,
         part: u32,
         hashes: Hashes,
+        approve: Approve<'a>,
     ) -> BoxFuture<'a, Result<WrittenBlob, PutError>> {
-        Box::pin(self.seal(source, key, part, hashes))
+        Box::pin(self.seal(source, key, part, hashes, approve))
     }
 
     fn read(
@@ -281,6 +307,10 @@ impl Blobs for Shelf {
 
     fn make_room(&self, plain_len: u64) -> Result<Room, Busy> {
         Room::reserve(&self.memory, plain_len)
+    }
+
+    fn take_id(&self) -> BoxFuture<'_, Result<LeasedId, LeaseError>> {
+        Box::pin(async { Ok(LeasedId::new(self.next_id(), GatewayId(1))) })
     }
 
     fn lease_refused(&self, _lease: LeaseId) {}
@@ -310,10 +340,9 @@ impl World {
 
     pub(crate) async fn with_memory(memory: u64) -> Self {
         let meta = Arc::new(Meta::default());
-        let (lease, volume) = furnish(&meta);
+        let volume = furnish(&meta);
         let shelf = Arc::new(Shelf {
             blobs: Mutex::default(),
-            lease,
             volume,
             next: AtomicU64::new(0),
             memory: Memory::new(memory),
@@ -370,6 +399,7 @@ impl World {
             access_key: key.id.clone(),
             account,
             enabled,
+            revision: 1,
             sealed_credential: sealer.seal(&key.id, &credential).unwrap(),
         });
     }
@@ -400,12 +430,12 @@ impl World {
             version: None,
             with_blobs: false,
         };
-        self.meta.see(asked).map(|view| view.version)
+        self.meta.see(asked).map(|view| view.row.version)
     }
 }
 
-/// Makes nodes, accounts, a lease and a volume.
-fn furnish(meta: &Meta) -> (Lease, Volume) {
+/// Makes nodes, accounts, a volume, and leases for this gateway (0) and another (1).
+fn furnish(meta: &Meta) -> Volume {
     meta.done(Command::InitCluster { cluster: CLUSTER });
     let disk = |id: u32| DiskId([id as u8; 16]);
     for id in 1..=6 {
@@ -421,7 +451,10 @@ fn furnish(meta: &Meta) -> (Lease, Volume) {
         }));
     }
     for name in ["ann", "bob"] {
-        meta.done(Command::CreateAccount { name: name.into() });
+        meta.done(Command::CreateAccount {
+            name: name.into(),
+            request: 0,
+        });
     }
     let Outcome::Volume(volume) = meta.done(Command::CreateVolume {
         profile: Profile::new(4, 2).unwrap(),
@@ -436,12 +469,9 @@ fn furnish(meta: &Meta) -> (Lease, Volume) {
     }) else {
         panic!("no volume")
     };
-    let command = Command::OpenLease {
-        gateway: GatewayId(1),
-        count: 100_000,
-    };
-    let Outcome::Lease(lease) = meta.done(command) else {
-        panic!("no lease")
-    };
-    (lease, volume)
+    for gateway in [1, 2].map(GatewayId) {
+        let request = 0;
+        meta.done(Command::OpenLease { gateway, request });
+    }
+    volume
 }

@@ -2,12 +2,12 @@
 
 use crate::ids::{DiskId, NodeId};
 use crate::keys::RowKey;
+use crate::lookup;
 use crate::machine::{MachineError, read};
 use crate::query::Query;
 use crate::question;
 use crate::rows::DiskRow;
 use crate::table::Rows;
-use crate::topology::Volume;
 
 /// Returns false if the question is about another node's disk, or about a volume without a slot on
 /// the node. A disk or volume without a row concerns everybody: there is nothing to tell.
@@ -17,7 +17,7 @@ pub fn concerns(rows: &dyn Rows, query: &Query, node: NodeId) -> Result<bool, Ma
         | Query::DiskVolumes(question::DiskVolumes { disk })
         | Query::OwedShards(question::OwedShards { disk, .. }) => of_disk(rows, *disk, node),
         Query::Held(question::Held { volume, .. }) => {
-            let volume: Option<Volume> = read(rows, &RowKey::Volume(*volume))?;
+            let volume = lookup::volume(rows, *volume)?;
             Ok(volume.is_none_or(|volume| volume.slots.iter().any(|slot| slot.node == node)))
         }
         // Small, and about nobody's objects: which volumes there are, and what is in doubt.
@@ -41,7 +41,7 @@ pub fn concerns(rows: &dyn Rows, query: &Query, node: NodeId) -> Result<bool, Ma
 
 fn of_disk(rows: &dyn Rows, disk: DiskId, node: NodeId) -> Result<bool, MachineError> {
     let row: Option<DiskRow> = read(rows, &RowKey::Disk(disk))?;
-    Ok(row.is_none_or(|row| row.node == Some(node)))
+    Ok(row.is_none_or(|row| row.node == node && row.listed))
 }
 
 #[cfg(test)]

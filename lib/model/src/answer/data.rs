@@ -3,12 +3,12 @@
 use super::{misplaced, parsed, values};
 use crate::ids::VolumeId;
 use crate::keys::{self, Meta, RowKey, Table};
+use crate::lookup::DiskNodes;
 use crate::machine::{MachineError, decode_row, read, require};
 use crate::query::{DataStatus, VolumeStatus};
-use crate::rows::{OwedRow, Totals};
+use crate::rows::{OwedRow, Totals, VolumeCounts, VolumeRow};
 use crate::shape::Shape;
 use crate::table::Rows;
-use crate::topology::Volume;
 use std::collections::BTreeMap;
 
 /// What makes owed segments alike: shape, first copy's slot or filled columns, owed mask.
@@ -23,8 +23,10 @@ pub(super) fn data(rows: &dyn Rows) -> Result<DataStatus, MachineError> {
         deletes_pending: totals.deletes_pending,
         ..DataStatus::default()
     };
-    for volume in values::<Volume>(rows, Table::Volumes)? {
-        let counts = require(rows, &RowKey::VolumeCounts(volume.id))?;
+    let mut nodes = DiskNodes::default();
+    for row in values::<VolumeRow>(rows, Table::Volumes)? {
+        let counts: VolumeCounts = require(rows, &RowKey::VolumeCounts(row.id))?;
+        let volume = nodes.volume(rows, &row, &counts)?;
         let mut alike: BTreeMap<Alike, u64> = BTreeMap::new();
         scan_owed(rows, volume.id, &mut |blob, owed| {
             let kind = match owed.shape {

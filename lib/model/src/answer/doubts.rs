@@ -3,11 +3,11 @@
 use super::{misplaced, page_rows, parsed};
 use crate::ids::{BlobId, DiskId, NodeId, VolumeId};
 use crate::keys::{self, RowKey, Table};
-use crate::machine::{MachineError, decode_row, page, read};
+use crate::lookup;
+use crate::machine::{MachineError, decode_row, page};
 use crate::query::{DoubtView, OwedPage, PAGE_ROWS_MAX, WantedShard};
 use crate::question;
-use crate::rows::{BlobRow, DoubtRow, OwedRow};
-use crate::shape::SegmentLayout;
+use crate::rows::{DoubtRow, OwedRow};
 use crate::shard::ShardId;
 use crate::table::Rows;
 use crate::topology::Volume;
@@ -36,7 +36,7 @@ fn doubt(
     shard: ShardId,
     row: DoubtRow,
 ) -> Result<DoubtView, MachineError> {
-    let volume: Option<Volume> = read(rows, &RowKey::Volume(shard.volume))?;
+    let volume = lookup::volume(rows, shard.volume)?;
     let judges = volume.as_ref().map(|volume| judges(volume, disk, shard));
     let wanted = match volume {
         Some(volume) => wanted(rows, &volume, disk, shard)?,
@@ -77,18 +77,13 @@ fn wanted(
     {
         return Ok(None);
     }
-    let Some(blob) = read::<BlobRow>(rows, &RowKey::Blob(shard.blob))? else {
+    let Some(found) = lookup::segment(rows, shard.volume, shard.blob, shard.segment)? else {
         return Ok(None);
     };
-    let segment = blob.segments.get(shard.segment as usize);
-    let Some(segment) = segment.filter(|segment| segment.volume == shard.volume) else {
-        return Ok(None);
-    };
-    let layout = SegmentLayout::new(blob.shape, segment.profile, shard.blob, segment.len);
-    let holds = layout.slots().any(|slot| slot == number);
-    let digest = segment.digest(blob.shape, number).filter(|_| holds);
-    Ok(digest.map(|digest| WantedShard {
-        len: layout.shard_len(number),
+    let holds = found.layout.slots().any(|slot| slot == number);
+    let digest = found.segment().digest(found.blob.shape, number);
+    Ok(digest.filter(|_| holds).map(|digest| WantedShard {
+        len: found.layout.shard_len(number),
         digest: *digest,
         epoch: volume.epoch,
     }))
@@ -138,7 +133,7 @@ pub(super) fn owed_shards(
         let volume = match volumes.get(&id) {
             Some(volume) => volume,
             None => {
-                let volume = read(rows, &RowKey::Volume(id))?;
+                let volume = lookup::volume(rows, id)?;
                 volumes.entry(id).or_insert(volume)
             }
         };

@@ -6,9 +6,9 @@ use super::{misplaced, page_rows, parsed};
 use crate::ids::UploadId;
 use crate::keys::{self, KeyRange, RowKey};
 use crate::machine::{MachineError, decode_row};
-use crate::query::{Listing, UploadListing};
+use crate::query::{ListedVersion, Listing, UploadListing};
 use crate::question;
-use crate::rows::{NameRow, UploadPlace, UploadRow};
+use crate::rows::{UploadPlace, UploadRow, VersionRow};
 use crate::table::Rows;
 use std::borrow::Cow;
 
@@ -23,7 +23,7 @@ pub(super) fn list(rows: &dyn Rows, query: &question::List) -> Result<Listing, M
     let behind = |prefix: &[u8]| keys::names(bucket, prefix).to;
     let mut last: Option<Vec<u8>> = None;
     scan(rows, names_after(query), &mut |key, value| {
-        let row: NameRow = decode_row(key, value)?;
+        let row: VersionRow = decode_row(key, value)?;
         if row.delete_marker {
             return Ok(Next::On);
         }
@@ -42,7 +42,12 @@ pub(super) fn list(rows: &dyn Rows, query: &question::List) -> Result<Listing, M
             }
             None => {
                 last = Some(key.to_vec());
-                listing.entries.push((key.into_owned(), row));
+                let version = ListedVersion {
+                    version: row.version,
+                    size: row.size,
+                    sealed_listing: row.sealed_listing,
+                };
+                listing.entries.push((key.into_owned(), version));
                 Ok(Next::On)
             }
         }

@@ -17,7 +17,8 @@ pub(crate) mod tests;
 
 use crate::ids::{ClusterId, VolumeId};
 use crate::keys::{self, Meta, RowKey, Table};
-use crate::machine::{MachineError, page, read, require};
+use crate::lookup;
+use crate::machine::{MachineError, page, read};
 use crate::query::{PAGE_ROWS_MAX, PartPage, Query, Reply};
 use crate::question;
 use crate::rows::{Counters, DiskRow, DoomedQueue, KekRow, PartRow, UploadRow, UploadTarget};
@@ -162,7 +163,9 @@ pub fn topology(rows: &dyn Rows) -> Result<Topology, MachineError> {
     let open_volumes = open
         .iter()
         .map(|(key, ())| match parsed(key)? {
-            RowKey::OpenVolume(volume) => require(rows, &RowKey::Volume(volume)),
+            RowKey::OpenVolume(volume) => lookup::volume(rows, volume)?.ok_or_else(|| {
+                MachineError::Contradiction(format!("{volume} is open, and not there"))
+            }),
             _ => Err(misplaced()),
         })
         .collect::<Result<_, _>>()?;

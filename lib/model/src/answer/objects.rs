@@ -2,11 +2,11 @@
 
 use crate::ids::{BlobId, VolumeId};
 use crate::keys::RowKey;
+use crate::lookup;
 use crate::machine::{MachineError, read, require};
 use crate::query::{BlobView, ObjectView};
 use crate::question;
-use crate::rows::{BlobRow, NameRow, VersionRow};
-use crate::shape::Shape;
+use crate::rows::{BlobRow, VersionRow};
 use crate::table::Rows;
 use crate::topology::Volume;
 use std::borrow::Cow;
@@ -22,38 +22,12 @@ pub(super) fn object(
     asked: &question::Object,
 ) -> Result<Option<ObjectView>, MachineError> {
     let (bucket, key) = (asked.bucket, Cow::Borrowed(asked.key.as_slice()));
-    let row = match asked.version {
-        Some(version) => {
-            let row: Option<VersionRow> = read(
-                rows,
-                &RowKey::Version {
-                    bucket,
-                    key,
-                    version,
-                },
-            )?;
-            row.map(|row| (version, row))
-        }
-        None => {
-            let name_key = RowKey::Name {
-                bucket,
-                key: key.clone(),
-            };
-            match read::<NameRow>(rows, &name_key)? {
-                Some(name) => {
-                    let version = name.version;
-                    let version_key = RowKey::Version {
-                        bucket,
-                        key,
-                        version,
-                    };
-                    Some((version, require(rows, &version_key)?))
-                }
-                None => None,
-            }
-        }
+    let row: Option<VersionRow> = read(rows, &RowKey::Name { bucket, key })?;
+    let wanted = |row: &VersionRow| {
+        let meant = asked.version.is_none_or(|version| row.version == version);
+        meant && !row.delete_marker
     };
-    let Some((version, row)) = row.filter(|(_, row)| !row.delete_marker) else {
+    let Some(row) = row.filter(wanted) else {
         return Ok(None);
     };
     let blobs = if asked.with_blobs {
@@ -68,7 +42,6 @@ pub(super) fn object(
         .collect();
     let named: Vec<VolumeId> = named.into_iter().collect();
     Ok(Some(ObjectView {
-        version,
         volumes: volumes(rows, &named)?,
         row,
         blobs,
@@ -80,10 +53,9 @@ fn first_blobs(rows: &dyn Rows, blobs: &[BlobId]) -> Result<Vec<BlobView>, Machi
     let mut len = 0;
     for &blob in blobs.iter().take(OBJECT_BLOBS_MAX) {
         let row: BlobRow = require(rows, &RowKey::Blob(blob))?;
-        let view = view(rows, blob, row)?;
-        let digests: usize = view.row.segments.iter().map(|s| s.digests.len()).sum();
-        len += digests * size_of::<crate::rows::Digest>() + view.inline.len();
-        views.push(view);
+        let digests: usize = row.segments.iter().map(|s| s.digests.len()).sum();
+        len += digests * size_of::<crate::rows::Digest>() + row.inline.len();
+        views.push(BlobView { blob, row });
         if len >= OBJECT_BLOBS_LEN {
             break;
         }
@@ -91,20 +63,12 @@ fn first_blobs(rows: &dyn Rows, blobs: &[BlobId]) -> Result<Vec<BlobView>, Machi
     Ok(views)
 }
 
-fn view(rows: &dyn Rows, blob: BlobId, row: BlobRow) -> Result<BlobView, MachineError> {
-    let inline = match row.shape {
-        Shape::Inline => require(rows, &RowKey::Inline(blob))?,
-        Shape::Copies | Shape::Coded => Vec::new(),
-    };
-    Ok(BlobView { blob, row, inline })
-}
-
 /// Returns those of `blobs` that exist.
 pub(super) fn blobs(rows: &dyn Rows, blobs: &[BlobId]) -> Result<Vec<BlobView>, MachineError> {
     let mut views = Vec::new();
     for &blob in blobs {
         if let Some(row) = read::<BlobRow>(rows, &RowKey::Blob(blob))? {
-            views.push(view(rows, blob, row)?);
+            views.push(BlobView { blob, row });
         }
     }
     Ok(views)
@@ -114,7 +78,7 @@ pub(super) fn blobs(rows: &dyn Rows, blobs: &[BlobId]) -> Result<Vec<BlobView>, 
 pub(super) fn volumes(rows: &dyn Rows, volumes: &[VolumeId]) -> Result<Vec<Volume>, MachineError> {
     let mut found = Vec::new();
     for &volume in volumes {
-        found.extend(read::<Volume>(rows, &RowKey::Volume(volume))?);
+        found.extend(lookup::volume(rows, volume)?);
     }
     Ok(found)
 }

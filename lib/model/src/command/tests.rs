@@ -51,6 +51,7 @@ fn commands_keep_their_numbers() {
         24 DenyDoubts
         25 JudgeDoubts
         26 WorkOff
+        27 DiscardBlob
     "#]]);
 }
 
@@ -62,9 +63,8 @@ fn outcomes_keep_their_numbers() {
         2 Lease
         3 Account
         4 Bucket
-        5 Object
-        6 Registered
-        7 WorkedOff
+        5 Registered
+        6 WorkedOff
     "#]]);
 }
 
@@ -82,11 +82,13 @@ fn refusals_keep_their_numbers() {
         8 NameTaken
         9 NoSuchAccount
         10 LeaseClosed
-        11 BlobExists
-        12 StaleVolume
-        13 Malformed
-        14 SourceGone
-        15 SealedTime
-        16 Internal
+        11 KeyUsed
+        12 Superseded
+        13 Changed
+        14 StaleVolume
+        15 Malformed
+        16 SourceGone
+        17 SealedTime
+        18 Internal
     "#]]);
 }

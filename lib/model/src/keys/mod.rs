@@ -6,13 +6,13 @@
 //! | no | table                  | key after the table byte          | value               |
 //! |----|------------------------|-----------------------------------|---------------------|
 //! | 1  | meta                   | item (one byte, see [`Meta`])     | by item             |
-//! | 2  | names                  | bucket, key as it is              | `NameRow`           |
-//! | 3  | versions               | bucket, escaped key, inverted version | `VersionRow`        |
+//! | 2  | names                  | bucket, key as it is              | `VersionRow`        |
+//! | 3  | versions               | bucket, escaped key, inverted sequence | `VersionRow`        |
 //! | 4  | blobs                  | blob                              | `BlobRow`           |
-//! | 5  | inline                 | blob                              | ciphertext: `Vec<u8>` |
-//! | 6  | blobs by volume        | volume, blob, segment             | nothing             |
-//! | 7  | owed                   | volume, blob, segment             | `OwedRow`           |
-//! | 8  | volumes                | volume                            | `Volume`            |
+//! | 5  | version sequences      | bucket, escaped key, version      | `u64`               |
+//! | 6  | blobs by volume        | volume, filed blob, segment       | `FiledRow`          |
+//! | 7  | owed                   | volume, filed blob, segment       | `OwedRow`           |
+//! | 8  | volumes                | volume                            | `VolumeRow`         |
 //! | 9  | volume counts          | volume                            | `VolumeCounts`      |
 //! | 10 | open volumes           | volume                            | nothing             |
 //! | 11 | nodes                  | node                              | `Node`              |
@@ -30,15 +30,18 @@
 //! | 23 | access keys by account | account, access key               | nothing             |
 //! | 24 | key-encryption keys    | version                           | `KekRow`            |
 //! | 25 | leases                 | lease                             | `Lease`             |
-//! | 26 | tokens                 | token                             | `TokenRow`          |
-//! | 27 | tokens by time         | milliseconds, token               | nothing             |
+//! | 26 | spent                  | blob                              | `SpentRow`          |
+//! | 27 | chunks                 | disk, volume, slot                | `ChunkRow`          |
 //! | 28 | bucket counters        | bucket                            | `Counters`          |
 //! | 29 | account counters       | account                           | `Counters`          |
 //! | 30 | doubts                 | disk, volume, blob, segment, slot | `DoubtRow`          |
 //! | 31 | doomed                 | number                            | `DoomedRow`         |
+//! | 32 | deletes of moves       | volume, slot, sequence            | `MoveDeleteRow`     |
 //!
 //! A variable field that others follow is escaped (`escape`); one that ends the key isn't.
-//! Inverted versions (every bit flipped) make the newest sort first.
+//! Inverted sequences (every bit flipped) make the newest sort first. The current version's row is
+//! that of its name; tables 3 and 5 are for the others. Nothing writes to them yet, nor to chunks
+//! and deletes of moves.
 
 mod escape;
 mod parse;
@@ -46,8 +49,8 @@ mod parse;
 mod tests;
 
 use crate::ids::{
-    AccountId, BlobId, BucketId, DiskId, Epoch, GroupId, LeaseId, NodeId, Token, UploadId,
-    VersionId, VolumeId,
+    AccountId, BlobId, BucketId, DiskId, Epoch, GroupId, LeaseId, NodeId, UploadId, VersionId,
+    VolumeId,
 };
 use crate::shard::ShardId;
 use std::borrow::Cow;
@@ -91,16 +94,12 @@ numbered! {
         Clock = 2,
         /// The next volume's number: `VolumeId`.
         NextVolume = 3,
-        /// The next blob id to be leased: `BlobId`.
-        NextBlob = 4,
-        /// The next lease's number: `LeaseId`.
+        /// The next lease's number, and so the next blob ids: `LeaseId`.
         NextLease = 5,
         /// The next account's id: `AccountId`.
         NextAccount = 7,
         /// Counts of everything: `Totals`.
         Totals = 8,
-        /// Tokens from before this time are no longer remembered: `u64` milliseconds.
-        TokensFrom = 9,
         /// What is doomed: `DoomedQueue`.
         Doomed = 10,
     }
@@ -117,10 +116,14 @@ pub enum RowKey<'a> {
     Version {
         bucket: BucketId,
         key: Cow<'a, [u8]>,
+        sequence: u64,
+    },
+    VersionSequence {
+        bucket: BucketId,
+        key: Cow<'a, [u8]>,
         version: VersionId,
     },
     Blob(BlobId),
-    Inline(BlobId),
     VolumeBlob {
         volume: VolumeId,
         blob: BlobId,
@@ -165,10 +168,16 @@ pub enum RowKey<'a> {
     },
     Kek(u32),
     Lease(LeaseId),
-    Token(Token),
-    TokenTime {
-        time_ms: u64,
-        token: Token,
+    Spent(BlobId),
+    Chunk {
+        disk: DiskId,
+        volume: VolumeId,
+        slot: u8,
+    },
+    MoveDelete {
+        volume: VolumeId,
+        slot: u8,
+        sequence: u64,
     },
     BucketCounters(BucketId),
     AccountCounters(AccountId),
@@ -186,7 +195,7 @@ numbered! {
         Names = 2,
         Versions = 3,
         Blobs = 4,
-        Inline = 5,
+        VersionSequences = 5,
         VolumeBlobs = 6,
         Owed = 7,
         Volumes = 8,
@@ -207,12 +216,13 @@ numbered! {
         AccountAccessKeys = 23,
         Keks = 24,
         Leases = 25,
-        Tokens = 26,
-        TokenTimes = 27,
+        Spent = 26,
+        Chunks = 27,
         BucketCounters = 28,
         AccountCounters = 29,
         Doubts = 30,
         Doomed = 31,
+        MoveDeletes = 32,
     }
 }
 
@@ -275,7 +285,7 @@ impl Build {
     }
 
     fn segment(self, volume: VolumeId, blob: BlobId, segment: u32) -> Self {
-        self.u32(volume.0).u64(blob.0).u32(segment)
+        self.u64(volume.0).u64(blob.0).u32(segment)
     }
 
     fn escaped(mut self, bytes: &[u8]) -> Self {
@@ -302,13 +312,20 @@ impl RowKey<'_> {
             Self::Version {
                 bucket,
                 key,
-                version,
+                sequence,
             } => new(Table::Versions)
                 .u64(bucket.0)
                 .escaped(key)
-                .bytes(&version.0.map(|byte| !byte)),
+                .u64(!sequence),
+            Self::VersionSequence {
+                bucket,
+                key,
+                version,
+            } => new(Table::VersionSequences)
+                .u64(bucket.0)
+                .escaped(key)
+                .bytes(&version.0),
             Self::Blob(blob) => new(Table::Blobs).u64(blob.0),
-            Self::Inline(blob) => new(Table::Inline).u64(blob.0),
             Self::VolumeBlob {
                 volume,
                 blob,
@@ -319,9 +336,9 @@ impl RowKey<'_> {
                 blob,
                 segment,
             } => new(Table::Owed).segment(*volume, *blob, *segment),
-            Self::Volume(volume) => new(Table::Volumes).u32(volume.0),
-            Self::VolumeCounts(volume) => new(Table::VolumeCounts).u32(volume.0),
-            Self::OpenVolume(volume) => new(Table::OpenVolumes).u32(volume.0),
+            Self::Volume(volume) => new(Table::Volumes).u64(volume.0),
+            Self::VolumeCounts(volume) => new(Table::VolumeCounts).u64(volume.0),
+            Self::OpenVolume(volume) => new(Table::OpenVolumes).u64(volume.0),
             Self::Node(node) => new(Table::Nodes).u32(node.0),
             Self::Disk(disk) => new(Table::Disks).bytes(&disk.0),
             Self::Delete { disk, sequence } => new(Table::Deletes).bytes(&disk.0).u64(*sequence),
@@ -351,10 +368,19 @@ impl RowKey<'_> {
                 .bytes(access_key),
             Self::Kek(version) => new(Table::Keks).u32(*version),
             Self::Lease(lease) => new(Table::Leases).u64(lease.0),
-            Self::Token(token) => new(Table::Tokens).bytes(&token.0),
-            Self::TokenTime { time_ms, token } => {
-                new(Table::TokenTimes).u64(*time_ms).bytes(&token.0)
-            }
+            Self::Spent(blob) => new(Table::Spent).u64(blob.0),
+            Self::Chunk { disk, volume, slot } => new(Table::Chunks)
+                .bytes(&disk.0)
+                .u64(volume.0)
+                .bytes(&[*slot]),
+            Self::MoveDelete {
+                volume,
+                slot,
+                sequence,
+            } => new(Table::MoveDeletes)
+                .u64(volume.0)
+                .bytes(&[*slot])
+                .u64(*sequence),
             Self::BucketCounters(bucket) => new(Table::BucketCounters).u64(bucket.0),
             Self::AccountCounters(account) => new(Table::AccountCounters).u64(account.0),
             Self::Doubt { disk, shard } => new(Table::Doubts)
@@ -379,7 +405,17 @@ pub fn names(bucket: BucketId, prefix: &[u8]) -> KeyRange {
     KeyRange::of_prefix(Build::new(Table::Names).u64(bucket.0).bytes(prefix).0)
 }
 
-/// All versions in a bucket.
+/// What is remembered of a lease's commands, from the blob id `from` on.
+#[must_use]
+pub fn spent(lease: LeaseId, from: BlobId) -> KeyRange {
+    let (first, last) = lease.blobs();
+    KeyRange {
+        from: RowKey::Spent(from.max(first)).encode(),
+        to: successor(&RowKey::Spent(last).encode()),
+    }
+}
+
+/// All versions in a bucket that are not current.
 #[must_use]
 pub fn versions(bucket: BucketId) -> KeyRange {
     KeyRange::of_prefix(Build::new(Table::Versions).u64(bucket.0).0)
@@ -401,13 +437,13 @@ pub fn parts(upload: UploadId) -> KeyRange {
 /// A volume's owed segments.
 #[must_use]
 pub fn owed(volume: VolumeId) -> KeyRange {
-    KeyRange::of_prefix(Build::new(Table::Owed).u32(volume.0).0)
+    KeyRange::of_prefix(Build::new(Table::Owed).u64(volume.0).0)
 }
 
 /// A volume's segments, by blob.
 #[must_use]
 pub fn volume_blobs(volume: VolumeId) -> KeyRange {
-    KeyRange::of_prefix(Build::new(Table::VolumeBlobs).u32(volume.0).0)
+    KeyRange::of_prefix(Build::new(Table::VolumeBlobs).u64(volume.0).0)
 }
 
 /// A disk's delete queue, from a number on.

@@ -2,7 +2,7 @@
 
 use super::{Meta, RowKey, Table, escape};
 use crate::ids::{
-    AccountId, BlobId, BucketId, DiskId, LeaseId, NodeId, Token, UploadId, VersionId, VolumeId,
+    AccountId, BlobId, BucketId, DiskId, LeaseId, NodeId, UploadId, VersionId, VolumeId,
 };
 use crate::shard::ShardId;
 use std::borrow::Cow;
@@ -71,23 +71,27 @@ impl<'a> RowKey<'a> {
             Table::Versions => Self::Version {
                 bucket: BucketId(c.u64()?),
                 key: c.escaped()?,
-                version: VersionId(c.fixed::<16>()?.map(|byte| !byte)),
+                sequence: !c.u64()?,
+            },
+            Table::VersionSequences => Self::VersionSequence {
+                bucket: BucketId(c.u64()?),
+                key: c.escaped()?,
+                version: VersionId(c.fixed()?),
             },
             Table::Blobs => Self::Blob(BlobId(c.u64()?)),
-            Table::Inline => Self::Inline(BlobId(c.u64()?)),
             Table::VolumeBlobs => Self::VolumeBlob {
-                volume: VolumeId(c.u32()?),
+                volume: VolumeId(c.u64()?),
                 blob: BlobId(c.u64()?),
                 segment: c.u32()?,
             },
             Table::Owed => Self::Owed {
-                volume: VolumeId(c.u32()?),
+                volume: VolumeId(c.u64()?),
                 blob: BlobId(c.u64()?),
                 segment: c.u32()?,
             },
-            Table::Volumes => Self::Volume(VolumeId(c.u32()?)),
-            Table::VolumeCounts => Self::VolumeCounts(VolumeId(c.u32()?)),
-            Table::OpenVolumes => Self::OpenVolume(VolumeId(c.u32()?)),
+            Table::Volumes => Self::Volume(VolumeId(c.u64()?)),
+            Table::VolumeCounts => Self::VolumeCounts(VolumeId(c.u64()?)),
+            Table::OpenVolumes => Self::OpenVolume(VolumeId(c.u64()?)),
             Table::Nodes => Self::Node(NodeId(c.u32()?)),
             Table::Disks => Self::Disk(DiskId(c.fixed()?)),
             Table::Deletes => Self::Delete {
@@ -97,13 +101,24 @@ impl<'a> RowKey<'a> {
             Table::Doubts => Self::Doubt {
                 disk: DiskId(c.fixed()?),
                 shard: ShardId {
-                    volume: VolumeId(c.u32()?),
+                    volume: VolumeId(c.u64()?),
                     blob: BlobId(c.u64()?),
                     segment: c.u32()?,
                     slot: c.byte()?,
                 },
             },
             Table::Doomed => Self::Doomed(c.u64()?),
+            Table::Spent => Self::Spent(BlobId(c.u64()?)),
+            Table::Chunks => Self::Chunk {
+                disk: DiskId(c.fixed()?),
+                volume: VolumeId(c.u64()?),
+                slot: c.byte()?,
+            },
+            Table::MoveDeletes => Self::MoveDelete {
+                volume: VolumeId(c.u64()?),
+                slot: c.byte()?,
+                sequence: c.u64()?,
+            },
             Table::Uploads => Self::Upload {
                 bucket: BucketId(c.u64()?),
                 key: c.escaped()?,
@@ -123,8 +138,6 @@ impl<'a> RowKey<'a> {
             | Table::AccountAccessKeys
             | Table::Keks
             | Table::Leases
-            | Table::Tokens
-            | Table::TokenTimes
             | Table::BucketCounters
             | Table::AccountCounters => Self::owner_fields(table, c)?,
         })
@@ -147,11 +160,6 @@ impl<'a> RowKey<'a> {
             },
             Table::Keks => Self::Kek(c.u32()?),
             Table::Leases => Self::Lease(LeaseId(c.u64()?)),
-            Table::Tokens => Self::Token(Token(c.fixed()?)),
-            Table::TokenTimes => Self::TokenTime {
-                time_ms: c.u64()?,
-                token: Token(c.fixed()?),
-            },
             Table::BucketCounters => Self::BucketCounters(BucketId(c.u64()?)),
             Table::AccountCounters => Self::AccountCounters(AccountId(c.u64()?)),
             // `fields` has taken these.
@@ -159,7 +167,7 @@ impl<'a> RowKey<'a> {
             | Table::Names
             | Table::Versions
             | Table::Blobs
-            | Table::Inline
+            | Table::VersionSequences
             | Table::VolumeBlobs
             | Table::Owed
             | Table::Volumes
@@ -172,6 +180,9 @@ impl<'a> RowKey<'a> {
             | Table::UploadTargets
             | Table::Parts
             | Table::Doubts
+            | Table::Spent
+            | Table::Chunks
+            | Table::MoveDeletes
             | Table::Doomed => return Err(KeyError),
         })
     }

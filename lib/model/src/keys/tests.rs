@@ -33,7 +33,14 @@ fn object_key() -> impl Strategy<Value = RowKey<'static>> {
             bucket,
             key: owned(key)
         }),
-        (bucket.clone(), bytes(), id).prop_map(|(bucket, key, id)| RowKey::Version {
+        (bucket.clone(), bytes(), any::<u64>()).prop_map(|(bucket, key, sequence)| {
+            RowKey::Version {
+                bucket,
+                key: owned(key),
+                sequence,
+            }
+        }),
+        (bucket.clone(), bytes(), id).prop_map(|(bucket, key, id)| RowKey::VersionSequence {
             bucket,
             key: owned(key),
             version: VersionId(id)
@@ -54,12 +61,24 @@ fn object_key() -> impl Strategy<Value = RowKey<'static>> {
 }
 
 fn placement_key() -> impl Strategy<Value = RowKey<'static>> {
-    let volume = any::<u32>().prop_map(VolumeId);
+    let volume = any::<u64>().prop_map(VolumeId);
     let blob = any::<u64>().prop_map(BlobId);
     let id = any::<[u8; 16]>();
     prop_oneof![
         blob.clone().prop_map(RowKey::Blob),
-        blob.clone().prop_map(RowKey::Inline),
+        blob.clone().prop_map(RowKey::Spent),
+        (id, volume.clone(), any::<u8>()).prop_map(|(id, volume, slot)| RowKey::Chunk {
+            disk: DiskId(id),
+            volume,
+            slot
+        }),
+        (volume.clone(), any::<(u8, u64)>()).prop_map(|(volume, (slot, sequence))| {
+            RowKey::MoveDelete {
+                volume,
+                slot,
+                sequence,
+            }
+        }),
         (volume.clone(), blob.clone(), any::<u32>()).prop_map(|(volume, blob, segment)| {
             RowKey::VolumeBlob {
                 volume,
@@ -83,7 +102,7 @@ fn placement_key() -> impl Strategy<Value = RowKey<'static>> {
         }),
         any::<u64>().prop_map(|lease| RowKey::Lease(LeaseId(lease))),
         any::<u64>().prop_map(RowKey::Doomed),
-        (id, any::<(u32, u64, u32, u8)>()).prop_map(|(id, (volume, blob, segment, slot))| {
+        (id, any::<(u64, u64, u32, u8)>()).prop_map(|(id, (volume, blob, segment, slot))| {
             RowKey::Doubt {
                 disk: DiskId(id),
                 shard: ShardId {
@@ -99,7 +118,6 @@ fn placement_key() -> impl Strategy<Value = RowKey<'static>> {
 
 fn owner_key() -> impl Strategy<Value = RowKey<'static>> {
     let account = any::<u64>().prop_map(AccountId);
-    let id = any::<[u8; 16]>();
     prop_oneof![
         bytes().prop_map(|name| RowKey::BucketName(owned(name))),
         bytes().prop_map(|name| RowKey::AccountName(owned(name))),
@@ -115,11 +133,6 @@ fn owner_key() -> impl Strategy<Value = RowKey<'static>> {
         account.clone().prop_map(RowKey::Account),
         account.prop_map(RowKey::AccountCounters),
         any::<u32>().prop_map(RowKey::Kek),
-        id.prop_map(|id| RowKey::Token(Token(id))),
-        (any::<u64>(), id).prop_map(|(time_ms, id)| RowKey::TokenTime {
-            time_ms,
-            token: Token(id)
-        }),
         prop::sample::select(Meta::ALL).prop_map(RowKey::Meta),
     ]
 }
@@ -151,13 +164,13 @@ proptest! {
 
     #[test]
     fn versions_sort_by_bucket_key_and_age_the_newest_first(
-        a in (0_u64..3, bytes(), any::<[u8; 16]>()),
-        b in (0_u64..3, bytes(), any::<[u8; 16]>()),
+        a in (0_u64..3, bytes(), any::<u64>()),
+        b in (0_u64..3, bytes(), any::<u64>()),
     ) {
-        let encode = |(bucket, key, version): &(u64, Vec<u8>, [u8; 16])| RowKey::Version {
+        let encode = |(bucket, key, sequence): &(u64, Vec<u8>, u64)| RowKey::Version {
             bucket: BucketId(*bucket),
             key: Cow::Borrowed(key),
-            version: VersionId(*version),
+            sequence: *sequence,
         }.encode();
         let by_fields = (a.0, &a.1).cmp(&(b.0, &b.1)).then(b.2.cmp(&a.2));
         prop_assert_eq!(encode(&a).cmp(&encode(&b)), by_fields);
@@ -202,7 +215,7 @@ fn table_numbers_stay() {
         2 Names
         3 Versions
         4 Blobs
-        5 Inline
+        5 VersionSequences
         6 VolumeBlobs
         7 Owed
         8 Volumes
@@ -223,11 +236,12 @@ fn table_numbers_stay() {
         23 AccountAccessKeys
         24 Keks
         25 Leases
-        26 Tokens
-        27 TokenTimes
+        26 Spent
+        27 Chunks
         28 BucketCounters
         29 AccountCounters
         30 Doubts
-        31 Doomed"#]]
+        31 Doomed
+        32 MoveDeletes"#]]
     .assert_eq(&numbers.join("\n"));
 }

@@ -4,41 +4,36 @@
 use super::context::{Machine, Step, malformed};
 use super::counters::{below_zero, down, up};
 use super::{INLINE_LEN_LIMIT, MachineError};
-use crate::command::{NewBlob, Refusal};
-use crate::ids::BlobId;
+use crate::command::NewBlob;
+use crate::ids::{BlobId, BucketId};
 use crate::keys::RowKey;
 use crate::rows::{BlobRow, SegmentRow};
 use crate::shape::Shape;
-use crate::topology::Lease;
 
 impl Machine<'_, '_> {
-    /// Takes in a blob that a gateway has just written, with one reference.
-    pub(super) fn add_blob(&mut self, new: &NewBlob) -> Step<()> {
-        let blob = new.blob;
-        let lease: Option<Lease> = self.read(&RowKey::Lease(new.lease))?;
-        if !lease.is_some_and(|lease| lease.contains(blob)) {
-            return Err(Refusal::LeaseClosed { blob }.into());
-        }
-        if self.exists(&RowKey::Blob(blob))? {
-            return Err(Refusal::BlobExists { blob }.into());
-        }
+    /// Takes in a blob that a gateway has just written for a bucket, with one reference. Its id is
+    /// the command's key, so no blob has it yet.
+    pub(super) fn add_blob(&mut self, bucket: BucketId, new: &NewBlob) -> Step<()> {
+        let proposal = self.proposal_of(new.blob)?;
         check_shape(new)?;
         let segments = match new.shape {
             Shape::Inline => {
-                self.write(&RowKey::Inline(blob), &new.inline);
                 self.change_totals(|totals| up(&mut totals.inline_blobs))?;
                 Vec::new()
             }
             Shape::Copies | Shape::Coded => self.add_segments(new)?,
         };
         let row = BlobRow {
+            bucket,
+            proposal,
             references: 1,
             len: new.len,
             shape: new.shape,
             segments,
+            inline: new.inline.clone(),
         };
-        self.write(&RowKey::Blob(blob), &row);
-        Ok(())
+        self.write(&RowKey::Blob(new.blob), &row);
+        self.discard(new.blob, &new.leftovers)
     }
 
     fn add_segments(&mut self, new: &NewBlob) -> Step<Vec<SegmentRow>> {
@@ -75,9 +70,9 @@ impl Machine<'_, '_> {
             return Ok(());
         }
         self.delete(&key);
+        self.outlive(blob, &row)?;
         match row.shape {
             Shape::Inline => {
-                self.delete(&RowKey::Inline(blob));
                 self.change_totals(|totals| down(&mut totals.inline_blobs))?;
             }
             Shape::Copies | Shape::Coded => {

@@ -2,17 +2,17 @@
 //!
 //! A disk belongs to one node. Another node that lists it is refused until the first node has
 //! registered without it: two nodes with the same superblock have a copied disk, not a moved one. A
-//! disk that did move keeps its slots in volumes; their epochs are raised.
+//! disk that did move keeps its slots in volumes.
 
 use super::context::{Machine, Step, malformed};
-use super::segments::empty_counts;
-use super::{LEASE_COUNT_MAX, MachineError, NODE_DISKS_MAX};
+use super::{MachineError, NODE_DISKS_MAX};
 use crate::command::{Outcome, Refusal};
-use crate::ids::{BlobId, ClusterId, DiskId, Epoch, GatewayId, LeaseId, NodeId, VolumeId};
+use crate::ids::{ClusterId, DiskId, Epoch, GatewayId, LeaseId, NodeId, VolumeId};
 use crate::keys::{self, Meta, RowKey, Table};
+use crate::lookup;
 use crate::profile::Profile;
-use crate::rows::DiskRow;
-use crate::topology::{Domain, Lease, Node, Slot, Volume, VolumeState};
+use crate::rows::{DiskRow, DiskStanding, DoomedRow, SlotRow, VolumeCounts, VolumeRow};
+use crate::topology::{Domain, Lease, Node, Slot, VolumeState};
 use std::collections::BTreeSet;
 
 impl Machine<'_, '_> {
@@ -37,7 +37,7 @@ impl Machine<'_, '_> {
             for disk in known.iter().flat_map(|known| &known.disks) {
                 if !listed.contains(&disk.id) {
                     let mut row: DiskRow = self.require(&RowKey::Disk(disk.id))?;
-                    row.node = None;
+                    row.listed = false;
                     self.write(&RowKey::Disk(disk.id), &row);
                 }
             }
@@ -54,44 +54,24 @@ impl Machine<'_, '_> {
         let row = match self.read::<DiskRow>(&key)? {
             None => DiskRow {
                 id: disk,
-                node: Some(node),
+                node,
+                listed: true,
+                standing: DiskStanding::In,
                 first_delete: 1,
                 last_delete: 0,
                 doubts: 0,
             },
-            Some(row) => match row.node {
-                Some(owner) if owner == node => return Ok(()),
-                Some(owner) => return malformed(format!("disk {disk} belongs to {owner}")),
-                None => {
-                    self.move_slots(disk, node)?;
-                    DiskRow {
-                        node: Some(node),
-                        ..row
-                    }
-                }
+            Some(row) if row.listed && row.node == node => return Ok(()),
+            Some(row) if row.listed => {
+                return malformed(format!("disk {disk} belongs to {}", row.node));
+            }
+            Some(row) => DiskRow {
+                node,
+                listed: true,
+                ..row
             },
         };
         self.write(&key, &row);
-        Ok(())
-    }
-
-    /// Tells every volume with a slot on `disk` which node serves it now. It is rare, so it may
-    /// read all volumes.
-    fn move_slots(&mut self, disk: DiskId, node: NodeId) -> Result<(), MachineError> {
-        let all = self.page::<Volume>(&keys::table(Table::Volumes), usize::MAX)?;
-        for (_, mut volume) in all {
-            let mut moved = false;
-            for slot in &mut volume.slots {
-                if slot.disk == disk && slot.node != node {
-                    slot.node = node;
-                    moved = true;
-                }
-            }
-            if moved {
-                volume.epoch = volume.epoch.next();
-                self.write(&RowKey::Volume(volume.id), &volume);
-            }
-        }
         Ok(())
     }
 
@@ -115,75 +95,99 @@ impl Machine<'_, '_> {
         }
         for slot in slots {
             let row: Option<DiskRow> = self.read(&RowKey::Disk(slot.disk))?;
-            if row.and_then(|row| row.node) != Some(slot.node) {
+            if row.is_none_or(|row| row.node != slot.node || !row.listed) {
                 return malformed(format!("{} has no disk {}", slot.node, slot.disk));
             }
         }
         let next_key = RowKey::Meta(Meta::NextVolume);
         let id = self.read::<VolumeId>(&next_key)?.unwrap_or(VolumeId(1));
-        if id.0 == u32::MAX {
+        if id.0 == u64::MAX {
             return malformed("volume numbers are used up");
         }
         self.write(&next_key, &id.next());
-        let volume = Volume {
+        let since = Epoch(1);
+        let slots = slots.iter().map(|slot| SlotRow {
+            disk: slot.disk,
+            since,
+        });
+        let volume = VolumeRow {
             id,
             profile,
-            epoch: Epoch(1),
-            state: VolumeState::Open,
+            epoch: since,
+            open_until: since,
+            closed_before: None,
             domain,
-            slots: slots.to_vec(),
-            bytes: 0,
+            slots: slots.collect(),
+            moves: Vec::new(),
             shrunk,
         };
         self.write(&RowKey::Volume(id), &volume);
-        self.write(&RowKey::VolumeCounts(id), &empty_counts(profile));
+        self.write(&RowKey::VolumeCounts(id), &VolumeCounts::empty(profile));
         self.write(&RowKey::OpenVolume(id), &());
-        Ok(Outcome::Volume(volume))
+        self.volume_outcome(id)
+    }
+
+    fn volume_outcome(&self, id: VolumeId) -> Step<Outcome> {
+        let volume = lookup::volume(self.rows, id)?;
+        let gone = || MachineError::Contradiction(format!("{id} is not there"));
+        Ok(Outcome::Volume(volume.ok_or_else(gone)?))
+    }
+
+    fn next_lease(&self) -> Result<LeaseId, MachineError> {
+        let next: Option<LeaseId> = self.read(&RowKey::Meta(Meta::NextLease))?;
+        Ok(next.unwrap_or(LeaseId(0)))
     }
 
     /// Closes a volume. If that epoch of it is already closed, returns it as it is.
     pub(super) fn close_volume(&mut self, id: VolumeId, epoch: Epoch) -> Step<Outcome> {
         let key = RowKey::Volume(id);
-        let mut volume: Volume = match self.read::<Volume>(&key)? {
+        let mut volume = match self.read::<VolumeRow>(&key)? {
             Some(volume) if volume.epoch == epoch => volume,
             Some(_) | None => return Err(Refusal::StaleVolume { volume: id, epoch }.into()),
         };
-        if volume.state == VolumeState::Open {
-            volume.state = VolumeState::Closed;
+        if volume.state() == VolumeState::Open {
+            volume.closed_before = Some(self.next_lease()?);
             volume.epoch = epoch.next();
             self.write(&key, &volume);
             self.delete(&RowKey::OpenVolume(id));
         }
-        Ok(Outcome::Volume(volume))
+        self.volume_outcome(id)
     }
 
-    pub(super) fn open_lease(&mut self, gateway: GatewayId, count: u64) -> Step<Outcome> {
-        if count == 0 || count > LEASE_COUNT_MAX {
-            return malformed(format!("a lease of {count} blob ids"));
+    pub(super) fn open_lease(&mut self, gateway: GatewayId, request: u64) -> Step<Outcome> {
+        let all = self.page::<Lease>(&keys::table(Table::Leases), usize::MAX)?;
+        let mut open = all.into_iter().map(|(_, lease)| lease);
+        let same = |lease: &Lease| lease.gateway == gateway && lease.request == request;
+        if let Some(lease) = open.find(same) {
+            return Ok(Outcome::Lease(lease));
         }
-        let lease_key = RowKey::Meta(Meta::NextLease);
-        let blob_key = RowKey::Meta(Meta::NextBlob);
-        let id = self.read::<LeaseId>(&lease_key)?.unwrap_or(LeaseId(1));
-        let first = self.read::<BlobId>(&blob_key)?.unwrap_or(BlobId(1));
-        let Some(end) = first.0.checked_add(count) else {
+        let id = self.next_lease()?;
+        if id > LeaseId::MAX {
             return malformed("blob ids are used up");
-        };
+        }
         let lease = Lease {
             id,
             gateway,
-            first,
-            count,
+            request,
         };
-        self.write(&lease_key, &id.next());
-        self.write(&blob_key, &BlobId(end));
+        self.write(&RowKey::Meta(Meta::NextLease), &id.next());
         self.write(&RowKey::Lease(id), &lease);
         Ok(Outcome::Lease(lease))
     }
 
     /// Closes a lease by forgetting it: if an id is below the next one and in no lease row, its
     /// lease is closed. Closing twice is harmless.
-    pub(super) fn close_lease(&mut self, lease: LeaseId) -> Step<Outcome> {
-        self.delete(&RowKey::Lease(lease));
+    pub(super) fn close_lease(&mut self, gateway: GatewayId, id: LeaseId) -> Step<Outcome> {
+        let key = RowKey::Lease(id);
+        let Some(lease) = self.read::<Lease>(&key)? else {
+            return Ok(Outcome::Done);
+        };
+        if lease.gateway != gateway {
+            return malformed(format!("{id} is not a lease of {gateway}"));
+        }
+        self.delete(&key);
+        let (from, _) = id.blobs();
+        self.doom(&DoomedRow::Spent { lease: id, from })?;
         Ok(Outcome::Done)
     }
 }

@@ -3,7 +3,10 @@
 use super::{MachineError, SEALED_TIME_APART_MAX_MS};
 use crate::codec::{self, DecodeError};
 use crate::command::Refusal;
+use crate::entry::Entry;
+use crate::ids::BlobId;
 use crate::keys::{KeyRange, RowKey};
+use crate::rows::Proposal;
 use crate::table::{Overlay, Rows, RowsError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -41,11 +44,26 @@ pub(super) struct Machine<'m, 'r> {
     pub(super) rows: &'m mut Overlay<'r>,
     /// The command's time, never before that of an earlier one.
     pub(super) now_ms: u64,
+    /// The id of a client's command, and what is remembered of it.
+    proposal: Option<(BlobId, Proposal)>,
 }
 
 impl<'m, 'r> Machine<'m, 'r> {
-    pub(super) fn new(rows: &'m mut Overlay<'r>, now_ms: u64) -> Self {
-        Self { rows, now_ms }
+    pub(super) fn new(rows: &'m mut Overlay<'r>, now_ms: u64, entry: &Entry) -> Self {
+        let key = entry.envelope.key.map(|key| key.id);
+        Self {
+            rows,
+            now_ms,
+            proposal: key.zip(entry.proposal),
+        }
+    }
+
+    /// What a blob's row remembers of the command that brings it, whose key must be the blob's id.
+    pub(super) fn proposal_of(&self, blob: BlobId) -> Step<Proposal> {
+        match self.proposal {
+            Some((key, proposal)) if key == blob => Ok(proposal),
+            Some(_) | None => malformed("the key of a command is not the id of its blob"),
+        }
     }
 
     pub(super) fn read<T: DeserializeOwned>(
@@ -53,6 +71,14 @@ impl<'m, 'r> Machine<'m, 'r> {
         key: &RowKey<'_>,
     ) -> Result<Option<T>, MachineError> {
         read(self.rows, key)
+    }
+
+    /// As [`Machine::read`], for a row that many commands of a batch read.
+    pub(super) fn read_kept<T: DeserializeOwned>(
+        &self,
+        key: &RowKey<'_>,
+    ) -> Result<Option<T>, MachineError> {
+        read_kept(self.rows, key)
     }
 
     pub(super) fn require<T: DeserializeOwned>(&self, key: &RowKey<'_>) -> Result<T, MachineError> {
@@ -113,6 +139,18 @@ pub(crate) fn read<T: DeserializeOwned>(
 ) -> Result<Option<T>, MachineError> {
     let key = key.encode();
     match rows.get(&key)? {
+        Some(value) => decode_row(&key, &value).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// As [`read`], for a row that many commands of a batch read.
+pub(super) fn read_kept<T: DeserializeOwned>(
+    rows: &Overlay<'_>,
+    key: &RowKey<'_>,
+) -> Result<Option<T>, MachineError> {
+    let key = key.encode();
+    match rows.get_kept(&key)? {
         Some(value) => decode_row(&key, &value).map(Some),
         None => Ok(None),
     }

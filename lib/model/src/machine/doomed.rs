@@ -21,7 +21,7 @@ impl Machine<'_, '_> {
         Ok(self.read(&RowKey::Meta(Meta::Doomed))?.unwrap_or_default())
     }
 
-    fn doom(&mut self, row: &DoomedRow) -> Result<(), MachineError> {
+    pub(super) fn doom(&mut self, row: &DoomedRow) -> Result<(), MachineError> {
         let mut queue = self.doomed_queue()?;
         self.write(&RowKey::Doomed(queue.next), row);
         queue.next += 1;
@@ -114,6 +114,10 @@ impl Machine<'_, '_> {
                 }
                 let ended = all && done == found.len();
                 Ok((!ended).then_some(DoomedRow::Parts { upload, linked }))
+            }
+            DoomedRow::Spent { lease, from } => {
+                let next = self.forget_page(lease, from)?;
+                Ok(next.map(|from| DoomedRow::Spent { lease, from }))
             }
         }
     }

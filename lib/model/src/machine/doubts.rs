@@ -6,14 +6,14 @@
 //! reads the shard over the network and compares it with the digest in the blob's row.
 
 use super::context::{Machine, Step, malformed};
-use super::owed::Standing;
+use super::owed::NamedShard;
 use super::{DISK_DOUBTS_MAX, DOUBT_SETTLED_MS, MachineError, OWED_MARKS_MAX};
 use crate::command::{NewDoubt, Outcome, Verdict};
 use crate::ids::{DiskId, NodeId};
 use crate::keys::RowKey;
+use crate::lookup;
 use crate::rows::{DiskRow, DoubtRow};
 use crate::shard::ShardId;
-use crate::topology::Volume;
 
 /// After this time a doubt that was denied, and judged by nobody, is looked at again if a gateway
 /// raises it again.
@@ -43,8 +43,8 @@ impl Machine<'_, '_> {
             epoch,
             damaged,
         } = *doubt;
-        let standing = self.standing(shard, disk, epoch)?;
-        if standing.is_none_or(|standing| standing.owes()) {
+        let named = self.named(shard, disk, epoch)?;
+        if named.is_none_or(|named| named.owes()) {
             return Ok(());
         }
         let key = doubt_key(disk, shard);
@@ -116,7 +116,7 @@ impl Machine<'_, '_> {
             let Some(row) = self.read::<DoubtRow>(&key)? else {
                 continue;
             };
-            let gone = self.standing(*shard, disk, row.epoch)?.is_none();
+            let gone = self.named(*shard, disk, row.epoch)?.is_none();
             if gone || !self.has_judge(node, *shard)? {
                 self.settle_doubt(disk, *shard)?;
             } else if !row.denied {
@@ -129,8 +129,17 @@ impl Machine<'_, '_> {
 
     /// True if another node takes part in the shard's volume.
     fn has_judge(&self, node: NodeId, shard: ShardId) -> Result<bool, MachineError> {
-        let volume: Option<Volume> = self.read(&RowKey::Volume(shard.volume))?;
-        Ok(volume.is_some_and(|volume| volume.slots.iter().any(|slot| slot.node != node)))
+        self.any_slot(shard, |other| other != node)
+    }
+
+    /// Returns whether a slot of the shard's volume is on a node of that kind.
+    fn any_slot(
+        &self,
+        shard: ShardId,
+        wanted: impl Fn(NodeId) -> bool,
+    ) -> Result<bool, MachineError> {
+        let volume = lookup::volume(self.rows, shard.volume)?;
+        Ok(volume.is_some_and(|volume| volume.slots.iter().any(|slot| wanted(slot.node))))
     }
 
     /// Settles doubts by what another storage node has read. That node must have a slot in the
@@ -145,7 +154,7 @@ impl Machine<'_, '_> {
             return malformed(format!("{} verdicts at once", verdicts.len()));
         }
         let row: Option<DiskRow> = self.read(&RowKey::Disk(disk))?;
-        if row.is_none_or(|row| row.node == Some(judge)) {
+        if row.is_none_or(|row| row.node == judge) {
             return malformed(format!("{judge} is no judge of disk {disk}"));
         }
         for verdict in verdicts {
@@ -159,27 +168,24 @@ impl Machine<'_, '_> {
         let Some(doubt) = self.read::<DoubtRow>(&doubt_key(disk, shard))? else {
             return Ok(());
         };
-        let volume: Option<Volume> = self.read(&RowKey::Volume(shard.volume))?;
-        let takes_part =
-            volume.is_some_and(|volume| volume.slots.iter().any(|slot| slot.node == judge));
-        if !takes_part {
+        if !self.any_slot(shard, |node| node == judge)? {
             return malformed(format!("{judge} has no slot in {}", shard.volume));
         }
         let old = self.now_ms.saturating_sub(doubt.since_ms) >= DOUBT_SETTLED_MS;
         if !doubt.denied && !old {
             return Ok(());
         }
-        if let Some(standing) = self.standing(shard, disk, doubt.epoch)?
+        if let Some(named) = self.named(shard, disk, doubt.epoch)?
             && !whole
         {
-            self.mark(standing, doubt.damaged)?;
+            self.mark(named, doubt.damaged)?;
         }
         self.settle_doubt(disk, shard)?;
         Ok(())
     }
 }
 
-impl Standing {
+impl NamedShard {
     /// Returns true if the shard is owed already.
     pub(super) fn owes(&self) -> bool {
         self.segment().owed & self.bit() != 0

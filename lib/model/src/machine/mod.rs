@@ -2,7 +2,7 @@
 //!
 //! Owns every rule about rows. Reads no clock, uses no randomness and iterates over nothing
 //! unordered: the same log gives the same bytes everywhere. Knows nothing of Raft or of the engine.
-//! `tokens` makes commands idempotent, `blobs` counts references; the other modules follow the
+//! `once` makes clients' commands idempotent, `blobs` counts references; the other modules follow the
 //! commands.
 
 mod blobs;
@@ -10,33 +10,36 @@ mod cluster;
 mod context;
 mod counters;
 mod deletes;
+mod discard;
 mod doomed;
 mod doubts;
 mod objects;
+mod once;
 mod owed;
 mod owners;
 mod segments;
 #[cfg(test)]
 pub(crate) mod tests;
-mod tokens;
 mod uploads;
 
 use crate::codec::DecodeError;
 use crate::command::{Answer, Command, Envelope, Outcome, Refusal};
+use crate::entry::Entry;
 use crate::keys::{Meta, RowKey};
+use crate::rows::AccessKeyRow;
 use crate::table::{Overlay, Rows, RowsError};
 use context::{Machine, Step, Stop, malformed};
 
 pub(crate) use context::{decode_row, page, read, require};
 
-/// The most blob ids of one lease.
-pub const LEASE_COUNT_MAX: u64 = 1 << 20;
 /// The most shards of one command about owed shards or doubts.
 pub const OWED_MARKS_MAX: usize = 1_000;
 /// The most doubts about one disk. Further ones are dropped; gateways raise them again.
 pub const DISK_DOUBTS_MAX: u32 = 1_000;
 /// After this time another node may judge a doubt that the disk's own has not settled.
 pub const DOUBT_SETTLED_MS: u64 = 60_000;
+/// The most segments that a write may say it has left behind.
+pub const LEFTOVERS_MAX: usize = 1_000;
 /// The most bytes of an object's key.
 pub const KEY_LEN_MAX: usize = 1_024;
 /// The most bytes of a bucket's or account's name, or of an access key.
@@ -69,22 +72,17 @@ pub enum MachineError {
     Contradiction(String),
 }
 
-/// Applies one command to `rows`; the leader stamped its entry with `stamp_ms`. Deterministic.
+/// Applies one entry to `rows`. Deterministic.
 ///
 /// The group's clock never runs back, whatever the stamps say; only [`Command::ResetClock`] sets it
 /// back.
 ///
-/// A refused command changes nothing, except that its token, if it has one, is remembered. A
-/// command whose token is remembered changes nothing and gets the same answer as before. After an
-/// error nothing has changed and the replica must not go on: only damage or a failing engine leads
-/// there.
-pub fn apply(
-    rows: &mut Overlay<'_>,
-    stamp_ms: u64,
-    envelope: &Envelope,
-) -> Result<Answer, MachineError> {
+/// A refused command changes nothing, except that its key, if it has one, is bound. A command whose
+/// key was used before changes nothing and gets the answer of before. After an error nothing has
+/// changed and the replica must not go on: only damage or a failing engine leads there.
+pub fn apply(rows: &mut Overlay<'_>, entry: &Entry) -> Result<Answer, MachineError> {
     let savepoint = rows.savepoint();
-    match judge(rows, stamp_ms, envelope) {
+    match judge(rows, entry) {
         Ok(answer) => {
             rows.release(savepoint);
             Ok(answer)
@@ -101,23 +99,28 @@ pub fn clock(rows: &dyn Rows) -> Result<u64, MachineError> {
     Ok(read(rows, &RowKey::Meta(Meta::Clock))?.unwrap_or(0))
 }
 
-fn judge(
-    rows: &mut Overlay<'_>,
-    stamp_ms: u64,
-    envelope: &Envelope,
-) -> Result<Answer, MachineError> {
-    if let Some(answer) = tokens::remembered(rows, envelope)? {
-        return Ok(answer);
+fn judge(rows: &mut Overlay<'_>, entry: &Entry) -> Result<Answer, MachineError> {
+    let envelope = &entry.envelope;
+    let mut refused_before = false;
+    if let (Some(key), Some(proposal)) = (envelope.key, entry.proposal) {
+        match once::standing(rows, key, proposal)? {
+            once::Standing::Answered(answer) => return Ok(answer),
+            once::Standing::Open { refused_before: so } => refused_before = so,
+        }
+        if !once::is_leased(rows, key)? {
+            // Nothing is remembered: an id of another gateway's lease is not this one's to spend.
+            return Ok(Err(Refusal::LeaseClosed { blob: key.id }));
+        }
     }
     let clock = clock(rows)?;
     let now_ms = if envelope.command == Command::ResetClock {
-        stamp_ms
+        entry.stamp_ms
     } else {
-        clock.max(stamp_ms)
+        clock.max(entry.stamp_ms)
     };
     let savepoint = rows.savepoint();
-    let mut machine = Machine::new(rows, now_ms);
-    let answer = match machine.execute(&envelope.command) {
+    let mut machine = Machine::new(rows, now_ms, entry);
+    let answer = match machine.execute(envelope) {
         Ok(outcome) => {
             rows.release(savepoint);
             Ok(outcome)
@@ -137,23 +140,22 @@ fn judge(
             return Err(error);
         }
     };
-    if answer.is_ok() || envelope.token.is_some() {
-        let mut machine = Machine::new(rows, now_ms);
+    if answer.is_ok() || envelope.key.is_some() {
+        let mut machine = Machine::new(rows, now_ms, entry);
         if now_ms != clock {
             machine.write(&RowKey::Meta(Meta::Clock), &now_ms);
         }
-        if now_ms < clock {
-            // Tokens may be older again than those that were forgotten.
-            machine.write(&RowKey::Meta(Meta::TokensFrom), &0_u64);
-        }
-        machine.forget_old_tokens()?;
-        machine.remember(envelope, &answer)?;
+        machine.remember(entry, &answer, refused_before);
     }
     Ok(answer)
 }
 
 impl Machine<'_, '_> {
-    fn execute(&mut self, command: &Command) -> Step<Outcome> {
+    fn execute(&mut self, envelope: &Envelope) -> Step<Outcome> {
+        let Envelope { key, command } = envelope;
+        if key.is_some() != command.is_of_client() {
+            return malformed("a client's command has a key, and no other has one");
+        }
         match command {
             Command::InitCluster { cluster } => self.init_cluster(*cluster),
             Command::RegisterNode(node) => self.register_node(node),
@@ -168,18 +170,31 @@ impl Machine<'_, '_> {
                 version,
                 sealed_kek,
             } => self.put_kek(*version, sealed_kek),
-            Command::OpenLease { gateway, count } => self.open_lease(*gateway, *count),
-            Command::CloseLease(lease) => self.close_lease(*lease),
-            Command::CreateAccount { name } => self.create_account(name),
-            Command::SetAccountEnabled { account, enabled } => {
-                self.set_account_enabled(*account, *enabled)
-            }
+            Command::OpenLease { gateway, request } => self.open_lease(*gateway, *request),
+            Command::CloseLease { gateway, lease } => self.close_lease(*gateway, *lease),
+            Command::CreateAccount { name, request } => self.create_account(name, *request),
+            Command::SetAccountEnabled {
+                account,
+                enabled,
+                revision,
+            } => self.set_account_enabled(*account, *enabled, *revision),
             Command::PutAccessKey {
                 access_key,
                 account,
                 enabled,
+                revision,
                 sealed_credential,
-            } => self.put_access_key(access_key, *account, *enabled, sealed_credential),
+            } => {
+                let new = AccessKeyRow {
+                    access_key: access_key.clone(),
+                    account: *account,
+                    enabled: *enabled,
+                    created_ms: self.now_ms,
+                    sealed_credential: sealed_credential.clone(),
+                    revision: *revision,
+                };
+                self.put_access_key(new)
+            }
             Command::CreateBucket {
                 id,
                 name,
@@ -206,6 +221,9 @@ impl Machine<'_, '_> {
             // The clock itself is set with every accepted command.
             Command::Nothing | Command::ResetClock => Ok(Outcome::Done),
             Command::WorkOff => self.work_off(),
+            Command::DiscardBlob { leftovers } => {
+                self.discard_blob(key.map(|key| key.id), leftovers)
+            }
         }
     }
 

@@ -1,5 +1,5 @@
-//! Objects: written, copied without bytes, deleted. Buckets keep one version of each key so far,
-//! but the rows are already those of versioned buckets.
+//! Objects: written, copied without bytes, deleted. Buckets keep one version of each key so far:
+//! its row is that of the key's name.
 
 use super::context::{Machine, Step, malformed};
 use super::counters::Change;
@@ -7,7 +7,7 @@ use super::{KEY_LEN_MAX, MachineError};
 use crate::command::{Condition, ObjectBlobs, Outcome, PutObject, Refusal};
 use crate::ids::{BlobId, BucketId, VersionId};
 use crate::keys::RowKey;
-use crate::rows::{BucketRow, Counters, NameRow, VersionRow};
+use crate::rows::{BucketRow, Counters, VersionRow};
 use std::borrow::Cow;
 
 /// Returns the key of a key's name row.
@@ -15,15 +15,6 @@ pub(super) fn name_key(bucket: BucketId, key: &[u8]) -> RowKey<'_> {
     RowKey::Name {
         bucket,
         key: Cow::Borrowed(key),
-    }
-}
-
-/// Returns the key of the row of one version.
-pub(super) fn version_key(bucket: BucketId, key: &[u8], version: VersionId) -> RowKey<'_> {
-    RowKey::Version {
-        bucket,
-        key: Cow::Borrowed(key),
-        version,
     }
 }
 
@@ -36,10 +27,10 @@ pub(super) fn check_key(key: &[u8]) -> Step<()> {
 }
 
 /// Checks a condition against the current version.
-pub(super) fn check_condition(condition: Condition, current: Option<&NameRow>) -> Step<()> {
+fn check_condition(condition: Condition, current: Option<&VersionRow>) -> Step<()> {
     let visible = current
-        .filter(|name| !name.delete_marker)
-        .map(|name| name.version);
+        .filter(|row| !row.delete_marker)
+        .map(|row| row.version);
     let holds = match condition {
         Condition::None => true,
         Condition::Absent => visible.is_none(),
@@ -55,7 +46,7 @@ pub(super) fn check_condition(condition: Condition, current: Option<&NameRow>) -
 impl Machine<'_, '_> {
     /// The bucket, or the refusal that there is none.
     pub(super) fn bucket(&self, bucket: BucketId) -> Step<BucketRow> {
-        let row: Option<BucketRow> = self.read(&RowKey::Bucket(bucket))?;
+        let row: Option<BucketRow> = self.read_kept(&RowKey::Bucket(bucket))?;
         row.ok_or_else(|| Refusal::NoSuchBucket.into())
     }
 
@@ -64,7 +55,7 @@ impl Machine<'_, '_> {
         let current = self.may_put(put)?;
         let blobs = match &put.blobs {
             ObjectBlobs::New(new) => {
-                self.add_blob(new)?;
+                self.add_blob(put.bucket, new)?;
                 vec![new.blob]
             }
             ObjectBlobs::Shared {
@@ -78,12 +69,15 @@ impl Machine<'_, '_> {
     }
 
     /// Checks an object's key, time and condition; returns the version that it would replace.
-    pub(super) fn may_put(&self, put: &PutObject) -> Step<Option<NameRow>> {
+    pub(super) fn may_put(&self, put: &PutObject) -> Step<Option<VersionRow>> {
         check_key(&put.key)?;
         self.check_sealed_time(put.version.time_ms())?;
-        let current: Option<NameRow> = self.read(&name_key(put.bucket, &put.key))?;
+        let current: Option<VersionRow> = self.read(&name_key(put.bucket, &put.key))?;
         check_condition(put.condition, current.as_ref())?;
-        if self.exists(&version_key(put.bucket, &put.key, put.version))? {
+        if current
+            .as_ref()
+            .is_some_and(|row| row.version == put.version)
+        {
             return malformed("this version of the key exists already");
         }
         Ok(current)
@@ -97,8 +91,9 @@ impl Machine<'_, '_> {
         key: &[u8],
         version: VersionId,
     ) -> Step<Vec<BlobId>> {
-        let source: Option<VersionRow> = self.read(&version_key(bucket, key, version))?;
-        let Some(source) = source.filter(|row| !row.delete_marker) else {
+        let source: Option<VersionRow> = self.read(&name_key(bucket, key))?;
+        let meant = |row: &VersionRow| row.version == version && !row.delete_marker;
+        let Some(source) = source.filter(meant) else {
             return Err(Refusal::SourceGone.into());
         };
         if source.size != put.size {
@@ -116,9 +111,10 @@ impl Machine<'_, '_> {
         &mut self,
         bucket: &BucketRow,
         put: &PutObject,
-        current: Option<NameRow>,
+        current: Option<VersionRow>,
         blobs: Vec<BlobId>,
     ) -> Step<Outcome> {
+        let sequence = current.as_ref().map_or(0, |old| old.sequence);
         let mut change = Change {
             plus: Counters {
                 objects: 1,
@@ -128,49 +124,35 @@ impl Machine<'_, '_> {
             },
             minus: Counters::default(),
         };
-        if let Some(old) = &current {
-            change.minus = self.drop_version(put.bucket, &put.key, old)?;
+        if let Some(old) = current {
+            change.minus = self.drop_version(old)?;
         }
         let row = VersionRow {
+            version: put.version,
+            sequence: sequence + 1,
             size: put.size,
             wrapped_key: put.wrapped_key.clone(),
             sealed_manifest: put.sealed_manifest.clone(),
             sealed_listing: put.sealed_listing.clone(),
             blobs,
+            lock: None,
             delete_marker: false,
         };
-        self.write(&version_key(put.bucket, &put.key, put.version), &row);
-        let name = NameRow {
-            version: put.version,
-            size: put.size,
-            sealed_listing: put.sealed_listing.clone(),
-            delete_marker: false,
-        };
-        self.write(&name_key(put.bucket, &put.key), &name);
+        self.write(&name_key(put.bucket, &put.key), &row);
         self.count(bucket, change)?;
-        Ok(Outcome::Object {
-            replaced: current.map(|old| old.version),
-        })
+        Ok(Outcome::Done)
     }
 
-    /// Removes a current version's row and its blobs' references; returns what it counted for.
-    fn drop_version(
-        &mut self,
-        bucket: BucketId,
-        key: &[u8],
-        name: &NameRow,
-    ) -> Result<Counters, MachineError> {
-        let version_key = version_key(bucket, key, name.version);
-        let row: VersionRow = self.require(&version_key)?;
-        self.delete(&version_key);
-        let bytes = row.size;
-        self.drop_blobs(row.blobs)?;
-        Ok(Counters {
-            objects: u64::from(!name.delete_marker),
+    /// Removes the references of a version whose row goes; returns what it counted for.
+    fn drop_version(&mut self, row: VersionRow) -> Result<Counters, MachineError> {
+        let counted = Counters {
+            objects: u64::from(!row.delete_marker),
             versions: 1,
-            bytes,
+            bytes: row.size,
             uploads: 0,
-        })
+        };
+        self.drop_blobs(row.blobs)?;
+        Ok(counted)
     }
 
     pub(super) fn delete_object(
@@ -181,20 +163,18 @@ impl Machine<'_, '_> {
     ) -> Step<Outcome> {
         let bucket = self.bucket(bucket)?;
         check_key(key)?;
-        let current: Option<NameRow> = self.read(&name_key(bucket.id, key))?;
+        let current: Option<VersionRow> = self.read(&name_key(bucket.id, key))?;
         check_condition(condition, current.as_ref())?;
-        let Some(name) = current else {
-            return Ok(Outcome::Object { replaced: None });
+        let Some(row) = current else {
+            return Ok(Outcome::Done);
         };
-        let minus = self.drop_version(bucket.id, key, &name)?;
+        let minus = self.drop_version(row)?;
         self.delete(&name_key(bucket.id, key));
         let change = Change {
             plus: Counters::default(),
             minus,
         };
         self.count(&bucket, change)?;
-        Ok(Outcome::Object {
-            replaced: Some(name.version),
-        })
+        Ok(Outcome::Done)
     }
 }

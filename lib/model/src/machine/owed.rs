@@ -6,26 +6,35 @@
 
 use super::context::{Machine, Step, malformed};
 use super::counters::{below_zero, down, up};
-use super::segments::count_clean;
+use super::segments::{SegmentPlace, count_clean, sum_shards};
 use super::{MachineError, OWED_MARKS_MAX};
 use crate::command::{Outcome, ShardFill, ShardMark};
 use crate::ids::{DiskId, Epoch, NodeId};
 use crate::keys::RowKey;
-use crate::rows::{BlobRow, DiskRow, OwedRow, SegmentRow, VolumeCounts};
-use crate::shape::SegmentLayout;
+use crate::lookup::{self, FoundSegment};
+use crate::rows::{DiskRow, OwedRow, SegmentRow, VolumeCounts, VolumeRow};
 use crate::shard::ShardId;
-use crate::topology::Volume;
+use crate::sum::ShardSum;
 
 /// A shard that a blob's row names, on the disk that should hold it.
-pub(super) struct Standing {
+pub(super) struct NamedShard {
     shard: ShardId,
-    blob: BlobRow,
-    layout: SegmentLayout,
+    found: FoundSegment,
 }
 
-impl Standing {
+impl NamedShard {
     pub(super) fn segment(&self) -> &SegmentRow {
-        &self.blob.segments[self.shard.segment as usize]
+        self.found.segment()
+    }
+
+    fn place(&self) -> SegmentPlace<'_> {
+        SegmentPlace {
+            filed: self.shard.blob,
+            number: self.shard.segment,
+            shape: self.found.blob.shape,
+            segment: self.found.segment(),
+            layout: &self.found.layout,
+        }
     }
 
     pub(super) fn bit(&self) -> u32 {
@@ -45,44 +54,33 @@ impl Machine<'_, '_> {
     /// Checks that a node speaks of a disk that it serves.
     pub(super) fn own_disk(&self, node: NodeId, disk: DiskId) -> Step<()> {
         let row: Option<DiskRow> = self.read(&RowKey::Disk(disk))?;
-        if row.is_none_or(|row| row.node != Some(node)) {
+        if row.is_none_or(|row| row.node != node || !row.listed) {
             return malformed(format!("disk {disk} is not served by {node}"));
         }
         Ok(())
     }
 
     /// Finds the shard in its blob's row; None if no row names it there, or its slot is on another
-    /// disk, or `epoch` is still to come. Slots don't move yet; once they do, an epoch from before
-    /// the slot came to this disk is out of date, too.
-    pub(super) fn standing(
+    /// disk, or `epoch` is still to come or from before the slot came to this disk.
+    pub(super) fn named(
         &self,
         shard: ShardId,
         disk: DiskId,
         epoch: Epoch,
-    ) -> Result<Option<Standing>, MachineError> {
-        let volume: Option<Volume> = self.read(&RowKey::Volume(shard.volume))?;
+    ) -> Result<Option<NamedShard>, MachineError> {
+        let volume: Option<VolumeRow> = self.read(&RowKey::Volume(shard.volume))?;
         let Some(volume) = volume.filter(|volume| epoch <= volume.epoch) else {
             return Ok(None);
         };
         let slot = volume.slots.get(usize::from(shard.slot));
-        if slot.is_none_or(|slot| slot.disk != disk) {
+        if slot.is_none_or(|slot| slot.disk != disk || epoch < slot.since) {
             return Ok(None);
         }
-        let Some(blob) = self.read::<BlobRow>(&RowKey::Blob(shard.blob))? else {
-            return Ok(None);
-        };
-        let segment = blob.segments.get(shard.segment as usize);
-        let Some(segment) = segment.filter(|segment| segment.volume == shard.volume) else {
-            return Ok(None);
-        };
-        let layout = SegmentLayout::new(blob.shape, segment.profile, shard.blob, segment.len);
+        let found = lookup::segment(self.rows, shard.volume, shard.blob, shard.segment)?;
         // A profile has fewer slots than the mask has bits, and the slot is one of them.
-        let holds = layout.slots_mask() >> shard.slot & 1 == 1;
-        Ok(holds.then_some(Standing {
-            shard,
-            blob,
-            layout,
-        }))
+        let holds = |found: &FoundSegment| found.layout.slots_mask() >> shard.slot & 1 == 1;
+        let found = found.filter(holds);
+        Ok(found.map(|found| NamedShard { shard, found }))
     }
 
     /// Records shards that `node` lacks on a disk of its own.
@@ -98,8 +96,8 @@ impl Machine<'_, '_> {
         }
         self.own_disk(node, disk)?;
         for mark in marks {
-            if let Some(standing) = self.standing(mark.shard, disk, mark.epoch)? {
-                self.mark(standing, damaged)?;
+            if let Some(named) = self.named(mark.shard, disk, mark.epoch)? {
+                self.mark(named, damaged)?;
             }
             self.settle_doubt(disk, mark.shard)?;
         }
@@ -108,17 +106,17 @@ impl Machine<'_, '_> {
 
     pub(super) fn mark(
         &mut self,
-        mut standing: Standing,
+        mut named: NamedShard,
         damaged: bool,
     ) -> Result<(), MachineError> {
-        let (bit, owed_key) = (standing.bit(), standing.owed_key());
-        let (shape, blob) = (standing.blob.shape, standing.shard.blob);
+        let (bit, owed_key) = (named.bit(), named.owed_key());
+        let (shape, filed) = (named.found.blob.shape, named.shard.blob);
         let mut owed = match self.read::<OwedRow>(&owed_key)? {
             Some(owed) => owed,
             None => {
-                let layout = &standing.layout;
-                self.change_counts(&standing, |counts| {
-                    count_clean(counts, shape, layout, blob, down)?;
+                let layout = &named.found.layout;
+                self.change_counts(&named, |counts| {
+                    count_clean(counts, shape, layout, filed, down)?;
                     up(&mut counts.owed)
                 })?;
                 OwedRow {
@@ -130,16 +128,18 @@ impl Machine<'_, '_> {
                 }
             }
         };
+        if !named.owes() {
+            self.change_counts(&named, |counts| {
+                sum_shards(counts, named.place(), bit, ShardSum::minus)
+            })?;
+            named.found.segment_mut().owed |= bit;
+            self.write(&RowKey::Blob(named.found.owner), &named.found.blob);
+        }
         owed.owed |= bit;
         if damaged {
             owed.damaged |= bit;
         }
         self.write(&owed_key, &owed);
-        let segment = &mut standing.blob.segments[standing.shard.segment as usize];
-        if segment.owed != owed.owed {
-            segment.owed = owed.owed;
-            self.write(&RowKey::Blob(blob), &standing.blob);
-        }
         Ok(())
     }
 
@@ -156,47 +156,51 @@ impl Machine<'_, '_> {
         }
         self.own_disk(node, disk)?;
         for fill in fills {
-            let Some(standing) = self.standing(fill.shard, disk, fill.epoch)? else {
+            let Some(named) = self.named(fill.shard, disk, fill.epoch)? else {
                 continue;
             };
             let slot = usize::from(fill.shard.slot);
-            let digest = standing.segment().digest(standing.blob.shape, slot);
-            if digest == Some(&fill.digest) && standing.owes() {
-                self.fill(standing)?;
+            let digest = named.segment().digest(named.found.blob.shape, slot);
+            if digest == Some(&fill.digest) && named.owes() {
+                self.fill(named)?;
                 self.settle_doubt(disk, fill.shard)?;
             }
         }
         Ok(Outcome::Done)
     }
 
-    fn fill(&mut self, mut standing: Standing) -> Result<(), MachineError> {
-        let (bit, owed_key) = (standing.bit(), standing.owed_key());
-        let (shape, blob) = (standing.blob.shape, standing.shard.blob);
+    fn fill(&mut self, mut named: NamedShard) -> Result<(), MachineError> {
+        let (bit, owed_key) = (named.bit(), named.owed_key());
+        let (shape, filed) = (named.found.blob.shape, named.shard.blob);
         let mut owed: OwedRow = self.require(&owed_key)?;
         owed.owed &= !bit;
         owed.damaged &= !bit;
-        if owed.owed == 0 {
-            let layout = &standing.layout;
-            self.change_counts(&standing, |counts| {
+        let whole = owed.owed == 0;
+        let layout = &named.found.layout;
+        self.change_counts(&named, |counts| {
+            sum_shards(counts, named.place(), bit, ShardSum::plus)?;
+            if whole {
                 down(&mut counts.owed)?;
-                count_clean(counts, shape, layout, blob, up)
-            })?;
+                count_clean(counts, shape, layout, filed, up)?;
+            }
+            Some(())
+        })?;
+        if whole {
             self.delete(&owed_key);
         } else {
             self.write(&owed_key, &owed);
         }
-        let segment = &mut standing.blob.segments[standing.shard.segment as usize];
-        segment.owed = owed.owed;
-        self.write(&RowKey::Blob(blob), &standing.blob);
+        named.found.segment_mut().owed = owed.owed;
+        self.write(&RowKey::Blob(named.found.owner), &named.found.blob);
         Ok(())
     }
 
     fn change_counts(
         &mut self,
-        standing: &Standing,
+        named: &NamedShard,
         change: impl FnOnce(&mut VolumeCounts) -> Option<()>,
     ) -> Result<(), MachineError> {
-        let key = RowKey::VolumeCounts(standing.shard.volume);
+        let key = RowKey::VolumeCounts(named.shard.volume);
         let mut counts: VolumeCounts = self.require(&key)?;
         change(&mut counts).ok_or_else(|| below_zero("a volume's counts"))?;
         self.write(&key, &counts);

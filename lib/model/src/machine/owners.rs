@@ -40,11 +40,15 @@ impl Machine<'_, '_> {
         }
     }
 
-    pub(super) fn create_account(&mut self, name: &str) -> Step<Outcome> {
+    pub(super) fn create_account(&mut self, name: &str, request: u64) -> Step<Outcome> {
         check_name(name)?;
         let name_key = RowKey::AccountName(bytes(name));
-        if self.exists(&name_key)? {
-            return Err(Refusal::NameTaken.into());
+        if let Some(id) = self.read::<AccountId>(&name_key)? {
+            let row: AccountRow = self.require(&RowKey::Account(id))?;
+            if row.request != request {
+                return Err(Refusal::NameTaken.into());
+            }
+            return Ok(Outcome::Account(row));
         }
         let next_key = RowKey::Meta(Meta::NextAccount);
         let id = self.read::<AccountId>(&next_key)?.unwrap_or(AccountId(1));
@@ -53,6 +57,8 @@ impl Machine<'_, '_> {
             name: name.to_owned(),
             enabled: true,
             created_ms: self.now_ms,
+            request,
+            revision: 0,
         };
         self.write(&next_key, &id.next());
         self.write(&name_key, &id);
@@ -69,41 +75,46 @@ impl Machine<'_, '_> {
         &mut self,
         account: AccountId,
         enabled: bool,
+        revision: u64,
     ) -> Step<Outcome> {
         let mut row = self.account(account)?;
-        row.enabled = enabled;
-        self.write(&RowKey::Account(account), &row);
+        let repeated = row.revision == revision && row.enabled == enabled;
+        if !repeated {
+            if row.revision.checked_add(1) != Some(revision) {
+                return Err(Refusal::Changed.into());
+            }
+            (row.enabled, row.revision) = (enabled, revision);
+            self.write(&RowKey::Account(account), &row);
+        }
         Ok(Outcome::Account(row))
     }
 
-    pub(super) fn put_access_key(
-        &mut self,
-        access_key: &str,
-        account: AccountId,
-        enabled: bool,
-        sealed_credential: &[u8],
-    ) -> Step<Outcome> {
-        check_name(access_key)?;
-        self.account(account)?;
-        let key = RowKey::AccessKey(bytes(access_key));
-        let known: Option<AccessKeyRow> = self.read(&key)?;
-        let created_ms = match &known {
-            Some(row) if row.account != account => return Err(Refusal::NameTaken.into()),
-            Some(row) => row.created_ms,
-            None => self.now_ms,
-        };
-        let row = AccessKeyRow {
-            access_key: access_key.to_owned(),
-            account,
-            enabled,
-            created_ms,
-            sealed_credential: sealed_credential.to_vec(),
-        };
-        self.write(&key, &row);
+    /// Adds or replaces an access key. Each change names the revision that it makes, so a copy of
+    /// an old command that arrives late can't undo a newer one.
+    pub(super) fn put_access_key(&mut self, mut new: AccessKeyRow) -> Step<Outcome> {
+        check_name(&new.access_key)?;
+        self.account(new.account)?;
         let owned_key = RowKey::AccountAccessKey {
-            account,
-            access_key: bytes(access_key),
+            account: new.account,
+            access_key: bytes(&new.access_key),
         };
+        let key = RowKey::AccessKey(bytes(&new.access_key));
+        let known: Option<AccessKeyRow> = self.read(&key)?;
+        let mut present = 0;
+        if let Some(row) = known {
+            if row.account != new.account {
+                return Err(Refusal::NameTaken.into());
+            }
+            present = row.revision;
+            new.created_ms = row.created_ms;
+            if row == new {
+                return Ok(Outcome::Done);
+            }
+        }
+        if present.checked_add(1) != Some(new.revision) {
+            return Err(Refusal::Changed.into());
+        }
+        self.write(&key, &new);
         self.write(&owned_key, &());
         Ok(Outcome::Done)
     }

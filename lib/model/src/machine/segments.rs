@@ -7,20 +7,10 @@ use crate::command::{NewBlob, NewSegment, Refusal};
 use crate::ids::{BlobId, DiskId, Epoch};
 use crate::keys::RowKey;
 use crate::profile::Profile;
-use crate::rows::{DiskRow, OwedRow, SegmentRow, VolumeCounts};
+use crate::rows::{DiskRow, FiledRow, OwedRow, SegmentRow, VolumeCounts, VolumeRow};
 use crate::shape::{CELL_LEN, SEGMENT_LEN_MAX, SegmentLayout, Shape};
 use crate::shard::ShardId;
-use crate::topology::{Volume, VolumeState};
-
-/// Returns the counts of an empty volume.
-pub(super) fn empty_counts(profile: Profile) -> VolumeCounts {
-    VolumeCounts {
-        coded: 0,
-        short: vec![0; profile.data() - 1],
-        copies: vec![0; profile.shards()],
-        owed: 0,
-    }
-}
+use crate::sum::ShardSum;
 
 /// Counts a segment without owed shards up or down; None if the counts can't be right.
 pub(super) fn count_clean(
@@ -47,6 +37,41 @@ pub(super) fn count_clean(
     }
 }
 
+/// Adds the shards of `slots` (bits) to their slots' sums, or takes them off; None if that can't be
+/// right. Whoever changes which shards a segment owes changes the sums here, too.
+pub(super) fn sum_shards(
+    counts: &mut VolumeCounts,
+    place: SegmentPlace<'_>,
+    slots: u32,
+    step: fn(ShardSum, ShardSum) -> Option<ShardSum>,
+) -> Option<()> {
+    let SegmentPlace {
+        filed,
+        number,
+        shape,
+        segment,
+        layout,
+    } = place;
+    for slot in layout.slots().filter(|slot| slots >> slot & 1 == 1) {
+        let digest = segment.digest(shape, slot)?;
+        let shard = ShardSum::of(filed, number, layout.shard_len(slot), digest);
+        let sum = counts.sums.get_mut(slot)?;
+        *sum = step(*sum, shard)?;
+    }
+    Some(())
+}
+
+/// A segment with its name in its volume.
+#[derive(Clone, Copy)]
+pub(super) struct SegmentPlace<'a> {
+    /// The id under which its shards are filed.
+    pub(super) filed: BlobId,
+    pub(super) number: u32,
+    pub(super) shape: Shape,
+    pub(super) segment: &'a SegmentRow,
+    pub(super) layout: &'a SegmentLayout,
+}
+
 impl Machine<'_, '_> {
     /// Checks one segment of a new blob against its volume and adds it.
     pub(super) fn add_segment(
@@ -61,29 +86,44 @@ impl Machine<'_, '_> {
             volume: segment.volume,
             epoch: segment.epoch,
         };
-        let mut volume: Volume = match self.read::<Volume>(&volume_key)? {
+        let volume = match self.read_kept::<VolumeRow>(&volume_key)? {
             Some(volume) if is_as_written(&volume, segment.epoch) => volume,
             Some(_) | None => return Err(stale.into()),
         };
         check_segment(new.shape, volume.profile, segment, last)?;
         let layout = SegmentLayout::new(new.shape, volume.profile, new.blob, segment.len);
         check_receipts(&layout, segment.owed)?;
-
-        let Some(bytes) = volume.bytes.checked_add(segment.len) else {
-            return malformed("the volume's bytes would overflow");
-        };
-        volume.bytes = bytes;
-        self.write(&volume_key, &volume);
         self.write(
             &RowKey::VolumeBlob {
                 volume: volume.id,
                 blob: new.blob,
                 segment: number,
             },
-            &(),
+            &FiledRow { owner: None },
         );
+        let row = SegmentRow {
+            volume: volume.id,
+            profile: volume.profile,
+            len: segment.len,
+            digests: segment.digests.clone(),
+            owed: segment.owed,
+            filed: None,
+        };
+        let place = SegmentPlace {
+            filed: new.blob,
+            number,
+            shape: new.shape,
+            segment: &row,
+            layout: &layout,
+        };
         let counts_key = RowKey::VolumeCounts(volume.id);
         let mut counts: VolumeCounts = self.require(&counts_key)?;
+        let Some(bytes) = counts.bytes.checked_add(segment.len) else {
+            return malformed("the volume's bytes would overflow");
+        };
+        counts.bytes = bytes;
+        sum_shards(&mut counts, place, !segment.owed, ShardSum::plus)
+            .ok_or_else(|| below_zero("a slot's sum"))?;
         if segment.owed == 0 {
             count_clean(&mut counts, new.shape, &layout, new.blob, up)
         } else {
@@ -105,13 +145,7 @@ impl Machine<'_, '_> {
         }
         .ok_or_else(|| below_zero("a volume's counts"))?;
         self.write(&counts_key, &counts);
-        Ok(SegmentRow {
-            volume: volume.id,
-            profile: volume.profile,
-            len: segment.len,
-            digests: segment.digests.clone(),
-            owed: segment.owed,
-        })
+        Ok(row)
     }
 
     /// Removes a segment from its volume and queues the deletes of its shards. That includes owed
@@ -123,27 +157,35 @@ impl Machine<'_, '_> {
         number: u32,
         segment: &SegmentRow,
     ) -> Result<(), MachineError> {
-        let volume_key = RowKey::Volume(segment.volume);
-        let mut volume: Volume = self.require(&volume_key)?;
-        volume.bytes = volume
+        let volume: VolumeRow = self.require(&RowKey::Volume(segment.volume))?;
+        let filed = segment.filed(blob);
+        self.delete(&RowKey::VolumeBlob {
+            volume: volume.id,
+            blob: filed,
+            segment: number,
+        });
+        let layout = SegmentLayout::new(shape, segment.profile, filed, segment.len);
+        let place = SegmentPlace {
+            filed,
+            number,
+            shape,
+            segment,
+            layout: &layout,
+        };
+        let counts_key = RowKey::VolumeCounts(volume.id);
+        let mut counts: VolumeCounts = self.require(&counts_key)?;
+        counts.bytes = counts
             .bytes
             .checked_sub(segment.len)
             .ok_or_else(|| below_zero("a volume's bytes"))?;
-        self.write(&volume_key, &volume);
-        self.delete(&RowKey::VolumeBlob {
-            volume: volume.id,
-            blob,
-            segment: number,
-        });
-        let layout = SegmentLayout::new(shape, segment.profile, blob, segment.len);
-        let counts_key = RowKey::VolumeCounts(volume.id);
-        let mut counts: VolumeCounts = self.require(&counts_key)?;
+        sum_shards(&mut counts, place, !segment.owed, ShardSum::minus)
+            .ok_or_else(|| below_zero("a slot's sum"))?;
         if segment.owed == 0 {
-            count_clean(&mut counts, shape, &layout, blob, down)
+            count_clean(&mut counts, shape, &layout, filed, down)
         } else {
             self.delete(&RowKey::Owed {
                 volume: volume.id,
-                blob,
+                blob: filed,
                 segment: number,
             });
             down(&mut counts.owed)
@@ -156,7 +198,7 @@ impl Machine<'_, '_> {
             })?;
             let row = ShardId {
                 volume: volume.id,
-                blob,
+                blob: filed,
                 segment: number,
                 slot: slot as u8,
             };
@@ -165,7 +207,11 @@ impl Machine<'_, '_> {
         Ok(())
     }
 
-    fn queue_delete(&mut self, disk: DiskId, delete: &ShardId) -> Result<(), MachineError> {
+    pub(super) fn queue_delete(
+        &mut self,
+        disk: DiskId,
+        delete: &ShardId,
+    ) -> Result<(), MachineError> {
         let key = RowKey::Disk(disk);
         let mut row: DiskRow = self.require(&key)?;
         row.last_delete += 1;
@@ -181,12 +227,8 @@ impl Machine<'_, '_> {
 /// A volume that has been closed since then still has the same slots. It takes no further write,
 /// but earlier writes count; otherwise a long body would fail whenever its volume fills up
 /// meanwhile.
-fn is_as_written(volume: &Volume, epoch: Epoch) -> bool {
-    match volume.state {
-        VolumeState::Open => volume.epoch == epoch,
-        // The epoch comes from a gateway: no arithmetic on it.
-        VolumeState::Closed => volume.epoch.0.checked_sub(1) == Some(epoch.0),
-    }
+fn is_as_written(volume: &VolumeRow, epoch: Epoch) -> bool {
+    epoch <= volume.open_until && volume.slots.iter().all(|slot| slot.since <= epoch)
 }
 
 /// Checks a segment's length and digests.

@@ -149,7 +149,7 @@ impl Machine<'_, '_> {
         if part == 0 || part > PART_MAX {
             return malformed(format!("part number {part}"));
         }
-        self.add_blob(blob)?;
+        self.add_blob(place.bucket, blob)?;
         let key = RowKey::Part {
             upload: place.upload,
             part,

@@ -13,9 +13,11 @@ use super::*;
 use expect_test::Expect;
 use megalith_model::answer::topology;
 use megalith_model::command::Envelope;
+use megalith_model::entry::Entry;
 use megalith_model::ids::DiskId;
 use megalith_model::keys::RowKey;
 use megalith_model::machine::apply;
+use megalith_model::rows::VolumeCounts;
 use megalith_model::table::{MemRows, Overlay, Rows};
 use megalith_model::topology::{Disk, Node};
 use std::collections::BTreeSet;
@@ -53,11 +55,8 @@ impl World {
 
     fn commit(&mut self, command: Command) -> Answer {
         let mut overlay = Overlay::new(&self.rows);
-        let envelope = Envelope {
-            token: None,
-            command,
-        };
-        let answer = apply(&mut overlay, 1, &envelope).expect("rows in memory");
+        let entry = Entry::new(1, Envelope { key: None, command });
+        let answer = apply(&mut overlay, &entry).expect("rows in memory");
         let batch = overlay.into_batch();
         self.rows.write(batch);
         answer
@@ -203,7 +202,7 @@ impl World {
             }),
             "fill" => {
                 let numbers: Vec<u32> = numbers().collect();
-                self.fill(numbers[0], numbers[1]);
+                self.fill(numbers[0].into(), numbers[1]);
             }
             "sleep" => self.now_ms += u64::from(numbers().next().expect("milliseconds")),
             "-" => {}
@@ -211,13 +210,13 @@ impl World {
         }
     }
 
-    fn fill(&mut self, volume: u32, gib: u32) {
+    fn fill(&mut self, volume: u64, gib: u32) {
         let mut overlay = Overlay::new(&self.rows);
-        let key = RowKey::Volume(megalith_model::ids::VolumeId(volume)).encode();
+        let key = RowKey::VolumeCounts(megalith_model::ids::VolumeId(volume)).encode();
         let bytes = overlay.get(&key).expect("rows").expect("there");
-        let mut volume: Volume = megalith_model::codec::decode(&bytes).expect("a volume");
-        volume.bytes = u64::from(gib) << 30;
-        overlay.put(key, megalith_model::codec::encode(&volume));
+        let mut counts: VolumeCounts = megalith_model::codec::decode(&bytes).expect("counts");
+        counts.bytes = u64::from(gib) << 30;
+        overlay.put(key, megalith_model::codec::encode(&counts));
         let batch = overlay.into_batch();
         self.rows.write(batch);
         self.refresh();

@@ -50,7 +50,7 @@ fn volumes_wait_until_no_new_node_comes() {
               2500 map 8: alive 1 2 3 4 | refusal: waiting for further storage nodes: 4 are registered so far
               5000 map 9: alive 1 2 3 4
               5000 create 2+2 over Nodes: 2 1 3 4
-              5000 create 2+2 over Nodes: 3 4 1 2
+              5000 create 2+2 over Nodes: 2 4 1 3
               5000 map 11: alive 1 2 3 4 | writable 1:2+2 2:2+2
             6000 -
         "#]],
@@ -80,18 +80,18 @@ fn two_of_six_die_and_writes_go_on_as_2_2_until_they_return() {
             100 register 1 2 3 4 5 6
               100 map 7: alive 1 2 3 4 5 6 | refusal: waiting for the first heartbeat of every storage node
               500 map 8: alive 1 2 3 4 5 6
-              500 create 4+2 over Nodes: 2 6 5 1 3 4
-              500 create 4+2 over Nodes: 5 6 3 4 1 2
+              500 create 4+2 over Nodes: 6 2 1 3 4 5
+              500 create 4+2 over Nodes: 2 4 1 5 3 6
               500 map 10: alive 1 2 3 4 5 6 | writable 1:4+2 2:4+2
             1000 die 5 6
               3000 map 11: alive 1 2 3 4
-              3000 create 2+2 shrunk over Nodes: 2 1 4 3
-              3000 create 2+2 shrunk over Nodes: 1 4 3 2
+              3000 create 2+2 shrunk over Nodes: 2 4 1 3
+              3000 create 2+2 shrunk over Nodes: 4 2 1 3
               3000 map 13: alive 1 2 3 4 | writable 3:2+2 4:2+2
             6000 live 5
               6000 map 14: alive 1 2 3 4 5 | writable 3:2+2 4:2+2 | degraded 1:4+2 2:4+2
-              7000 create 3+2 shrunk over Nodes: 1 3 5 4 2
-              7000 create 3+2 shrunk over Nodes: 5 2 4 3 1
+              7000 create 3+2 shrunk over Nodes: 4 5 2 1 3
+              7000 create 3+2 shrunk over Nodes: 5 4 1 2 3
               7000 map 16: alive 1 2 3 4 5 | writable 5:3+2 6:3+2 3:2+2 4:2+2 | degraded 1:4+2 2:4+2
             10000 live 6
               10000 map 17: alive 1 2 3 4 5 6 | writable 1:4+2 2:4+2 5:3+2 6:3+2 3:2+2 4:2+2
@@ -118,8 +118,8 @@ fn below_m_plus_one_it_refuses_and_says_why() {
             100 register 1 2 3 4 5 6
               100 map 7: alive 1 2 3 4 5 6 | refusal: waiting for the first heartbeat of every storage node
               500 map 8: alive 1 2 3 4 5 6
-              500 create 4+2 over Nodes: 2 6 5 1 3 4
-              500 create 4+2 over Nodes: 5 6 3 4 1 2
+              500 create 4+2 over Nodes: 6 2 1 3 4 5
+              500 create 4+2 over Nodes: 2 4 1 5 3 6
               500 map 10: alive 1 2 3 4 5 6 | writable 1:4+2 2:4+2
             1000 die 3 4 5 6
               3000 map 11: alive 1 2 | refusal: profile 4+2 needs at least 3 living nodes; 2 of 6 take shards; silent: node-3, node-4, node-5, node-6
@@ -131,7 +131,7 @@ fn below_m_plus_one_it_refuses_and_says_why() {
               7000 map 14: alive 1 2 3 | refusal: waiting a moment for further nodes that come back
               8000 map 15: alive 1 2 3
               8000 create 1+2 shrunk over Nodes: 2 1 3
-              8000 create 1+2 shrunk over Nodes: 1 3 2
+              8000 create 1+2 shrunk over Nodes: 2 1 3
               8000 map 17: alive 1 2 3 | writable 3:1+2 4:1+2
             9000 -
         "#]],
@@ -155,13 +155,13 @@ fn zones_take_at_most_m_slots_each() {
             100 register 1:a 2:a 3:a 4:b 5:b 6:c 7:c
               100 map 8: alive 1 2 3 4 5 6 7 | refusal: waiting for the first heartbeat of every storage node
               500 map 9: alive 1 2 3 4 5 6 7
-              500 create 4+2 over Nodes: 2 6 5 7 1 4
-              500 create 4+2 over Nodes: 5 6 3 4 7 1
+              500 create 4+2 over Nodes: 6 2 1 7 4 5
+              500 create 4+2 over Nodes: 4 1 5 7 3 6
               500 map 11: alive 1 2 3 4 5 6 7 | writable 1:4+2 2:4+2
             1000 die 7
               3000 map 12: alive 1 2 3 4 5 6 | degraded 1:4+2 2:4+2
-              3000 create 3+2 shrunk over Nodes: 2 5 4 3 6
-              3000 create 3+2 shrunk over Nodes: 1 6 4 5 2
+              3000 create 3+2 shrunk over Nodes: 2 6 4 5 3
+              3000 create 3+2 shrunk over Nodes: 5 4 2 1 6
               3000 map 14: alive 1 2 3 4 5 6 | writable 3:3+2 4:3+2 | degraded 1:4+2 2:4+2
             5000 -
         "#]],
@@ -200,8 +200,8 @@ fn a_default_profile_fits_the_zones() {
             100 register 1:a 2:a 3:a 4:a 5:b 6:c
               100 map 7: alive 1 2 3 4 5 6 | refusal: waiting for the first heartbeat of every storage node
               500 map 8: alive 1 2 3 4 5 6
-              500 create 2+2 over Nodes: 2 6 5 1
-              500 create 2+2 over Nodes: 5 6 3 4
+              500 create 2+2 over Nodes: 6 2 1 5
+              500 create 2+2 over Nodes: 4 5 3 6
               500 map 10: alive 1 2 3 4 5 6 | writable 1:2+2 2:2+2
             1000 -
         "#]],
@@ -220,12 +220,12 @@ fn full_volumes_are_replaced_then_closed() {
             100 register 1 2 3 4 5 6
               100 map 7: alive 1 2 3 4 5 6 | refusal: waiting for the first heartbeat of every storage node
               500 map 8: alive 1 2 3 4 5 6
-              500 create 4+2 over Nodes: 2 6 5 1 3 4
-              500 create 4+2 over Nodes: 5 6 3 4 1 2
+              500 create 4+2 over Nodes: 6 2 1 3 4 5
+              500 create 4+2 over Nodes: 2 4 1 5 3 6
               500 map 10: alive 1 2 3 4 5 6 | writable 1:4+2 2:4+2
             1000 fill 1 32
               1000 map 11: alive 1 2 3 4 5 6 | writable 2:4+2 1:4+2
-              1000 create 4+2 over Nodes: 2 1 5 4 3 6
+              1000 create 4+2 over Nodes: 2 6 4 5 1 3
               1000 close volume-1
               1000 map 13: alive 1 2 3 4 5 6 | writable 2:4+2 3:4+2
             2000 fill 2 31
@@ -251,13 +251,13 @@ fn a_full_disk_leaves_the_write_set() {
             100 register 1 2 3 4 5 6 7
               100 map 8: alive 1 2 3 4 5 6 7 | refusal: waiting for the first heartbeat of every storage node
               500 map 9: alive 1 2 3 4 5 6 7
-              500 create 4+2 over Nodes: 2 6 5 1 3 4
-              500 create 4+2 over Nodes: 5 3 4 7 1 2
+              500 create 4+2 over Nodes: 6 2 1 3 4 5
+              500 create 4+2 over Nodes: 2 4 1 5 7 3
               500 map 11: alive 1 2 3 4 5 6 7 | writable 1:4+2 2:4+2
             1000 close 3
               1000 map 12: alive 1 2 3 4 5 6 7 | degraded 1:4+2 2:4+2
-              1000 create 4+2 over Nodes: 2 1 7 5 4 6
-              1000 create 4+2 over Nodes: 1 6 4 7 5 2
+              1000 create 4+2 over Nodes: 2 6 4 5 1 7
+              1000 create 4+2 over Nodes: 5 4 2 1 7 6
               1000 map 14: alive 1 2 3 4 5 6 7 | writable 3:4+2 4:4+2 | degraded 1:4+2 2:4+2
             2000 open 3
               2000 map 15: alive 1 2 3 4 5 6 7 | writable 1:4+2 2:4+2 3:4+2 4:4+2
@@ -288,7 +288,7 @@ fn growing_from_one_node_to_three_makes_volumes_over_nodes_and_closes_the_old() 
             1000 register 2 3
               1000 map 7: alive 1 2 3 | writable 1:1+2 2:1+2
               4000 create 1+2 over Nodes: 2 1 3
-              4000 create 1+2 over Nodes: 1 3 2
+              4000 create 1+2 over Nodes: 2 1 3
               4000 map 9: alive 1 2 3 | writable 3:1+2 4:1+2 1:1+2 2:1+2
               4000 close volume-1
               4000 close volume-2
@@ -310,8 +310,8 @@ fn two_nodes_share_a_volume_evenly() {
             100 register 1::3 2::3
               100 map 3: alive 1 2 | refusal: waiting for the first heartbeat of every storage node
               500 map 4: alive 1 2
-              500 create 4+2 over Disks: 2 2 1 1 1 2
-              500 create 4+2 over Disks: 2 1 2 1 1 2
+              500 create 4+2 over Disks: 2 1 1 2 2 1
+              500 create 4+2 over Disks: 2 2 1 2 1 1
               500 map 6: alive 1 2 | writable 1:4+2 2:4+2
             600 -
         "#]],
@@ -330,16 +330,16 @@ fn a_new_leader_waits_for_everybody_before_it_shrinks() {
             100 register 1 2 3 4 5 6
               100 map 7: alive 1 2 3 4 5 6 | refusal: waiting for the first heartbeat of every storage node
               500 map 8: alive 1 2 3 4 5 6
-              500 create 4+2 over Nodes: 2 6 5 1 3 4
-              500 create 4+2 over Nodes: 5 6 3 4 1 2
+              500 create 4+2 over Nodes: 6 2 1 3 4 5
+              500 create 4+2 over Nodes: 2 4 1 5 3 6
               500 map 10: alive 1 2 3 4 5 6 | writable 1:4+2 2:4+2
             1000 down
             1100 die 6
             10000 up
               10000 map 1: alive 1 2 3 4 5 6 | writable 1:4+2 2:4+2
               12000 map 2: alive 1 2 3 4 5 | degraded 1:4+2 2:4+2
-              12000 create 3+2 shrunk over Nodes: 2 1 5 4 3
-              12000 create 3+2 shrunk over Nodes: 1 4 5 3 2
+              12000 create 3+2 shrunk over Nodes: 2 4 5 1 3
+              12000 create 3+2 shrunk over Nodes: 5 4 2 1 3
               12000 map 4: alive 1 2 3 4 5 | writable 3:3+2 4:3+2 | degraded 1:4+2 2:4+2
             14000 -
         "#]],
@@ -368,8 +368,8 @@ fn nodes_that_come_back_one_by_one_leave_no_trail_of_volumes() {
             100 register 1 2 3 4 5 6
               100 map 7: alive 1 2 3 4 5 6 | refusal: waiting for the first heartbeat of every storage node
               500 map 8: alive 1 2 3 4 5 6
-              500 create 4+2 over Nodes: 2 6 5 1 3 4
-              500 create 4+2 over Nodes: 5 6 3 4 1 2
+              500 create 4+2 over Nodes: 6 2 1 3 4 5
+              500 create 4+2 over Nodes: 2 4 1 5 3 6
               500 map 10: alive 1 2 3 4 5 6 | writable 1:4+2 2:4+2
             1000 die 1 2 3 4 5 6
               3000 map 11: alive  | refusal: profile 4+2 needs at least 3 living nodes; 0 of 6 take shards; silent: node-1, node-2, node-3, node-4, node-5, node-6
@@ -402,8 +402,8 @@ fn a_driver_that_slept_blames_nobody() {
             100 register 1 2 3 4 5 6
               100 map 7: alive 1 2 3 4 5 6 | refusal: waiting for the first heartbeat of every storage node
               500 map 8: alive 1 2 3 4 5 6
-              500 create 4+2 over Nodes: 2 6 5 1 3 4
-              500 create 4+2 over Nodes: 5 6 3 4 1 2
+              500 create 4+2 over Nodes: 6 2 1 3 4 5
+              500 create 4+2 over Nodes: 2 4 1 5 3 6
               500 map 10: alive 1 2 3 4 5 6 | writable 1:4+2 2:4+2
             1000 sleep 30000
             32000 -

@@ -4,17 +4,16 @@
 use super::Failed;
 use megalith_metadata::MetaHandle;
 use megalith_model::command::{
-    Command, Condition, Envelope, NewBlob, NewSegment, ObjectBlobs, Outcome, PutObject,
+    Command, CommandKey, Condition, Envelope, NewBlob, NewSegment, ObjectBlobs, Outcome, PutObject,
 };
 use megalith_model::ids::{
-    AccountId, BlobId, BucketId, DiskId, Epoch, GatewayId, LeaseId, NodeId, Token, VersionId,
-    VolumeId,
+    AccountId, BlobId, BucketId, DiskId, Epoch, GatewayId, LeaseId, NodeId, VersionId, VolumeId,
 };
-use megalith_model::machine::LEASE_COUNT_MAX;
 use megalith_model::profile::Profile;
 use megalith_model::query::Reply;
 use megalith_model::question;
 use megalith_model::shape::Shape;
+use megalith_model::shard::row_digest;
 use megalith_model::topology::{Disk, Domain, Node, Slot};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -24,10 +23,10 @@ const MANIFEST_LEN: usize = 280;
 const LISTING_LEN: usize = 100;
 const SEALED_OWNER_LEN: usize = 48;
 const BUCKET: BucketId = BucketId(1);
-const VOLUMES: u32 = 64;
+const VOLUMES: u64 = 64;
 /// Objects that are written after the load.
 const MARGIN: u64 = 1_000_000;
-/// Objects a second, by the member's clock: tokens are forgotten while the load runs.
+/// Objects a second, by the member's clock.
 const PER_SECOND: u64 = 60;
 /// The member's clock, in milliseconds: moved on by the objects, not by real time.
 pub static CLOCK_MS: AtomicU64 = AtomicU64::new(1_000_000);
@@ -58,16 +57,20 @@ fn bytes(number: u64, len: usize) -> Vec<u8> {
     words.take(len).collect()
 }
 
-fn token(number: u64) -> Token {
-    let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&mixed(number).to_be_bytes());
-    bytes[8..].copy_from_slice(&number.to_be_bytes());
-    Token(bytes)
+const GATEWAY: GatewayId = GatewayId(1);
+
+/// The key of a command: its blob's id, else one of the first lease, which no object has.
+fn key_of(command: &Command) -> CommandKey {
+    CommandKey {
+        id: command.new_blob().map_or(BlobId(1), |new| new.blob),
+        attempt: 1,
+        gateway: GATEWAY,
+    }
 }
 
 async fn done(handle: &MetaHandle, command: Command) -> Result<Outcome, Failed> {
     let envelope = Envelope {
-        token: None,
+        key: command.is_of_client().then(|| key_of(&command)),
         command,
     };
     Ok(handle.propose(&envelope).await??)
@@ -91,7 +94,16 @@ impl Objects {
             done(handle, command).await?;
         }
         let name = "bench".to_owned();
-        done(handle, Command::CreateAccount { name: name.clone() }).await?;
+        let account = Command::CreateAccount {
+            name: name.clone(),
+            request: 0,
+        };
+        done(handle, account).await?;
+        // The first lease is for commands without blobs.
+        for request in 0..=1 + (count + MARGIN) / LeaseId::BLOBS {
+            let gateway = GATEWAY;
+            done(handle, Command::OpenLease { gateway, request }).await?;
+        }
         let account = AccountId(1);
         let bucket = Command::CreateBucket {
             id: BUCKET,
@@ -116,13 +128,6 @@ impl Objects {
                 objects.epoch = volume.epoch;
             }
         }
-        for _ in 0..=(count + MARGIN) / LEASE_COUNT_MAX {
-            let command = Command::OpenLease {
-                gateway: GatewayId(1),
-                count: LEASE_COUNT_MAX,
-            };
-            done(handle, command).await?;
-        }
         Ok(objects)
     }
 
@@ -140,11 +145,11 @@ impl Objects {
         let time_ms = 1_000_000 + number * 1_000 / PER_SECOND;
         CLOCK_MS.fetch_max(time_ms, Ordering::Relaxed);
         let segment = NewSegment {
-            volume: VolumeId(1 + (number % u64::from(VOLUMES)) as u32),
+            volume: VolumeId(1 + number % VOLUMES),
             epoch: self.epoch,
             len: OBJECT_LEN,
             digests: (0..6)
-                .map(|slot| *blake3::hash(&(number * 6 + slot).to_le_bytes()).as_bytes())
+                .map(|slot| row_digest(blake3::hash(&(number * 6 + slot).to_le_bytes()).as_bytes()))
                 .collect(),
             owed: 0,
         };
@@ -158,19 +163,15 @@ impl Objects {
             sealed_manifest: bytes(number ^ 1 << 62, MANIFEST_LEN),
             sealed_listing: bytes(number ^ 1 << 63, LISTING_LEN),
             blobs: ObjectBlobs::New(NewBlob {
-                blob: BlobId(1 + number),
-                lease: LeaseId(1 + number / LEASE_COUNT_MAX),
+                blob: BlobId(LeaseId::BLOBS + number),
                 len: OBJECT_LEN,
                 shape: Shape::Coded,
                 segments: vec![segment],
                 inline: Vec::new(),
+                leftovers: Vec::new(),
             }),
         };
-        let envelope = Envelope {
-            token: Some(token(number)),
-            command: Command::PutObject(Box::new(object)),
-        };
-        handle.propose(&envelope).await??;
+        done(handle, Command::PutObject(Box::new(object))).await?;
         Ok(())
     }
 

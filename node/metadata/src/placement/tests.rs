@@ -1,7 +1,7 @@
 //! What a map holds at the moment that somebody asks for one.
 
 use super::*;
-use megalith_model::ids::{BlobId, GatewayId, LeaseId};
+use megalith_model::ids::{GatewayId, LeaseId};
 use megalith_model::member::MemberStatus;
 use megalith_model::query::DataStatus;
 use megalith_model::topology::Lease;
@@ -59,8 +59,7 @@ impl Late {
         let lease = Lease {
             id: LeaseId(number),
             gateway: GatewayId(1),
-            first: BlobId(number * 10),
-            count: 10,
+            request: number,
         };
         let mut answered = self.shared.answered.lock().expect("no panic");
         answered.leases.push(lease);

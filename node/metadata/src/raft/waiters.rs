@@ -1,7 +1,7 @@
 //! Who waits for which proposal.
 //!
 //! A proposal is known by (term, index). It may vanish at a leader change: then no member can say
-//! whether it will be applied, and its proposer asks again with its token.
+//! whether it will be applied, and its proposer proposes it again.
 
 use crate::apply::{ProposeError, Waiter};
 use crate::log::LogEntry;

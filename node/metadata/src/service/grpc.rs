@@ -15,7 +15,7 @@ use megalith_client::convert;
 use megalith_identity::{PeerIdentity, Role};
 use megalith_model::codec;
 use megalith_model::command::{Command, Envelope, Proposer};
-use megalith_model::ids::NodeId;
+use megalith_model::ids::{GatewayId, NodeId};
 use megalith_model::keys;
 use megalith_model::member::ChangeStanding;
 use megalith_model::query::Query;
@@ -73,8 +73,14 @@ fn check_asker(peer: &PeerIdentity, query: &Query) -> Result<Option<NodeId>, Sta
     }
 }
 
+/// Returns whether a peer may use a gateway's leases.
+fn speaks_for(peer: &PeerIdentity, gateway: GatewayId) -> bool {
+    peer.is(Role::Gateway, gateway.0) || peer.has(Role::Operator)
+}
+
 /// Checks that a peer may propose a command, and speaks only of itself.
-fn check_proposer(peer: &PeerIdentity, command: &Command) -> Result<(), Status> {
+fn check_proposer(peer: &PeerIdentity, envelope: &Envelope) -> Result<(), Status> {
+    let Envelope { key, command } = envelope;
     let may = command.proposers().iter().any(|one| is(peer, *one));
     let itself = match command {
         Command::RegisterNode(node) => peer.is(Role::Storage, node.id.0),
@@ -83,15 +89,14 @@ fn check_proposer(peer: &PeerIdentity, command: &Command) -> Result<(), Status> 
         | Command::FillOwed { node, .. }
         | Command::DenyDoubts { node, .. }
         | Command::JudgeDoubts { judge: node, .. } => peer.is(Role::Storage, node.0),
-        Command::OpenLease { gateway, .. } => {
-            peer.is(Role::Gateway, gateway.0) || peer.has(Role::Operator)
+        Command::OpenLease { gateway, .. } | Command::CloseLease { gateway, .. } => {
+            speaks_for(peer, *gateway)
         }
         // These don't name a node.
         Command::InitCluster { .. }
         | Command::CreateVolume { .. }
         | Command::CloseVolume { .. }
         | Command::PutKek { .. }
-        | Command::CloseLease(_)
         | Command::CreateAccount { .. }
         | Command::SetAccountEnabled { .. }
         | Command::PutAccessKey { .. }
@@ -103,12 +108,14 @@ fn check_proposer(peer: &PeerIdentity, command: &Command) -> Result<(), Status> 
         | Command::PutPart { .. }
         | Command::CompleteUpload { .. }
         | Command::AbortUpload { .. }
+        | Command::DiscardBlob { .. }
         | Command::RaiseDoubts(_)
         | Command::Nothing
         | Command::ResetClock
         | Command::WorkOff => true,
     };
-    if may && itself {
+    let own_key = key.is_none_or(|key| speaks_for(peer, key.gateway));
+    if may && itself && own_key {
         return Ok(());
     }
     Err(Status::permission_denied(
@@ -131,7 +138,7 @@ impl Metadata for MetadataService {
         };
         let envelope: Envelope = codec::decode(&request.get_ref().envelope)
             .map_err(|error| Status::invalid_argument(format!("envelope: {error}")))?;
-        check_proposer(peer_of(&request)?, &envelope.command)?;
+        check_proposer(peer_of(&request)?, &envelope)?;
         if let Some(wrong) = self.wrong_range(request.get_ref().range_epoch) {
             return reply(Said::WrongRange(wrong));
         }

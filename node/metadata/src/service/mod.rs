@@ -129,7 +129,7 @@ impl MetaHandle {
     }
 
     /// Puts a command through the log; answers after it is applied here. After
-    /// [`ProposeError::Unknown`] the caller asks again with the same token.
+    /// [`ProposeError::Unknown`] the caller proposes the same again.
     pub async fn propose(&self, envelope: &Envelope) -> Result<Answer, ProposeError> {
         self.propose_encoded(envelope, &codec::encode(envelope))
             .await

@@ -52,10 +52,7 @@ pub(super) fn watch_leadership(
 
 impl PlacementGroup for MetaHandle {
     async fn propose(&self, command: Command) -> Option<Answer> {
-        let envelope = Envelope {
-            token: None,
-            command,
-        };
+        let envelope = Envelope { key: None, command };
         MetaHandle::propose(self, &envelope).await.ok()
     }
 

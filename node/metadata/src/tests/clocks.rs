@@ -13,6 +13,7 @@ const NOW_MS: u64 = 50 * YEAR_MS;
 async fn created_ms(cluster: &Cluster, name: &str) -> u64 {
     let create = Command::CreateAccount {
         name: name.to_owned(),
+        request: 0,
     };
     match cluster.client().propose(create).await {
         Ok(Outcome::Account(AccountRow { created_ms, .. })) => created_ms,

@@ -11,7 +11,7 @@ use futures::{FutureExt, StreamExt};
 use megalith_disk::FileSystem;
 use megalith_disk::sim::SimFs;
 use megalith_model::command::{Answer, Command, Envelope};
-use megalith_model::ids::{NodeId, Token};
+use megalith_model::ids::NodeId;
 use megalith_model::member::{ChangeStanding, MemberChange};
 use megalith_model::query::Reply;
 use megalith_model::question;
@@ -186,7 +186,6 @@ pub(super) struct Cluster {
     pub(super) failures: Arc<Mutex<Vec<(u32, MetaFailure)>>>,
     /// Each member's wall clock, in milliseconds; it stands still unless a test moves it.
     pub(super) clocks: BTreeMap<u32, Arc<AtomicU64>>,
-    tokens: Arc<AtomicU64>,
     seed: u64,
 }
 
@@ -241,7 +240,6 @@ impl Cluster {
             settings,
             failures: Arc::default(),
             clocks: BTreeMap::new(),
-            tokens: Arc::default(),
             seed,
         };
         for member in 1..=count {
@@ -404,7 +402,6 @@ impl Cluster {
     pub(super) fn client(&self) -> Client {
         Client {
             net: self.net.clone(),
-            tokens: self.tokens.clone(),
         }
     }
 
@@ -495,7 +492,6 @@ impl Patience {
 #[derive(Clone)]
 pub(super) struct Client {
     net: Net,
-    tokens: Arc<AtomicU64>,
 }
 
 impl Client {
@@ -503,15 +499,9 @@ impl Client {
         self.net.state().members.values().cloned().collect()
     }
 
-    /// Proposes with a token of its own until there is an answer.
+    /// Proposes it again and again until there is an answer; twice must do no harm.
     pub(super) async fn propose(&self, command: Command) -> Answer {
-        let number = self.tokens.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut token = [0; 16];
-        token[..8].copy_from_slice(&number.to_be_bytes());
-        let envelope = Envelope {
-            token: Some(Token(token)),
-            command,
-        };
+        let envelope = Envelope { key: None, command };
         let patience = Patience::new();
         loop {
             for member in self.members() {
@@ -534,6 +524,7 @@ impl Client {
         let answer = self
             .propose(Command::CreateAccount {
                 name: name.to_owned(),
+                request: 0,
             })
             .await;
         answer.unwrap_or_else(|refusal| panic!("{name}: {refusal}"));

@@ -268,9 +268,10 @@ async fn what_a_member_refuses() {
     let leader = cluster.leader().await;
     let follower = if leader == 1 { 2 } else { 1 };
     let envelope = |len| Envelope {
-        token: None,
+        key: None,
         command: Command::CreateAccount {
             name: "x".repeat(len),
+            request: 0,
         },
     };
     let large = cluster.running[&leader]

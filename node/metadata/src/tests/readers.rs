@@ -158,11 +158,11 @@ async fn the_only_voter_answers_reads_while_its_disk_hangs() {
     assert_eq!(client.has_account(&name(1), 0).await, Some(true));
     let hold = cluster.disks[&1].fs.hold(SimOp::Sync, "");
     let handle = cluster.running[&1].clone();
-    let command = Command::CreateAccount { name: name(2) };
-    let envelope = Envelope {
-        token: None,
-        command,
+    let command = Command::CreateAccount {
+        name: name(2),
+        request: 0,
     };
+    let envelope = Envelope { key: None, command };
     let written = tokio::spawn(async move { handle.propose(&envelope).await });
     wait_for("the disk to hang", async || {
         (hold.waiting() > 0).then_some(())

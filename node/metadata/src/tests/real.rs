@@ -88,11 +88,9 @@ async fn restarts(kind: EngineKind) {
         for account in 0..50 {
             let command = Command::CreateAccount {
                 name: format!("account-{round}-{account}"),
+                request: 0,
             };
-            let envelope = Envelope {
-                token: None,
-                command,
-            };
+            let envelope = Envelope { key: None, command };
             member
                 .propose(&envelope)
                 .await

@@ -13,9 +13,10 @@ const NOTICE: Duration = Duration::from_secs(20);
 
 fn creation(name: &str) -> Envelope {
     Envelope {
-        token: None,
+        key: None,
         command: Command::CreateAccount {
             name: name.to_owned(),
+            request: 0,
         },
     }
 }

@@ -155,11 +155,9 @@ impl Group {
     async fn create_account(&self, name: &str) {
         let command = Command::CreateAccount {
             name: name.to_owned(),
+            request: 0,
         };
-        let envelope = Envelope {
-            token: None,
-            command,
-        };
+        let envelope = Envelope { key: None, command };
         let end = Instant::now() + DEADLINE;
         loop {
             for member in self.members.values() {

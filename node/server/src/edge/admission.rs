@@ -108,7 +108,7 @@ fn judge(
         Writer::Gateway(gateway) => map
             .leases
             .iter()
-            .any(|lease| lease.gateway == gateway && lease.contains(path.shard.blob)),
+            .any(|lease| lease.gateway == gateway && lease.id == path.shard.blob.lease()),
     };
     if leased {
         Ok(())
@@ -129,7 +129,7 @@ mod tests {
     const NODE: NodeId = NodeId(4);
     const DISK: DiskId = DiskId([7; 16]);
 
-    fn volume(id: u32, epoch: u32) -> Volume {
+    fn volume(id: u64, epoch: u32) -> Volume {
         let other = Slot {
             node: NodeId(9),
             disk: DiskId([9; 16]),
@@ -157,14 +157,13 @@ mod tests {
             leases: vec![Lease {
                 id: LeaseId(1),
                 gateway: GatewayId(8),
-                first: BlobId(100),
-                count: 10,
+                request: 0,
             }],
             ..ClusterMap::default()
         }
     }
 
-    fn verdict(writer: Writer, volume: u32, slot: u8, blob: u64, epoch: u32) -> &'static str {
+    fn verdict(writer: Writer, volume: u64, slot: u8, blob: u64, epoch: u32) -> &'static str {
         let closed = match writer {
             Writer::Repair => vec![self::volume(3, 6)],
             Writer::Gateway(_) => vec![],
@@ -187,19 +186,19 @@ mod tests {
     #[test]
     fn a_gateway_writes_only_what_its_lease_and_the_volume_allow() {
         let gateway = Writer::Gateway(GatewayId(8));
-        assert_eq!(verdict(gateway, 1, 1, 100, 5), "ok");
-        assert_eq!(verdict(gateway, 2, 1, 109, 3), "ok");
-        assert_eq!(verdict(gateway, 1, 1, 99, 5), "lease_closed");
-        assert_eq!(verdict(gateway, 1, 1, 110, 5), "lease_closed");
+        assert_eq!(verdict(gateway, 1, 1, 65_536, 5), "ok");
+        assert_eq!(verdict(gateway, 2, 1, 131_071, 3), "ok");
+        assert_eq!(verdict(gateway, 1, 1, 65_535, 5), "lease_closed");
+        assert_eq!(verdict(gateway, 1, 1, 131_072, 5), "lease_closed");
         assert_eq!(
-            verdict(Writer::Gateway(GatewayId(7)), 1, 1, 100, 5),
+            verdict(Writer::Gateway(GatewayId(7)), 1, 1, 65_536, 5),
             "lease_closed"
         );
-        assert_eq!(verdict(gateway, 1, 1, 100, 4), "stale_epoch");
-        assert_eq!(verdict(gateway, 1, 1, 100, 6), "stale_epoch");
-        assert_eq!(verdict(gateway, 1, 0, 100, 5), "stale_epoch");
-        assert_eq!(verdict(gateway, 1, 2, 100, 5), "stale_epoch");
-        assert_eq!(verdict(gateway, 3, 1, 100, 6), "stale_epoch");
+        assert_eq!(verdict(gateway, 1, 1, 65_536, 4), "stale_epoch");
+        assert_eq!(verdict(gateway, 1, 1, 65_536, 6), "stale_epoch");
+        assert_eq!(verdict(gateway, 1, 0, 65_536, 5), "stale_epoch");
+        assert_eq!(verdict(gateway, 1, 2, 65_536, 5), "stale_epoch");
+        assert_eq!(verdict(gateway, 3, 1, 65_536, 6), "stale_epoch");
     }
 
     #[test]

@@ -311,7 +311,7 @@ pub struct Edge {
 }
 
 /// Volume 1, epoch 5: slot 0 is this node's disk.
-pub fn volume(id: u32, epoch: u32) -> Volume {
+pub fn volume(id: u64, epoch: u32) -> Volume {
     let slot = |node, disk| Slot { node, disk };
     Volume {
         id: VolumeId(id),
@@ -325,12 +325,12 @@ pub fn volume(id: u32, epoch: u32) -> Volume {
     }
 }
 
-pub fn lease(gateway: GatewayId, first: u64) -> Lease {
+/// A gateway's lease of the ids from 65,536 times `number` on.
+pub fn lease(gateway: GatewayId, number: u64) -> Lease {
     Lease {
-        id: LeaseId(first),
+        id: LeaseId(number),
         gateway,
-        first: BlobId(first),
-        count: 100,
+        request: 0,
     }
 }
 
@@ -339,7 +339,7 @@ pub fn map(version: u64) -> ClusterMap {
         term: 1,
         version,
         writable: vec![volume(1, 5)],
-        leases: vec![lease(GATEWAY, 100)],
+        leases: vec![lease(GATEWAY, 0)],
         ..ClusterMap::default()
     }
 }

@@ -16,7 +16,7 @@ use std::io;
 use std::path::Path;
 
 const MAGIC: [u8; 4] = *b"MGRs";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HEAD_LEN: usize = 112;
 const ENTRY_LEN: usize = 40;
 /// As many as are remembered by name.
@@ -56,10 +56,11 @@ impl Ledger {
         out.put_slice(&MAGIC);
         out.put_u32_le(VERSION);
         out.put_slice(&disk.0);
-        out.put_u32_le(progress.at.volume.0);
+        out.put_u64_le(progress.at.volume.0);
         out.put_u32_le(progress.at.seq);
         out.put_u32_le(progress.at.block);
         out.put_u32_le(u32::from(progress.demanded));
+        out.put_u32_le(0);
         for number in [
             progress.began_ms,
             progress.passes,
@@ -74,9 +75,9 @@ impl Ledger {
         }
         out.resize(HEAD_LEN, 0);
         for entry in damaged {
-            out.put_u32_le(entry.shard.volume.0);
+            out.put_u64_le(entry.shard.volume.0);
             out.put_slice(&key_to_bytes(entry.shard.key()));
-            out.put_bytes(0, 7);
+            out.put_bytes(0, 3);
             out.put_u64_le(entry.lsn);
             out.put_u64_le(entry.cell);
         }
@@ -92,26 +93,26 @@ impl Ledger {
             && body[..4] == MAGIC
             && u32_at(body, 4) == VERSION
             && body[8..24] == disk.0;
-        if !ours || u64_at(body, 96) > DAMAGED_MAX as u64 {
+        if !ours || u64_at(body, 104) > DAMAGED_MAX as u64 {
             return None;
         }
         let progress = ScrubProgress {
             at: Spot {
-                volume: VolumeId(u32_at(body, 24)),
-                seq: u32_at(body, 28),
-                block: u32_at(body, 32),
+                volume: VolumeId(u64_at(body, 24)),
+                seq: u32_at(body, 32),
+                block: u32_at(body, 36),
             },
-            demanded: u32_at(body, 36) != 0,
-            began_ms: u64_at(body, 40),
-            passes: u64_at(body, 48),
-            finished_ms: u64_at(body, 56),
-            fresh_lsn: u64_at(body, 64),
-            fresh_ms: u64_at(body, 72),
-            checked_bytes: u64_at(body, 80),
-            found_shards: u64_at(body, 88),
+            demanded: u32_at(body, 40) != 0,
+            began_ms: u64_at(body, 48),
+            passes: u64_at(body, 56),
+            finished_ms: u64_at(body, 64),
+            fresh_lsn: u64_at(body, 72),
+            fresh_ms: u64_at(body, 80),
+            checked_bytes: u64_at(body, 88),
+            found_shards: u64_at(body, 96),
         };
         let entries = &body[HEAD_LEN..];
-        if entries.len() as u64 != u64_at(body, 96) * ENTRY_LEN as u64 {
+        if entries.len() as u64 != u64_at(body, 104) * ENTRY_LEN as u64 {
             return None;
         }
         let damaged = entries
@@ -148,10 +149,10 @@ impl Ledger {
 
 fn entry(bytes: &[u8; ENTRY_LEN]) -> DamagedShard {
     let mut rest = &bytes[..];
-    let volume = VolumeId(rest.get_u32_le());
+    let volume = VolumeId(rest.get_u64_le());
     let key = rest
         .first_chunk::<{ KEY_LEN }>()
-        .expect("36 bytes hold a key");
+        .expect("32 bytes hold a key");
     DamagedShard {
         shard: key_from_bytes(key).of(volume),
         lsn: u64_at(bytes, 24),

@@ -32,7 +32,7 @@ impl Spot {
     };
     /// Behind all files: the pass is finished.
     pub(crate) const END: Self = Self {
-        volume: VolumeId(u32::MAX),
+        volume: VolumeId(u64::MAX),
         seq: u32::MAX,
         block: u32::MAX,
     };

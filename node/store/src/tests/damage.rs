@@ -221,7 +221,7 @@ fn finished_files_are_found_by_their_index() {
 fn bad_index_is_rebuilt_wherever_it_is_bad() {
     let len = {
         let bench = with_spoilt_index(|_, _| {});
-        let path = super::root().join("chunks/00000001/00000000.index");
+        let path = super::root().join("chunks/0000000000000001/00000000.index");
         bench.fs.open(&path).expect("open").len().expect("len")
     };
     for at in [0, 5, 30, 60, 4095, 4096, 4100, 9000, len - 1] {

@@ -375,7 +375,7 @@ fn malformed_streams_leave_no_trace() {
 
 #[test]
 fn delete_over_two_volumes_holds_where_it_was_durable() {
-    for (broken, path) in [(1, "/00000001/"), (2, "/00000002/")] {
+    for (broken, path) in [(1, "/0000000000000001/"), (2, "/0000000000000002/")] {
         let mut bench = Bench::new(64 << 20, settings());
         let both = [shard(1, 1), shard(2, 1)];
         for shard in both {

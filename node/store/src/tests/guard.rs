@@ -20,7 +20,7 @@ fn replaced_directory_takes_nothing_and_promises_nothing() {
     let kept = shard(1, 1);
     bench.put(kept, &content(kept, 0, 5000)).expect("stored");
     let chunks = bench.core().catalog.paths.chunks();
-    let dir = chunks.join("00000001");
+    let dir = chunks.join("0000000000000001");
     for entry in bench.fs.list(&dir).expect("list") {
         bench.fs.remove(&dir.join(entry.name)).expect("remove");
     }
@@ -209,7 +209,8 @@ impl Drop for Mounted {
 async fn unmounted_file_system_is_not_written_through() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let place = dir.path().join("disk");
-    std::fs::create_dir_all(place.join("chunks/00000001")).expect("what lies below the mount");
+    std::fs::create_dir_all(place.join("chunks/0000000000000001"))
+        .expect("what lies below the mount");
     let Some(mounted) = Mounted::new(&place) else {
         eprintln!("skipped: needs the right to mount a tmpfs");
         return;

@@ -39,9 +39,7 @@ fn len_of(blob: u64) -> usize {
 /// A disk with finished and open files, tombstones, index files and a scrub's ledger.
 fn disk(clean: bool) -> (Bench, Vec<ShardId>) {
     let mut bench = Bench::new(64 << 20, settings());
-    let shards: Vec<ShardId> = (0..COUNT)
-        .map(|blob| shard(1 + (blob % 2) as u32, blob))
-        .collect();
+    let shards: Vec<ShardId> = (0..COUNT).map(|blob| shard(1 + blob % 2, blob)).collect();
     for shard in &shards {
         let bytes = content(*shard, 0, len_of(shard.blob.0));
         bench.put(*shard, &bytes).expect("stored");

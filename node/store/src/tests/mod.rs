@@ -49,7 +49,7 @@ pub(super) fn settings() -> StoreSettings {
     }
 }
 
-pub(super) fn shard(volume: u32, blob: u64) -> ShardId {
+pub(super) fn shard(volume: u64, blob: u64) -> ShardId {
     ShardId {
         volume: VolumeId(volume),
         blob: BlobId(blob),
@@ -223,13 +223,13 @@ impl Bench {
         self.fs.flip(&path, at, bits).expect("flip");
     }
 
-    pub(super) fn names(&mut self, volume: u32) -> Vec<String> {
+    pub(super) fn names(&mut self, volume: u64) -> Vec<String> {
         let dir = self.core().catalog.paths.volume(VolumeId(volume));
         let entries = megalith_disk::FileSystem::list(&self.fs, &dir).expect("list");
         entries.into_iter().map(|entry| entry.name).collect()
     }
 
-    pub(super) fn path(&mut self, volume: u32, name: &str) -> PathBuf {
+    pub(super) fn path(&mut self, volume: u64, name: &str) -> PathBuf {
         self.core()
             .catalog
             .paths

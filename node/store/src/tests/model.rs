@@ -26,7 +26,7 @@ struct World {
     bench: Bench,
     random: Random,
     known: BTreeMap<ShardId, Known>,
-    fences: BTreeMap<u32, u32>,
+    fences: BTreeMap<u64, u32>,
     versions: u64,
     trace: String,
 }
@@ -52,7 +52,7 @@ impl World {
     }
 
     fn step(&mut self) {
-        let volume = self.random.below(VOLUMES) as u32 + 1;
+        let volume = self.random.below(VOLUMES) + 1;
         let shard = shard(volume, self.random.below(BLOBS));
         match self.random.below(1000) {
             0..400 => self.put(shard),
@@ -122,7 +122,7 @@ impl World {
     }
 
     /// Several shards in one commit: a power cut tears some and spares others.
-    fn put_many(&mut self, volume: u32) {
+    fn put_many(&mut self, volume: u64) {
         let epoch = Epoch(self.fences.get(&volume).copied().unwrap_or(1));
         let mut batch = BTreeMap::new();
         for _ in 0..self.random.below(4) + 2 {
@@ -192,7 +192,7 @@ impl World {
         megalith_disk::FileSystem::space(&self.bench.fs, super::root()).is_err()
     }
 
-    fn check_list(&mut self, volume: u32) {
+    fn check_list(&mut self, volume: u64) {
         let mut listed = Vec::new();
         let mut after = None;
         loop {
@@ -238,7 +238,7 @@ impl World {
         assert_eq!(found, (0, 0), "the scrub took something sound for damage");
     }
 
-    fn fence(&mut self, volume: u32) {
+    fn fence(&mut self, volume: u64) {
         let epoch = self.fences.get(&volume).copied().unwrap_or(1) + 1;
         let id = VolumeId(volume);
         let answers = self.bench.core().commit(vec![Op::Fence {
@@ -297,7 +297,7 @@ impl World {
         }
         self.bench.reopen();
         self.trace.push('.');
-        for volume in 1..=VOLUMES as u32 {
+        for volume in 1..=VOLUMES {
             let fence = self.bench.core().catalog.fence(VolumeId(volume)).0;
             let acked = self.fences.get(&volume).copied().unwrap_or(0);
             assert!(

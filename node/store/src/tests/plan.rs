@@ -55,7 +55,7 @@ impl World {
 
     fn write(&mut self, volume: u32, seq: u32, blocks: u32) {
         self.lsn += 1;
-        let volume = VolumeId(volume);
+        let volume = VolumeId(volume.into());
         self.files.push(FileFacts {
             volume,
             seq,

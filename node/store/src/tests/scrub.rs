@@ -42,9 +42,7 @@ pub(super) fn save_ledger(bench: &mut Bench) {
 
 fn filled() -> (Bench, Vec<ShardId>) {
     let mut bench = Bench::new(64 << 20, settings());
-    let shards: Vec<ShardId> = (0..40)
-        .map(|blob| shard(1 + (blob % 2) as u32, blob))
-        .collect();
+    let shards: Vec<ShardId> = (0..40).map(|blob| shard(1 + blob % 2, blob)).collect();
     for shard in &shards {
         bench
             .put(*shard, &content(*shard, 0, 30_000))
@@ -244,7 +242,7 @@ fn gone_disk_is_not_scrubbed_into_a_list_of_losses() {
     let mut scrubber = scrubber(&mut bench);
     scrubber.demand(1);
     let chunks = bench.core().catalog.paths.chunks();
-    for volume in ["00000001", "00000002"] {
+    for volume in ["0000000000000001", "0000000000000002"] {
         let dir = chunks.join(volume);
         for entry in bench.fs.list(&dir).expect("list") {
             bench.fs.remove(&dir.join(entry.name)).expect("remove");
@@ -263,12 +261,12 @@ fn gone_disk_is_not_scrubbed_into_a_list_of_losses() {
 }
 
 fn progress() -> impl Strategy<Value = ScrubProgress> {
-    let numbers = (any::<[u64; 7]>(), any::<[u32; 3]>(), any::<bool>());
+    let numbers = (any::<[u64; 8]>(), any::<[u32; 2]>(), any::<bool>());
     numbers.prop_map(|(long, short, demanded)| ScrubProgress {
         at: Spot {
-            volume: VolumeId(short[0]),
-            seq: short[1],
-            block: short[2],
+            volume: VolumeId(long[7]),
+            seq: short[0],
+            block: short[1],
         },
         demanded,
         began_ms: long[0],
@@ -285,7 +283,7 @@ proptest! {
     #[test]
     fn ledger_comes_back_as_it_was_and_no_other_is_taken_for_it(
         progress in progress(),
-        damaged in prop::collection::vec(any::<(u32, u64, u32, u8, u64, u64)>(), 0..20),
+        damaged in prop::collection::vec(any::<(u64, u64, u32, u8, u64, u64)>(), 0..20),
         flip in any::<prop::sample::Index>(),
         bit in 0..8_u32,
     ) {
@@ -334,20 +332,21 @@ fn ledger_is_laid_out_as_documented() {
     };
     let bytes = ledger.encode(DISK);
     assert_eq!(bytes.len(), 112 + 40 + 4);
-    assert_eq!(bytes[..8], *b"MGRs\x01\0\0\0");
+    assert_eq!(bytes[..8], *b"MGRs\x02\0\0\0");
     assert_eq!(bytes[8..24], DISK.0);
     assert_eq!(
-        bytes[24..40],
-        [4, 3, 2, 1, 5, 0, 0, 0, 6, 0, 0, 0, 1, 0, 0, 0]
+        bytes[24..48],
+        [
+            4, 3, 2, 1, 0, 0, 0, 0, 5, 0, 0, 0, 6, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0
+        ]
     );
-    for (at, number) in (40..).step_by(8).zip([7, 8, 9, 10, 11, 12, 13, 1_u64]) {
+    for (at, number) in (48..).step_by(8).zip([7, 8, 9, 10, 11, 12, 13, 1_u64]) {
         assert_eq!(bytes[at..at + 8], number.to_le_bytes(), "at {at}");
     }
-    assert_eq!(bytes[104..112], [0; 8]);
     assert_eq!(
         bytes[112..136],
         [
-            4, 3, 2, 1, 0x18, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12, 0x11, 0, 0, 0, 0, 1, 0, 0, 0, 0,
+            4, 3, 2, 1, 0, 0, 0, 0, 0x18, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12, 0x11, 0, 0, 0, 0, 1,
             0, 0, 0
         ]
     );
@@ -391,8 +390,8 @@ async fn thread_scrubs_a_real_disk_on_demand_and_has_indexes_written_again() {
     }
     disk.stop().await;
     // One byte in the middle of the finished file's third shard, one in the index.
-    let chunk = dir.path().join("chunks/00000001/00000000.chunk");
-    let index = dir.path().join("chunks/00000001/00000000.index");
+    let chunk = dir.path().join("chunks/0000000000000001/00000000.chunk");
+    let index = dir.path().join("chunks/0000000000000001/00000000.index");
     for (path, at) in [(&chunk, (1 + 8 * 2) * 4096 + 9000), (&index, 4096 + 50)] {
         let mut bytes = std::fs::read(path).expect("read");
         bytes[at] ^= 1;

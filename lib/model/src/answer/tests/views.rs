@@ -5,11 +5,12 @@ use crate::answer::{OBJECT_BLOBS_MAX, topology};
 use crate::command::{Command, ObjectBlobs};
 use crate::ids::{AccountId, BlobId, BucketId, Epoch, NodeId, VolumeId};
 use crate::machine::tests::{
-    BEGIN_MS, World, bucket, coded_len, disk_id, owed, put, put_command, upload, version,
+    BEGIN_MS, World, account, bucket, coded_len, disk_id, owed, put, put_command, upload, version,
 };
 use crate::margin::margins;
 use crate::query::{HeldSegment, ObjectView};
 use crate::question;
+use crate::topology::Lease;
 
 fn object(world: &World, key: &str) -> Option<Box<ObjectView>> {
     let asked = question::Object {
@@ -35,11 +36,11 @@ fn an_object_comes_with_what_a_read_needs() {
     put_len(&mut world, "inline", 1, 10, 0);
     put_len(&mut world, "coded", 2, coded_len(9), 0);
     let view = object(&world, "inline").expect("there");
-    assert_eq!(view.blobs[0].inline, [1; 10]);
+    assert_eq!(view.blobs[0].row.inline, [1; 10]);
     assert!(view.volumes.is_empty());
     let view = object(&world, "coded").expect("there");
     assert_eq!(
-        (view.version, view.volumes[0].id),
+        (view.row.version, view.volumes[0].id),
         (version(2), VolumeId(1))
     );
     assert_eq!(object(&world, "none"), None);
@@ -130,7 +131,8 @@ fn the_topology_leaves_out_what_is_closed() {
         volume: VolumeId(1),
         epoch: Epoch(1),
     });
-    world.done(Command::CloseLease(known.leases[0].id));
+    let Lease { id, gateway, .. } = known.leases[0];
+    world.done(Command::CloseLease { gateway, lease: id });
     let known = topology(&world.rows).expect("rows in memory");
     assert_eq!(known.open_volumes.len(), 1);
     assert!(known.leases.is_empty());
@@ -139,13 +141,14 @@ fn the_topology_leaves_out_what_is_closed() {
 #[test]
 fn owners_are_found_and_paged() {
     let mut world = World::ready();
-    world.done(Command::CreateAccount { name: "bob".into() });
+    world.done(account("bob", 2));
     for (id, name) in (2..).zip(["c", "d", "e"]) {
         world.done(bucket(id, name, 2));
         world.done(Command::PutAccessKey {
             access_key: name.into(),
             account: AccountId(2),
             enabled: true,
+            revision: 1,
             sealed_credential: vec![],
         });
     }

@@ -1,20 +1,26 @@
 //! Shared by the tests of the state machine and of answers: rows in memory, and short ways to build
 //! commands.
 
+mod costs;
+mod discard;
 mod doomed;
 mod golden;
+mod once;
 pub(crate) mod owed;
 mod random;
 mod rules;
 
 use crate::audit::audit;
 use crate::command::{
-    Answer, Command, Condition, Envelope, NewBlob, NewSegment, ObjectBlobs, Outcome, PutObject,
+    Answer, Command, CommandKey, Condition, Envelope, NewBlob, NewSegment, ObjectBlobs, Outcome,
+    PutObject,
 };
+use crate::entry::Entry;
 use crate::ids::{
-    AccountId, BlobId, BucketId, DiskId, GatewayId, NodeId, Token, UploadId, VersionId, VolumeId,
+    AccountId, BlobId, BucketId, DiskId, GatewayId, LeaseId, NodeId, UploadId, VersionId, VolumeId,
 };
-use crate::keys::RowKey;
+use crate::keys::{RowKey, Table};
+use crate::lookup;
 use crate::machine::{apply, read};
 use crate::profile::Profile;
 use crate::shape::{CELL_LEN, Shape, segments};
@@ -24,12 +30,34 @@ use crate::topology::{Disk, Domain, Lease, Node, Slot, Volume};
 pub(crate) struct World {
     pub(crate) rows: MemRows,
     pub(crate) time_ms: u64,
-    /// Every command with its stamp.
-    pub(crate) log: Vec<(u64, Envelope)>,
+    pub(crate) log: Vec<Entry>,
+    /// How many keys were made.
+    pub(crate) keys: u32,
+    /// Fresh keys are taken from its end.
+    pub(crate) lease: LeaseId,
 }
+
+/// The gateway of all leases, unless a test says another.
+pub(crate) const GATEWAY: GatewayId = GatewayId(1);
 
 pub(crate) fn disk_id(node: u32) -> DiskId {
     DiskId([node as u8; 16])
+}
+
+/// Returns whether a batch holds nothing but what is remembered of a command, and the time.
+pub(crate) fn only_remembers(batch: &Batch) -> bool {
+    let clock = RowKey::Meta(crate::keys::Meta::Clock).encode();
+    batch
+        .iter()
+        .all(|(key, _)| key[0] == Table::Spent as u8 || *key == clock)
+}
+
+/// Adds an account.
+pub(crate) fn account(name: &str, request: u64) -> Command {
+    Command::CreateAccount {
+        name: name.into(),
+        request,
+    }
 }
 
 /// Adds a bucket of an account.
@@ -72,38 +100,63 @@ impl World {
             rows: MemRows::default(),
             time_ms: BEGIN_MS,
             log: Vec::new(),
+            keys: 0,
+            lease: LeaseId(0),
         }
     }
 
-    /// A world with six nodes, one account, one bucket (1), one lease (blobs 1–1000) and one
-    /// volume of 4+2 (1).
+    /// A world with six nodes, one account, one lease (0), one bucket (1) and one volume of 4+2
+    /// (1).
     pub(crate) fn ready() -> Self {
         let mut world = Self::new();
         for id in 1..=6 {
             world.done(Command::RegisterNode(node(id)));
         }
-        world.done(Command::CreateAccount { name: "ann".into() });
-        world.done(bucket(1, "box", 1));
+        world.done(account("ann", 1));
         world.lease();
+        world.done(bucket(1, "box", 1));
         world.volume(4, 2);
         world
     }
 
-    pub(crate) fn apply(&mut self, token: Option<Token>, command: Command) -> (Answer, Batch) {
-        let envelope = Envelope { token, command };
+    pub(crate) fn apply(&mut self, envelope: Envelope) -> (Answer, Batch) {
+        let entry = Entry::new(self.time_ms, envelope);
         let mut overlay = Overlay::new(&self.rows);
-        let answer = apply(&mut overlay, self.time_ms, &envelope).expect("rows in memory agree");
+        let answer = apply(&mut overlay, &entry).expect("rows in memory agree");
         let batch = overlay.into_batch();
         self.rows.write(batch.clone());
-        self.log.push((self.time_ms, envelope));
+        self.log.push(entry);
         (answer, batch)
     }
 
-    /// Applies without a token; checks that a refused command changes nothing.
+    /// Makes the next attempt at a command: under its blob's id, or a fresh one from the end of
+    /// the newest lease, if it is a client's.
+    pub(crate) fn envelope(&mut self, command: Command) -> Envelope {
+        self.keys += 1;
+        let fresh = BlobId(self.lease.blobs().1.0 - u64::from(self.keys));
+        let key = CommandKey {
+            id: command.new_blob().map_or(fresh, |new| new.blob),
+            attempt: self.keys,
+            gateway: GATEWAY,
+        };
+        Envelope {
+            key: command.is_of_client().then_some(key),
+            command,
+        }
+    }
+
+    /// Applies it as an attempt of its own.
+    pub(crate) fn attempt(&mut self, command: Command) -> (Answer, Batch) {
+        let envelope = self.envelope(command);
+        self.apply(envelope)
+    }
+
+    /// As [`World::attempt`]; checks that a refused command changes nothing but what
+    /// is remembered of it.
     pub(crate) fn try_apply(&mut self, command: Command) -> Answer {
-        let (answer, batch) = self.apply(None, command);
+        let (answer, batch) = self.attempt(command);
         assert!(
-            answer.is_ok() || batch.is_empty(),
+            answer.is_ok() || only_remembers(&batch),
             "{answer:?} left {batch:?}"
         );
         answer
@@ -118,12 +171,16 @@ impl World {
     }
 
     pub(crate) fn lease(&mut self) -> Lease {
+        self.keys += 1;
         let command = Command::OpenLease {
-            gateway: GatewayId(1),
-            count: 1_000,
+            gateway: GATEWAY,
+            request: self.keys.into(),
         };
         match self.done(command) {
-            Outcome::Lease(lease) => lease,
+            Outcome::Lease(lease) => {
+                self.lease = lease.id;
+                lease
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -159,21 +216,21 @@ impl World {
             .is_some()
     }
 
-    pub(crate) fn volume_row(&self, id: u32) -> Volume {
-        self.row(&RowKey::Volume(VolumeId(id))).expect("there")
+    pub(crate) fn volume_row(&self, id: u64) -> Volume {
+        let volume = lookup::volume(&self.rows, VolumeId(id)).expect("rows in memory");
+        volume.expect("there")
     }
 
     /// A blob of `len` bytes, shaped by its length, on `volume`.
-    pub(crate) fn blob(&self, id: u64, len: u64, volume: u32) -> NewBlob {
-        let lease = crate::ids::LeaseId(id.div_ceil(1_000));
+    pub(crate) fn blob(&self, id: u64, len: u64, volume: u64) -> NewBlob {
         let shape = Shape::for_len(len);
         let mut new = NewBlob {
             blob: BlobId(id),
-            lease,
             len,
             shape,
             segments: Vec::new(),
             inline: Vec::new(),
+            leftovers: Vec::new(),
         };
         if shape == Shape::Inline {
             new.inline = vec![id as u8; len as usize];
@@ -189,7 +246,7 @@ impl World {
                 volume: volume.id,
                 epoch: volume.epoch,
                 len,
-                digests: vec![[id as u8; 32]; digests],
+                digests: vec![[id as u8; 16]; digests],
                 owed: 0,
             })
             .collect();

@@ -56,7 +56,7 @@ fn fill(shard: ShardId, digest: u8) -> Command {
         fills: vec![ShardFill {
             shard,
             epoch: Epoch(1),
-            digest: [digest; 32],
+            digest: [digest; 16],
         }],
     }
 }
@@ -205,7 +205,7 @@ fn a_disk_is_told_what_it_owes() {
     let found: Vec<_> = page.shards.iter().map(|(shard, _)| *shard).collect();
     assert_eq!((found, page.next), (vec![shard(1, 2), shard(3, 2)], None));
     let (_, wanted) = page.shards[1];
-    assert_eq!((wanted.digest, wanted.epoch), ([3; 32], Epoch(1)));
+    assert_eq!((wanted.digest, wanted.epoch), ([3; 16], Epoch(1)));
     assert_eq!(wanted.len, coded_len(2));
 }
 
@@ -304,9 +304,9 @@ fn doubts_about_a_deleted_object_end_and_are_bounded() {
 fn a_doubt_that_nobody_else_can_judge_ends_with_its_denial() {
     let mut world = World::new();
     world.register(node(1));
-    world.done(Command::CreateAccount { name: "ann".into() });
-    world.done(super::bucket(1, "box", 1));
+    world.done(super::account("ann", 1));
     world.lease();
+    world.done(super::bucket(1, "box", 1));
     world.volume(1, 0);
     let blob = world.blob(1, coded_len(9), 1);
     world.done(put_command(put("a", 1, ObjectBlobs::New(blob))));

@@ -1,13 +1,16 @@
 //! One test for each rule that a random sequence might not show clearly.
 
-use super::{BEGIN_MS, World, bucket, coded_len, disk_id, node, put, put_command, upload, version};
-use crate::audit::audit;
-use crate::command::{Command, Condition, Envelope, NewBlob, ObjectBlobs, Outcome, Refusal};
-use crate::ids::{
-    AccountId, BlobId, BucketId, Epoch, LeaseId, NodeId, Token, UploadId, VersionId, VolumeId,
+use super::{
+    BEGIN_MS, GATEWAY, World, account, bucket, coded_len, disk_id, node, put, put_command, upload,
+    version,
 };
-use crate::keys::{self, Meta, RowKey, Table};
-use crate::machine::{SEALED_TIME_APART_MAX_MS, apply, clock};
+use crate::audit::audit;
+use crate::command::{Command, Condition, NewBlob, ObjectBlobs, Outcome, Refusal};
+use crate::ids::{
+    AccountId, BlobId, BucketId, Epoch, GatewayId, LeaseId, NodeId, UploadId, VersionId, VolumeId,
+};
+use crate::keys::{Meta, RowKey, Table};
+use crate::machine::{SEALED_TIME_APART_MAX_MS, clock};
 use crate::profile::Profile;
 use crate::rows::{BlobRow, Counters, DiskRow, Totals, VersionRow};
 use crate::shard::ShardId;
@@ -35,9 +38,7 @@ fn replacing_an_object_queues_its_shards_on_every_slot() {
     blob.segments[0].owed = 0b10_0000;
     put_blob(&mut world, "a", 1, blob).expect("put");
     let inline = world.blob(2, 10, 1);
-    let answer = put_blob(&mut world, "a", 2, inline);
-    let replaced = Some(version(1));
-    assert_eq!(answer, Ok(Outcome::Object { replaced }));
+    put_blob(&mut world, "a", 2, inline).expect("put");
     world.audited();
     let queued: Vec<u32> = (1..=6)
         .filter(|node| {
@@ -57,7 +58,7 @@ fn replacing_an_object_queues_its_shards_on_every_slot() {
         through: 9,
     };
     let refusal = Refusal::Malformed(format!("disk {disk} is not served by {}", NodeId(2)));
-    assert_eq!(world.apply(None, done(2)).0, Err(refusal));
+    assert_eq!(world.try_apply(done(2)), Err(refusal));
     world.done(done(1));
     world.done(done(1));
     world.audited();
@@ -68,28 +69,37 @@ fn replacing_an_object_queues_its_shards_on_every_slot() {
 #[test]
 fn a_closed_lease_names_no_new_blob() {
     let mut world = World::ready();
-    world.done(Command::CloseLease(LeaseId(1)));
-    world.done(Command::CloseLease(LeaseId(1)));
+    let close = |gateway| Command::CloseLease {
+        gateway,
+        lease: LeaseId(0),
+    };
+    assert!(refusal(world.try_apply(close(GatewayId(2)))).contains("not a lease of"));
+    world.done(close(GATEWAY));
+    world.done(close(GATEWAY));
     let blob = world.blob(1, 10, 1);
     assert_eq!(
         put_blob(&mut world, "a", 1, blob),
         Err(Refusal::LeaseClosed { blob: BlobId(1) })
     );
-    assert_eq!(world.lease().first, BlobId(1_001));
-    let mut foreign = world.blob(1_001, 10, 1);
-    foreign.blob = BlobId(2_001);
-    assert!(refusal(put_blob(&mut world, "a", 1, foreign)).contains("lease"));
+    assert_eq!(world.lease().id, LeaseId(1));
+    let beyond = world.blob(2 * LeaseId::BLOBS, 10, 1);
+    assert!(refusal(put_blob(&mut world, "a", 1, beyond)).contains("lease"));
+    let inside = world.blob(2 * LeaseId::BLOBS - 1, 10, 1);
+    put_blob(&mut world, "a", 1, inside).expect("its last id");
+    world.audited();
 }
 
 #[test]
-fn a_blob_is_brought_once() {
+fn a_lease_is_opened_once_for_a_request() {
     let mut world = World::ready();
-    let blob = world.blob(1, 10, 1);
-    put_blob(&mut world, "a", 1, blob.clone()).expect("put");
-    assert_eq!(
-        put_blob(&mut world, "b", 2, blob),
-        Err(Refusal::BlobExists { blob: BlobId(1) })
-    );
+    let open = |gateway, request| Command::OpenLease {
+        gateway: GatewayId(gateway),
+        request,
+    };
+    let first = world.done(open(3, 9));
+    assert_eq!(world.done(open(3, 9)), first);
+    let others = [world.done(open(3, 8)), world.done(open(4, 9))];
+    assert!(!others.contains(&first) && others[0] != others[1]);
 }
 
 #[test]
@@ -156,7 +166,7 @@ fn malformed_blobs_are_refused() {
             blob.segments[0].len += coded_len(1);
             blob.segments[1].len -= coded_len(1);
         }),
-        (&copies, |blob| blob.segments[0].digests.push([0; 32])),
+        (&copies, |blob| blob.segments[0].digests.push([0; 16])),
         (&copies, |blob| blob.segments.push(blob.segments[0].clone())),
         (&inline, |blob| blob.len += 1),
         (&inline, |blob| blob.segments.clear()),
@@ -217,10 +227,7 @@ fn conditions_are_judged_against_what_is_current() {
             .is_err()
     );
     world.done(delete(Condition::Version(version(3))));
-    assert_eq!(
-        world.done(delete(Condition::None)),
-        Outcome::Object { replaced: None }
-    );
+    assert_eq!(world.done(delete(Condition::None)), Outcome::Done);
     world.audited();
 }
 
@@ -315,21 +322,16 @@ fn completing_an_upload_moves_the_named_parts_and_drops_the_others() {
         let answer = world.try_apply(complete_command(upload, parts));
         assert!(refusal(answer).contains(refused), "{parts:?}");
     }
-    let token = Some(Token([1; 16]));
     let complete = complete_command(upload, &[(1, 1), (2, 4)]);
-    let (first, _) = world.apply(token, complete.clone());
-    let (again, batch) = world.apply(token, complete.clone());
-    assert_eq!(first, Ok(Outcome::Object { replaced: None }));
-    assert_eq!((again, batch.is_empty()), (first, true));
+    world.done(complete.clone());
     assert_eq!(world.try_apply(complete), Err(Refusal::NoSuchUpload));
     world.audited();
-    let row: VersionRow = world
-        .row(&RowKey::Version {
-            bucket: BOX,
-            key: b"big"[..].into(),
-            version: version(9),
-        })
-        .expect("linked");
+    let name = RowKey::Name {
+        bucket: BOX,
+        key: b"big"[..].into(),
+    };
+    let row: VersionRow = world.row(&name).expect("linked");
+    assert_eq!(row.version, version(9));
     assert_eq!(row.blobs, [BlobId(1), BlobId(4)]);
     let counters: Counters = world.row(&RowKey::BucketCounters(BOX)).expect("there");
     assert_eq!((counters.objects, counters.uploads), (1, 0));
@@ -368,9 +370,9 @@ fn a_disk_belongs_to_one_node_and_takes_its_places_along_when_it_moves() {
     world.done(Command::RegisterNode(thief));
     world.audited();
     let volume = world.volume_row(1);
-    assert_eq!((volume.slots[0].node, volume.epoch), (NodeId(7), Epoch(2)));
+    assert_eq!((volume.slots[0].node, volume.epoch), (NodeId(7), Epoch(1)));
     let disk: DiskRow = world.row(&RowKey::Disk(disk_id(1))).expect("there");
-    assert_eq!(disk.node, Some(NodeId(7)));
+    assert_eq!((disk.node, disk.listed), (NodeId(7), true));
 }
 
 #[test]
@@ -398,19 +400,24 @@ fn volumes_need_distinct_known_places() {
 #[test]
 fn names_belong_to_their_first_owner() {
     let mut world = World::ready();
-    world.done(Command::CreateAccount { name: "bob".into() });
-    let taken = world.try_apply(Command::CreateAccount { name: "bob".into() });
+    let bob = world.done(account("bob", 7));
+    assert_eq!(world.done(account("bob", 7)), bob);
+    let taken = world.try_apply(account("bob", 8));
     assert_eq!(taken, Err(Refusal::NameTaken));
-    let key = |account, enabled| Command::PutAccessKey {
+    let key = |account, enabled, revision| Command::PutAccessKey {
         access_key: "AKIA".into(),
         account: AccountId(account),
         enabled,
+        revision,
         sealed_credential: vec![9],
     };
-    assert_eq!(world.try_apply(key(9, true)), Err(Refusal::NoSuchAccount));
-    world.done(key(1, true));
-    world.done(key(1, false));
-    assert_eq!(world.try_apply(key(2, true)), Err(Refusal::NameTaken));
+    assert_eq!(
+        world.try_apply(key(9, true, 1)),
+        Err(Refusal::NoSuchAccount)
+    );
+    world.done(key(1, true, 1));
+    world.done(key(1, false, 2));
+    assert_eq!(world.try_apply(key(2, true, 3)), Err(Refusal::NameTaken));
     let owner = AccountId(1);
     assert_eq!(
         world.try_apply(bucket(2, "box", 2)),
@@ -429,91 +436,47 @@ fn names_belong_to_their_first_owner() {
 }
 
 #[test]
-fn a_token_answers_again_until_its_time_is_over() {
+fn a_late_copy_of_an_operators_command_undoes_nothing() {
     let mut world = World::ready();
-    let token = Some(Token([1; 16]));
-    let create = |name: &str| Command::CreateAccount { name: name.into() };
-    let (refused, _) = world.apply(token, create("ann"));
-    assert_eq!(refused, Err(Refusal::NameTaken));
-    // A refusal sticks to its command, so that a late copy can't succeed...
-    let (again, batch) = world.apply(token, create("ann"));
-    assert_eq!((again, batch.is_empty()), (refused, true));
-    // ...and doesn't bind another attempt. A success answers whatever comes with its token.
-    let (created, _) = world.apply(token, create("bob"));
-    let (again, batch) = world.apply(token, create("carl"));
-    assert!(created.is_ok());
-    assert_eq!((again, batch.is_empty()), (created.clone(), true));
-    world.audited();
-    world.time_ms += super::super::tokens::TOKEN_KEPT_MS + 1;
-    world.done(Command::Nothing);
-    world.audited();
-    let (forgotten, _) = world.apply(token, create("bob"));
-    assert_eq!(forgotten, Err(Refusal::NameTaken));
-}
-
-/// Counts the rows that a scan passes.
-struct Counting<'a>(&'a MemRows, std::cell::Cell<usize>);
-
-impl Rows for Counting<'_> {
-    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, RowsError> {
-        self.0.get(key)
+    let key = |enabled, revision| Command::PutAccessKey {
+        access_key: "AKIA".into(),
+        account: AccountId(1),
+        enabled,
+        revision,
+        sealed_credential: vec![u8::from(enabled)],
+    };
+    let account = |enabled, revision| Command::SetAccountEnabled {
+        account: AccountId(1),
+        enabled,
+        revision,
+    };
+    for command in [key(true, 1), key(true, 1), key(false, 2), key(false, 2)] {
+        world.done(command);
     }
-
-    fn scan(
-        &self,
-        from: &[u8],
-        to: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
-    ) -> Result<(), RowsError> {
-        self.0.scan(from, to, &mut |key, value| {
-            self.1.set(self.1.get() + 1);
-            visit(key, value)
-        })
+    for late in [
+        key(true, 1),
+        key(true, 2),
+        key(true, 4),
+        key(true, u64::MAX),
+    ] {
+        assert_eq!(world.try_apply(late), Err(Refusal::Changed));
     }
-}
-
-#[test]
-fn old_tokens_are_forgotten_without_a_look_at_those_forgotten_before() {
-    let mut world = World::ready();
-    for number in 0..400_u32 {
-        world.time_ms += 10;
-        let token = Token([number as u8; 16].map(|byte| byte ^ (number >> 8) as u8));
-        let name = format!("account-{number}");
-        world
-            .apply(Some(token), Command::CreateAccount { name })
-            .0
-            .expect("made");
+    for command in [
+        account(false, 1),
+        account(false, 1),
+        account(true, 2),
+        account(false, 3),
+    ] {
+        world.done(command);
     }
-    world.time_ms += super::super::tokens::TOKEN_KEPT_MS + 1;
-    // All in one batch, as the apply thread does it.
-    let counting = Counting(&world.rows, Default::default());
-    let mut overlay = Overlay::new(&counting);
-    for _ in 0..60 {
-        let envelope = Envelope {
-            token: None,
-            command: Command::Nothing,
-        };
-        apply(&mut overlay, world.time_ms, &envelope)
-            .expect("applied")
-            .expect("done");
+    for late in [
+        account(true, 2),
+        account(true, 3),
+        account(true, 5),
+        account(true, 0),
+    ] {
+        assert_eq!(world.try_apply(late), Err(Refusal::Changed));
     }
-    assert!(
-        counting.1.get() < 60 * 20,
-        "{} rows passed",
-        counting.1.get()
-    );
-    let batch = overlay.into_batch();
-    world.rows.write(batch);
-    let all = keys::table(Table::TokenTimes);
-    let mut left = 0;
-    world
-        .rows
-        .scan(&all.from, &all.to, &mut |_, _| {
-            left += 1;
-            true
-        })
-        .expect("rows in memory");
-    assert_eq!(left, 0);
     world.audited();
 }
 
@@ -547,7 +510,7 @@ fn the_audit_reads_every_table_that_says_something_of_another() {
         .iter()
         .filter(|table| !read.contains(&(**table as u8)));
     // No other row repeats what these say.
-    let alone = [Table::Keks, Table::Leases];
+    let alone = [Table::Keks, Table::Chunks, Table::MoveDeletes];
     assert_eq!(unread.copied().collect::<Vec<_>>(), alone);
 }
 
@@ -559,6 +522,7 @@ fn an_access_key_that_its_account_does_not_list_is_found() {
         access_key: access_key.into(),
         account,
         enabled: true,
+        revision: 1,
         sealed_credential: vec![9],
     });
     world.audited();
@@ -579,7 +543,7 @@ fn an_access_key_that_its_account_does_not_list_is_found() {
 fn time_never_runs_back() {
     let mut world = World::ready();
     world.time_ms -= 500_000;
-    let Outcome::Account(row) = world.done(Command::CreateAccount { name: "bob".into() }) else {
+    let Outcome::Account(row) = world.done(account("bob", 2)) else {
         panic!("an account");
     };
     assert_eq!(row.created_ms, 1_000_000);
@@ -589,26 +553,12 @@ fn time_never_runs_back() {
 fn an_operator_sets_a_clock_back_that_was_wrong() {
     let mut world = World::ready();
     world.time_ms += 365 * 24 * 3_600_000;
-    // A token that is forgotten in the wrong time.
-    let token = Some(Token([4; 16]));
-    let create = Command::CreateAccount { name: "dan".into() };
-    world.apply(token, create).0.expect("made");
-    world.time_ms += super::super::tokens::TOKEN_KEPT_MS + 1;
     world.done(Command::Nothing);
     world.time_ms = BEGIN_MS + 7;
     world.done(Command::Nothing);
     assert!(clock(&world.rows).expect("rows in memory") > BEGIN_MS + 7);
     world.done(Command::ResetClock);
     assert_eq!(clock(&world.rows).expect("rows in memory"), BEGIN_MS + 7);
-    world.audited();
-    // Tokens are forgotten as before.
-    let token = Token([5; 16]);
-    let create = Command::CreateAccount { name: "eve".into() };
-    world.apply(Some(token), create).0.expect("made");
-    world.time_ms += super::super::tokens::TOKEN_KEPT_MS + 1;
-    world.done(Command::Nothing);
-    world.audited();
-    assert!(!world.exists(&RowKey::Token(token)));
 }
 
 #[test]
@@ -661,7 +611,7 @@ fn a_segment_of_another_profile_than_its_volume_is_found_and_not_counted() {
         let problems = audit(&world.rows).expect("every row can be read");
         let of_profiles = problems.iter().filter(|text| text.contains("profile"));
         assert_eq!(of_profiles.count(), 2, "{problems:#?}");
-        let counted_nothing = |text: &String| text.ends_with(" holds 0 bytes");
+        let counted_nothing = |text: &String| text.contains("counted VolumeCounts { bytes: 0,");
         assert!(problems.iter().any(counted_nothing), "{problems:#?}");
     }
 }

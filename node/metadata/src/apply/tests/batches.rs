@@ -6,10 +6,10 @@ use crate::log::Conf;
 use bytes::Bytes;
 use megalith_model::codec;
 use megalith_model::command::{
-    Command, Condition, Envelope, NewBlob, NewSegment, ObjectBlobs, PutObject,
+    Command, CommandKey, Condition, Envelope, NewBlob, NewSegment, ObjectBlobs, PutObject,
 };
 use megalith_model::ids::{
-    AccountId, BlobId, BucketId, DiskId, Epoch, GatewayId, LeaseId, NodeId, VersionId, VolumeId,
+    AccountId, BlobId, BucketId, DiskId, Epoch, GatewayId, NodeId, VersionId, VolumeId,
 };
 use megalith_model::profile::Profile;
 use megalith_model::shape::{SEGMENT_LEN_MAX, Shape};
@@ -28,9 +28,17 @@ fn profile() -> Profile {
 }
 
 fn entries(first: u64, commands: Vec<Command>) -> Vec<LogEntry> {
-    let entry = |(index, command)| {
+    let entry = |(index, command): (u64, Command)| {
+        let id = command
+            .new_blob()
+            .map_or(BlobId(60_000 + index), |new| new.blob);
+        let key = CommandKey {
+            id,
+            attempt: 1,
+            gateway: GatewayId(1),
+        };
         let envelope = Envelope {
-            token: None,
+            key: command.is_of_client().then_some(key),
             command,
         };
         let mut data = entry::unstamped(&codec::encode(&envelope));
@@ -52,7 +60,7 @@ fn put(number: u64) -> Command {
         volume: VolumeId(1),
         epoch: Epoch(1),
         len,
-        digests: vec![[7; 32]; 6],
+        digests: vec![[7; 16]; 6],
         owed: 0,
     };
     Command::PutObject(Box::new(PutObject {
@@ -66,11 +74,11 @@ fn put(number: u64) -> Command {
         sealed_listing: vec![],
         blobs: ObjectBlobs::New(NewBlob {
             blob: BlobId(number),
-            lease: LeaseId(1),
             len: len * SEGMENTS,
             shape: Shape::Coded,
             segments: (0..SEGMENTS).map(segment).collect(),
             inline: Vec::new(),
+            leftovers: Vec::new(),
         }),
     }))
 }
@@ -92,16 +100,19 @@ fn world() -> Vec<Command> {
         })
         .collect();
     commands.extend([
-        Command::CreateAccount { name: "ann".into() },
+        Command::CreateAccount {
+            name: "ann".into(),
+            request: 1,
+        },
+        Command::OpenLease {
+            gateway: GatewayId(1),
+            request: 1,
+        },
         Command::CreateBucket {
             id: BucketId(1),
             name: "box".into(),
             account: AccountId(1),
             sealed_owner: vec![],
-        },
-        Command::OpenLease {
-            gateway: GatewayId(1),
-            count: 1_000,
         },
         Command::CreateVolume {
             profile: profile(),

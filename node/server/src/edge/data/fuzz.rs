@@ -5,7 +5,7 @@ use super::request::{self, Wanted, WantedGet, WantedPut};
 use http::request::Parts;
 use megalith_client::wire::ShardPath;
 use megalith_model::ids::Epoch;
-use megalith_model::rows::Digest;
+use megalith_model::shard::ShardDigest;
 
 /// What a head asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub enum DataHead {
         path: ShardPath,
         epoch: Epoch,
         length: u64,
-        digest: Option<Digest>,
+        digest: Option<ShardDigest>,
     },
     Get {
         path: ShardPath,

@@ -6,8 +6,8 @@ use megalith_client::DataFault;
 use megalith_client::framing::{self, READ_CELLS_MAX};
 use megalith_client::wire::{DIGEST_HEADER, ShardPath, parse_digest};
 use megalith_model::ids::{DiskId, Epoch};
-use megalith_model::rows::Digest;
 use megalith_model::shape::{SEGMENT_CELLS_MAX, SEGMENT_LEN_MAX};
+use megalith_model::shard::ShardDigest;
 use megalith_store::{DiskHandle, Disks};
 
 /// The most bytes of a shard: a whole segment, if k is 1.
@@ -27,7 +27,7 @@ pub(super) struct WantedPut {
     pub(super) epoch: Epoch,
     pub(super) length: u64,
     /// None if it comes as a trailer.
-    pub(super) digest: Option<Digest>,
+    pub(super) digest: Option<ShardDigest>,
 }
 
 /// A read.
@@ -130,7 +130,7 @@ fn one<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Refuse
 }
 
 /// Reads the digest in a chunked body's trailers.
-pub(super) fn trailer_digest(trailers: Option<&HeaderMap>) -> Result<Digest, Refused> {
+pub(super) fn trailer_digest(trailers: Option<&HeaderMap>) -> Result<ShardDigest, Refused> {
     let none = || malformed("a chunked body has its digest in its trailer");
     let text = one(trailers.ok_or_else(none)?, DIGEST_HEADER)?.ok_or_else(none)?;
     parse_digest(text).ok_or_else(|| malformed("digest: not 64 digits"))

@@ -4,17 +4,18 @@
 mod model;
 mod steps;
 
-use super::World;
+use super::{World, only_remembers};
 use crate::answer::tests::ask;
-use crate::command::{Envelope, Outcome};
-use crate::ids::{BucketId, LeaseId, Token, VersionId};
+use crate::command::{Answer, CommandKey, Envelope, Outcome, Refusal};
+use crate::entry::Entry;
+use crate::ids::{BlobId, BucketId, LeaseId};
 use crate::keys::RowKey;
 use crate::machine::apply;
 use crate::question;
 use crate::rows::{BlobRow, Counters};
 use crate::shape::CELL_LEN;
 use crate::table::{MemRows, Overlay};
-use model::{Key, Model, Object};
+use model::{Key, Model, Object, pick};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use steps::{Step, cluster_step, key, object_step, shard_step, upload_step};
@@ -41,6 +42,12 @@ pub(super) enum Op {
     WorkOff,
     Ack(u8, u8),
     Register(u8),
+    /// What a write left behind is discarded.
+    Discard(u8, u8),
+    /// A client's command from before arrives once more.
+    Again(u8),
+    /// A command that was refused is tried again, as it was.
+    Retry(u8),
 }
 
 /// How a blob is made: its size class, volume, missing slot and flaw.
@@ -90,6 +97,9 @@ fn op() -> impl Strategy<Value = Op> {
         2 => Just(Op::WorkOff),
         1 => (n(), n()).prop_map(|(a, b)| Op::Ack(a, b)),
         1 => n().prop_map(Op::Register),
+        2 => (n(), n()).prop_map(|(a, b)| Op::Discard(a, b)),
+        6 => n().prop_map(Op::Again),
+        3 => n().prop_map(Op::Retry),
     ]
 }
 
@@ -107,7 +117,7 @@ fn compare(model: &Model, world: &World) {
                 with_blobs: true,
             };
             let seen = ask(&world.rows, asked).map(|view| Object {
-                version: view.version,
+                version: view.row.version,
                 size: view.row.size,
                 blobs: view.row.blobs,
             });
@@ -131,12 +141,12 @@ fn compare(model: &Model, world: &World) {
 }
 
 /// Applies the same log again, in batches of `batch` entries.
-fn replay(log: &[(u64, Envelope)], batch: usize) -> MemRows {
+fn replay(log: &[Entry], batch: usize) -> MemRows {
     let mut rows = MemRows::default();
     for entries in log.chunks(batch) {
         let mut overlay = Overlay::new(&rows);
-        for (stamp_ms, envelope) in entries {
-            apply(&mut overlay, *stamp_ms, envelope)
+        for entry in entries {
+            apply(&mut overlay, entry)
                 .map(drop)
                 .expect("rows in memory agree");
         }
@@ -146,17 +156,81 @@ fn replay(log: &[(u64, Envelope)], batch: usize) -> MemRows {
     rows
 }
 
-fn run(ops: &[(Op, bool, u64)]) {
+/// A client's command and its answer.
+type Judged = (Envelope, Answer);
+
+/// Lets a command from before arrive once more. Whatever happened between, it changes nothing, and
+/// its answer is the one of before, or that nobody waits for it any more.
+fn once_more(world: &mut World, judged: &[Judged], n: u8) {
+    let Some((envelope, before)) = pick(judged.iter(), n) else {
+        return;
+    };
+    let (answer, batch) = world.apply(envelope.clone());
+    let id = envelope.key.expect("a client's").id;
+    let late = [
+        Err(Refusal::Superseded { blob: id }),
+        Err(Refusal::LeaseClosed { blob: id }),
+    ];
+    assert!(
+        answer == *before || late.contains(&answer),
+        "{envelope:?}: {before:?}, then {answer:?}"
+    );
+    assert!(batch.is_empty(), "{envelope:?} {batch:?}");
+}
+
+/// A refused command that brings no blob is tried again: it is judged as if its key were new.
+fn judged_afresh(world: &World, judged: &[Judged], n: u8) {
+    let refused = judged
+        .iter()
+        .filter(|(envelope, answer)| answer.is_err() && envelope.command.new_blob().is_none());
+    let Some((envelope, _)) = pick(refused, n) else {
+        return;
+    };
+    let tried = |key: CommandKey| {
+        let envelope = Envelope {
+            key: Some(key),
+            ..envelope.clone()
+        };
+        let mut overlay = Overlay::new(&world.rows);
+        apply(&mut overlay, &Entry::new(world.time_ms, envelope)).expect("rows in memory agree")
+    };
+    let key = envelope.key.expect("a client's");
+    let later = tried(CommandKey {
+        attempt: key.attempt + 1,
+        ..key
+    });
+    let fresh = BlobId(60_000);
+    let new = tried(CommandKey { id: fresh, ..key });
+    let closed = |answer: &Answer| matches!(answer, Err(Refusal::LeaseClosed { .. }));
+    assert!(
+        later == new || closed(&later) && closed(&new),
+        "{envelope:?}"
+    );
+}
+
+fn run(ops: &[(Op, u64)]) {
     let mut world = World::ready();
     let mut model = Model {
         buckets: BTreeMap::from([(BucketId(1), "box".into())]),
-        leases: BTreeSet::from([LeaseId(1)]),
+        leases: BTreeSet::from([LeaseId(0)]),
         leases_opened: 1,
         volumes: 1,
         ..Model::default()
     };
-    for (op, with_token, later_ms) in ops {
+    let mut judged: Vec<Judged> = Vec::new();
+    for (op, later_ms) in ops {
         world.time_ms += later_ms;
+        match op {
+            Op::Again(n) => {
+                once_more(&mut world, &judged, *n);
+                continue;
+            }
+            Op::Retry(n) => {
+                judged_afresh(&world, &judged, *n);
+                continue;
+            }
+            _ => {}
+        }
         let step = object_step(&mut model, &world, op)
             .or_else(|| upload_step(&mut model, &world, op))
             .or_else(|| cluster_step(&mut model, &world, op))
@@ -164,18 +238,18 @@ fn run(ops: &[(Op, bool, u64)]) {
         let Some(Step(command, good, effect)) = step else {
             continue;
         };
-        let token = with_token
-            .then(|| VersionId::new(model.number(), [1; 8]).0)
-            .map(Token);
-        let (answer, batch) = world.apply(token, command.clone());
-        assert_eq!(answer.is_ok(), good, "{command:?} {answer:?}");
+        let envelope = world.envelope(command);
+        let leased = envelope
+            .key
+            .is_none_or(|key| model.leases.contains(&key.id.lease()));
+        let (answer, batch) = world.apply(envelope.clone());
+        assert_eq!(answer.is_ok(), good && leased, "{envelope:?} {answer:?}");
         assert!(
-            good || token.is_some() || batch.is_empty(),
-            "{command:?} {batch:?}"
+            answer.is_ok() || only_remembers(&batch),
+            "{envelope:?} {batch:?}"
         );
-        if token.is_some() {
-            let (again, batch) = world.apply(token, command);
-            assert_eq!((again, batch.is_empty()), (answer.clone(), true));
+        if envelope.key.is_some() {
+            judged.push((envelope, answer.clone()));
         }
         match answer {
             Ok(Outcome::Bucket(row)) => {
@@ -196,7 +270,7 @@ proptest! {
 
     #[test]
     fn commands_do_what_simple_maps_do(
-        ops in prop::collection::vec((op(), any::<bool>(), 0_u64..120_000), 1..60),
+        ops in prop::collection::vec((op(), 0_u64..120_000), 1..80),
     ) {
         run(&ops);
     }

@@ -24,7 +24,7 @@ pub(super) struct Model {
     pub(super) uploads: BTreeMap<UploadId, (Key, BTreeMap<u32, BlobId>)>,
     pub(super) leases: BTreeSet<LeaseId>,
     pub(super) leases_opened: u64,
-    pub(super) volumes: u32,
+    pub(super) volumes: u64,
     /// Blobs that have ever had a row.
     pub(super) brought: BTreeSet<BlobId>,
     pub(super) next: u64,
@@ -61,9 +61,9 @@ impl Model {
 
     /// Builds a blob, and says whether the state machine should take it.
     pub(super) fn blob(&mut self, world: &World, spec: &Blob) -> (NewBlob, bool) {
-        let lease = LeaseId(self.leases_opened.max(1));
-        let id = (lease.0 - 1) * 1_000 + 1 + self.number() % 1_000;
-        let volume = 1 + u32::from(spec.volume) % self.volumes;
+        let (first, _) = LeaseId(self.leases_opened - 1).blobs();
+        let id = first.0 + 1 + self.number() % 1_000;
+        let volume = 1 + u64::from(spec.volume) % self.volumes;
         let mut new = world.blob(id, spec.len, volume);
         let row = world.volume_row(volume);
         let inline = new.shape == Shape::Inline;
@@ -75,9 +75,7 @@ impl Model {
             }
         }
         let is_closed = row.state == VolumeState::Closed;
-        let mut good = self.leases.contains(&lease)
-            && !self.brought.contains(&new.blob)
-            && (inline || is_closed == closed_since);
+        let mut good = inline || is_closed == closed_since;
         if let (Some(slot), Some(segment)) = (spec.owed, new.segments.first_mut()) {
             let slot = usize::from(slot) % row.profile.shards();
             segment.owed = 1 << slot;
@@ -85,10 +83,6 @@ impl Model {
             good &= layout.slots().any(|holder| holder == slot) && row.profile.parity() >= 2;
         }
         match spec.flaw {
-            0 => {
-                new.lease = LeaseId(99);
-                good = false;
-            }
             1 => {
                 new.len += 1;
                 good = false;

@@ -1,14 +1,12 @@
 //! Turns numbers into commands, each with what the maps expect of it.
 
-use super::super::{World, bucket, disk_id, node, version};
+use super::super::{GATEWAY, World, bucket, disk_id, node, version};
 use super::Op;
 use super::model::{Key, Model, Object, pick};
 use crate::command::{
-    Command, Condition, NewDoubt, ObjectBlobs, PutObject, ShardFill, ShardMark, Verdict,
+    Command, Condition, Leftover, NewDoubt, ObjectBlobs, PutObject, ShardFill, ShardMark, Verdict,
 };
-use crate::ids::{
-    BlobId, BucketId, Epoch, GatewayId, LeaseId, NodeId, UploadId, VersionId, VolumeId,
-};
+use crate::ids::{BlobId, BucketId, Epoch, LeaseId, NodeId, UploadId, VersionId, VolumeId};
 use crate::keys::RowKey;
 use crate::rows::{BlobRow, DoubtRow};
 use crate::shard::ShardId;
@@ -103,6 +101,13 @@ pub(super) fn object_step(model: &mut Model, world: &World, op: &Op) -> Option<S
             Step::new(command, good, move |model| {
                 model.objects.remove(&place);
             })
+        }
+        Op::Discard(segment, volume) => {
+            let leftovers = vec![Leftover {
+                volume: VolumeId(1 + u64::from(*volume) % model.volumes),
+                segment: u32::from(segment % 3),
+            }];
+            Step::new(Command::DiscardBlob { leftovers }, true, |_| {})
         }
         Op::CreateBucket(n) => {
             let name = format!("bucket{}", n % 3);
@@ -221,17 +226,20 @@ pub(super) fn cluster_step(model: &mut Model, world: &World, op: &Op) -> Option<
     Some(match op {
         Op::Lease => {
             let command = Command::OpenLease {
-                gateway: GatewayId(1),
-                count: 1_000,
+                gateway: GATEWAY,
+                request: 1 << 32 | model.number(),
             };
             Step::new(command, true, |model| {
-                model.leases_opened += 1;
                 model.leases.insert(LeaseId(model.leases_opened));
+                model.leases_opened += 1;
             })
         }
         Op::CloseLease(n) => {
-            let lease = LeaseId(1 + u64::from(n % 4));
-            Step::new(Command::CloseLease(lease), true, move |model| {
+            // Lease 0, of all commands without blobs, is seldom closed.
+            let lease = if *n == 0 { 0 } else { 1 + u64::from(n % 6) };
+            let (gateway, lease) = (GATEWAY, LeaseId(lease));
+            let command = Command::CloseLease { gateway, lease };
+            Step::new(command, true, move |model| {
                 model.leases.remove(&lease);
             })
         }
@@ -242,13 +250,16 @@ pub(super) fn cluster_step(model: &mut Model, world: &World, op: &Op) -> Option<
                 rows: world.rows.clone(),
                 time_ms: world.time_ms,
                 log: Vec::new(),
+                keys: 0,
+                lease: LeaseId(0),
             };
             scratch.volume(data, parity);
-            let command = scratch.log.pop().expect("just applied").1.command;
+            let entry = scratch.log.pop().expect("just applied");
+            let command = entry.envelope.command;
             Step::new(command, true, |model| model.volumes += 1)
         }
         Op::Close(n) => {
-            let volume = world.volume_row(1 + u32::from(*n) % model.volumes);
+            let volume = world.volume_row(1 + u64::from(*n) % model.volumes);
             let (volume, epoch) = (volume.id, volume.epoch);
             Step::new(Command::CloseVolume { volume, epoch }, true, |_| {})
         }
@@ -275,7 +286,7 @@ pub(super) fn shard_step(model: &mut Model, world: &World, op: &Op) -> Option<St
         }
         Op::FillOwed(n, slot) => {
             let (shard, disk) = pick_shard(model, world, *n, *slot)?;
-            let digest = [shard.blob.0 as u8; 32];
+            let digest = [shard.blob.0 as u8; 16];
             let epoch = Epoch(1);
             let command = Command::FillOwed {
                 node: NodeId(disk),

@@ -1,0 +1,102 @@
+//! What an object costs in rows: reads and writes of the engine for a PUT, and bytes that stay.
+
+use super::{World, put, put_command};
+use crate::command::{Command, ObjectBlobs};
+use crate::entry::Entry;
+use crate::keys::Table;
+use crate::machine::apply;
+use crate::table::{MemRows, Overlay, Rows, RowsError};
+use std::cell::Cell;
+
+/// Lengths as a gateway makes them, for a name of 40 bytes.
+const WRAPPED_KEY_LEN: usize = 80;
+const MANIFEST_LEN: usize = 280;
+const LISTING_LEN: usize = 100;
+const OBJECTS: u64 = 200;
+
+/// Counts reads.
+struct Counting<'a>(&'a MemRows, Cell<u64>);
+
+impl Rows for Counting<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, RowsError> {
+        self.1.set(self.1.get() + 1);
+        self.0.get(key)
+    }
+
+    fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), RowsError> {
+        self.1.set(self.1.get() + 1);
+        self.0.scan(from, to, visit)
+    }
+}
+
+fn command(world: &World, number: u64) -> Command {
+    let name = format!("account-0000001/files/{number:013}.bin");
+    let mut object = put(
+        &name,
+        number,
+        ObjectBlobs::New(world.blob(number, 1 << 20, 1)),
+    );
+    object.wrapped_key = vec![1; WRAPPED_KEY_LEN];
+    object.sealed_manifest = vec![2; MANIFEST_LEN];
+    object.sealed_listing = vec![3; LISTING_LEN];
+    put_command(object)
+}
+
+/// What a PUT reads, on average, if so many are applied in one batch.
+fn reads_in_a_batch(batch: u64) -> u64 {
+    let mut world = World::ready();
+    world.time_ms += 1;
+    let envelopes: Vec<_> = (1..=batch)
+        .map(|number| {
+            let command = command(&world, number);
+            world.envelope(command)
+        })
+        .collect();
+    let counting = Counting(&world.rows, Cell::new(0));
+    let mut overlay = Overlay::new(&counting);
+    for envelope in envelopes {
+        let answer = apply(&mut overlay, &Entry::new(world.time_ms, envelope));
+        answer.expect("rows in memory").expect("put");
+    }
+    counting.1.get().div_ceil(batch)
+}
+
+#[test]
+fn an_object_costs_few_rows_and_bytes() {
+    let (alone, together) = (reads_in_a_batch(1), reads_in_a_batch(16));
+    let mut world = World::ready();
+    let bytes = |world: &World| -> usize {
+        let of_all = [Table::Names, Table::Blobs, Table::VolumeBlobs].map(|table| table as u8);
+        let rows = world
+            .rows
+            .iter()
+            .filter(|(key, _)| of_all.contains(&key[0]));
+        rows.map(|(key, value)| key.len() + value.len()).sum()
+    };
+    let mut writes = 0;
+    for number in 1..=OBJECTS {
+        world.time_ms += 1;
+        let command = command(&world, number);
+        let (answer, batch) = world.attempt(command);
+        answer.expect("put");
+        writes = batch.iter().count();
+    }
+    let each = bytes(&world) / OBJECTS as usize;
+    println!(
+        "a PUT of 1 MiB at 4+2: {alone} reads alone, {together} each of 16 together, \
+         {writes} writes; {each} bytes that stay, of them {} of the gateway's own",
+        WRAPPED_KEY_LEN + MANIFEST_LEN + LISTING_LEN
+    );
+    assert!(
+        together <= 10 && alone <= 11,
+        "{alone} alone, {together} together"
+    );
+    assert!(writes <= 9, "{writes}");
+    // What is sealed and the name are the gateway's affair.
+    assert!(each <= 700, "{each}");
+}
