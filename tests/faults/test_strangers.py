@@ -1,13 +1,15 @@
 """Without the right certificate, no internal port of a real process gives an answer."""
 
+import contextlib
+import socket
 import ssl
 
 import httpx
 import pytest
 
 from harness.cluster import Cluster
-from harness.internal_ports import OK, PERMISSION_DENIED, grpc, http, identity_of
-from harness.process import free_ports, run
+from harness.internal_ports import OK, PERMISSION_DENIED, context, grpc, http, identity_of
+from harness.process import free_ports, run, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -113,3 +115,48 @@ def test_a_storage_node_asks_about_its_own_disks_only(cluster):
     assert ask(gateway, KEKS) == OK
     assert ask(gateway, DATA) == PERMISSION_DENIED
     assert ask(identity_of(cluster, "operator"), DATA) == OK
+
+
+# Of one peer to a gRPC port.
+CONNECTIONS_MAX = 256
+
+
+def still_open(stream):
+    """False once the other side has closed the connection."""
+    try:
+        # A server of HTTP/2 says something first.
+        return stream.recv(1) != b""
+    except TimeoutError:
+        return True
+    except OSError:
+        return False
+
+
+def test_one_peer_takes_its_share_of_connections_and_no_more(cluster):
+    greedy = context(cluster, identity_of(cluster, "store-13"))
+    greedy.set_alpn_protocols(["h2"])
+    port = cluster.processes["meta-1"].ports[0]
+    with contextlib.ExitStack() as stack:
+        streams = []
+        for _ in range(CONNECTIONS_MAX + 50):
+            tcp = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
+            streams.append(stack.enter_context(greedy.wrap_socket(tcp)))
+        wait_until("the metadata member says so",
+                   lambda: "too many connections of this peer"
+                   in cluster.processes["meta-1"].text())
+        for stream in streams:
+            stream.settimeout(2)
+        alive = sum(still_open(stream) for stream in streams)
+        # The node itself has some of its share.
+        assert CONNECTIONS_MAX - 20 <= alive <= CONNECTIONS_MAX
+        # Everybody else is served as before.
+        client = cluster.client()
+        client.create_bucket(Bucket="meanwhile")
+        client.put_object(Bucket="meanwhile", Key="key", Body=b"x" * 300_000)
+        got = client.get_object(Bucket="meanwhile", Key="key")["Body"].read()
+        assert got == b"x" * 300_000
+        operator = identity_of(cluster, "operator")
+        assert grpc(cluster, port, operator, "/megalith.v1.Cluster/Health")[0] == OK
+    wait_until("the greedy peer is served again",
+               lambda: grpc(cluster, port, identity_of(cluster, "store-13"),
+                            "/megalith.v1.Cluster/Health")[0] == OK)

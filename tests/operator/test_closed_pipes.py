@@ -20,8 +20,8 @@ READER_GONE = 141
 HELP = [
     "--help", "--version", "help", "up --help", "node --help", "node init --help",
     "gateway --help", "gateway init --help", "operator init --help", "status --help",
-    "scrub --help", "account --help", "key --help", "meta --help", "meta replace --help",
-    "config check --help",
+    "scrub --help", "disk rebuild-superblock --help", "account --help", "key --help",
+    "meta --help", "meta replace --help", "config check --help",
 ]
 # Of the cluster whose directory is DATA.
 ASKS = [

@@ -5,6 +5,7 @@
 
 mod account;
 mod config;
+mod disk;
 mod gateway;
 mod meta;
 mod node;
@@ -18,6 +19,7 @@ mod tests;
 
 pub use account::{AccountVerb, KeyVerb, Listed};
 pub use config::ConfigVerb;
+pub use disk::{DiskVerb, RebuildArgs};
 pub use gateway::{GatewayArgs, GatewayInitArgs, GatewayVerb};
 pub use meta::{
     BackupArgs, BackupPlace, How, MetaInitArgs, MetaVerb, RepairArgs, RestoreArgs, StoppedNode,
@@ -78,6 +80,12 @@ pub enum Verb {
         /// What to do about it.
         #[command(subcommand)]
         verb: ScrubVerb,
+    },
+    /// A disk of this machine, while its node is stopped.
+    Disk {
+        /// What to do about it.
+        #[command(subcommand)]
+        verb: DiskVerb,
     },
     /// Owners of buckets and access keys.
     Account {

@@ -45,6 +45,7 @@ fn these_are_all_verbs() {
         megalith status
         megalith scrub start
         megalith scrub status
+        megalith disk rebuild-superblock
         megalith account create
         megalith account list
         megalith account disable
@@ -121,6 +122,7 @@ fn what_is_missing_is_named() {
         ),
         ("megalith operator init --dir d", "--ca-dir"),
         ("megalith key create", "--account"),
+        ("megalith disk rebuild-superblock", "<DISK>"),
         ("megalith account create", "<NAME>"),
         ("megalith meta backup", "--to"),
         ("megalith meta repair", "--config"),

@@ -5,6 +5,7 @@
 
 mod account;
 mod config;
+mod disk;
 mod gateway;
 mod key;
 mod meta;
@@ -42,6 +43,7 @@ pub async fn run(verb: Verb) -> Result<Output, Box<dyn Error>> {
         } => operator::init(&args)?.into(),
         Verb::Status(args) => status::run(&args).await?,
         Verb::Scrub { verb } => scrub::run(&verb).await?,
+        Verb::Disk { verb } => disk::run(&verb)?.into(),
         Verb::Account { verb } => account::run(&verb).await?.into(),
         Verb::Key { verb } => key::run(&verb).await?.into(),
         Verb::Meta { verb } => meta::run(&verb).await?,

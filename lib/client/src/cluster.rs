@@ -6,10 +6,11 @@ use crate::error::{ClientError, chain};
 use crate::group::{Ask, CallSettings, Group, Member, NoAnswer, Said};
 use crate::roster::Roster;
 use megalith_identity::TlsMaterial;
+use megalith_model::claim::NodeClaim;
 use megalith_model::codec;
-use megalith_model::ids::NodeId;
+use megalith_model::ids::{DiskId, NodeId};
 use megalith_model::status::{ClusterStatus, DiskReport};
-use megalith_model::topology::{ClusterMap, Node};
+use megalith_model::topology::ClusterMap;
 use megalith_proto::v1 as proto;
 use proto::cluster_client::ClusterClient as WireClient;
 use std::sync::Arc;
@@ -62,11 +63,12 @@ impl ClusterClient {
         }
     }
 
-    /// Registers a storage node, or replaces what is known of it. Repeating it is harmless. Fails
-    /// with [`ClientError::Unavailable`] if the query deadline passes.
-    pub async fn join(&self, node: &Node) -> Result<(), ClientError> {
+    /// Registers a storage node, or replaces what is known of it. Repeating it is harmless. Returns
+    /// which of its disks were refused, and why; the others are registered. Fails with
+    /// [`ClientError::Unavailable`] if the query deadline passes.
+    pub async fn join(&self, node: &NodeClaim) -> Result<Vec<(DiskId, String)>, ClientError> {
         let bytes = bytes::Bytes::from(codec::encode(node));
-        self.call(|channel| {
+        let refused = self.call(|channel| {
             let request = proto::JoinRequest {
                 node: bytes.clone(),
             };
@@ -74,11 +76,11 @@ impl ClusterClient {
                 let reply = wire(channel).join(request).await?.into_inner();
                 Ok(match reply.not_leader {
                     Some(hint) => Said::NotLeader(hint),
-                    None => Said::Answer(()),
+                    None => Said::Answer(reply.refused),
                 })
             }
-        })
-        .await
+        });
+        Ok(convert::refused_from_wire(refused.await?)?)
     }
 
     /// Reports that a node is alive, and the state of its disks.

@@ -1,6 +1,7 @@
 //! Converts control messages to our own types and back, once for both ends of the wire.
 
 use crate::error::ClientError;
+use megalith_model::claim::RefusedDisk;
 use megalith_model::codec;
 use megalith_model::ids::{BlobId, ClusterId, DiskId, NodeId, VolumeId};
 use megalith_model::member::{Losses, MemberChange, MemberStatus};
@@ -29,6 +30,23 @@ fn bytes16(bytes: &[u8]) -> Result<[u8; 16], MalformedMessage> {
     bytes
         .try_into()
         .map_err(|_| malformed(format!("an id of {} bytes", bytes.len())))
+}
+
+/// The most bytes of a text that a node tells of its disks.
+const REASON_LEN_MAX: usize = 256;
+
+/// Takes a text that is to be shown: what is too long is cut off, and control characters, which
+/// could change a terminal, are replaced.
+fn text(told: &str) -> String {
+    let shown = told.chars().map(|c| if c.is_control() { ' ' } else { c });
+    let mut text = String::new();
+    for c in shown {
+        if text.len() + c.len_utf8() > REASON_LEN_MAX {
+            break;
+        }
+        text.push(c);
+    }
+    text
 }
 
 /// Writes a shard's name.
@@ -78,13 +96,30 @@ pub fn disk_from_wire(state: proto::DiskState) -> Result<DiskReport, MalformedMe
         capacity: state.capacity,
         used: state.used,
         free: state.free,
-        closed: state.closed.then_some(state.reason),
+        closed: state.closed.then(|| text(&state.reason)),
         damaged_shards: state.damaged_shards,
         write_errors: state.write_errors,
         damaged_regions: state.damaged_regions,
         restored_files: state.restored_files,
         scrubbed_ms: state.scrubbed_ms,
     })
+}
+
+/// Writes a disk that was not registered.
+#[must_use]
+pub fn refused_to_wire(refused: &RefusedDisk) -> proto::RefusedDisk {
+    proto::RefusedDisk {
+        disk: bytes::Bytes::copy_from_slice(&refused.disk.0),
+        why: refused.why.to_string(),
+    }
+}
+
+/// Reads which disks were not registered, each with the reason in words.
+pub fn refused_from_wire(
+    refused: Vec<proto::RefusedDisk>,
+) -> Result<Vec<(DiskId, String)>, MalformedMessage> {
+    let read = |one: proto::RefusedDisk| Ok((DiskId(bytes16(&one.disk)?), text(&one.why)));
+    refused.into_iter().map(read).collect()
 }
 
 /// Writes the cluster's status.
@@ -251,6 +286,29 @@ mod tests {
             map: Default::default(),
         };
         assert_eq!(status_from_wire(status_to_wire(status.clone())), Ok(status));
+    }
+
+    #[test]
+    fn what_a_node_tells_of_a_disk_is_short_and_harmless() {
+        let told = |reason: &str| {
+            let state = proto::DiskState {
+                disk: vec![7; 16].into(),
+                closed: true,
+                reason: reason.to_owned(),
+                ..proto::DiskState::default()
+            };
+            let report = disk_from_wire(state).expect("a report");
+            report.closed.expect("closed")
+        };
+        assert_eq!(told("full"), "full");
+        assert_eq!(told("a\u{1b}[2Jb\nc"), "a [2Jb c");
+        assert_eq!(told(&"é".repeat(1 << 20)), "é".repeat(128));
+        let refused = proto::RefusedDisk {
+            disk: vec![7; 16].into(),
+            why: "x".repeat(1 << 20),
+        };
+        let read = refused_from_wire(vec![refused]).expect("read");
+        assert_eq!(read[0].1.len(), 256);
     }
 
     #[test]

@@ -6,12 +6,15 @@ use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
 use std::fs;
 use std::io::{self, IoSlice};
 use std::num::NonZeroU64;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
 /// Linux refuses more buffers than this in one vectored write.
 const IOV_MAX: usize = 1024;
+
+/// What is kept is for the process's own user: names, ciphertext, the secrets of disks.
+const OWN_ONLY: u32 = 0o600;
 
 /// The machine's own file system.
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,6 +40,7 @@ impl FileSystem for RealFs {
             .read(true)
             .write(true)
             .create_new(true)
+            .mode(OWN_ONLY)
             .open(path)?;
         Ok(Arc::new(RealFile(file)))
     }

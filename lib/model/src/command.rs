@@ -5,6 +5,7 @@
 //! entry ([`crate::entry`]).
 //! Variants are never reordered or removed, because their numbers are stored (postcard).
 
+use crate::claim::{NodeClaim, RefusedDisk};
 use crate::ids::{
     AccountId, BlobId, BucketId, ClusterId, DiskId, Epoch, GatewayId, LeaseId, NodeId, UploadId,
     VersionId, VolumeId,
@@ -13,7 +14,7 @@ use crate::profile::Profile;
 use crate::rows::{AccountRow, BucketRow, Digest};
 use crate::shape::Shape;
 use crate::shard::ShardId;
-use crate::topology::{Domain, Lease, Node, Slot, Volume};
+use crate::topology::{Domain, Lease, Slot, Volume};
 use serde::{Deserialize, Serialize};
 
 /// A command on its way into the log.
@@ -45,8 +46,9 @@ pub struct CommandKey {
 pub enum Command {
     /// Names the cluster; the first command of all. Repeating it is harmless.
     InitCluster { cluster: ClusterId },
-    /// Adds a node or replaces what is known of it.
-    RegisterNode(Node),
+    /// Adds a node or replaces what is known of it. Judged disk by disk: those that are refused are
+    /// named in the outcome, and the node is registered with the others.
+    RegisterNode(NodeClaim),
     /// Adds an open volume; apply assigns its id and epoch.
     CreateVolume {
         profile: Profile,
@@ -357,6 +359,8 @@ pub enum Outcome {
     /// The node's register is unchanged or changed.
     Registered {
         node: NodeId,
+        /// Its disks that are not registered with it.
+        refused: Vec<RefusedDisk>,
     },
     /// A piece of what was doomed is gone.
     WorkedOff {

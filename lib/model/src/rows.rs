@@ -3,6 +3,7 @@
 //! Sealed fields (`Vec<u8>` named `sealed_…` or `wrapped_…`) are opaque here: only a gateway can
 //! open them. Every row is stored by [`crate::codec`], a version byte first.
 
+use crate::claim::DiskProof;
 use crate::command::Answer;
 use crate::ids::{
     AccountId, BlobId, BucketId, DiskId, Epoch, LeaseId, NodeId, UploadId, VersionId, VolumeId,
@@ -344,6 +345,8 @@ pub struct DiskRow {
     pub last_delete: u64,
     /// How many doubt rows it has.
     pub doubts: u32,
+    /// What shows that a node has the disk's superblock, from the first registration on.
+    pub proof: DiskProof,
 }
 
 /// What the cluster expects of a disk. Nothing but `In` is set yet.

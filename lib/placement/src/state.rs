@@ -241,14 +241,18 @@ impl<'a> View<'a> {
         listed && open && self.alive.contains(&slot.node)
     }
 
-    /// Returns the disks that report themselves closed.
+    /// Returns the disks that report themselves closed. What a node says of a disk that isn't
+    /// registered with it does not count.
     pub(super) fn closed_disks(&self) -> Vec<DiskId> {
+        let own = |node: &'a Node| node.disks.iter().map(|disk| (node.id, disk.id));
         let mut closed: Vec<DiskId> = self
-            .heard
-            .values()
-            .flat_map(|heard| heard.disks.values())
-            .filter(|disk| disk.closed.is_some())
-            .map(|disk| disk.disk)
+            .storage_nodes()
+            .flat_map(own)
+            .filter(|(node, disk)| {
+                let report = self.report(*node, *disk);
+                report.is_some_and(|report| report.closed.is_some())
+            })
+            .map(|(_, disk)| disk)
             .collect();
         closed.sort_unstable();
         closed

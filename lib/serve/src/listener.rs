@@ -1,5 +1,6 @@
 //! Accepts connections whose peer is known, within limits, and ends them.
 
+use crate::Shares;
 use megalith_identity::{IdentifiedStream, TlsMaterial, accept_within};
 use std::error::Error;
 use std::io;
@@ -19,6 +20,8 @@ use tokio_util::task::TaskTracker;
 pub struct ListenerSettings {
     /// Connections of known peers at a time; more are closed at once.
     pub connections_max: usize,
+    /// The same of one peer.
+    pub connections_per_peer_max: u64,
     /// Handshakes at a time; more wait in the system's queue.
     pub handshakes_max: usize,
     pub handshake_deadline: Duration,
@@ -30,6 +33,7 @@ impl Default for ListenerSettings {
     fn default() -> Self {
         Self {
             connections_max: 4096,
+            connections_per_peer_max: 1024,
             handshakes_max: 256,
             handshake_deadline: Duration::from_secs(5),
             write_deadline: Duration::from_secs(10),
@@ -79,6 +83,7 @@ pub async fn listen<F>(
 {
     let handshakes = Arc::new(Semaphore::new(settings.handshakes_max));
     let connections = Arc::new(Semaphore::new(settings.connections_max));
+    let of_peers = Shares::default();
     let serve = Arc::new(serve);
     loop {
         let accepted = async {
@@ -103,6 +108,7 @@ pub async fn listen<F>(
         };
         let (material, settings) = (material.clone(), settings.clone());
         let (connections, serve) = (connections.clone(), serve.clone());
+        let of_peers = of_peers.clone();
         let (polite, hard) = (shutdown.polite.clone(), shutdown.hard.clone());
         shutdown.tasks.spawn(async move {
             let work = async {
@@ -115,6 +121,11 @@ pub async fn listen<F>(
                         tracing::debug!(error, "refused a connection");
                         return;
                     }
+                };
+                let share = of_peers.take(stream.peer(), 1, settings.connections_per_peer_max);
+                let Some(_share) = share else {
+                    tracing::warn!(peer = %stream.peer(), "too many connections of this peer");
+                    return;
                 };
                 let Ok(_connection) = connections.try_acquire_owned() else {
                     tracing::warn!(peer = %stream.peer(), "too many connections");

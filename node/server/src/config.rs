@@ -3,6 +3,7 @@
 use crate::edge::{DataEdgeSettings, GrpcEdgeSettings};
 use megalith_client::{CallSettings, Endpoint};
 use megalith_identity::{Role, TlsMaterial};
+use megalith_model::claim::{ADDRESS_LEN_MAX, ZONE_LEN_MAX};
 use megalith_model::ids::NodeId;
 use megalith_store::StoreSettings;
 use std::collections::BTreeSet;
@@ -53,6 +54,9 @@ pub struct NodeSettings {
     pub calls: CallSettings,
     /// Between heartbeats (default 500 ms; a node silent for 2 s takes no new shards).
     pub heartbeat_interval: Duration,
+    /// Between claims of disks that the cluster refuses (default 10 s): one that has moved here is
+    /// free once its old node has registered without it.
+    pub claim_interval: Duration,
     /// A disk that doesn't say how it is within this time is reported closed (default 1 s).
     pub disk_deadline: Duration,
     /// Between looks for deletes and damage (default 1 s).
@@ -71,6 +75,7 @@ impl Default for NodeSettings {
             data: DataEdgeSettings::default(),
             calls: CallSettings::default(),
             heartbeat_interval: Duration::from_millis(500),
+            claim_interval: Duration::from_secs(10),
             disk_deadline: Duration::from_secs(1),
             upkeep_interval: Duration::from_secs(1),
             fills_interval: Duration::from_secs(20),
@@ -100,6 +105,9 @@ pub enum ConfigError {
     /// One directory for two disks.
     #[error("the disk {} is given twice", path.display())]
     RepeatedDisk { path: PathBuf },
+    /// Metadata members would refuse it.
+    #[error("the zone {zone:?} is longer than {ZONE_LEN_MAX} bytes or holds control characters")]
+    Zone { zone: String },
     /// Others can't reach what was given.
     #[error("{what}: {address:?} {fault}")]
     Address {
@@ -139,6 +147,10 @@ impl NodeConfig {
         if let Some(path) = self.disks.iter().find(|path| !seen.insert(*path)) {
             let path = path.clone();
             return Err(ConfigError::RepeatedDisk { path });
+        }
+        if self.zone.len() > ZONE_LEN_MAX || self.zone.chars().any(char::is_control) {
+            let zone = self.zone.clone();
+            return Err(ConfigError::Zone { zone });
         }
         self.rpc.check("rpc address")?;
         if !self.disks.is_empty() {
@@ -183,6 +195,9 @@ impl ListenAddress {
         let told = self.advertise.as_deref().unwrap_or(&self.bind);
         if port_of(told).is_none() {
             return Err(wrong(told, "has no port"));
+        }
+        if told.len() > ADDRESS_LEN_MAX || told.chars().any(char::is_control) {
+            return Err(wrong(told, "is too long or holds control characters"));
         }
         let host = told.rsplit_once(':').map_or("", |(host, _)| host);
         if matches!(host, "" | "0.0.0.0" | "[::]") {

@@ -4,12 +4,13 @@ use super::config::NodeConfig;
 use super::{NodeError, random};
 use megalith_client::now_ms;
 use megalith_disk::{FileSystem, RealFs};
+use megalith_model::claim::DiskClaim;
 use megalith_model::ids::{ClusterId, DiskId};
 use megalith_model::shape::SEGMENT_LEN_MAX;
 use megalith_model::status::DiskReport;
 use megalith_model::topology;
 use megalith_store::Disks;
-use megalith_store::{DiskHandle, StoreError, Superblock};
+use megalith_store::{DiskHandle, LostSuperblock, StoreError, Superblock};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::io;
@@ -48,13 +49,42 @@ fn init_disk(cluster: ClusterId, path: &Path) -> Result<DiskId, NodeError> {
         path: path.to_owned(),
         source,
     })?;
-    let superblock = Superblock {
-        cluster,
-        disk: DiskId(random()),
-        created_ms: now_ms(),
-    };
+    let superblock = Superblock::new(cluster, DiskId(random()), now_ms(), random());
     DiskHandle::format(&RealFs, path, &superblock).map_err(failed)?;
     Ok(superblock.disk)
+}
+
+/// What the chunk files of a disk say of a superblock that was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RebuiltSuperblock {
+    pub disk: DiskId,
+    pub cluster: ClusterId,
+    /// Chunk files that say so.
+    pub witnesses: u64,
+    /// Chunk files whose head is damaged.
+    pub damaged: u64,
+}
+
+/// Makes the superblock again for a disk that has lost both copies, or only says which disk it is.
+/// Fails if there is a superblock, if the chunk files disagree or there are none, and while the
+/// disk is open.
+pub fn rebuild_superblock(path: &Path, dry_run: bool) -> Result<RebuiltSuperblock, NodeError> {
+    let failed = |source| NodeError::Rebuild {
+        path: path.to_owned(),
+        source,
+    };
+    let lost = LostSuperblock::find(&RealFs, path).map_err(failed)?;
+    let ((disk, cluster), (witnesses, damaged)) = (lost.identity(), lost.witnesses());
+    if !dry_run {
+        let written = lost.rebuild(&RealFs);
+        written.map_err(|error| failed(error.into()))?;
+    }
+    Ok(RebuiltSuperblock {
+        disk,
+        cluster,
+        witnesses,
+        damaged,
+    })
 }
 
 /// Makes a directory with its parents; each new name is synced.
@@ -113,8 +143,8 @@ pub(super) async fn open(config: &NodeConfig) -> Result<Disks, NodeError> {
     }
 }
 
-/// Says which disks a node has and how large they are.
-pub(super) async fn describe(disks: &Disks) -> Result<Vec<topology::Disk>, NodeError> {
+/// Says which disks a node has and how large they are, each with the proof that it is here.
+pub(super) async fn describe(disks: &Disks) -> Result<Vec<DiskClaim>, NodeError> {
     let mut described = Vec::new();
     for disk in disks.iter() {
         let id = disk.superblock().disk;
@@ -122,7 +152,10 @@ pub(super) async fn describe(disks: &Disks) -> Result<Vec<topology::Disk>, NodeE
         let capacity = space
             .map_err(|source| NodeError::Measure { disk: id, source })?
             .capacity;
-        described.push(topology::Disk { id, capacity });
+        described.push(DiskClaim {
+            disk: topology::Disk { id, capacity },
+            proof: disk.superblock().proof(),
+        });
     }
     Ok(described)
 }
@@ -139,17 +172,26 @@ impl Reporter {
         self.last.values().cloned().collect()
     }
 
-    pub(super) async fn report(&mut self, disks: &Disks, deadline: Duration) -> Vec<DiskReport> {
+    /// Asks all disks. One that the cluster has `refused` is closed for that reason.
+    pub(super) async fn report(
+        &mut self,
+        disks: &Disks,
+        refused: &BTreeMap<DiskId, String>,
+        deadline: Duration,
+    ) -> Vec<DiskReport> {
         let asked = disks.iter().map(|disk| ask(disk, deadline));
         for (id, report) in futures::future::join_all(asked).await {
             let last = self.last.get(&id);
-            let report = report.unwrap_or_else(|why| DiskReport {
+            let mut report = report.unwrap_or_else(|why| DiskReport {
                 closed: Some(why),
                 ..last.cloned().unwrap_or_else(|| DiskReport {
                     disk: id,
                     ..DiskReport::default()
                 })
             });
+            if let Some(why) = refused.get(&id) {
+                report.closed = Some(format!("refused by the cluster: {why}"));
+            }
             let was = last.map(|last| &last.closed);
             if was.is_some_and(|was| *was != report.closed) || (was.is_none() && !is_open(&report))
             {

@@ -11,7 +11,7 @@ mod metadata;
 mod registration;
 
 pub use config::{ConfigError, ListenAddress, NodeConfig, NodeSettings};
-pub use disks::init_disks;
+pub use disks::{RebuiltSuperblock, init_disks, rebuild_superblock};
 pub use megalith_metadata::directory::{examine_metadata, init_metadata, restore_metadata};
 pub use megalith_metadata::{RepairError, Repairs};
 pub use metadata::{MetadataConfig, start_metadata};
@@ -23,11 +23,11 @@ use megalith_client::{
     CallSettings, ClusterClient, DataClient, DataSettings, Endpoint, MapWatch, MetaClient, Roster,
 };
 use megalith_metadata::MetaFailure;
+use megalith_model::claim::NodeClaim;
 use megalith_model::ids::DiskId;
-use megalith_model::topology::Node;
 use megalith_proto::v1::shard_control_server::ShardControlServer;
 use megalith_serve::listener::Shutdown;
-use megalith_store::{Disks, StoreError};
+use megalith_store::{Disks, RebuildError, StoreError};
 use megalith_upkeep::doubts::Peers;
 use megalith_upkeep::{compare, deletes, doubts, fills};
 use std::future::Future;
@@ -52,6 +52,9 @@ pub enum NodeError {
     /// A disk can't be used.
     #[error("disk {}", path.display())]
     Disk { path: PathBuf, source: StoreError },
+    /// A superblock is not made again.
+    #[error("rebuild the superblock of {}", path.display())]
+    Rebuild { path: PathBuf, source: RebuildError },
     /// A disk doesn't say how large it is.
     #[error("measure disk {disk}")]
     Measure { disk: DiskId, source: StoreError },
@@ -186,7 +189,7 @@ pub async fn start(
     let (state, registration) = watch::channel(Registration::Joining);
     if let (Some(data), Some(data_addr)) = (ports.data, &ports.data_addr) {
         grpc = grpc.with(ShardControlServer::new(ShardService::new(disks.clone())));
-        let node = Node {
+        let node = NodeClaim {
             id: config.node,
             rpc_address: ports.rpc_addr.clone(),
             data_address: data_addr.clone(),
@@ -231,7 +234,7 @@ pub async fn start(
 struct StoragePart<'a> {
     config: &'a NodeConfig,
     members: &'a [Endpoint],
-    node: Node,
+    node: NodeClaim,
     listener: TcpListener,
     disks: &'a Arc<Disks>,
     shutdown: &'a Shutdown,

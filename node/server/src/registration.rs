@@ -4,13 +4,15 @@
 use super::config::NodeSettings;
 use super::disks::Reporter;
 use megalith_client::{ClientError, ClusterClient, HeartbeatAnswer};
-use megalith_model::topology::Node;
+use megalith_model::claim::NodeClaim;
+use megalith_model::ids::DiskId;
 use megalith_store::Disks;
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// A stop waits no longer than this to be heard.
@@ -30,10 +32,12 @@ pub enum Registration {
 /// Keeps a node registered.
 pub(super) struct Registrar {
     cluster: ClusterClient,
-    node: Node,
+    node: NodeClaim,
     disks: Arc<Disks>,
     settings: NodeSettings,
     state: watch::Sender<Registration>,
+    /// The disks that are not registered, and why.
+    refused: BTreeMap<DiskId, String>,
     reporter: Reporter,
 }
 
@@ -41,7 +45,7 @@ impl Registrar {
     /// Builds the registrar of a node; `state` shows how it stands.
     pub(super) fn new(
         cluster: ClusterClient,
-        node: Node,
+        node: NodeClaim,
         disks: Arc<Disks>,
         settings: NodeSettings,
         state: watch::Sender<Registration>,
@@ -52,6 +56,7 @@ impl Registrar {
             disks,
             settings,
             state,
+            refused: BTreeMap::new(),
             reporter: Reporter::default(),
         }
     }
@@ -71,12 +76,20 @@ impl Registrar {
         let mut ticks = interval(self.settings.heartbeat_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut joined = false;
+        let mut asked = Instant::now();
         loop {
             ticks.tick().await;
+            let again = !self.refused.is_empty() && asked.elapsed() >= self.settings.claim_interval;
             // Also by a node that was known before: its addresses may be new.
-            if !joined {
+            if !joined || again {
+                asked = Instant::now();
                 match self.cluster.join(&self.node).await {
-                    Ok(()) => joined = true,
+                    Ok(refused) => {
+                        joined = true;
+                        self.note_refused(refused);
+                    }
+                    // What is registered is registered; it goes on being heard.
+                    Err(error) if joined => tracing::debug!(%error, "disks are still refused"),
                     Err(error) => {
                         enter(&self.state, Registration::Joining, Some(&error));
                         continue;
@@ -84,7 +97,8 @@ impl Registrar {
                 }
             }
             let deadline = self.settings.disk_deadline;
-            let reports = self.reporter.report(&self.disks, deadline).await;
+            let reports = self.reporter.report(&self.disks, &self.refused, deadline);
+            let reports = reports.await;
             match self.cluster.heartbeat(self.node.id, &reports).await {
                 Ok(HeartbeatAnswer::Known) => enter(&self.state, Registration::Heard, None),
                 Ok(HeartbeatAnswer::Unknown) => {
@@ -94,6 +108,22 @@ impl Registrar {
                 Err(error) => enter(&self.state, Registration::Unheard, Some(&error)),
             }
         }
+    }
+
+    /// Remembers which disks the cluster refuses, and logs every change once.
+    fn note_refused(&mut self, refused: Vec<(DiskId, String)>) {
+        let refused: BTreeMap<DiskId, String> = refused.into_iter().collect();
+        for (disk, why) in &refused {
+            if self.refused.get(disk) != Some(why) {
+                tracing::error!(%disk, why, "the cluster refuses a disk; the others are served");
+            }
+        }
+        for disk in self.refused.keys() {
+            if !refused.contains_key(disk) {
+                tracing::info!(%disk, "the cluster takes a disk that it refused");
+            }
+        }
+        self.refused = refused;
     }
 
     /// Closes the disks in the cluster's eyes, so that no gateway has to find out by itself.

@@ -14,6 +14,7 @@ use megalith_model::rows::DoubtRow;
 use megalith_model::shard::{ShardId, row_digest};
 
 use megalith_model::topology::{ClusterMap, Disk, Node, Slot};
+use megalith_proto::v1 as proto;
 use megalith_proto::v1::cluster_server::ClusterServer;
 use megalith_proto::v1::metadata_server::MetadataServer;
 use megalith_server::edge::GrpcEdge;
@@ -76,6 +77,7 @@ impl Fixture {
                 ..StoreSettings::default()
             },
             heartbeat_interval: Duration::from_millis(20),
+            claim_interval: Duration::from_millis(20),
             upkeep_interval: Duration::from_millis(20),
             fills_interval: Duration::from_millis(20),
             ..NodeSettings::default()
@@ -552,6 +554,37 @@ async fn an_operator_alone_has_the_disks_scrubbed() {
 }
 
 #[tokio::test]
+async fn a_disk_that_the_cluster_refuses_is_reported_as_such_until_it_takes_it() {
+    let fixture = Fixture::new(2);
+    let ids = init_disks(CLUSTER, &fixture.disks).expect("they are disks already");
+    let refused = proto::RefusedDisk {
+        disk: ids[0].0.to_vec().into(),
+        why: "it is served by node-9".into(),
+    };
+    fixture.truth.refused.send_replace(vec![refused]);
+    let node = fixture.start().await.expect("started");
+    let closed = |beats: &Vec<proto::HeartbeatRequest>, wanted: &[&str]| {
+        let last = beats.last();
+        last.is_some_and(|beat| {
+            let of = |id: DiskId| beat.disks.iter().find(|disk| disk.disk == id.0[..]);
+            let said: Vec<&str> = ids
+                .iter()
+                .filter_map(|id| of(*id).map(|disk| disk.reason.as_str()))
+                .collect();
+            said == wanted
+        })
+    };
+    let why = "refused by the cluster: it is served by node-9";
+    wait(&fixture.truth.beats, |beats| closed(beats, &[why, ""])).await;
+    // It asks again by itself, with the same proofs.
+    let claims = fixture.truth.joined.borrow().len();
+    wait(&fixture.truth.joined, |nodes| nodes.len() > claims + 1).await;
+    fixture.truth.refused.send_replace(Vec::new());
+    wait(&fixture.truth.beats, |beats| closed(beats, &["", ""])).await;
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn a_disk_that_is_not_there_is_left_out_and_none_at_all_is_an_error() {
     let mut fixture = Fixture::new(2);
     // As when the file system isn't mounted.
@@ -596,6 +629,8 @@ fn a_configuration_that_contradicts_itself_is_refused() {
         true,
     );
     assert!(matches!(twice, ConfigError::RepeatedMember { .. }));
+    let long = wrong(|config| config.zone = "z".repeat(65), true);
+    assert!(matches!(long, ConfigError::Zone { .. }));
     let hidden = wrong(|config| config.rpc.bind = "0.0.0.0:1".into(), true);
     assert!(matches!(hidden, ConfigError::Address { .. }));
 }

@@ -72,11 +72,7 @@ async fn store_rate(
     time: Duration,
 ) -> Result<(f64, f64), Box<dyn Error>> {
     let dir = tempfile::tempdir_in(base)?;
-    let superblock = Superblock {
-        cluster: CLUSTER,
-        disk: DiskId([2; 16]),
-        created_ms: 0,
-    };
+    let superblock = Superblock::new(CLUSTER, DiskId([2; 16]), 0, [5; 32]);
     DiskHandle::format(&RealFs, dir.path(), &superblock)?;
     let settings = StoreSettings::default();
     let disk = DiskHandle::open(Arc::new(RealFs), dir.path(), CLUSTER, None, settings)?;

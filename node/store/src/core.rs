@@ -15,7 +15,9 @@ use super::round::{Effect, Round, Staged};
 use super::scan::ShardTable;
 use super::shard::Extent;
 use super::tidy::TidyStep;
+use bytes::Bytes;
 use megalith_disk::DirLock;
+use megalith_disk::crc32c::crc32c;
 use megalith_model::ids::{Epoch, VolumeId};
 use megalith_model::shard::ShardId;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -267,10 +269,13 @@ impl Core {
         let fence = volume.read().fence;
         let head = Header {
             lsn: self.lsn,
-            ..Header::bare(Kind::Head, id, fence)
+            ..Header::head(id, fence)
         };
+        let who = Bytes::copy_from_slice(&catalog.superblock.encode());
+        let crc = crc32c(&who);
         self.lsn += 1;
-        if let Err(error) = growing.begin(catalog.fs.as_ref(), &catalog.settings, head) {
+        let cell = (who, crc);
+        if let Err(error) = growing.begin(catalog.fs.as_ref(), &catalog.settings, head, cell) {
             catalog
                 .health
                 .add_failed_file(catalog.settings.failed_files_max);

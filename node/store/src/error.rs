@@ -73,6 +73,9 @@ pub enum StoreError {
     /// An operator must look: the superblock can't be read.
     #[error("superblock at {} is damaged: {what}", path.display())]
     BadSuperblock { path: PathBuf, what: &'static str },
+    /// An operator must look: one of the two superblocks was put there by somebody else.
+    #[error("the two superblocks in {} are of different disks: remove the wrong one", path.display())]
+    TwoSuperblocks { path: PathBuf },
     /// An operator must look: it is the disk of another cluster.
     #[error("disk {disk} belongs to cluster {found}, not to {expected}")]
     ForeignCluster {

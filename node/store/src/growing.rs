@@ -173,9 +173,10 @@ impl Growing {
         fs: &dyn FileSystem,
         settings: &StoreSettings,
         head: Header,
+        superblock: Cell,
     ) -> Result<(), StoreError> {
         self.make_room(fs, settings, head.record_len(), Claim::Reserve)?;
-        self.push(head, &[], &Footer::BLANK);
+        self.push(head, &[superblock], &Footer::BLANK);
         self.write()?;
         self.sync(fs)?;
         match self.path.parent() {

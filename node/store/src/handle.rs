@@ -11,7 +11,7 @@ use super::scrub::worker::{ScrubMail, Scrubber, SharedStatus};
 use super::scrub::{self, ScrubStatus};
 use super::settings::StoreSettings;
 use super::stream::{NewShard, ShardWriter};
-use super::superblock::Superblock;
+use super::superblock::{FoundSuperblock, Superblock};
 use super::worker::{CommitCounters, Mail, Request, run};
 use megalith_disk::FileSystem;
 use megalith_model::ids::{BlobId, ClusterId, DiskId, Epoch, VolumeId};
@@ -82,9 +82,9 @@ impl DiskHandle {
         recover::format(fs, root, superblock)
     }
 
-    /// Reads who the disk at `root` is, without opening it.
+    /// Reads who the disk at `root` is, without opening it or changing anything.
     pub fn identify(fs: &dyn FileSystem, root: &Path) -> Result<Superblock, StoreError> {
-        Superblock::read(fs, root)
+        Ok(FoundSuperblock::read(fs, root)?.superblock)
     }
 
     /// Opens a disk of `cluster` (and, if told, exactly `disk`), recovers it and starts its
@@ -128,8 +128,8 @@ impl DiskHandle {
 
     /// Returns who the disk is.
     #[must_use]
-    pub fn superblock(&self) -> Superblock {
-        self.inner.catalog.superblock
+    pub fn superblock(&self) -> &Superblock {
+        &self.inner.catalog.superblock
     }
 
     /// Begins to write a shard of `total_len` bytes. Fails at once if the end is known:

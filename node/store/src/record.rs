@@ -9,6 +9,7 @@
 //! record that a disk wrote to the wrong place, or a stale one, never passes for the right one.
 
 use super::shard::{KEY_LEN, key_from_bytes, key_to_bytes};
+use super::superblock::SUPERBLOCK_LEN;
 use bytes::{BufMut, Bytes, BytesMut};
 use megalith_disk::crc32c::{crc32c, crc32c_of};
 use megalith_model::ids::{BlobId, DiskId, Epoch, VolumeId};
@@ -54,7 +55,7 @@ impl RecordPlace {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Kind {
-    /// The first of every file: carries the volume's epoch on.
+    /// The first of every file: carries the volume's epoch on. Its one cell is the superblock.
     Head = 1,
     /// Cells of one shard.
     Cells = 2,
@@ -125,6 +126,15 @@ impl Header {
             lsn: 0,
             stream: 0,
             synced: 0,
+        }
+    }
+
+    /// A head, whose cell is the superblock.
+    pub(super) fn head(volume: VolumeId, epoch: Epoch) -> Self {
+        Self {
+            cells: 1,
+            length: SUPERBLOCK_LEN as u32,
+            ..Self::bare(Kind::Head, volume, epoch)
         }
     }
 
@@ -212,7 +222,8 @@ impl Header {
                     && self.length as usize <= CELL_LEN
                     && (self.length as usize).is_multiple_of(DELETION_LEN)
             }
-            Kind::Head | Kind::Fence | Kind::Mark => self.cells == 0 && self.length == 0,
+            Kind::Head => self.cells == 1 && self.length as usize == SUPERBLOCK_LEN,
+            Kind::Fence | Kind::Mark => self.cells == 0 && self.length == 0,
         }
     }
 

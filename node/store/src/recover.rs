@@ -11,7 +11,7 @@ use super::record::{BLOCK_LEN, Header, Kind};
 use super::scan::{FileId, Region, Scan, ShardTable, scan};
 use super::settings::StoreSettings;
 use super::shard::{Entry, Extent};
-use super::superblock::Superblock;
+use super::superblock::{FoundSuperblock, Superblock};
 use megalith_disk::{DirLock, File, FileSystem, read_exact_at};
 use megalith_model::ids::{ClusterId, DiskId, Epoch, VolumeId};
 use megalith_model::shard::ShardKey;
@@ -35,7 +35,7 @@ pub(super) fn format(
     for entry in entries {
         let name = entry.name;
         match name.as_str() {
-            "lost+found" | "superblock.tmp" => {}
+            "lost+found" | "superblock.tmp" | "superblock-2.tmp" => {}
             "chunks" if is_empty(fs, &paths.chunks())? => has_chunks = true,
             _ => {
                 return Err(StoreError::NotEmpty {
@@ -70,7 +70,8 @@ pub(super) fn open(
     let paths = Paths {
         root: root.to_path_buf(),
     };
-    let superblock = Superblock::read(fs.as_ref(), root)?;
+    let found = FoundSuperblock::read(fs.as_ref(), root)?;
+    let superblock = found.superblock.clone();
     let chunks = paths.chunks();
     let home = fs.identity(&chunks).map_err(failed("look at", &chunks))?;
     if superblock.cluster != cluster {
@@ -88,7 +89,11 @@ pub(super) fn open(
         });
     }
     let lock = take_lock(fs.as_ref(), &paths)?;
+    let mended = found.mend(fs.as_ref());
     let catalog = Arc::new(Catalog::new(fs, home, paths, superblock, settings));
+    if mended {
+        catalog.health.add_restored_file();
+    }
     let mut core = Core {
         catalog,
         volumes: BTreeMap::new(),
@@ -115,7 +120,10 @@ pub(super) fn open(
     Ok(core)
 }
 
-fn take_lock(fs: &dyn FileSystem, paths: &Paths) -> Result<Box<dyn DirLock>, StoreError> {
+pub(super) fn take_lock(
+    fs: &dyn FileSystem,
+    paths: &Paths,
+) -> Result<Box<dyn DirLock>, StoreError> {
     let path = paths.lock();
     match fs.lock(&path) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(StoreError::Locked {

@@ -69,7 +69,8 @@ pub fn target(data: &[u8]) {
         Ok(disk) => disk,
         Err(error) => {
             let all = 0..usize::MAX;
-            let known = is_touched(&touched, &format!("{ROOT}/superblock"), &all);
+            let is_gone = |name| is_touched(&touched, &format!("{ROOT}/{name}"), &all);
+            let known = is_gone("superblock") && is_gone("superblock-2");
             assert!(known || forged, "the disk doesn't open: {error}");
             return;
         }
@@ -134,11 +135,7 @@ impl Good {
         let root = Path::new(ROOT);
         fs.create_dir(root).expect("root");
         fs.sync_dir(Path::new("/")).expect("sync");
-        let superblock = Superblock {
-            cluster: CLUSTER,
-            disk: DISK,
-            created_ms: 1,
-        };
+        let superblock = Superblock::new(CLUSTER, DISK, 1, [5; 32]);
         DiskHandle::format(&fs, root, &superblock).expect("format");
         let fs_opened = Arc::new(fs.clone());
         let disk = DiskHandle::open(fs_opened, root, CLUSTER, Some(DISK), settings.clone());
@@ -229,7 +226,7 @@ async fn put(disk: &DiskHandle, shard: ShardId, bytes: &Bytes) {
 }
 
 /// The first inputs. Files are numbered as `Folder::read` sorts them: chunk and index files, then
-/// the lock and the superblock.
+/// the lock and the superblock's two copies.
 #[must_use]
 pub fn seeds() -> crate::Seeds {
     crate::named(vec![

@@ -1,5 +1,6 @@
 //! The rows of a small cluster, made by the state machine itself.
 
+use megalith_model::claim::{DiskProof, NodeClaim};
 use megalith_model::command::{
     Command, CommandKey, Condition, Envelope, Leftover, NewBlob, NewDoubt, NewSegment, ObjectBlobs,
     PutObject, ShardFill, ShardMark, Verdict,
@@ -64,7 +65,7 @@ pub fn commands() -> Vec<Command> {
     let mut commands = vec![Command::InitCluster {
         cluster: ClusterId([7; 16]),
     }];
-    commands.extend((1..=6).map(|id| Command::RegisterNode(node(id))));
+    commands.extend((1..=6).map(|id| Command::RegisterNode(claim(node(id)))));
     commands.extend([
         Command::CreateAccount {
             name: "ann".into(),
@@ -205,10 +206,10 @@ pub fn more_commands() -> Vec<(&'static str, Command)> {
         ),
         (
             "move-a-disk",
-            Command::RegisterNode(Node {
+            Command::RegisterNode(claim(Node {
                 disks: Vec::new(),
                 ..node(2)
-            }),
+            })),
         ),
         (
             "discard",
@@ -225,6 +226,10 @@ pub fn more_commands() -> Vec<(&'static str, Command)> {
     ];
     commands.extend(commands_about_shards());
     commands
+}
+
+fn claim(node: Node) -> NodeClaim {
+    NodeClaim::new(node, |disk| DiskProof([disk.0[0]; 32]))
 }
 
 fn commands_about_shards() -> Vec<(&'static str, Command)> {

@@ -18,6 +18,7 @@ use megalith_crypto::{
 };
 use megalith_keyring::Keys;
 use megalith_model::answer::answer;
+use megalith_model::claim::{DiskProof, NodeClaim};
 use megalith_model::command::{
     Answer, Command, CommandKey, Envelope, NewBlob, NewSegment, Outcome,
 };
@@ -439,7 +440,7 @@ fn furnish(meta: &Meta) -> Volume {
     meta.done(Command::InitCluster { cluster: CLUSTER });
     let disk = |id: u32| DiskId([id as u8; 16]);
     for id in 1..=6 {
-        meta.done(Command::RegisterNode(Node {
+        let node = Node {
             id: NodeId(id),
             rpc_address: format!("10.0.0.{id}:7000"),
             data_address: format!("10.0.0.{id}:7001"),
@@ -448,7 +449,9 @@ fn furnish(meta: &Meta) -> Volume {
                 id: disk(id),
                 capacity: 1 << 40,
             }],
-        }));
+        };
+        let claim = NodeClaim::new(node, |_| DiskProof([1; 32]));
+        meta.done(Command::RegisterNode(claim));
     }
     for name in ["ann", "bob"] {
         meta.done(Command::CreateAccount {

@@ -1,11 +1,17 @@
 //! The cluster itself: its name, nodes and disks, volumes, leases.
 //!
-//! A disk belongs to one node. Another node that lists it is refused until the first node has
-//! registered without it: two nodes with the same superblock have a copied disk, not a moved one. A
-//! disk that did move keeps its slots in volumes.
+//! A disk belongs to one node. Another node does not get it until the first node has registered
+//! without it: two nodes with the same superblock have a copied disk, not a moved one. Nor does it
+//! ever get it without the superblock that the disk was first registered with: whoever has only
+//! heard of a disk can't take its slots, read its delete queue or mark its shards. A disk that did
+//! move keeps its slots in volumes.
 
+use super::MachineError;
 use super::context::{Machine, Step, malformed};
-use super::{MachineError, NODE_DISKS_MAX};
+use crate::claim::{
+    ADDRESS_LEN_MAX, DiskClaim, DiskProof, DiskRefusal, NODE_DISKS_MAX, NodeClaim, RefusedDisk,
+    ZONE_LEN_MAX,
+};
 use crate::command::{Outcome, Refusal};
 use crate::ids::{ClusterId, DiskId, Epoch, GatewayId, LeaseId, NodeId, VolumeId};
 use crate::keys::{self, Meta, RowKey, Table};
@@ -26,30 +32,58 @@ impl Machine<'_, '_> {
         Ok(Outcome::Done)
     }
 
-    pub(super) fn register_node(&mut self, node: &Node) -> Step<Outcome> {
-        let listed: BTreeSet<DiskId> = node.disks.iter().map(|disk| disk.id).collect();
-        if listed.len() != node.disks.len() || listed.len() > NODE_DISKS_MAX {
-            return malformed("a disk is listed twice, or there are too many");
+    pub(super) fn register_node(&mut self, claim: &NodeClaim) -> Step<Outcome> {
+        check_form(claim)?;
+        let (mut disks, mut refused) = (Vec::new(), Vec::new());
+        for DiskClaim { disk, proof } in &claim.disks {
+            match self.judge_disk(disk.id, *proof, claim.id)? {
+                None => disks.push(disk.clone()),
+                Some(why) => refused.push(RefusedDisk { disk: disk.id, why }),
+            }
         }
+        let accepted: BTreeSet<DiskId> = disks.iter().map(|disk| disk.id).collect();
+        let node = claim.with(disks);
         let key = RowKey::Node(node.id);
         let known: Option<Node> = self.read(&key)?;
-        if known.as_ref() != Some(node) {
+        if known.as_ref() != Some(&node) {
             for disk in known.iter().flat_map(|known| &known.disks) {
-                if !listed.contains(&disk.id) {
+                if !accepted.contains(&disk.id) {
                     let mut row: DiskRow = self.require(&RowKey::Disk(disk.id))?;
                     row.listed = false;
                     self.write(&RowKey::Disk(disk.id), &row);
                 }
             }
-            for disk in &listed {
-                self.claim_disk(*disk, node.id)?;
+            for DiskClaim { disk, proof } in &claim.disks {
+                if accepted.contains(&disk.id) {
+                    self.take_disk(disk.id, *proof, node.id)?;
+                }
             }
-            self.write(&key, node);
+            self.write(&key, &node);
         }
-        Ok(Outcome::Registered { node: node.id })
+        let node = node.id;
+        Ok(Outcome::Registered { node, refused })
     }
 
-    fn claim_disk(&mut self, disk: DiskId, node: NodeId) -> Step<()> {
+    /// Says why `node` may not have the disk; None if it may.
+    fn judge_disk(
+        &self,
+        disk: DiskId,
+        proof: DiskProof,
+        node: NodeId,
+    ) -> Result<Option<DiskRefusal>, MachineError> {
+        let Some(row) = self.read::<DiskRow>(&RowKey::Disk(disk))? else {
+            return Ok(None);
+        };
+        // First, so that a stranger does not learn whose the disk is.
+        if row.proof != proof {
+            return Ok(Some(DiskRefusal::OtherSuperblock));
+        }
+        let served = row.listed && row.node != node;
+        Ok(served.then_some(DiskRefusal::Served(row.node)))
+    }
+
+    /// Gives the disk, which the node may have, to the node.
+    fn take_disk(&mut self, disk: DiskId, proof: DiskProof, node: NodeId) -> Step<()> {
         let key = RowKey::Disk(disk);
         let row = match self.read::<DiskRow>(&key)? {
             None => DiskRow {
@@ -60,11 +94,9 @@ impl Machine<'_, '_> {
                 first_delete: 1,
                 last_delete: 0,
                 doubts: 0,
+                proof,
             },
             Some(row) if row.listed && row.node == node => return Ok(()),
-            Some(row) if row.listed => {
-                return malformed(format!("disk {disk} belongs to {}", row.node));
-            }
             Some(row) => DiskRow {
                 node,
                 listed: true,
@@ -190,4 +222,25 @@ impl Machine<'_, '_> {
         self.doom(&DoomedRow::Spent { lease: id, from })?;
         Ok(Outcome::Done)
     }
+}
+
+/// Checks what does not depend on rows.
+fn check_form(claim: &NodeClaim) -> Step<()> {
+    let listed: BTreeSet<DiskId> = claim.disks.iter().map(|claim| claim.disk.id).collect();
+    if listed.len() != claim.disks.len() || listed.len() > NODE_DISKS_MAX {
+        return malformed("a disk is listed twice, or there are too many");
+    }
+    let texts = [
+        ("address", &claim.rpc_address, ADDRESS_LEN_MAX),
+        ("address", &claim.data_address, ADDRESS_LEN_MAX),
+        ("zone", &claim.zone, ZONE_LEN_MAX),
+    ];
+    for (what, text, len_max) in texts {
+        if text.len() > len_max || text.chars().any(char::is_control) {
+            return malformed(format!(
+                "its {what} is longer than {len_max} bytes, or holds control characters"
+            ));
+        }
+    }
+    Ok(())
 }

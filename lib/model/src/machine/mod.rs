@@ -51,8 +51,6 @@ pub const INLINE_LEN_LIMIT: u64 = 128 * 1024;
 pub const PART_MAX: u32 = 10_000;
 /// How far a time that a gateway has sealed may be from the group's.
 pub const SEALED_TIME_APART_MAX_MS: u64 = 5 * 60 * 1_000;
-/// The most disks of one node.
-pub const NODE_DISKS_MAX: usize = 1_024;
 
 /// Rows that can't be worked with. Never a user's mistake: the replica must stop applying.
 #[derive(Debug, thiserror::Error)]
@@ -158,7 +156,7 @@ impl Machine<'_, '_> {
         }
         match command {
             Command::InitCluster { cluster } => self.init_cluster(*cluster),
-            Command::RegisterNode(node) => self.register_node(node),
+            Command::RegisterNode(claim) => self.register_node(claim),
             Command::CreateVolume {
                 profile,
                 domain,

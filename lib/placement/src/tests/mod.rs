@@ -12,6 +12,7 @@ mod units;
 use super::*;
 use expect_test::Expect;
 use megalith_model::answer::topology;
+use megalith_model::claim::{DiskProof, NodeClaim};
 use megalith_model::command::Envelope;
 use megalith_model::entry::Entry;
 use megalith_model::ids::DiskId;
@@ -180,7 +181,7 @@ impl World {
                 for text in rest {
                     let node = node(text);
                     self.living.insert(node.id.0);
-                    let command = Command::RegisterNode(node);
+                    let command = Command::RegisterNode(claim(node));
                     self.commit(command).expect("registered");
                     self.refresh();
                 }
@@ -221,6 +222,10 @@ impl World {
         self.rows.write(batch);
         self.refresh();
     }
+}
+
+fn claim(node: Node) -> NodeClaim {
+    NodeClaim::new(node, |disk| DiskProof([disk.0[0]; 32]))
 }
 
 /// `number[:zone[:disks]]`

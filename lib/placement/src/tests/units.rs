@@ -1,6 +1,6 @@
 //! What a transcript can't show: proposals in flight, and even spreading.
 
-use super::{World, expecting, node};
+use super::{World, claim, expecting, node};
 use crate::{Action, Event, PlannerSettings};
 use megalith_model::answer::topology;
 use megalith_model::command::Command;
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 fn a_proposal_in_flight_is_not_repeated() {
     let mut world = World::new(expecting(1));
     world
-        .commit(Command::RegisterNode(node("1::6")))
+        .commit(Command::RegisterNode(claim(node("1::6"))))
         .expect("registered");
     world.planner.step(0, Event::BecameLeader { term: 1 });
     let known = topology(&world.rows).expect("rows");
@@ -67,7 +67,7 @@ fn slots_take_every_place_as_often_and_load_spreads() {
     });
     for id in 1..=9 {
         world
-            .commit(Command::RegisterNode(node(&id.to_string())))
+            .commit(Command::RegisterNode(claim(node(&id.to_string()))))
             .expect("registered");
     }
     world.run("up", &[]);
@@ -92,4 +92,34 @@ fn slots_take_every_place_as_often_and_load_spreads() {
         parity_on.values().all(|count| (6..=21).contains(count)),
         "{parity_on:?}"
     );
+}
+
+#[test]
+fn a_disk_is_closed_by_its_own_node_only() {
+    let mut world = World::new(expecting(2));
+    for id in ["1", "2"] {
+        world
+            .commit(Command::RegisterNode(claim(node(id))))
+            .expect("registered");
+    }
+    world.planner.step(0, Event::BecameLeader { term: 1 });
+    let known = topology(&world.rows).expect("rows");
+    world.planner.step(0, Event::TopologyChanged(known.clone()));
+    let closed_after = |world: &mut World, teller: u32, of: usize| {
+        let disks = vec![DiskReport {
+            disk: known.nodes[of].disks[0].id,
+            closed: Some("so I say".into()),
+            ..DiskReport::default()
+        }];
+        let node = NodeId(teller);
+        let actions = world.planner.step(10, Event::Heartbeat { node, disks });
+        let mut maps = actions.into_iter().filter_map(|action| match action {
+            Action::PublishMap(map) => Some(map.closed_disks),
+            Action::Propose(_) => None,
+        });
+        maps.next_back()
+    };
+    assert!(closed_after(&mut world, 1, 1).is_none_or(|closed| closed.is_empty()));
+    let own = known.nodes[1].disks[0].id;
+    assert_eq!(closed_after(&mut world, 2, 1), Some(vec![own]));
 }

@@ -3,6 +3,7 @@
 
 use super::Failed;
 use megalith_metadata::MetaHandle;
+use megalith_model::claim::{DiskProof, NodeClaim};
 use megalith_model::command::{
     Command, CommandKey, Condition, Envelope, NewBlob, NewSegment, ObjectBlobs, Outcome, PutObject,
 };
@@ -81,7 +82,7 @@ impl Objects {
     pub async fn prepare(handle: &MetaHandle, count: u64) -> Result<Self, Failed> {
         let disk = |node| DiskId([node as u8; 16]);
         for node in 1..=6 {
-            let command = Command::RegisterNode(Node {
+            let described = Node {
                 id: NodeId(node),
                 rpc_address: format!("10.0.0.{node}:7001"),
                 data_address: format!("10.0.0.{node}:7002"),
@@ -90,7 +91,9 @@ impl Objects {
                     id: disk(node),
                     capacity: 1 << 44,
                 }],
-            });
+            };
+            let claim = NodeClaim::new(described, |_| DiskProof([1; 32]));
+            let command = Command::RegisterNode(claim);
             done(handle, command).await?;
         }
         let name = "bench".to_owned();

@@ -4,11 +4,11 @@ use super::{Placement, PlacementGroup};
 use futures::Stream;
 use megalith_client::convert;
 use megalith_identity::Role;
+use megalith_model::claim::{NodeClaim, RefusedDisk};
 use megalith_model::codec;
-use megalith_model::command::Command;
+use megalith_model::command::{Command, Outcome};
 use megalith_model::ids::{ClusterId, NodeId};
 use megalith_model::status::ClusterStatus;
-use megalith_model::topology::Node;
 use megalith_proto::v1;
 use megalith_proto::v1::cluster_server::Cluster;
 use megalith_proto::v1::map_update::Update;
@@ -72,20 +72,28 @@ impl<G: PlacementGroup> Cluster for ClusterService<G> {
         &self,
         request: Request<v1::JoinRequest>,
     ) -> Result<Response<v1::JoinReply>, Status> {
-        let node: Node = codec::decode(&request.get_ref().node)
+        let node: NodeClaim = codec::decode(&request.get_ref().node)
             .map_err(|error| Status::invalid_argument(format!("node: {error}")))?;
         check_node(&request, node.id)?;
         if !self.leads() {
             return Ok(Response::new(v1::JoinReply {
                 not_leader: Some(self.not_leader()),
+                refused: Vec::new(),
             }));
         }
         let id = node.id;
         match self.group.propose(Command::RegisterNode(node)).await {
-            Some(Ok(_)) => {
+            Some(Ok(Outcome::Registered { refused, .. })) => {
                 tracing::info!(node = %id, "storage node joined");
-                Ok(Response::new(v1::JoinReply { not_leader: None }))
+                for RefusedDisk { disk, why } in &refused {
+                    tracing::warn!(node = %id, %disk, %why, "refused to register a disk");
+                }
+                Ok(Response::new(v1::JoinReply {
+                    not_leader: None,
+                    refused: refused.iter().map(convert::refused_to_wire).collect(),
+                }))
             }
+            Some(Ok(_)) => Err(Status::internal("the outcome of another command")),
             Some(Err(refusal)) => Err(Status::failed_precondition(refusal.to_string())),
             None => Err(Status::unavailable(
                 "the command's fate is not known: join again",

@@ -4,6 +4,7 @@
 
 mod grpc;
 mod placed;
+mod turns;
 
 pub use grpc::MetadataService;
 
@@ -36,6 +37,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tonic::Status;
+use turns::Turns;
 
 /// After this time a proposal's fate is unknown.
 const PROPOSE_DEADLINE: Duration = Duration::from_secs(10);
@@ -47,6 +49,8 @@ const HAND_OVER_DEADLINE: Duration = Duration::from_secs(2);
 const HAND_OVER_PAUSE: Duration = Duration::from_millis(500);
 /// Questions that read rows at a time.
 const READERS_MAX: usize = 32;
+/// Of them those that read for one storage node.
+const READERS_PER_NODE_MAX: usize = 4;
 
 /// All rows, in pieces.
 pub type Exported = mpsc::Receiver<Result<v1::SnapshotPiece, Status>>;
@@ -85,6 +89,7 @@ struct Inner {
     identity: LogIdentity,
     clock: GroupClock,
     readers: Semaphore,
+    turns: Turns,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -121,6 +126,7 @@ impl MetaHandle {
             identity: parts.identity,
             clock: parts.clock,
             readers: Semaphore::new(READERS_MAX),
+            turns: Turns::new(READERS_PER_NODE_MAX),
             threads: Mutex::new(parts.threads),
         };
         Self {
@@ -185,6 +191,10 @@ impl MetaHandle {
     ) -> Result<Reply, QueryError> {
         let asked = async {
             self.reach_now().await?;
+            let _turn = match node {
+                Some(node) => Some(self.inner.turns.take(node).await),
+                None => None,
+            };
             self.read(move |engine| match node {
                 Some(node) if !answer::concerns(engine, &query, node)? => Err(QueryError::Foreign),
                 Some(_) | None => Ok(answer::answer(engine, &query)?),

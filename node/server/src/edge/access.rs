@@ -59,6 +59,21 @@ pub(super) fn may_call(path: &str, peer: &PeerIdentity) -> bool {
     found.is_some_and(|(_, roles)| has_one(peer, roles))
 }
 
+/// True if the answer to the method goes on until one side ends it.
+pub(super) fn has_no_end(path: &str) -> bool {
+    matches!(
+        path,
+        "/megalith.v1.Cluster/WatchMap"
+            | "/megalith.v1.Metadata/Backup"
+            | "/megalith.v1.RaftTransport/Snapshot"
+    )
+}
+
+/// True for the methods that only metadata members call, of each other.
+pub(super) fn is_between_members(path: &str) -> bool {
+    path.starts_with("/megalith.v1.RaftTransport/")
+}
+
 /// True if a peer has one of the roles.
 pub(super) fn has_one(peer: &PeerIdentity, roles: &[Role]) -> bool {
     roles.iter().any(|&role| peer.has(role))

@@ -4,15 +4,17 @@
 //! one and no service has to think of it.
 
 use super::access;
+use super::held::{HeldBytes, Holding, Metered};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use megalith_identity::{PeerIdentity, TlsMaterial};
+use megalith_identity::{PeerIdentity, Role, TlsMaterial};
 use megalith_serve::listener::{Guarded, ListenerSettings, Shutdown, listen};
+use megalith_serve::{Share, Shares};
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -35,6 +37,14 @@ pub struct GrpcEdgeSettings {
     pub listener: ListenerSettings,
     /// Calls at a time on one connection.
     pub calls_max: u32,
+    /// Calls at a time of one peer, on all its connections. A call lasts until its answer is out.
+    pub calls_per_peer_max: u64,
+    /// The same of a gateway, which calls for all its clients.
+    pub calls_per_gateway_max: u64,
+    /// Of them those whose answers have no end, such as maps.
+    pub streams_per_peer_max: u64,
+    /// Bytes of requests of one peer that are on the way at a time.
+    pub bytes_per_peer_max: u64,
     /// A silent connection is asked whether it lives this often.
     pub keep_alive_interval: Duration,
     /// A peer that doesn't answer that within this time is cut off.
@@ -46,8 +56,15 @@ pub struct GrpcEdgeSettings {
 impl Default for GrpcEdgeSettings {
     fn default() -> Self {
         Self {
-            listener: ListenerSettings::default(),
+            listener: ListenerSettings {
+                connections_per_peer_max: 256,
+                ..ListenerSettings::default()
+            },
             calls_max: 1024,
+            calls_per_peer_max: 256,
+            calls_per_gateway_max: 2048,
+            streams_per_peer_max: 64,
+            bytes_per_peer_max: 64 * 1024 * 1024,
             keep_alive_interval: Duration::from_secs(5),
             keep_alive_timeout: Duration::from_secs(5),
             drain_deadline: Duration::from_secs(2),
@@ -58,10 +75,13 @@ impl Default for GrpcEdgeSettings {
 type BoxedService = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
 /// The services of one node, to be served on one listener.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct GrpcEdge {
     services: HashMap<&'static str, BoxedService>,
     settings: GrpcEdgeSettings,
+    calls: Shares,
+    streams: Shares,
+    bytes: Shares,
 }
 
 impl GrpcEdge {
@@ -71,6 +91,9 @@ impl GrpcEdge {
         Self {
             services: HashMap::new(),
             settings,
+            calls: Shares::default(),
+            streams: Shares::default(),
+            bytes: Shares::default(),
         }
     }
 
@@ -116,12 +139,39 @@ impl GrpcEdge {
         let Some(service) = self.services.get(name) else {
             return Status::unimplemented("this node does not have that role").into_http();
         };
-        let mut request = request.map(Body::new);
+        let Some((shares, bytes)) = self.shares(&peer, path) else {
+            tracing::debug!(%peer, path, "too many calls of this peer");
+            return Status::resource_exhausted("too many calls of this peer").into_http();
+        };
+        let mut request = match &bytes {
+            Some(bytes) => request.map(|body| Body::new(Metered::new(body, bytes.clone()))),
+            None => request.map(Body::new),
+        };
         request.extensions_mut().insert(peer);
+        // The bytes are given back when there is an answer: until then the message is in memory.
         match service.clone().oneshot(request).await {
-            Ok(response) => response,
+            Ok(response) => response.map(|body| Body::new(Holding::new(body, shares))),
             Err(never) => match never {},
         }
+    }
+
+    /// Takes what a call needs of its peer's shares; None if the peer has too many calls.
+    fn shares(&self, peer: &PeerIdentity, path: &str) -> Option<(Vec<Share>, Option<HeldBytes>)> {
+        let settings = &self.settings;
+        let calls_max = match peer.has(Role::Gateway) {
+            true => settings.calls_per_gateway_max,
+            false => settings.calls_per_peer_max,
+        };
+        let mut shares = vec![self.calls.take(peer, 1, calls_max)?];
+        if access::has_no_end(path) {
+            shares.push(self.streams.take(peer, 1, settings.streams_per_peer_max)?);
+        }
+        // What members send each other without an end is taken in as it comes.
+        let bytes = match access::is_between_members(path) {
+            true => None,
+            false => Some(self.bytes.take(peer, 0, settings.bytes_per_peer_max)?),
+        };
+        Some((shares, bytes.map(|bytes| Arc::new(Mutex::new(bytes)))))
     }
 }
 

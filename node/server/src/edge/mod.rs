@@ -14,6 +14,7 @@ mod access;
 mod admission;
 mod data;
 mod grpc;
+mod held;
 mod shards;
 
 pub use admission::Admission;

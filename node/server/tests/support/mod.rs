@@ -12,6 +12,7 @@ use megalith_client::{
 };
 use megalith_disk::RealFs;
 use megalith_identity::{Authority, IssueRequest, Role, TlsMaterial};
+use megalith_model::claim::NodeClaim;
 use megalith_model::codec;
 use megalith_model::command::{Answer, Command, Envelope, Outcome};
 use megalith_model::ids::{BlobId, ClusterId, DiskId, Epoch, GatewayId, LeaseId, NodeId, VolumeId};
@@ -20,7 +21,7 @@ use megalith_model::query::{DoubtView, HeldSegment, OwedPage, Query, Reply, Want
 use megalith_model::question;
 use megalith_model::shape::CELL_LEN;
 use megalith_model::shard::{ShardId, ShardTarget};
-use megalith_model::topology::{ClusterMap, Domain, Lease, Node, Slot, Volume, VolumeState};
+use megalith_model::topology::{ClusterMap, Domain, Lease, Slot, Volume, VolumeState};
 use megalith_proto::v1 as proto;
 use megalith_serve::listener::Shutdown;
 use megalith_server::edge::{
@@ -90,7 +91,9 @@ pub struct Truth {
     pub asked: watch::Sender<Option<ClusterMap>>,
     pub volumes: watch::Sender<Vec<Volume>>,
     pub calls: AtomicU64,
-    pub joined: watch::Sender<Vec<Node>>,
+    pub joined: watch::Sender<Vec<NodeClaim>>,
+    /// The disks that are not registered.
+    pub refused: watch::Sender<Vec<proto::RefusedDisk>>,
     pub beats: watch::Sender<Vec<proto::HeartbeatRequest>>,
     /// The next heartbeats are of a node that isn't known.
     pub forgetful: AtomicBool,
@@ -112,6 +115,7 @@ impl Truth {
             asked: watch::channel(None).0,
             volumes: watch::channel(vec![]).0,
             calls: AtomicU64::new(0),
+            refused: watch::channel(Vec::new()).0,
             joined: watch::channel(vec![]).0,
             beats: watch::channel(vec![]).0,
             forgetful: AtomicBool::new(false),
@@ -244,7 +248,10 @@ impl Cluster for FakeMetadata {
         if let Ok(node) = codec::decode(&request.node) {
             self.0.joined.send_modify(|nodes| nodes.push(node));
         }
-        Ok(Response::new(Default::default()))
+        Ok(Response::new(proto::JoinReply {
+            not_leader: None,
+            refused: self.0.refused.borrow().clone(),
+        }))
     }
 
     async fn heartbeat(
@@ -353,11 +360,7 @@ pub async fn bind() -> (TcpListener, String) {
 pub fn open_disk(certificates: &Certificates) -> DiskHandle {
     let root = certificates.dir.path().join("disk");
     std::fs::create_dir(&root).expect("a directory");
-    let superblock = Superblock {
-        cluster: CLUSTER,
-        disk: DISK,
-        created_ms: 1,
-    };
+    let superblock = Superblock::new(CLUSTER, DISK, 1, [5; 32]);
     DiskHandle::format(&RealFs, &root, &superblock).expect("formatted");
     let settings = StoreSettings {
         reserve: 1 << 20,
@@ -368,6 +371,10 @@ pub fn open_disk(certificates: &Certificates) -> DiskHandle {
 
 impl Edge {
     pub async fn start(settings: DataEdgeSettings) -> Self {
+        Self::start_with(settings, GrpcEdgeSettings::default()).await
+    }
+
+    pub async fn start_with(settings: DataEdgeSettings, grpc: GrpcEdgeSettings) -> Self {
         let certificates = Certificates::new();
         let disk = open_disk(&certificates);
         let disks = Arc::new(Disks::new([disk.clone()]));
@@ -376,7 +383,7 @@ impl Edge {
         let shutdown = Shutdown::new();
         let (rpc, rpc_address) = bind().await;
         let fake = FakeMetadata(truth.clone());
-        let grpc = GrpcEdge::new(GrpcEdgeSettings::default())
+        let grpc = GrpcEdge::new(grpc)
             .with(MetadataServer::new(fake.clone()))
             .with(ClusterServer::new(fake))
             .with(ShardControlServer::new(ShardService::new(disks.clone())));

@@ -13,7 +13,7 @@ use crate::index::{BadIndex, Index};
 use crate::record::{BLOCK_LEN, HEADER_LEN, Header, Kind, check_record};
 use crate::scan::{FileId, Window};
 use crate::shard::Entry;
-use crate::superblock::Superblock;
+use crate::superblock::FoundSuperblock;
 use megalith_model::shard::{ShardId, ShardKey};
 use std::sync::Arc;
 
@@ -306,13 +306,18 @@ impl Walker<'_> {
     }
 }
 
-/// Checks the superblock; one that is damaged or lost is written again.
+/// Checks the superblock's two copies; what is damaged or lost of them is written again.
 pub(super) fn superblock(catalog: &Catalog) -> Result<(), StoreError> {
     catalog.verify_home()?;
-    let root = &catalog.paths.root;
-    let error = match Superblock::read(catalog.fs.as_ref(), root) {
-        Ok(found) if found == catalog.superblock => return Ok(()),
-        Ok(_) => {
+    let (fs, root) = (catalog.fs.as_ref(), &catalog.paths.root);
+    let error = match FoundSuperblock::read(fs, root) {
+        Ok(found) if found.superblock.is_of_one_disk(&catalog.superblock) => {
+            if found.mend(fs) {
+                catalog.health.add_restored_file();
+            }
+            return Ok(());
+        }
+        Ok(_) | Err(StoreError::TwoSuperblocks { .. }) => {
             catalog.health.set_gone();
             tracing::error!(path = %root.display(), "superblock is another disk's");
             return Err(StoreError::Gone { path: root.clone() });
@@ -320,8 +325,8 @@ pub(super) fn superblock(catalog: &Catalog) -> Result<(), StoreError> {
         Err(error @ (StoreError::NoSuperblock { .. } | StoreError::BadSuperblock { .. })) => error,
         Err(error) => return Err(error),
     };
-    tracing::error!(%error, "superblock is written again");
-    catalog.superblock.write(catalog.fs.as_ref(), root)?;
+    tracing::error!(%error, "both copies of the superblock are written again");
+    catalog.superblock.write(fs, root)?;
     catalog.health.add_restored_file();
     Ok(())
 }

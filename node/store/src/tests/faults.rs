@@ -1,6 +1,7 @@
 //! Disks that fail, fill up, or are not ours.
 
 use super::{Bench, CLUSTER, DISK, content, root, settings, shard};
+use crate::DiskHandle;
 use crate::error::StoreError;
 use crate::op::{Append, Done, Op};
 use crate::record::CELL_LEN;
@@ -185,11 +186,16 @@ fn foreign_missing_and_bad_superblocks_are_refused() {
         matches!(foreign, StoreError::ForeignDisk { .. }),
         "{foreign}"
     );
-    let path = root().join("superblock");
-    bench.fs.flip(&path, 50, 1).expect("flip");
+    let copies = ["superblock", "superblock-2"].map(|name| root().join(name));
+    for path in &copies {
+        bench.fs.flip(path, 50, 1).expect("flip");
+    }
     let bad = open(CLUSTER, Some(DISK));
     assert!(matches!(bad, StoreError::BadSuperblock { .. }), "{bad}");
-    bench.fs.remove(&path).expect("remove");
+    bench.fs.remove(&copies[0]).expect("remove");
+    let bad = open(CLUSTER, Some(DISK));
+    assert!(matches!(bad, StoreError::BadSuperblock { .. }), "{bad}");
+    bench.fs.remove(&copies[1]).expect("remove");
     let missing = open(CLUSTER, Some(DISK));
     assert!(
         matches!(missing, StoreError::NoSuperblock { .. }),
@@ -202,11 +208,7 @@ fn only_an_empty_directory_is_formatted() {
     let fs = SimFs::new(1 << 20);
     fs.create_dir(root()).expect("root");
     fs.create(&root().join("letter.txt")).expect("create");
-    let superblock = Superblock {
-        cluster: CLUSTER,
-        disk: DISK,
-        created_ms: 1,
-    };
+    let superblock = Superblock::new(CLUSTER, DISK, 1, [5; 32]);
     let refused = recover::format(&fs, root(), &superblock).expect_err("refused");
     assert!(matches!(refused, StoreError::NotEmpty { .. }), "{refused}");
     fs.remove(Path::new("/disk/letter.txt")).expect("remove");
@@ -217,22 +219,21 @@ fn only_an_empty_directory_is_formatted() {
 
 #[test]
 fn interrupted_formatting_can_be_done_again() {
-    for step in 1..8 {
+    for step in 1..16 {
         let fs = SimFs::new(1 << 20);
         fs.create_dir(root()).expect("root");
         fs.sync_dir(Path::new("/")).expect("sync");
-        let superblock = Superblock {
-            cluster: CLUSTER,
-            disk: DISK,
-            created_ms: 1,
-        };
+        let superblock = Superblock::new(CLUSTER, DISK, 1, [5; 32]);
         fs.stop_at(step);
         let first = recover::format(&fs, root(), &superblock);
         fs.crash(step);
-        if first.is_err() && Superblock::read(&fs, root()).is_err() {
+        if first.is_err() && DiskHandle::identify(&fs, root()).is_err() {
             recover::format(&fs, root(), &superblock).expect("formatted");
         }
-        assert_eq!(Superblock::read(&fs, root()).expect("there"), superblock);
+        assert_eq!(
+            DiskHandle::identify(&fs, root()).expect("there"),
+            superblock
+        );
     }
 }
 

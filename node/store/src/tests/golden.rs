@@ -8,7 +8,7 @@ use crate::record::{
 use crate::superblock::Superblock;
 use bytes::Bytes;
 use megalith_disk::crc32c::crc32c;
-use megalith_model::ids::{BlobId, Epoch, VolumeId};
+use megalith_model::ids::{BlobId, DiskId, Epoch, VolumeId};
 use megalith_model::shard::ShardKey;
 use proptest::prelude::*;
 
@@ -91,18 +91,32 @@ fn record_is_laid_out_as_documented() {
 
 #[test]
 fn superblock_is_laid_out_as_documented() {
-    let superblock = Superblock {
-        cluster: CLUSTER,
-        disk: DISK,
-        created_ms: 0x0102_0304_0506,
-    };
+    let superblock = Superblock::new(CLUSTER, DISK, 0x0102_0304_0506, [0x5a; 32]);
     let bytes = superblock.encode();
+    assert_eq!(bytes.len(), 128);
     assert_eq!(&bytes[..8], b"MEGALITH");
     assert_eq!(hex(&bytes[8..16]), "0300000000000000");
     assert_eq!(hex(&bytes[16..32]), "07".repeat(16));
     assert_eq!(hex(&bytes[32..48]), "09".repeat(16));
-    assert_eq!(hex(&bytes[48..60]), "060504030201000000000000");
-    assert_eq!(bytes[60..], crc32c(&bytes[..60]).to_le_bytes());
+    assert_eq!(hex(&bytes[48..64]), "06050403020100000100000000000000");
+    assert_eq!(hex(&bytes[64..96]), "5a".repeat(32));
+    assert_eq!(hex(&bytes[96..124]), "00".repeat(28));
+    assert_eq!(bytes[124..], crc32c(&bytes[..124]).to_le_bytes());
+}
+
+#[test]
+fn the_proof_of_a_superblock_stays_as_it_is_and_does_not_show_the_secret() {
+    let superblock = |disk, secret| Superblock::new(CLUSTER, disk, 1, [secret; 32]);
+    let proof = superblock(DISK, 0x5a).proof();
+    let mut material = [7; 80];
+    material[16..32].fill(9);
+    material[32..64].fill(0x5a);
+    let context = "megalith 2026 proof of having a disk's superblock v1";
+    assert_eq!(proof.0, blake3::derive_key(context, &material[..64]));
+    assert_ne!(proof, superblock(DISK, 0x5b).proof());
+    assert_ne!(proof, superblock(DiskId([8; 16]), 0x5a).proof());
+    let shown = format!("{:?} {proof:?}", superblock(DISK, 0x5a));
+    assert_eq!(shown.matches("(not shown)").count(), 2, "{shown}");
 }
 
 #[test]

@@ -102,11 +102,7 @@ fn chunk_file_removed_under_a_running_disk_is_not_written_to_any_more() {
 }
 
 fn real_disk(root: &Path, disk: DiskId) {
-    let superblock = Superblock {
-        cluster: CLUSTER,
-        disk,
-        created_ms: 1,
-    };
+    let superblock = Superblock::new(CLUSTER, disk, 1, [5; 32]);
     DiskHandle::format(&RealFs, root, &superblock).expect("format");
 }
 

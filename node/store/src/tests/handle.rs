@@ -20,11 +20,7 @@ fn open(root: &Path, settings: StoreSettings) -> Result<DiskHandle, StoreError> 
 
 fn fresh(settings: StoreSettings) -> (tempfile::TempDir, DiskHandle) {
     let dir = tempfile::tempdir().expect("temporary directory");
-    let superblock = Superblock {
-        cluster: CLUSTER,
-        disk: DISK,
-        created_ms: 1,
-    };
+    let superblock = Superblock::new(CLUSTER, DISK, 1, [5; 32]);
     DiskHandle::format(&RealFs, dir.path(), &superblock).expect("format");
     let disk = open(dir.path(), settings).expect("open");
     (dir, disk)
@@ -213,11 +209,7 @@ async fn begin_refuses_what_can_not_end_well() {
 async fn a_slow_sync_holds_back_its_promises_and_nothing_else() {
     let (fs, root) = (SimFs::new(256 << 20), Path::new("/disk"));
     fs.create_dir(root).expect("create");
-    let superblock = Superblock {
-        cluster: CLUSTER,
-        disk: DISK,
-        created_ms: 1,
-    };
+    let superblock = Superblock::new(CLUSTER, DISK, 1, [5; 32]);
     DiskHandle::format(&fs, root, &superblock).expect("format");
     let settings = StoreSettings {
         reserve: 0,

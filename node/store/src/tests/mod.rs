@@ -12,6 +12,7 @@ mod model;
 mod padding;
 mod plan;
 mod scrub;
+mod superblocks;
 
 use super::core::Core;
 use super::error::StoreError;
@@ -111,11 +112,7 @@ impl Bench {
         let fs = SimFs::new(capacity);
         megalith_disk::FileSystem::create_dir(&fs, root()).expect("root");
         megalith_disk::FileSystem::sync_dir(&fs, Path::new("/")).expect("sync");
-        let superblock = Superblock {
-            cluster: CLUSTER,
-            disk: DISK,
-            created_ms: 1,
-        };
+        let superblock = Superblock::new(CLUSTER, DISK, 1, [5; 32]);
         recover::format(&fs, root(), &superblock).expect("format");
         let mut bench = Self {
             fs,

@@ -357,11 +357,7 @@ fn ledger_is_laid_out_as_documented() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn thread_scrubs_a_real_disk_on_demand_and_has_indexes_written_again() {
     let dir = tempfile::tempdir().expect("temporary directory");
-    let superblock = Superblock {
-        cluster: CLUSTER,
-        disk: DISK,
-        created_ms: 1,
-    };
+    let superblock = Superblock::new(CLUSTER, DISK, 1, [5; 32]);
     DiskHandle::format(&RealFs, dir.path(), &superblock).expect("format");
     let settings = StoreSettings {
         reserve: 0,

@@ -3,6 +3,7 @@
 
 mod costs;
 mod discard;
+mod disks;
 mod doomed;
 mod golden;
 mod once;
@@ -11,6 +12,7 @@ mod random;
 mod rules;
 
 use crate::audit::audit;
+use crate::claim::{DiskProof, NodeClaim};
 use crate::command::{
     Answer, Command, CommandKey, Condition, Envelope, NewBlob, NewSegment, ObjectBlobs, Outcome,
     PutObject,
@@ -83,6 +85,15 @@ pub(crate) fn node(id: u32) -> Node {
     }
 }
 
+/// The proof of the rightful owner of a disk.
+pub(crate) fn proof(disk: DiskId) -> DiskProof {
+    DiskProof([disk.0[0]; 32])
+}
+
+pub(crate) fn claim(node: Node) -> NodeClaim {
+    NodeClaim::new(node, proof)
+}
+
 /// When worlds begin.
 pub(crate) const BEGIN_MS: u64 = 1_000_000;
 
@@ -110,7 +121,7 @@ impl World {
     pub(crate) fn ready() -> Self {
         let mut world = Self::new();
         for id in 1..=6 {
-            world.done(Command::RegisterNode(node(id)));
+            world.register(node(id));
         }
         world.done(account("ann", 1));
         world.lease();
@@ -167,7 +178,7 @@ impl World {
     }
 
     pub(crate) fn register(&mut self, node: Node) {
-        self.done(Command::RegisterNode(node));
+        self.done(Command::RegisterNode(claim(node)));
     }
 
     pub(crate) fn lease(&mut self) -> Lease {

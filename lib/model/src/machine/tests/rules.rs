@@ -1,7 +1,7 @@
 //! One test for each rule that a random sequence might not show clearly.
 
 use super::{
-    BEGIN_MS, GATEWAY, World, account, bucket, coded_len, disk_id, node, put, put_command, upload,
+    BEGIN_MS, GATEWAY, World, account, bucket, coded_len, disk_id, put, put_command, upload,
     version,
 };
 use crate::audit::audit;
@@ -12,7 +12,7 @@ use crate::ids::{
 use crate::keys::{Meta, RowKey, Table};
 use crate::machine::{SEALED_TIME_APART_MAX_MS, clock};
 use crate::profile::Profile;
-use crate::rows::{BlobRow, Counters, DiskRow, Totals, VersionRow};
+use crate::rows::{BlobRow, Counters, Totals, VersionRow};
 use crate::shard::ShardId;
 use crate::table::{MemRows, Overlay, Rows, RowsError};
 use crate::topology::Domain;
@@ -355,24 +355,6 @@ fn aborting_an_upload_leaves_nothing() {
     assert_eq!(world.volume_row(1).bytes, 0);
     world.done(Command::DeleteBucket(BOX));
     world.audited();
-}
-
-#[test]
-fn a_disk_belongs_to_one_node_and_takes_its_places_along_when_it_moves() {
-    let mut world = World::ready();
-    let mut thief = node(7);
-    thief.disks = node(1).disks;
-    assert!(refusal(world.try_apply(Command::RegisterNode(thief.clone()))).contains("belongs"));
-    let mut bare = node(1);
-    bare.disks.clear();
-    world.done(Command::RegisterNode(bare));
-    world.audited();
-    world.done(Command::RegisterNode(thief));
-    world.audited();
-    let volume = world.volume_row(1);
-    assert_eq!((volume.slots[0].node, volume.epoch), (NodeId(7), Epoch(1)));
-    let disk: DiskRow = world.row(&RowKey::Disk(disk_id(1))).expect("there");
-    assert_eq!((disk.node, disk.listed), (NodeId(7), true));
 }
 
 #[test]

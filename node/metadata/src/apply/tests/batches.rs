@@ -4,6 +4,7 @@ use super::super::*;
 use crate::engine::{FIRST_KEY, MemEngines};
 use crate::log::Conf;
 use bytes::Bytes;
+use megalith_model::claim::{DiskProof, NodeClaim};
 use megalith_model::codec;
 use megalith_model::command::{
     Command, CommandKey, Condition, Envelope, NewBlob, NewSegment, ObjectBlobs, PutObject,
@@ -87,7 +88,7 @@ fn world() -> Vec<Command> {
     let disk = |node| DiskId([node as u8; 16]);
     let mut commands: Vec<Command> = (1..=6)
         .map(|node| {
-            Command::RegisterNode(Node {
+            let node = Node {
                 id: NodeId(node),
                 rpc_address: String::new(),
                 data_address: String::new(),
@@ -96,7 +97,8 @@ fn world() -> Vec<Command> {
                     id: disk(node),
                     capacity: 1,
                 }],
-            })
+            };
+            Command::RegisterNode(NodeClaim::new(node, |disk| DiskProof([disk.0[0]; 32])))
         })
         .collect();
     commands.extend([

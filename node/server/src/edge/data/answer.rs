@@ -12,6 +12,7 @@ use std::error::Error;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use megalith_serve::Share;
 use megalith_store::StoreError;
 
 /// Why a request is not done.
@@ -45,6 +46,7 @@ impl From<StoreError> for Refused {
             | StoreError::Gone { .. }
             | StoreError::NoSuperblock { .. }
             | StoreError::BadSuperblock { .. }
+            | StoreError::TwoSuperblocks { .. }
             | StoreError::ForeignCluster { .. }
             | StoreError::ForeignDisk { .. }
             | StoreError::NotEmpty { .. }
@@ -63,12 +65,26 @@ impl From<StoreError> for Refused {
 pub(super) struct DataAnswer {
     pieces: VecDeque<Bytes>,
     left: u64,
+    /// What the peer holds by it, until it is gone.
+    _share: Option<Share>,
 }
 
 impl DataAnswer {
     pub(super) fn new(pieces: VecDeque<Bytes>) -> Self {
         let left = pieces.iter().map(|piece| piece.len() as u64).sum();
-        Self { pieces, left }
+        Self {
+            pieces,
+            left,
+            _share: None,
+        }
+    }
+
+    /// Keeps a peer's share for as long as the answer.
+    pub(super) fn holding(self, share: Share) -> Self {
+        Self {
+            _share: Some(share),
+            ..self
+        }
     }
 }
 

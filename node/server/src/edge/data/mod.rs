@@ -19,6 +19,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use megalith_client::DataFault;
 use megalith_identity::{PeerIdentity, TlsMaterial};
+use megalith_serve::Shares;
 use megalith_serve::listener::{Guarded, ListenerSettings, Shutdown, listen};
 use megalith_store::Disks;
 use request::Wanted;
@@ -40,6 +41,10 @@ const BUFFER_LEN_MAX: usize = 512 * 1024;
 #[derive(Clone, Debug)]
 pub struct DataEdgeSettings {
     pub listener: ListenerSettings,
+    /// Bytes of cells that one peer may have read and not taken yet, in all its requests.
+    pub read_bytes_per_peer_max: u64,
+    /// The same of a gateway, which reads for all its clients.
+    pub read_bytes_per_gateway_max: u64,
     /// For a whole head to come; an idle connection is closed after it too.
     pub head_deadline: Duration,
     /// Between two pieces of a body.
@@ -54,6 +59,8 @@ impl Default for DataEdgeSettings {
     fn default() -> Self {
         Self {
             listener: ListenerSettings::default(),
+            read_bytes_per_peer_max: 64 * 1024 * 1024,
+            read_bytes_per_gateway_max: 512 * 1024 * 1024,
             head_deadline: Duration::from_secs(60),
             body_deadline: Duration::from_secs(10),
             linger_deadline: Duration::from_secs(2),
@@ -68,6 +75,8 @@ pub struct DataEdge {
     admission: Admission,
     settings: DataEdgeSettings,
     shutdown: Shutdown,
+    /// Bytes that have been read for peers.
+    reads: Shares,
 }
 
 impl DataEdge {
@@ -84,6 +93,7 @@ impl DataEdge {
             admission,
             settings,
             shutdown,
+            reads: Shares::default(),
         }
     }
 
@@ -108,7 +118,7 @@ impl DataEdge {
         let (head, body) = request.into_parts();
         match request::read(&head) {
             Ok(Wanted::Put(wanted)) => put::put(self, peer, wanted, body).await,
-            Ok(Wanted::Get(wanted)) => get::get(self, wanted).await,
+            Ok(Wanted::Get(wanted)) => get::get(self, peer, wanted).await,
             Err(refused) => {
                 self.linger(body);
                 answer::refusal(&refused)

@@ -1,6 +1,6 @@
 //! Turns numbers into commands, each with what the maps expect of it.
 
-use super::super::{GATEWAY, World, bucket, disk_id, node, version};
+use super::super::{GATEWAY, World, bucket, claim, disk_id, node, version};
 use super::Op;
 use super::model::{Key, Model, Object, pick};
 use crate::command::{
@@ -265,7 +265,7 @@ pub(super) fn cluster_step(model: &mut Model, world: &World, op: &Op) -> Option<
         }
         Op::Register(n) => {
             let node = node(1 + u32::from(n % 8));
-            Step::new(Command::RegisterNode(node), true, |_| {})
+            Step::new(Command::RegisterNode(claim(node)), true, |_| {})
         }
         _ => return None,
     })

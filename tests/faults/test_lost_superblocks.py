@@ -1,0 +1,94 @@
+"""A disk outlives the loss of one copy of its superblock, and of both with an operator's help."""
+
+import pytest
+
+from harness.cluster import Cluster, Writers
+from harness.process import run, wait_until
+
+MIB = 1 << 20
+COPIES = ("superblock", "superblock-2")
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    with Cluster(tmp_path, metadata=1, storage=3, gateways=1) as running:
+        yield running
+
+
+@pytest.fixture
+def bodies(cluster):
+    cluster.client().create_bucket(Bucket="bucket")
+    bodies = {f"key-{n}": Writers.body(f"key-{n}", MIB) for n in range(6)}
+    for key, body in bodies.items():
+        cluster.client().put_object(Bucket="bucket", Key=key, Body=body)
+    return bodies
+
+
+def start_and_read(cluster, bodies, name):
+    """Starts a node, and takes another away, so that this one's shards are needed."""
+    cluster.processes[name].start()
+    wait_until(f"{name} is heard from", cluster.all_heard, deadline_s=60)
+    other = cluster.processes["store-13"]
+    other.kill()
+    for key, body in bodies.items():
+        assert cluster.client().get_object(Bucket="bucket", Key=key)["Body"].read() == body, key
+    other.start()
+    wait_until("all are heard from", cluster.all_heard, deadline_s=60)
+
+
+def damage(path, how):
+    if how == "gone":
+        path.unlink()
+    elif how == "torn":
+        path.write_bytes(path.read_bytes()[:60])
+    else:
+        bytes_ = bytearray(path.read_bytes())
+        bytes_[70] ^= 1
+        path.write_bytes(bytes_)
+
+
+def test_one_lost_copy_is_mended_at_the_start(cluster, bodies):
+    node, disk = cluster.processes["store-11"], cluster.disks["store-11"]
+    good = (disk / COPIES[0]).read_bytes()
+    assert good == (disk / COPIES[1]).read_bytes()
+    for which, how in [(0, "gone"), (1, "flipped"), (0, "torn")]:
+        node.stop()
+        damage(disk / COPIES[which], how)
+        start_and_read(cluster, bodies, "store-11")
+        assert "superblock is written again" in node.text()
+        assert [(disk / name).read_bytes() for name in COPIES] == [good, good], how
+        _, status = cluster.status()
+        told = next(n for n in status["nodes"] if n["node"] == 11)["disks"]
+        assert [d["restored_files"] for d in told] == [1], how
+
+
+def test_a_lost_superblock_is_made_again_and_the_cluster_knows_the_disk(cluster, bodies):
+    node, disk = cluster.processes["store-11"], cluster.disks["store-11"]
+    good = (disk / COPIES[0]).read_bytes()
+    disk_id = good[32:48].hex()
+
+    def rebuild(*flags):
+        return run("disk", "rebuild-superblock", disk, *flags, check=False)
+
+    whole = rebuild()
+    assert whole.returncode != 0
+    assert "nothing has to be made again" in whole.stderr
+    node.stop()
+    damage(disk / COPIES[0], "flipped")
+    damage(disk / COPIES[1], "gone")
+    node.start()
+    assert node.process.wait(timeout=60) != 0
+    assert "is damaged" in node.text()
+
+    told = rebuild("--dry-run")
+    assert told.returncode == 0, told.stderr
+    assert f"disk {disk_id} of cluster" in told.stdout
+    assert "Nothing was written" in told.stdout
+    assert not (disk / COPIES[1]).exists()
+    made = rebuild()
+    assert made.returncode == 0, made.stderr
+    # With its secret: so the cluster takes it for the disk that it knows.
+    assert [(disk / name).read_bytes() for name in COPIES] == [good, good]
+    assert good[64:96].hex() not in told.stdout + made.stdout
+    start_and_read(cluster, bodies, "store-11")
+    assert "refuses a disk" not in node.text()
