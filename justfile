@@ -46,6 +46,13 @@ faults MINUTES="120" SEED="1":
         timeout --foreground --kill-after=120 {{MINUTES}}m \
         tests/venv pytest -q -s tests/faults
 
+# Builds an older program (commit BASE, default: as `tests/mixed/base` says) and one of the next
+# level, and upgrades a cluster from the one to the other under load. Some minutes.
+mixed BASE="":
+    programs=$(tests/venv python tests/mixed/build.py {{BASE}}) && \
+        env $programs timeout --foreground --kill-after=60 20m \
+        tests/venv pytest -q -s tests/mixed
+
 # Fuzzes the doors that strangers have, MINUTES each; goes on where it stopped.
 fuzz MINUTES="5" TARGET="":
     tests/fuzz/run {{MINUTES}} {{TARGET}}

@@ -24,11 +24,23 @@ pub struct Report {
     pub notes: Vec<String>,
     /// The cluster's id; absent if no member answered.
     pub cluster: Option<String>,
+    /// The cluster's level; absent if no member answered.
+    pub level: Option<LevelReport>,
     pub metadata: MetadataReport,
     /// Storage nodes and their disks.
     pub nodes: Vec<NodeReport>,
     pub volumes: Vec<VolumeReport>,
     pub data: DataReport,
+}
+
+/// The cluster's level, which says what its programs may use of each other.
+#[derive(Clone, Debug, Serialize)]
+pub struct LevelReport {
+    pub level: u32,
+    /// The highest one that the leader's program runs.
+    pub highest: u32,
+    /// The processes that can't run `highest` or aren't heard, in words.
+    pub held_back_by: Vec<String>,
 }
 
 /// The metadata group.

@@ -1,10 +1,11 @@
 //! Turns what the leader says into a verdict with reasons. Pure.
 
 use crate::report::{
-    DataReport, DiskStatus, Health, MarginReport, MemberReport, MetadataReport, NodeReport, Report,
-    VolumeReport,
+    DataReport, DiskStatus, Health, LevelReport, MarginReport, MemberReport, MetadataReport,
+    NodeReport, Report, VolumeReport,
 };
 use megalith_client::Endpoint;
+use megalith_model::level::LevelStatus;
 use megalith_model::margin;
 use megalith_model::status::{ClusterStatus, DiskReport, NodeStatus};
 use megalith_model::topology::{Domain, VolumeState};
@@ -55,6 +56,7 @@ pub fn unreachable(members: &[Endpoint], error: &str) -> Report {
         )],
         notes: Vec::new(),
         cluster: None,
+        level: None,
         metadata: MetadataReport::default(),
         nodes: Vec::new(),
         volumes: Vec::new(),
@@ -80,10 +82,20 @@ pub fn report(status: &ClusterStatus) -> Report {
         reasons,
         notes,
         cluster: Some(status.cluster.to_string()),
+        level: Some(level(&status.level)),
         metadata,
         nodes,
         volumes,
         data,
+    }
+}
+
+fn level(status: &LevelStatus) -> LevelReport {
+    let holders = status.held_back_by(status.highest);
+    LevelReport {
+        level: status.level.0,
+        highest: status.highest.0,
+        held_back_by: holders.iter().map(ToString::to_string).collect(),
     }
 }
 

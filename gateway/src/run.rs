@@ -20,6 +20,7 @@ use megalith_crypto::{Entropy as _, RootKey, SystemEntropy};
 use megalith_identity::{HttpsMaterial, IdentityError, TlsMaterial};
 use megalith_keyring::{Keys, KeysError};
 use megalith_model::ids::{ClusterId, GatewayId};
+use megalith_model::level::OutOfRange;
 use megalith_model::question;
 use megalith_serve::health;
 pub use megalith_serve::health::MetricsText;
@@ -141,6 +142,9 @@ pub enum GatewayError {
     /// The keys could not be loaded.
     #[error("load the keys")]
     Keys(#[from] KeysError),
+    /// The cluster is at a level that this program can't run.
+    #[error(transparent)]
+    Level(#[from] OutOfRange),
     /// The random source failed.
     #[error("the random source failed")]
     Random,
@@ -159,7 +163,7 @@ pub struct RunningGateway {
     tasks: TaskTracker,
     pipeline: Pipeline,
     /// Kept until the last request has ended.
-    _map: MapWatch,
+    map: MapWatch,
     drain_timeout: Duration,
 }
 
@@ -199,9 +203,10 @@ impl RunningGateway {
         }
     }
 
-    /// Waits until the gateway is told to stop.
-    pub async fn wait(&self) {
-        self.stop.cancelled().await;
+    /// Waits until the gateway must end by itself: the cluster is at a level that this program
+    /// can't run. It serves on until it is stopped, as far as it can read the answers.
+    pub async fn wait(&self) -> GatewayError {
+        self.map.outgrown().await.into()
     }
 }
 
@@ -262,13 +267,7 @@ pub async fn start(config: GatewayConfig) -> Result<RunningGateway, GatewayError
 
     let cluster = tls.identity().cluster();
     let start_timeout = config.limits.start_timeout;
-    let keys = load_keys(&meta, cluster, config.root_key, start_timeout).await?;
-    // Without a map every read would fail. A cluster without a leader has no map to give: then
-    // requests are refused one by one, and the answers say why.
-    let first_map = map.wait_for(|map| map.version > 0);
-    if tokio::time::timeout(MAP_WAIT, first_map).await.is_err() {
-        tracing::warn!("no cluster map yet; serving without one");
-    }
+    let keys = first_contact(&meta, &map, cluster, config.root_key, start_timeout).await?;
     let data = DataClient::new(tls, DataSettings::default());
     let components =
         PipelineComponents::connected(Arc::clone(&meta), data, map.subscribe(), cluster, config.id);
@@ -295,7 +294,7 @@ pub async fn start(config: GatewayConfig) -> Result<RunningGateway, GatewayError
         abort: rim.abort,
         tasks: rim.tasks,
         pipeline,
-        _map: map,
+        map,
         drain_timeout: config.limits.drain_timeout,
     })
 }
@@ -379,6 +378,33 @@ fn load_https(https: &HttpsListen, rim: &Rim) -> Result<Arc<HttpsMaterial>, Gate
     let stop = rim.stop.clone().cancelled_owned();
     drop(material.spawn_reload(CERTIFICATE_INTERVAL, stop));
     Ok(material)
+}
+
+/// Loads the keys and waits for the first map. Fails at once if the cluster is at a level that this
+/// program can't run.
+async fn first_contact(
+    meta: &Arc<dyn Metadata>,
+    map: &MapWatch,
+    cluster: ClusterId,
+    root_key: RootKey,
+    timeout: Duration,
+) -> Result<Arc<Keys>, GatewayError> {
+    let contact = async {
+        let keys = load_keys(meta, cluster, root_key, timeout).await?;
+        // Without a map every read would fail. A cluster without a leader has no map to give: then
+        // requests are refused one by one, and the answers say why.
+        let first_map = map.wait_for(|map| map.version > 0);
+        if tokio::time::timeout(MAP_WAIT, first_map).await.is_err() {
+            tracing::warn!("no cluster map yet; serving without one");
+        }
+        Ok(keys)
+    };
+    tokio::select! {
+        // First: an answer that can't be read is no news then.
+        biased;
+        outgrown = map.outgrown() => Err(outgrown.into()),
+        keys = contact => keys,
+    }
 }
 
 /// Loads the keys; waits for the metadata group, which may be starting too.

@@ -47,9 +47,9 @@ def free_ports(count):
             sock.close()
 
 
-def run(*args, check=True, env=None):
-    """Runs the binary to its end and returns what it printed."""
-    command = [str(BINARY), *map(str, args)]
+def run(*args, check=True, env=None, program=BINARY):
+    """Runs the binary, or another program, to its end and returns what it printed."""
+    command = [str(program), *map(str, args)]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=60, env={**os.environ, **(env or {})}
     )
@@ -63,10 +63,15 @@ class Process:
 
     def __init__(self, name, args, log, env=None, wrap=()):
         self.name = name
+        self.program_at = len(wrap)
         self.args = [*map(str, wrap), str(BINARY), *map(str, args)]
         self.log = Path(log)
         self.env = {**os.environ, **(env or {})}
         self.process = None
+
+    def use(self, program):
+        """Runs another program from its next start on."""
+        self.args[self.program_at] = str(program)
 
     def start(self):
         assert not self.running(), f"{self.name} is running"

@@ -27,7 +27,7 @@ HELP = [
 ASKS = [
     "status", "status -o json", "scrub status", "scrub status -o json", "scrub start",
     "account list", "account list -o json", "key list", "key list -o json",
-    "meta list", "meta list -o json",
+    "meta list", "meta list -o json", "meta raise-level",
 ]
 CHANGES = [
     "account create ACCOUNT", "account disable ACCOUNT", "account enable ACCOUNT",

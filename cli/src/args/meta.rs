@@ -41,6 +41,20 @@ pub enum MetaVerb {
         #[command(flatten)]
         reach: Reach,
     },
+    /// Raise the cluster's level after an upgrade, so that what is new in the programs may be used.
+    /// There is no way back: older programs can't run the cluster any more.
+    RaiseLevel {
+        /// The level. Default: the highest that the leader's program runs.
+        #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+        level: Option<u32>,
+        /// Don't wait for storage nodes and gateways that aren't heard. Those that can't run the
+        /// level stop themselves when they return.
+        #[arg(long)]
+        without_silent: bool,
+        /// Which cluster.
+        #[command(flatten)]
+        reach: Reach,
+    },
     /// Make a new metadata directory for a node whose disk was lost. The group takes the node in as
     /// a learner first; it never votes as if it were new.
     Init(MetaInitArgs),

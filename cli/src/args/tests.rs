@@ -59,6 +59,7 @@ fn these_are_all_verbs() {
         megalith meta remove
         megalith meta replace
         megalith meta reset-clock
+        megalith meta raise-level
         megalith meta init
         megalith meta repair
         megalith meta backup

@@ -21,7 +21,7 @@ use crate::config::{
 use crate::files::{self, Access};
 use crate::{logging, out, reach, setup};
 use megalith_admin::accounts::AdminError;
-use megalith_client::{CallSettings, ClusterClient, MapWatch};
+use megalith_client::{CallSettings, ClusterClient, MapWatch, chain};
 use megalith_gateway::run::RunningGateway;
 use megalith_identity::{Authority, Bundle, Role, TlsMaterial};
 use std::net::SocketAddr;
@@ -96,7 +96,9 @@ pub async fn run(args: &UpArgs) -> Result<(), RoleError> {
     let begun = Box::pin(async {
         let gateway = gateway::start(&gateway).await?;
         let access_key = first_key(&layout).await?;
-        writable(&layout.path("operator.toml"), READY_DEADLINE).await?;
+        let operator = layout.path("operator.toml");
+        writable(&operator, READY_DEADLINE).await?;
+        raise_level(&operator).await?;
         Ok::<_, RoleError>((gateway, access_key))
     });
     let (gateway, access_key) = tokio::select! {
@@ -279,6 +281,20 @@ pub async fn writable(operator: &Path, deadline: Duration) -> Result<(), RoleErr
             waited: deadline,
             why,
         });
+    }
+    Ok(())
+}
+
+/// Raises the level to what this program runs: there is no other process in the cluster.
+async fn raise_level(operator: &Path) -> Result<(), RoleError> {
+    let reach = reach::open(&Reach {
+        config: Some(operator.to_owned()),
+        data: None,
+    })?;
+    let client = ClusterClient::new(&reach.members, reach.tls, reach::call_settings());
+    // The cluster serves at its old level, too.
+    if let Err(error) = client.raise_level(None, true).await {
+        tracing::warn!(error = chain(&error), "the cluster's level is not raised");
     }
     Ok(())
 }

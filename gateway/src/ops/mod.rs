@@ -213,7 +213,8 @@ impl From<Refusal> for OpError {
             | Refusal::Superseded { .. }
             | Refusal::Changed
             | Refusal::Malformed(_)
-            | Refusal::Internal(_) => Self::Internal(refusal.to_string()),
+            | Refusal::Internal(_)
+            | Refusal::Level { .. } => Self::Internal(refusal.to_string()),
         }
     }
 }

@@ -4,11 +4,13 @@ use crate::connect::MESSAGE_LEN_MAX;
 use crate::convert;
 use crate::error::{ClientError, chain};
 use crate::group::{Ask, CallSettings, Group, Member, NoAnswer, Said};
+use crate::levels::range_to_wire;
 use crate::roster::Roster;
 use megalith_identity::TlsMaterial;
 use megalith_model::claim::NodeClaim;
 use megalith_model::codec;
 use megalith_model::ids::{DiskId, NodeId};
+use megalith_model::level::{KNOWN, Level, OutOfRange};
 use megalith_model::status::{ClusterStatus, DiskReport};
 use megalith_model::topology::ClusterMap;
 use megalith_proto::v1 as proto;
@@ -67,13 +69,16 @@ impl ClusterClient {
     /// which of its disks were refused, and why; the others are registered. Fails with
     /// [`ClientError::Unavailable`] if the query deadline passes.
     pub async fn join(&self, node: &NodeClaim) -> Result<Vec<(DiskId, String)>, ClientError> {
-        let bytes = bytes::Bytes::from(codec::encode(node));
+        let level = self.group.roster.level();
+        let bytes = bytes::Bytes::from(codec::encode_at(node, level));
         let refused = self.call(|channel| {
             let request = proto::JoinRequest {
                 node: bytes.clone(),
+                levels: Some(range_to_wire(KNOWN)),
             };
             async move {
                 let reply = wire(channel).join(request).await?.into_inner();
+                self.hear_level(reply.level)?;
                 Ok(match reply.not_leader {
                     Some(hint) => Said::NotLeader(hint),
                     None => Said::Answer(reply.refused),
@@ -92,11 +97,13 @@ impl ClusterClient {
         let request = proto::HeartbeatRequest {
             node: node.0,
             disks: disks.iter().map(convert::disk_to_wire).collect(),
+            levels: Some(range_to_wire(KNOWN)),
         };
         self.call(|channel| {
             let request = request.clone();
             async move {
                 let reply = wire(channel).heartbeat(request).await?.into_inner();
+                self.hear_level(reply.level)?;
                 Ok(match reply.not_leader {
                     Some(hint) => Said::NotLeader(hint),
                     None if reply.unknown_node => Said::Answer(HeartbeatAnswer::Unknown),
@@ -105,6 +112,46 @@ impl ClusterClient {
             }
         })
         .await
+    }
+
+    /// Asks the leader to raise the cluster's level, to its program's highest if None is given.
+    /// Returns the level then. With `without_silent`, storage nodes and gateways that aren't heard
+    /// don't count. Fails with [`ClientError::Rejected`] if a process holds the level back; the
+    /// text names it.
+    pub async fn raise_level(
+        &self,
+        level: Option<Level>,
+        without_silent: bool,
+    ) -> Result<Level, ClientError> {
+        use proto::raise_level_reply::Result as Told;
+        let request = proto::RaiseLevelRequest {
+            level: level.map_or(0, |level| level.0),
+            without_silent,
+        };
+        let answer = self.call(|channel| async move {
+            let reply = wire(channel).raise_level(request).await?.into_inner();
+            Ok(match reply.result {
+                Some(Told::NotLeader(hint)) => Said::NotLeader(hint),
+                Some(Told::Level(level)) => Said::Answer(Ok(Level(level))),
+                Some(Told::Refused(why)) => Said::Answer(Err(why)),
+                None => return Err(Status::internal("a reply without content")),
+            })
+        });
+        answer.await?.map_err(ClientError::Rejected)
+    }
+
+    /// Waits until the cluster is at a level that this program can't run.
+    pub async fn outgrown(&self) -> OutOfRange {
+        self.group.roster.outgrown().await
+    }
+
+    /// Notes the level of a reply; an error if this program can't run it, which no other member can
+    /// better.
+    fn hear_level(&self, level: u32) -> Result<(), Status> {
+        let roster = &self.group.roster;
+        roster.hear_level(level);
+        let checked = roster.check_level();
+        checked.map_err(|outgrown| Status::failed_precondition(outgrown.to_string()))
     }
 
     /// Returns the cluster's status, as the leader knows it.
@@ -120,7 +167,13 @@ impl ClusterClient {
                 })
             })
             .await?;
-        Ok(convert::status_from_wire(status)?)
+        let roster = &self.group.roster;
+        roster.hear_level(status.level.as_ref().map_or(0, |status| status.level));
+        convert::status_from_wire(status).map_err(|error| match roster.check_level() {
+            Ok(()) => error.into(),
+            // It may be readable for a newer program.
+            Err(outgrown) => malformed(outgrown),
+        })
     }
 
     /// Returns the leader's present map.
@@ -129,7 +182,10 @@ impl ClusterClient {
             .call(|channel| async move {
                 let mut updates = open_updates(channel).await?;
                 match updates.message().await? {
-                    Some(update) => said_of_update(update),
+                    Some(update) => {
+                        self.hear_level(update.level)?;
+                        said_of_update(update)
+                    }
                     None => Err(Status::unavailable("the map's stream ended")),
                 }
             })
@@ -171,7 +227,10 @@ pub(crate) enum MapStream {
 }
 
 async fn open_updates(channel: Channel) -> Result<Streaming<proto::MapUpdate>, Status> {
-    let reply = wire(channel).watch_map(proto::WatchMapRequest {}).await?;
+    let request = proto::WatchMapRequest {
+        levels: Some(range_to_wire(KNOWN)),
+    };
+    let reply = wire(channel).watch_map(request).await?;
     Ok(reply.into_inner())
 }
 

@@ -1,6 +1,7 @@
 //! Converts control messages to our own types and back, once for both ends of the wire.
 
 use crate::error::ClientError;
+use crate::levels;
 use megalith_model::claim::RefusedDisk;
 use megalith_model::codec;
 use megalith_model::ids::{BlobId, ClusterId, DiskId, NodeId, VolumeId};
@@ -14,6 +15,12 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct MalformedMessage(String);
+
+impl MalformedMessage {
+    pub(crate) fn new(what: &str) -> Self {
+        Self(what.to_owned())
+    }
+}
 
 impl From<MalformedMessage> for ClientError {
     fn from(error: MalformedMessage) -> Self {
@@ -129,8 +136,9 @@ pub fn status_to_wire(status: ClusterStatus) -> proto::ClusterStatus {
         cluster: status.cluster.0.to_vec().into(),
         members: status.members.into_iter().map(member_to_wire).collect(),
         nodes: status.nodes.iter().map(node_to_wire).collect(),
-        data: codec::encode(&status.data).into(),
-        map: codec::encode(&status.map).into(),
+        data: codec::encode_at(&status.data, status.level.level).into(),
+        map: codec::encode_at(&status.map, status.level.level).into(),
+        level: Some(levels::status_to_wire(&status.level)),
     }
 }
 
@@ -143,6 +151,7 @@ pub fn status_from_wire(status: proto::ClusterStatus) -> Result<ClusterStatus, M
         nodes: nodes.collect::<Result<_, _>>()?,
         data: codec::decode(&status.data).map_err(malformed)?,
         map: codec::decode(&status.map).map_err(malformed)?,
+        level: levels::status_from_wire(status.level.unwrap_or_default())?,
     })
 }
 
@@ -239,6 +248,7 @@ pub fn change_from_wire(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use megalith_model::level::{KNOWN, Level, LevelStatus, Process, ProcessLevels};
 
     #[test]
     fn what_is_told_of_a_cluster_arrives_as_it_was_sent() {
@@ -284,6 +294,16 @@ mod tests {
             ],
             data: Default::default(),
             map: Default::default(),
+            level: LevelStatus {
+                level: Level(2),
+                highest: Level(3),
+                processes: [Process::Member(1), Process::Storage(2), Process::Gateway(3)]
+                    .map(|process| ProcessLevels {
+                        process,
+                        known: (process != Process::Storage(2)).then_some(KNOWN),
+                    })
+                    .to_vec(),
+            },
         };
         assert_eq!(status_from_wire(status_to_wire(status.clone())), Ok(status));
     }

@@ -66,7 +66,7 @@ pub(crate) struct Member {
 
 /// The members, shared by the clones of a client.
 pub(crate) struct Group {
-    roster: Roster,
+    pub(crate) roster: Roster,
     material: Arc<TlsMaterial>,
     pub(crate) settings: CallSettings,
     state: Mutex<State>,

@@ -22,6 +22,7 @@ mod error;
 mod exchange;
 pub mod framing;
 mod group;
+pub mod levels;
 mod map;
 mod meta;
 mod metadata;

@@ -10,6 +10,7 @@ use crate::error::{ClientError, chain};
 use crate::group::{Endpoint, Member, Said};
 use megalith_model::codec;
 use megalith_model::ids::NodeId;
+use megalith_model::level::OutOfRange;
 use megalith_model::topology::ClusterMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -67,6 +68,12 @@ impl MapWatch {
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<Arc<ClusterMap>> {
         self.shared.newest.subscribe()
+    }
+
+    /// Waits until the cluster is at a level that this program can't run: then the process stops
+    /// itself.
+    pub async fn outgrown(&self) -> OutOfRange {
+        self.shared.cluster.outgrown().await
     }
 
     /// Waits for a map that satisfies `wanted`. Never ends if none comes: the caller sets a
@@ -176,6 +183,7 @@ async fn read(
                     address: member.address.clone(),
                 });
                 cluster.group().tell(members.collect());
+                cluster.group().roster.hear_level(update.level);
                 said_of_update(update)
             }
             Ok(None) => return End::Lost("the stream ended".into()),

@@ -13,7 +13,7 @@ use crate::roster::Roster;
 use crate::time::GroupTime;
 use futures::stream::{FuturesUnordered, StreamExt};
 use megalith_identity::TlsMaterial;
-use megalith_model::codec;
+use megalith_model::codec::{self, DecodeError};
 use megalith_model::command::{Answer, Envelope, Refusal};
 use megalith_model::ids::NodeId;
 use megalith_model::member::{ChangeStanding, MemberChange};
@@ -78,8 +78,9 @@ impl MetaClient {
     /// Fails with [`ClientError::Unknown`] if the deadline passes and some member may have taken
     /// the command; with [`ClientError::Unavailable`] if certainly none has.
     pub async fn propose(&self, envelope: Envelope) -> Result<Answer, ClientError> {
-        let bytes = bytes::Bytes::from(codec::encode(&envelope));
         let shared = &*self.shared;
+        let level = shared.group.roster.level();
+        let bytes = bytes::Bytes::from(codec::encode_at(&envelope, level));
         let deadline = Instant::now() + shared.group.settings.propose_deadline;
         let call = |channel| shared.propose_once(channel, bytes.clone());
         let answer = shared.group.call_leader(deadline, call).await;
@@ -88,8 +89,7 @@ impl MetaClient {
             NoAnswer { sent: true, .. } => ClientError::Unknown(end.last),
             NoAnswer { .. } => ClientError::Unavailable(end.last),
         })?;
-        let answer: Answer =
-            codec::decode(&bytes).map_err(|error| ClientError::Malformed(error.to_string()))?;
+        let answer: Answer = codec::decode(&bytes).map_err(|error| shared.malformed(&error))?;
         match &answer {
             Err(refusal) if sent_before && proves_nothing(&answer) => {
                 Err(ClientError::Unknown(refusal.to_string()))
@@ -155,14 +155,14 @@ impl MetaClient {
     /// that answered last; asks another at once if one fails, and one more if one is slow.
     pub async fn query(&self, query: Query) -> Result<Reply, ClientError> {
         let shared = &*self.shared;
-        let bytes = bytes::Bytes::from(codec::encode(&query));
+        let level = shared.group.roster.level();
+        let bytes = bytes::Bytes::from(codec::encode_at(&query, level));
         let deadline = Instant::now() + shared.group.settings.query_deadline;
         let mut backoff = Backoff::new();
         loop {
             let last = match shared.query_round(&bytes, deadline).await {
                 Ok(reply) => {
-                    return codec::decode(&reply)
-                        .map_err(|error| ClientError::Malformed(error.to_string()));
+                    return codec::decode(&reply).map_err(|error| shared.malformed(&error));
                 }
                 Err(end) if end.refused => return Err(ClientError::Rejected(end.last)),
                 Err(end) => end.last,
@@ -189,6 +189,12 @@ impl Shared {
             .max_encoding_message_size(MESSAGE_LEN_MAX)
     }
 
+    /// Why an answer can't be read: because the cluster is ahead of this program, if it is.
+    fn malformed(&self, error: &DecodeError) -> ClientError {
+        let outgrown = self.group.roster.check_level().err();
+        ClientError::Malformed(outgrown.map_or(error.to_string(), |outgrown| outgrown.to_string()))
+    }
+
     fn moved(&self, wrong: &proto::WrongRange) -> &'static str {
         self.range_epoch.store(wrong.range_epoch, Ordering::Relaxed);
         "the range map was old"
@@ -207,6 +213,7 @@ impl Shared {
         };
         let reply = Self::client(channel).propose(request).await?.into_inner();
         self.time.hear(reply.time_ms);
+        self.group.roster.hear_level(reply.level);
         Ok(match reply.result {
             Some(Told::Answer(answer)) => Said::Answer(answer),
             Some(Told::NotLeader(hint)) => Said::NotLeader(hint),
@@ -225,6 +232,7 @@ impl Shared {
         let request = proto::QueryRequest { query, range_epoch };
         let reply = Self::client(channel).query(request).await?.into_inner();
         self.time.hear(reply.time_ms);
+        self.group.roster.hear_level(reply.level);
         Ok(match reply.result {
             Some(Told::Reply(reply)) => Said::Answer(reply),
             Some(Told::NotLeader(hint)) => Said::NotLeader(hint),

@@ -4,8 +4,10 @@
 //! come and go. The settings' members remain as a fallback, asked if no other member answers.
 
 use crate::group::Endpoint;
+use megalith_model::level::Level;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::watch;
 
 /// The members' addresses. Cheap to clone; clones share what one of them learns.
 #[derive(Clone)]
@@ -17,6 +19,8 @@ struct Inner {
     seeds: Vec<Endpoint>,
     told: Mutex<Vec<Endpoint>>,
     version: AtomicU64,
+    /// The cluster's level, if it was heard.
+    level: watch::Sender<Option<Level>>,
 }
 
 /// What is known now.
@@ -36,6 +40,7 @@ impl Roster {
             seeds: seeds.to_vec(),
             told: Mutex::default(),
             version: AtomicU64::new(1),
+            level: watch::channel(None).0,
         };
         Self {
             inner: Arc::new(inner),
@@ -55,6 +60,10 @@ impl Roster {
         tracing::debug!(?members, "the metadata members as the group names them");
         *told = members;
         self.inner.version.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(crate) fn levels(&self) -> &watch::Sender<Option<Level>> {
+        &self.inner.level
     }
 
     pub(crate) fn version(&self) -> u64 {

@@ -59,9 +59,20 @@ impl Cluster for Member {
             };
             let update = Some(told);
             let members = members.clone();
-            Some(Ok(proto::MapUpdate { update, members }))
+            Some(Ok(proto::MapUpdate {
+                update,
+                members,
+                level: 0,
+            }))
         });
         Ok(Response::new(Box::pin(updates)))
+    }
+
+    async fn raise_level(
+        &self,
+        _: Request<proto::RaiseLevelRequest>,
+    ) -> Result<Response<proto::RaiseLevelReply>, Status> {
+        Err(Status::unavailable("not here"))
     }
 
     async fn status(

@@ -114,6 +114,7 @@ impl Metadata for Service {
         let result = Some(told);
         Ok(Response::new(proto::ProposeReply {
             time_ms: TIME_MS,
+            level: 0,
             result,
         }))
     }
@@ -135,8 +136,11 @@ impl Metadata for Service {
             }),
         };
         let result = Some(told);
-        let time_ms = TIME_MS;
-        Ok(Response::new(proto::QueryReply { time_ms, result }))
+        Ok(Response::new(proto::QueryReply {
+            time_ms: TIME_MS,
+            level: 0,
+            result,
+        }))
     }
 
     async fn change_members(

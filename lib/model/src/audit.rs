@@ -10,13 +10,13 @@ mod owners;
 
 use crate::ids::{AccountId, BlobId, BucketId, LeaseId, UploadId};
 use crate::keys::{self, Meta, RowKey, Table};
+use crate::kinds::Stored;
 use crate::machine::{MachineError, decode_row, read};
 use crate::rows::{
     BucketRow, Counters, DoomedQueue, DoomedRow, PartRow, Totals, UploadRow, UploadTarget,
     VersionRow,
 };
 use crate::table::Rows;
-use serde::de::DeserializeOwned;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Describes every contradiction in words; finds none in rows that only the state machine has
@@ -68,10 +68,7 @@ impl Audit<'_> {
     }
 
     /// All rows of a table, decoded; keys that can't be parsed are problems.
-    fn all<T: DeserializeOwned>(
-        &mut self,
-        table: Table,
-    ) -> Result<Vec<(Vec<u8>, T)>, MachineError> {
+    fn all<T: Stored>(&mut self, table: Table) -> Result<Vec<(Vec<u8>, T)>, MachineError> {
         let range = keys::table(table);
         let mut found = Vec::new();
         self.rows.scan(&range.from, &range.to, &mut |key, value| {
@@ -88,7 +85,7 @@ impl Audit<'_> {
 
     fn same<T>(&mut self, what: &str, key: &RowKey<'_>, counted: &T) -> Result<(), MachineError>
     where
-        T: DeserializeOwned + PartialEq + Default + std::fmt::Debug,
+        T: Stored + PartialEq + Default + std::fmt::Debug,
     {
         let kept: T = read(self.rows, key)?.unwrap_or_default();
         self.check(kept == *counted, || {

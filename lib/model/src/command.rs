@@ -10,6 +10,7 @@ use crate::ids::{
     AccountId, BlobId, BucketId, ClusterId, DiskId, Epoch, GatewayId, LeaseId, NodeId, UploadId,
     VersionId, VolumeId,
 };
+use crate::level::Level;
 use crate::profile::Profile;
 use crate::rows::{AccountRow, BucketRow, Digest};
 use crate::shape::Shape;
@@ -45,7 +46,11 @@ pub struct CommandKey {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
     /// Names the cluster; the first command of all. Repeating it is harmless.
-    InitCluster { cluster: ClusterId },
+    InitCluster {
+        cluster: ClusterId,
+        /// What a new cluster begins at: the highest level that all its first members run.
+        level: Level,
+    },
     /// Adds a node or replaces what is known of it. Judged disk by disk: those that are refused are
     /// named in the outcome, and the node is registered with the others.
     RegisterNode(NodeClaim),
@@ -210,6 +215,8 @@ pub enum Command {
     },
     /// Works off a piece of what is doomed.
     WorkOff,
+    /// Raises the cluster's level; a lower one changes nothing.
+    RaiseLevel { level: Level },
     /// Deletes what a write that has ended, and was not done, left on disks. Its key is the blob's
     /// id, which it spends for good. Skips what a row names.
     DiscardBlob {
@@ -436,6 +443,17 @@ pub enum Refusal {
     /// The rows contradict each other. A defect of the program, or damage: an alarm.
     #[error("the metadata contradicts itself: {0}")]
     Internal(String),
+    /// The command is of a level that the cluster has not reached.
+    #[error(
+        "this takes level {needs}, and the cluster is at level {level}: upgrade every process, then \
+         `megalith meta raise-level`"
+    )]
+    Level {
+        /// From which on the command may be used.
+        needs: Level,
+        /// The cluster's.
+        level: Level,
+    },
 }
 
 /// A command's answer, as it is kept and sent.
@@ -453,6 +471,9 @@ pub enum Proposer {
 }
 
 impl Command {
+    /// The number of the last variant.
+    pub const LAST: u32 = 27;
+
     /// Returns true if applying it may change what [`crate::answer::topology`] returns, apart from
     /// volumes' bytes.
     #[must_use]
@@ -485,6 +506,7 @@ impl Command {
             | Self::DenyDoubts { .. }
             | Self::JudgeDoubts { .. }
             | Self::WorkOff
+            | Self::RaiseLevel { .. }
             | Self::DiscardBlob { .. } => false,
         }
     }
@@ -521,7 +543,8 @@ impl Command {
             | Self::RaiseDoubts(_)
             | Self::DenyDoubts { .. }
             | Self::JudgeDoubts { .. }
-            | Self::WorkOff => false,
+            | Self::WorkOff
+            | Self::RaiseLevel { .. } => false,
         }
     }
 
@@ -547,7 +570,8 @@ impl Command {
             | Self::CreateVolume { .. }
             | Self::CloseVolume { .. }
             | Self::Nothing
-            | Self::WorkOff => &[Leader],
+            | Self::WorkOff
+            | Self::RaiseLevel { .. } => &[Leader],
             Self::RegisterNode(_)
             | Self::AckDeletes { .. }
             | Self::MarkOwed { .. }

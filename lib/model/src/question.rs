@@ -218,7 +218,7 @@ pub struct Held {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// A page of all doubts, by disk. There are few, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

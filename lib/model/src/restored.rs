@@ -7,11 +7,11 @@
 
 use crate::ids::{AccountId, Epoch, LeaseId, VolumeId};
 use crate::keys::{self, Meta, RowKey, Table};
-use crate::machine::{MachineError, decode_row, read};
+use crate::kinds::Stored;
+use crate::level::Level;
+use crate::machine::{self, MachineError, decode_row, read};
 use crate::rows::{DiskRow, VolumeRow};
 use crate::table::{Batch, Overlay, Rows};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 /// More leases, volumes, accounts and epochs than a cluster gives out between a backup and its
 /// loss.
@@ -23,8 +23,9 @@ const DELETES: u64 = 1 << 40;
 /// all numbers start beyond those that may have been given out.
 pub fn changes(rows: &dyn Rows) -> Result<Batch, MachineError> {
     let mut overlay = Overlay::new(rows);
+    let level = machine::level(rows)?;
     for item in Meta::ALL {
-        jump(&mut overlay, *item)?;
+        jump(&mut overlay, *item, level)?;
     }
     for of in [Table::Leases, Table::Spent] {
         for (key, _) in table(rows, of)? {
@@ -41,7 +42,7 @@ pub fn changes(rows: &dyn Rows) -> Result<Batch, MachineError> {
             closed_before: Some(LeaseId(0)),
             ..volume
         };
-        overlay.put(key, crate::codec::encode(&volume));
+        overlay.put(key, crate::codec::encode_at(&volume, level));
     }
     for (key, value) in table(rows, Table::Disks)? {
         let disk: DiskRow = decode_row(&key, &value)?;
@@ -50,7 +51,7 @@ pub fn changes(rows: &dyn Rows) -> Result<Batch, MachineError> {
             last_delete,
             ..disk
         };
-        overlay.put(key, crate::codec::encode(&disk));
+        overlay.put(key, crate::codec::encode_at(&disk, level));
     }
     Ok(overlay.into_batch())
 }
@@ -60,31 +61,32 @@ fn used_up() -> MachineError {
 }
 
 /// Moves a row of the meta table far ahead, if it is a number that is given out.
-fn jump(rows: &mut Overlay<'_>, item: Meta) -> Result<(), MachineError> {
+fn jump(rows: &mut Overlay<'_>, item: Meta, level: Level) -> Result<(), MachineError> {
     match item {
-        Meta::NextLease => far(rows, item, LeaseId(0), |id| {
+        Meta::NextLease => far(rows, item, level, LeaseId(0), |id| {
             id.0.checked_add(NUMBERS.into()).map(LeaseId)
         }),
-        Meta::NextVolume => far(rows, item, VolumeId(1), |id| {
+        Meta::NextVolume => far(rows, item, level, VolumeId(1), |id| {
             id.0.checked_add(NUMBERS.into()).map(VolumeId)
         }),
-        Meta::NextAccount => far(rows, item, AccountId(1), |id| {
+        Meta::NextAccount => far(rows, item, level, AccountId(1), |id| {
             id.0.checked_add(NUMBERS.into()).map(AccountId)
         }),
-        Meta::Cluster | Meta::Clock | Meta::Totals | Meta::Doomed => Ok(()),
+        Meta::Cluster | Meta::Clock | Meta::Totals | Meta::Doomed | Meta::Level => Ok(()),
     }
 }
 
-fn far<T: Serialize + DeserializeOwned>(
+fn far<T: Stored>(
     rows: &mut Overlay<'_>,
     item: Meta,
+    level: Level,
     first: T,
     ahead: impl FnOnce(T) -> Option<T>,
 ) -> Result<(), MachineError> {
     let key = RowKey::Meta(item);
     let next = read(rows, &key)?.unwrap_or(first);
     let next = ahead(next).ok_or_else(used_up)?;
-    rows.put(key.encode(), crate::codec::encode(&next));
+    rows.put(key.encode(), crate::codec::encode_at(&next, level));
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 //! one, and `megalith status` shows it.
 
 use crate::ids::{ClusterId, DiskId, NodeId};
+use crate::level::LevelStatus;
 use crate::member::MemberStatus;
 use crate::query::DataStatus;
 use crate::topology::ClusterMap;
@@ -55,4 +56,5 @@ pub struct ClusterStatus {
     pub data: DataStatus,
     /// The map as the leader would push it now.
     pub map: ClusterMap,
+    pub level: LevelStatus,
 }

@@ -6,12 +6,14 @@
 
 use crate::clock::GroupClock;
 use crate::engine::{EngineError, Engines, drop_kept, engine_name};
+use crate::levels::Levels;
 use crate::log::{EntryKind, LogEntry, Mark};
 use crate::tables::Tables;
 use megalith_model::codec::DecodeError;
 use megalith_model::command::{Answer, Refusal};
 use megalith_model::entry;
 use megalith_model::ids::NodeId;
+use megalith_model::level::{Level, LevelRange, OutOfRange};
 use megalith_model::machine::{self, MachineError};
 use megalith_model::table::{Overlay, Rows};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -56,12 +58,28 @@ pub(super) type Waiter = oneshot::Sender<Result<Answer, ProposeError>>;
 /// those of its peers.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
-    /// The entry is none of ours, or a newer program's.
+    /// The entry is none of ours.
     #[error("entry {index} can't be read")]
     Entry { index: u64, source: DecodeError },
     /// The rows contradict the entry.
     #[error("entry {index} can't be applied")]
     Machine { index: u64, source: MachineError },
+    /// The entry raises the level above what this program can run. It is not applied.
+    #[error("entry {index} raises the level")]
+    Level { index: u64, source: OutOfRange },
+    /// A newer program's entry. It is not applied.
+    #[error(
+        "entry {index} is a newer program's: the cluster was at level {level} before it, and this \
+         program runs {known}: upgrade it; its data is untouched, and a newer program goes on from \
+         there"
+    )]
+    Newer {
+        index: u64,
+        level: Level,
+        /// What this program can run.
+        known: LevelRange,
+        source: DecodeError,
+    },
     #[error(transparent)]
     Engine(#[from] EngineError),
 }
@@ -152,6 +170,7 @@ pub(super) struct Applier {
     pub(super) report: Arc<dyn Fn(ApplyReport) + Send + Sync>,
     pub(super) topology_changes: watch::Sender<u64>,
     pub(super) clock: GroupClock,
+    pub(super) levels: Levels,
     pub(super) since: Since,
     /// Engines that are no longer in use, until the last snapshot of them is gone.
     pub(super) retired: Vec<(String, Weak<()>)>,
@@ -246,7 +265,11 @@ impl Applier {
             }
             let index = entry.index;
             let decoded =
-                entry::decode(&entry.data).map_err(|source| ApplyError::Entry { index, source })?;
+                entry::decode(&entry.data).map_err(|source| self.unreadable(index, source))?;
+            let known = self.levels.known();
+            known
+                .check_command(&decoded.envelope)
+                .map_err(|source| ApplyError::Level { index, source })?;
             let answer = machine::apply(&mut overlay, &decoded)
                 .map_err(|source| ApplyError::Machine { index, source })?;
             if let Err(refusal) = &answer {
@@ -270,12 +293,27 @@ impl Applier {
         }
     }
 
+    /// Why an entry stops this member.
+    fn unreadable(&self, index: u64, source: DecodeError) -> ApplyError {
+        if !source.is_newer() {
+            return ApplyError::Entry { index, source };
+        }
+        ApplyError::Newer {
+            index,
+            level: self.levels.level(),
+            known: self.levels.known(),
+            source,
+        }
+    }
+
     /// Writes what entries up to `mark` change, and then answers them.
     fn write(&self, overlay: Overlay<'_>, mark: Mark, round: Round) -> Result<(), ApplyError> {
         let clock_ms = read_clock(&overlay, mark)?;
+        let level = read_level(&overlay, mark)?;
         let batch = overlay.into_batch();
         self.tables.write(&batch, mark)?;
         self.clock.note_applied(clock_ms);
+        self.levels.note_applied(level);
         (self.report)(ApplyReport::Applied(mark));
         // First: whoever hears the answer may need the map that it leads to.
         if round.topology_changed {
@@ -362,6 +400,8 @@ impl Applier {
         let applied = engine.applied();
         self.clock
             .note_applied(read_clock(engine.as_ref(), applied)?);
+        self.levels
+            .note_applied(read_level(engine.as_ref(), applied)?);
         // An engine of that name was wiped above.
         self.retired.retain(|(retired, _)| *retired != name);
         let (old, read) = self.tables.replace(name.clone(), engine);
@@ -405,6 +445,14 @@ fn alarm(index: u64, refusal: &Refusal) {
         }
         _ => {}
     }
+}
+
+/// Reads the cluster's level from the rows, which are at `applied`.
+fn read_level(rows: &dyn Rows, applied: Mark) -> Result<Option<Level>, ApplyError> {
+    machine::level_of_cluster(rows).map_err(|source| ApplyError::Machine {
+        index: applied.index,
+        source,
+    })
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //!   database.
 //! - `backup`: all rows in a directory, and a new group from it.
 //! - `directory`: a member's directory on a real disk: made, looked at, restored.
+//! - `levels`: the cluster's level, and what other processes can run.
 //! - `raft`: the driver on its own thread; the only module that names raft's types.
 //! - `transport`: messages between members.
 //! - `placement`: volumes and the cluster map, beside the leader; asks the group through the trait
@@ -19,6 +20,7 @@ pub mod backup;
 mod clock;
 pub mod directory;
 pub mod engine;
+pub mod levels;
 pub mod log;
 mod member;
 pub mod placement;

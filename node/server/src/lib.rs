@@ -25,6 +25,7 @@ use megalith_client::{
 use megalith_metadata::MetaFailure;
 use megalith_model::claim::NodeClaim;
 use megalith_model::ids::DiskId;
+use megalith_model::level::OutOfRange;
 use megalith_proto::v1::shard_control_server::ShardControlServer;
 use megalith_serve::listener::Shutdown;
 use megalith_store::{Disks, RebuildError, StoreError};
@@ -64,6 +65,12 @@ pub enum NodeError {
     /// A port can't be had.
     #[error("listen on {address}")]
     Listen { address: String, source: io::Error },
+    /// The metadata role has stopped by itself.
+    #[error("the metadata role has stopped")]
+    Metadata(#[source] MetaFailure),
+    /// The cluster is at a level that this program can't run.
+    #[error(transparent)]
+    Level(#[from] OutOfRange),
     /// A task ended that has no end.
     #[error("the node's {task} ended by itself")]
     Ended { task: String },
@@ -92,6 +99,8 @@ pub struct RunningNode {
     drain_deadline: Duration,
     disks: Arc<Disks>,
     metadata: Option<MetadataEnd>,
+    /// Ends if the node must stop by itself.
+    must_end: Pin<Box<dyn Future<Output = NodeError> + Send>>,
 }
 
 /// How the metadata role is ended: before the listeners, and after them.
@@ -171,21 +180,16 @@ pub async fn start(
 
     let mut grpc = GrpcEdge::new(config.settings.grpc.clone());
     let mut stop_metadata = None;
+    let mut failure = None;
     if let Some(part) = metadata {
         grpc = (part.serve)(grpc);
         stop_metadata = Some(MetadataEnd {
             hand_over: part.hand_over,
             stop: part.stop,
         });
-        let failure = part.failure;
-        tasks.spawn(async move {
-            match failure.await {
-                Ok(_) => "metadata role",
-                // It was stopped: no news.
-                Err(_) => std::future::pending().await,
-            }
-        });
+        failure = Some(part.failure);
     }
+    let mut maps = None;
     let (state, registration) = watch::channel(Registration::Joining);
     if let (Some(data), Some(data_addr)) = (ports.data, &ports.data_addr) {
         grpc = grpc.with(ShardControlServer::new(ShardService::new(disks.clone())));
@@ -205,7 +209,7 @@ pub async fn start(
             shutdown: &shutdown,
             state,
         };
-        part.start(&mut tasks);
+        maps = Some(part.start(&mut tasks));
     }
     let (material, ended) = (config.material.clone(), shutdown.clone());
     tasks.spawn(async move {
@@ -227,7 +231,35 @@ pub async fn start(
         drain_deadline: config.settings.drain_deadline,
         disks,
         metadata: stop_metadata,
+        must_end: Box::pin(must_end(failure, maps)),
     })
+}
+
+/// Ends if the metadata role has stopped by itself, or the cluster has outgrown this program.
+async fn must_end(
+    failure: Option<oneshot::Receiver<MetaFailure>>,
+    maps: Option<MapWatch>,
+) -> NodeError {
+    let failed = async {
+        match failure {
+            Some(failure) => match failure.await {
+                Ok(failure) => NodeError::Metadata(failure),
+                // It was stopped: no news.
+                Err(_) => std::future::pending().await,
+            },
+            None => std::future::pending().await,
+        }
+    };
+    let outgrown = async {
+        match maps {
+            Some(maps) => maps.outgrown().await.into(),
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        failed = failed => failed,
+        outgrown = outgrown => outgrown,
+    }
 }
 
 /// The storage role of a node: what it is made of.
@@ -242,8 +274,8 @@ struct StoragePart<'a> {
 }
 
 impl StoragePart<'_> {
-    /// Starts what a node with disks does.
-    fn start(self, tasks: &mut JoinSet<&'static str>) {
+    /// Starts what a node with disks does; returns the maps that it follows.
+    fn start(self, tasks: &mut JoinSet<&'static str>) -> MapWatch {
         let Self {
             config,
             members,
@@ -269,7 +301,7 @@ impl StoragePart<'_> {
             data: DataClient::new(material.clone(), DataSettings::default()),
             maps: maps.clone(),
         };
-        let admission = Admission::new(node.id, maps, meta.clone());
+        let admission = Admission::new(node.id, maps.clone(), meta.clone());
         let edge = DataEdge::new(
             disks.clone(),
             admission,
@@ -308,6 +340,7 @@ impl StoragePart<'_> {
                 .await;
             "registration"
         });
+        maps
     }
 }
 
@@ -318,9 +351,15 @@ impl RunningNode {
         self.registration.clone()
     }
 
-    /// Waits until the node ends by itself, which it does only by a defect.
+    /// Waits until the node ends by itself: by a defect, or because the cluster is at a level that
+    /// this program can't run.
     pub async fn wait(&mut self) -> NodeError {
-        let task = match self.tasks.join_next().await {
+        let ended = tokio::select! {
+            biased;
+            why = &mut self.must_end => return why,
+            ended = self.tasks.join_next() => ended,
+        };
+        let task = match ended {
             Some(Ok(task)) => task.to_owned(),
             Some(Err(error)) => error.to_string(),
             None => "last task".to_owned(),

@@ -195,6 +195,24 @@ async fn a_node_joins_lives_and_joins_again_when_it_was_forgotten() {
 }
 
 #[tokio::test]
+async fn a_node_stops_itself_when_the_cluster_outgrows_it() {
+    let fixture = Fixture::new(1);
+    let mut node = fixture.start().await.expect("started");
+    wait(&fixture.truth.beats, |beats| !beats.is_empty()).await;
+    let told = fixture.truth.beats.borrow()[0].levels;
+    let known = megalith_model::level::KNOWN;
+    let highest = known.highest.0;
+    assert_eq!(told.map(|told| told.highest), Some(highest));
+    fixture.truth.level.store(highest + 1, Ordering::SeqCst);
+    let why = timeout(Duration::from_secs(60), node.wait()).await;
+    match why.expect("in time") {
+        NodeError::Level(outgrown) => assert_eq!(outgrown.level.0, highest + 1),
+        other => panic!("{other:?}"),
+    }
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn deletes_are_done_before_they_are_acknowledged() {
     let fixture = Fixture::new(1);
     let node = fixture.start().await.expect("started");

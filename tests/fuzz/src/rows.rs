@@ -9,6 +9,7 @@ use megalith_model::codec::{decode, encode};
 use megalith_model::command::{Answer, Envelope};
 use megalith_model::ids::ClusterId;
 use megalith_model::keys::{RowKey, Table};
+use megalith_model::kinds::Stored;
 use megalith_model::query::Query;
 use megalith_model::rows::{
     AccessKeyRow, AccountRow, BlobRow, BucketRow, ChunkRow, Counters, DiskRow, DoomedRow, DoubtRow,
@@ -16,8 +17,6 @@ use megalith_model::rows::{
     VersionRow, VolumeCounts, VolumeRow,
 };
 use megalith_model::topology::{ClusterMap, Lease, Node};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use std::fmt::Debug;
 
 /// Kinds other than rows; a row's kind is its table's number.
@@ -45,7 +44,7 @@ pub fn target(data: &[u8]) {
     }
 }
 
-fn round_trip<T: Serialize + DeserializeOwned + PartialEq + Debug>(bytes: &[u8]) {
+fn round_trip<T: Stored + PartialEq + Debug>(bytes: &[u8]) {
     if let Ok(value) = decode::<T>(bytes) {
         assert_eq!(decode::<T>(&encode(&value)), Ok(value));
     }

@@ -10,6 +10,7 @@ use megalith_model::ids::{
     AccountId, BlobId, BucketId, ClusterId, DiskId, Epoch, GatewayId, LeaseId, NodeId, UploadId,
     VersionId, VolumeId,
 };
+use megalith_model::level::Level;
 use megalith_model::machine::{MachineError, apply};
 use megalith_model::profile::Profile;
 use megalith_model::shape::Shape;
@@ -64,6 +65,7 @@ pub fn envelope(number: u8, command: Command) -> Envelope {
 pub fn commands() -> Vec<Command> {
     let mut commands = vec![Command::InitCluster {
         cluster: ClusterId([7; 16]),
+        level: Level::FIRST,
     }];
     commands.extend((1..=6).map(|id| Command::RegisterNode(claim(node(id)))));
     commands.extend([
@@ -220,12 +222,19 @@ pub fn more_commands() -> Vec<(&'static str, Command)> {
                 }],
             },
         ),
+    ];
+    commands.extend(commands_of_the_group());
+    commands.extend(commands_about_shards());
+    commands
+}
+
+fn commands_of_the_group() -> Vec<(&'static str, Command)> {
+    vec![
         ("nothing", Command::Nothing),
         ("work-off", Command::WorkOff),
         ("reset-clock", Command::ResetClock),
-    ];
-    commands.extend(commands_about_shards());
-    commands
+        ("raise-level", Command::RaiseLevel { level: Level(1) }),
+    ]
 }
 
 fn claim(node: Node) -> NodeClaim {

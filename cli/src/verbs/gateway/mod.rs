@@ -26,10 +26,13 @@ pub async fn run(args: &GatewayArgs) -> Result<(), RoleError> {
         () = stop.wait() => return Ok(()),
     };
     tracing::info!(http = ?gateway.http_addr, https = ?gateway.https_addr, "gateway serves");
-    stop.wait().await;
+    let ended = tokio::select! {
+        () = stop.wait() => Ok(()),
+        error = gateway.wait() => Err(error),
+    };
     gateway.stop().await;
     tracing::info!("gateway stopped");
-    Ok(())
+    Ok(ended?)
 }
 
 /// Starts a gateway from its settings.

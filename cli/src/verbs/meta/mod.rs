@@ -16,6 +16,7 @@ use backup::BackupVerbError;
 use megalith_admin::members::{self, ChangeError};
 use megalith_client::{ClientError, ClusterClient, MetaClient, now_ms};
 use megalith_model::ids::NodeId;
+use megalith_model::level::Level;
 use megalith_model::member::MemberChange;
 use repair::RepairVerbError;
 use std::path::PathBuf;
@@ -64,6 +65,11 @@ pub async fn run(verb: &MetaVerb) -> Result<Output, MetaError> {
                 .into()
         }
         MetaVerb::ResetClock { reach } => reset_clock(reach).await?.into(),
+        MetaVerb::RaiseLevel {
+            level,
+            without_silent,
+            reach,
+        } => raise_level(*level, *without_silent, reach).await?.into(),
         MetaVerb::Init(args) => init::run(args)?.into(),
         MetaVerb::Repair(args) => repair::run(args)?,
         MetaVerb::Backup(args) => Box::pin(backup::make(args)).await?.into(),
@@ -94,6 +100,17 @@ async fn reset_clock(reach: &Reach) -> Result<String, MetaError> {
     Ok(format!(
         "the group's time is its leader's now, {apart_s} s {side} this machine's clock\n"
     ))
+}
+
+async fn raise_level(
+    level: Option<u32>,
+    without_silent: bool,
+    reach: &Reach,
+) -> Result<String, MetaError> {
+    let reach = reach::open(reach)?;
+    let client = ClusterClient::new(&reach.members, reach.tls, reach::call_settings());
+    let raised = client.raise_level(level.map(Level), without_silent).await?;
+    Ok(format!("the cluster is at level {raised}\n"))
 }
 
 async fn list(output: OutputFormat, reach: &Reach) -> Result<String, MetaError> {

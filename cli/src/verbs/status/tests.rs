@@ -6,6 +6,7 @@ use expect_test::{Expect, expect};
 use megalith_admin::verdict;
 use megalith_client::Endpoint;
 use megalith_model::ids::{ClusterId, DiskId, Epoch, NodeId, VolumeId};
+use megalith_model::level::{Level, LevelRange, LevelStatus, Process, ProcessLevels};
 use megalith_model::member::{Losses, MemberStatus};
 use megalith_model::profile::Profile;
 use megalith_model::query::{DataStatus, VolumeStatus};
@@ -123,6 +124,29 @@ fn well() -> ClusterStatus {
             writable: vec![volume(1)],
             ..ClusterMap::default()
         },
+        level: levels(1, 1),
+    }
+}
+
+/// A cluster of level 1, of whose programs the leader's runs up to `leader` and a gateway's up to
+/// `gateway`.
+fn levels(leader: u32, gateway: u32) -> LevelStatus {
+    let runs = |process, highest| ProcessLevels {
+        process,
+        known: Some(LevelRange {
+            lowest: Level(1),
+            highest: Level(highest),
+        }),
+    };
+    let mut processes: Vec<_> = (1..=3)
+        .map(|node| runs(Process::Member(node), leader))
+        .collect();
+    processes.extend((1..=NODES).map(|node| runs(Process::Storage(node), leader)));
+    processes.push(runs(Process::Gateway(1), gateway));
+    LevelStatus {
+        level: Level(1),
+        highest: Level(leader),
+        processes,
     }
 }
 
@@ -157,6 +181,8 @@ fn healthy() {
     let said = answer(&verdict::report(&well()), OutputFormat::Text);
     expect![[r#"
         cluster 07070707070707070707070707070707: healthy
+
+        level 1
 
         metadata members
           1     leader    meta-1:7001              up to date
@@ -512,6 +538,25 @@ fn nobody_answers() {
 }
 
 #[test]
+fn who_holds_the_level_back_is_named() {
+    let mut status = well();
+    let mut shown = paragraph(&status, "level");
+    status.level = levels(2, 2);
+    shown += &paragraph(&status, "level");
+    status.level = levels(2, 1);
+    status.level.processes[4].known = None;
+    shown += &paragraph(&status, "level");
+    expect![[r#"
+        level 1
+        level 1; every process runs 2, too: `megalith meta raise-level`
+        level 1; 2 is held back
+          storage node 2 is not heard
+          gateway 1 runs level 1
+    "#]]
+    .assert_eq(&shown);
+}
+
+#[test]
 fn the_keys_of_the_json_are_stable() {
     let said = answer(&verdict::report(&well()), OutputFormat::Json).text;
     let json: serde_json::Value = serde_json::from_str(&said).expect("JSON");
@@ -521,13 +566,20 @@ fn the_keys_of_the_json_are_stable() {
         keys.sort();
         format!("{at}: {keys:?}\n")
     };
-    let shown: String = ["", "/metadata/members/0", "/nodes/0", "/nodes/0/disks/0"]
-        .into_iter()
-        .chain(["/volumes/0", "/data", "/data/segments_by_margin/0"])
-        .map(keys)
-        .collect();
+    let shown: String = [
+        "",
+        "/level",
+        "/metadata/members/0",
+        "/nodes/0",
+        "/nodes/0/disks/0",
+    ]
+    .into_iter()
+    .chain(["/volumes/0", "/data", "/data/segments_by_margin/0"])
+    .map(keys)
+    .collect();
     expect![[r#"
-        : ["cluster", "data", "health", "metadata", "nodes", "notes", "reasons", "volumes"]
+        : ["cluster", "data", "health", "level", "metadata", "nodes", "notes", "reasons", "volumes"]
+        /level: ["held_back_by", "highest", "level"]
         /metadata/members/0: ["address", "alive", "behind", "clock_ahead_ms", "kept", "leader", "lost", "node", "tables", "voter"]
         /nodes/0: ["alive", "disks", "node", "silent_ms", "zone"]
         /nodes/0/disks/0: ["capacity", "closed", "damaged_regions", "damaged_shards", "disk", "free", "restored_files", "scrubbed_ms", "used", "write_errors"]

@@ -52,10 +52,33 @@ fn write_report(out: &mut String, report: &Report) -> fmt::Result {
     if report.cluster.is_none() {
         return Ok(());
     }
+    level(out, report)?;
     write_members(out, report)?;
     nodes(out, report)?;
     volumes(out, report)?;
     data(out, report)
+}
+
+fn level(out: &mut String, report: &Report) -> fmt::Result {
+    let Some(report) = &report.level else {
+        return Ok(());
+    };
+    let (level, highest) = (report.level, report.highest);
+    write!(out, "\nlevel {level}")?;
+    match (highest > level, report.held_back_by.is_empty()) {
+        (false, _) => writeln!(out),
+        (true, true) => writeln!(
+            out,
+            "; every process runs {highest}, too: `megalith meta raise-level`"
+        ),
+        (true, false) => {
+            writeln!(out, "; {highest} is held back")?;
+            for process in &report.held_back_by {
+                writeln!(out, "  {process}")?;
+            }
+            Ok(())
+        }
+    }
 }
 
 fn write_members(out: &mut String, report: &Report) -> fmt::Result {

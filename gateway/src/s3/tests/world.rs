@@ -437,7 +437,10 @@ impl World {
 
 /// Makes nodes, accounts, a volume, and leases for this gateway (0) and another (1).
 fn furnish(meta: &Meta) -> Volume {
-    meta.done(Command::InitCluster { cluster: CLUSTER });
+    meta.done(Command::InitCluster {
+        cluster: CLUSTER,
+        level: megalith_model::level::KNOWN.highest,
+    });
     let disk = |id: u32| DiskId([id as u8; 16]);
     for id in 1..=6 {
         let node = Node {

@@ -75,10 +75,7 @@ fn bounded(asked: usize) -> usize {
 }
 
 /// All rows of a small table.
-fn values<T: serde::de::DeserializeOwned>(
-    rows: &dyn Rows,
-    table: Table,
-) -> Result<Vec<T>, MachineError> {
+fn values<T: crate::kinds::Stored>(rows: &dyn Rows, table: Table) -> Result<Vec<T>, MachineError> {
     let all = page::<T>(rows, &keys::table(table), usize::MAX)?;
     Ok(all.into_iter().map(|(_, row)| row).collect())
 }

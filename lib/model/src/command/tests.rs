@@ -51,7 +51,8 @@ fn commands_keep_their_numbers() {
         24 DenyDoubts
         25 JudgeDoubts
         26 WorkOff
-        27 DiscardBlob
+        27 RaiseLevel
+        28 DiscardBlob
     "#]]);
 }
 
@@ -90,5 +91,6 @@ fn refusals_keep_their_numbers() {
         16 SourceGone
         17 SealedTime
         18 Internal
+        19 Level
     "#]]);
 }

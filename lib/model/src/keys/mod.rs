@@ -102,6 +102,8 @@ numbered! {
         Totals = 8,
         /// What is doomed: `DoomedQueue`.
         Doomed = 10,
+        /// The cluster's level; 1 without this row: `Level`.
+        Level = 11,
     }
 }
 

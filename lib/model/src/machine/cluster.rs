@@ -15,6 +15,7 @@ use crate::claim::{
 use crate::command::{Outcome, Refusal};
 use crate::ids::{ClusterId, DiskId, Epoch, GatewayId, LeaseId, NodeId, VolumeId};
 use crate::keys::{self, Meta, RowKey, Table};
+use crate::level::Level;
 use crate::lookup;
 use crate::profile::Profile;
 use crate::rows::{DiskRow, DiskStanding, DoomedRow, SlotRow, VolumeCounts, VolumeRow};
@@ -22,12 +23,22 @@ use crate::topology::{Domain, Lease, Node, Slot, VolumeState};
 use std::collections::BTreeSet;
 
 impl Machine<'_, '_> {
-    pub(super) fn init_cluster(&mut self, cluster: ClusterId) -> Step<Outcome> {
+    pub(super) fn init_cluster(&mut self, cluster: ClusterId, level: Level) -> Step<Outcome> {
         let key = RowKey::Meta(Meta::Cluster);
         match self.read::<ClusterId>(&key)? {
             Some(known) if known != cluster => return Err(Refusal::OtherCluster.into()),
             Some(_) => {}
-            None => self.write(&key, &cluster),
+            None => {
+                self.write(&key, &cluster);
+                self.raise_level(level)?;
+            }
+        }
+        Ok(Outcome::Done)
+    }
+
+    pub(super) fn raise_level(&mut self, level: Level) -> Step<Outcome> {
+        if level > self.level {
+            self.write(&RowKey::Meta(Meta::Level), &level);
         }
         Ok(Outcome::Done)
     }

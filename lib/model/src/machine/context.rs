@@ -6,10 +6,10 @@ use crate::command::Refusal;
 use crate::entry::Entry;
 use crate::ids::BlobId;
 use crate::keys::{KeyRange, RowKey};
+use crate::kinds::Stored;
+use crate::level::Level;
 use crate::rows::Proposal;
 use crate::table::{Overlay, Rows, RowsError};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 /// Why a handler stops. Its changes so far are taken back.
 pub(super) enum Stop {
@@ -44,16 +44,19 @@ pub(super) struct Machine<'m, 'r> {
     pub(super) rows: &'m mut Overlay<'r>,
     /// The command's time, never before that of an earlier one.
     pub(super) now_ms: u64,
+    /// The cluster's level before this command: it says in which version a row is written.
+    pub(super) level: Level,
     /// The id of a client's command, and what is remembered of it.
     proposal: Option<(BlobId, Proposal)>,
 }
 
 impl<'m, 'r> Machine<'m, 'r> {
-    pub(super) fn new(rows: &'m mut Overlay<'r>, now_ms: u64, entry: &Entry) -> Self {
+    pub(super) fn new(rows: &'m mut Overlay<'r>, now_ms: u64, level: Level, entry: &Entry) -> Self {
         let key = entry.envelope.key.map(|key| key.id);
         Self {
             rows,
             now_ms,
+            level,
             proposal: key.zip(entry.proposal),
         }
     }
@@ -66,22 +69,16 @@ impl<'m, 'r> Machine<'m, 'r> {
         }
     }
 
-    pub(super) fn read<T: DeserializeOwned>(
-        &self,
-        key: &RowKey<'_>,
-    ) -> Result<Option<T>, MachineError> {
+    pub(super) fn read<T: Stored>(&self, key: &RowKey<'_>) -> Result<Option<T>, MachineError> {
         read(self.rows, key)
     }
 
     /// As [`Machine::read`], for a row that many commands of a batch read.
-    pub(super) fn read_kept<T: DeserializeOwned>(
-        &self,
-        key: &RowKey<'_>,
-    ) -> Result<Option<T>, MachineError> {
+    pub(super) fn read_kept<T: Stored>(&self, key: &RowKey<'_>) -> Result<Option<T>, MachineError> {
         read_kept(self.rows, key)
     }
 
-    pub(super) fn require<T: DeserializeOwned>(&self, key: &RowKey<'_>) -> Result<T, MachineError> {
+    pub(super) fn require<T: Stored>(&self, key: &RowKey<'_>) -> Result<T, MachineError> {
         require(self.rows, key)
     }
 
@@ -89,8 +86,9 @@ impl<'m, 'r> Machine<'m, 'r> {
         Ok(self.rows.get(&key.encode())?.is_some())
     }
 
-    pub(super) fn write<T: Serialize>(&mut self, key: &RowKey<'_>, value: &T) {
-        self.rows.put(key.encode(), codec::encode(value));
+    pub(super) fn write<T: Stored>(&mut self, key: &RowKey<'_>, value: &T) {
+        self.rows
+            .put(key.encode(), codec::encode_at(value, self.level));
     }
 
     pub(super) fn delete(&mut self, key: &RowKey<'_>) {
@@ -107,7 +105,7 @@ impl<'m, 'r> Machine<'m, 'r> {
     }
 
     /// The first `max` rows of a range, decoded.
-    pub(super) fn page<T: DeserializeOwned>(
+    pub(super) fn page<T: Stored>(
         &self,
         range: &KeyRange,
         max: usize,
@@ -133,7 +131,7 @@ impl From<RowsError> for Stop {
 }
 
 /// Reads a row, if it is there.
-pub(crate) fn read<T: DeserializeOwned>(
+pub(crate) fn read<T: Stored>(
     rows: &dyn Rows,
     key: &RowKey<'_>,
 ) -> Result<Option<T>, MachineError> {
@@ -145,7 +143,7 @@ pub(crate) fn read<T: DeserializeOwned>(
 }
 
 /// As [`read`], for a row that many commands of a batch read.
-pub(super) fn read_kept<T: DeserializeOwned>(
+pub(super) fn read_kept<T: Stored>(
     rows: &Overlay<'_>,
     key: &RowKey<'_>,
 ) -> Result<Option<T>, MachineError> {
@@ -157,17 +155,14 @@ pub(super) fn read_kept<T: DeserializeOwned>(
 }
 
 /// Reads a row that must exist because another row refers to it.
-pub(crate) fn require<T: DeserializeOwned>(
-    rows: &dyn Rows,
-    key: &RowKey<'_>,
-) -> Result<T, MachineError> {
+pub(crate) fn require<T: Stored>(rows: &dyn Rows, key: &RowKey<'_>) -> Result<T, MachineError> {
     read(rows, key)?.ok_or_else(|| {
         MachineError::Contradiction(format!("{} is missing", describe(&key.encode())))
     })
 }
 
 /// Decodes a row's value.
-pub(crate) fn decode_row<T: DeserializeOwned>(key: &[u8], value: &[u8]) -> Result<T, MachineError> {
+pub(crate) fn decode_row<T: Stored>(key: &[u8], value: &[u8]) -> Result<T, MachineError> {
     codec::decode(value).map_err(|source| damaged(key, source))
 }
 
@@ -180,7 +175,7 @@ pub(crate) fn damaged(key: &[u8], source: DecodeError) -> MachineError {
 }
 
 /// The first `max` rows of a range, decoded.
-pub(crate) fn page<T: DeserializeOwned>(
+pub(crate) fn page<T: Stored>(
     rows: &dyn Rows,
     range: &KeyRange,
     max: usize,

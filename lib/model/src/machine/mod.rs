@@ -26,9 +26,10 @@ use crate::codec::DecodeError;
 use crate::command::{Answer, Command, Envelope, Outcome, Refusal};
 use crate::entry::Entry;
 use crate::keys::{Meta, RowKey};
+use crate::level::Level;
 use crate::rows::AccessKeyRow;
 use crate::table::{Overlay, Rows, RowsError};
-use context::{Machine, Step, Stop, malformed};
+use context::{Machine, Step, Stop, malformed, read_kept};
 
 pub(crate) use context::{decode_row, page, read, require};
 
@@ -97,8 +98,41 @@ pub fn clock(rows: &dyn Rows) -> Result<u64, MachineError> {
     Ok(read(rows, &RowKey::Meta(Meta::Clock))?.unwrap_or(0))
 }
 
+/// Returns the cluster's level.
+pub fn level(rows: &dyn Rows) -> Result<Level, MachineError> {
+    Ok(read(rows, &RowKey::Meta(Meta::Level))?.unwrap_or(Level::FIRST))
+}
+
+/// Returns the level of a cluster that has been named; before that there is none.
+pub fn level_of_cluster(rows: &dyn Rows) -> Result<Option<Level>, MachineError> {
+    let raised = read(rows, &RowKey::Meta(Meta::Level))?;
+    if raised.is_some() {
+        return Ok(raised);
+    }
+    let cluster = read::<crate::ids::ClusterId>(rows, &RowKey::Meta(Meta::Cluster))?;
+    Ok(cluster.map(|_| Level::FIRST))
+}
+
+/// Writes a row as a command would.
+#[cfg(test)]
+pub(crate) fn write_for_tests<T: crate::kinds::Stored>(
+    rows: &mut Overlay<'_>,
+    key: &RowKey<'_>,
+    value: &T,
+) -> Result<(), MachineError> {
+    let level = level(rows)?;
+    let nothing = Envelope {
+        key: None,
+        command: Command::Nothing,
+    };
+    Machine::new(rows, 0, level, &Entry::new(0, nothing)).write(key, value);
+    Ok(())
+}
+
 fn judge(rows: &mut Overlay<'_>, entry: &Entry) -> Result<Answer, MachineError> {
     let envelope = &entry.envelope;
+    let kept: Option<Level> = read_kept(rows, &RowKey::Meta(Meta::Level))?;
+    let level = kept.unwrap_or(Level::FIRST);
     let mut refused_before = false;
     if let (Some(key), Some(proposal)) = (envelope.key, entry.proposal) {
         match once::standing(rows, key, proposal)? {
@@ -117,8 +151,8 @@ fn judge(rows: &mut Overlay<'_>, entry: &Entry) -> Result<Answer, MachineError> 
         clock.max(entry.stamp_ms)
     };
     let savepoint = rows.savepoint();
-    let mut machine = Machine::new(rows, now_ms, entry);
-    let answer = match machine.execute(envelope) {
+    let mut machine = Machine::new(rows, now_ms, level, entry);
+    let answer = match machine.execute_at_level(envelope) {
         Ok(outcome) => {
             rows.release(savepoint);
             Ok(outcome)
@@ -139,7 +173,7 @@ fn judge(rows: &mut Overlay<'_>, entry: &Entry) -> Result<Answer, MachineError> 
         }
     };
     if answer.is_ok() || envelope.key.is_some() {
-        let mut machine = Machine::new(rows, now_ms, entry);
+        let mut machine = Machine::new(rows, now_ms, level, entry);
         if now_ms != clock {
             machine.write(&RowKey::Meta(Meta::Clock), &now_ms);
         }
@@ -149,13 +183,21 @@ fn judge(rows: &mut Overlay<'_>, entry: &Entry) -> Result<Answer, MachineError> 
 }
 
 impl Machine<'_, '_> {
+    fn execute_at_level(&mut self, envelope: &Envelope) -> Step<Outcome> {
+        let (needs, level) = (envelope.command.level(), self.level);
+        if needs > level {
+            return Err(Refusal::Level { needs, level }.into());
+        }
+        self.execute(envelope)
+    }
+
     fn execute(&mut self, envelope: &Envelope) -> Step<Outcome> {
         let Envelope { key, command } = envelope;
         if key.is_some() != command.is_of_client() {
             return malformed("a client's command has a key, and no other has one");
         }
         match command {
-            Command::InitCluster { cluster } => self.init_cluster(*cluster),
+            Command::InitCluster { cluster, level } => self.init_cluster(*cluster, *level),
             Command::RegisterNode(claim) => self.register_node(claim),
             Command::CreateVolume {
                 profile,
@@ -219,6 +261,7 @@ impl Machine<'_, '_> {
             // The clock itself is set with every accepted command.
             Command::Nothing | Command::ResetClock => Ok(Outcome::Done),
             Command::WorkOff => self.work_off(),
+            Command::RaiseLevel { level } => self.raise_level(*level),
             Command::DiscardBlob { leftovers } => {
                 self.discard_blob(key.map(|key| key.id), leftovers)
             }

@@ -21,6 +21,14 @@ fn example<Q: Question>(question: Q) -> Example {
     }
 }
 
+/// One of each, as it is asked.
+pub(crate) fn queries() -> Vec<Query> {
+    examples()
+        .into_iter()
+        .map(|example| example.query)
+        .collect()
+}
+
 /// One of each, in the order of [`Query`].
 fn examples() -> Vec<Example> {
     let mut all = of_objects();

@@ -19,6 +19,7 @@ pub use take::{BackupSource, take};
 
 use crate::engine::EngineError;
 use crate::log::LogError;
+use megalith_model::level::OutOfRange;
 use megalith_model::machine::MachineError;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -59,6 +60,9 @@ pub enum BackupError {
     Engine(#[from] EngineError),
     #[error(transparent)]
     Log(#[from] LogError),
+    /// The backup is of a level that this program can't run.
+    #[error(transparent)]
+    Level(#[from] OutOfRange),
     /// The rows can't be read.
     #[error("make the rows fit to go on with")]
     Rows(#[from] MachineError),

@@ -12,7 +12,7 @@ use crate::log::{Append, Conf, HardState, LogIdentity, LogSettings, Mark, MetaLo
 use crate::member::LOG_DIR;
 use megalith_disk::FileSystem;
 use megalith_model::ids::{GroupId, NodeId};
-use megalith_model::restored;
+use megalith_model::{level, machine, restored};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -126,6 +126,8 @@ fn rows(
             what: format!("{records} records, not {}", card.records),
         });
     }
+    let level = machine::level_of_cluster(engine.as_ref())?;
+    level.map_or(Ok(()), |level| level::KNOWN.check(level))?;
     engine.write(&restored::changes(engine.as_ref())?, mark)?;
     engine.checkpoint()?;
     drop(engine);

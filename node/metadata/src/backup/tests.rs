@@ -203,7 +203,15 @@ async fn a_snapshot_under_writes_and_faults_is_the_rows_of_its_place() {
         let engines = Arc::new(MemEngines::default());
         let transport = Arc::new(shaky.clone());
         let group = identity().group;
-        let fetched = fetch(engines.clone(), transport, group, NodeId(9), 1).await;
+        let fetched = fetch(
+            engines.clone(),
+            transport,
+            group,
+            NodeId(9),
+            1,
+            megalith_model::level::KNOWN,
+        )
+        .await;
         let fetched = fetched.expect("fetched");
         let engine = engines.open(&fetched.name).expect("open");
         assert_eq!(engine.applied(), fetched.mark);

@@ -5,9 +5,10 @@ use super::rebuild::MemberDir;
 use super::{StartError, join};
 use crate::addresses::AddressBook;
 use crate::engine::Engines;
+use crate::levels::Levels;
 use crate::log::{Conf, LogSettings, MetaLog};
 use crate::raft::{Input, RaftError, RaftHandle, Surroundings};
-use crate::snapshot::{Fetched, SnapshotSource, fetch};
+use crate::snapshot::{FetchError, Fetched, SnapshotSource, fetch};
 use crate::transport::Transport;
 use megalith_model::ids::{GroupId, NodeId};
 use megalith_model::member::Losses;
@@ -29,22 +30,25 @@ pub(super) struct Around {
     pub(super) lost: Arc<Mutex<Option<Lost>>>,
     /// Why the tables were made again, if they were.
     pub(super) tables: Option<String>,
+    pub(super) levels: Levels,
 }
 
 impl Surroundings for Around {
     fn fetch(&self, peer: NodeId, index_min: u64) {
         let (engines, transport) = (self.engines.clone(), self.transport.clone());
-        let (raft, group) = (self.raft.clone(), self.group);
+        let (raft, group, known) = (self.raft.clone(), self.group, self.levels.known());
         self.runtime.spawn(async move {
-            let fetched = match fetch(engines, transport, group, peer, index_min).await {
-                Ok(fetched) => Some(fetched),
+            let fetching = fetch(engines, transport, group, peer, index_min, known);
+            let input = match fetching.await {
+                Ok(fetched) => Input::Fetched(Some(fetched)),
+                Err(FetchError::Level(level)) => Input::OutOfRange(level),
                 Err(error) => {
                     let error: &dyn std::error::Error = &error;
                     tracing::warn!(%peer, error, "no snapshot of the metadata");
-                    None
+                    Input::Fetched(None)
                 }
             };
-            let send = move || raft.send_blocking(Input::Fetched(fetched));
+            let send = move || raft.send_blocking(input);
             // The runtime ends only after the member.
             let _ = tokio::task::spawn_blocking(send).await;
         });

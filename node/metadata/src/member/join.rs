@@ -5,11 +5,14 @@
 
 use super::card::Lost;
 use crate::addresses::AddressBook;
+use crate::levels::Levels;
 use crate::raft::{Input, Phase, Presence, RaftHandle};
 use crate::transport::Transport;
 use futures::future::join_all;
+use megalith_client::levels::{range_from_wire, range_to_wire};
 use megalith_disk::FileSystem;
 use megalith_model::ids::{GroupId, NodeId};
+use megalith_model::level::Process;
 use megalith_proto::v1;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -35,6 +38,7 @@ pub(super) struct Asker {
     pub(super) lost: Arc<Mutex<Option<Lost>>>,
     /// Why the tables were made again, if they were.
     pub(super) tables: Option<String>,
+    pub(super) levels: Levels,
     pub(super) fs: Arc<dyn FileSystem>,
     /// The other first members, for one that is new.
     pub(super) founders: Vec<NodeId>,
@@ -98,6 +102,8 @@ impl Asker {
         for (node, reply) in join_all(unseen.map(ask)).await {
             match reply {
                 Ok(Ok(reply)) if reply.fresh => {
+                    let levels = range_from_wire(reply.levels.as_ref());
+                    self.levels.hear(Process::Member(node.0), levels);
                     seen.insert(node);
                 }
                 Ok(Ok(_formed)) => {
@@ -123,6 +129,11 @@ impl Asker {
         for _ in 0..ROUNDS_MAX {
             let mut news = false;
             for reply in self.knock_at_all(id).await {
+                if let Err(level) = self.levels.check_told(reply.level) {
+                    // Told again if the driver is busy.
+                    let _ = self.raft.send(Input::OutOfRange(level));
+                    return level.to_string();
+                }
                 if let Some(other) = &reply.not_leader {
                     let leader = NodeId(other.leader);
                     news |= self.book.named_leader(leader, &other.address);
@@ -171,6 +182,7 @@ impl Asker {
             lost: lost.reason,
             kept: kept.unwrap_or_default(),
             tables: self.tables.clone().unwrap_or_default(),
+            levels: Some(range_to_wire(self.levels.known())),
         }
     }
 

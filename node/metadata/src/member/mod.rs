@@ -30,6 +30,7 @@ use crate::transport::Transport;
 use card::Card;
 use megalith_disk::FileSystem;
 use megalith_model::ids::NodeId;
+use megalith_model::level::{LevelRange, OutOfRange};
 use megalith_model::machine::MachineError;
 use rebuild::{MemberDir, Standing, is_lost};
 use std::io;
@@ -82,8 +83,11 @@ pub enum StartError {
     /// raft refuses what it finds.
     #[error(transparent)]
     Raft(#[from] RaftError),
-    /// The rows don't tell the group's time.
-    #[error("read the time in the metadata")]
+    /// The cluster's level is none that this program can run. Nothing was changed.
+    #[error(transparent)]
+    Level(#[from] OutOfRange),
+    /// The rows don't tell the group's time or the cluster's level.
+    #[error("read the time and the level in the metadata")]
     Rows(#[from] MachineError),
 }
 
@@ -115,6 +119,8 @@ pub struct MetaSettings {
     pub apply: ApplySettings,
     /// Of snapshots for others.
     pub source: SourceSettings,
+    /// The levels of the cluster that it can run; only tests choose others than the program's.
+    pub levels: LevelRange,
 }
 
 /// What a member is made of.

@@ -10,6 +10,7 @@ use super::{MetaParts, MetaSettings, Opened, StartError, join, open, threads};
 use crate::apply::{Applier, ApplyQueue, ApplyReport};
 use crate::clock::GroupClock;
 use crate::engine::Choice;
+use crate::levels::Levels;
 use crate::log::{HardState, MetaLog, node_of};
 use crate::raft::{
     Driver, DriverParts, Inbox, Input, Phase, Presence, RaftError, RaftHandle, RaftRole,
@@ -80,6 +81,7 @@ pub fn start(parts: MetaParts, settings: &MetaSettings) -> Result<MetaHandle, St
         report: Arc::new(move |report: ApplyReport| reports.send_blocking(Input::Report(report))),
         topology_changes: topology_sender,
         clock: assembly.clock.clone(),
+        levels: assembly.levels.clone(),
         since: Default::default(),
         retired: Vec::new(),
     };
@@ -104,6 +106,7 @@ struct Assembly {
     raft: RaftHandle,
     tables: Arc<Tables>,
     clock: GroupClock,
+    levels: Levels,
     /// True if the rows must be fetched from a peer.
     rebuild: bool,
     /// Why the tables were made again, if they were.
@@ -137,8 +140,13 @@ impl Assembly {
         let conf = log.conf().clone();
         let tables = Arc::new(Tables::new(choice.name, choice.engine, !rebuild, conf));
         let clock = GroupClock::new(parts.clock.clone());
+        let levels = Levels::new(settings.levels);
         if !rebuild {
-            clock.note_applied(machine::clock(tables.engine().as_ref())?);
+            let rows = tables.engine();
+            clock.note_applied(machine::clock(rows.as_ref())?);
+            let level = machine::level_of_cluster(rows.as_ref())?;
+            level.map_or(Ok(()), |level| settings.levels.check(level))?;
+            levels.note_applied(level);
         }
         let source = SnapshotSource::new(tables.clone(), settings.source, life);
         Ok(Self {
@@ -150,6 +158,7 @@ impl Assembly {
             raft,
             tables,
             clock,
+            levels,
             rebuild,
             damaged: choice.damaged,
             source,
@@ -170,6 +179,7 @@ impl Assembly {
             book: self.parts.addresses.clone(),
             lost: self.lost.clone(),
             tables: self.damaged.clone(),
+            levels: self.levels.clone(),
         }
     }
 
@@ -192,6 +202,7 @@ impl Assembly {
             presence: ends.presence,
             life: self.life,
             clock: self.clock.clone(),
+            levels: self.levels.clone(),
         })
     }
 
@@ -204,6 +215,7 @@ impl Assembly {
             presence,
             lost: self.lost.clone(),
             tables: self.damaged.clone(),
+            levels: self.levels.clone(),
             fs: self.parts.fs.clone(),
             founders: self.founders.clone(),
             pause: self.settings.raft.tick * KNOCK_TICKS,
@@ -225,6 +237,7 @@ impl Assembly {
             addresses: self.parts.addresses,
             identity: self.parts.identity,
             clock: self.clock,
+            levels: self.levels,
             threads,
             runtime: self.parts.runtime,
         })

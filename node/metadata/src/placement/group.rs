@@ -1,5 +1,6 @@
 //! What placement asks of the metadata group that it runs beside.
 
+use crate::levels::Levels;
 use megalith_model::answer::Topology;
 use megalith_model::command::{Answer, Command};
 use megalith_model::ids::NodeId;
@@ -41,6 +42,9 @@ pub trait PlacementGroup: Clone + Send + Sync + 'static {
 
     /// The members and where they are, as they come and go.
     fn addresses(&self) -> watch::Receiver<Arc<Vec<(NodeId, String)>>>;
+
+    /// The cluster's level here, and what other processes can run.
+    fn levels(&self) -> Levels;
 
     /// The members as the leader sees them.
     fn members(&self) -> impl Future<Output = Vec<MemberStatus>> + Send;

@@ -5,6 +5,7 @@
 //! nothing itself: `megalith_placement` does. Heartbeats are no Raft entries.
 
 mod group;
+mod levels;
 mod service;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ pub use service::ClusterService;
 use megalith_model::answer::Topology;
 use megalith_model::command::{Answer, Command};
 use megalith_model::ids::{ClusterId, NodeId};
+use megalith_model::level::Level;
 use megalith_model::status::{DiskReport, NodeStatus};
 use megalith_model::topology::ClusterMap;
 use megalith_placement::{Action, Event, Planner, PlannerSettings};
@@ -229,11 +231,21 @@ impl<G: PlacementGroup> Worker<G> {
         if topology.cluster.is_none() {
             self.propose(Command::InitCluster {
                 cluster: self.cluster,
+                level: self.first_level().await,
             });
         }
         self.topology = Some(topology.clone());
         self.step(Event::TopologyChanged(topology));
         true
+    }
+
+    /// What a new cluster begins at: the highest level that all its first members run.
+    async fn first_level(&self) -> Level {
+        let members = self.group.members().await;
+        let status = levels::status(&self.group.levels(), &members, &[], &[]);
+        let known = status.processes.iter().map(|one| one.known);
+        let highest = known.map(|known| known.map_or(Level::FIRST, |known| known.highest));
+        highest.fold(status.highest, Level::min)
     }
 
     fn answer(&mut self, request: Request) {

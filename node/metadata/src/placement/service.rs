@@ -1,13 +1,15 @@
 //! The gRPC service `Cluster`: join, heartbeats, the map, status.
 
-use super::{Placement, PlacementGroup};
+use super::{Placement, PlacementGroup, levels};
 use futures::Stream;
 use megalith_client::convert;
+use megalith_client::levels::range_from_wire;
 use megalith_identity::Role;
 use megalith_model::claim::{NodeClaim, RefusedDisk};
 use megalith_model::codec;
 use megalith_model::command::{Command, Outcome};
 use megalith_model::ids::{ClusterId, NodeId};
+use megalith_model::level::{Level, LevelStatus, Process};
 use megalith_model::status::ClusterStatus;
 use megalith_proto::v1;
 use megalith_proto::v1::cluster_server::Cluster;
@@ -50,6 +52,21 @@ impl<G: PlacementGroup> ClusterService<G> {
         })
     }
 
+    /// What every process of the cluster can run, as this leader knows it.
+    async fn level_status(&self) -> Result<LevelStatus, Status> {
+        let topology = self.group.topology().await;
+        let topology =
+            topology.ok_or_else(|| Status::unavailable("the metadata can't be read now"))?;
+        let members = self.group.members().await;
+        let levels = self.group.levels();
+        Ok(levels::status(
+            &levels,
+            &members,
+            &topology.nodes,
+            &topology.leases,
+        ))
+    }
+
     fn leads(&self) -> bool {
         self.group.leadership().borrow().term.is_some()
     }
@@ -75,12 +92,21 @@ impl<G: PlacementGroup> Cluster for ClusterService<G> {
         let node: NodeClaim = codec::decode(&request.get_ref().node)
             .map_err(|error| Status::invalid_argument(format!("node: {error}")))?;
         check_node(&request, node.id)?;
+        let levels = self.group.levels();
+        let mut reply = v1::JoinReply {
+            not_leader: None,
+            level: levels.told(),
+            refused: Vec::new(),
+        };
         if !self.leads() {
-            return Ok(Response::new(v1::JoinReply {
-                not_leader: Some(self.not_leader()),
-                refused: Vec::new(),
-            }));
+            reply.not_leader = Some(self.not_leader());
+            return Ok(Response::new(reply));
         }
+        let known = range_from_wire(request.get_ref().levels.as_ref());
+        levels.hear(Process::Storage(node.id.0), known);
+        levels
+            .check_process(known)
+            .map_err(|error| Status::failed_precondition(error.to_string()))?;
         let id = node.id;
         match self.group.propose(Command::RegisterNode(node)).await {
             Some(Ok(Outcome::Registered { refused, .. })) => {
@@ -88,10 +114,8 @@ impl<G: PlacementGroup> Cluster for ClusterService<G> {
                 for RefusedDisk { disk, why } in &refused {
                     tracing::warn!(node = %id, %disk, %why, "refused to register a disk");
                 }
-                Ok(Response::new(v1::JoinReply {
-                    not_leader: None,
-                    refused: refused.iter().map(convert::refused_to_wire).collect(),
-                }))
+                reply.refused = refused.iter().map(convert::refused_to_wire).collect();
+                Ok(Response::new(reply))
             }
             Some(Ok(_)) => Err(Status::internal("the outcome of another command")),
             Some(Err(refusal)) => Err(Status::failed_precondition(refusal.to_string())),
@@ -107,7 +131,11 @@ impl<G: PlacementGroup> Cluster for ClusterService<G> {
     ) -> Result<Response<v1::HeartbeatReply>, Status> {
         let node = NodeId(request.get_ref().node);
         check_node(&request, node)?;
-        let disks = request.into_inner().disks;
+        let request = request.into_inner();
+        let levels = self.group.levels();
+        let known = range_from_wire(request.levels.as_ref());
+        levels.hear(Process::Storage(node.0), known);
+        let disks = request.disks;
         if disks.len() > DISKS_MAX {
             return Err(Status::invalid_argument("too many disks"));
         }
@@ -119,10 +147,12 @@ impl<G: PlacementGroup> Cluster for ClusterService<G> {
             Some(known) => v1::HeartbeatReply {
                 not_leader: None,
                 unknown_node: !known,
+                level: levels.told(),
             },
             None => v1::HeartbeatReply {
                 not_leader: Some(self.not_leader()),
                 unknown_node: false,
+                level: levels.told(),
             },
         };
         Ok(Response::new(reply))
@@ -132,8 +162,13 @@ impl<G: PlacementGroup> Cluster for ClusterService<G> {
 
     async fn watch_map(
         &self,
-        _request: Request<v1::WatchMapRequest>,
+        request: Request<v1::WatchMapRequest>,
     ) -> Result<Response<Self::WatchMapStream>, Status> {
+        let levels = self.group.levels();
+        let known = range_from_wire(request.get_ref().levels.as_ref());
+        // Without a certificate's identity, as in tests, nobody listens.
+        let gateway = peer_of(&request).ok().and_then(|peer| peer.gateway_id());
+        let listening = gateway.map(|gateway| levels.listen(Process::Gateway(gateway.0), known));
         // The first map knows whatever was answered before the call: a gateway writes under a lease
         // as soon as it has one, and the node that doubts it asks here.
         if self.leads() && !(self.group.catch_up().await && self.placement.catch_up().await) {
@@ -148,14 +183,16 @@ impl<G: PlacementGroup> Cluster for ClusterService<G> {
         let changes = worker
             .chain(tokio_stream::once(false))
             .merge(WatchStream::from_changes(members.clone()).map(|_| true))
+            .merge(WatchStream::from_changes(levels.watch()).map(|_| true))
             .take_while(|&works| works);
         let updates = changes.filter_map(move |_| {
+            let _while_it_lasts = &listening;
             if over {
                 return None;
             }
             let map = this.placement.map().borrow().clone();
             let update = match map {
-                Some(map) => Update::Map(codec::encode(map.as_ref()).into()),
+                Some(map) => Update::Map(codec::encode_at(map.as_ref(), levels.level()).into()),
                 None if this.leads() => return None,
                 None => {
                     over = true;
@@ -170,9 +207,39 @@ impl<G: PlacementGroup> Cluster for ClusterService<G> {
             Some(Ok(v1::MapUpdate {
                 update: Some(update),
                 members: members.collect(),
+                level: levels.told(),
             }))
         });
         Ok(Response::new(Box::pin(updates)))
+    }
+
+    async fn raise_level(
+        &self,
+        request: Request<v1::RaiseLevelRequest>,
+    ) -> Result<Response<v1::RaiseLevelReply>, Status> {
+        use v1::raise_level_reply::Result as Said;
+        let reply = |said| Ok(Response::new(v1::RaiseLevelReply { result: Some(said) }));
+        let peer = peer_of(&request)?.to_string();
+        let request = request.into_inner();
+        if !self.leads() {
+            return reply(Said::NotLeader(self.not_leader()));
+        }
+        let status = self.level_status().await?;
+        let level = match request.level {
+            0 => status.highest,
+            level => Level(level),
+        };
+        tracing::info!(%level, now = %status.level, peer, "the level is to be raised");
+        if let Err(why) = status.may_raise(level, request.without_silent) {
+            return reply(Said::Refused(why));
+        }
+        match self.group.propose(Command::RaiseLevel { level }).await {
+            Some(Ok(_)) => reply(Said::Level(level.0)),
+            Some(Err(refusal)) => reply(Said::Refused(refusal.to_string())),
+            None => Err(Status::unavailable(
+                "the command's fate is not known: raise the level again",
+            )),
+        }
     }
 
     async fn status(
@@ -199,6 +266,7 @@ impl<G: PlacementGroup> Cluster for ClusterService<G> {
             nodes: heard,
             data,
             map: Arc::unwrap_or_clone(map),
+            level: self.level_status().await?,
         };
         Ok(Response::new(v1::StatusReply {
             not_leader: None,

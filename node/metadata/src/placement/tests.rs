@@ -1,6 +1,7 @@
 //! What a map holds at the moment that somebody asks for one.
 
 use super::*;
+use crate::levels::Levels;
 use megalith_model::ids::{GatewayId, LeaseId};
 use megalith_model::member::MemberStatus;
 use megalith_model::query::DataStatus;
@@ -99,6 +100,10 @@ impl PlacementGroup for Late {
         self.shared.addresses.subscribe()
     }
 
+    fn levels(&self) -> Levels {
+        Levels::default()
+    }
+
     async fn members(&self) -> Vec<MemberStatus> {
         Vec::new()
     }
@@ -112,7 +117,9 @@ fn service(group: &Late, stop: &CancellationToken) -> ClusterService<Late> {
 }
 
 async fn first_update(service: &ClusterService<Late>) -> Result<Update, tonic::Status> {
-    let stream = service.watch_map(Call::new(v1::WatchMapRequest {})).await?;
+    let stream = service
+        .watch_map(Call::new(v1::WatchMapRequest::default()))
+        .await?;
     let mut updates = stream.into_inner();
     let update = updates.next().await.expect("a first update")?;
     Ok(update.update.expect("says something"))

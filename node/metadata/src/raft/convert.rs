@@ -33,7 +33,7 @@ const KINDS: [MessageType; 13] = [
     MessageType::MsgRequestPreVoteResponse,
 ];
 
-/// Writes a message; its sender's clock is still open.
+/// Writes a message; its sender's clock and levels are still open.
 pub(super) fn to_wire(group: u32, message: eraftpb::Message) -> v1::RaftMessage {
     let snapshot = message.snapshot.into_option().map(|snapshot| {
         let (mark, conf) = snapshot_parts(&snapshot);
@@ -57,6 +57,7 @@ pub(super) fn to_wire(group: u32, message: eraftpb::Message) -> v1::RaftMessage 
         priority: message.priority,
         group,
         time_ms: 0,
+        levels: None,
     }
 }
 

@@ -12,10 +12,12 @@ use super::{
 };
 use crate::apply::{ApplyQueue, ApplyReport, ApplyTask, ProposeError, Waiter};
 use crate::clock::{self, ClockStanding, GroupClock};
+use crate::levels::Levels;
 use crate::log::{HardState, Mark, MetaLog, node_of};
 use crate::tables::Tables;
 use crate::transport::Transport;
 use ::raft::{Config, ProgressState, RawNode, StateRole};
+use megalith_client::levels::range_to_wire;
 use megalith_model::entry;
 use megalith_model::ids::{GroupId, NodeId};
 use megalith_model::member::MemberStatus;
@@ -49,6 +51,7 @@ pub(crate) struct DriverParts {
     /// Differs from that of every earlier process of this member.
     pub(crate) life: u64,
     pub(crate) clock: GroupClock,
+    pub(crate) levels: Levels,
 }
 
 /// One member of one group.
@@ -67,6 +70,7 @@ pub(crate) struct Driver {
     presence: watch::Sender<Presence>,
     life: u64,
     clock: GroupClock,
+    levels: Levels,
     /// What other members' clocks showed when this driver started, and when that was heard. So a
     /// clock that jumps is noticed at once, this member's own as well.
     clocks: HashMap<u64, (i64, Instant)>,
@@ -130,6 +134,7 @@ impl Driver {
             presence: parts.presence,
             life: parts.life,
             clock: parts.clock,
+            levels: parts.levels,
             clocks: HashMap::new(),
             started: Instant::now(),
             asleep: parts.asleep,
@@ -189,6 +194,7 @@ impl Driver {
             presence: self.presence,
             life: self.life,
             clock: self.clock,
+            levels: self.levels,
         })
     }
 
@@ -229,6 +235,7 @@ impl Driver {
             Input::Report(ApplyReport::Applied(mark)) => self.applied(mark),
             Input::Report(ApplyReport::Checkpointed(mark)) => self.purge(mark)?,
             Input::Fetched(fetched) => self.fetched(fetched),
+            Input::OutOfRange(level) => return Err(RaftError::Level(level)),
             Input::Status(asker) => {
                 // Nobody waits any more: fine.
                 let _ = asker.send(self.status());
@@ -427,6 +434,7 @@ impl Driver {
             }
             let mut message = convert::to_wire(self.group.0, message);
             message.time_ms = self.clock.wall_ms();
+            message.levels = Some(range_to_wire(self.levels.known()));
             if !self.transport.send(message) {
                 self.raw.report_unreachable(to);
             }

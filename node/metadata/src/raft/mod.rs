@@ -34,6 +34,7 @@ use crate::log::{Conf, LogError, Mark, MetaLog};
 use crate::snapshot::Fetched;
 use crate::transport::weight;
 use megalith_model::ids::NodeId;
+use megalith_model::level::OutOfRange;
 use megalith_model::member::{ChangeStanding, Losses, MemberChange, MemberStatus};
 use megalith_proto::v1;
 use std::time::Duration;
@@ -114,6 +115,9 @@ pub enum RaftError {
     /// The member could not begin another life.
     #[error("put the lost raft log aside")]
     NewLife(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The cluster's level is none that this program can run.
+    #[error(transparent)]
+    Level(OutOfRange),
     /// raft refuses its state or a change of members.
     #[error("raft: {0}")]
     Raft(String),
@@ -189,6 +193,8 @@ pub(super) enum Input {
     Report(ApplyReport),
     /// A snapshot was fetched, or couldn't be.
     Fetched(Option<Fetched>),
+    /// A peer has said that the cluster's level is none that this program can run.
+    OutOfRange(OutOfRange),
     /// Asks for the standing.
     Status(oneshot::Sender<RaftStatus>),
     /// A member knocks, perhaps this one's leader-to-be.
@@ -223,6 +229,7 @@ impl Input {
             Self::Message(_)
             | Self::Report(_)
             | Self::Fetched(_)
+            | Self::OutOfRange(_)
             | Self::Founded { .. }
             | Self::HandOver
             | Self::Stop => true,
@@ -237,6 +244,7 @@ impl Input {
             Self::Read(_)
             | Self::Report(_)
             | Self::Fetched(_)
+            | Self::OutOfRange(_)
             | Self::Status(_)
             | Self::Change { .. }
             | Self::Founded { .. }

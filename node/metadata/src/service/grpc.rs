@@ -17,6 +17,7 @@ use megalith_model::codec;
 use megalith_model::command::{Command, Envelope, Proposer};
 use megalith_model::ids::{GatewayId, NodeId};
 use megalith_model::keys;
+use megalith_model::kinds::Stored;
 use megalith_model::member::ChangeStanding;
 use megalith_model::query::Query;
 use megalith_proto::v1;
@@ -34,6 +35,11 @@ pub struct MetadataService {
 impl MetadataService {
     pub(super) fn new(handle: MetaHandle) -> Self {
         Self { handle }
+    }
+
+    /// As it is written at the cluster's level.
+    fn encode<T: Stored>(&self, value: &T) -> Vec<u8> {
+        codec::encode_at(value, self.handle.levels().level())
     }
 
     /// Whether this member's group holds the range that the caller means. A caller without a map
@@ -112,7 +118,8 @@ fn check_proposer(peer: &PeerIdentity, envelope: &Envelope) -> Result<(), Status
         | Command::RaiseDoubts(_)
         | Command::Nothing
         | Command::ResetClock
-        | Command::WorkOff => true,
+        | Command::WorkOff
+        | Command::RaiseLevel { .. } => true,
     };
     let own_key = key.is_none_or(|key| speaks_for(peer, key.gateway));
     if may && itself && own_key {
@@ -133,6 +140,7 @@ impl Metadata for MetadataService {
         let reply = |said| {
             Ok(Response::new(v1::ProposeReply {
                 time_ms: self.handle.now_ms(),
+                level: self.handle.levels().told(),
                 result: Some(said),
             }))
         };
@@ -144,7 +152,7 @@ impl Metadata for MetadataService {
         }
         let bytes = &request.get_ref().envelope;
         match self.handle.propose_encoded(&envelope, bytes).await {
-            Ok(answer) => reply(Said::Answer(Bytes::from(codec::encode(&answer)))),
+            Ok(answer) => reply(Said::Answer(Bytes::from(self.encode(&answer)))),
             Err(ProposeError::NotLeader { hint }) => {
                 reply(Said::NotLeader(self.handle.not_leader(hint)))
             }
@@ -180,6 +188,7 @@ impl Metadata for MetadataService {
         let reply = |said| {
             Ok(Response::new(v1::QueryReply {
                 time_ms: self.handle.now_ms(),
+                level: self.handle.levels().told(),
                 result: Some(said),
             }))
         };
@@ -191,7 +200,7 @@ impl Metadata for MetadataService {
             return reply(Said::WrongRange(wrong));
         }
         match self.handle.query_of(query, concerned).await {
-            Ok(answer) => reply(Said::Reply(Bytes::from(codec::encode(&answer)))),
+            Ok(answer) => reply(Said::Reply(Bytes::from(self.encode(&answer)))),
             Err(error @ (QueryError::Unavailable | QueryError::Stopped)) => {
                 Err(Status::unavailable(error.to_string()))
             }

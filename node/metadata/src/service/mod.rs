@@ -12,6 +12,7 @@ use crate::addresses::AddressBook;
 use crate::apply::ProposeError;
 use crate::clock::GroupClock;
 use crate::engine::EngineView;
+use crate::levels::Levels;
 use crate::log::{LogIdentity, node_of};
 use crate::placement::Leadership;
 use crate::raft::{
@@ -20,11 +21,13 @@ use crate::raft::{
 use crate::snapshot::{BACKUP_PEER, SnapshotSource};
 use crate::tables::Tables;
 use crate::transport::RaftService;
+use megalith_client::levels::{range_from_wire, range_to_wire};
 use megalith_model::answer;
 use megalith_model::codec;
-use megalith_model::command::{Answer, Command, Envelope};
+use megalith_model::command::{Answer, Command, Envelope, Refusal};
 use megalith_model::entry;
 use megalith_model::ids::NodeId;
+use megalith_model::level::Process;
 use megalith_model::machine::MachineError;
 use megalith_model::member::{ChangeStanding, Losses, MemberChange};
 use megalith_model::query::{Query, Reply};
@@ -88,6 +91,7 @@ struct Inner {
     addresses: Arc<AddressBook>,
     identity: LogIdentity,
     clock: GroupClock,
+    levels: Levels,
     readers: Semaphore,
     turns: Turns,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -103,6 +107,7 @@ pub(super) struct HandleParts {
     pub(super) addresses: Arc<AddressBook>,
     pub(super) identity: LogIdentity,
     pub(super) clock: GroupClock,
+    pub(super) levels: Levels,
     pub(super) threads: Vec<JoinHandle<()>>,
     pub(super) runtime: Handle,
 }
@@ -125,6 +130,7 @@ impl MetaHandle {
             addresses: parts.addresses,
             identity: parts.identity,
             clock: parts.clock,
+            levels: parts.levels,
             readers: Semaphore::new(READERS_MAX),
             turns: Turns::new(READERS_PER_NODE_MAX),
             threads: Mutex::new(parts.threads),
@@ -137,8 +143,11 @@ impl MetaHandle {
     /// Puts a command through the log; answers after it is applied here. After
     /// [`ProposeError::Unknown`] the caller proposes the same again.
     pub async fn propose(&self, envelope: &Envelope) -> Result<Answer, ProposeError> {
-        self.propose_encoded(envelope, &codec::encode(envelope))
-            .await
+        self.propose_encoded(
+            envelope,
+            &codec::encode_at(envelope, self.inner.levels.level()),
+        )
+        .await
     }
 
     /// As [`Self::propose`], for an envelope of which `bytes` are the encoded form.
@@ -155,6 +164,11 @@ impl MetaHandle {
         let role = *self.inner.role.borrow();
         if !role.leads {
             return Err(ProposeError::NotLeader { hint: role.leader });
+        }
+        let (needs, level) = (envelope.command.level(), self.inner.levels.level());
+        if needs > level {
+            // Not into the log: older members could not read it.
+            return Ok(Err(Refusal::Level { needs, level }));
         }
         let (waiter, answer) = oneshot::channel();
         self.inner.raft.send(Input::Propose {
@@ -260,6 +274,12 @@ impl MetaHandle {
             .ok_or(QueryError::Unavailable)
     }
 
+    /// The cluster's level here, and what other processes can run.
+    #[must_use]
+    pub fn levels(&self) -> &Levels {
+        &self.inner.levels
+    }
+
     /// The member's standing. None after it has stopped.
     pub async fn status(&self) -> Option<RaftStatus> {
         let (asker, status) = oneshot::channel();
@@ -340,6 +360,16 @@ impl MetaHandle {
                 "a knock in another member's name",
             ));
         }
+        let known = range_from_wire(request.levels.as_ref());
+        self.inner.levels.hear(Process::Member(peer.0), known);
+        let mut reply = v1::KnockReply {
+            level: self.inner.levels.told(),
+            levels: Some(range_to_wire(self.inner.levels.known())),
+            ..v1::KnockReply::default()
+        };
+        if self.inner.levels.check_process(known).is_err() {
+            return Ok(reply);
+        }
         let knock = Knock {
             id: request.id,
             address: request.address,
@@ -355,7 +385,6 @@ impl MetaHandle {
         let asked = self.inner.raft.send(Input::Knock { knock, asker });
         asked.map_err(|_| gone())?;
         let answer = timeout(QUERY_DEADLINE, answer).await.map_err(|_| gone())?;
-        let mut reply = v1::KnockReply::default();
         match answer.map_err(|_| gone())? {
             KnockAnswer::Fresh => reply.fresh = true,
             KnockAnswer::NotLeader(hint) => reply.not_leader = Some(self.not_leader(hint)),
@@ -385,7 +414,9 @@ impl MetaHandle {
     }
 
     /// Hands a raft message on; dropped if the driver has too much to do: raft sends again.
-    pub(super) fn take_message(&self, message: v1::RaftMessage) {
+    pub(super) fn take_message(&self, peer: NodeId, message: v1::RaftMessage) {
+        let known = range_from_wire(message.levels.as_ref());
+        self.inner.levels.hear(Process::Member(peer.0), known);
         let _ = self.inner.raft.send(Input::Message(message));
     }
 

@@ -2,6 +2,7 @@
 
 use super::MetaHandle;
 use crate::addresses::{AddressBook, Told};
+use crate::levels::Levels;
 use crate::log::Mark;
 use crate::placement::{Leadership, PlacementGroup};
 use crate::raft::RaftRole;
@@ -81,6 +82,10 @@ impl PlacementGroup for MetaHandle {
 
     fn addresses(&self) -> watch::Receiver<Told> {
         self.inner.addresses.watch()
+    }
+
+    fn levels(&self) -> Levels {
+        self.inner.levels.clone()
     }
 
     async fn members(&self) -> Vec<MemberStatus> {

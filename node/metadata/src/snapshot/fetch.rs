@@ -6,7 +6,10 @@ use crate::log::{Conf, Mark};
 use crate::raft::ticket_parts;
 use crate::transport::Transport;
 use futures::StreamExt;
+use megalith_model::codec;
 use megalith_model::ids::{GroupId, NodeId};
+use megalith_model::keys::{Meta, RowKey};
+use megalith_model::level::{LevelRange, OutOfRange};
 use megalith_model::table::{Batch, MemRows, Overlay};
 use megalith_proto::v1;
 use std::sync::Arc;
@@ -39,6 +42,9 @@ pub enum FetchError {
     /// What the peer sent is not a snapshot.
     #[error("{peer} sent {what}")]
     Malformed { peer: NodeId, what: &'static str },
+    /// The rows are of a level that this program can't run. None of them is used.
+    #[error(transparent)]
+    Level(#[from] OutOfRange),
     #[error(transparent)]
     Engine(#[from] EngineError),
     /// The runtime is going down.
@@ -54,6 +60,8 @@ struct Fetch {
     peer: NodeId,
     /// The rows must stand for at least this entry.
     index_min: u64,
+    /// The levels that this program can run.
+    known: LevelRange,
     /// None only while it is made again.
     engine: Option<Arc<dyn MetaEngine>>,
     session: u64,
@@ -69,6 +77,7 @@ pub async fn fetch(
     group: GroupId,
     peer: NodeId,
     index_min: u64,
+    known: LevelRange,
 ) -> Result<Fetched, FetchError> {
     let name = partial_name(u64::from(peer.0));
     let (opener, partial) = (engines.clone(), name.clone());
@@ -84,6 +93,7 @@ pub async fn fetch(
         group,
         peer,
         index_min,
+        known,
         engine,
         session,
         after,
@@ -168,6 +178,7 @@ impl Fetch {
         if !piece.rows.iter().all(engine_key) {
             return Err(malformed("a key that no row has"));
         }
+        self.check_level(&piece.rows)?;
         self.session = piece.session;
         let done = piece.last.then_some(piece.state).map(|state| {
             let (mark, conf) = ticket_parts(state.unwrap_or_default());
@@ -191,6 +202,19 @@ impl Fetch {
             Some(Some(done)) => Ok(Some(done)),
             Some(None) => Err(malformed("a last piece without its place")),
         }
+    }
+
+    /// Looks for the row of the cluster's level, which is among the first that come.
+    fn check_level(&self, rows: &[v1::SnapshotRow]) -> Result<(), FetchError> {
+        let key = RowKey::Meta(Meta::Level).encode();
+        for row in rows.iter().filter(|row| row.key == key && !row.deleted) {
+            let level = codec::decode(&row.value).map_err(|_| FetchError::Malformed {
+                peer: self.peer,
+                what: "a level that can't be read",
+            })?;
+            self.known.check(level)?;
+        }
+        Ok(())
     }
 
     /// Forgets all rows: the source has forgotten the stream, or can't make it whole.

@@ -17,7 +17,7 @@ mod still;
 #[cfg(test)]
 mod tests;
 
-pub use fetch::{Fetched, fetch};
+pub use fetch::{FetchError, Fetched, fetch};
 pub use session::Session;
 pub(crate) use source::BACKUP_PEER;
 pub use source::{SnapshotSource, SourceSettings};

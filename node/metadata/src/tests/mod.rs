@@ -3,6 +3,7 @@
 mod clocks;
 mod damage;
 mod harness;
+mod levels;
 mod members;
 mod readers;
 mod real;

@@ -65,7 +65,7 @@ impl RaftTransport for RaftService {
             if message.group != self.group() {
                 return Err(Status::invalid_argument("another group's message"));
             }
-            self.member.take_message(message);
+            self.member.take_message(peer, message);
         }
         Ok(Response::new(v1::RaftMessagesReply {}))
     }

@@ -31,6 +31,7 @@ const METHODS: &[(&str, &[Role])] = &[
         "/megalith.v1.Cluster/WatchMap",
         &[Storage, Gateway, Operator],
     ),
+    ("/megalith.v1.Cluster/RaiseLevel", &[Operator]),
     ("/megalith.v1.Cluster/Status", &[Operator, Gateway]),
     (
         "/megalith.v1.Cluster/Health",
@@ -136,7 +137,7 @@ mod tests {
             include_str!("../../../../proto/megalith/v1/shard.proto"),
         ];
         let said: Vec<_> = protos.iter().flat_map(|text| methods(text)).collect();
-        assert_eq!(said.len(), 15, "the protos were not read as they should be");
+        assert_eq!(said.len(), 16, "the protos were not read as they should be");
         for (path, allowed) in &said {
             let (_, roles) = METHODS
                 .iter()

@@ -34,7 +34,7 @@ use proto::shard_control_server::ShardControlServer;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -97,6 +97,8 @@ pub struct Truth {
     pub beats: watch::Sender<Vec<proto::HeartbeatRequest>>,
     /// The next heartbeats are of a node that isn't known.
     pub forgetful: AtomicBool,
+    /// The cluster's level; 0 if it isn't told.
+    pub level: AtomicU32,
     /// The disk's delete queue; acknowledged ones go.
     pub deletes: watch::Sender<Vec<(u64, ShardId)>>,
     pub proposed: watch::Sender<Vec<Command>>,
@@ -119,6 +121,7 @@ impl Truth {
             joined: watch::channel(vec![]).0,
             beats: watch::channel(vec![]).0,
             forgetful: AtomicBool::new(false),
+            level: AtomicU32::new(0),
             deletes: watch::channel(vec![]).0,
             proposed: watch::channel(vec![]).0,
             held: watch::channel(vec![]).0,
@@ -180,8 +183,10 @@ impl Metadata for FakeMetadata {
         let answer: Answer = Ok(Outcome::Done);
         let answer = proto::propose_reply::Result::Answer(codec::encode(&answer).into());
         let result = Some(answer);
-        let time_ms = 0;
-        Ok(Response::new(proto::ProposeReply { time_ms, result }))
+        Ok(Response::new(proto::ProposeReply {
+            result,
+            ..proto::ProposeReply::default()
+        }))
     }
 
     async fn query(
@@ -223,8 +228,10 @@ impl Metadata for FakeMetadata {
         };
         let reply = codec::encode(&reply);
         let result = Some(proto::query_reply::Result::Reply(reply.into()));
-        let time_ms = 0;
-        Ok(Response::new(proto::QueryReply { time_ms, result }))
+        Ok(Response::new(proto::QueryReply {
+            result,
+            ..proto::QueryReply::default()
+        }))
     }
 
     async fn change_members(
@@ -263,6 +270,7 @@ impl Cluster for FakeMetadata {
         self.0.beats.send_modify(|beats| beats.push(request));
         Ok(Response::new(proto::HeartbeatReply {
             not_leader: None,
+            level: self.0.level.load(Ordering::SeqCst),
             unknown_node: self.0.forgetful.swap(false, Ordering::SeqCst),
         }))
     }
@@ -279,6 +287,7 @@ impl Cluster for FakeMetadata {
             Ok(proto::MapUpdate {
                 update: Some(update),
                 members: Vec::new(),
+                level: 0,
             })
         };
         let asked = self.0.asked.borrow().clone();
@@ -287,6 +296,13 @@ impl Cluster for FakeMetadata {
             Some(map) => Box::pin(tokio_stream::once(map).chain(pushed).map(update)),
             None => Box::pin(pushed.map(update)),
         }))
+    }
+
+    async fn raise_level(
+        &self,
+        _: Request<proto::RaiseLevelRequest>,
+    ) -> Result<Response<proto::RaiseLevelReply>, Status> {
+        Err(Status::unimplemented("no level here"))
     }
 
     async fn status(

@@ -6,6 +6,7 @@ use crate::codec;
 use crate::command::{Command, NewDoubt, ObjectBlobs};
 use crate::ids::{AccountId, BlobId, BucketId, ClusterId, Epoch, LeaseId, VolumeId};
 use crate::keys::{RowKey, Table};
+use crate::level::Level;
 use crate::rows::{ChunkRow, LockRow, MoveDeleteRow, MoveRow, Retention, VersionRow, VolumeRow};
 use crate::sum::ShardSum;
 use crate::table::Overlay;
@@ -21,10 +22,11 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// A world with a row in every table.
-fn world() -> World {
+pub(crate) fn world() -> World {
     let mut world = World::ready();
     world.done(Command::InitCluster {
         cluster: ClusterId([0xc1; 16]),
+        level: Level::FIRST,
     });
     world.done(Command::PutKek {
         version: 1,

@@ -5,7 +5,7 @@ mod costs;
 mod discard;
 mod disks;
 mod doomed;
-mod golden;
+pub(crate) mod golden;
 mod once;
 pub(crate) mod owed;
 mod random;
@@ -216,7 +216,7 @@ impl World {
         }
     }
 
-    pub(crate) fn row<T: serde::de::DeserializeOwned>(&self, key: &RowKey<'_>) -> Option<T> {
+    pub(crate) fn row<T: crate::kinds::Stored>(&self, key: &RowKey<'_>) -> Option<T> {
         read(&self.rows, key).expect("rows in memory")
     }
 

@@ -158,6 +158,7 @@ impl Bench {
             }),
             topology_changes: watch::channel(0).0,
             clock: GroupClock::new(Arc::new(|| STAMP_MS)),
+            levels: crate::levels::Levels::default(),
             since: Since::default(),
             retired: Vec::new(),
         };
@@ -183,6 +184,44 @@ fn deletes() -> Vec<Command> {
         condition: Condition::None,
     };
     (1..=OBJECTS).map(delete).collect()
+}
+
+/// Before it is told of the level, a member can only say what it can't read.
+#[test]
+fn a_newer_programs_entry_stops_the_member_and_changes_nothing() {
+    let mut bench = Bench::new();
+    let made = entries(1, world());
+    bench.applier.apply(&made, Vec::new()).expect("applied");
+    let before = bench.rows();
+    let next = made.len() as u64 + 1;
+    let newer = |change: fn(&mut Vec<u8>)| {
+        let mut entries = entries(next, vec![Command::Nothing, Command::Nothing]);
+        let mut data = entries[1].data.to_vec();
+        change(&mut data);
+        entries[1].data = data.into();
+        entries
+    };
+    // The entry's version, the envelope's, and the command's number.
+    let changes: [fn(&mut Vec<u8>); 3] = [
+        |data| data[0] = 2,
+        |data| data[9] = 2,
+        |data| *data.last_mut().expect("bytes") = 0x70,
+    ];
+    for change in changes {
+        let error = bench.applier.apply(&newer(change), Vec::new());
+        let error = error.expect_err("not for this program");
+        let said = error.to_string();
+        assert!(matches!(error, ApplyError::Newer { .. }), "{said}");
+        assert!(
+            said.contains("level 1") && said.contains("upgrade"),
+            "{said}"
+        );
+        assert_eq!(bench.rows(), before, "{said}");
+    }
+    // A damaged one is no newer one.
+    let damaged = newer(|data| data.push(0));
+    let error = bench.applier.apply(&damaged, Vec::new());
+    assert!(matches!(error, Err(ApplyError::Entry { .. })), "{error:?}");
 }
 
 #[test]

@@ -22,6 +22,7 @@ fn applier(engines: &MemEngines) -> Applier {
         report: Arc::new(|_| {}),
         topology_changes: watch::channel(0).0,
         clock: GroupClock::new(Arc::new(|| 1)),
+        levels: crate::levels::Levels::default(),
         since: Since::default(),
         retired: Vec::new(),
     }
