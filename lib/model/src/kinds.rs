@@ -8,7 +8,7 @@
 use crate::claim::NodeClaim;
 use crate::codec::DecodeError;
 use crate::command::{Answer, Command, CommandKey, Envelope};
-use crate::ids::{AccountId, BlobId, BucketId, ClusterId, LeaseId, VolumeId};
+use crate::ids::{AccountId, BucketId, ClusterId, LeaseId, VolumeId};
 use crate::level::Level;
 use crate::query::{DataStatus, Query, Reply};
 use crate::rows::{
@@ -17,7 +17,7 @@ use crate::rows::{
     UploadRow, UploadTarget, VersionRow, VolumeCounts, VolumeRow,
 };
 use crate::shard::ShardId;
-use crate::topology::{ClusterMap, Lease, Node, Volume};
+use crate::topology::{ClusterMap, Lease, Node};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -106,21 +106,18 @@ kinds! {
         ChunkRow,
         MoveDeleteRow,
         // Rows that travel, too.
-        Volume,
         Node,
         Lease,
         ShardId,
         // Numbers and names as rows. `Level` never gets another version.
         ClusterId,
         VolumeId,
-        BlobId,
         LeaseId,
         BucketId,
         AccountId,
         u64,
         Level,
-        // Bytes, and nothing at all.
-        Vec<u8>,
+        // Nothing at all.
         (),
         // Answers, questions and what the leader says.
         Command,

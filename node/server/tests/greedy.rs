@@ -65,7 +65,11 @@ async fn a_peer_has_only_so_many_streams_and_calls() {
     let watch = |material| {
         // Each on a connection of its own.
         let mut client = client(&edge, material);
-        async move { client.watch_map(proto::WatchMapRequest {}).await }
+        async move {
+            client
+                .watch_map(proto::WatchMapRequest { levels: None })
+                .await
+        }
     };
     let first = watch(&greedy).await.expect("a stream");
     let _second = watch(&greedy).await.expect("a stream");
@@ -93,7 +97,7 @@ async fn a_peer_has_only_so_many_bytes_on_the_way() {
     let join = |len: usize| {
         let mut client = client(&edge, &greedy);
         let node = vec![0; len].into();
-        async move { client.join(proto::JoinRequest { node }).await }
+        async move { client.join(proto::JoinRequest { node, levels: None }).await }
     };
     for _ in 0..3 {
         let refused = join(3 << 20).await.expect_err("too many bytes");

@@ -9,6 +9,8 @@ mod examples;
 
 use super::*;
 use crate::codec::{decode, encode, encode_at};
+use crate::entry::Entry;
+use crate::ids::{BlobId, GatewayId};
 use crate::keys::{Meta, RowKey};
 use crate::machine::tests::golden;
 use crate::question::tests::queries;
@@ -49,21 +51,23 @@ fn of_row(key: &RowKey<'_>) -> (&'static str, Recode) {
     match key {
         RowKey::Meta(item) => match item {
             Meta::Cluster => kind!(ClusterId),
-            Meta::Clock | Meta::TokensFrom => kind!(u64),
+            Meta::Clock => kind!(u64),
             Meta::NextVolume => kind!(VolumeId),
-            Meta::NextBlob => kind!(BlobId),
             Meta::NextLease => kind!(LeaseId),
             Meta::NextAccount => kind!(AccountId),
             Meta::Totals => kind!(Totals),
             Meta::Doomed => kind!(DoomedQueue),
             Meta::Level => kind!(Level),
         },
-        RowKey::Name { .. } => kind!(NameRow),
-        RowKey::Version { .. } => kind!(VersionRow),
+        RowKey::Name { .. } | RowKey::Version { .. } => kind!(VersionRow),
+        RowKey::VersionSequence { .. } => kind!(u64),
         RowKey::Blob(_) => kind!(BlobRow),
-        RowKey::Inline(_) => kind!(Vec<u8>),
+        RowKey::Spent(_) => kind!(SpentRow),
+        RowKey::VolumeBlob { .. } => kind!(FiledRow),
+        RowKey::Chunk { .. } => kind!(ChunkRow),
+        RowKey::MoveDelete { .. } => kind!(MoveDeleteRow),
         RowKey::Owed { .. } => kind!(OwedRow),
-        RowKey::Volume(_) => kind!(Volume),
+        RowKey::Volume(_) => kind!(VolumeRow),
         RowKey::VolumeCounts(_) => kind!(VolumeCounts),
         RowKey::Node(_) => kind!(Node),
         RowKey::Disk(_) => kind!(DiskRow),
@@ -78,14 +82,10 @@ fn of_row(key: &RowKey<'_>) -> (&'static str, Recode) {
         RowKey::AccessKey(_) => kind!(AccessKeyRow),
         RowKey::Kek(_) => kind!(KekRow),
         RowKey::Lease(_) => kind!(Lease),
-        RowKey::Token(_) => kind!(TokenRow),
         RowKey::BucketCounters(_) | RowKey::AccountCounters(_) => kind!(Counters),
         RowKey::Doubt { .. } => kind!(DoubtRow),
         RowKey::Doomed(_) => kind!(DoomedRow),
-        RowKey::VolumeBlob { .. }
-        | RowKey::OpenVolume(_)
-        | RowKey::AccountAccessKey { .. }
-        | RowKey::TokenTime { .. } => kind!(()),
+        RowKey::OpenVolume(_) | RowKey::AccountAccessKey { .. } => kind!(()),
     }
 }
 
@@ -120,7 +120,11 @@ fn records() -> Vec<Record> {
     for command in examples::commands() {
         let number = command.clone();
         let envelope = Envelope {
-            token: Some(crate::ids::Token([9; 16])),
+            key: Some(CommandKey {
+                id: BlobId(7),
+                attempt: 300,
+                gateway: GatewayId(9),
+            }),
             command,
         };
         let (name, ..) = record(kind!(Command), &number);
@@ -134,6 +138,7 @@ fn records() -> Vec<Record> {
         records.push(record(kind!(Query), &query));
         records.push(record(kind!(Reply), &reply));
     }
+    records.push(record(kind!(NodeClaim), &golden::node_claim()));
     records.push(record(kind!(ClusterMap), &examples::map()));
     records.push(record(kind!(DataStatus), &DataStatus::default()));
     records
@@ -205,7 +210,7 @@ fn no_kind_and_no_variant_is_without_recorded_bytes() {
 #[test]
 fn a_command_of_a_newer_program_is_known_as_such() {
     let mut bytes = encode(&Envelope {
-        token: None,
+        key: None,
         command: Command::Nothing,
     });
     bytes[2] = u8::try_from(Command::LAST).expect("small") + 1;
@@ -217,7 +222,7 @@ fn a_command_of_a_newer_program_is_known_as_such() {
     assert!(newer.is_newer() && DecodeError::Version(2).is_newer());
     // A known command that doesn't fit is no newer one.
     let mut junk = encode(&Envelope {
-        token: None,
+        key: None,
         command: Command::Nothing,
     });
     junk.push(0);
@@ -303,10 +308,10 @@ fn the_machine_writes_rows_as_the_level_in_the_rows_says() {
         write_for_tests(&mut overlay, &key, &shelf).expect("rows in memory");
         let bytes = overlay.get(&key.encode()).expect("rows in memory");
         let envelope = Envelope {
-            token: None,
+            key: None,
             command: Command::RaiseLevel { level: Level(2) },
         };
-        let raised = crate::machine::apply(&mut overlay, 1, &envelope);
+        let raised = crate::machine::apply(&mut overlay, &Entry::new(1, envelope));
         assert!(raised.expect("rows in memory").is_ok());
         let batch = overlay.into_batch();
         rows.write(batch);

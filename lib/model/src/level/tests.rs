@@ -96,6 +96,7 @@ fn who_is_not_heard_holds_a_level_back_unless_the_operator_says_otherwise() {
 fn a_command_above_the_clusters_level_is_refused_and_changes_nothing() {
     use crate::codec::encode;
     use crate::command::Refusal;
+    use crate::entry::Entry;
     use crate::keys::{Meta, RowKey};
     use crate::machine::apply;
     use crate::table::{MemRows, Overlay};
@@ -107,11 +108,11 @@ fn a_command_above_the_clusters_level_is_refused_and_changes_nothing() {
     let batch = overlay.into_batch();
     rows.write(batch);
     let create = Envelope {
-        token: None,
-        command: Command::CreateAccount { name: "ann".into() },
+        key: None,
+        command: crate::machine::tests::account("ann", 1),
     };
     let mut overlay = Overlay::new(&rows);
-    let refused = apply(&mut overlay, 1, &create).expect("rows in memory");
+    let refused = apply(&mut overlay, &Entry::new(1, create)).expect("rows in memory");
     let needs = Level::FIRST;
     assert_eq!(refused, Err(Refusal::Level { needs, level }));
     assert!(overlay.into_batch().is_empty());
@@ -146,10 +147,7 @@ fn the_level_is_raised_and_never_lowered() {
 #[test]
 fn only_what_raises_the_level_is_looked_at_before_it_is_applied() {
     use crate::ids::ClusterId;
-    let envelope = |command| Envelope {
-        token: None,
-        command,
-    };
+    let envelope = |command| Envelope { key: None, command };
     let raise = |level| envelope(Command::RaiseLevel { level });
     assert_eq!(range(1, 2).check_command(&raise(Level(2))), Ok(()));
     assert!(range(1, 2).check_command(&raise(Level(3))).is_err());

@@ -1,77 +1,186 @@
-//! The writing half of the log: appending, opening new log files, purging old ones.
+//! What an append or a purge is: planned before it is written, and settled after. Pure, but for
+//! [`MetaLog::append`] and [`MetaLog::purge`], which do all of it in turn.
 
 use super::format::{self, HEADER_LEN, Record};
-use super::reached::{FILE, Reached, ReachedFile};
-use super::{Append, Location, LogEntry, LogError, LogFile, Mark, MetaLog, Writer, index_in};
-use std::io::IoSlice;
+use super::write::{Bytes, Grown, Pen};
+use super::{
+    Append, Conf, HardState, Location, LogEntry, LogError, Mark, MetaLog, Planned, Written,
+    index_in,
+};
+
+/// What is true of the log once something planned is on disk.
+pub(super) enum Change {
+    Appended(Box<Appended>),
+    /// So many of the oldest log files are gone.
+    Purged(usize),
+}
+
+pub(super) struct Appended {
+    /// What is before the entries, if what was there after it is void.
+    ends_at: Option<Mark>,
+    /// True if what was there up to it is void as well.
+    reset: bool,
+    hard: HardState,
+    conf: Conf,
+    entries: Vec<(LogEntry, Location)>,
+}
 
 impl MetaLog {
     /// Makes one round durable: one write, one sync. When it returns, all of it survives a power
     /// cut; after an error the log takes no more appends.
     pub fn append(&mut self, append: Append) -> Result<(), LogError> {
+        match self.plan(append)? {
+            Some(planned) => self.settle(planned.write()),
+            None => Ok(()),
+        }
+    }
+
+    /// Removes whole log files that hold only entries up to `through`, as long as `keep_bytes`
+    /// stay; the newest file always does. `through` must be applied and checkpointed. Returns how
+    /// many files went.
+    pub fn purge(&mut self, through: u64, keep_bytes: u64) -> Result<usize, LogError> {
+        let before = self.files.len();
+        if let Some(planned) = self.plan_purge(through, keep_bytes)? {
+            self.settle(planned.write())?;
+        }
+        Ok(before - self.files.len())
+    }
+
+    /// Decides what goes where for one append; None if there is nothing to write. The log is as it
+    /// was until that is written and settled, and takes nothing else before.
+    pub fn plan(&mut self, append: Append) -> Result<Option<Planned>, LogError> {
         if self.failed {
             return Err(LogError::Failed);
         }
         if append.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
-        let result = self.write(append);
-        self.failed = result.is_err();
-        result
-    }
-
-    fn write(&mut self, append: Append) -> Result<(), LogError> {
         self.check_order(&append);
+        let pen = self.take_pen();
+        let reset = append.reset.is_some();
         let truncates = append
             .entries
             .first()
             .is_some_and(|entry| entry.index <= self.last_index());
-        let full = |writer: &Writer| writer.offset >= self.settings.file_bytes;
-        let rolls = append.reset.is_some() || truncates || self.writer.as_ref().is_none_or(full);
+        let has_room = |offset| offset < self.settings.file_bytes;
+        let end = pen.writer.as_ref().map(|writer| writer.offset);
+        let end = end.filter(|&offset| !reset && !truncates && has_room(offset));
         let prev = match (append.reset, append.entries.first()) {
             (Some(mark), _) => mark,
             (None, Some(entry)) if truncates => self.mark_at(entry.index - 1),
             (None, _) => self.mark_at(self.last_index()),
         };
-        self.hard = append.hard.unwrap_or(self.hard);
-        if let Some(conf) = append.conf.clone() {
-            self.conf = conf;
-        }
+        let hard = append.hard.unwrap_or(self.hard);
         let mut records = Vec::with_capacity(append.entries.len() + 3);
-        if rolls {
-            records.push(Record::Start {
-                prev,
-                reset: append.reset.is_some(),
-            });
-            records.push(Record::Conf(self.conf.clone()));
-        } else if let Some(conf) = append.conf {
-            records.push(Record::Conf(conf));
+        if end.is_none() {
+            records.push(Record::Start { prev, reset });
         }
-        records.push(Record::Hard(self.hard));
+        if end.is_none() || append.conf.is_some() {
+            let conf = append.conf.as_ref().unwrap_or(&self.conf);
+            records.push(Record::Conf(conf.clone()));
+        }
+        records.push(Record::Hard(hard));
         let entries_from = records.len();
         records.extend(append.entries.into_iter().map(Record::Entry));
-        let (bytes, places) = self.encode(rolls, &records);
-        let reserved_more = if rolls {
-            self.create_file(prev, &bytes)?;
-            true
-        } else {
-            self.extend_file(&bytes)?
+        let (bytes, places) = self.encode(end, &records);
+        let sequence = match end {
+            Some(_) => self.files.back().expect("never empty").sequence,
+            None => self.next_sequence,
         };
-        self.note_reached(reserved_more)?;
-        self.next_batch += 1;
-        if append.reset.is_some() {
-            self.forget_all(prev)?;
-        } else if truncates {
-            self.forget_after(prev.index);
-        }
         let entries = records.drain(entries_from..).zip(&places[entries_from..]);
-        for (record, &(offset, span)) in entries {
-            let Record::Entry(entry) = record else {
-                unreachable!("only entries follow")
-            };
-            self.remember(entry, offset, span);
+        let entries = entries.map(|(record, &place)| placed(record, sequence, place));
+        Ok(Some(Planned {
+            pen,
+            bytes: Some(Bytes {
+                bytes,
+                batch: self.next_batch,
+                new_file: end.is_none().then_some((sequence, prev)),
+            }),
+            removes: self.oldest(if reset { self.files.len() } else { 0 }),
+            change: Change::Appended(Box::new(Appended {
+                ends_at: (reset || truncates).then_some(prev),
+                reset,
+                hard,
+                conf: append.conf.unwrap_or_else(|| self.conf.clone()),
+                entries: entries.collect(),
+            })),
+        }))
+    }
+
+    /// Decides what [`MetaLog::purge`] removes; None if nothing.
+    pub fn plan_purge(
+        &mut self,
+        through: u64,
+        keep_bytes: u64,
+    ) -> Result<Option<Planned>, LogError> {
+        if self.failed {
+            return Err(LogError::Failed);
+        }
+        let count = self.purgeable(through, keep_bytes).unwrap_or(0);
+        if count == 0 {
+            return Ok(None);
+        }
+        Ok(Some(Planned {
+            pen: self.take_pen(),
+            bytes: None,
+            removes: self.oldest(count),
+            change: Change::Purged(count),
+        }))
+    }
+
+    /// Notes what is on disk now. If it isn't, the log takes no more appends.
+    pub fn settle(&mut self, written: Written) -> Result<(), LogError> {
+        self.pen = Some(written.pen);
+        let grown = match written.result {
+            Ok(grown) => grown,
+            Err(error) => {
+                self.failed = true;
+                return Err(error);
+            }
+        };
+        match grown {
+            Grown::No => {}
+            Grown::To(bytes) => self.files.back_mut().expect("never empty").bytes = bytes,
+            Grown::New(log_file) => {
+                self.next_sequence = log_file.sequence + 1;
+                self.files.push_back(log_file);
+            }
+        }
+        match written.change {
+            Change::Appended(appended) => self.settle_append(*appended),
+            Change::Purged(count) => self.settle_purge(count),
         }
         Ok(())
+    }
+
+    fn settle_append(&mut self, appended: Appended) {
+        self.next_batch += 1;
+        self.hard = appended.hard;
+        self.conf = appended.conf;
+        match appended.ends_at {
+            Some(prev) if appended.reset => self.forget_all(prev),
+            Some(prev) => self.forget_after(prev.index),
+            None => {}
+        }
+        for (entry, location) in appended.entries {
+            self.locations.push_back(location);
+            self.cache.push(entry, self.settings.cache_bytes);
+        }
+    }
+
+    fn settle_purge(&mut self, count: usize) {
+        self.files.drain(..count);
+        let prev = self.files.front().expect("the newest stays").prev;
+        if prev.index > self.prev.index {
+            self.locations
+                .drain(..index_in(prev.index - self.prev.index));
+            self.cache.drop_through(prev.index);
+            self.prev = prev;
+        }
+    }
+
+    fn take_pen(&mut self) -> Pen {
+        self.pen.take().expect("one append or purge at a time")
     }
 
     fn check_order(&self, append: &Append) {
@@ -94,15 +203,11 @@ impl MetaLog {
         }
     }
 
-    /// Encodes records as one append. Returns the bytes and each record's (offset in the file,
-    /// span).
-    fn encode(&self, rolls: bool, records: &[Record]) -> (Vec<u8>, Vec<(u32, u32)>) {
-        let base = match (&self.writer, rolls) {
-            (Some(writer), false) => writer.offset,
-            _new_file => 0,
-        };
+    /// Encodes records as one append, at `end` of the newest log file or as a new one. Returns the
+    /// bytes and each record's (offset in the file, span).
+    fn encode(&self, end: Option<u64>, records: &[Record]) -> (Vec<u8>, Vec<(u32, u32)>) {
         let mut bytes = Vec::new();
-        if rolls {
+        if end.is_none() {
             bytes.extend_from_slice(&format::encode_header(&self.identity, self.next_sequence));
             debug_assert_eq!(bytes.len(), HEADER_LEN);
         }
@@ -110,98 +215,12 @@ impl MetaLog {
         for (position, record) in records.iter().enumerate() {
             let last = position + 1 == records.len();
             let begin = format::encode_record(&mut bytes, self.next_batch, last, record);
-            let offset = u32::try_from(base + begin as u64).expect("log files are below 4 GiB");
+            let offset = end.unwrap_or(0) + begin as u64;
+            let offset = u32::try_from(offset).expect("log files are below 4 GiB");
             let span = u32::try_from(bytes.len() - begin).expect("records are below 4 GiB");
             places.push((offset, span));
         }
         (bytes, places)
-    }
-
-    fn create_file(&mut self, prev: Mark, bytes: &[u8]) -> Result<(), LogError> {
-        if self.reached.is_none() {
-            let made = ReachedFile::create(self.fs.as_ref(), &self.dir);
-            self.reached = Some(made.map_err(|source| self.io_of("create", FILE, source))?);
-        }
-        let sequence = self.next_sequence;
-        let file = self
-            .fs
-            .create(&self.path(sequence))
-            .map_err(|source| self.io("create", sequence, source))?;
-        let preallocated = self.settings.preallocate_bytes.max(bytes.len() as u64);
-        file.preallocate(0, preallocated)
-            .map_err(|source| self.io("reserve", sequence, source))?;
-        file.write_at(&[IoSlice::new(bytes)], 0)
-            .map_err(|source| self.io("write", sequence, source))?;
-        file.sync_data()
-            .map_err(|source| self.io("sync", sequence, source))?;
-        self.fs.sync_dir(&self.dir).map_err(|source| LogError::Io {
-            action: "sync",
-            path: self.dir.clone(),
-            source,
-        })?;
-        self.next_sequence += 1;
-        self.writer = Some(Writer {
-            offset: bytes.len() as u64,
-            preallocated,
-        });
-        self.files.push_back(LogFile {
-            sequence,
-            file,
-            prev,
-            bytes: preallocated,
-        });
-        Ok(())
-    }
-
-    /// Notes how far the log reaches now: durably if a log file is new or has got more space.
-    fn note_reached(&mut self, sync: bool) -> Result<(), LogError> {
-        let newest = self.files.back().expect("never empty");
-        let reached = Reached {
-            sequence: newest.sequence,
-            reserved: newest.bytes,
-            append: self.next_batch,
-        };
-        let file = self.reached.as_mut().expect("made with a log file");
-        let noted = file.note(&self.identity, reached, sync);
-        noted.map_err(|source| self.io_of("write", FILE, source))
-    }
-
-    /// Returns whether space was reserved.
-    fn extend_file(&mut self, bytes: &[u8]) -> Result<bool, LogError> {
-        let step = self.settings.preallocate_bytes;
-        let writer = self
-            .writer
-            .as_mut()
-            .expect("a full or missing writer rolls");
-        let log_file = self.files.back_mut().expect("never empty");
-        let (sequence, end) = (log_file.sequence, writer.offset + bytes.len() as u64);
-        let more_needed = end > writer.preallocated;
-        let written = (|| {
-            if more_needed {
-                let more = step.max(end - writer.preallocated);
-                log_file.file.preallocate(writer.preallocated, more)?;
-                writer.preallocated += more;
-                log_file.bytes = writer.preallocated;
-            }
-            log_file
-                .file
-                .write_at(&[IoSlice::new(bytes)], writer.offset)?;
-            log_file.file.sync_data()?;
-            writer.offset = end;
-            Ok(more_needed)
-        })();
-        written.map_err(|source| self.io("append to", sequence, source))
-    }
-
-    fn remember(&mut self, entry: LogEntry, offset: u32, span: u32) {
-        let sequence = self.files.back().expect("never empty").sequence;
-        self.locations.push_back(Location {
-            term: entry.term,
-            sequence,
-            offset,
-            span,
-        });
-        self.cache.push(entry, self.settings.cache_bytes);
     }
 
     fn forget_after(&mut self, index: u64) {
@@ -210,38 +229,17 @@ impl MetaLog {
     }
 
     /// After a reset: only the newest log file counts.
-    fn forget_all(&mut self, prev: Mark) -> Result<(), LogError> {
+    fn forget_all(&mut self, prev: Mark) {
         self.locations.clear();
         self.cache = super::Cache::default();
         self.prev = prev;
-        let keep = self.files.len() - 1;
-        self.remove_files(keep)
+        self.files.drain(..self.files.len() - 1);
     }
 
-    /// Removes whole log files that hold only entries up to `through`, as long as `keep_bytes`
-    /// stay; the newest file always does. `through` must be applied and checkpointed. Returns how
-    /// many files went.
-    pub fn purge(&mut self, through: u64, keep_bytes: u64) -> Result<usize, LogError> {
-        if self.failed {
-            return Err(LogError::Failed);
-        }
-        let Some(count) = self
-            .purgeable(through, keep_bytes)
-            .filter(|&count| count > 0)
-        else {
-            return Ok(0);
-        };
-        let prev = self.files[count].prev;
-        let result = self.remove_files(count);
-        self.failed = result.is_err();
-        result?;
-        if prev.index > self.prev.index {
-            self.locations
-                .drain(..index_in(prev.index - self.prev.index));
-            self.cache.drop_through(prev.index);
-            self.prev = prev;
-        }
-        Ok(count)
+    /// The sequence numbers of the oldest log files.
+    fn oldest(&self, count: usize) -> Vec<u64> {
+        let oldest = self.files.iter().take(count);
+        oldest.map(|log_file| log_file.sequence).collect()
     }
 
     /// The most log files that may go. A later file that goes back behind an earlier one's start
@@ -260,22 +258,17 @@ impl MetaLog {
             })
             .map(|(count, _)| count)
     }
+}
 
-    /// Removes the oldest log files, one durably after the other: a power cut may undo removals in
-    /// any order, and a log with a hole is damaged.
-    fn remove_files(&mut self, count: usize) -> Result<(), LogError> {
-        for _ in 0..count {
-            let sequence = self.files.front().expect("counted").sequence;
-            self.fs
-                .remove(&self.path(sequence))
-                .map_err(|source| self.io("remove", sequence, source))?;
-            self.files.pop_front();
-            self.fs.sync_dir(&self.dir).map_err(|source| LogError::Io {
-                action: "sync",
-                path: self.dir.clone(),
-                source,
-            })?;
-        }
-        Ok(())
-    }
+fn placed(record: Record, sequence: u64, (offset, span): (u32, u32)) -> (LogEntry, Location) {
+    let Record::Entry(entry) = record else {
+        unreachable!("only entries follow")
+    };
+    let location = Location {
+        term: entry.term,
+        sequence,
+        offset,
+        span,
+    };
+    (entry, location)
 }

@@ -5,7 +5,9 @@
 //! another process wrote, or take damage for a torn tail. Knows nothing of raft's types, of peers
 //! or of what entries mean. The layout is drawn in `docs/formats/raft-log.md`.
 //!
-//! One append is one write and one sync, whole or not there at all. A log that is opened again
+//! One append is one write and one sync, whole or not there at all. It has three steps, so that the
+//! disk can be waited for on another thread: `plan` decides, [`Planned::write`] writes, `settle`
+//! notes what is there. What is only planned is not seen. A log that is opened again
 //! never appends to an old file: the next append opens a new one, whose first record says where
 //! the old one ends. That fences a torn tail for good without cutting the file.
 
@@ -18,6 +20,7 @@ mod open;
 mod reached;
 mod scan;
 mod types;
+mod write;
 
 #[cfg(test)]
 mod tests;
@@ -26,6 +29,7 @@ pub use error::LogError;
 pub use types::{
     Append, Conf, EntryKind, HardState, LogEntry, LogIdentity, LogSettings, Mark, node_of,
 };
+pub use write::{Planned, Written};
 
 use bytes::Bytes;
 use megalith_disk::{File, FileSystem, read_exact_at};
@@ -41,8 +45,8 @@ pub struct MetaLog {
     settings: LogSettings,
     /// Oldest first. Never empty.
     files: VecDeque<LogFile>,
-    /// Where the next append goes; None: into a new log file.
-    writer: Option<Writer>,
+    /// None while an append or a purge is planned and not settled.
+    pen: Option<write::Pen>,
     /// What is behind the log: the last entry purged, or the snapshot it began with.
     prev: Mark,
     /// Where each entry is; the first one is `prev.index + 1`.
@@ -52,8 +56,6 @@ pub struct MetaLog {
     conf: Conf,
     next_sequence: u64,
     next_batch: u64,
-    /// None if there was no such file, until the first append.
-    reached: Option<reached::ReachedFile>,
     /// Set by a failed write or sync: nothing on disk can be relied on from there on.
     failed: bool,
 }
@@ -65,12 +67,6 @@ struct LogFile {
     /// The entry before its first one.
     prev: Mark,
     bytes: u64,
-}
-
-/// The end of the newest log file, if this process created it.
-struct Writer {
-    offset: u64,
-    preallocated: u64,
 }
 
 /// Where an entry is.

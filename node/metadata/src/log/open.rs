@@ -4,6 +4,7 @@
 use super::format::{self, HeaderError, Record};
 use super::reached::{FILE, ReachedFile};
 use super::scan::{self, Placed, Scanned};
+use super::write::Pen;
 use super::{
     Append, Cache, Conf, HardState, Location, LogError, LogFile, LogIdentity, LogSettings, Mark,
     MetaLog, file_name,
@@ -118,7 +119,9 @@ impl MetaLog {
             let reason = format!("it ends with append {ends}, and append {reached} was durable");
             return Err(log.damaged(newest, 0, &reason));
         }
-        log.reached = reached_file;
+        if let Some(pen) = &mut log.pen {
+            pen.reached = reached_file;
+        }
         let Some(last) = log.files.back() else {
             return Err(LogError::Missing {
                 dir: dir.to_owned(),
@@ -187,13 +190,14 @@ impl MetaLog {
         identity: LogIdentity,
         settings: LogSettings,
     ) -> Self {
+        let pen = Pen::new(fs.clone(), dir, identity, settings);
         Self {
             fs,
             dir: dir.to_owned(),
             identity,
             settings,
             files: VecDeque::new(),
-            writer: None,
+            pen: Some(pen),
             prev: Mark::default(),
             locations: VecDeque::new(),
             cache: Cache::default(),
@@ -201,7 +205,6 @@ impl MetaLog {
             conf: Conf::default(),
             next_sequence: 1,
             next_batch: 1,
-            reached: None,
             failed: false,
         }
     }

@@ -14,7 +14,7 @@ use crate::levels::Levels;
 use crate::log::{HardState, MetaLog, node_of};
 use crate::raft::{
     Driver, DriverParts, Inbox, Input, Phase, Presence, RaftError, RaftHandle, RaftRole,
-    Surroundings,
+    Surroundings, SyncQueue, sync_queue,
 };
 use crate::service::{HandleParts, MetaHandle};
 use crate::snapshot::SnapshotSource;
@@ -61,9 +61,11 @@ pub fn start(parts: MetaParts, settings: &MetaSettings) -> Result<MetaHandle, St
     if !log.conf().members().is_empty() {
         surroundings.members_are(log.conf());
     }
+    let (disk, syncer) = sync_queue(&assembly.raft);
     let driver = assembly.driver(DriverEnds {
         log,
         inbox,
+        disk,
         apply: apply_queue(),
         surroundings,
         role: role_sender,
@@ -86,7 +88,15 @@ pub fn start(parts: MetaParts, settings: &MetaSettings) -> Result<MetaHandle, St
         retired: Vec::new(),
     };
     let (raft, on_failure) = (assembly.raft.clone(), assembly.parts.on_failure.clone());
-    let threads = threads::spawn(driver, applier, apply_queue(), raft, on_failure, lock);
+    let threads = threads::spawn(
+        driver,
+        syncer,
+        applier,
+        apply_queue(),
+        raft,
+        on_failure,
+        lock,
+    );
     let threads = threads.map_err(|source| StartError::Io {
         action: "start threads for",
         path: assembly.parts.dir.clone(),
@@ -119,6 +129,7 @@ struct Assembly {
 struct DriverEnds {
     log: MetaLog,
     inbox: Inbox,
+    disk: SyncQueue,
     apply: ApplyQueue,
     surroundings: Around,
     role: watch::Sender<RaftRole>,
@@ -194,6 +205,7 @@ impl Assembly {
             rebuild: self.rebuild,
             asleep: !self.founders.is_empty(),
             inbox: ends.inbox,
+            disk: ends.disk,
             alone: self.raft.alone().clone(),
             apply: ends.apply,
             transport: self.parts.transport.clone(),

@@ -1,8 +1,9 @@
-//! The two threads of a member: raft's driver and apply. Each stops the other when it ends.
+//! The three threads of a member: raft's driver, the one that syncs its log, and apply. Each stops
+//! the others when it ends.
 
 use super::MetaFailure;
 use crate::apply::{Applier, ApplyQueue, ApplyTask};
-use crate::raft::{Driver, Input, RaftHandle};
+use crate::raft::{Driver, Input, RaftHandle, Syncer};
 use megalith_disk::DirLock;
 use std::any::Any;
 use std::io;
@@ -14,13 +15,26 @@ pub(super) type Threads = Vec<thread::JoinHandle<()>>;
 
 pub(super) fn spawn(
     driver: Driver,
+    syncer: Syncer,
     applier: Applier,
     apply: ApplyQueue,
     raft: RaftHandle,
     on_failure: Arc<dyn Fn(MetaFailure) + Send + Sync>,
     lock: Box<dyn DirLock>,
 ) -> io::Result<Threads> {
-    let failed = on_failure.clone();
+    // Held until nothing of this process writes any more.
+    let lock: Arc<dyn DirLock> = lock.into();
+    let (failed, syncs) = (
+        on_failure.clone(),
+        (on_failure.clone(), raft.clone(), lock.clone()),
+    );
+    let sync_thread = move || {
+        let (on_failure, raft, _lock) = syncs;
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| syncer.run())) {
+            raft.send_blocking(Input::Stop);
+            report(Some(panicked("sync", panic.as_ref())), on_failure.as_ref());
+        }
+    };
     let raft_thread = move || {
         let ended = catch_unwind(AssertUnwindSafe(|| driver.run()));
         let failure = match ended {
@@ -34,7 +48,6 @@ pub(super) fn spawn(
         report(failure, failed.as_ref());
     };
     let apply_thread = move || {
-        // Held until nothing of this process writes any more.
         let _lock = lock;
         let ended = catch_unwind(AssertUnwindSafe(|| applier.run()));
         let failure = match ended {
@@ -48,6 +61,9 @@ pub(super) fn spawn(
         report(failure, on_failure.as_ref());
     };
     Ok(vec![
+        thread::Builder::new()
+            .name("meta-sync".into())
+            .spawn(sync_thread)?,
         thread::Builder::new()
             .name("meta-raft".into())
             .spawn(raft_thread)?,

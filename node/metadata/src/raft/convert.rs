@@ -33,7 +33,7 @@ const KINDS: [MessageType; 13] = [
     MessageType::MsgRequestPreVoteResponse,
 ];
 
-/// Writes a message; its sender's clock and levels are still open.
+/// Writes a message; its sender's clock, levels and disk are still open.
 pub(super) fn to_wire(group: u32, message: eraftpb::Message) -> v1::RaftMessage {
     let snapshot = message.snapshot.into_option().map(|snapshot| {
         let (mark, conf) = snapshot_parts(&snapshot);
@@ -58,6 +58,7 @@ pub(super) fn to_wire(group: u32, message: eraftpb::Message) -> v1::RaftMessage 
         group,
         time_ms: 0,
         levels: None,
+        sync_ms: 0,
     }
 }
 

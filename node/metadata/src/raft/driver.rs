@@ -1,5 +1,6 @@
 //! The driver's thread: inputs and time in, rounds of raft out.
 
+use super::append::Appends;
 use super::change::{AskedChanges, Knocks};
 use super::follow::Follow;
 use super::inbox::Inbox;
@@ -7,20 +8,19 @@ use super::reads::{Alone, NotAlone, Reads};
 use super::storage::LogStorage;
 use super::waiters::Waiters;
 use super::{
-    Input, Phase, Presence, RaftError, RaftRole, RaftSettings, RaftStatus, Surroundings, convert,
-    logger, newest,
+    Input, Presence, RaftError, RaftRole, RaftSettings, Surroundings, SyncQueue, convert, logger,
+    newest,
 };
 use crate::apply::{ApplyQueue, ApplyReport, ApplyTask, ProposeError, Waiter};
-use crate::clock::{self, ClockStanding, GroupClock};
+use crate::clock::GroupClock;
 use crate::levels::Levels;
-use crate::log::{HardState, Mark, MetaLog, node_of};
+use crate::log::{Mark, MetaLog, node_of};
 use crate::tables::Tables;
 use crate::transport::Transport;
-use ::raft::{Config, ProgressState, RawNode, StateRole};
+use ::raft::{Config, ProgressState, RawNode};
 use megalith_client::levels::range_to_wire;
 use megalith_model::entry;
-use megalith_model::ids::{GroupId, NodeId};
-use megalith_model::member::MemberStatus;
+use megalith_model::ids::GroupId;
 use megalith_proto::v1;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -42,6 +42,8 @@ pub(crate) struct DriverParts {
     /// True for one of several first members, until it is known that none has taken part before.
     pub(crate) asleep: bool,
     pub(crate) inbox: Inbox,
+    /// Where the log is written.
+    pub(crate) disk: SyncQueue,
     pub(crate) alone: Alone,
     pub(crate) apply: ApplyQueue,
     pub(crate) transport: Arc<dyn Transport>,
@@ -61,21 +63,26 @@ pub(crate) struct Driver {
     group: GroupId,
     pub(super) settings: RaftSettings,
     pub(super) tables: Arc<Tables>,
-    inbox: Inbox,
-    alone: Alone,
+    pub(super) inbox: Inbox,
+    pub(super) appends: Appends,
+    pub(super) alone: Alone,
     pub(super) apply: ApplyQueue,
     transport: Arc<dyn Transport>,
     pub(super) surroundings: Box<dyn Surroundings>,
-    role: watch::Sender<RaftRole>,
-    presence: watch::Sender<Presence>,
+    pub(super) role: watch::Sender<RaftRole>,
+    pub(super) presence: watch::Sender<Presence>,
     life: u64,
-    clock: GroupClock,
-    levels: Levels,
+    pub(super) clock: GroupClock,
+    pub(super) levels: Levels,
     /// What other members' clocks showed when this driver started, and when that was heard. So a
     /// clock that jumps is noticed at once, this member's own as well.
-    clocks: HashMap<u64, (i64, Instant)>,
-    started: Instant,
-    asleep: bool,
+    pub(super) clocks: HashMap<u64, (i64, Instant)>,
+    /// How slowly other members' logs are synced, as they told last.
+    pub(super) paces: HashMap<u64, Duration>,
+    /// When the lead may be handed over because of a slow disk.
+    pub(super) next_hand_over: Instant,
+    pub(super) started: Instant,
+    pub(super) asleep: bool,
     pub(super) knocks: Knocks,
     pub(super) asked: AskedChanges,
     pub(super) waiters: Waiters,
@@ -86,7 +93,7 @@ pub(crate) struct Driver {
     /// The last entry that raft has said is committed and durable here.
     pub(super) delivered: u64,
     /// When each member was last heard.
-    heard: HashMap<u64, Instant>,
+    pub(super) heard: HashMap<u64, Instant>,
     /// When each follower was told to fetch a snapshot.
     snapshots: HashMap<u64, Instant>,
     next_tick: Instant,
@@ -126,6 +133,7 @@ impl Driver {
             settings,
             tables: parts.tables,
             inbox: parts.inbox,
+            appends: Appends::new(parts.disk),
             alone: parts.alone,
             apply: parts.apply,
             transport: parts.transport,
@@ -136,6 +144,8 @@ impl Driver {
             clock: parts.clock,
             levels: parts.levels,
             clocks: HashMap::new(),
+            paces: HashMap::new(),
+            next_hand_over: Instant::now(),
             started: Instant::now(),
             asleep: parts.asleep,
             knocks: Knocks::default(),
@@ -168,12 +178,18 @@ impl Driver {
                 ended => ended?,
             }
         }
-        Ok(())
+        if !self.asleep {
+            // Whoever was on the way to an answer gets it, if it needs nobody else.
+            self.flush()?;
+            self.process_ready()?;
+        }
+        self.end_appends()
     }
 
     /// Goes on in another life: with an empty log, under another id, as a member of no group yet.
-    fn begin_life(self, reason: &str) -> Result<Self, RaftError> {
+    fn begin_life(mut self, reason: &str) -> Result<Self, RaftError> {
         self.alone.set(false);
+        self.end_appends()?;
         let (log, member) = self.surroundings.begin_life(reason)?;
         self.tables.forget();
         Self::new(DriverParts {
@@ -186,6 +202,7 @@ impl Driver {
             rebuild: true,
             asleep: false,
             inbox: self.inbox,
+            disk: self.appends.into_disk(),
             alone: self.alone,
             apply: self.apply,
             transport: self.transport,
@@ -200,6 +217,7 @@ impl Driver {
 
     fn round(&mut self) -> Result<(), RaftError> {
         self.inbox.wait(self.next_tick);
+        self.look_at_disk()?;
         while let Some(input) = self.inbox.next() {
             self.take(input)?;
         }
@@ -211,6 +229,7 @@ impl Driver {
         self.tick(now)?;
         self.reads.ask(&mut self.raw, now);
         self.process_ready()?;
+        self.start_append()?;
         self.feed_from_log()?;
         self.publish();
         Ok(())
@@ -233,7 +252,7 @@ impl Driver {
             }
             Input::Founded { first } => self.founded(first)?,
             Input::Report(ApplyReport::Applied(mark)) => self.applied(mark),
-            Input::Report(ApplyReport::Checkpointed(mark)) => self.purge(mark)?,
+            Input::Report(ApplyReport::Checkpointed(mark)) => self.purge(mark),
             Input::Fetched(fetched) => self.fetched(fetched),
             Input::OutOfRange(level) => return Err(RaftError::Level(level)),
             Input::Status(asker) => {
@@ -247,7 +266,7 @@ impl Driver {
     }
 
     fn propose(&mut self, mut data: Vec<u8>, reset: bool, waiter: Waiter) {
-        let leads = self.raw.raft.state == StateRole::Leader;
+        let leads = self.leads();
         let apart = self.compare_clocks(leads);
         let stamp_ms = if reset {
             self.clock.reset()
@@ -291,24 +310,6 @@ impl Driver {
         ))
     }
 
-    /// True if this member has never promised anything to anybody.
-    pub(super) fn is_fresh(&self) -> bool {
-        let log = &self.raw.store().log;
-        log.hard_state() == HardState::default()
-            && log.last_index() == 0
-            && log.conf().index == 0
-            && !log.conf().voters.is_empty()
-    }
-
-    /// Lets another voter lead before a planned stop, so that no request waits for an election.
-    fn hand_over(&mut self) {
-        if self.raw.raft.state == StateRole::Leader
-            && let Some(next) = self.successor()
-        {
-            self.raw.transfer_leader(next);
-        }
-    }
-
     fn step(&mut self, message: v1::RaftMessage) -> Result<(), RaftError> {
         if self.asleep {
             return Ok(());
@@ -328,6 +329,8 @@ impl Driver {
             let showed = self.at_start(message.time_ms);
             self.clocks.insert(message.from, (showed, now));
         }
+        let pace = Duration::from_millis(message.sync_ms.into());
+        self.paces.insert(message.from, pace);
         match convert::from_wire(message) {
             Ok(message) => {
                 if let Some(message) = self.intercept(message)?
@@ -354,14 +357,17 @@ impl Driver {
             self.next_tick
         };
         self.next_tick += self.settings.tick;
-        let leads = self.raw.raft.state == StateRole::Leader;
+        let leads = self.leads();
         let apart = self.compare_clocks(leads);
         if apart && leads {
             self.hand_over();
+        } else {
+            self.watch_disk(now);
         }
-        if self.follow.rebuilding() || (apart && !leads) {
-            // Without rows or with a wrong clock it must not lead. It votes, so that time passes
-            // for its lease too.
+        let unsynced = self.appends.is_unsynced();
+        if self.follow.rebuilding() || (!leads && (apart || unsynced)) {
+            // Without rows, with a wrong clock or before its disk has answered it must not lead.
+            // It votes, so that time passes for its lease too.
             let raft = &mut self.raw.raft;
             raft.election_elapsed = (raft.election_elapsed + 1).min(raft.election_timeout());
         } else {
@@ -369,20 +375,6 @@ impl Driver {
         }
         self.watch_snapshots(now);
         self.follow_tick(now)
-    }
-
-    /// Judges this member's clock by those of the other voters; true if it is wrong.
-    fn compare_clocks(&self, leads: bool) -> bool {
-        let voters = &self.raw.store().log.conf().voters;
-        let standing = if voters.contains(&self.member) {
-            let others = voters.iter().filter(|&&id| id != self.member);
-            let ahead: Vec<Option<i64>> = others.map(|id| self.clock_ahead(*id)).collect();
-            clock::judge(&ahead)
-        } else {
-            ClockStanding::Unknown
-        };
-        self.clock.note_standing(standing, leads);
-        matches!(standing, ClockStanding::Apart { .. })
     }
 
     /// Tells raft of followers that have given up on a snapshot.
@@ -404,24 +396,13 @@ impl Driver {
         }
     }
 
-    /// Notes whether reads need no other member. An entry of its term must be applied: before that
-    /// the rows may lack what an earlier process has answered. So must the entry that made this
-    /// member the only one: before that they may lack what another has answered. A learner answers
-    /// questions, too, and may have applied more than is applied here.
-    fn look_if_alone(&self) {
-        let raft = &self.raw.raft;
-        let leads = raft.state == StateRole::Leader && !self.asleep;
-        let conf = self.raw.store().log.conf();
-        let only =
-            raft.promotable() && raft.prs().is_singleton() && conf.members() == [self.member];
-        let applied = self.raw.store().applied;
-        let reached = applied.term == raft.term && applied.index >= conf.index;
-        self.alone.set(leads && only && reached);
-    }
-
     pub(super) fn send_all(&mut self, messages: Vec<::raft::eraftpb::Message>) {
         // Before any of them leaves.
         self.look_if_alone();
+        if messages.is_empty() {
+            return;
+        }
+        let sync_ms = self.sync_ms();
         for message in messages {
             let to = message.to;
             if message.get_msg_type() == ::raft::eraftpb::MessageType::MsgSnapshot {
@@ -435,6 +416,7 @@ impl Driver {
             let mut message = convert::to_wire(self.group.0, message);
             message.time_ms = self.clock.wall_ms();
             message.levels = Some(range_to_wire(self.levels.known()));
+            message.sync_ms = sync_ms;
             if !self.transport.send(message) {
                 self.raw.report_unreachable(to);
             }
@@ -449,51 +431,6 @@ impl Driver {
         if known > log.applied {
             self.raw.advance_apply_to(known);
         }
-    }
-
-    /// Drops log that neither this member nor a living follower needs, nor one that fetches a
-    /// snapshot: it goes on behind that.
-    fn purge(&mut self, checkpointed: Mark) -> Result<(), RaftError> {
-        let alive_since = self.alive_since();
-        let needed = self
-            .raw
-            .raft
-            .prs()
-            .iter()
-            .filter(|(id, _)| self.heard.get(id).is_some_and(|&at| at >= alive_since))
-            .map(|(_, progress)| match progress.state {
-                ProgressState::Snapshot => progress.pending_snapshot,
-                ProgressState::Probe | ProgressState::Replicate => progress.matched,
-            })
-            .min();
-        let leads = self.raw.raft.state == StateRole::Leader;
-        let fetched = self.surroundings.log_needed_after().unwrap_or(u64::MAX);
-        let log = &mut self.raw.mut_store().log;
-        let wanted = needed
-            .filter(|_| leads)
-            .unwrap_or(u64::MAX)
-            .min(checkpointed.index);
-        let through = if log.bytes_after(wanted) > self.settings.log_behind_bytes {
-            checkpointed.index
-        } else {
-            wanted
-        };
-        let through = through.min(fetched);
-        let files = log.purge(through, self.settings.log_keep_bytes)?;
-        if files > 0 {
-            tracing::debug!(files, first = log.first_index(), "raft log purged");
-        }
-        Ok(())
-    }
-
-    /// For how long a member counts as alive that is not heard from any more.
-    pub(super) fn alive_for(&self) -> Duration {
-        self.settings.tick * u32::try_from(self.settings.election_ticks * 2).unwrap_or(u32::MAX)
-    }
-
-    fn alive_since(&self) -> Instant {
-        let now = Instant::now();
-        now.checked_sub(self.alive_for()).unwrap_or(now)
     }
 
     /// Reads entries again that the apply thread had no room for.
@@ -513,146 +450,5 @@ impl Driver {
         self.feed_next = last.index + 1;
         let waiters = self.waiters.take(&entries);
         self.apply.push(ApplyTask::Entries { entries, waiters });
-    }
-
-    /// True if this member's own clock is far from those of a majority.
-    pub(super) fn has_wrong_clock(&self) -> bool {
-        self.compare_clocks(false)
-    }
-
-    /// True if another member's clock is near those of the majority.
-    pub(super) fn has_right_clock(&self, id: u64) -> bool {
-        let own_ahead_ms = match self.clock.standing() {
-            ClockStanding::Apart { ahead_ms } => ahead_ms,
-            ClockStanding::Agrees | ClockStanding::Unknown => 0,
-        };
-        let apart = |ahead: i64| ahead.saturating_add(own_ahead_ms).saturating_abs();
-        let ahead = self.clock_ahead(id);
-        ahead.is_some_and(|ahead| apart(ahead) <= clock::APART_MAX_MS)
-    }
-
-    /// How far a living member's clock is ahead of this one's, in milliseconds.
-    fn clock_ahead(&self, id: u64) -> Option<i64> {
-        let (showed, at) = self.clocks.get(&id)?;
-        let own = self.at_start(self.clock.wall_ms());
-        (*at >= self.alive_since()).then(|| showed.saturating_sub(own))
-    }
-
-    /// What a clock that shows `time_ms` now showed when this driver started.
-    fn at_start(&self, time_ms: u64) -> i64 {
-        let now = i64::try_from(time_ms).unwrap_or(i64::MAX);
-        let since = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
-        now.saturating_sub(since)
-    }
-
-    fn role(&self) -> RaftRole {
-        let raft = &self.raw.raft;
-        RaftRole {
-            term: raft.term,
-            leader: node_of(raft.leader_id),
-            leads: raft.state == StateRole::Leader,
-        }
-    }
-
-    fn phase(&self) -> Phase {
-        let conf = self.raw.store().log.conf();
-        if self.is_fresh() && self.asleep {
-            Phase::Fresh
-        } else if conf.voters.contains(&self.member) {
-            Phase::Voter
-        } else if conf.learners.contains(&self.member) {
-            Phase::Learner
-        } else if conf.members().is_empty() {
-            Phase::Joining
-        } else {
-            Phase::Removed
-        }
-    }
-
-    /// True within the last two election timeouts, and for this member itself.
-    pub(super) fn is_alive(&self, id: u64) -> bool {
-        id == self.member
-            || self
-                .heard
-                .get(&id)
-                .is_some_and(|&at| at >= self.alive_since())
-    }
-
-    /// A node that speaks under `id` is not alive under any other.
-    pub(super) fn forget_other_lives(&mut self, node: NodeId, id: u64) {
-        self.heard
-            .retain(|&other, _| other == id || node_of(other) != Some(node));
-    }
-
-    fn publish(&mut self) {
-        self.look_if_alone();
-        let presence = Presence {
-            id: self.member,
-            phase: self.phase(),
-        };
-        self.presence.send_if_modified(|old| {
-            if *old != presence {
-                tracing::info!(?presence, "this metadata member's place in its group");
-                *old = presence;
-                true
-            } else {
-                false
-            }
-        });
-        let role = self.role();
-        self.role.send_if_modified(|old| {
-            if *old != role {
-                tracing::info!(?role, "metadata leadership");
-                *old = role;
-                true
-            } else {
-                false
-            }
-        });
-    }
-
-    fn status(&self) -> RaftStatus {
-        let raft = &self.raw.raft;
-        let log = &self.raw.store().log;
-        let conf = log.conf();
-        let mut members = Vec::new();
-        for (&id, progress) in raft.prs().iter() {
-            let Some(node) = node_of(id) else { continue };
-            let itself = id == self.member;
-            let (matched, committed) = if itself {
-                (raft.raft_log.persisted, raft.raft_log.committed)
-            } else {
-                (progress.matched, progress.committed_index)
-            };
-            let losses = if itself {
-                self.surroundings.losses()
-            } else {
-                self.knocks.losses(node, id)
-            };
-            members.push(MemberStatus {
-                node,
-                id,
-                address: self.surroundings.address(node),
-                leader: node_of(raft.leader_id) == Some(node),
-                learner: conf.learners.contains(&id),
-                matched,
-                committed,
-                alive: self.is_alive(id),
-                clock_ahead_ms: self.clock_ahead(id).unwrap_or(0),
-                losses,
-            });
-        }
-        members.sort_by_key(|member| (member.node, member.id));
-        RaftStatus {
-            id: self.member,
-            role: self.role(),
-            committed: raft.raft_log.committed,
-            applied: self.raw.store().applied.index,
-            log: (log.first_index(), log.last_index()),
-            log_bytes: log.bytes(),
-            rebuilding: self.follow.rebuilding(),
-            clock: self.clock.standing(),
-            members,
-        }
     }
 }

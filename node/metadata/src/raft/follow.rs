@@ -63,8 +63,19 @@ impl Driver {
     pub(super) fn intercept(&mut self, message: Message) -> Result<Option<Message>, RaftError> {
         let current = message.term >= self.raw.raft.term;
         match message.get_msg_type() {
-            // It must not lead: it has no rows, or no right clock.
-            MessageType::MsgTimeoutNow if self.follow.rebuilding || self.has_wrong_clock() => {
+            // It must not lead: it has no rows, no right clock, or a disk that has not answered.
+            MessageType::MsgTimeoutNow
+                if self.follow.rebuilding
+                    || self.has_wrong_clock()
+                    || self.appends.is_unsynced() =>
+            {
+                Ok(None)
+            }
+            // More would wait in memory for a disk that does not answer. It is sent again.
+            MessageType::MsgAppend
+                if !message.entries.is_empty()
+                    && self.raw.store().unsynced_bytes() > self.settings.unsynced_bytes_max =>
+            {
                 Ok(None)
             }
             MessageType::MsgSnapshot if current => {
@@ -199,6 +210,14 @@ impl Driver {
             };
         }
         let leader = self.raw.raft.leader_id;
+        let log = &self.raw.raft.raft_log;
+        if log
+            .term(staged.mark.index)
+            .is_ok_and(|term| term == staged.mark.term)
+        {
+            // It is on its way to the disk. Rows must not be ahead of what is durable.
+            return Ok(());
+        }
         if self.follow.held.is_none() {
             // The log may still grow up to it.
             let ahead = self.follow.rebuilding && staged.mark.index > log.last_index();

@@ -1,10 +1,12 @@
 //! What waits for the driver, in two queues with bounds of their own: other members' messages and
-//! the member's own affairs, ahead of proposals, reads and whatever else is asked for.
+//! the member's own affairs, ahead of proposals, reads and whatever else is asked for. And, in a
+//! place of its own, what the sync thread has written.
 //!
 //! Heartbeats and votes keep the group alive: thousands of waiting proposals must neither delay
 //! them by more than a round nor take their place.
 
 use super::{Input, ProposeError, RaftSettings};
+use crate::log::Written;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -36,6 +38,10 @@ struct Shared {
 struct Queues {
     urgent: Queue,
     rest: Queue,
+    /// There is one append at a time.
+    written: Option<Written>,
+    /// The sync thread has ended.
+    sync_ended: bool,
     /// The driver has ended.
     closed: bool,
 }
@@ -59,6 +65,8 @@ pub(super) fn inbox(settings: &RaftSettings) -> (Outside, Inbox) {
         queues: Mutex::new(Queues {
             urgent: queue(settings.messages_len, settings.messages_bytes),
             rest: queue(settings.inbox_len, settings.inbox_bytes),
+            written: None,
+            sync_ended: false,
             closed: false,
         }),
         filled: Condvar::new(),
@@ -147,14 +155,51 @@ impl Outside {
     }
 }
 
+impl Outside {
+    /// Hands over what the sync thread has written. Never blocks.
+    pub(super) fn written(&self, written: Written) {
+        self.shared.queues().written = Some(written);
+        self.shared.filled.notify_one();
+    }
+
+    /// Says that nothing will be written any more.
+    pub(super) fn sync_ended(&self) {
+        self.shared.queues().sync_ended = true;
+        self.shared.filled.notify_one();
+    }
+}
+
 impl Inbox {
+    /// What the sync thread has written since, if anything.
+    pub(super) fn take_written(&mut self) -> Option<Written> {
+        self.shared.queues().written.take()
+    }
+
+    /// Waits for what the sync thread writes, whatever else waits meanwhile. None if it has ended.
+    pub(super) fn wait_written(&mut self) -> Option<Written> {
+        let mut queues = self.shared.queues();
+        loop {
+            if let Some(written) = queues.written.take() {
+                return Some(written);
+            }
+            if queues.sync_ended {
+                return None;
+            }
+            let waited = self.shared.filled.wait(queues);
+            queues = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
     /// Waits until there is something, but not beyond `until`.
     pub(super) fn wait(&mut self, until: Instant) {
         if !self.round.is_empty() {
             return;
         }
         let mut queues = self.shared.queues();
-        while queues.urgent.inputs.is_empty() && queues.rest.inputs.is_empty() {
+        while queues.urgent.inputs.is_empty()
+            && queues.rest.inputs.is_empty()
+            && queues.written.is_none()
+        {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return;

@@ -1,24 +1,31 @@
 //! The Raft driver of one member, on a thread of its own; the only module that names raft's types.
 //!
-//! Owns the log: what a round of Raft must make durable is one append and one sync. Hands committed
-//! entries to the apply thread and never waits for it: what it can't take now is read from the log
-//! later. Must never: send a message that promises what isn't durable; go on after a failed sync;
-//! wait for a peer, an apply or a snapshot.
+//! Owns the log: what rounds of Raft must make durable is one append and one sync, on a thread of
+//! its own. Hands committed entries to the apply thread and never waits for it: what it can't take
+//! now is read from the log later. Must never: send a message that promises what isn't durable;
+//! apply what isn't durable here; go on after a failed sync; wait for a peer, an apply or a
+//! snapshot.
 //!
 //! `inbox` is what waits for the driver, `driver` takes it and time, `ready` does what raft says,
-//! `follow` brings a member back whose log or rows are too old, `reads` and `waiters` know who
-//! waits, `convert` keeps raft's types in.
+//! `append` knows what is on its way to the disk and `sync` writes it, `follow` brings a member
+//! back whose log or rows are too old, `lead` and `pace` say who should lead, `standing` who is
+//! alive, `reads` and `waiters` know who waits, `convert` keeps raft's types in.
 
+mod append;
 mod change;
 mod convert;
 mod driver;
 mod follow;
 mod inbox;
+mod lead;
 mod logger;
 mod membership;
+mod pace;
 mod reads;
 mod ready;
+mod standing;
 mod storage;
+mod sync;
 mod waiters;
 
 pub use change::NotLeader;
@@ -27,6 +34,7 @@ pub(crate) use convert::{ticket, ticket_parts};
 pub(super) use driver::{Driver, DriverParts};
 pub(super) use inbox::Inbox;
 pub(super) use reads::Alone;
+pub(super) use sync::{SyncQueue, Syncer, sync_queue};
 
 use crate::apply::{ApplyReport, ProposeError, Waiter};
 use crate::clock::ClockStanding;
@@ -79,6 +87,15 @@ pub struct RaftSettings {
     /// A follower that was told to fetch a snapshot and takes no piece for this long is told again.
     /// Default 10 s.
     pub snapshot_patience: Duration,
+    /// Entries that wait for the log's disk, in bytes; a follower takes no more. Default 64 MiB.
+    pub unsynced_bytes_max: usize,
+    /// A leader whose log's disk has not answered for this long hands the lead over, if a majority
+    /// of others have quicker ones. Default 500 ms.
+    pub disk_hangs: Duration,
+    /// So does one whose syncs take this long as a rule. Default 100 ms.
+    pub disk_slow: Duration,
+    /// The least time between two such hand-overs by one member. Default 5 s.
+    pub hand_over_pause: Duration,
 }
 
 impl Default for RaftSettings {
@@ -99,6 +116,10 @@ impl Default for RaftSettings {
             log_keep_bytes: 256 << 20,
             log_behind_bytes: 1 << 30,
             snapshot_patience: Duration::from_secs(10),
+            unsynced_bytes_max: 64 << 20,
+            disk_hangs: Duration::from_millis(500),
+            disk_slow: Duration::from_millis(100),
+            hand_over_pause: Duration::from_secs(5),
         }
     }
 }
@@ -166,12 +187,17 @@ pub struct RaftStatus {
     pub applied: u64,
     /// The first and last entry of the log.
     pub log: (u64, u64),
+    /// How many entries behind those wait for the log's disk.
+    pub unsynced: usize,
     /// Bytes of the log's files.
     pub log_bytes: u64,
     /// The rows are being fetched from a peer.
     pub rebuilding: bool,
     /// Whether its clock agrees with the others'.
     pub clock: ClockStanding,
+    /// How long syncs of its log take, or for how long its disk has not answered, in milliseconds:
+    /// the longer of the two.
+    pub sync_ms: u32,
     /// The group's members; progress is known to the leader only.
     pub members: Vec<MemberStatus>,
 }

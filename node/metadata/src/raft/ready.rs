@@ -1,4 +1,5 @@
-//! One round of raft: send what may go at once, make durable what must be, send the rest.
+//! One round of raft: send what may go at once, hand over to the disk what must be durable before
+//! the rest, and to the apply thread what is committed.
 
 use super::driver::Driver;
 use super::{RaftError, convert, membership};
@@ -10,6 +11,9 @@ use ::raft::{Ready, StateRole};
 impl Driver {
     pub(super) fn process_ready(&mut self) -> Result<(), RaftError> {
         while self.raw.has_ready() {
+            if self.cuts_log() {
+                self.flush()?;
+            }
             let mut ready = self.raw.ready();
             if ready
                 .ss()
@@ -17,65 +21,54 @@ impl Driver {
             {
                 self.waiters.fail_all();
             }
-            // Raft lets a leader's appends go before its own are durable (thesis 10.2.1).
-            let messages = ready.take_messages();
-            self.send_all(messages);
             for state in ready.take_read_states() {
                 self.reads.answered(&state.request_ctx, state.index);
             }
-            let committed = ready.take_committed_entries();
-            self.deliver(committed)?;
-            self.persist(&mut ready)?;
-            let messages = ready.take_persisted_messages();
-            self.send_all(messages);
-            let snapshot_index = ready.snapshot().get_metadata().index;
-            let mut light = self.raw.advance_append(ready);
-            if snapshot_index > 0 {
-                self.raw.advance_apply_to(snapshot_index);
+            if ready.snapshot().get_metadata().index > 0 {
+                self.install(ready)?;
+                continue;
             }
-            self.send_all(light.take_messages());
-            self.deliver(light.take_committed_entries())?;
+            let at_once = self.hand_over_to_disk(&mut ready);
+            // Raft lets a leader's appends go before its own are durable (thesis 10.2.1).
+            self.send_all(at_once);
+            let committed = ready.take_committed_entries();
+            self.raw.advance_append_async(ready);
+            self.start_append()?;
+            self.deliver(committed)?;
         }
         Ok(())
     }
 
-    /// One append, one sync: hard state, entries, and a snapshot's mark before them.
-    fn persist(&mut self, ready: &mut Ready) -> Result<(), RaftError> {
-        let entries: Vec<LogEntry> = ready
-            .take_entries()
-            .into_iter()
-            .map(convert::entry_from_raft)
-            .collect();
-        let snapshot = (ready.snapshot().get_metadata().index > 0)
-            .then(|| convert::snapshot_parts(ready.snapshot()));
-        // A commit index alone is not worth a sync: it is found again.
-        if !ready.must_sync() && entries.is_empty() && snapshot.is_none() {
-            return Ok(());
-        }
-        let hard = ready.hs().map(convert::hard_from_raft);
-        let (reset, conf) = snapshot.clone().unzip();
-        let log = &mut self.raw.mut_store().log;
-        log.append(Append {
-            reset,
+    /// Replaces log and rows by a snapshot that was fetched. Nothing is on its way to the disk.
+    fn install(&mut self, mut ready: Ready) -> Result<(), RaftError> {
+        let (mark, conf) = convert::snapshot_parts(ready.snapshot());
+        let entries = ready.take_entries();
+        let before = self.appends.take_hard();
+        let hard = ready.hs().map(convert::hard_from_raft).or(before);
+        self.append_now(Append {
+            reset: Some(mark),
             hard,
-            conf,
-            entries,
+            conf: Some(conf.clone()),
+            entries: entries.into_iter().map(convert::entry_from_raft).collect(),
         })?;
-        if let Some((mark, conf)) = snapshot {
-            let staged = self.follow.take_staged().ok_or_else(|| {
-                RaftError::Raft("a snapshot to install that was not fetched".to_owned())
-            })?;
-            self.waiters.fail_all();
-            self.surroundings.members_are(&conf);
-            self.tables.set_conf(conf);
-            self.apply.push(ApplyTask::Switch {
-                staged: staged.name,
-                base: mark,
-            });
-            self.feed_next = mark.index + 1;
-            self.delivered = mark.index;
-        }
-        Ok(())
+        let staged = self.follow.take_staged().ok_or_else(|| {
+            RaftError::Raft("a snapshot to install that was not fetched".to_owned())
+        })?;
+        self.waiters.fail_all();
+        self.surroundings.members_are(&conf);
+        self.tables.set_conf(conf);
+        self.apply.push(ApplyTask::Switch {
+            staged: staged.name,
+            base: mark,
+        });
+        self.feed_next = mark.index + 1;
+        self.delivered = mark.index;
+        let messages = ready.take_persisted_messages();
+        self.send_all(messages);
+        let mut light = self.raw.advance_append(ready);
+        self.raw.advance_apply_to(mark.index);
+        self.send_all(light.take_messages());
+        self.deliver(light.take_committed_entries())
     }
 
     /// Takes committed entries: changes of members at once, all others for the apply thread.
@@ -115,11 +108,6 @@ impl Driver {
         self.tables.set_conf(conf.clone());
         self.surroundings.members_are(&conf);
         // Durable before the entry counts as applied.
-        let append = Append {
-            conf: Some(conf),
-            ..Append::default()
-        };
-        self.raw.mut_store().log.append(append)?;
-        Ok(())
+        self.append_conf(conf)
     }
 }

@@ -53,6 +53,10 @@ struct NetState {
     /// Ids that must not speak any more, and those that did nevertheless.
     silenced: BTreeSet<u64>,
     spoke: BTreeSet<u64>,
+    /// The latest term in which each id has spoken.
+    terms: HashMap<u64, u64>,
+    /// Nodes that nothing comes from and nothing gets to.
+    cut_off: BTreeSet<u64>,
 }
 
 impl Net {
@@ -84,6 +88,21 @@ impl Net {
         self.state().silenced.insert(id);
     }
 
+    /// The latest term in which an id has spoken.
+    pub(super) fn term(&self, id: u64) -> u64 {
+        self.state().terms.get(&id).copied().unwrap_or(0)
+    }
+
+    /// Cuts a node off from all others, or joins it to them again.
+    pub(super) fn cut_off(&self, node: u32, cut: bool) {
+        let cut_off = &mut self.state().cut_off;
+        if cut {
+            cut_off.insert(node.into());
+        } else {
+            cut_off.remove(&node.into());
+        }
+    }
+
     /// The silenced ids that have spoken.
     pub(super) fn spoke(&self) -> BTreeSet<u64> {
         self.state().spoke.clone()
@@ -104,10 +123,16 @@ impl Transport for Port {
         if state.silenced.contains(&message.from) {
             state.spoke.insert(message.from);
         }
+        let term = state.terms.entry(message.from).or_default();
+        *term = message.term.max(*term);
         if !state.members.contains_key(&self.member) || state.rng.below(100) < loss {
             return true;
         }
         let node = node_of(message.to).map(|node| u64::from(node.0));
+        let ends = [Some(self.member), node];
+        if ends.iter().flatten().any(|end| state.cut_off.contains(end)) {
+            return true;
+        }
         let Some(target) = node.and_then(|node| state.members.get(&node)) else {
             return false;
         };
@@ -230,6 +255,8 @@ impl Cluster {
             streams: 0,
             silenced: BTreeSet::new(),
             spoke: BTreeSet::new(),
+            terms: HashMap::new(),
+            cut_off: BTreeSet::new(),
         };
         let mut cluster = Self {
             net: Net {

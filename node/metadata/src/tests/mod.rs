@@ -7,6 +7,7 @@ mod levels;
 mod members;
 mod readers;
 mod real;
+mod slow;
 mod steps;
 
 use crate::engine::ChoiceError;

@@ -257,6 +257,7 @@ impl Cluster for FakeMetadata {
         }
         Ok(Response::new(proto::JoinReply {
             not_leader: None,
+            level: 1,
             refused: self.0.refused.borrow().clone(),
         }))
     }

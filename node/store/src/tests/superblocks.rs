@@ -20,7 +20,7 @@ fn copies() -> [PathBuf; 2] {
 /// A disk with finished and growing files, not open.
 fn disk() -> (Bench, Vec<ShardId>) {
     let mut bench = Bench::new(64 << 20, settings());
-    let shards: Vec<ShardId> = (0..30).map(|n| shard(1 + (n % 2) as u32, n)).collect();
+    let shards: Vec<ShardId> = (0..30).map(|n| shard(1 + n % 2, n)).collect();
     for shard in &shards {
         bench.put(*shard, &content(*shard, 0, 50_000)).expect("put");
         bench.core().housekeep();

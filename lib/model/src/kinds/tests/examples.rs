@@ -1,15 +1,16 @@
 //! One of each command and answer.
 
+use crate::claim::{DiskRefusal, RefusedDisk};
 use crate::command::{
-    Answer, Command, Condition, NewBlob, NewDoubt, NewSegment, ObjectBlobs, Outcome, PutObject,
-    Refusal, ShardFill, ShardMark, Verdict,
+    Answer, Command, Condition, Leftover, NewBlob, NewDoubt, NewSegment, ObjectBlobs, Outcome,
+    PutObject, Refusal, ShardFill, ShardMark, Verdict,
 };
 use crate::ids::{
     AccountId, BlobId, BucketId, ClusterId, DiskId, Epoch, GatewayId, LeaseId, NodeId, UploadId,
     VersionId, VolumeId,
 };
 use crate::level::Level;
-use crate::machine::tests::node;
+use crate::machine::tests::{claim, node};
 use crate::profile::Profile;
 use crate::rows::{AccountRow, BucketRow};
 use crate::shape::Shape;
@@ -53,8 +54,7 @@ fn lease() -> Lease {
     Lease {
         id: LeaseId(8),
         gateway: GatewayId(9),
-        first: BLOB,
-        count: 1_000,
+        request: 300,
     }
 }
 
@@ -71,10 +71,16 @@ fn volume() -> Volume {
     }
 }
 
+fn leftover() -> Leftover {
+    Leftover {
+        volume: VOLUME,
+        segment: 300,
+    }
+}
+
 fn new_blob() -> NewBlob {
     NewBlob {
         blob: BLOB,
-        lease: LeaseId(8),
         len: 70_000,
         shape: Shape::Coded,
         segments: vec![NewSegment {
@@ -85,6 +91,7 @@ fn new_blob() -> NewBlob {
             owed: 0b100,
         }],
         inline: Vec::new(),
+        leftovers: vec![leftover()],
     }
 }
 
@@ -117,7 +124,7 @@ fn of_the_cluster() -> Vec<Command> {
             cluster: ClusterId([7; 16]),
             level: Level(1),
         },
-        Command::RegisterNode(node(1)),
+        Command::RegisterNode(claim(node(1))),
         Command::CreateVolume {
             profile: profile(),
             domain: Domain::Node,
@@ -134,9 +141,12 @@ fn of_the_cluster() -> Vec<Command> {
         },
         Command::OpenLease {
             gateway: GatewayId(9),
-            count: 65_536,
+            request: 300,
         },
-        Command::CloseLease(LeaseId(8)),
+        Command::CloseLease {
+            gateway: GatewayId(9),
+            lease: LeaseId(8),
+        },
         Command::Nothing,
         Command::ResetClock,
         Command::WorkOff,
@@ -147,15 +157,20 @@ fn of_the_cluster() -> Vec<Command> {
 fn of_owners() -> Vec<Command> {
     let account = AccountId(4);
     vec![
-        Command::CreateAccount { name: "ann".into() },
+        Command::CreateAccount {
+            name: "ann".into(),
+            request: 300,
+        },
         Command::SetAccountEnabled {
             account,
             enabled: true,
+            revision: 2,
         },
         Command::PutAccessKey {
             access_key: "AKIA".into(),
             account,
             enabled: false,
+            revision: 2,
             sealed_credential: vec![6],
         },
         Command::CreateBucket {
@@ -202,6 +217,9 @@ fn of_objects() -> Vec<Command> {
             bucket: BUCKET,
             key: key(),
             upload: UPLOAD,
+        },
+        Command::DiscardBlob {
+            leftovers: vec![leftover()],
         },
     ]
 }
@@ -261,6 +279,8 @@ pub(super) fn answers() -> Vec<Answer> {
             name: "ann".into(),
             enabled: true,
             created_ms: 1_000_000,
+            request: 300,
+            revision: 2,
         }),
         Outcome::Bucket(BucketRow {
             id: BUCKET,
@@ -269,10 +289,13 @@ pub(super) fn answers() -> Vec<Answer> {
             created_ms: 1_000_000,
             sealed_owner: vec![7],
         }),
-        Outcome::Object {
-            replaced: Some(VersionId([2; 16])),
+        Outcome::Registered {
+            node: NODE,
+            refused: vec![RefusedDisk {
+                disk: DISK,
+                why: DiskRefusal::Served(NODE),
+            }],
         },
-        Outcome::Registered { node: NODE },
         Outcome::WorkedOff { left: true },
     ];
     outcomes
@@ -299,7 +322,9 @@ fn refusals() -> Vec<Refusal> {
         Refusal::NameTaken,
         Refusal::NoSuchAccount,
         Refusal::LeaseClosed { blob: BLOB },
-        Refusal::BlobExists { blob: BLOB },
+        Refusal::KeyUsed { blob: BLOB },
+        Refusal::Superseded { blob: BLOB },
+        Refusal::Changed,
         Refusal::StaleVolume {
             volume: VOLUME,
             epoch: EPOCH,

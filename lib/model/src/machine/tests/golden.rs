@@ -1,7 +1,10 @@
 //! One stored row of each kind, byte by byte. A change here is a change of the stored format: it
 //! needs a new version byte and a decoder for the old one.
 
-use super::{BEGIN_MS, World, coded_len, disk_id, owed, put, put_command, upload, version};
+use super::{
+    BEGIN_MS, World, claim, coded_len, disk_id, node, owed, put, put_command, upload, version,
+};
+use crate::claim::NodeClaim;
 use crate::codec;
 use crate::command::{Command, NewDoubt, ObjectBlobs};
 use crate::ids::{AccountId, BlobId, BucketId, ClusterId, Epoch, LeaseId, VolumeId};
@@ -156,6 +159,11 @@ fn foresee(world: &mut World) {
     }
     let batch = overlay.into_batch();
     world.rows.write(batch);
+}
+
+/// What a node says to be registered.
+pub(crate) fn node_claim() -> NodeClaim {
+    claim(node(1))
 }
 
 /// Ends an upload of more parts than go at once.

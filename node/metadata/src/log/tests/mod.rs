@@ -346,3 +346,47 @@ fn a_record_whose_padding_was_cut_off_ends_with_its_file() {
     let last = scanned.records.last().expect("an entry");
     assert_eq!(last.offset + last.span, len);
 }
+
+/// The three steps of an append, with the power cut between them.
+#[test]
+fn what_is_planned_is_not_seen_before_it_is_settled() {
+    for cut_after in 0..3 {
+        let fs = fresh();
+        let mut log = open(&fs).expect("open");
+        append(&mut log, 1, 10, 1);
+        let before = contents(&log);
+        // It takes the place of entries, so that a new file begins.
+        let next = Append {
+            entries: vec![entry(8, 2, 30), entry(9, 2, 30)],
+            ..Append::default()
+        };
+        let planned = log.plan(next).expect("plan").expect("entries");
+        assert_eq!(contents(&log), before);
+        let written = (cut_after > 0).then(|| planned.write());
+        assert_eq!(contents(&log), before);
+        if cut_after > 1 {
+            log.settle(written.expect("written")).expect("durable");
+            assert_eq!((log.last_index(), log.term(8)), (9, Some(2)));
+        }
+        drop(log);
+        fs.crash(cut_after);
+        let log = open(&fs).expect("reopen");
+        if cut_after == 0 {
+            assert_eq!(contents(&log), before);
+        } else {
+            assert_eq!((log.last_index(), log.term(8)), (9, Some(2)));
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "one append or purge at a time")]
+fn nothing_is_planned_while_something_is_on_its_way() {
+    let mut log = open(&fresh()).expect("open");
+    let one = |index| Append {
+        entries: vec![entry(index, 1, 30)],
+        ..Append::default()
+    };
+    let _on_its_way = log.plan(one(1)).expect("plan");
+    let _second = log.plan(one(1));
+}
