@@ -199,7 +199,7 @@ impl RunningGateway {
             self.tasks.wait().await;
         }
         if let Err(error) = self.pipeline.close().await {
-            tracing::warn!(%error, "a lease of blob ids was not given back; it will expire");
+            tracing::warn!(%error, "a lease of blob ids was not given back");
         }
     }
 

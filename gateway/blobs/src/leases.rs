@@ -1,8 +1,9 @@
 //! Blob ids: the gateway holds a lease and fetches the next one when half of it is used.
 //!
-//! An id is also the key of a client's command, and is used for one only. A lease whose ids are used
-//! up is closed when the last of these commands has ended; only then may the metadata group forget
-//! what became of them. A lease that a node or the metadata group calls closed is dropped at once.
+//! An id is also the key of a client's command, and is used for one only. A lease whose ids are
+//! used up is closed when the last of these commands has ended; only then may the metadata group
+//! forget what became of them. A lease that a node or the metadata group calls closed is dropped at
+//! once.
 
 use super::lock::lock;
 use megalith_client::{ClientError, Metadata, TypedCalls as _, new_request};
@@ -14,7 +15,13 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::Duration;
 use tokio::runtime::Handle;
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
+
+/// How long a gateway that stops waits for discards and closings under way.
+const CLOSING_MAX: Duration = Duration::from_secs(5);
 
 /// Why no blob id was available, or a lease was not given back.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +49,8 @@ struct Inner {
     state: Mutex<State>,
     /// Locked while a lease is fetched, so that only one task fetches.
     fetching: tokio::sync::Mutex<()>,
+    /// Discards and closings under way.
+    tasks: TaskTracker,
 }
 
 #[derive(Default)]
@@ -57,12 +66,12 @@ struct InHand {
     next: BlobId,
 }
 
-/// A lease that is open. The gateway has it in hand, and so has each of its ids in use; the last one
-/// closes it.
+/// A lease that is open. The gateway has it in hand, and so has each of its ids in use; the last
+/// one closes it.
 struct Held {
     id: LeaseId,
     inner: Weak<Inner>,
-    /// Closed already, or called so.
+    /// True once the gateway stops and closes it itself.
     over: AtomicBool,
 }
 
@@ -71,17 +80,21 @@ impl Drop for Held {
         let inner = self.inner.upgrade().filter(|_| !*self.over.get_mut());
         if let (Some(inner), Ok(runtime)) = (inner, Handle::try_current()) {
             let lease = self.id;
-            runtime.spawn(async move {
-                if let Err(error) = inner.close_lease(lease).await {
-                    tracing::info!(%error, %lease, "a used lease stays open");
-                }
-            });
+            let task = Arc::clone(&inner);
+            inner.tasks.spawn_on(
+                async move {
+                    if let Err(error) = task.close_lease(lease).await {
+                        tracing::info!(%error, %lease, "a used lease stays open");
+                    }
+                },
+                &runtime,
+            );
         }
     }
 }
 
-/// A blob id that nobody else has: that of a new blob, and the key of the command that brings it, or
-/// the key of a command that brings none. Keep it until that command has ended.
+/// A blob id that nobody else has: that of a new blob, and the key of the command that brings it,
+/// or the key of a command that brings none. Keep it until that command has ended.
 ///
 /// If it is dropped when the blob was written and its command was certainly not done, then what was
 /// written is discarded.
@@ -107,11 +120,15 @@ impl Drop for LeasedId {
         let inner = lease.inner.upgrade().filter(|_| !lost);
         if let (Some(inner), Ok(runtime)) = (inner, Handle::try_current()) {
             let key = self.next_attempt();
-            runtime.spawn(async move {
-                inner.discard(key, begun).await;
-                // Only now may the lease be closed.
-                drop(lease);
-            });
+            let task = Arc::clone(&inner);
+            inner.tasks.spawn_on(
+                async move {
+                    task.discard(key, begun).await;
+                    // Only now may the lease be closed.
+                    drop(lease);
+                },
+                &runtime,
+            );
         }
     }
 }
@@ -163,8 +180,8 @@ impl LeasedId {
         self.blob
     }
 
-    /// Returns the key for the next attempt: of a command that differs from the one before, and that
-    /// is proposed now.
+    /// Returns the key for the next attempt: of a command that differs from the one before, and
+    /// that is proposed now.
     #[must_use]
     pub fn next_attempt(&self) -> CommandKey {
         self.in_doubt.store(true, Ordering::Relaxed);
@@ -186,6 +203,7 @@ impl Leases {
                 gateway,
                 state: Mutex::default(),
                 fetching: tokio::sync::Mutex::default(),
+                tasks: TaskTracker::new(),
             }),
         }
     }
@@ -214,11 +232,8 @@ impl Leases {
     /// Forgets a lease that was called closed.
     pub fn refused(&self, lease: LeaseId) {
         let mut state = self.state();
-        let called = |held: &Arc<Held>| {
-            let this = held.id == lease;
-            held.over.fetch_or(this, Ordering::Relaxed);
-            this
-        };
+        // Who called it so may be wrong: it is closed like any other, which does no harm twice.
+        let called = |held: &Arc<Held>| held.id == lease;
         if state
             .current
             .as_ref()
@@ -231,11 +246,16 @@ impl Leases {
         }
     }
 
-    /// Closes the leases it holds; for shutdown, after the last write has ended.
+    /// Closes the leases it holds; for shutdown, after the last write has ended. First it waits for
+    /// what the ended writes still have to say, for [`CLOSING_MAX`] at most.
     ///
     /// # Errors
-    /// The last failure; the metadata group closes a lease left open in its own time.
+    /// The last failure; then a lease stays open.
     pub async fn close(&self) -> Result<(), LeaseError> {
+        self.inner.tasks.close();
+        if timeout(CLOSING_MAX, self.inner.tasks.wait()).await.is_err() {
+            tracing::warn!("what broken-off writes left on disks is not discarded by name");
+        }
         let _one = self.inner.fetching.lock().await;
         let held = {
             let mut state = self.state();

@@ -92,7 +92,8 @@ pub type Approve<'a> = &'a (dyn Fn(&HashResults) -> bool + Send + Sync);
 impl Pipeline {
     /// Writes one blob from `source`, sealed under `key` as part `part` (0 if the object has one
     /// part). A body that is held whole is shown to `approve` before a shard of it is written; a
-    /// stream's checksums are known too late for that, and whoever asks for the write compares them.
+    /// stream's checksums are known too late for that, and whoever asks for the write compares
+    /// them.
     ///
     /// # Errors
     /// See [`PutError`]; a stream is not touched before memory is reserved.

@@ -44,8 +44,8 @@ impl Store {
         }
     }
 
-    /// Proposes a write under the key `id` with its condition; if others have written meanwhile, checks again whether
-    /// the condition still holds.
+    /// Proposes a write under the key `id` with its condition; if others have written meanwhile,
+    /// checks again whether the condition still holds.
     pub(super) async fn commit(
         &self,
         id: &LeasedId,

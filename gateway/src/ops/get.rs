@@ -422,6 +422,7 @@ mod tests {
             blob: index as u64,
             header: StreamHeader::from_bytes(&[0; StreamHeader::LEN]),
             checksums: Vec::new(),
+            key: None,
         };
         Manifest {
             parts: lengths.iter().enumerate().map(part).collect(),

@@ -158,8 +158,8 @@ impl Store {
         Ok(Arc::new(id))
     }
 
-    /// Notes what an answer says of a key: that its lease was closed and is not to be used again, or
-    /// that no row names its blob.
+    /// Notes what an answer says of a key: that its lease was closed and is not to be used again,
+    /// or that no row names its blob.
     fn note<T>(&self, id: &LeasedId, result: Result<T, Rejection>) -> Result<T, Rejection> {
         match &result {
             Err(Rejection::Refused(Refusal::LeaseClosed { .. })) => {

@@ -108,6 +108,7 @@ impl Store {
                 blob: blob.blob.0,
                 header,
                 checksums: Vec::new(),
+                key: None,
             }],
             etag: hex::encode(computed.md5),
             checksums: sealed_checksums(&computed),

@@ -47,11 +47,16 @@ pub fn new_request() -> u64 {
     u64::from_le_bytes(random())
 }
 
-/// Returns whether an answer says nothing of a copy of the command that may have arrived before.
+/// Returns whether an answer says nothing of a copy of the command that may have arrived before: it
+/// is given without a look at what is remembered of the command, or to a later state of what the
+/// command changes.
 fn proves_nothing(answer: &Answer) -> bool {
     matches!(
         answer,
-        Err(Refusal::LeaseClosed { .. } | Refusal::Superseded { .. })
+        Err(Refusal::LeaseClosed { .. }
+            | Refusal::Superseded { .. }
+            | Refusal::Level { .. }
+            | Refusal::Changed)
     )
 }
 

@@ -28,6 +28,7 @@ mod derive;
 mod encode;
 mod entropy;
 mod error;
+mod etag;
 mod floe;
 mod sealed;
 

@@ -18,6 +18,8 @@ use crate::derive::{ListingBucket, Subkey};
 use crate::encode::{decode, encode};
 use crate::entropy::Entropy;
 use crate::error::CryptoError;
+use crate::etag;
+
 use crate::manifest::ChecksumType;
 use crate::sealed;
 use serde::{Deserialize, Serialize};
@@ -33,6 +35,7 @@ pub struct ListingEntry {
     /// Plaintext length in bytes.
     pub plain_len: u64,
     /// The ETag without quotes.
+    #[serde(with = "etag")]
     pub etag: String,
     /// Names of the checksum algorithms that the object has, as S3 writes them.
     pub checksum_algorithms: Vec<String>,

@@ -15,7 +15,8 @@
 //!   key      = HKDF(upload's data key, "part-manifest")
 //!   bound to   cluster (16) ‖ bucket (8) ‖ upload (16) ‖ key length (4) ‖ key ‖ part number (4)
 //! postcard: integers of more than one byte as varints; text, bytes and lists with a varint count
-//! before them; an option with one byte before it; a StreamHeader as its 74 bytes.
+//! before them; an option with one byte before it; a StreamHeader as its 74 bytes; an ETag as its
+//! kind (0: MD5, 1: MD5 of parts, 2: text) and then 16 bytes, 16 bytes and a count, or text.
 //! ```
 //! The envelope around both is drawn in `sealed.rs`. Adding a field needs a new version byte.
 //!
@@ -28,9 +29,12 @@ use crate::derive::{ManifestSeal, PartSeal, Subkey};
 use crate::encode::{decode, encode};
 use crate::entropy::{Entropy, SYSTEM};
 use crate::error::CryptoError;
+use crate::etag;
 use crate::keys::DataKey;
 use crate::sealed::{self, NO_KEK, SEALED_OVERHEAD};
 use serde::{Deserialize, Serialize};
+use std::fmt;
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 /// Most parts of an object.
 pub const PARTS_MAX: usize = 10_000;
@@ -96,6 +100,20 @@ pub struct ManifestPart {
     pub header: StreamHeader,
     /// The part's own checksums.
     pub checksums: Vec<Checksum>,
+    /// Its data key, if it has another one than the version: a part whose bytes are another
+    /// object's. Nothing sets it yet.
+    pub key: Option<PartKey>,
+}
+
+/// The data key of one part, as it stands inside a sealed manifest. Wiped when dropped, never
+/// shown.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+pub struct PartKey([u8; 32]);
+
+impl fmt::Debug for PartKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PartKey(..)")
+    }
 }
 
 /// All that is known of an object version.
@@ -104,6 +122,7 @@ pub struct Manifest {
     /// The blobs in order; their part numbers rise.
     pub parts: Vec<ManifestPart>,
     /// The ETag without quotes.
+    #[serde(with = "etag")]
     pub etag: String,
     /// Checksums of the whole object.
     pub checksums: Vec<Checksum>,

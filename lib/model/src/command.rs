@@ -376,7 +376,7 @@ pub enum Outcome {
     },
 }
 
-/// Why a command did nothing. It has changed nothing at all.
+/// Why a command did nothing. It has changed nothing, except that its key, if it has one, is bound.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {
     #[error("the metadata belongs to another cluster")]
@@ -472,7 +472,7 @@ pub enum Proposer {
 
 impl Command {
     /// The number of the last variant.
-    pub const LAST: u32 = 27;
+    pub const LAST: u32 = 28;
 
     /// Returns true if applying it may change what [`crate::answer::topology`] returns, apart from
     /// volumes' bytes.

@@ -140,6 +140,9 @@ byte_id!(
     UploadId
 );
 
+/// The bits of a blob's or volume's id from this one on are its group.
+const GROUP_BITS_FROM: u32 = 48;
+
 impl BlobId {
     /// Returns the lease that the id belongs to.
     #[must_use]
@@ -151,16 +154,21 @@ impl BlobId {
 impl LeaseId {
     /// How many blob ids a lease has.
     pub const BLOBS: u64 = 1 << 16;
-    /// The greatest one: its blob ids are the last that there are.
-    pub const MAX: Self = Self(u64::MAX / Self::BLOBS);
+    /// The greatest one of group 0, the only group that there is.
+    pub const MAX: Self = Self((1 << GROUP_BITS_FROM) / Self::BLOBS - 1);
 
-    /// Returns the lease's blob ids, the first and the last. Those of a number above
-    /// [`LeaseId::MAX`] are those of the last lease.
+    /// Returns the lease's blob ids, the first and the last. Numbers of more than 48 bits, which no
+    /// lease has, are taken without the rest.
     #[must_use]
     pub fn blobs(self) -> (BlobId, BlobId) {
-        let first = self.0.min(Self::MAX.0) * Self::BLOBS;
-        (BlobId(first), BlobId(first + (Self::BLOBS - 1)))
+        let first = self.0.wrapping_mul(Self::BLOBS);
+        (BlobId(first), BlobId(first | (Self::BLOBS - 1)))
     }
+}
+
+impl VolumeId {
+    /// The greatest one of group 0, the only group that there is.
+    pub const MAX: Self = Self((1 << GROUP_BITS_FROM) - 1);
 }
 
 impl VersionId {

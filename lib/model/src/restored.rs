@@ -10,8 +10,9 @@ use crate::keys::{self, Meta, RowKey, Table};
 use crate::kinds::Stored;
 use crate::level::Level;
 use crate::machine::{self, MachineError, decode_row, read};
-use crate::rows::{DiskRow, VolumeRow};
+use crate::rows::{DiskRow, DoomedQueue, DoomedRow, VolumeRow};
 use crate::table::{Batch, Overlay, Rows};
+use crate::topology::Lease;
 
 /// More leases, volumes, accounts and epochs than a cluster gives out between a backup and its
 /// loss.
@@ -27,11 +28,7 @@ pub fn changes(rows: &dyn Rows) -> Result<Batch, MachineError> {
     for item in Meta::ALL {
         jump(&mut overlay, *item, level)?;
     }
-    for of in [Table::Leases, Table::Spent] {
-        for (key, _) in table(rows, of)? {
-            overlay.delete(key);
-        }
-    }
+    close_leases(&mut overlay, level)?;
     for (key, value) in table(rows, Table::Volumes)? {
         let volume: VolumeRow = decode_row(&key, &value)?;
         let epoch = volume.epoch.0.checked_add(NUMBERS).ok_or_else(used_up)?;
@@ -54,6 +51,27 @@ pub fn changes(rows: &dyn Rows) -> Result<Batch, MachineError> {
         overlay.put(key, crate::codec::encode_at(&disk, level));
     }
     Ok(overlay.into_batch())
+}
+
+/// Closes all leases. What is remembered of their commands is worked off later, as after any other
+/// closing.
+fn close_leases(rows: &mut Overlay<'_>, level: Level) -> Result<(), MachineError> {
+    let queue_key = RowKey::Meta(Meta::Doomed);
+    let mut queue: DoomedQueue = read(rows, &queue_key)?.unwrap_or_default();
+    for (key, value) in table(rows, Table::Leases)? {
+        let lease: Lease = decode_row(&key, &value)?;
+        let (from, _) = lease.id.blobs();
+        let spent = DoomedRow::Spent {
+            lease: lease.id,
+            from,
+        };
+        let number = RowKey::Doomed(queue.next).encode();
+        rows.put(number, crate::codec::encode_at(&spent, level));
+        queue.next += 1;
+        rows.delete(key);
+    }
+    rows.put(queue_key.encode(), crate::codec::encode_at(&queue, level));
+    Ok(())
 }
 
 fn used_up() -> MachineError {
@@ -92,7 +110,7 @@ fn far<T: Stored>(
 
 type Row = (Vec<u8>, Vec<u8>);
 
-/// Reads a table of few rows: volumes, disks, leases, and what is remembered of open ones.
+/// Reads a table of few rows: volumes, disks, leases.
 fn table(rows: &dyn Rows, table: Table) -> Result<Vec<Row>, MachineError> {
     let range = keys::table(table);
     let mut found = Vec::new();
@@ -117,6 +135,12 @@ mod tests {
         let blob = world.blob(1, 300_000, 1);
         world.done(put_command(put("kept", 1, ObjectBlobs::New(blob))));
         let lost = world.blob(2, 300_000, 1);
+        world.done(Command::DeleteObject {
+            bucket: BucketId(1),
+            key: b"nothing".to_vec(),
+            condition: Condition::None,
+        });
+        let gone = world.last_key();
         let backup = world.rows.clone();
 
         // What the cluster did after the backup, of which the rows know nothing.
@@ -126,6 +150,10 @@ mod tests {
         world.rows = backup;
         let changes = changes(&world.rows).expect("readable");
         world.rows.write(changes);
+        world.audited();
+        assert!(world.exists(&RowKey::Spent(gone)));
+        world.done(Command::WorkOff);
+        assert!(!world.exists(&RowKey::Spent(gone)));
         world.audited();
 
         let late = world.try_apply(put_command(put("lost", 2, ObjectBlobs::New(lost))));

@@ -136,8 +136,8 @@ impl<'a> Overlay<'a> {
         }
     }
 
-    /// Reads a row that many commands read and few change, such as a bucket's or a lease's: from the
-    /// base only once.
+    /// Reads a row that many commands read and few change, such as a bucket's or a lease's: from
+    /// the base only once.
     pub fn get_kept(&self, key: &[u8]) -> Result<Option<Vec<u8>>, RowsError> {
         if let Some(change) = self.batch.changes.get(key) {
             return Ok(change.clone());

@@ -37,7 +37,7 @@ pub enum ProposeError {
         /// Who does, if that is known.
         hint: Option<NodeId>,
     },
-    /// The command may or may not be applied: propose it again with its token.
+    /// The command may or may not be applied: propose it again as it is.
     #[error("the fate of the command is not known")]
     Unknown,
     /// The command is longer than a log entry may be. It is not applied.

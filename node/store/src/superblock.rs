@@ -186,20 +186,23 @@ impl FoundSuperblock {
         }
     }
 
-    /// Writes the bad copy again, if there is one; returns whether there was. A disk that takes no
-    /// write can still be read, so a failure is only logged.
+    /// Writes the bad copy again, if there is one; returns whether it did. A disk that takes no write
+    /// can still be read, so a failure is only logged.
     pub(super) fn mend(self, fs: &dyn FileSystem) -> bool {
         let Some((path, why)) = self.bad else {
             return false;
         };
         let path_shown = path.display();
         match self.superblock.write_copy(fs, &path) {
-            Ok(()) => tracing::warn!(path = %path_shown, %why, "superblock is written again"),
+            Ok(()) => {
+                tracing::warn!(path = %path_shown, %why, "superblock is written again");
+                true
+            }
             Err(error) => {
                 tracing::error!(path = %path_shown, %why, %error, "superblock can't be mended");
+                false
             }
         }
-        true
     }
 }
 

@@ -89,16 +89,17 @@ async fn ids_are_unique_and_a_used_lease_is_closed_after_its_last_command() {
 }
 
 #[tokio::test]
-async fn a_refused_lease_is_not_used_again_and_not_closed() {
+async fn a_refused_lease_is_not_used_again_and_is_closed_like_any_other() {
     let (leases, book) = leases();
     let first = leases.next_id().await.expect("given");
     leases.refused(first.blob().lease());
     let second = leases.next_id().await.expect("given");
     assert_ne!(first.blob().lease(), second.blob().lease());
+    assert!(book.closed.borrow().is_empty());
     drop(first);
     drop(second);
     leases.close().await.expect("closes");
-    assert_eq!(*book.closed.borrow(), [LeaseId(1)]);
+    assert_eq!(*book.closed.borrow(), [LeaseId(0), LeaseId(1)]);
 }
 
 #[test]

@@ -29,7 +29,7 @@ async fn discarded(rig: &Rig) -> (BlobId, Vec<Leftover>) {
     all.remove(0)
 }
 
-/// Writes another blob that is certainly discarded: whatever was to be discarded before it has been.
+/// Writes another blob that is certainly discarded: whatever was to be discarded before it, is.
 async fn nothing_discarded_before_this(rig: &Rig) {
     let marker = rig.write(&bytes(5 * CELL), CELL).await.expect("writes");
     let id = marker.blob.blob;

@@ -244,6 +244,7 @@ fn manifest(
         blob: part.blob,
         header: part.header,
         checksums: part.checksums,
+        key: None,
     };
     let manifest = Manifest {
         parts: parts.into_iter().map(link).collect(),

@@ -61,6 +61,7 @@ fn parts() -> impl Strategy<Value = Vec<ManifestPart>> {
                     blob,
                     header,
                     checksums,
+                    key: None,
                 },
             )
             .collect()
@@ -145,6 +146,7 @@ fn plain_part(number: u32) -> ManifestPart {
         blob: 9,
         header: StreamHeader::from_bytes(&[8; 74]),
         checksums: Vec::new(),
+        key: None,
     }
 }
 

@@ -64,6 +64,7 @@ pub fn manifest(headers: [StreamHeader; 2]) -> Manifest {
         blob: 1000 + u64::from(number),
         header,
         checksums: vec![checksum("rosUhgp5mIg=", ChecksumType::FullObject)],
+        key: None,
     };
     Manifest {
         parts: vec![part(1, 5 << 20, headers[0]), part(2, 123_456, headers[1])],

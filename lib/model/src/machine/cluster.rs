@@ -6,8 +6,8 @@
 //! heard of a disk can't take its slots, read its delete queue or mark its shards. A disk that did
 //! move keeps its slots in volumes.
 
-use super::MachineError;
 use super::context::{Machine, Step, malformed};
+use super::{GATEWAY_LEASES_MAX, MachineError};
 use crate::claim::{
     ADDRESS_LEN_MAX, DiskClaim, DiskProof, DiskRefusal, NODE_DISKS_MAX, NodeClaim, RefusedDisk,
     ZONE_LEN_MAX,
@@ -144,7 +144,7 @@ impl Machine<'_, '_> {
         }
         let next_key = RowKey::Meta(Meta::NextVolume);
         let id = self.read::<VolumeId>(&next_key)?.unwrap_or(VolumeId(1));
-        if id.0 == u64::MAX {
+        if id > VolumeId::MAX {
             return malformed("volume numbers are used up");
         }
         self.write(&next_key, &id.next());
@@ -199,10 +199,13 @@ impl Machine<'_, '_> {
 
     pub(super) fn open_lease(&mut self, gateway: GatewayId, request: u64) -> Step<Outcome> {
         let all = self.page::<Lease>(&keys::table(Table::Leases), usize::MAX)?;
-        let mut open = all.into_iter().map(|(_, lease)| lease);
-        let same = |lease: &Lease| lease.gateway == gateway && lease.request == request;
-        if let Some(lease) = open.find(same) {
-            return Ok(Outcome::Lease(lease));
+        let open = all.into_iter().map(|(_, lease)| lease);
+        let own: Vec<Lease> = open.filter(|lease| lease.gateway == gateway).collect();
+        if let Some(lease) = own.iter().find(|lease| lease.request == request) {
+            return Ok(Outcome::Lease(*lease));
+        }
+        if own.len() >= GATEWAY_LEASES_MAX {
+            return malformed(format!("{gateway} has {} open leases", own.len()));
         }
         let id = self.next_lease()?;
         if id > LeaseId::MAX {

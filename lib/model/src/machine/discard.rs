@@ -1,9 +1,11 @@
-//! What a write left on disks and no row names: segments that were begun and then written elsewhere,
-//! and everything of a write that failed. Its own gateway names it, once, after the write has ended.
+//! What a write left on disks and no row names: segments that were begun and then written
+//! elsewhere, and everything of a write that failed. Its own gateway names it, once, after the
+//! write has ended.
 //!
 //! Each segment is judged by the rows: what one of them names stays. What nobody names (the gateway
 //! was killed, or doesn't know whether its command was applied) is found by comparing disks with
-//! rows, never from here.
+//! rows, never from here. So is a shard that a node was still appending when it was told to delete
+//! it.
 
 use super::context::{Machine, Step, malformed};
 use super::{LEFTOVERS_MAX, MachineError};

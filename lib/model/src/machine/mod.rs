@@ -2,8 +2,8 @@
 //!
 //! Owns every rule about rows. Reads no clock, uses no randomness and iterates over nothing
 //! unordered: the same log gives the same bytes everywhere. Knows nothing of Raft or of the engine.
-//! `once` makes clients' commands idempotent, `blobs` counts references; the other modules follow the
-//! commands.
+//! `once` makes clients' commands idempotent, `blobs` counts references; the other modules follow
+//! the commands.
 
 mod blobs;
 mod cluster;
@@ -41,6 +41,9 @@ pub const DISK_DOUBTS_MAX: u32 = 1_000;
 pub const DOUBT_SETTLED_MS: u64 = 60_000;
 /// The most segments that a write may say it has left behind.
 pub const LEFTOVERS_MAX: usize = 1_000;
+/// The most open leases of one gateway. It needs two, and one more for each that is used up while
+/// its last command still runs.
+pub const GATEWAY_LEASES_MAX: usize = 1_000;
 /// The most bytes of an object's key.
 pub const KEY_LEN_MAX: usize = 1_024;
 /// The most bytes of a bucket's or account's name, or of an access key.
@@ -206,12 +209,47 @@ impl Machine<'_, '_> {
                 shrunk,
             } => self.create_volume(*profile, *domain, slots, *shrunk),
             Command::CloseVolume { volume, epoch } => self.close_volume(*volume, *epoch),
+            Command::OpenLease { gateway, request } => self.open_lease(*gateway, *request),
+            Command::CloseLease { gateway, lease } => self.close_lease(*gateway, *lease),
+            Command::PutKek { .. }
+            | Command::CreateAccount { .. }
+            | Command::SetAccountEnabled { .. }
+            | Command::PutAccessKey { .. }
+            | Command::CreateBucket { .. }
+            | Command::DeleteBucket(_) => self.execute_of_owner(command),
+            Command::PutObject(put) => self.put_object(put),
+            Command::DeleteObject {
+                bucket,
+                key,
+                condition,
+            } => self.delete_object(*bucket, key, *condition),
+            Command::CreateUpload { .. }
+            | Command::PutPart { .. }
+            | Command::CompleteUpload { .. }
+            | Command::AbortUpload { .. } => self.execute_upload(command),
+            Command::AckDeletes { .. }
+            | Command::MarkOwed { .. }
+            | Command::FillOwed { .. }
+            | Command::RaiseDoubts(_)
+            | Command::DenyDoubts { .. }
+            | Command::JudgeDoubts { .. } => self.execute_of_disk(command),
+            // The clock itself is set with every accepted command.
+            Command::Nothing | Command::ResetClock => Ok(Outcome::Done),
+            Command::WorkOff => self.work_off(),
+            Command::RaiseLevel { level } => self.raise_level(*level),
+            Command::DiscardBlob { leftovers } => {
+                self.discard_blob(key.map(|key| key.id), leftovers)
+            }
+        }
+    }
+
+    /// Executes commands about accounts, their keys and buckets, and about key-encryption keys.
+    fn execute_of_owner(&mut self, command: &Command) -> Step<Outcome> {
+        match command {
             Command::PutKek {
                 version,
                 sealed_kek,
             } => self.put_kek(*version, sealed_kek),
-            Command::OpenLease { gateway, request } => self.open_lease(*gateway, *request),
-            Command::CloseLease { gateway, lease } => self.close_lease(*gateway, *lease),
             Command::CreateAccount { name, request } => self.create_account(name, *request),
             Command::SetAccountEnabled {
                 account,
@@ -242,29 +280,7 @@ impl Machine<'_, '_> {
                 sealed_owner,
             } => self.create_bucket(*id, name, *account, sealed_owner),
             Command::DeleteBucket(bucket) => self.delete_bucket(*bucket),
-            Command::PutObject(put) => self.put_object(put),
-            Command::DeleteObject {
-                bucket,
-                key,
-                condition,
-            } => self.delete_object(*bucket, key, *condition),
-            Command::CreateUpload { .. }
-            | Command::PutPart { .. }
-            | Command::CompleteUpload { .. }
-            | Command::AbortUpload { .. } => self.execute_upload(command),
-            Command::AckDeletes { .. }
-            | Command::MarkOwed { .. }
-            | Command::FillOwed { .. }
-            | Command::RaiseDoubts(_)
-            | Command::DenyDoubts { .. }
-            | Command::JudgeDoubts { .. } => self.execute_of_disk(command),
-            // The clock itself is set with every accepted command.
-            Command::Nothing | Command::ResetClock => Ok(Outcome::Done),
-            Command::WorkOff => self.work_off(),
-            Command::RaiseLevel { level } => self.raise_level(*level),
-            Command::DiscardBlob { leftovers } => {
-                self.discard_blob(key.map(|key| key.id), leftovers)
-            }
+            _ => malformed("not a command about owners"),
         }
     }
 

@@ -1,9 +1,9 @@
 //! Makes sure that a client's command is applied once, however often it arrives.
 //!
 //! Its key is a blob id ([`CommandKey`]). What became of it is found under that id: in the blob's
-//! row while that is there, else in a row of its own, which lives as long as the id's lease is open.
-//! Once the lease is closed no command with an id of it is accepted any more, so nothing has to be
-//! remembered.
+//! row while that is there, else in a row of its own, which lives as long as the id's lease is
+//! open. Once the lease is closed no command with an id of it is accepted any more, so nothing has
+//! to be remembered.
 
 use super::MachineError;
 use super::context::{Machine, read, read_kept};
@@ -71,6 +71,16 @@ impl SpentRow {
     }
 }
 
+/// Returns what is kept of an answer. The texts of refusals are the program's own: members of
+/// different programs have different ones, and their rows must be the same.
+fn without_text(answer: &Answer) -> Answer {
+    match answer {
+        Err(Refusal::Malformed(_)) => Err(Refusal::Malformed(String::new())),
+        Err(Refusal::Internal(_)) => Err(Refusal::Internal(String::new())),
+        Ok(_) | Err(_) => answer.clone(),
+    }
+}
+
 /// Returns whether a key's id is in an open lease of its gateway.
 pub(super) fn is_leased(rows: &Overlay<'_>, key: CommandKey) -> Result<bool, MachineError> {
     let lease: Option<Lease> = read_kept(rows, &RowKey::Lease(key.id.lease()))?;
@@ -78,8 +88,8 @@ pub(super) fn is_leased(rows: &Overlay<'_>, key: CommandKey) -> Result<bool, Mac
 }
 
 impl Machine<'_, '_> {
-    /// Remembers the answer to a client's command that was judged. The row of a blob that it brought
-    /// is remembrance enough.
+    /// Remembers the answer to a client's command that was judged. The row of a blob that it
+    /// brought is remembrance enough.
     pub(super) fn remember(&mut self, entry: &Entry, answer: &Answer, refused_before: bool) {
         let (Some(key), Some(proposal)) = (entry.envelope.key, entry.proposal) else {
             return;
@@ -90,7 +100,7 @@ impl Machine<'_, '_> {
                 self.delete(&row_key);
             }
         } else {
-            let answer = answer.clone();
+            let answer = without_text(answer);
             self.write(&row_key, &SpentRow { proposal, answer });
         }
     }

@@ -10,7 +10,9 @@ use crate::command::{Command, NewDoubt, ObjectBlobs};
 use crate::ids::{AccountId, BlobId, BucketId, ClusterId, Epoch, LeaseId, VolumeId};
 use crate::keys::{RowKey, Table};
 use crate::level::Level;
-use crate::rows::{ChunkRow, LockRow, MoveDeleteRow, MoveRow, Retention, VersionRow, VolumeRow};
+use crate::rows::{
+    ChunkRow, LockRow, MoveDeleteRow, MoveRow, Retention, VersionRow, VolumeCounts, VolumeRow,
+};
 use crate::sum::ShardSum;
 use crate::table::Overlay;
 use expect_test::expect;
@@ -137,6 +139,10 @@ fn foresee(world: &mut World) {
         ),
         (RowKey::Volume(volume.id), codec::encode(&volume)),
         (
+            RowKey::VolumeCounts(volume.id),
+            codec::encode(&VolumeCounts::empty(volume.profile)),
+        ),
+        (
             RowKey::Chunk {
                 disk,
                 volume: volume.id,
@@ -261,7 +267,7 @@ fn one_row_of_each_kind() {
         Nodes 0b00000001
           01010d31302e302e302e313a373030300d31302e302e302e313a37303031000101010101010101010101010101010101808080808020
         Disks 0c01010101010101010101010101010101
-          010101010101010101010101010101010101010101000101010101010101010101010101010101010101010101010101010101010101
+          01010101010101010101010101010101010101000101000101010101010101010101010101010101010101010101010101010101010101
         Deletes 0d010101010101010101010101010101010000000000000001
           0101020000
         Uploads 0e000000000000000100ff75000100000000000f42eb0000000000000000

@@ -156,6 +156,16 @@ impl World {
         }
     }
 
+    /// The id of the last command that was a client's and brought no blob.
+    pub(crate) fn last_key(&self) -> BlobId {
+        let keys = self
+            .log
+            .iter()
+            .filter(|entry| entry.envelope.command.new_blob().is_none());
+        let last = keys.filter_map(|entry| entry.envelope.key).next_back();
+        last.expect("there was one").id
+    }
+
     /// Applies it as an attempt of its own.
     pub(crate) fn attempt(&mut self, command: Command) -> (Answer, Batch) {
         let envelope = self.envelope(command);

@@ -6,6 +6,7 @@ use crate::command::{
 };
 use crate::ids::{BlobId, BucketId, Epoch, GatewayId, LeaseId, VolumeId};
 use crate::keys::{self, RowKey, Table};
+use crate::machine::GATEWAY_LEASES_MAX;
 use crate::rows::{BlobRow, SpentRow};
 use crate::table::{MemRows, Rows as _};
 
@@ -282,4 +283,32 @@ fn a_write_that_was_refused_for_its_volume_comes_again_with_another_segment() {
     assert_eq!((row.proposal.attempt, row.answer), (2, Ok(Outcome::Done)));
     assert!(world.row::<BlobRow>(&RowKey::Blob(BlobId(1))).is_none());
     world.audited();
+}
+
+#[test]
+fn what_is_kept_of_a_refusal_has_no_text_of_the_programs() {
+    let mut world = World::ready();
+    let put = put_new(&world, "", 1, Condition::None);
+    let refused = with(key(1, 1), put);
+    let (first, _) = world.apply(refused.clone());
+    assert!(matches!(&first, Err(Refusal::Malformed(why)) if !why.is_empty()));
+    let kept = Err(Refusal::Malformed(String::new()));
+    assert_eq!(idle(&mut world, &refused), kept);
+}
+
+#[test]
+fn a_gateway_has_only_so_many_open_leases() {
+    let mut world = World::ready();
+    let open = |gateway, request| Command::OpenLease {
+        gateway: GatewayId(gateway),
+        request,
+    };
+    for request in 0..GATEWAY_LEASES_MAX as u64 {
+        world.done(open(9, request));
+    }
+    let refused = world.try_apply(open(9, u64::MAX));
+    assert!(matches!(refused, Err(Refusal::Malformed(_))), "{refused:?}");
+    // What it has already is not refused, and others have their own.
+    world.done(open(9, 0));
+    world.done(open(8, u64::MAX));
 }
