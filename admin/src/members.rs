@@ -73,6 +73,20 @@ pub async fn reset_clock(meta: &impl Metadata) -> Result<u64, ChangeError> {
     Ok(meta.now_ms())
 }
 
+/// Says that the rows of a restored backup stay: from now on disks may delete what they don't name.
+///
+/// # Errors
+/// [`ChangeError::Refused`] if the group does not take the command.
+pub async fn release_restore(meta: &impl Metadata) -> Result<(), ChangeError> {
+    let envelope = Envelope {
+        key: None,
+        command: Command::ReleaseRestore,
+    };
+    let answer = meta.propose(envelope).await.map_err(ChangeError::Client)?;
+    answer.map_err(|refusal| ChangeError::Refused(refusal.to_string()))?;
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

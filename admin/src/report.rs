@@ -106,6 +106,10 @@ pub struct DiskStatus {
     pub restored_files: u64,
     /// When its scrub last finished a pass, milliseconds since 1970; 0 if it has not finished one.
     pub scrubbed_ms: u64,
+    /// Shards that nothing names, kept until they are deleted.
+    pub trash_shards: u64,
+    /// Bytes of their cells.
+    pub trash_bytes: u64,
 }
 
 /// A volume.
@@ -143,6 +147,8 @@ pub struct DataReport {
     pub damaged_shards: u64,
     /// Shards that disks have not removed yet.
     pub deletes_pending: u64,
+    /// Whether the metadata was restored from a backup, and no operator has released that yet.
+    pub restored: bool,
     /// Segments by margin, which says how many more shards each may lose. Negative: can't be read
     /// now.
     pub segments_by_margin: Vec<MarginReport>,

@@ -220,6 +220,13 @@ fn judge_node(
                 "disk {disk} of node {id} had {files} damaged files that were written anew"
             ));
         }
+        if disk.trash_shards > 0 {
+            let (disk, shards, bytes) = (disk.disk, disk.trash_shards, disk.trash_bytes);
+            notes.push(format!(
+                "disk {disk} of node {id} keeps {shards} shards ({bytes} bytes) that nothing names \
+                 in its trash"
+            ));
+        }
     }
     let zone = status
         .map
@@ -251,6 +258,8 @@ fn disk(report: &DiskReport) -> DiskStatus {
         damaged_regions,
         restored_files,
         scrubbed_ms,
+        trash_shards,
+        trash_bytes,
     } = report;
     DiskStatus {
         disk: disk.to_string(),
@@ -263,6 +272,8 @@ fn disk(report: &DiskReport) -> DiskStatus {
         damaged_regions: *damaged_regions,
         restored_files: *restored_files,
         scrubbed_ms: *scrubbed_ms,
+        trash_shards: *trash_shards,
+        trash_bytes: *trash_bytes,
     }
 }
 
@@ -367,6 +378,13 @@ fn data(status: &ClusterStatus, verdict: &mut Verdict, notes: &mut Vec<String>) 
             data.deletes_pending
         ));
     }
+    if data.restored {
+        notes.push(
+            "the metadata was restored from a backup: no disk deletes what these rows don't name, \
+             until `megalith meta release-restore`"
+                .to_owned(),
+        );
+    }
     DataReport {
         buckets: data.buckets,
         objects: data.counters.objects,
@@ -376,6 +394,7 @@ fn data(status: &ClusterStatus, verdict: &mut Verdict, notes: &mut Vec<String>) 
         owed_segments: data.owed_segments,
         damaged_shards: data.damaged_shards,
         deletes_pending: data.deletes_pending,
+        restored: data.restored,
         segments_by_margin: by_margin,
     }
 }

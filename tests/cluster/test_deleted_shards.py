@@ -1,35 +1,13 @@
 """Deleted objects leave the disks: each node fetches its deletes from the group and does them."""
 
 from harness.cluster import Cluster, Writers
-from harness.internal_ports import shards_listed
 from harness.process import wait_until
+from harness.walker import shards, written_blocks
 
 MIB = 1 << 20
 # Kept as whole copies, as one segment of shards, and as two.
 SIZES = (70_000, 3 * MIB, 66 * MIB)
-BLOCK = 4096
-NOTHING = bytes(BLOCK)
 LATE = "store-13"
-
-
-def shards(cluster, names):
-    """How many shards each of these nodes itself lists on its disk."""
-    _, status = cluster.status()
-    volumes = [volume["volume"] for volume in status["volumes"]]
-    disks = {f"store-{node['node']}": node["disks"][0]["disk"] for node in status["nodes"]}
-    return {name: sum(shards_listed(cluster, name, disks[name], volume) for volume in volumes)
-            for name in names}
-
-
-def written_blocks(disk):
-    """How many blocks of a disk's chunk files hold anything but zeros."""
-    count = 0
-    for path in disk.rglob("*.chunk"):
-        with path.open("rb") as file:
-            while piece := file.read(256 * BLOCK):
-                count += sum(piece[at : at + BLOCK] != NOTHING
-                             for at in range(0, len(piece), BLOCK))
-    return count
 
 
 def test_the_shards_of_deleted_objects_leave_every_disk(tmp_path):

@@ -66,6 +66,13 @@ pub enum MetaVerb {
     /// Make a member of a lost metadata group from a backup. Run it for every member, with the same
     /// backup.
     Restore(RestoreArgs),
+    /// Say, after a restore, that its rows stay. From then on disks delete, after some days in
+    /// their trash, what these rows don't name; a backup that does name it is of no use any more.
+    ReleaseRestore {
+        /// Which cluster.
+        #[command(flatten)]
+        reach: Reach,
+    },
 }
 
 /// A member and what to wait for.

@@ -64,6 +64,7 @@ fn these_are_all_verbs() {
         megalith meta repair
         megalith meta backup
         megalith meta restore
+        megalith meta release-restore
         megalith config check
     "#]]
     .assert_eq(&verbs);

@@ -62,6 +62,14 @@ pub struct StorageSection {
     /// The most bytes the scrub of a disk reads in a second. Default 32 MiB.
     #[serde(default = "scrub_bytes_per_s")]
     pub scrub_bytes_per_s: u64,
+    /// Days that a shard which nothing names is kept before it is deleted; less on a disk that is
+    /// 90 % full. Default 7.
+    #[serde(default = "trash_days")]
+    pub trash_days: u32,
+    /// Seconds between two looks for such shards; one that is found twice goes to the trash.
+    /// Default 86,400.
+    #[serde(default = "orphan_check_s")]
+    pub orphan_check_s: u32,
 }
 
 /// The metadata group.
@@ -116,6 +124,8 @@ impl StorageSection {
             scrub_days: scrub_days(),
             scrub_new_hours: scrub_new_hours(),
             scrub_bytes_per_s: scrub_bytes_per_s(),
+            trash_days: trash_days(),
+            orphan_check_s: orphan_check_s(),
         }
     }
 }
@@ -181,6 +191,14 @@ fn scrub_new_hours() -> u32 {
 
 fn scrub_bytes_per_s() -> u64 {
     32 << 20
+}
+
+fn trash_days() -> u32 {
+    7
+}
+
+fn orphan_check_s() -> u32 {
+    24 * 3600
 }
 
 fn cache_bytes() -> u64 {

@@ -93,6 +93,8 @@ pub fn disk_to_wire(report: &DiskReport) -> proto::DiskState {
         damaged_regions: report.damaged_regions,
         restored_files: report.restored_files,
         scrubbed_ms: report.scrubbed_ms,
+        trash_shards: report.trash_shards,
+        trash_bytes: report.trash_bytes,
     }
 }
 
@@ -109,6 +111,8 @@ pub fn disk_from_wire(state: proto::DiskState) -> Result<DiskReport, MalformedMe
         damaged_regions: state.damaged_regions,
         restored_files: state.restored_files,
         scrubbed_ms: state.scrubbed_ms,
+        trash_shards: state.trash_shards,
+        trash_bytes: state.trash_bytes,
     })
 }
 
@@ -263,6 +267,8 @@ mod tests {
             damaged_regions: 6,
             restored_files: 7,
             scrubbed_ms: 8,
+            trash_shards: 9,
+            trash_bytes: 10,
         };
         let node = |silent, disks| NodeStatus {
             node: NodeId(3),

@@ -223,6 +223,8 @@ pub enum Command {
         /// At most [`crate::machine::LEFTOVERS_MAX`].
         leftovers: Vec<Leftover>,
     },
+    /// Lets nodes take shards that nothing names for orphans again, after a restore.
+    ReleaseRestore,
 }
 
 /// A segment of which a write may have left shards on disks, and that no row will name.
@@ -472,7 +474,7 @@ pub enum Proposer {
 
 impl Command {
     /// The number of the last variant.
-    pub const LAST: u32 = 28;
+    pub const LAST: u32 = 29;
 
     /// Returns true if applying it may change what [`crate::answer::topology`] returns, apart from
     /// volumes' bytes.
@@ -507,7 +509,8 @@ impl Command {
             | Self::JudgeDoubts { .. }
             | Self::WorkOff
             | Self::RaiseLevel { .. }
-            | Self::DiscardBlob { .. } => false,
+            | Self::DiscardBlob { .. }
+            | Self::ReleaseRestore => false,
         }
     }
 
@@ -544,7 +547,8 @@ impl Command {
             | Self::DenyDoubts { .. }
             | Self::JudgeDoubts { .. }
             | Self::WorkOff
-            | Self::RaiseLevel { .. } => false,
+            | Self::RaiseLevel { .. }
+            | Self::ReleaseRestore => false,
         }
     }
 
@@ -594,7 +598,8 @@ impl Command {
             Self::CreateAccount { .. }
             | Self::SetAccountEnabled { .. }
             | Self::PutAccessKey { .. }
-            | Self::ResetClock => &[Operator],
+            | Self::ResetClock
+            | Self::ReleaseRestore => &[Operator],
         }
     }
 }

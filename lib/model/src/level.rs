@@ -137,7 +137,8 @@ impl Command {
             | Self::JudgeDoubts { .. }
             | Self::WorkOff
             | Self::RaiseLevel { .. }
-            | Self::DiscardBlob { .. } => Level::FIRST,
+            | Self::DiscardBlob { .. }
+            | Self::ReleaseRestore => Level::FIRST,
         }
     }
 }

@@ -40,6 +40,7 @@ pub enum Query {
     Held(question::Held),
     Doubts(question::Doubts),
     OwedShards(question::OwedShards),
+    Witnesses(question::Witnesses),
 }
 
 impl Query {
@@ -66,7 +67,8 @@ impl Query {
             | Self::DiskVolumes(_)
             | Self::Held(_)
             | Self::Doubts(_)
-            | Self::OwedShards(_) => &[Storage, Operator],
+            | Self::OwedShards(_)
+            | Self::Witnesses(_) => &[Storage, Operator],
         }
     }
 }
@@ -115,6 +117,23 @@ pub enum Reply {
     Doubts(Vec<DoubtView>),
     /// To [`Query::OwedShards`].
     OwedShards(OwedPage),
+    /// To [`Query::Witnesses`], in the order of the question's shards.
+    Witnesses(Vec<Witness>),
+}
+
+/// What speaks for a shard that is on a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Witness {
+    /// A row names its segment.
+    Row,
+    /// Its id is of a lease that is open, or was not given out yet: a row may name it later.
+    Lease,
+    /// It is in the disk's delete queue, or may be: the queue is too long to look through.
+    Delete,
+    /// The metadata was restored from a backup, and no operator has released that yet.
+    Restore,
+    /// Nothing. No row names it, and none will: its lease is closed.
+    Nobody,
 }
 
 /// A shard in doubt, with what is needed to settle it.
@@ -243,6 +262,8 @@ pub struct DataStatus {
     pub damaged_shards: u64,
     /// Deletes that disks have not done yet.
     pub deletes_pending: u64,
+    /// The metadata was restored from a backup, and no operator has released that yet.
+    pub restored: bool,
 }
 
 /// One volume's share of [`DataStatus`].

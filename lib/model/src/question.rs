@@ -10,7 +10,7 @@
 use crate::ids::{AccountId, BlobId, BucketId, DiskId, UploadId, VersionId, VolumeId};
 use crate::query::{
     BlobView, DataStatus, DoubtView, HeldSegment, Listing, ObjectView, OwedPage, PartPage, Query,
-    Reply, UploadListing,
+    Reply, UploadListing, Witness,
 };
 use crate::rows::UploadRow;
 use crate::rows::{self, AccessKeyRow, AccountRow, BucketRow, KekRow, UploadPlace};
@@ -69,6 +69,7 @@ questions! {
     Held => Held(Vec<HeldSegment>),
     Doubts => Doubts(Vec<DoubtView>),
     OwedShards => OwedShards(OwedPage),
+    Witnesses => Witnesses(Vec<Witness>),
 }
 
 /// A bucket by name.
@@ -234,4 +235,12 @@ pub struct OwedShards {
     pub disk: DiskId,
     /// [`OwedPage::next`] of the page before; None at the start.
     pub after: Option<(VolumeId, BlobId, u32)>,
+}
+
+/// What speaks for shards that are on a disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Witnesses {
+    pub disk: DiskId,
+    /// At most [`crate::query::PAGE_ROWS_MAX`]; further ones get no answer.
+    pub shards: Vec<ShardId>,
 }

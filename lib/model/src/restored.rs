@@ -2,7 +2,8 @@
 //!
 //! The cluster went on after the backup: it gave out numbers and changed volumes that these rows
 //! know nothing of. So every number jumps far ahead and everything open is closed: no blob, volume
-//! or lease is ever named twice. The same rows always give the same changes, so several members can
+//! or lease is ever named twice. A row says that the cluster was restored. The same rows always
+//! give the same changes, so several members can
 //! each restore the same backup on their own. Knows nothing of files.
 
 use crate::ids::{AccountId, Epoch, LeaseId, VolumeId};
@@ -90,6 +91,13 @@ fn jump(rows: &mut Overlay<'_>, item: Meta, level: Level) -> Result<(), MachineE
         Meta::NextAccount => far(rows, item, level, AccountId(1), |id| {
             id.0.checked_add(NUMBERS.into()).map(AccountId)
         }),
+        // Until an operator releases the restore, no shard is taken for an orphan: these rows name
+        // less than the disks hold, and a later backup may name it again.
+        Meta::Restored => {
+            let key = RowKey::Meta(item).encode();
+            rows.put(key, crate::codec::encode_at(&(), level));
+            Ok(())
+        }
         Meta::Cluster | Meta::Clock | Meta::Totals | Meta::Doomed | Meta::Level => Ok(()),
     }
 }

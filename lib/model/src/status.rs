@@ -32,6 +32,10 @@ pub struct DiskReport {
     pub restored_files: u64,
     /// When the scrub last finished a pass, milliseconds since 1970; 0 if it has not finished one.
     pub scrubbed_ms: u64,
+    /// Shards that nothing names, kept until they are deleted.
+    pub trash_shards: u64,
+    /// Bytes of their cells.
+    pub trash_bytes: u64,
 }
 
 /// A storage node as the leader last heard from it.

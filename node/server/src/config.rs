@@ -6,6 +6,7 @@ use megalith_identity::{Role, TlsMaterial};
 use megalith_model::claim::{ADDRESS_LEN_MAX, ZONE_LEN_MAX};
 use megalith_model::ids::NodeId;
 use megalith_store::StoreSettings;
+use megalith_upkeep::orphans::OrphanSettings;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
@@ -63,6 +64,8 @@ pub struct NodeSettings {
     pub upkeep_interval: Duration,
     /// Between looks for owed shards that are there nevertheless (default 20 s).
     pub fills_interval: Duration,
+    /// How shards that nothing names are looked for, and how long they are kept.
+    pub orphans: OrphanSettings,
     /// What requests in flight have at a stop (default 10 s).
     pub drain_deadline: Duration,
 }
@@ -79,6 +82,7 @@ impl Default for NodeSettings {
             disk_deadline: Duration::from_secs(1),
             upkeep_interval: Duration::from_secs(1),
             fills_interval: Duration::from_secs(20),
+            orphans: OrphanSettings::default(),
             drain_deadline: Duration::from_secs(10),
         }
     }

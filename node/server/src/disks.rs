@@ -226,6 +226,7 @@ async fn ask(disk: &DiskHandle, deadline: Duration) -> (DiskId, Result<DiskRepor
     } else {
         None
     };
+    let trash = disk.trash();
     let report = DiskReport {
         disk: id,
         capacity: space.capacity,
@@ -237,6 +238,8 @@ async fn ask(disk: &DiskHandle, deadline: Duration) -> (DiskId, Result<DiskRepor
         damaged_regions: health.damaged_regions,
         restored_files: health.indexes_rebuilt + health.files_restored,
         scrubbed_ms: disk.scrub_status().finished_ms,
+        trash_shards: trash.len() as u64,
+        trash_bytes: trash.values().map(|shard| shard.len).sum(),
     };
     (id, Ok(report))
 }

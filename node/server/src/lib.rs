@@ -14,6 +14,7 @@ pub use config::{ConfigError, ListenAddress, NodeConfig, NodeSettings};
 pub use disks::{RebuiltSuperblock, init_disks, rebuild_superblock};
 pub use megalith_metadata::directory::{examine_metadata, init_metadata, restore_metadata};
 pub use megalith_metadata::{RepairError, Repairs};
+pub use megalith_upkeep::orphans::OrphanSettings;
 pub use metadata::{MetadataConfig, start_metadata};
 pub use registration::Registration;
 
@@ -30,7 +31,7 @@ use megalith_proto::v1::shard_control_server::ShardControlServer;
 use megalith_serve::listener::Shutdown;
 use megalith_store::{Disks, RebuildError, StoreError};
 use megalith_upkeep::doubts::Peers;
-use megalith_upkeep::{compare, deletes, doubts, fills};
+use megalith_upkeep::{compare, deletes, doubts, fills, orphans};
 use std::future::Future;
 use std::io;
 use std::path::PathBuf;
@@ -327,6 +328,11 @@ impl StoragePart<'_> {
         tasks.spawn(async move {
             doubts::run(id, meta, own, peers, every).await;
             "doubts"
+        });
+        let (meta, own, orphan) = (reconciled.clone(), disks.clone(), settings.orphans);
+        tasks.spawn(async move {
+            orphans::run(meta, own, orphan).await;
+            "orphans"
         });
         let (own, every) = (disks.clone(), settings.fills_interval);
         tasks.spawn(async move {

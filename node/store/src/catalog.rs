@@ -13,6 +13,7 @@ use super::scrub::plan::FileFacts;
 use super::settings::StoreSettings;
 use super::shard::{Entry, Extent};
 use super::superblock::Superblock;
+use super::trash::TrashList;
 use megalith_disk::{File, FileIdentity, FileSystem};
 use megalith_model::ids::{Epoch, VolumeId};
 use megalith_model::shard::{ShardId, ShardKey};
@@ -31,6 +32,7 @@ pub(super) struct Catalog {
     pub(super) settings: StoreSettings,
     pub(super) health: HealthTracker,
     pub(super) files: FileCache,
+    pub(super) trash: TrashList,
     /// Counts what users ask for: the scrub stands back for them.
     pub(super) traffic: AtomicU64,
     volumes: RwLock<BTreeMap<VolumeId, Arc<VolumeFiles>>>,
@@ -231,15 +233,23 @@ impl Catalog {
         superblock: Superblock,
         settings: StoreSettings,
     ) -> Self {
+        let (trash, bad) = TrashList::open(fs.as_ref(), &paths.trash(), superblock.disk);
+        let health = HealthTracker::default();
+        if bad {
+            let path = paths.trash();
+            tracing::error!(path = %path.display(), "the list of the trash is bad: begun again");
+            health.add_restored_file();
+        }
         Self {
             home,
+            trash,
             traffic: AtomicU64::new(0),
             files: FileCache::new(Arc::clone(&fs), settings.files_open_max),
             fs,
             paths,
             superblock,
             settings,
-            health: HealthTracker::default(),
+            health,
             volumes: RwLock::default(),
             reindex: Mutex::default(),
         }

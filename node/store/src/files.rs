@@ -23,6 +23,10 @@ impl Paths {
         self.root.join("scrub")
     }
 
+    pub(super) fn trash(&self) -> PathBuf {
+        self.root.join("trash")
+    }
+
     pub(super) fn chunks(&self) -> PathBuf {
         self.root.join("chunks")
     }

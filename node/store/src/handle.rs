@@ -12,6 +12,7 @@ use super::scrub::{self, ScrubStatus};
 use super::settings::StoreSettings;
 use super::stream::{NewShard, ShardWriter};
 use super::superblock::{FoundSuperblock, Superblock};
+use super::trash::Trash;
 use super::worker::{CommitCounters, Mail, Request, run};
 use megalith_disk::FileSystem;
 use megalith_model::ids::{BlobId, ClusterId, DiskId, Epoch, VolumeId};
@@ -210,6 +211,27 @@ impl DiskHandle {
             Done::Fenced(epoch) => Ok(epoch),
             done => unreachable!("a fence was answered by {done:?}"),
         }
+    }
+
+    /// Returns what is in the trash.
+    #[must_use]
+    pub fn trash(&self) -> Arc<Trash> {
+        self.inner.catalog.trash.read()
+    }
+
+    /// Replaces the list of what is in the trash, durably; at most [`crate::TRASH_MAX`] shards of
+    /// it are remembered. What is listed lies where it lay and answers reads.
+    pub async fn set_trash(&self, trash: Trash) -> Result<(), StoreError> {
+        let catalog = Arc::clone(&self.inner.catalog);
+        let write = move || {
+            catalog.verify_home()?;
+            let (path, disk) = (catalog.paths.trash(), catalog.superblock.disk);
+            let written = catalog
+                .trash
+                .replace(catalog.fs.as_ref(), &path, disk, trash);
+            written.map_err(|error| StoreError::io("write", &path, error))
+        };
+        self.inner.reads.run(write).await
     }
 
     /// Returns the volumes that the disk has a chunk of, with the epoch each is at.

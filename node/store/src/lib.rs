@@ -5,7 +5,9 @@
 //!   volume and file numbers.
 //! - `record`, `index` and `superblock` are the stored forms (`docs/formats/disk.md`), `scan`
 //!   and `recover` read them back, `core`, `stage` and `round` are the one writer, `finish` and
-//!   `tidy` close files and give space back, `catalog` and `read` serve readers, `worker`, `pool`,
+//!   `tidy` close files and give space back, `catalog` and `read` serve readers, `trash` lists what
+//!   may
+//!   be deleted one day, `worker`, `pool`,
 //!   `stream` and `handle` put threads and an asynchronous face on it.
 //! - Must never acknowledge before the sync, retry a failed sync, cut anything but a torn tail,
 //!   hand out a byte that was not checked, or touch the file system but through [`megalith_disk`].
@@ -42,6 +44,7 @@ mod superblock;
 #[cfg(test)]
 mod tests;
 mod tidy;
+mod trash;
 mod worker;
 
 pub use disks::Disks;
@@ -55,3 +58,4 @@ pub use scrub::{ScrubSettings, ScrubStatus};
 pub use settings::StoreSettings;
 pub use stream::ShardWriter;
 pub use superblock::Superblock;
+pub use trash::{TRASH_MAX, Trash, TrashedShard};

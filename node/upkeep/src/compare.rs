@@ -3,7 +3,7 @@
 //!
 //! A shard that should be here and is not, or is not whole, is remembered as damaged; what
 //! reports damage (`deletes`) does the rest. Nothing is ever deleted here: what is here and should
-//! not be is somebody else's question.
+//! not be is a question for `orphans`.
 
 use megalith_client::{ClientError, MetaClient, TypedCalls as _};
 use megalith_model::ids::{BlobId, DiskId, VolumeId};

@@ -11,6 +11,8 @@ pub(crate) enum UpkeepError {
     Metadata(#[source] ClientError),
     #[error("look at the disk")]
     Store(#[source] StoreError),
+    #[error("the metadata group did not speak of every shard")]
+    ShortAnswer,
     #[error("the metadata group refused: {0}")]
     Refused(Refusal),
 }

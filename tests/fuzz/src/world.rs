@@ -234,6 +234,7 @@ fn commands_of_the_group() -> Vec<(&'static str, Command)> {
         ("work-off", Command::WorkOff),
         ("reset-clock", Command::ResetClock),
         ("raise-level", Command::RaiseLevel { level: Level(1) }),
+        ("release-restore", Command::ReleaseRestore),
     ]
 }
 

@@ -74,6 +74,7 @@ pub async fn run(verb: &MetaVerb) -> Result<Output, MetaError> {
         MetaVerb::Repair(args) => repair::run(args)?,
         MetaVerb::Backup(args) => Box::pin(backup::make(args)).await?.into(),
         MetaVerb::Restore(args) => backup::restore(args).await?.into(),
+        MetaVerb::ReleaseRestore { reach } => release_restore(reach).await?.into(),
     })
 }
 
@@ -100,6 +101,13 @@ async fn reset_clock(reach: &Reach) -> Result<String, MetaError> {
     Ok(format!(
         "the group's time is its leader's now, {apart_s} s {side} this machine's clock\n"
     ))
+}
+
+async fn release_restore(reach: &Reach) -> Result<String, MetaError> {
+    let reach = reach::open(reach)?;
+    let client = MetaClient::new(&reach.members, reach.tls, reach::call_settings());
+    members::release_restore(&client).await?;
+    Ok("the restore is released: disks may delete what these rows don't name\n".to_owned())
 }
 
 async fn raise_level(

@@ -12,7 +12,7 @@ use crate::{logging, reach};
 use megalith_disk::{FileSystem, RealFs};
 use megalith_identity::TlsMaterial;
 use megalith_model::ids::NodeId;
-use megalith_server::{ListenAddress, NodeConfig, NodeSettings, RunningNode};
+use megalith_server::{ListenAddress, NodeConfig, NodeSettings, OrphanSettings, RunningNode};
 use megalith_store::ScrubSettings;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -65,6 +65,7 @@ pub async fn start(settings: NodeFile) -> Result<RunningNode, RoleError> {
     node_settings.store.reserve = reserve.unwrap_or_else(|| default_reserve(&disks));
     if let Some(storage) = &settings.storage {
         node_settings.store.scrub = scrub_settings(origin, storage)?;
+        node_settings.orphans = orphan_settings(origin, storage)?;
     }
     let config = NodeConfig {
         node: NodeId(id),
@@ -92,12 +93,14 @@ pub async fn start(settings: NodeFile) -> Result<RunningNode, RoleError> {
 
 fn scrub_settings(origin: &str, storage: &StorageSection) -> Result<ScrubSettings, SettingsError> {
     let StorageSection {
-        // `start` carries these two.
+        // Carried elsewhere.
         disks: _,
         reserve_bytes: _,
         scrub_days,
         scrub_new_hours,
         scrub_bytes_per_s,
+        trash_days: _,
+        orphan_check_s: _,
     } = *storage;
     let keys = [
         ("scrub_days", u64::from(scrub_days)),
@@ -112,6 +115,20 @@ fn scrub_settings(origin: &str, storage: &StorageSection) -> Result<ScrubSetting
         cycle: Duration::from_secs(24 * 3600 * u64::from(scrub_days)),
         fresh_within: Duration::from_secs(3600 * u64::from(scrub_new_hours)),
         bytes_per_s_max: scrub_bytes_per_s,
+    })
+}
+
+fn orphan_settings(
+    origin: &str,
+    storage: &StorageSection,
+) -> Result<OrphanSettings, SettingsError> {
+    if storage.orphan_check_s == 0 {
+        let message = "`storage.orphan_check_s` is 0: a disk would do nothing else".to_owned();
+        return Err(SettingsError::invalid(origin, message));
+    }
+    Ok(OrphanSettings {
+        round_interval: Duration::from_secs(storage.orphan_check_s.into()),
+        trash: Duration::from_secs(24 * 3600 * u64::from(storage.trash_days)),
     })
 }
 

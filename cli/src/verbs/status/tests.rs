@@ -49,6 +49,8 @@ fn disk(node: u32) -> DiskReport {
         damaged_regions: 0,
         restored_files: 0,
         scrubbed_ms: 0,
+        trash_shards: 0,
+        trash_bytes: 0,
     }
 }
 
@@ -302,6 +304,23 @@ fn a_disk_with_errors_and_rot_is_degraded_and_what_healed_is_a_note() {
               ! disk 01010101010101010101010101010101 of node 1 has 4 damaged pieces in its chunk files
               - disk 01010101010101010101010101010101 of node 1 had 5 damaged files that were written anew
             exit code 1
+        "#]],
+    );
+}
+
+#[test]
+fn what_is_in_the_trash_and_a_restore_are_notes() {
+    check_verdict(
+        |status| {
+            let disk = &mut status.nodes[0].disks[0];
+            (disk.trash_shards, disk.trash_bytes) = (2, 300);
+            status.data.restored = true;
+        },
+        expect![[r#"
+            cluster 07070707070707070707070707070707: healthy
+              - disk 01010101010101010101010101010101 of node 1 keeps 2 shards (300 bytes) that nothing names in its trash
+              - the metadata was restored from a backup: no disk deletes what these rows don't name, until `megalith meta release-restore`
+            exit code 0
         "#]],
     );
 }
@@ -582,9 +601,9 @@ fn the_keys_of_the_json_are_stable() {
         /level: ["held_back_by", "highest", "level"]
         /metadata/members/0: ["address", "alive", "behind", "clock_ahead_ms", "kept", "leader", "lost", "node", "tables", "voter"]
         /nodes/0: ["alive", "disks", "node", "silent_ms", "zone"]
-        /nodes/0/disks/0: ["capacity", "closed", "damaged_regions", "damaged_shards", "disk", "free", "restored_files", "scrubbed_ms", "used", "write_errors"]
+        /nodes/0/disks/0: ["capacity", "closed", "damaged_regions", "damaged_shards", "disk", "free", "restored_files", "scrubbed_ms", "trash_bytes", "trash_shards", "used", "write_errors"]
         /volumes/0: ["bytes", "domain", "epoch", "living", "members", "profile", "shrunk", "state", "volume"]
-        /data: ["buckets", "bytes", "damaged_shards", "deletes_pending", "inline_blobs", "objects", "owed_segments", "segments_by_margin", "uploads"]
+        /data: ["buckets", "bytes", "damaged_shards", "deletes_pending", "inline_blobs", "objects", "owed_segments", "restored", "segments_by_margin", "uploads"]
         /data/segments_by_margin/0: ["margin", "segments"]
     "#]].assert_eq(&shown);
     assert_eq!(json["health"], "healthy");

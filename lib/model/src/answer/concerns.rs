@@ -15,7 +15,8 @@ pub fn concerns(rows: &dyn Rows, query: &Query, node: NodeId) -> Result<bool, Ma
     match query {
         Query::Deletes(question::Deletes { disk, .. })
         | Query::DiskVolumes(question::DiskVolumes { disk })
-        | Query::OwedShards(question::OwedShards { disk, .. }) => of_disk(rows, *disk, node),
+        | Query::OwedShards(question::OwedShards { disk, .. })
+        | Query::Witnesses(question::Witnesses { disk, .. }) => of_disk(rows, *disk, node),
         Query::Held(question::Held { volume, .. }) => {
             let volume = lookup::volume(rows, *volume)?;
             Ok(volume.is_none_or(|volume| volume.slots.iter().any(|slot| slot.node == node)))
@@ -65,6 +66,11 @@ mod tests {
                 question::Deletes { disk, max }.into(),
                 question::DiskVolumes { disk }.into(),
                 Query::from(question::OwedShards { disk, after: None }),
+                question::Witnesses {
+                    disk,
+                    shards: Vec::new(),
+                }
+                .into(),
             ] {
                 assert!(asks(query.clone(), 1), "{query:?}");
                 assert_eq!(asks(query.clone(), 2), unknown, "{query:?}");

@@ -21,6 +21,7 @@ pub(super) fn data(rows: &dyn Rows) -> Result<DataStatus, MachineError> {
         buckets: totals.buckets,
         inline_blobs: totals.inline_blobs,
         deletes_pending: totals.deletes_pending,
+        restored: read::<()>(rows, &RowKey::Meta(Meta::Restored))?.is_some(),
         ..DataStatus::default()
     };
     let mut nodes = DiskNodes::default();

@@ -14,6 +14,7 @@ mod objects;
 mod owners;
 #[cfg(test)]
 pub(crate) mod tests;
+mod witnesses;
 
 use crate::ids::{ClusterId, VolumeId};
 use crate::keys::{self, Meta, RowKey, Table};
@@ -62,6 +63,10 @@ pub fn answer(rows: &dyn Rows, query: &Query) -> Result<Reply, MachineError> {
         Query::Held(asked) => Reply::Held(held::held(rows, *asked)?),
         Query::Doubts(asked) => Reply::Doubts(doubts::doubts(rows, *asked)?),
         Query::OwedShards(asked) => Reply::OwedShards(doubts::owed_shards(rows, *asked)?),
+        Query::Witnesses(question::Witnesses { disk, shards }) => {
+            let shards = &shards[..bounded(shards.len())];
+            Reply::Witnesses(witnesses::witnesses(rows, *disk, shards)?)
+        }
     })
 }
 

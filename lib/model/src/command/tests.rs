@@ -53,6 +53,7 @@ fn commands_keep_their_numbers() {
         26 WorkOff
         27 RaiseLevel
         28 DiscardBlob
+        29 ReleaseRestore
     "#]]);
 }
 

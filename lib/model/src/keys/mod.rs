@@ -104,6 +104,8 @@ numbered! {
         Doomed = 10,
         /// The cluster's level; 1 without this row: `Level`.
         Level = 11,
+        /// There after a restore until an operator releases it: nothing.
+        Restored = 12,
     }
 }
 

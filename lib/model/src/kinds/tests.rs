@@ -58,6 +58,7 @@ fn of_row(key: &RowKey<'_>) -> (&'static str, Recode) {
             Meta::Totals => kind!(Totals),
             Meta::Doomed => kind!(DoomedQueue),
             Meta::Level => kind!(Level),
+            Meta::Restored => kind!(()),
         },
         RowKey::Name { .. } | RowKey::Version { .. } => kind!(VersionRow),
         RowKey::VersionSequence { .. } => kind!(u64),
@@ -117,6 +118,7 @@ fn records() -> Vec<Record> {
         }
     }
     records.push(("Meta.Level".to_owned(), kind!(Level), encode(&Level(7))));
+    records.push(("Meta.Restored".to_owned(), kind!(()), encode(&())));
     for command in examples::commands() {
         let number = command.clone();
         let envelope = Envelope {

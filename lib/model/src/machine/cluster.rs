@@ -43,6 +43,15 @@ impl Machine<'_, '_> {
         Ok(Outcome::Done)
     }
 
+    /// Ends the time after a restore in which no shard is taken for an orphan.
+    pub(super) fn release_restore(&mut self) -> Step<Outcome> {
+        let key = RowKey::Meta(Meta::Restored);
+        if self.read::<()>(&key)?.is_some() {
+            self.delete(&key);
+        }
+        Ok(Outcome::Done)
+    }
+
     pub(super) fn register_node(&mut self, claim: &NodeClaim) -> Step<Outcome> {
         check_form(claim)?;
         let (mut disks, mut refused) = (Vec::new(), Vec::new());

@@ -240,6 +240,7 @@ impl Machine<'_, '_> {
             Command::DiscardBlob { leftovers } => {
                 self.discard_blob(key.map(|key| key.id), leftovers)
             }
+            Command::ReleaseRestore => self.release_restore(),
         }
     }
 

@@ -130,6 +130,15 @@ fn of_owners_and_disks() -> Vec<Example> {
             disk,
             after: Some((VolumeId(1), BlobId(2), 3)),
         }),
+        example(Witnesses {
+            disk,
+            shards: vec![ShardId {
+                volume: VolumeId(1),
+                blob: BlobId(2),
+                segment: 3,
+                slot: 4,
+            }],
+        }),
     ]
 }
 
@@ -172,6 +181,7 @@ fn questions_travel_byte_for_byte_as_they_always_did() {
             01110101010209
             011201040404040404040404040404040404040102030409
             01130404040404040404040404040404040401010203
+            0114040404040404040404040404040404040101020304
         "#]],
         lines,
     );
@@ -208,6 +218,7 @@ fn replies_keep_their_numbers() {
             10 Held
             11 Doubts
             12 OwedShards
+            13 Witnesses
         "#]],
         examples().into_iter().map(number),
     );

@@ -21,6 +21,7 @@ use crate::engine::EngineError;
 use crate::log::LogError;
 use megalith_model::level::OutOfRange;
 use megalith_model::machine::MachineError;
+use megalith_model::table::MemRows;
 use std::io;
 use std::path::{Path, PathBuf};
 use tonic::Status;
@@ -68,6 +69,18 @@ pub enum BackupError {
     Rows(#[from] MachineError),
     #[error("the work was given up")]
     Stopped,
+}
+
+/// Reads all rows of the backup in `dir` into memory, unchanged: to look at, not to go on from.
+///
+/// # Errors
+/// If a frame is damaged. The card is not compared.
+pub fn read_rows(dir: &Path) -> Result<MemRows, BackupError> {
+    let (mut reader, mut rows) = (file::RowsReader::open(dir)?, MemRows::default());
+    while let Some((batch, _)) = reader.next_batch()? {
+        rows.write(batch);
+    }
+    Ok(rows)
 }
 
 /// Names what was tried on a path.

@@ -119,7 +119,8 @@ fn check_proposer(peer: &PeerIdentity, envelope: &Envelope) -> Result<(), Status
         | Command::Nothing
         | Command::ResetClock
         | Command::WorkOff
-        | Command::RaiseLevel { .. } => true,
+        | Command::RaiseLevel { .. }
+        | Command::ReleaseRestore => true,
     };
     let own_key = key.is_none_or(|key| speaks_for(peer, key.gateway));
     if may && itself && own_key {

@@ -220,6 +220,9 @@ impl Metadata for FakeMetadata {
                 Reply::Held(rest.take(max as usize).collect())
             }
             Query::Doubts(_) => Reply::Doubts(self.0.doubts.borrow().clone()),
+            Query::Witnesses(question::Witnesses { shards, .. }) => {
+                Reply::Witnesses(vec![megalith_model::query::Witness::Row; shards.len()])
+            }
             Query::OwedShards(_) => Reply::OwedShards(OwedPage {
                 shards: self.0.owed.borrow().clone(),
                 next: None,

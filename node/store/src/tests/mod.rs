@@ -13,6 +13,7 @@ mod padding;
 mod plan;
 mod scrub;
 mod superblocks;
+mod trash;
 
 use super::core::Core;
 use super::error::StoreError;

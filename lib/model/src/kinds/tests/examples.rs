@@ -151,6 +151,7 @@ fn of_the_cluster() -> Vec<Command> {
         Command::ResetClock,
         Command::WorkOff,
         Command::RaiseLevel { level: Level(300) },
+        Command::ReleaseRestore,
     ]
 }
 

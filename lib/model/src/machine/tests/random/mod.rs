@@ -4,16 +4,18 @@
 mod model;
 mod steps;
 
-use super::{World, only_remembers};
+use super::{World, disk_id, only_remembers};
 use crate::answer::tests::ask;
 use crate::command::{Answer, CommandKey, Envelope, Outcome, Refusal};
 use crate::entry::Entry;
 use crate::ids::{BlobId, BucketId, LeaseId};
 use crate::keys::RowKey;
 use crate::machine::apply;
+use crate::query::Witness;
 use crate::question;
 use crate::rows::{BlobRow, Counters};
 use crate::shape::CELL_LEN;
+use crate::shard::ShardId;
 use crate::table::{MemRows, Overlay};
 use model::{Key, Model, Object, pick};
 use proptest::prelude::*;
@@ -210,6 +212,26 @@ fn judged_afresh(world: &World, judged: &[Judged], n: u8) {
     );
 }
 
+/// The first shard of each segment of every blob that a command wanted to bring, accepted or not.
+fn proposed(judged: &[Judged]) -> impl Iterator<Item = ShardId> {
+    let blobs = judged
+        .iter()
+        .filter_map(|(envelope, _)| envelope.command.new_blob());
+    blobs.flat_map(|new| {
+        (0..).zip(&new.segments).map(|(segment, of)| ShardId {
+            volume: of.volume,
+            blob: new.blob,
+            segment,
+            slot: 0,
+        })
+    })
+}
+
+fn witness(world: &World, shard: &ShardId) -> Witness {
+    let (disk, shards) = (disk_id(1), vec![*shard]);
+    ask(&world.rows, question::Witnesses { disk, shards })[0]
+}
+
 fn run(ops: &[(Op, u64)]) {
     let mut world = World::ready();
     let mut model = Model {
@@ -220,6 +242,8 @@ fn run(ops: &[(Op, u64)]) {
         ..Model::default()
     };
     let mut judged: Vec<Judged> = Vec::new();
+    // What nobody spoke for, once.
+    let mut orphans: BTreeSet<ShardId> = BTreeSet::new();
     for (op, later_ms) in ops {
         world.time_ms += later_ms;
         match op {
@@ -261,6 +285,12 @@ fn run(ops: &[(Op, u64)]) {
             Err(_) => {}
         }
         compare(&model, &world);
+        for shard in &orphans {
+            let now = witness(&world, shard);
+            assert_eq!(now, Witness::Nobody, "{shard} was taken for an orphan");
+        }
+        let nobody = |shard: &ShardId| witness(&world, shard) == Witness::Nobody;
+        orphans.extend(proposed(&judged).filter(nobody));
         world.audited();
     }
     assert_eq!(replay(&world.log, 1), world.rows);

@@ -1,0 +1,149 @@
+"""Writes that fail, are refused or cut off leave no shard that a row does not name."""
+
+import os
+import random
+import re
+import socket
+import threading
+
+import pytest
+
+from harness.cluster import Cluster, Writers
+from harness.process import wait_until
+from harness.signature_v4 import UNSIGNED, Signer
+from harness.streams import in_parallel
+from harness.walker import kill_amid_a_put, nothing_is_left, walk
+
+SEED = os.environ.get("MEGALITH_SEED", "1")
+MIB = 1 << 20
+# Kept as whole copies, as one segment of shards, and as two.
+SIZES = (70_000, 3 * MIB, 66 * MIB)
+WRONG_MD5 = "MDAwMDAwMDAwMDAwMDAwMA=="
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    with Cluster(tmp_path_factory.mktemp("left"), metadata=1, storage=3, gateways=1) as cluster:
+        cluster.client().create_bucket(Bucket="box")
+        for size in SIZES[:2]:
+            cluster.client().put_object(Bucket="box", Key=f"kept/{size}", Body=b"k" * size)
+        yield cluster
+
+
+def send(cluster, key, body, headers=None, cut=None):
+    """PUTs a body, of which only `cut` bytes are sent. Returns the status, None if cut off."""
+    port = cluster.gateway_ports["gateway-1"]
+    signer = Signer(f"127.0.0.1:{port}", *cluster.keys)
+    sent = signer.headers("PUT", f"/box/{key}", None, headers, UNSIGNED)
+    sent["content-length"] = str(len(body))
+    head = f"PUT /box/{key} HTTP/1.1\r\n" + "".join(f"{k}: {v}\r\n" for k, v in sent.items())
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as sock:
+        sock.sendall(head.encode() + b"\r\n" + body[:cut])
+        if cut is not None and cut < len(body):
+            return None
+        return int(sock.recv(1024).split()[1])
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_body_with_a_wrong_md5_leaves_nothing(cluster, size):
+    body = Writers.body("wrong", size)
+    for number in range(3):
+        client = cluster.client()
+        with pytest.raises(client.exceptions.ClientError, match="BadDigest"):
+            client.put_object(Bucket="box", Key=f"bad/{number}", Body=body, ContentMD5=WRONG_MD5)
+    nothing_is_left(cluster)
+
+
+@pytest.mark.parametrize("size", SIZES[:2])
+def test_losers_of_a_race_leave_nothing(cluster, size):
+    statuses = []
+
+    def race(number):
+        for key in range(3):
+            body = Writers.body(f"{key}/{number}", size)
+            bare = cluster.bare()
+            statuses.append(bare.request("PUT", f"/box/race/{size}/{key}", body=body,
+                                         headers={"if-none-match": "*"})[0])
+
+    in_parallel(6, race)
+    assert statuses.count(200) == 3 and statuses.count(412) + statuses.count(409) == 15, statuses
+    nothing_is_left(cluster)
+
+
+def test_parts_that_race_with_an_abort_leave_nothing(cluster):
+    client = cluster.client()
+    seen = set()
+    for turn in range(4):
+        upload = {"Bucket": "box", "Key": "aborted"}
+        upload["UploadId"] = client.create_multipart_upload(**upload)["UploadId"]
+        begun = threading.Barrier(4)
+
+        def part(number, upload=upload, begun=begun, turn=turn):
+            begun.wait(timeout=30)
+            if number == 3:
+                threading.Event().wait(0.02 * turn)
+                cluster.client().abort_multipart_upload(**upload)
+                return
+            query = {"partNumber": str(number + 1), "uploadId": upload["UploadId"]}
+            body = Writers.body(str(number), 5 * MIB)
+            answer = cluster.bare().request("PUT", "/box/aborted", body=body, query=query)
+            code = re.search(rb"<Code>(.*?)</Code>", answer[2])
+            seen.add((answer[0], code and code.group(1)))
+
+        in_parallel(4, part)
+    assert seen <= {(200, None), (404, b"NoSuchUpload")}, seen
+    nothing_is_left(cluster)
+
+
+def test_connections_cut_at_any_byte_leave_nothing(cluster):
+    rng = random.Random(SEED)
+    print("seed", SEED)
+    for number in range(24):
+        size = rng.choice(SIZES)
+        send(cluster, f"cut/{number}", Writers.body("cut", size), cut=rng.randrange(size))
+    # After them, one that is whole.
+    assert send(cluster, "cut/none", Writers.body("cut", 70_000)) == 200
+    nothing_is_left(cluster)
+
+
+def test_segments_that_are_begun_again_leave_nothing(tmp_path):
+    with Cluster(tmp_path, metadata=1, storage=6, gateways=1) as cluster:
+        cluster.client().create_bucket(Bucket="box")
+        body = Writers.body("long", 100 * MIB)
+        for number in (1, 2):
+            answers = []
+            put = threading.Thread(target=lambda n=number, a=answers: a.append(
+                cluster.bare().put("box", f"long/{n}", body)))
+            # Two nodes at once: the segment can't be done where it was begun.
+            victims = cluster.names("store")[:number]
+            before = written(cluster, victims)
+            put.start()
+            wait_until("the body is being written",
+                       lambda v=victims, b=before: written(cluster, v) > b + 4 * MIB, 30, 0.01)
+            cluster.kill(*victims)
+            put.join(timeout=120)
+            assert answers and answers[0][0] in (200, 503), answers
+            cluster.start(victims)
+            cluster.ready()
+        assert nothing_is_left(cluster)["shards"] > 0
+
+
+def written(cluster, names):
+    """Bytes that these nodes' chunk files take on their disks."""
+    files = (path for name in names for path in cluster.disks[name].rglob("*.chunk"))
+    return sum(path.stat().st_blocks * 512 for path in files)
+
+
+def test_what_a_killed_gateway_left_is_still_leased(tmp_path):
+    with Cluster(tmp_path, metadata=1, storage=3, gateways=1) as cluster:
+        cluster.client().create_bucket(Bucket="box")
+        kill_amid_a_put(cluster, "box")
+        cluster.start(["gateway-1"])
+        cluster.ready()
+        # Everything is killed and started once more: that alone explains nothing.
+        cluster.kill()
+        cluster.start()
+        cluster.ready()
+        found = walk(cluster)
+        assert found["leased"], found
+        assert not found["unnamed"] and not found["missing"], found

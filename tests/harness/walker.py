@@ -1,0 +1,105 @@
+"""What is on the disks and nothing answers for: rows and disks of a cluster at rest, compared."""
+
+import contextlib
+import http.client
+import json
+import tempfile
+import threading
+from pathlib import Path
+
+from .cluster import Writers
+from .internal_ports import OK, grpc, identity_of, shards_listed
+from .process import BINARY, run, wait_until
+
+# Built beside the binary: `cargo build --workspace --example walker`.
+WALKER = BINARY.parent / "examples" / "walker"
+LEFT = ("unnamed", "leased", "queued", "trashed", "missing")
+MIB = 1 << 20
+BLOCK = 4096
+NOTHING = bytes(BLOCK)
+
+
+def walk(cluster, deadline_s=60):
+    """Stops the storage nodes and returns what the walker says of their disks.
+
+    Waits until no delete is left. Nobody may write meanwhile. `unnamed` are shards that no row
+    names and no lease explains; `leased` are those whose lease is open, that a running gateway may
+    yet name; `queued` wait for their delete; `trashed` are in the trash of their disk; `missing`
+    are shards that should be there."""
+    wait_until("no delete is left",
+               lambda: cluster.status()[1]["data"]["deletes_pending"] == 0, deadline_s)
+    with tempfile.TemporaryDirectory(dir=cluster.directory) as directory:
+        backup = Path(directory) / "rows"
+        run("meta", "backup", "--config", cluster.operator, "--to", backup)
+        cluster.kill(*(name for name in cluster.names("store")
+                       if cluster.processes[name].running()))
+        disks = [disk for disks in cluster.all_disks.values() for disk in disks]
+        return json.loads(run(backup, *disks, program=WALKER).stdout)
+
+
+def nothing_is_left(cluster, deadline_s=60):
+    """Waits until rows name every shard, and each is there. The nodes run again afterwards.
+
+    A gateway discards what a failed write left after it has answered, so this may take a while."""
+    def left():
+        found = walk(cluster)
+        cluster.start(cluster.names("store"))
+        cluster.ready()
+        left = {what: found[what][:10] for what in LEFT if found[what]}
+        assert not left, (left, {what: len(found[what]) for what in left}, found["shards"])
+        return found
+    return wait_until("rows and disks agree", left, deadline_s)
+
+
+def shards(cluster, names):
+    """How many shards each of these nodes itself lists on its disk."""
+    _, status = cluster.status()
+    volumes = [volume["volume"] for volume in status["volumes"]]
+    disks = {f"store-{node['node']}": node["disks"][0]["disk"] for node in status["nodes"]}
+    return {name: sum(shards_listed(cluster, name, disks[name], volume) for volume in volumes)
+            for name in names}
+
+
+def written_blocks(disk):
+    """How many blocks of a disk's chunk files hold anything but zeros."""
+    count = 0
+    for path in disk.rglob("*.chunk"):
+        with path.open("rb") as file:
+            while piece := file.read(256 * BLOCK):
+                count += sum(piece[at : at + BLOCK] != NOTHING
+                             for at in range(0, len(piece), BLOCK))
+    return count
+
+
+def kill_amid_a_put(cluster, bucket):
+    """kill -9 of gateway-1 once every node has a whole segment of a longer body."""
+    body = Writers.body("long", 130 * MIB)
+    nodes = cluster.names("store")
+    before = shards(cluster, nodes)
+
+    def put():
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            cluster.bare().put(bucket, "long", body)
+
+    writer = threading.Thread(target=put)
+    writer.start()
+
+    def whole():
+        now = shards(cluster, nodes)
+        return all(now[name] > before[name] for name in nodes)
+    wait_until("a segment is whole", whole, 60, 0.01)
+    cluster.kill("gateway-1")
+    writer.join(timeout=60)
+
+
+def close_leases(cluster, gateway):
+    """Closes the first leases of a gateway that is gone, as an operator."""
+    member = next(m for m in cluster.status()[1]["metadata"]["members"] if m["leader"])
+    port = int(member["address"].rsplit(":", 1)[1])
+    for lease in range(8):
+        # A megalith-model `Envelope`: version 1, no key, command 6, gateway and lease.
+        envelope = bytes([1, 0, 6, gateway, lease])
+        message = b"\x0a" + bytes([len(envelope)]) + envelope
+        status, answer = grpc(cluster, port, identity_of(cluster, "operator"),
+                              "/megalith.v1.Metadata/Propose", message)
+        assert status == OK and answer, (lease, status)
