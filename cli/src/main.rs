@@ -6,10 +6,11 @@
 //! `files`, `logging` and `out`. A verb imports its arguments; arguments import no verb.
 //!
 //! Exit codes: 0 succeeded, 1 failed (`status`: degraded; `scrub`: a node did not answer), 2 bad
-//! arguments (`status`: not serving). 141 if the reader closed the pipe before the answer was
-//! written, as for any program that SIGPIPE ends: the command has done its work, but the answer was
-//! not read. If standard error is closed, its lines are lost and the exit code stays the same. The
-//! processes that serve (`up`, `node`, `gateway`) go on in either case.
+//! arguments (`status`: not serving), 3 (`check`): something is wrong. 141 if the reader closed the
+//! pipe before the answer was written, as for any program that SIGPIPE ends: the command has done
+//! its work, but the answer was not read. If standard error is closed, its lines are lost and the
+//! exit code stays the same. The processes that serve (`up`, `node`, `gateway`) go on in either
+//! case.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 

@@ -1,6 +1,7 @@
 """Volumes fill up and are closed while bodies are being written to them."""
 
 from harness.cluster import Cluster
+from harness.process import run
 from harness.streams import MIB, Pattern, in_parallel
 
 VOLUME = 8 * MIB
@@ -11,8 +12,8 @@ SIZE = 40 * MIB
 
 
 def test_bodies_outlive_the_volumes_that_they_began_on(tmp_path):
-    small = {"MEGALITH_METADATA__VOLUME_BYTES": str(VOLUME)}
-    with Cluster(tmp_path, gateways=1, node_env=small) as cluster:
+    with Cluster(tmp_path, gateways=1) as cluster:
+        run("settings", "set", f"volume_bytes={VOLUME}", "--config", cluster.operator)
         cluster.client().create_bucket(Bucket="full")
 
         def upload(writer):

@@ -25,7 +25,8 @@ HELP = [
 ]
 # Of the cluster whose directory is DATA.
 ASKS = [
-    "status", "status -o json", "scrub status", "scrub status -o json", "scrub start",
+    "status", "status -o json", "scrub status", "scrub status -o json", "scrub start", "check",
+    "settings get",
     "account list", "account list -o json", "key list", "key list -o json",
     "meta list", "meta list -o json", "meta raise-level",
 ]

@@ -4,6 +4,7 @@
 //! arguments from here.
 
 mod account;
+mod check;
 mod config;
 mod disk;
 mod gateway;
@@ -11,6 +12,7 @@ mod meta;
 mod node;
 mod operator;
 mod scrub;
+mod settings;
 mod status;
 mod up;
 
@@ -18,6 +20,7 @@ mod up;
 mod tests;
 
 pub use account::{AccountVerb, KeyVerb, Listed};
+pub use check::CheckArgs;
 pub use config::ConfigVerb;
 pub use disk::{DiskVerb, RebuildArgs};
 pub use gateway::{GatewayArgs, GatewayInitArgs, GatewayVerb};
@@ -27,6 +30,7 @@ pub use meta::{
 pub use node::{NodeArgs, NodeInitArgs, NodeVerb};
 pub use operator::{OperatorInitArgs, OperatorVerb};
 pub use scrub::ScrubVerb;
+pub use settings::{SetArgs, SettingsVerb};
 pub use status::StatusArgs;
 pub use up::UpArgs;
 
@@ -80,6 +84,15 @@ pub enum Verb {
         /// What to do about it.
         #[command(subcommand)]
         verb: ScrubVerb,
+    },
+    /// Compare rows, sums, counters and disks. Exit code 0: clean, 3: something is wrong, 1: it
+    /// could not be completed.
+    Check(CheckArgs),
+    /// What all processes of the cluster share, such as how large a volume gets.
+    Settings {
+        /// What to do with them.
+        #[command(subcommand)]
+        verb: SettingsVerb,
     },
     /// A disk of this machine, while its node is stopped.
     Disk {

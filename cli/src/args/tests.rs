@@ -45,6 +45,9 @@ fn these_are_all_verbs() {
         megalith status
         megalith scrub start
         megalith scrub status
+        megalith check
+        megalith settings get
+        megalith settings set
         megalith disk rebuild-superblock
         megalith account create
         megalith account list

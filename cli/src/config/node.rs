@@ -93,10 +93,6 @@ pub struct MetadataSection {
     /// Bytes of memory for the state machine's cache. Default 256 MiB.
     #[serde(default = "cache_bytes")]
     pub cache_bytes: u64,
-    /// The ciphertext bytes at which a volume is full and another takes over. Default 32 GiB; the
-    /// leader's value counts.
-    #[serde(default = "volume_bytes")]
-    pub volume_bytes: u64,
 }
 
 impl MetadataSection {
@@ -109,7 +105,6 @@ impl MetadataSection {
             expected_nodes,
             engine: Engine::default(),
             cache_bytes: cache_bytes(),
-            volume_bytes: volume_bytes(),
         }
     }
 }
@@ -203,10 +198,6 @@ fn orphan_check_s() -> u32 {
 
 fn cache_bytes() -> u64 {
     256 << 20
-}
-
-fn volume_bytes() -> u64 {
-    megalith_placement::PlannerSettings::default().volume_bytes
 }
 
 fn level() -> String {

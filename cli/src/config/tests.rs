@@ -139,10 +139,7 @@ fn what_a_node_does_not_set_is_the_documented_default() {
     );
     let metadata = file.metadata;
     assert_eq!((metadata.engine, metadata.dir), (Engine::Fjall, None));
-    assert_eq!(
-        (metadata.cache_bytes, metadata.volume_bytes),
-        (256 << 20, 32 << 30)
-    );
+    assert_eq!(metadata.cache_bytes, 256 << 20);
     assert_eq!(
         (file.log.level.as_str(), file.log.format),
         ("info", LogFormat::Text)

@@ -4,6 +4,7 @@
 //! (`up`, `node`, `gateway`) return when a signal stops them.
 
 mod account;
+mod check;
 mod config;
 mod disk;
 mod gateway;
@@ -13,6 +14,7 @@ mod node;
 mod operator;
 mod role;
 mod scrub;
+mod settings;
 mod status;
 mod up;
 
@@ -43,6 +45,8 @@ pub async fn run(verb: Verb) -> Result<Output, Box<dyn Error>> {
         } => operator::init(&args)?.into(),
         Verb::Status(args) => status::run(&args).await?,
         Verb::Scrub { verb } => scrub::run(&verb).await?,
+        Verb::Check(args) => check::run(&args).await?,
+        Verb::Settings { verb } => settings::run(&verb).await?.into(),
         Verb::Disk { verb } => disk::run(&verb)?.into(),
         Verb::Account { verb } => account::run(&verb).await?.into(),
         Verb::Key { verb } => key::run(&verb).await?.into(),

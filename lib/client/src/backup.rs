@@ -14,6 +14,7 @@ use tonic::{Status, Streaming};
 const BEGIN_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Asks members of the metadata group for all their rows.
+#[derive(Clone)]
 pub struct BackupClient {
     endpoints: Vec<Endpoint>,
     material: Arc<TlsMaterial>,
@@ -54,4 +55,19 @@ impl BackupClient {
             Err(_late) => Err(Status::deadline_exceeded("no stream began in time")),
         }
     }
+}
+
+/// The checksum of a piece: crc32c over keys and values, each behind its length.
+#[must_use]
+pub fn rows_checksum(rows: &[proto::SnapshotRow]) -> u32 {
+    let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
+    for row in rows {
+        for part in [&row.key, &row.value] {
+            let len = u32::try_from(part.len()).expect("rows are below 4 GiB");
+            digest.update(&len.to_le_bytes());
+            digest.update(part);
+        }
+        digest.update(&[u8::from(row.deleted)]);
+    }
+    u32::try_from(digest.finalize()).expect("a 32-bit checksum")
 }

@@ -29,10 +29,11 @@ mod metadata;
 mod pool;
 mod roster;
 mod shards;
+mod still;
 mod time;
 pub mod wire;
 
-pub use backup::BackupClient;
+pub use backup::{BackupClient, rows_checksum};
 pub use cluster::{ClusterClient, HeartbeatAnswer};
 pub use connect::{ChannelSettings, MESSAGE_LEN_MAX, channel};
 pub use data::{DataClient, DataSettings, ShardRoute};
@@ -43,6 +44,7 @@ pub use meta::{MetaClient, new_request};
 pub use metadata::{Metadata, TypedCalls, now_ms};
 pub use roster::Roster;
 pub use shards::{ScrubReport, ShardClient, ShardPage};
+pub use still::{StillError, StillRows};
 
 #[cfg(test)]
 mod tests {

@@ -13,6 +13,7 @@ use crate::ids::{
 use crate::level::Level;
 use crate::profile::Profile;
 use crate::rows::{AccountRow, BucketRow, Digest};
+use crate::settings::Settings;
 use crate::shape::Shape;
 use crate::shard::ShardId;
 use crate::topology::{Domain, Lease, Slot, Volume};
@@ -222,6 +223,13 @@ pub enum Command {
     DiscardBlob {
         /// At most [`crate::machine::LEFTOVERS_MAX`].
         leftovers: Vec<Leftover>,
+    },
+    /// Replaces the cluster's settings. Their revision is one more than the present one.
+    SetSettings(Settings),
+    /// Ends uploads that are older than the settings allow; skips those that are not, or are gone.
+    ExpireUploads {
+        /// At most [`crate::machine::EXPIRED_MAX`].
+        uploads: Vec<UploadId>,
     },
     /// Lets nodes take shards that nothing names for orphans again, after a restore.
     ReleaseRestore,
@@ -474,7 +482,7 @@ pub enum Proposer {
 
 impl Command {
     /// The number of the last variant.
-    pub const LAST: u32 = 29;
+    pub const LAST: u32 = 31;
 
     /// Returns true if applying it may change what [`crate::answer::topology`] returns, apart from
     /// volumes' bytes.
@@ -486,7 +494,8 @@ impl Command {
             | Self::CreateVolume { .. }
             | Self::CloseVolume { .. }
             | Self::OpenLease { .. }
-            | Self::CloseLease { .. } => true,
+            | Self::CloseLease { .. }
+            | Self::SetSettings(_) => true,
             Self::PutKek { .. }
             | Self::CreateAccount { .. }
             | Self::SetAccountEnabled { .. }
@@ -510,6 +519,7 @@ impl Command {
             | Self::WorkOff
             | Self::RaiseLevel { .. }
             | Self::DiscardBlob { .. }
+            | Self::ExpireUploads { .. }
             | Self::ReleaseRestore => false,
         }
     }
@@ -548,6 +558,8 @@ impl Command {
             | Self::JudgeDoubts { .. }
             | Self::WorkOff
             | Self::RaiseLevel { .. }
+            | Self::SetSettings(_)
+            | Self::ExpireUploads { .. }
             | Self::ReleaseRestore => false,
         }
     }
@@ -575,7 +587,8 @@ impl Command {
             | Self::CloseVolume { .. }
             | Self::Nothing
             | Self::WorkOff
-            | Self::RaiseLevel { .. } => &[Leader],
+            | Self::RaiseLevel { .. }
+            | Self::ExpireUploads { .. } => &[Leader],
             Self::RegisterNode(_)
             | Self::AckDeletes { .. }
             | Self::MarkOwed { .. }
@@ -599,6 +612,7 @@ impl Command {
             | Self::SetAccountEnabled { .. }
             | Self::PutAccessKey { .. }
             | Self::ResetClock
+            | Self::SetSettings(_)
             | Self::ReleaseRestore => &[Operator],
         }
     }

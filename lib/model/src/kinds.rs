@@ -16,6 +16,7 @@ use crate::rows::{
     DoomedRow, DoubtRow, FiledRow, KekRow, MoveDeleteRow, OwedRow, PartRow, SpentRow, Totals,
     UploadRow, UploadTarget, VersionRow, VolumeCounts, VolumeRow,
 };
+use crate::settings::Settings;
 use crate::shard::ShardId;
 use crate::topology::{ClusterMap, Lease, Node};
 use serde::Serialize;
@@ -105,6 +106,7 @@ kinds! {
         DoomedQueue,
         ChunkRow,
         MoveDeleteRow,
+        Settings,
         // Rows that travel, too.
         Node,
         Lease,

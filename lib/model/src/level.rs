@@ -138,6 +138,8 @@ impl Command {
             | Self::WorkOff
             | Self::RaiseLevel { .. }
             | Self::DiscardBlob { .. }
+            | Self::SetSettings(_)
+            | Self::ExpireUploads { .. }
             | Self::ReleaseRestore => Level::FIRST,
         }
     }

@@ -11,6 +11,7 @@
 
 pub mod answer;
 pub mod audit;
+pub mod check;
 pub mod claim;
 pub mod codec;
 pub mod command;
@@ -29,6 +30,7 @@ pub mod query;
 pub mod question;
 pub mod restored;
 pub mod rows;
+pub mod settings;
 pub mod shape;
 pub mod shard;
 pub mod status;

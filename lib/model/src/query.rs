@@ -8,6 +8,7 @@ use crate::rows::{
     AccessKeyRow, AccountRow, BlobRow, BucketRow, Counters, Digest, DoubtRow, KekRow, PartRow,
     UploadPlace, UploadRow, VersionRow,
 };
+use crate::settings::Settings;
 use crate::shard::ShardId;
 use crate::topology::Volume;
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,7 @@ pub enum Query {
     Held(question::Held),
     Doubts(question::Doubts),
     OwedShards(question::OwedShards),
+    Settings(question::Settings),
     Witnesses(question::Witnesses),
 }
 
@@ -62,7 +64,9 @@ impl Query {
             | Self::Keks(_)
             | Self::Counters(_) => &[Gateway],
             Self::Volumes(_) => &[Gateway, Storage],
-            Self::Accounts(_) | Self::AccessKeys(_) | Self::Data(_) => &[Operator],
+            Self::Accounts(_) | Self::AccessKeys(_) | Self::Data(_) | Self::Settings(_) => {
+                &[Operator]
+            }
             Self::Deletes(_)
             | Self::DiskVolumes(_)
             | Self::Held(_)
@@ -117,6 +121,8 @@ pub enum Reply {
     Doubts(Vec<DoubtView>),
     /// To [`Query::OwedShards`].
     OwedShards(OwedPage),
+    /// To [`Query::Settings`].
+    Settings(Settings),
     /// To [`Query::Witnesses`], in the order of the question's shards.
     Witnesses(Vec<Witness>),
 }

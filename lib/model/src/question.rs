@@ -14,6 +14,7 @@ use crate::query::{
 };
 use crate::rows::UploadRow;
 use crate::rows::{self, AccessKeyRow, AccountRow, BucketRow, KekRow, UploadPlace};
+use crate::settings;
 use crate::shard::ShardId;
 use crate::topology;
 use serde::{Deserialize, Serialize};
@@ -69,6 +70,7 @@ questions! {
     Held => Held(Vec<HeldSegment>),
     Doubts => Doubts(Vec<DoubtView>),
     OwedShards => OwedShards(OwedPage),
+    Settings => Settings(settings::Settings),
     Witnesses => Witnesses(Vec<Witness>),
 }
 
@@ -191,11 +193,13 @@ pub struct Counters {
     pub bucket: BucketId,
 }
 
-/// The head of a disk's delete queue.
+/// A page of a disk's delete queue, by sequence number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deletes {
     pub disk: DiskId,
     pub max: u32,
+    /// Deletes with greater numbers; 0 for the head of the queue.
+    pub after: u64,
 }
 
 /// What `status` shows of the data.
@@ -236,6 +240,10 @@ pub struct OwedShards {
     /// [`OwedPage::next`] of the page before; None at the start.
     pub after: Option<(VolumeId, BlobId, u32)>,
 }
+
+/// The cluster's settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings;
 
 /// What speaks for shards that are on a disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -98,7 +98,12 @@ fn jump(rows: &mut Overlay<'_>, item: Meta, level: Level) -> Result<(), MachineE
             rows.put(key, crate::codec::encode_at(&(), level));
             Ok(())
         }
-        Meta::Cluster | Meta::Clock | Meta::Totals | Meta::Doomed | Meta::Level => Ok(()),
+        Meta::Cluster
+        | Meta::Clock
+        | Meta::Totals
+        | Meta::Doomed
+        | Meta::Level
+        | Meta::Settings => Ok(()),
     }
 }
 

@@ -52,7 +52,7 @@ pub(super) fn unclaimed(view: &View<'_>, candidate: &Candidate) -> i128 {
 
 /// Returns what a volume will still take of each slot's disk.
 fn growth(view: &View<'_>, profile: Profile, bytes: u64) -> u64 {
-    view.settings.volume_bytes.saturating_sub(bytes) / profile.data() as u64
+    view.topology.settings.volume_bytes.saturating_sub(bytes) / profile.data() as u64
 }
 
 /// Returns what each candidate's disk has free once the open and the proposed volumes are full.

@@ -1,5 +1,5 @@
 //! The planner: decides which volumes there should be, and makes the map that every process gets.
-//! It also has what is doomed worked off, one piece after the other.
+//! It also has what is doomed worked off, one piece after the other, and old uploads ended.
 //!
 //! Runs beside the metadata leader. `step(now, event) → actions`; reads no clock. Its memory is
 //! soft: a new leader's planner learns everything again from the topology and the heartbeats.
@@ -20,7 +20,7 @@ mod tests;
 
 use megalith_model::answer::Topology;
 use megalith_model::command::{Answer, Command, Outcome};
-use megalith_model::ids::NodeId;
+use megalith_model::ids::{NodeId, UploadId};
 use megalith_model::profile::Profile;
 use megalith_model::status::DiskReport;
 use megalith_model::topology::{ClusterMap, Volume, VolumeState};
@@ -41,8 +41,6 @@ pub struct PlannerSettings {
     pub expected_nodes: Option<usize>,
     /// See `expected_nodes`.
     pub settle_ms: u64,
-    /// A volume with this many ciphertext bytes is closed.
-    pub volume_bytes: u64,
     /// How long shrunk volumes stay open after full ones are writable again, so that a node that
     /// comes and goes doesn't leave a trail of small volumes.
     pub shrunk_linger_ms: u64,
@@ -56,7 +54,6 @@ impl Default for PlannerSettings {
             silent_ms: 2_000,
             expected_nodes: None,
             settle_ms: 3_000,
-            volume_bytes: 32 << 30,
             shrunk_linger_ms: 60_000,
         }
     }
@@ -83,6 +80,8 @@ pub enum Event {
         command: Command,
         answer: Option<Answer>,
     },
+    /// Uploads that may be too old, at most [`megalith_model::machine::EXPIRED_MAX`].
+    OldUploads(Vec<UploadId>),
     /// Time has passed; needed every 100–500 ms.
     Tick,
 }
@@ -141,6 +140,7 @@ impl Planner {
             Event::Proposed { command, answer } => {
                 leading.settle(now_ms, &command, answer);
             }
+            Event::OldUploads(uploads) => leading.old_uploads = uploads,
             Event::Tick => {}
         }
         leading.plan(now_ms, &self.settings)
@@ -151,6 +151,11 @@ impl Planner {
     pub fn map(&self) -> Option<&ClusterMap> {
         self.leading.as_ref()?.published.as_ref()
     }
+}
+
+/// Work that nobody waits for: it must not hold up volumes.
+fn is_tidying(command: &Command) -> bool {
+    matches!(command, Command::WorkOff | Command::ExpireUploads { .. })
 }
 
 impl Leading {
@@ -167,7 +172,7 @@ impl Leading {
                 }
             }
             Some(Ok(_)) => {}
-            Some(Err(_)) | None if *command == Command::WorkOff => {
+            Some(Err(_)) | None if is_tidying(command) => {
                 self.work_at_ms = now_ms + state::WORK_RETRY_MS;
             }
             Some(Err(_)) | None => self.retry_at_ms = now_ms + state::RETRY_MS,

@@ -28,7 +28,7 @@ impl View<'_> {
     }
 
     pub(super) fn full(&self, volume: &Volume) -> bool {
-        volume.bytes >= self.settings.volume_bytes
+        volume.bytes >= self.topology.settings.volume_bytes
     }
 
     /// Returns how many volumes of that kind take blobs and have room.
@@ -66,6 +66,11 @@ impl Leading {
         let working = self.in_flight.iter().any(|(_, c)| *c == Command::WorkOff);
         if topology.doomed && !working && now_ms >= self.work_at_ms {
             commands.push(Command::WorkOff);
+        }
+        let ending = |(_, c): &(u64, Command)| matches!(c, Command::ExpireUploads { .. });
+        let uploads = std::mem::take(&mut self.old_uploads);
+        if !uploads.is_empty() && now_ms >= self.work_at_ms && !self.in_flight.iter().any(ending) {
+            commands.push(Command::ExpireUploads { uploads });
         }
         for command in commands {
             self.in_flight.push((now_ms, command.clone()));

@@ -3,7 +3,7 @@
 use super::PlannerSettings;
 use megalith_model::answer::Topology;
 use megalith_model::command::Command;
-use megalith_model::ids::{DiskId, NodeId, VolumeId};
+use megalith_model::ids::{DiskId, NodeId, UploadId, VolumeId};
 use megalith_model::status::DiskReport;
 use megalith_model::topology::{ClusterMap, Node, Slot};
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +36,8 @@ pub(super) struct Leading {
     /// Proposals without an answer yet, each with its time.
     pub(super) in_flight: Vec<(u64, Command)>,
     pub(super) retry_at_ms: u64,
+    /// Uploads that may be too old.
+    pub(super) old_uploads: Vec<UploadId>,
     /// When what is doomed may be worked off again.
     pub(super) work_at_ms: u64,
     /// Since when enough volumes of the wished profile are writable.
@@ -80,6 +82,7 @@ impl Leading {
             newest_node_ms: 0,
             in_flight: Vec::new(),
             retry_at_ms: 0,
+            old_uploads: Vec::new(),
             work_at_ms: 0,
             whole_since_ms: None,
             published: None,

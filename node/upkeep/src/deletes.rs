@@ -59,7 +59,8 @@ async fn do_deletes(
     loop {
         let disk = handle.superblock().disk;
         let max = PAGE_ROWS_MAX;
-        let rows = meta.ask(question::Deletes { disk, max }).await;
+        let after = 0;
+        let rows = meta.ask(question::Deletes { disk, max, after }).await;
         let rows = rows.map_err(UpkeepError::Metadata)?;
         let Some(through) = rows.iter().map(|(sequence, _)| *sequence).max() else {
             return Ok(());

@@ -70,6 +70,7 @@ fn row(table: Table, bytes: &[u8]) {
         Table::Meta => {
             round_trip::<ClusterId>(bytes);
             round_trip::<Totals>(bytes);
+            round_trip::<megalith_model::settings::Settings>(bytes);
         }
         Table::Names | Table::Versions => round_trip::<VersionRow>(bytes),
         Table::Blobs => round_trip::<BlobRow>(bytes),
@@ -166,12 +167,14 @@ fn questions_of_the_cluster() -> Vec<(&'static str, Query)> {
     let deletes = question::Deletes {
         disk: DiskId([1; 16]),
         max: 9,
+        after: 0,
     };
     vec![
         ("buckets", buckets.into()),
         ("held", held.into()),
         ("deletes", deletes.into()),
         ("data", question::Data.into()),
+        ("settings", question::Settings.into()),
     ]
 }
 

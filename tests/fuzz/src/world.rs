@@ -13,6 +13,7 @@ use megalith_model::ids::{
 use megalith_model::level::Level;
 use megalith_model::machine::{MachineError, apply};
 use megalith_model::profile::Profile;
+use megalith_model::settings::Settings;
 use megalith_model::shape::Shape;
 use megalith_model::shard::ShardId;
 use megalith_model::table::{MemRows, Overlay};
@@ -235,6 +236,19 @@ fn commands_of_the_group() -> Vec<(&'static str, Command)> {
         ("reset-clock", Command::ResetClock),
         ("raise-level", Command::RaiseLevel { level: Level(1) }),
         ("release-restore", Command::ReleaseRestore),
+        (
+            "set-settings",
+            Command::SetSettings(Settings {
+                revision: 1,
+                ..Settings::default()
+            }),
+        ),
+        (
+            "expire-uploads",
+            Command::ExpireUploads {
+                uploads: vec![UPLOAD],
+            },
+        ),
     ]
 }
 

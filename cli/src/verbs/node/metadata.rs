@@ -1,13 +1,10 @@
 //! Starts the metadata role from its settings.
 
-use crate::config::{Engine, MetadataSection, SettingsError};
+use crate::config::{Engine, MetadataSection};
 use crate::verbs::role::RoleError;
 use megalith_metadata::engine::{EngineKind, EngineSettings};
 use megalith_server::{MetadataConfig, MetadataPart, NodeConfig, Ports};
 use std::path::Path;
-
-/// Smaller volumes would be made and closed all the time.
-const VOLUME_BYTES_MIN: u64 = 1 << 20;
 
 /// Starts the role of a node whose ports are bound.
 pub fn start(
@@ -23,23 +20,15 @@ pub fn start(
         engine: _,
         cache_bytes: _,
         expected_nodes,
-        volume_bytes,
     } = *settings;
     let expected = usize::try_from(expected_nodes)
         .ok()
         .filter(|&nodes| nodes > 0);
-    if volume_bytes < VOLUME_BYTES_MIN {
-        let message = format!(
-            "`metadata.volume_bytes` is {volume_bytes}: at least {VOLUME_BYTES_MIN} are needed"
-        );
-        return Err(SettingsError::invalid("node settings", message).into());
-    }
     let metadata = MetadataConfig {
         dir: dir.to_owned(),
         engine: engine(settings),
         planner: megalith_placement::PlannerSettings {
             expected_nodes: expected,
-            volume_bytes,
             ..megalith_placement::PlannerSettings::default()
         },
     };

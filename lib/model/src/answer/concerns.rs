@@ -36,7 +36,8 @@ pub fn concerns(rows: &dyn Rows, query: &Query, node: NodeId) -> Result<bool, Ma
         | Query::AccessKeys(_)
         | Query::Keks(_)
         | Query::Counters(_)
-        | Query::Data(_) => Ok(false),
+        | Query::Data(_)
+        | Query::Settings(_) => Ok(false),
     }
 }
 
@@ -63,7 +64,12 @@ mod tests {
             let disk = disk_id(disk);
             let unknown = disk == disk_id(9);
             for query in [
-                question::Deletes { disk, max }.into(),
+                question::Deletes {
+                    disk,
+                    max,
+                    after: 0,
+                }
+                .into(),
                 question::DiskVolumes { disk }.into(),
                 Query::from(question::OwedShards { disk, after: None }),
                 question::Witnesses {

@@ -16,13 +16,14 @@ mod owners;
 pub(crate) mod tests;
 mod witnesses;
 
-use crate::ids::{ClusterId, VolumeId};
+use crate::ids::{ClusterId, UploadId, VolumeId};
 use crate::keys::{self, Meta, RowKey, Table};
 use crate::lookup;
-use crate::machine::{MachineError, page, read};
+use crate::machine::{EXPIRED_MAX, MachineError, page, read};
 use crate::query::{PAGE_ROWS_MAX, PartPage, Query, Reply};
 use crate::question;
 use crate::rows::{Counters, DiskRow, DoomedQueue, KekRow, PartRow, UploadRow, UploadTarget};
+use crate::settings::Settings;
 use crate::shard::ShardId;
 use crate::table::Rows;
 use crate::topology::{Lease, Node, Volume};
@@ -62,6 +63,7 @@ pub fn answer(rows: &dyn Rows, query: &Query) -> Result<Reply, MachineError> {
         Query::DiskVolumes(asked) => Reply::Volumes(held::disk_volumes(rows, asked.disk)?),
         Query::Held(asked) => Reply::Held(held::held(rows, *asked)?),
         Query::Doubts(asked) => Reply::Doubts(doubts::doubts(rows, *asked)?),
+        Query::Settings(question::Settings) => Reply::Settings(settings(rows)?),
         Query::OwedShards(asked) => Reply::OwedShards(doubts::owed_shards(rows, *asked)?),
         Query::Witnesses(question::Witnesses { disk, shards }) => {
             let shards = &shards[..bounded(shards.len())];
@@ -129,6 +131,7 @@ fn parts(rows: &dyn Rows, asked: &question::Parts) -> Result<PartPage, MachineEr
 fn deletes(rows: &dyn Rows, asked: question::Deletes) -> Result<Vec<(u64, ShardId)>, MachineError> {
     let row: Option<DiskRow> = read(rows, &RowKey::Disk(asked.disk))?;
     let first = row.map_or(0, |row| row.first_delete);
+    let first = first.max(asked.after.saturating_add(1));
     page::<ShardId>(
         rows,
         &keys::deletes(asked.disk, first),
@@ -157,6 +160,57 @@ pub struct Topology {
     pub leases: Vec<Lease>,
     /// True if something doomed is to be worked off.
     pub doomed: bool,
+    pub settings: Settings,
+}
+
+/// Returns the cluster's settings.
+pub fn settings(rows: &dyn Rows) -> Result<Settings, MachineError> {
+    Ok(read(rows, &RowKey::Meta(Meta::Settings))?.unwrap_or_default())
+}
+
+/// Uploads that were begun long ago.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OldUploads {
+    /// At most [`EXPIRED_MAX`], the oldest first.
+    pub uploads: Vec<UploadId>,
+    /// Where the next look begins: nothing is older, or will be.
+    pub next: UploadId,
+}
+
+/// Finds uploads that are older than the settings allow at `now_ms`, among those from `from` on.
+/// Ids begin with the time, so the oldest stand first, and only a short range is read; `from` keeps
+/// the traces of older ones out of it, which an engine keeps for a while.
+pub fn old_uploads(
+    rows: &dyn Rows,
+    now_ms: u64,
+    from: UploadId,
+) -> Result<OldUploads, MachineError> {
+    let none = OldUploads {
+        uploads: Vec::new(),
+        next: from,
+    };
+    let Some(end_ms) = settings(rows)?.uploads_end_before_ms(now_ms) else {
+        return Ok(none);
+    };
+    let end = UploadId::new(end_ms, [0; 8]);
+    if from >= end {
+        // A longer time was set, or the clock was set back: uploads may begin before `from`.
+        return Ok(OldUploads { next: end, ..none });
+    }
+    let range = keys::KeyRange {
+        from: RowKey::UploadTarget(from).encode(),
+        to: RowKey::UploadTarget(end).encode(),
+    };
+    let found = page::<UploadTarget>(rows, &range, EXPIRED_MAX)?;
+    let uploads = found
+        .iter()
+        .map(|(key, _)| match parsed(key)? {
+            RowKey::UploadTarget(upload) => Ok(upload),
+            _ => Err(misplaced()),
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let next = uploads.first().copied().unwrap_or(end);
+    Ok(OldUploads { uploads, next })
 }
 
 /// Reads the topology.
@@ -179,6 +233,7 @@ pub fn topology(rows: &dyn Rows) -> Result<Topology, MachineError> {
         open_volumes,
         next_volume: next.unwrap_or(VolumeId(1)),
         leases: values(rows, Table::Leases)?,
+        settings: settings(rows)?,
         doomed: doomed.is_some_and(|queue| queue.first < queue.next),
     })
 }

@@ -53,7 +53,9 @@ fn commands_keep_their_numbers() {
         26 WorkOff
         27 RaiseLevel
         28 DiscardBlob
-        29 ReleaseRestore
+        29 SetSettings
+        30 ExpireUploads
+        31 ReleaseRestore
     "#]]);
 }
 

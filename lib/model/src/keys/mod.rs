@@ -104,8 +104,10 @@ numbered! {
         Doomed = 10,
         /// The cluster's level; 1 without this row: `Level`.
         Level = 11,
+        /// The cluster's settings; their defaults without this row: `Settings`.
+        Settings = 12,
         /// There after a restore until an operator releases it: nothing.
-        Restored = 12,
+        Restored = 13,
     }
 }
 

@@ -59,6 +59,7 @@ fn of_row(key: &RowKey<'_>) -> (&'static str, Recode) {
             Meta::Doomed => kind!(DoomedQueue),
             Meta::Level => kind!(Level),
             Meta::Restored => kind!(()),
+            Meta::Settings => kind!(Settings),
         },
         RowKey::Name { .. } | RowKey::Version { .. } => kind!(VersionRow),
         RowKey::VersionSequence { .. } => kind!(u64),

@@ -18,6 +18,7 @@ mod once;
 mod owed;
 mod owners;
 mod segments;
+mod settings;
 #[cfg(test)]
 pub(crate) mod tests;
 mod uploads;
@@ -30,6 +31,8 @@ use crate::level::Level;
 use crate::rows::AccessKeyRow;
 use crate::table::{Overlay, Rows, RowsError};
 use context::{Machine, Step, Stop, malformed, read_kept};
+
+pub use settings::EXPIRED_MAX;
 
 pub(crate) use context::{decode_row, page, read, require};
 
@@ -240,6 +243,8 @@ impl Machine<'_, '_> {
             Command::DiscardBlob { leftovers } => {
                 self.discard_blob(key.map(|key| key.id), leftovers)
             }
+            Command::SetSettings(settings) => self.set_settings(*settings),
+            Command::ExpireUploads { uploads } => self.expire_uploads(uploads),
             Command::ReleaseRestore => self.release_restore(),
         }
     }

@@ -13,10 +13,10 @@ use std::borrow::Cow;
 
 /// Where an upload's row is: its object and its id.
 #[derive(Clone, Copy)]
-struct Place<'a> {
-    bucket: BucketId,
-    key: &'a [u8],
-    upload: UploadId,
+pub(super) struct Place<'a> {
+    pub(super) bucket: BucketId,
+    pub(super) key: &'a [u8],
+    pub(super) upload: UploadId,
 }
 
 impl<'a> Place<'a> {
@@ -201,7 +201,7 @@ impl Machine<'_, '_> {
         Ok(Outcome::Done)
     }
 
-    fn drop_upload(&mut self, place: Place<'_>, bucket: &BucketRow) -> Step<()> {
+    pub(super) fn drop_upload(&mut self, place: Place<'_>, bucket: &BucketRow) -> Step<()> {
         self.delete(&place.row());
         self.delete(&RowKey::UploadTarget(place.upload));
         let change = Change {

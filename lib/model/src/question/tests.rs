@@ -106,7 +106,11 @@ fn of_owners_and_disks() -> Vec<Example> {
             volumes: vec![VolumeId(1), VolumeId(200)],
         }),
         example(Counters { bucket }),
-        example(Deletes { disk, max }),
+        example(Deletes {
+            disk,
+            max,
+            after: 0,
+        }),
         example(Data),
         example(DiskVolumes { disk }),
         example(Held {
@@ -130,6 +134,7 @@ fn of_owners_and_disks() -> Vec<Example> {
             disk,
             after: Some((VolumeId(1), BlobId(2), 3)),
         }),
+        example(Settings),
         example(Witnesses {
             disk,
             shards: vec![ShardId {
@@ -175,13 +180,14 @@ fn questions_travel_byte_for_byte_as_they_always_did() {
             010b
             010c0201c801
             010d01
-            010e0404040404040404040404040404040409
+            010e040404040404040404040404040404040900
             010f
             011004040404040404040404040404040404
             01110101010209
             011201040404040404040404040404040404040102030409
             01130404040404040404040404040404040401010203
-            0114040404040404040404040404040404040101020304
+            0114
+            0115040404040404040404040404040404040101020304
         "#]],
         lines,
     );
@@ -218,7 +224,8 @@ fn replies_keep_their_numbers() {
             10 Held
             11 Doubts
             12 OwedShards
-            13 Witnesses
+            13 Settings
+            14 Witnesses
         "#]],
         examples().into_iter().map(number),
     );

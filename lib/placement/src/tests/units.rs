@@ -123,3 +123,30 @@ fn a_disk_is_closed_by_its_own_node_only() {
     let own = known.nodes[1].disks[0].id;
     assert_eq!(closed_after(&mut world, 2, 1), Some(vec![own]));
 }
+
+#[test]
+fn old_uploads_are_ended_once_and_not_in_haste() {
+    let mut world = World::new(expecting(1));
+    world.planner.step(0, Event::BecameLeader { term: 1 });
+    let known = topology(&world.rows).expect("rows");
+    world.planner.step(0, Event::TopologyChanged(known));
+    let uploads = vec![megalith_model::ids::UploadId([1; 16])];
+    let command = Command::ExpireUploads {
+        uploads: uploads.clone(),
+    };
+    let mut found = |now_ms| {
+        let event = Event::OldUploads(uploads.clone());
+        let actions = world.planner.step(now_ms, event).into_iter();
+        let ending = |action: &Action| *action == Action::Propose(command.clone());
+        let count = actions.filter(ending).count();
+        let answer = |answer| Event::Proposed {
+            command: command.clone(),
+            answer,
+        };
+        (count, world.planner.step(now_ms, answer(None)).len())
+    };
+    assert_eq!(found(1_000).0, 1);
+    // The last one was lost: not at once again, and volumes don't wait for it.
+    assert_eq!(found(2_000).0, 0);
+    assert_eq!(found(11_500).0, 1);
+}

@@ -95,6 +95,7 @@ pub(super) async fn take_within(
             term: 0,
             after: progress.after.clone().into(),
             session: progress.session,
+            still: false,
         };
         match source.rows(request, progress.broken).await {
             Ok(pieces) => {

@@ -1,9 +1,9 @@
 //! What placement asks of the metadata group that it runs beside.
 
 use crate::levels::Levels;
-use megalith_model::answer::Topology;
+use megalith_model::answer::{OldUploads, Topology};
 use megalith_model::command::{Answer, Command};
-use megalith_model::ids::NodeId;
+use megalith_model::ids::{NodeId, UploadId};
 use megalith_model::member::MemberStatus;
 use megalith_model::query::DataStatus;
 use std::future::Future;
@@ -30,6 +30,10 @@ pub trait PlacementGroup: Clone + Send + Sync + 'static {
 
     /// The topology as this replica has applied it. None if it can't be read.
     fn topology(&self) -> impl Future<Output = Option<Topology>> + Send;
+
+    /// Uploads that are too old by the group's time, among those from `from` on, as this replica
+    /// has applied them. None if that can't be known now.
+    fn old_uploads(&self, from: UploadId) -> impl Future<Output = Option<OldUploads>> + Send;
 
     /// The data's standing, linearizably. None if it can't be read now.
     fn data(&self) -> impl Future<Output = Option<DataStatus>> + Send;

@@ -15,7 +15,7 @@ pub use service::ClusterService;
 
 use megalith_model::answer::Topology;
 use megalith_model::command::{Answer, Command};
-use megalith_model::ids::{ClusterId, NodeId};
+use megalith_model::ids::{ClusterId, NodeId, UploadId};
 use megalith_model::level::Level;
 use megalith_model::status::{DiskReport, NodeStatus};
 use megalith_model::topology::ClusterMap;
@@ -33,6 +33,8 @@ const TICK: Duration = Duration::from_millis(200);
 const COMPLAIN_AFTER: Duration = Duration::from_secs(3);
 /// Every this many ticks the topology is read again, for the bytes of the volumes.
 const TICKS_PER_READ: u32 = 5;
+/// Every this many ticks old uploads are looked for.
+const TICKS_PER_UPLOADS: u32 = 25;
 /// Requests that may wait for the worker.
 const MAILBOX_LEN: usize = 1024;
 
@@ -79,6 +81,7 @@ impl Placement {
             term: None,
             topology: None,
             heard: BTreeMap::new(),
+            uploads_from: UploadId([0; 16]),
             catching_up: Vec::new(),
             publish,
             mailbox: mailbox.clone(),
@@ -132,6 +135,8 @@ struct Worker<G> {
     term: Option<u64>,
     topology: Option<Topology>,
     heard: BTreeMap<NodeId, (Instant, Vec<DiskReport>)>,
+    /// Where the next look for old uploads begins.
+    uploads_from: UploadId,
     /// Who waits for a map of the rows as they are.
     catching_up: Vec<oneshot::Sender<()>>,
     publish: watch::Sender<Option<Arc<ClusterMap>>>,
@@ -180,6 +185,9 @@ impl<G: PlacementGroup> Worker<G> {
                     if count.is_multiple_of(TICKS_PER_READ) {
                         self.read_topology().await;
                     }
+                    if count.is_multiple_of(TICKS_PER_UPLOADS) {
+                        self.find_old_uploads().await;
+                    }
                     self.step(Event::Tick);
                     self.complain();
                 }
@@ -194,6 +202,7 @@ impl<G: PlacementGroup> Worker<G> {
         self.term = term;
         self.heard.clear();
         self.topology = None;
+        self.uploads_from = UploadId([0; 16]);
         self.publish.send_replace(None);
         match term {
             Some(term) => {
@@ -237,6 +246,19 @@ impl<G: PlacementGroup> Worker<G> {
         self.topology = Some(topology.clone());
         self.step(Event::TopologyChanged(topology));
         true
+    }
+
+    /// Tells the planner of uploads that are too old.
+    async fn find_old_uploads(&mut self) {
+        if self.term.is_none() {
+            return;
+        }
+        if let Some(old) = self.group.old_uploads(self.uploads_from).await {
+            self.uploads_from = old.next;
+            if !old.uploads.is_empty() {
+                self.step(Event::OldUploads(old.uploads));
+            }
+        }
     }
 
     /// What a new cluster begins at: the highest level that all its first members run.

@@ -33,6 +33,7 @@ impl Late {
     fn new() -> Self {
         let topology = Topology {
             doomed: false,
+            settings: megalith_model::settings::Settings::default(),
             cluster: Some(ClusterId([1; 16])),
             nodes: Vec::new(),
             open_volumes: Vec::new(),
@@ -82,6 +83,13 @@ impl PlacementGroup for Late {
     async fn topology(&self) -> Option<Topology> {
         let readable = *self.shared.readable.borrow();
         readable.then(|| self.shared.applied.lock().expect("no panic").clone())
+    }
+
+    async fn old_uploads(
+        &self,
+        _: megalith_model::ids::UploadId,
+    ) -> Option<megalith_model::answer::OldUploads> {
+        None
     }
 
     async fn data(&self) -> Option<DataStatus> {

@@ -120,6 +120,8 @@ fn check_proposer(peer: &PeerIdentity, envelope: &Envelope) -> Result<(), Status
         | Command::ResetClock
         | Command::WorkOff
         | Command::RaiseLevel { .. }
+        | Command::SetSettings(_)
+        | Command::ExpireUploads { .. }
         | Command::ReleaseRestore => true,
     };
     let own_key = key.is_none_or(|key| speaks_for(peer, key.gateway));

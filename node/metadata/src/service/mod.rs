@@ -18,7 +18,7 @@ use crate::placement::Leadership;
 use crate::raft::{
     Input, Knock, KnockAnswer, NotLeader, PROPOSAL_BYTES_MAX, RaftHandle, RaftRole, RaftStatus,
 };
-use crate::snapshot::{BACKUP_PEER, SnapshotSource};
+use crate::snapshot::{BACKUP_PEER, CHECK_PEER, SnapshotSource};
 use crate::tables::Tables;
 use crate::transport::RaftService;
 use megalith_client::levels::{range_from_wire, range_to_wire};
@@ -435,7 +435,12 @@ impl MetaHandle {
     ) -> Result<Result<Exported, Status>, QueryError> {
         let index = self.catch_up().await?;
         request.index = request.index.max(index);
-        Ok(self.inner.source.stream(BACKUP_PEER, &request))
+        let peer = if request.still {
+            CHECK_PEER
+        } else {
+            BACKUP_PEER
+        };
+        Ok(self.inner.source.stream(peer, &request))
     }
 
     /// Makes the service for clients.

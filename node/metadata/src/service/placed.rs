@@ -6,8 +6,9 @@ use crate::levels::Levels;
 use crate::log::Mark;
 use crate::placement::{Leadership, PlacementGroup};
 use crate::raft::RaftRole;
-use megalith_model::answer::{self, Topology};
+use megalith_model::answer::{self, OldUploads, Topology};
 use megalith_model::command::{Answer, Command, Envelope};
+use megalith_model::ids::UploadId;
 use megalith_model::member::MemberStatus;
 use megalith_model::query::DataStatus;
 use megalith_model::question::{self, Question as _};
@@ -64,6 +65,16 @@ impl PlacementGroup for MetaHandle {
     async fn topology(&self) -> Option<Topology> {
         let read = self.read(|engine| answer::topology(engine)).await.ok()?;
         read.map_err(|error| tracing::error!(%error, "read the topology"))
+            .ok()
+    }
+
+    async fn old_uploads(&self, from: UploadId) -> Option<OldUploads> {
+        // Known to the leader only, and nobody else asks.
+        let now_ms = Some(self.now_ms()).filter(|now_ms| *now_ms > 0)?;
+        let read = self.read(move |engine| answer::old_uploads(engine, now_ms, from));
+        read.await
+            .ok()?
+            .map_err(|error| tracing::error!(%error, "look for old uploads"))
             .ok()
     }
 

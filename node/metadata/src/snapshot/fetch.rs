@@ -139,6 +139,7 @@ impl Fetch {
             term: 0,
             after: self.after.clone().into(),
             session: self.session,
+            still: false,
         };
         let peer = self.peer;
         let broken = |status| FetchError::Peer {

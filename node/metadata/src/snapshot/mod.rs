@@ -19,28 +19,15 @@ mod tests;
 
 pub use fetch::{FetchError, Fetched, fetch};
 pub use session::Session;
-pub(crate) use source::BACKUP_PEER;
+pub(crate) use source::{BACKUP_PEER, CHECK_PEER};
 pub use source::{SnapshotSource, SourceSettings};
 
 use crate::engine::FIRST_KEY;
+pub(crate) use megalith_client::rows_checksum as checksum;
 use megalith_proto::v1;
 
 /// The default of [`SourceSettings::piece_bytes`].
 const PIECE_BYTES: usize = 1 << 20;
-
-/// The checksum of a piece: crc32c over keys and values, each behind its length.
-pub(crate) fn checksum(rows: &[v1::SnapshotRow]) -> u32 {
-    let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
-    for row in rows {
-        for part in [&row.key, &row.value] {
-            let len = u32::try_from(part.len()).expect("rows are below 4 GiB");
-            digest.update(&len.to_le_bytes());
-            digest.update(part);
-        }
-        digest.update(&[u8::from(row.deleted)]);
-    }
-    u32::try_from(digest.finalize()).expect("a 32-bit checksum")
-}
 
 /// The first key behind the row `after`; empty: the first that a row may have.
 fn next_key(after: &[u8]) -> Vec<u8> {

@@ -16,6 +16,8 @@ use tonic::Status;
 
 /// Under which number a backup's stream is kept; no node has it.
 pub(crate) const BACKUP_PEER: u32 = u32::MAX;
+/// The same for a check.
+pub(crate) const CHECK_PEER: u32 = u32::MAX - 1;
 
 /// Bytes of rows read at once from an engine without snapshots: writes wait while that lasts, a few
 /// milliseconds.
@@ -114,12 +116,13 @@ impl SnapshotSource {
     #[must_use]
     pub fn log_needed_after(&self) -> Option<u64> {
         let streams = self.shared.streams();
-        let members = streams.iter().filter(|(peer, _)| **peer != BACKUP_PEER);
+        let members = streams.iter().filter(|(peer, _)| **peer < CHECK_PEER);
         members.filter_map(|(_, held)| held.log_needed_after).min()
     }
 
     /// Begins or goes on with a stream to `peer`. Fails with NOT_FOUND if the one to go on with is
-    /// forgotten, with UNAVAILABLE if this member isn't as far as asked for.
+    /// forgotten, with UNAVAILABLE if this member isn't as far as asked for, with
+    /// FAILED_PRECONDITION if it has no rows that stand still and is asked for such.
     pub fn stream(
         &self,
         peer: u32,
@@ -131,7 +134,7 @@ impl SnapshotSource {
             return Err(Status::unavailable("this member has not applied as much"));
         }
         let (number, place) = match request.session {
-            0 => shared.begin(peer)?,
+            0 => shared.begin(peer, request)?,
             number => (number, shared.resume(peer, number, &request.after)?),
         };
         let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
@@ -151,7 +154,11 @@ impl Shared {
     }
 
     /// Begins a stream; the peer's last one can't be gone on with any more.
-    fn begin(self: &Arc<Self>, peer: u32) -> Result<(u64, Place), Status> {
+    fn begin(
+        self: &Arc<Self>,
+        peer: u32,
+        request: &v1::SnapshotRequest,
+    ) -> Result<(u64, Place), Status> {
         let number = self.last_number.fetch_add(1, Ordering::Relaxed) + 1;
         let now = Instant::now();
         let held = Held {
@@ -165,7 +172,16 @@ impl Shared {
         let last = self.streams().insert(peer, held);
         drop(last);
         self.forget_in_time(peer, number);
-        let (rows, place) = self.rows(number);
+        let (rows, mut place) = self.rows(number);
+        if request.still {
+            let Place::Still(_, after) = &mut place else {
+                drop(self.streams().remove(&peer));
+                return Err(Status::failed_precondition(
+                    "this member's engine has no snapshots",
+                ));
+            };
+            *after = request.after.to_vec();
+        }
         let mut streams = self.streams();
         let held = streams.get_mut(&peer).filter(|held| held.number == number);
         // Another stream to the same peer has begun meanwhile.

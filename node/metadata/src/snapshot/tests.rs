@@ -270,3 +270,59 @@ async fn a_stream_that_is_old_or_whose_rows_were_replaced_begins_again() {
         assert!(taken >= 1);
     }
 }
+
+/// Takes a stream of a check to its end.
+async fn stretch(source: &SnapshotSource, session: u64, after: &[u8]) -> (u64, Vec<Vec<u8>>) {
+    let request = v1::SnapshotRequest {
+        still: true,
+        ..request(session, after)
+    };
+    let mut pieces = source.stream(CHECK_PEER, &request).expect("a stream");
+    let mut keys = Vec::new();
+    loop {
+        let piece = pieces.recv().await.expect("a piece").expect("no error");
+        keys.extend(piece.rows.iter().map(|row| row.key.to_vec()));
+        if piece.last {
+            return (piece.session, keys);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_check_reads_any_stretch_of_one_view_and_holds_no_log() {
+    let tables = written();
+    let before: Vec<Vec<u8>> = all(&tables).into_keys().collect();
+    let middle = before[before.len() / 2].clone();
+    let source = source(&tables, SourceSettings::default());
+    let (session, behind) = stretch(&source, 0, &middle).await;
+    assert_eq!(behind, before[before.len() / 2 + 1..]);
+    assert_eq!(source.log_needed_after(), None);
+    let mark = Mark { index: 61, term: 1 };
+    tables
+        .write(&random_batch(&mut Rng::new(3)), mark)
+        .expect("write");
+    assert_eq!(stretch(&source, session, &[]).await.1, before);
+    assert_ne!(all(&tables).into_keys().collect::<Vec<_>>(), before);
+}
+
+#[tokio::test]
+async fn a_check_is_refused_where_rows_do_not_stand_still() {
+    let engine = MemEngines::without_snapshots()
+        .open("engine-0")
+        .expect("open");
+    let conf = Conf::of_voters([NodeId(1)]);
+    let tables = Arc::new(Tables::new("engine-0".into(), engine, true, conf));
+    let mark = Mark { index: 1, term: 1 };
+    tables
+        .write(&random_batch(&mut Rng::new(1)), mark)
+        .expect("write");
+    let request = v1::SnapshotRequest {
+        still: true,
+        ..request(0, &[])
+    };
+    let refused = source(&tables, SourceSettings::default()).stream(CHECK_PEER, &request);
+    assert_eq!(
+        refused.expect_err("refused").code(),
+        Code::FailedPrecondition
+    );
+}

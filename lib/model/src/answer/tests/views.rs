@@ -187,6 +187,7 @@ fn owners_are_found_and_paged() {
     let asked = question::Deletes {
         disk: disk_id(1),
         max: 9,
+        after: 0,
     };
     assert!(ask(&world.rows, asked).is_empty());
     assert_eq!(world.volume_row(1).slots[0].node, NodeId(1));

@@ -13,6 +13,7 @@ use crate::level::Level;
 use crate::machine::tests::{claim, node};
 use crate::profile::Profile;
 use crate::rows::{AccountRow, BucketRow};
+use crate::settings::Settings;
 use crate::shape::Shape;
 use crate::shard::ShardId;
 use crate::topology::{ClusterMap, Domain, Lease, Slot, Volume, VolumeState};
@@ -68,6 +69,13 @@ fn volume() -> Volume {
         slots: slots(),
         bytes: 70_000,
         shrunk: true,
+    }
+}
+
+fn settings() -> Settings {
+    Settings {
+        revision: 300,
+        ..Settings::default()
     }
 }
 
@@ -151,6 +159,10 @@ fn of_the_cluster() -> Vec<Command> {
         Command::ResetClock,
         Command::WorkOff,
         Command::RaiseLevel { level: Level(300) },
+        Command::SetSettings(settings()),
+        Command::ExpireUploads {
+            uploads: vec![UploadId([3; 16])],
+        },
         Command::ReleaseRestore,
     ]
 }

@@ -81,7 +81,12 @@ fn without_its_superblock_a_disk_is_taken_by_nobody_whether_it_is_free_or_not() 
         let registered: Node = world.row(&RowKey::Node(NodeId(7))).expect("there");
         assert_eq!(registered.disks, []);
         let (disk, max) = (disk_id(1), 1);
-        let queue = question::Deletes { disk, max }.into();
+        let queue = question::Deletes {
+            disk,
+            max,
+            after: 0,
+        }
+        .into();
         let readable = concerns(&world.rows, &queue, NodeId(7)).expect("rows in memory");
         assert!(!readable, "free {free}");
         world.audited();

@@ -218,7 +218,14 @@ fn a_look_at_a_delete_queue_begins_where_the_last_acknowledgement_ended() {
     world.done(acknowledge(3));
     assert_eq!(row(&world).first_delete, 11);
     let max = 5;
-    let page = ask(&world.rows, question::Deletes { disk, max });
+    let page = ask(
+        &world.rows,
+        question::Deletes {
+            disk,
+            max,
+            after: 0,
+        },
+    );
     let numbers: Vec<u64> = page.iter().map(|(number, _)| *number).collect();
     assert_eq!(numbers, [11, 12, 13, 14, 15]);
     world.done(acknowledge(u64::MAX));

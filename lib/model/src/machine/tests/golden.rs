@@ -81,6 +81,10 @@ pub(crate) fn world() -> World {
         epoch: Epoch(1),
         damaged: true,
     }]));
+    world.done(Command::SetSettings(crate::settings::Settings {
+        revision: 1,
+        ..crate::settings::Settings::default()
+    }));
     doom(&mut world);
     world.audited();
     foresee(&mut world);
@@ -244,6 +248,8 @@ fn one_row_of_each_kind() {
           0101016401010a05
         Meta 010a
           010001
+        Meta 010c
+          010180808080800107
         Names 0200000000000000016b
           0100000000000f42410707070707070707016404010101010402020202040303030301010000
         Versions 03000000000000000100ff6b0001fffffffffffffefd

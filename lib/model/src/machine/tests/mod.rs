@@ -10,6 +10,7 @@ mod once;
 pub(crate) mod owed;
 mod random;
 mod rules;
+mod settings;
 
 use crate::audit::audit;
 use crate::claim::{DiskProof, NodeClaim};
@@ -277,6 +278,8 @@ impl World {
     /// Checks that no row contradicts another.
     pub(crate) fn audited(&self) {
         let problems = audit(&self.rows).expect("every row can be read");
+        assert!(problems.is_empty(), "{problems:#?}");
+        let problems = crate::check::tests::check(&self.rows);
         assert!(problems.is_empty(), "{problems:#?}");
     }
 }
