@@ -31,6 +31,16 @@ pub struct Report {
     pub nodes: Vec<NodeReport>,
     pub volumes: Vec<VolumeReport>,
     pub data: DataReport,
+    /// The leases of blob ids that gateways hold.
+    pub leases: Vec<LeaseReport>,
+}
+
+/// A lease of blob ids.
+#[derive(Clone, Debug, Serialize)]
+pub struct LeaseReport {
+    pub lease: u64,
+    /// The gateway that holds it.
+    pub gateway: u32,
 }
 
 /// The cluster's level, which says what its programs may use of each other.

@@ -1,14 +1,14 @@
 //! Turns what the leader says into a verdict with reasons. Pure.
 
 use crate::report::{
-    DataReport, DiskStatus, Health, LevelReport, MarginReport, MemberReport, MetadataReport,
-    NodeReport, Report, VolumeReport,
+    DataReport, DiskStatus, Health, LeaseReport, LevelReport, MarginReport, MemberReport,
+    MetadataReport, NodeReport, Report, VolumeReport,
 };
 use megalith_client::Endpoint;
 use megalith_model::level::LevelStatus;
 use megalith_model::margin;
 use megalith_model::status::{ClusterStatus, DiskReport, NodeStatus};
-use megalith_model::topology::{Domain, VolumeState};
+use megalith_model::topology::{Domain, Lease, VolumeState};
 
 /// From this difference on, in seconds, a clock is worth a note.
 const CLOCK_NOTED_S: u64 = 5;
@@ -61,6 +61,7 @@ pub fn unreachable(members: &[Endpoint], error: &str) -> Report {
         nodes: Vec::new(),
         volumes: Vec::new(),
         data: DataReport::default(),
+        leases: Vec::new(),
     }
 }
 
@@ -87,6 +88,14 @@ pub fn report(status: &ClusterStatus) -> Report {
         nodes,
         volumes,
         data,
+        leases: status.map.leases.iter().map(lease).collect(),
+    }
+}
+
+fn lease(lease: &Lease) -> LeaseReport {
+    LeaseReport {
+        lease: lease.id.0,
+        gateway: lease.gateway.0,
     }
 }
 

@@ -4,6 +4,7 @@
 //! parses no arguments: the command line hands in [`GatewayConfig`]. Must not serve before the keys
 //! are loaded, and must not end while requests run, up to the drain's deadline.
 
+mod beats;
 mod idle;
 mod listener;
 
@@ -14,7 +15,7 @@ use listener::{Listening, TransportSecurity};
 use megalith_blobs::{Pipeline, PipelineComponents, PipelineSettings};
 use megalith_client::{
     CallSettings, ClusterClient, DataClient, DataSettings, Endpoint, MapWatch, MetaClient,
-    Metadata, Roster, TypedCalls as _,
+    Metadata, Roster, TypedCalls as _, new_request,
 };
 use megalith_crypto::{Entropy as _, RootKey, SystemEntropy};
 use megalith_identity::{HttpsMaterial, IdentityError, TlsMaterial};
@@ -33,7 +34,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 /// How often the https certificate is checked for changes.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(60);
@@ -41,9 +42,6 @@ const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(60);
 const MAP_WAIT: Duration = Duration::from_secs(10);
 /// The wait between attempts to load the keys at the start.
 const KEYS_RETRY: Duration = Duration::from_millis(200);
-/// Between two questions for the group's time. Requests are judged by it, so it must be known when
-/// there are no writes, too.
-const TIME_INTERVAL: Duration = Duration::from_secs(3);
 
 /// The settings of one gateway.
 pub struct GatewayConfig {
@@ -162,6 +160,8 @@ pub struct RunningGateway {
     abort: CancellationToken,
     tasks: TaskTracker,
     pipeline: Pipeline,
+    /// Go on until the last request has ended.
+    beats: AbortOnDropHandle<()>,
     /// Kept until the last request has ended.
     map: MapWatch,
     drain_timeout: Duration,
@@ -199,8 +199,9 @@ impl RunningGateway {
             self.tasks.wait().await;
         }
         if let Err(error) = self.pipeline.close().await {
-            tracing::warn!(%error, "a lease of blob ids was not given back");
+            tracing::warn!(%error, "a lease of blob ids was not given back; the leader closes it");
         }
+        self.beats.abort();
     }
 
     /// Waits until the gateway must end by itself: the cluster is at a level that this program
@@ -248,11 +249,7 @@ pub async fn start(config: GatewayConfig) -> Result<RunningGateway, GatewayError
     // Shared, so that both clients learn what the map's stream says of the members.
     let roster = Roster::new(&config.metadata);
     let meta = MetaClient::new(&roster, Arc::clone(&tls), calls.clone());
-    let (time, stop) = (meta.clone(), rim.stop.clone());
-    rim.tasks.spawn(async move {
-        stop.run_until_cancelled(time.keep_time(TIME_INTERVAL))
-            .await
-    });
+    let beating = meta.clone();
     let meta: Arc<dyn Metadata> = Arc::new(meta);
     let map = MapWatch::start(ClusterClient::new(&roster, Arc::clone(&tls), calls));
     let ready = Arc::new(AtomicBool::new(false));
@@ -272,6 +269,8 @@ pub async fn start(config: GatewayConfig) -> Result<RunningGateway, GatewayError
     let components =
         PipelineComponents::connected(Arc::clone(&meta), data, map.subscribe(), cluster, config.id);
     let pipeline = Pipeline::start(components, config.pipeline);
+    let beats = beats::beat(beating, config.id, new_request(), pipeline.clone());
+    let beats = AbortOnDropHandle::new(tokio::spawn(beats));
     let names = Names {
         base_domains: config.base_domains,
         region: config.region,
@@ -294,6 +293,7 @@ pub async fn start(config: GatewayConfig) -> Result<RunningGateway, GatewayError
         abort: rim.abort,
         tasks: rim.tasks,
         pipeline,
+        beats,
         map,
         drain_timeout: config.limits.drain_timeout,
     })

@@ -6,6 +6,7 @@ import shutil
 from harness.cluster import Cluster, Writers
 from harness.edited_backup import blake3, edit
 from harness.process import run, wait_until
+from harness.walker import DELETES_SOON
 
 # Inline, as copies, as one segment of shards.
 SIZES = (100, 70_000, 300_000)
@@ -65,7 +66,8 @@ def test_a_cluster_under_load_is_clean(tmp_path):
 
 def test_what_is_planted_is_named(tmp_path):
     assert blake3(b"").startswith("af1349b9f5f9a1a6")
-    with Cluster(tmp_path / "cluster", metadata=1, storage=3, gateways=1) as cluster:
+    with Cluster(tmp_path / "cluster", metadata=1, storage=3, gateways=1,
+                 node_env=DELETES_SOON) as cluster:
         client = cluster.client(retries=3)
         client.create_bucket(Bucket="kept")
         for size in SIZES:

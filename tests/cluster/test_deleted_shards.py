@@ -2,7 +2,7 @@
 
 from harness.cluster import Cluster, Writers
 from harness.process import wait_until
-from harness.walker import shards, written_blocks
+from harness.walker import DELETES_SOON, shards, written_blocks
 
 MIB = 1 << 20
 # Kept as whole copies, as one segment of shards, and as two.
@@ -11,7 +11,7 @@ LATE = "store-13"
 
 
 def test_the_shards_of_deleted_objects_leave_every_disk(tmp_path):
-    with Cluster(tmp_path, metadata=1, storage=3, gateways=1) as cluster:
+    with Cluster(tmp_path, metadata=1, storage=3, gateways=1, node_env=DELETES_SOON) as cluster:
         client = cluster.client()
         client.create_bucket(Bucket="bucket")
         nodes = cluster.names("store")

@@ -24,7 +24,8 @@ def id_of(disk):
 
 def delete_queue(cluster, name, disk):
     """Asks for a disk's delete queue as a storage node; returns the status of the call."""
-    query = bytes([1, DELETES]) + bytes.fromhex(disk) + b"\x05"
+    # At most five, from the head on, as far as they are due.
+    query = bytes([1, DELETES]) + bytes.fromhex(disk) + bytes([5, 0, 0])
     meta = cluster.processes["meta-1"].ports[0]
     return grpc(cluster, meta, identity_of(cluster, name), "/megalith.v1.Metadata/Query",
                 b"\x0a" + bytes([len(query)]) + query)[0]

@@ -12,7 +12,7 @@ from harness.cluster import Cluster, Writers
 from harness.process import wait_until
 from harness.signature_v4 import UNSIGNED, Signer
 from harness.streams import in_parallel
-from harness.walker import kill_amid_a_put, nothing_is_left, walk
+from harness.walker import DELETES_SOON, kill_amid_a_put, nothing_is_left, walk
 
 SEED = os.environ.get("MEGALITH_SEED", "1")
 MIB = 1 << 20
@@ -23,7 +23,8 @@ WRONG_MD5 = "MDAwMDAwMDAwMDAwMDAwMA=="
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    with Cluster(tmp_path_factory.mktemp("left"), metadata=1, storage=3, gateways=1) as cluster:
+    with Cluster(tmp_path_factory.mktemp("left"), metadata=1, storage=3, gateways=1,
+                 node_env=DELETES_SOON) as cluster:
         cluster.client().create_bucket(Bucket="box")
         for size in SIZES[:2]:
             cluster.client().put_object(Bucket="box", Key=f"kept/{size}", Body=b"k" * size)
@@ -107,7 +108,7 @@ def test_connections_cut_at_any_byte_leave_nothing(cluster):
 
 
 def test_segments_that_are_begun_again_leave_nothing(tmp_path):
-    with Cluster(tmp_path, metadata=1, storage=6, gateways=1) as cluster:
+    with Cluster(tmp_path, metadata=1, storage=6, gateways=1, node_env=DELETES_SOON) as cluster:
         cluster.client().create_bucket(Bucket="box")
         body = Writers.body("long", 100 * MIB)
         for number in (1, 2):
@@ -135,7 +136,7 @@ def written(cluster, names):
 
 
 def test_what_a_killed_gateway_left_is_still_leased(tmp_path):
-    with Cluster(tmp_path, metadata=1, storage=3, gateways=1) as cluster:
+    with Cluster(tmp_path, metadata=1, storage=3, gateways=1, node_env=DELETES_SOON) as cluster:
         cluster.client().create_bucket(Bucket="box")
         kill_amid_a_put(cluster, "box")
         cluster.start(["gateway-1"])

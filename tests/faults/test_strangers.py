@@ -106,7 +106,7 @@ def test_a_storage_node_asks_about_its_own_disks_only(cluster):
         method = "/megalith.v1.Metadata/Query"
         return grpc(cluster, meta, identity, method, question(number, fields))[0]
 
-    for number, fields in [(DELETES, b"\x05"), (DISK_VOLUMES, b"")]:
+    for number, fields in [(DELETES, b"\x05\0\0"), (DISK_VOLUMES, b"")]:
         assert ask(storage, number, disks[11] + fields) == OK
         assert ask(storage, number, disks[12] + fields) == PERMISSION_DENIED
         assert ask(gateway, number, disks[12] + fields) == PERMISSION_DENIED

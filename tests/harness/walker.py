@@ -14,6 +14,11 @@ from .process import BINARY, run, wait_until
 # Built beside the binary: `cargo build --workspace --example walker`.
 WALKER = BINARY.parent / "examples" / "walker"
 LEFT = ("unnamed", "leased", "queued", "trashed", "missing")
+# For a cluster whose deletes need not wait for reads: `node_env` of `Cluster`.
+DELETES_SOON = {
+    "MEGALITH_METADATA__GATEWAY_LIFE_S": "3",
+    "MEGALITH_METADATA__DELETE_AFTER_S": "1",
+}
 MIB = 1 << 20
 BLOCK = 4096
 NOTHING = bytes(BLOCK)

@@ -38,7 +38,7 @@ impl Group {
         let query = question::AccessKey {
             access_key: access_key.to_owned(),
         };
-        match answer(&*self.rows.lock().unwrap(), &query.into()).expect("rows are sound") {
+        match answer(&*self.rows.lock().unwrap(), &query.into(), None).expect("rows are sound") {
             Reply::AccessKey(Some((row, _))) => row,
             other => panic!("{other:?}"),
         }
@@ -68,8 +68,11 @@ impl Metadata for Group {
         1
     }
 
-    fn query(&self, query: Query) -> BoxFuture<'_, Result<Reply, ClientError>> {
-        Box::pin(async move { Ok(answer(&*self.rows.lock().unwrap(), &query).expect("sound")) })
+    fn query_at(&self, query: Query) -> BoxFuture<'_, Result<(Reply, u64), ClientError>> {
+        Box::pin(async move {
+            let reply = answer(&*self.rows.lock().unwrap(), &query, None);
+            Ok((reply.expect("sound"), 1))
+        })
     }
 }
 

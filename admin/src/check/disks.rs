@@ -310,7 +310,12 @@ impl DiskCheck<'_> {
         let (disk, max) = (self.disk, PAGE_ROWS_MAX);
         let mut after = 0;
         while !rest.is_empty() {
-            let asked = question::Deletes { disk, max, after };
+            let asked = question::Deletes {
+                disk,
+                max,
+                after,
+                urgent: true,
+            };
             let page = self.clients.meta.ask(asked).await?;
             for (sequence, shard) in &page {
                 rest.remove(shard);

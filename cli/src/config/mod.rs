@@ -5,9 +5,9 @@
 //! with only one, such as those that Kubernetes sets for a service, are ignored). Defaults that
 //! more than one place needs are in `defaults`.
 //!
-//! State that all nodes share belongs to the metadata group and not into a file
-//! (`megalith settings`). There is one exception so far: each member has
-//! `metadata.expected_nodes` in its file, and the leader's value counts.
+//! State that all nodes share belongs to the metadata group and not into a file (`megalith
+//! settings`). There are exceptions so far: each member has `metadata.expected_nodes` and how long
+//! deletes wait in its file, and the leader's values count.
 
 pub mod defaults;
 mod gateway;

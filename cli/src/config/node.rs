@@ -1,6 +1,7 @@
 //! The file of `megalith node`.
 
 use super::defaults::{DATA_LISTEN, RPC_LISTEN};
+use megalith_model::freeing::Grace;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -93,6 +94,24 @@ pub struct MetadataSection {
     /// Bytes of memory for the state machine's cache. Default 256 MiB.
     #[serde(default = "cache_bytes")]
     pub cache_bytes: u64,
+
+    /// Seconds after which a gateway that says nothing has lost its leases and its reads are waited
+    /// for no more. Until a leader has been in office for that long, no shard is deleted. Default
+    /// 60; the leader's value counts.
+    #[serde(default = "gateway_life_s")]
+    pub gateway_life_s: u32,
+    /// Seconds that the shards of a deleted object stay at least, so that reads that have begun end
+    /// well. Default 900; the leader's value counts.
+    #[serde(default = "delete_after_s")]
+    pub delete_after_s: u32,
+    /// Seconds after which they go even if they are still being read. Default 86,400; the leader's
+    /// value counts.
+    #[serde(default = "delete_at_last_s")]
+    pub delete_at_last_s: u32,
+    /// The most shards of one disk that wait to be deleted; the oldest go sooner. Default
+    /// 1,000,000; the leader's value counts.
+    #[serde(default = "deletes_waiting_max")]
+    pub deletes_waiting_max: u64,
 }
 
 impl MetadataSection {
@@ -105,6 +124,10 @@ impl MetadataSection {
             expected_nodes,
             engine: Engine::default(),
             cache_bytes: cache_bytes(),
+            gateway_life_s: gateway_life_s(),
+            delete_after_s: delete_after_s(),
+            delete_at_last_s: delete_at_last_s(),
+            deletes_waiting_max: deletes_waiting_max(),
         }
     }
 }
@@ -198,6 +221,26 @@ fn orphan_check_s() -> u32 {
 
 fn cache_bytes() -> u64 {
     256 << 20
+}
+
+fn seconds(ms: u64) -> u32 {
+    u32::try_from(ms / 1_000).expect("the defaults are short")
+}
+
+fn gateway_life_s() -> u32 {
+    seconds(megalith_placement::PlannerSettings::default().gateway_life_ms)
+}
+
+fn delete_after_s() -> u32 {
+    seconds(Grace::default().min_ms)
+}
+
+fn delete_at_last_s() -> u32 {
+    seconds(Grace::default().max_ms)
+}
+
+fn deletes_waiting_max() -> u64 {
+    Grace::default().queue_max
 }
 
 fn level() -> String {

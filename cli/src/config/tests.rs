@@ -141,6 +141,14 @@ fn what_a_node_does_not_set_is_the_documented_default() {
     assert_eq!((metadata.engine, metadata.dir), (Engine::Fjall, None));
     assert_eq!(metadata.cache_bytes, 256 << 20);
     assert_eq!(
+        (metadata.gateway_life_s, metadata.delete_after_s),
+        (60, 900)
+    );
+    assert_eq!(
+        (metadata.delete_at_last_s, metadata.deletes_waiting_max),
+        (86_400, 1_000_000)
+    );
+    assert_eq!(
         (file.log.level.as_str(), file.log.format),
         ("info", LogFormat::Text)
     );

@@ -5,6 +5,7 @@
 //! budget until they are gone. `window` and `stripes` say what is fetched and how.
 
 use super::memory::{Busy, Reservation};
+use super::reads::Reading;
 use super::window::SegmentSource;
 use super::{JobLost, Pipeline, Shared};
 use bytes::Bytes;
@@ -19,8 +20,8 @@ use megalith_model::shape::{CELL_LEN, SegmentLayout, Shape};
 use megalith_model::topology::Volume;
 use std::ops::Range;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -40,13 +41,15 @@ pub struct PartToRead {
 }
 
 /// All that is needed to read an object's bytes.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ReadPlan {
     /// Its parts, in order.
     pub parts: Vec<PartToRead>,
     /// The volumes that they name.
     pub volumes: Vec<Volume>,
     pub key: Arc<DataKey>,
+    /// Keeps what the rows name from being deleted; held until the last byte is read.
+    pub reading: Arc<Reading>,
 }
 
 /// Why a read can't go on.
@@ -312,6 +315,10 @@ impl OpenPart {
                 opener: Arc::clone(&opener),
                 cells,
                 excluded: AtomicU32::new(0),
+                unjudged: AtomicU32::new(0),
+                judged: AtomicU32::new(0),
+                next: Mutex::default(),
+                reading: Arc::clone(&plan.reading),
             }));
             at = u64::checked_add(at, segment.len)
                 .ok_or_else(|| inconsistent("the segments' lengths overflow"))?;

@@ -47,6 +47,8 @@ struct Inner {
     meta: Arc<dyn Metadata>,
     gateway: GatewayId,
     state: Mutex<State>,
+    /// Every lease that may be open, in hand or in use.
+    open: Mutex<Vec<Weak<Held>>>,
     /// Locked while a lease is fetched, so that only one task fetches.
     fetching: tokio::sync::Mutex<()>,
     /// Discards and closings under way.
@@ -202,6 +204,7 @@ impl Leases {
                 meta,
                 gateway,
                 state: Mutex::default(),
+                open: Mutex::default(),
                 fetching: tokio::sync::Mutex::default(),
                 tasks: TaskTracker::new(),
             }),
@@ -227,6 +230,22 @@ impl Leases {
             let lease = self.inner.open_lease().await?;
             self.state().next = Some(lease);
         }
+    }
+
+    /// Returns the leases that it holds: in hand, and used-up ones with commands under way. Those
+    /// that it doesn't name in its beats are closed for it.
+    #[must_use]
+    pub fn held(&self) -> Vec<LeaseId> {
+        let mut open = lock(&self.inner.open);
+        open.retain(|lease| lease.strong_count() > 0);
+        let held = open.iter().filter_map(Weak::upgrade);
+        // Not dropped under the lock: the last one of a lease closes it.
+        let held: Vec<Arc<Held>> = held.collect();
+        drop(open);
+        let named = held
+            .iter()
+            .filter(|lease| !lease.over.load(Ordering::Relaxed));
+        named.map(|lease| lease.id).collect()
     }
 
     /// Forgets a lease that was called closed.
@@ -319,11 +338,13 @@ impl Inner {
         let lease = answer
             .map_err(LeaseError::Metadata)?
             .map_err(LeaseError::Refused)?;
-        Ok(Arc::new(Held {
+        let held = Arc::new(Held {
             id: lease.id,
             inner: Arc::downgrade(self),
             over: AtomicBool::new(false),
-        }))
+        });
+        lock(&self.open).push(Arc::downgrade(&held));
+        Ok(held)
     }
 
     /// Says what a write that was not done may have left on disks. If that fails, the comparison of

@@ -1,9 +1,10 @@
 //! The object pipeline: turns plaintext bytes into a blob on storage nodes, and back.
 //!
-//! Owns blob-id leases, the memory budget, the compute pool and what is known of the nodes' speed.
-//! Knows nothing of S3, of names, of accounts or of wrapped keys: it is given a data key and
-//! returns what a row and a manifest need. Must never report a write below its quorum, hold more
-//! bytes than the budget, or return a byte that was not opened under the data key.
+//! Owns blob-id leases, who still reads what, the memory budget, the compute pool and what is known
+//! of the nodes' speed. Knows nothing of S3, of names, of accounts or of wrapped keys: it is given
+//! a data key and returns what a row and a manifest need. Must never report a write below its
+//! quorum, hold more bytes than the budget, or return a byte that was not opened under the data
+//! key.
 //!
 //! Next: `put` (the life of a write), `get` (the life of a read), `ports` (the seam to storage
 //! nodes).
@@ -18,6 +19,7 @@ const _: () = {
 };
 
 mod adapters;
+mod again;
 mod alarms;
 mod chooser;
 mod compute;
@@ -31,6 +33,7 @@ mod nodes;
 mod plain;
 mod ports;
 mod put;
+mod reads;
 mod segment;
 mod settings;
 mod source;
@@ -46,6 +49,7 @@ pub use leases::{LeaseError, LeasedId, Leases};
 pub use memory::{Busy, Memory, Reservation};
 pub use ports::{ShardError, ShardIo, ShardWrite};
 pub use put::{Approve, PutError, WrittenBlob};
+pub use reads::{Reading, Reads};
 pub use settings::PipelineSettings;
 pub use source::{HeldBody, Pieces, Room, Source, SourceError, is_small};
 
@@ -79,11 +83,13 @@ pub struct Pipeline {
 }
 
 struct Shared {
+    meta: Arc<dyn Metadata>,
     shards: Arc<dyn ShardIo>,
     map: watch::Receiver<Arc<ClusterMap>>,
     cluster: ClusterId,
     settings: PipelineSettings,
     leases: Leases,
+    reads: Reads,
     memory: Memory,
     compute: Compute,
     alarms: Alarms,
@@ -134,9 +140,11 @@ impl Pipeline {
                 map,
                 cluster,
                 leases,
+                reads: Reads::default(),
                 memory: Memory::new(settings.memory_bytes_max),
                 compute: Compute::start(settings.compute_threads),
-                alarms: Alarms::start(meta),
+                alarms: Alarms::start(Arc::clone(&meta)),
+                meta,
                 nodes: Nodes::new(settings.penalty),
                 chooser: Chooser::default(),
                 hedges: HedgeBudget::new(settings.hedge_percent),
@@ -153,6 +161,12 @@ impl Pipeline {
         &self.shared.leases
     }
 
+    /// Returns the reads that are under way.
+    #[must_use]
+    pub fn reads(&self) -> &Reads {
+        &self.shared.reads
+    }
+
     /// Returns the memory budget.
     #[must_use]
     pub fn memory(&self) -> &Memory {
@@ -162,7 +176,7 @@ impl Pipeline {
     /// Closes the leases; for shutdown, after the last request has ended.
     ///
     /// # Errors
-    /// If the metadata group can't be reached; then the lease stays open until it expires.
+    /// If the metadata group can't be reached; the leader closes the leases after a while.
     pub async fn close(&self) -> Result<(), LeaseError> {
         self.shared.leases.close().await
     }

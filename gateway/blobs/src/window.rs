@@ -8,20 +8,21 @@ use super::Shared;
 use super::alarms::{DoubtedShard, Fault};
 use super::get::GetError;
 use super::ports::ShardError;
+use super::reads::Reading;
 use super::stripes::{CellRequest, Mask, Stripes, slots};
 use bytes::Bytes;
 use futures::stream::{FuturesUnordered, StreamExt};
 use megalith_crypto::{BlobLayout, CellOpener};
 use megalith_erasure::{Decoder, Encoder};
-use megalith_model::ids::{BlobId, NodeId};
+use megalith_model::ids::{BlobId, Epoch, NodeId};
 use megalith_model::rows::SegmentRow;
 use megalith_model::shape::{SegmentLayout, Shape};
 use megalith_model::shard::{ShardId, ShardTarget, row_digest};
 use megalith_model::topology::Volume;
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -47,6 +48,14 @@ pub struct SegmentSource {
     pub cells: BlobLayout,
     /// Slots that were caught lying, or that can't be checked.
     pub excluded: AtomicU32,
+    /// Slots whose shard was not there, and of which the rows are to be asked again (`again`).
+    pub unjudged: AtomicU32,
+    /// Those of which they were asked.
+    pub judged: AtomicU32,
+    /// Where the segment was found when they were asked, if it had moved.
+    pub next: Mutex<Option<Arc<Self>>>,
+    /// Keeps the shards from being deleted.
+    pub reading: Arc<Reading>,
 }
 
 /// A slot's answer.
@@ -57,8 +66,8 @@ struct SlotAnswer {
 }
 
 impl SegmentSource {
-    /// Reads the plaintext of the segment's cells `cells` (not empty).
-    pub async fn read(&self, cells: Range<u64>) -> Result<Vec<u8>, GetError> {
+    /// Reads the plaintext of the segment's cells `cells` (not empty) where its row was.
+    pub(super) async fn read_here(&self, cells: Range<u64>) -> Result<Vec<u8>, GetError> {
         loop {
             let stripes = self.fetch(cells.clone()).await?;
             let job = Opening {
@@ -220,7 +229,7 @@ impl SegmentSource {
         match error {
             // An owed shard is asked for only because others are lacking.
             ShardError::NotFound if self.row.owed >> slot & 1 == 1 => {}
-            ShardError::NotFound => self.alarm(slot, Fault::Missing),
+            ShardError::NotFound => self.miss(slot),
             ShardError::Damaged => self.alarm(slot, Fault::Damaged),
             ShardError::Node(why) => {
                 let node = self.node(slot);
@@ -256,10 +265,22 @@ impl SegmentSource {
         });
     }
 
+    /// Notes that a shard was not there.
+    fn miss(&self, slot: usize) {
+        let slot = 1 << slot & !self.judged.load(Ordering::Relaxed);
+        self.unjudged.fetch_or(slot, Ordering::Relaxed);
+    }
+
     fn alarm(&self, slot: usize, fault: Fault) {
+        self.doubt(slot, fault, self.volume.epoch);
+    }
+
+    /// Raises a doubt; `epoch` is the newest known of the volume.
+    pub(super) fn doubt(&self, slot: usize, fault: Fault, epoch: Epoch) {
+        let target = self.target(slot);
         let doubted = DoubtedShard {
-            target: self.target(slot),
-            epoch: self.volume.epoch,
+            target,
+            epoch,
             fault,
         };
         self.shared.alarms.raise(doubted);
@@ -285,7 +306,7 @@ impl SegmentSource {
                     self.alarm(slot, Fault::Damaged);
                     excluded |= 1 << slot;
                 }
-                Err(ShardError::Damaged | ShardError::NotFound) => {
+                Err(ShardError::Damaged) => {
                     self.alarm(slot, Fault::Damaged);
                     excluded |= 1 << slot;
                 }

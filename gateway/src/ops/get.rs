@@ -1,7 +1,8 @@
 //! Reads objects: their description, their bytes, ranges and parts of them.
 //!
 //! Owns: opening the manifest and checking that it agrees with its row, preconditions, and which
-//! parts are read. The places of many parts are looked up in batches while the body streams.
+//! parts are read. The places of all of them are looked up before the first byte: if the object is
+//! replaced meanwhile, nobody finds them any more.
 
 use super::conditions::{ReadConditions, ReadVerdict};
 use super::error::OpError;
@@ -12,18 +13,18 @@ use super::put::ObjectName;
 use super::range::RangeWish;
 use super::{Caller, Store};
 use futures::{StreamExt, TryStreamExt, stream};
-use megalith_blobs::{GetError, PartToRead, ReadPlan};
+use megalith_blobs::{GetError, PartToRead, ReadPlan, Reading};
 use megalith_crypto::manifest::Checksum;
 use megalith_crypto::{DataKey, Manifest, ManifestPart, ObjectContext};
 use megalith_model::ids::{BlobId, BucketId, VersionId, VolumeId};
-use megalith_model::query::{BlobView, ObjectView};
+use megalith_model::query::{BlobView, ObjectView, PAGE_ROWS_MAX};
 use megalith_model::question;
 use megalith_model::topology::Volume;
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// How many parts are looked up at a time.
+/// How many parts are read in one go.
 const BATCH_PARTS: usize = 64;
 /// How often an object is looked up again if it is replaced while it is being opened.
 const LOOKS_MAX: usize = 3;
@@ -51,7 +52,16 @@ pub struct FoundObject {
     pub manifest: Arc<Manifest>,
     pub(super) bucket: BucketId,
     pub(super) key: Arc<DataKey>,
-    blobs: Vec<BlobView>,
+    /// Where its parts are, as far as that was looked up.
+    places: Arc<Places>,
+    /// While this lasts, what they name is not deleted.
+    reading: Arc<Reading>,
+}
+
+/// Where parts are.
+#[derive(Clone)]
+struct Places {
+    blobs: HashMap<BlobId, BlobView>,
     volumes: Vec<Volume>,
 }
 
@@ -109,6 +119,49 @@ impl FoundObject {
             start = end;
         }
         Err(OpError::InvalidPartNumber)
+    }
+}
+
+impl FoundObject {
+    /// Returns how to read some of its parts, whose places are known.
+    fn plan(&self, parts: &[ManifestPart]) -> Result<ReadPlan, GetError> {
+        let part_to_read = |part: &ManifestPart| {
+            let blob = BlobId(part.blob);
+            let view = self.places.blobs.get(&blob);
+            Ok(PartToRead {
+                view: view.cloned().ok_or_else(|| unplaced(blob))?,
+                header: part.header,
+                plain_len: part.plain_len,
+                part: part.number,
+            })
+        };
+        let parts = parts.iter().map(part_to_read);
+        Ok(ReadPlan {
+            parts: parts.collect::<Result<_, GetError>>()?,
+            volumes: self.places.volumes.clone(),
+            key: Arc::clone(&self.key),
+            reading: Arc::clone(&self.reading),
+        })
+    }
+}
+
+/// Asks for an object's current version.
+fn current_version(object: ObjectName<'_>, with_blobs: bool) -> question::Object {
+    question::Object {
+        bucket: object.bucket,
+        key: object.key.as_bytes().to_vec(),
+        version: None,
+        with_blobs,
+    }
+}
+
+/// A blob whose place nobody knows (any more).
+fn unplaced(blob: BlobId) -> GetError {
+    GetError::Unavailable {
+        blob,
+        segment: 0,
+        good: 0,
+        needed: 1,
     }
 }
 
@@ -194,13 +247,7 @@ impl Store {
         object: ObjectName<'_>,
         with_blobs: bool,
     ) -> Result<Option<Box<ObjectView>>, OpError> {
-        let asked = question::Object {
-            bucket: object.bucket,
-            key: object.key.as_bytes().to_vec(),
-            version: None,
-            with_blobs,
-        };
-        self.ask(asked).await
+        self.ask(current_version(object, with_blobs)).await
     }
 
     async fn find_in(
@@ -208,11 +255,19 @@ impl Store {
         object: ObjectName<'_>,
         with_blobs: bool,
     ) -> Result<FoundObject, OpError> {
-        let view = self.current(object, with_blobs).await?;
-        self.open(object, *view.ok_or(OpError::NoSuchKey)?).await
+        let asked = current_version(object, with_blobs);
+        let (view, index) = self.ask_at(asked).await?;
+        let reading = self.blobs().reads().begin(index);
+        let view = *view.ok_or(OpError::NoSuchKey)?;
+        self.open(object, view, reading).await
     }
 
-    async fn open(&self, object: ObjectName<'_>, view: ObjectView) -> Result<FoundObject, OpError> {
+    async fn open(
+        &self,
+        object: ObjectName<'_>,
+        view: ObjectView,
+        reading: Arc<Reading>,
+    ) -> Result<FoundObject, OpError> {
         let ObjectName { bucket, key } = object;
         let ObjectView {
             row,
@@ -240,8 +295,11 @@ impl Store {
             manifest: Arc::new(manifest),
             bucket,
             key: Arc::new(data_key),
-            blobs,
-            volumes,
+            places: Arc::new(Places {
+                blobs: blobs.into_iter().map(|view| (view.blob, view)).collect(),
+                volumes,
+            }),
+            reading,
         })
     }
 
@@ -251,7 +309,9 @@ impl Store {
         found: &FoundObject,
         bytes: Range<u64>,
     ) -> Result<Plaintext, GetError> {
-        let mut batches = batches(&found.manifest, &bytes).into_iter();
+        let batches = batches(&found.manifest, &bytes);
+        let found = &self.located(found, &batches).await?;
+        let mut batches = batches.into_iter();
         let Some(first) = batches.next() else {
             return Ok(stream::empty().boxed());
         };
@@ -272,58 +332,36 @@ impl Store {
 
     async fn read_batch(&self, found: &FoundObject, batch: Batch) -> Result<Plaintext, GetError> {
         let parts = &found.manifest.parts[batch.parts];
-        let plan = self.plan(found, parts).await?;
+        let plan = found.plan(parts)?;
         self.blobs().read(plan, batch.bytes).await
     }
 
-    /// Finds where parts are: in what came with the object, or by asking the group.
-    async fn plan(
+    /// Looks up where the parts of all batches are, as far as it did not come with the object.
+    async fn located(
         &self,
         found: &FoundObject,
-        parts: &[ManifestPart],
-    ) -> Result<ReadPlan, GetError> {
-        let unavailable = |part: &ManifestPart| GetError::Unavailable {
-            blob: BlobId(part.blob),
-            segment: 0,
-            good: 0,
-            needed: 1,
-        };
-        let mut views: HashMap<BlobId, BlobView> = found
-            .blobs
+        batches: &[Batch],
+    ) -> Result<FoundObject, GetError> {
+        let parts = batches
             .iter()
-            .map(|view| (view.blob, view.clone()))
-            .collect();
-        let mut volumes = found.volumes.clone();
-        let missing: Vec<BlobId> = parts
-            .iter()
-            .map(|part| BlobId(part.blob))
-            .filter(|blob| !views.contains_key(blob))
-            .collect();
-        if let (Some(first), false) = (parts.first(), missing.is_empty()) {
-            let asked = self.look_up(missing, &volumes).await;
-            let (more, more_volumes) = asked.map_err(|_| unavailable(first))?;
-            views.extend(more.into_iter().map(|view| (view.blob, view)));
-            volumes.extend(more_volumes);
+            .flat_map(|batch| &found.manifest.parts[batch.parts.clone()]);
+        let named: Vec<BlobId> = parts.map(|part| BlobId(part.blob)).collect();
+        let known = |blob: &&BlobId| found.places.blobs.contains_key(blob);
+        let missing: Vec<BlobId> = named.iter().filter(|blob| !known(blob)).copied().collect();
+        let mut found = found.clone();
+        for page in missing.chunks(PAGE_ROWS_MAX as usize) {
+            let asked = self.look_up(page.to_vec(), &found.places.volumes).await;
+            let (more, volumes) = asked.map_err(|_| unplaced(page[0]))?;
+            let places = Arc::make_mut(&mut found.places);
+            places
+                .blobs
+                .extend(more.into_iter().map(|view| (view.blob, view)));
+            places.volumes.extend(volumes);
         }
-        let part_to_read = |part: &ManifestPart| {
-            Ok(PartToRead {
-                view: views
-                    .remove(&BlobId(part.blob))
-                    .ok_or_else(|| unavailable(part))?,
-                header: part.header,
-                plain_len: part.plain_len,
-                part: part.number,
-            })
-        };
-        let parts = parts
+        let gone = missing
             .iter()
-            .map(part_to_read)
-            .collect::<Result<_, GetError>>()?;
-        Ok(ReadPlan {
-            parts,
-            volumes,
-            key: Arc::clone(&found.key),
-        })
+            .find(|blob| !found.places.blobs.contains_key(blob));
+        gone.map_or(Ok(found.clone()), |blob| Err(unplaced(*blob)))
     }
 
     async fn look_up(

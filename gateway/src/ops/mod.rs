@@ -113,6 +113,12 @@ impl Store {
         meta.ask(question).await.map_err(unavailable)
     }
 
+    /// As [`Store::ask`]; also says after which entry of the log the rows were read.
+    async fn ask_at<Q: Question>(&self, question: Q) -> Result<(Q::Reply, u64), OpError> {
+        let meta = &self.shared.components.meta;
+        meta.ask_at(question).await.map_err(unavailable)
+    }
+
     /// Proposes the next attempt of the command whose key is `id`.
     async fn propose(&self, id: &LeasedId, command: Command) -> Result<(), Rejection> {
         let envelope = Envelope {

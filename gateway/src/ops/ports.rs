@@ -8,8 +8,8 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use megalith_blobs::{
-    Approve, Busy, GetError, Hashes, LeaseError, LeasedId, Pipeline, PutError, ReadPlan, Room,
-    Source, WrittenBlob,
+    Approve, Busy, GetError, Hashes, LeaseError, LeasedId, Pipeline, PutError, ReadPlan, Reads,
+    Room, Source, WrittenBlob,
 };
 use megalith_crypto::DataKey;
 use megalith_model::ids::LeaseId;
@@ -33,6 +33,9 @@ pub trait Blobs: Send + Sync + 'static {
     /// Reads plaintext; returns when the first piece is there.
     fn read(&self, plan: ReadPlan, range: Range<u64>)
     -> BoxFuture<'_, Result<Plaintext, GetError>>;
+
+    /// Returns who reads what.
+    fn reads(&self) -> &Reads;
 
     /// Reserves memory for a small body ([`megalith_blobs::is_small`]), which is held whole.
     ///
@@ -65,6 +68,10 @@ impl Blobs for Pipeline {
         range: Range<u64>,
     ) -> BoxFuture<'_, Result<Plaintext, GetError>> {
         Box::pin(async move { Ok(Self::read(self, plan, range).await?.boxed()) })
+    }
+
+    fn reads(&self) -> &Reads {
+        Self::reads(self)
     }
 
     fn make_room(&self, plain_len: u64) -> Result<Room, Busy> {

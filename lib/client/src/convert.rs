@@ -2,9 +2,10 @@
 
 use crate::error::ClientError;
 use crate::levels;
+use megalith_model::beat::Beat;
 use megalith_model::claim::RefusedDisk;
 use megalith_model::codec;
-use megalith_model::ids::{BlobId, ClusterId, DiskId, NodeId, VolumeId};
+use megalith_model::ids::{BlobId, ClusterId, DiskId, GatewayId, LeaseId, NodeId, VolumeId};
 use megalith_model::member::{Losses, MemberChange, MemberStatus};
 use megalith_model::shard::ShardId;
 use megalith_model::status::{ClusterStatus, DiskReport, NodeStatus};
@@ -213,6 +214,28 @@ fn member_from_wire(member: proto::MetadataMember) -> MemberStatus {
             kept: member.kept,
             tables: member.tables,
         },
+    }
+}
+
+/// Writes a beat of a gateway.
+#[must_use]
+pub fn beat_to_wire(beat: &Beat) -> proto::BeatRequest {
+    proto::BeatRequest {
+        gateway: beat.gateway.0,
+        life: beat.life,
+        leases: beat.leases.iter().map(|lease| lease.0).collect(),
+        reading: beat.reading.unwrap_or(0),
+    }
+}
+
+/// Reads a beat of a gateway.
+#[must_use]
+pub fn beat_from_wire(request: &proto::BeatRequest) -> Beat {
+    Beat {
+        gateway: GatewayId(request.gateway),
+        life: request.life,
+        leases: request.leases.iter().copied().map(LeaseId).collect(),
+        reading: Some(request.reading).filter(|index| *index > 0),
     }
 }
 

@@ -13,17 +13,17 @@ use crate::roster::Roster;
 use crate::time::GroupTime;
 use futures::stream::{FuturesUnordered, StreamExt};
 use megalith_identity::TlsMaterial;
+use megalith_model::beat::Beat;
 use megalith_model::codec::{self, DecodeError};
 use megalith_model::command::{Answer, Envelope, Refusal};
 use megalith_model::ids::NodeId;
 use megalith_model::member::{ChangeStanding, MemberChange};
 use megalith_model::query::{Query, Reply};
-use megalith_model::question;
 use megalith_proto::v1 as proto;
+use proto::cluster_client::ClusterClient;
 use proto::metadata_client::MetadataClient;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tonic::Status;
 use tonic::transport::Channel;
@@ -110,20 +110,31 @@ impl MetaClient {
         self.shared.time.now_ms()
     }
 
-    /// Asks the members for the time again and again, until it is dropped: for a process that may
-    /// have no other reason to speak with the leader. A member that doesn't lead tells none.
-    pub async fn keep_time(self, every: Duration) {
+    /// Tells the leader what a gateway holds and reads, and hears the time from it. A gateway says
+    /// it again and again ([`megalith_model::beat::BEAT_INTERVAL`]): it may have no other reason to
+    /// speak with the leader.
+    ///
+    /// # Errors
+    /// If no leader answers within the deadline of a question.
+    pub async fn beat(&self, beat: &Beat) -> Result<(), ClientError> {
         let shared = &*self.shared;
-        let query = bytes::Bytes::from(codec::encode(&Query::from(question::Keks)));
-        loop {
-            let deadline = Instant::now() + shared.group.settings.query_deadline;
-            let mut asked: Vec<NodeId> = Vec::new();
-            while let Some(member) = shared.group.pick(Ask::Any, &asked) {
-                asked.push(member.node);
-                shared.ask(member, query.clone(), deadline).await;
+        let request = convert::beat_to_wire(beat);
+        let call = |channel| {
+            let request = request.clone();
+            async move {
+                let reply = ClusterClient::new(channel).beat(request).await?;
+                let reply = reply.into_inner();
+                shared.time.hear(reply.time_ms);
+                shared.group.roster.hear_level(reply.level);
+                Ok(match reply.not_leader {
+                    Some(hint) => Said::NotLeader(hint),
+                    None => Said::Answer(()),
+                })
             }
-            sleep(every).await;
-        }
+        };
+        let deadline = Instant::now() + shared.group.settings.query_deadline;
+        let heard = shared.group.call_leader(deadline, call).await;
+        heard.map(|((), _)| ()).map_err(unanswered)
     }
 
     /// Takes the next step of a membership change, and says how far it is. Call it again until the
@@ -147,28 +158,31 @@ impl MetaClient {
         };
         let deadline = Instant::now() + group.settings.query_deadline;
         let standing = group.call_leader(deadline, call).await;
-        standing.map(|(standing, _)| standing).map_err(|end| {
-            if end.refused {
-                ClientError::Rejected(end.last)
-            } else {
-                ClientError::Unavailable(end.last)
-            }
-        })
+        standing.map(|(standing, _)| standing).map_err(unanswered)
     }
 
     /// Asks a question; the reply is linearizable, whichever member gives it. Prefers the member
     /// that answered last; asks another at once if one fails, and one more if one is slow.
     pub async fn query(&self, query: Query) -> Result<Reply, ClientError> {
+        self.query_at(query).await.map(|(reply, _)| reply)
+    }
+
+    /// As [`Self::query`]; also says after which entry of the log the rows were read.
+    pub async fn query_at(&self, query: Query) -> Result<(Reply, u64), ClientError> {
         let shared = &*self.shared;
         let level = shared.group.roster.level();
         let bytes = bytes::Bytes::from(codec::encode_at(&query, level));
         let deadline = Instant::now() + shared.group.settings.query_deadline;
+        if query.is_for_leader() {
+            let call = |channel| shared.query_once(channel, bytes.clone());
+            let answer = shared.group.call_leader(deadline, call).await;
+            let (read, _) = answer.map_err(unanswered)?;
+            return shared.decoded(&read);
+        }
         let mut backoff = Backoff::new();
         loop {
             let last = match shared.query_round(&bytes, deadline).await {
-                Ok(reply) => {
-                    return codec::decode(&reply).map_err(|error| shared.malformed(&error));
-                }
+                Ok(read) => return shared.decoded(&read),
                 Err(end) if end.refused => return Err(ClientError::Rejected(end.last)),
                 Err(end) => end.last,
             };
@@ -181,10 +195,24 @@ impl MetaClient {
     }
 }
 
+/// A reply, and the last entry of the log before it.
+struct Read {
+    reply: bytes::Bytes,
+    index: u64,
+}
+
 /// The result of asking one member.
 struct Attempt {
     member: Arc<Member>,
-    said: Result<Said<bytes::Bytes>, Status>,
+    said: Result<Said<Read>, Status>,
+}
+
+fn unanswered(end: NoAnswer) -> ClientError {
+    if end.refused {
+        ClientError::Rejected(end.last)
+    } else {
+        ClientError::Unavailable(end.last)
+    }
 }
 
 impl Shared {
@@ -198,6 +226,11 @@ impl Shared {
     fn malformed(&self, error: &DecodeError) -> ClientError {
         let outgrown = self.group.roster.check_level().err();
         ClientError::Malformed(outgrown.map_or(error.to_string(), |outgrown| outgrown.to_string()))
+    }
+
+    fn decoded(&self, read: &Read) -> Result<(Reply, u64), ClientError> {
+        let reply = codec::decode(&read.reply).map_err(|error| self.malformed(&error))?;
+        Ok((reply, read.index))
     }
 
     fn moved(&self, wrong: &proto::WrongRange) -> &'static str {
@@ -231,7 +264,7 @@ impl Shared {
         &self,
         channel: Channel,
         query: bytes::Bytes,
-    ) -> Result<Said<bytes::Bytes>, Status> {
+    ) -> Result<Said<Read>, Status> {
         use proto::query_reply::Result as Told;
         let range_epoch = self.range_epoch.load(Ordering::Relaxed);
         let request = proto::QueryRequest { query, range_epoch };
@@ -239,7 +272,10 @@ impl Shared {
         self.time.hear(reply.time_ms);
         self.group.roster.hear_level(reply.level);
         Ok(match reply.result {
-            Some(Told::Reply(reply)) => Said::Answer(reply),
+            Some(Told::Reply(encoded)) => Said::Answer(Read {
+                reply: encoded,
+                index: reply.index,
+            }),
             Some(Told::NotLeader(hint)) => Said::NotLeader(hint),
             Some(Told::WrongRange(wrong)) => Said::Again(self.moved(&wrong)),
             None => return Err(Status::internal("a reply without content")),
@@ -257,11 +293,7 @@ impl Shared {
     }
 
     /// Asks each member at most once: one after the other, or several at once if they are slow.
-    async fn query_round(
-        &self,
-        query: &bytes::Bytes,
-        deadline: Instant,
-    ) -> Result<bytes::Bytes, NoAnswer> {
+    async fn query_round(&self, query: &bytes::Bytes, deadline: Instant) -> Result<Read, NoAnswer> {
         let mut asked: Vec<NodeId> = Vec::new();
         let mut running = FuturesUnordered::new();
         let mut last = String::from("no member is known");

@@ -17,8 +17,9 @@ pub trait Metadata: Send + Sync + 'static {
     /// Puts a command through the log.
     fn propose(&self, envelope: Envelope) -> BoxFuture<'_, Result<Answer, ClientError>>;
 
-    /// Asks a question; the reply is linearizable.
-    fn query(&self, query: Query) -> BoxFuture<'_, Result<Reply, ClientError>>;
+    /// Asks a question; the reply is linearizable. Also says after which entry of the log the rows
+    /// were read.
+    fn query_at(&self, query: Query) -> BoxFuture<'_, Result<(Reply, u64), ClientError>>;
 
     /// Returns the group's time in milliseconds since 1970: what its leader said last, reckoned on.
     fn now_ms(&self) -> u64;
@@ -29,8 +30,8 @@ impl Metadata for MetaClient {
         Box::pin(Self::propose(self, envelope))
     }
 
-    fn query(&self, query: Query) -> BoxFuture<'_, Result<Reply, ClientError>> {
-        Box::pin(Self::query(self, query))
+    fn query_at(&self, query: Query) -> BoxFuture<'_, Result<(Reply, u64), ClientError>> {
+        Box::pin(Self::query_at(self, query))
     }
 
     fn now_ms(&self) -> u64 {
@@ -44,13 +45,29 @@ pub trait TypedCalls: Metadata {
     /// Asks a question; the reply is linearizable.
     ///
     /// # Errors
-    /// As [`Metadata::query`], and [`ClientError::Malformed`] for a reply to another question.
+    /// As [`Metadata::query_at`], and [`ClientError::Malformed`] for a reply to another question.
     fn ask<Q: Question>(
         &self,
         question: Q,
     ) -> impl Future<Output = Result<Q::Reply, ClientError>> + Send {
-        let reply = self.query(question.into());
-        async move { Q::from_reply(reply.await?).ok_or_else(not_to_this) }
+        let asked = self.ask_at(question);
+        async move { asked.await.map(|(reply, _)| reply) }
+    }
+
+    /// As [`TypedCalls::ask`]; also says after which entry of the log the rows were read.
+    ///
+    /// # Errors
+    /// As [`TypedCalls::ask`].
+    fn ask_at<Q: Question>(
+        &self,
+        question: Q,
+    ) -> impl Future<Output = Result<(Q::Reply, u64), ClientError>> + Send {
+        let asked = self.query_at(question.into());
+        async move {
+            let (reply, index) = asked.await?;
+            let reply = Q::from_reply(reply).ok_or_else(not_to_this)?;
+            Ok((reply, index))
+        }
     }
 
     /// Puts a command that has its own type of outcome through the log.

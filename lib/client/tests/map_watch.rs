@@ -43,6 +43,13 @@ impl Cluster for Member {
         Err(Status::unavailable("not here"))
     }
 
+    async fn beat(
+        &self,
+        _: Request<proto::BeatRequest>,
+    ) -> Result<Response<proto::BeatReply>, Status> {
+        Err(Status::unavailable("not here"))
+    }
+
     type WatchMapStream = Pin<Box<dyn Stream<Item = Result<proto::MapUpdate, Status>> + Send>>;
 
     async fn watch_map(

@@ -137,6 +137,7 @@ impl Metadata for Service {
         };
         let result = Some(told);
         Ok(Response::new(proto::QueryReply {
+            index: 0,
             time_ms: TIME_MS,
             level: 0,
             result,

@@ -1,5 +1,5 @@
-//! How an ETag is kept inside sealed records: by its kind, so that one that is an MD5 takes 17 bytes
-//! instead of 33, and so that a reader can tell what it says of the content.
+//! How an ETag is kept inside sealed records: by its kind, so that one that is an MD5 takes 17
+//! bytes instead of 33, and so that a reader can tell what it says of the content.
 //!
 //! A field of text is written with `#[serde(with = "etag")]`. Every text comes back as it was.
 

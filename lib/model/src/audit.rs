@@ -96,6 +96,13 @@ impl Audit<'_> {
 
     /// Checks names, versions, uploads and parts, and the counters over them.
     fn objects(&mut self) -> Result<(), MachineError> {
+        let mut counters = self.versions()?;
+        self.uploads(&mut counters)?;
+        self.counters(&counters)
+    }
+
+    /// Checks and counts names and versions, by bucket.
+    fn versions(&mut self) -> Result<BTreeMap<BucketId, Counters>, MachineError> {
         let mut counters: BTreeMap<BucketId, Counters> = BTreeMap::new();
         let current = self.all::<VersionRow>(Table::Names)?;
         let older = self.all::<VersionRow>(Table::Versions)?;
@@ -137,7 +144,11 @@ impl Audit<'_> {
         self.check(sequences.is_empty(), || {
             "ids of versions that aren't there".into()
         });
+        Ok(counters)
+    }
 
+    /// Checks uploads and parts, and counts the uploads of each bucket.
+    fn uploads(&mut self, counters: &mut BTreeMap<BucketId, Counters>) -> Result<(), MachineError> {
         let mut targets = BTreeMap::new();
         for (key, target) in self.all::<UploadTarget>(Table::UploadTargets)? {
             if let Ok(RowKey::UploadTarget(upload)) = RowKey::decode(&key) {
@@ -176,7 +187,7 @@ impl Audit<'_> {
         }
         doomed.retain(|upload, _| uploads.contains(upload));
         self.check(doomed.is_empty(), || "uploads go on that have ended".into());
-        self.counters(&counters)
+        Ok(())
     }
 
     /// Counts the references of doomed blobs; returns the doomed uploads with their linked parts.

@@ -44,20 +44,22 @@ pub struct Entry {
     /// The leader's time when it appended the entry, in milliseconds since 1970.
     pub stamp_ms: u64,
     pub envelope: Envelope,
+    /// Its place in the log; it is not a part of its bytes.
+    pub index: u64,
     /// What is remembered of a client's command; None for others.
     pub proposal: Option<Proposal>,
 }
 
 impl Entry {
-    /// Builds the entry of an envelope.
+    /// Builds the entry of an envelope, at index 0.
     #[must_use]
     pub fn new(stamp_ms: u64, envelope: Envelope) -> Self {
         let bytes = codec::encode(&envelope);
-        Self::of(stamp_ms, envelope, &bytes)
+        Self::of(0, stamp_ms, envelope, &bytes)
     }
 
     /// `bytes` are the encoded envelope.
-    fn of(stamp_ms: u64, envelope: Envelope, bytes: &[u8]) -> Self {
+    fn of(index: u64, stamp_ms: u64, envelope: Envelope, bytes: &[u8]) -> Self {
         let proposal = envelope.key.map(|key| {
             let mut digest = [0; 8];
             digest.copy_from_slice(&blake3::hash(bytes).as_bytes()[..8]);
@@ -69,13 +71,14 @@ impl Entry {
         Self {
             stamp_ms,
             envelope,
+            index,
             proposal,
         }
     }
 }
 
-/// Takes an entry apart.
-pub fn decode(entry: &[u8]) -> Result<Entry, DecodeError> {
+/// Takes the entry at `index` of the log apart.
+pub fn decode(index: u64, entry: &[u8]) -> Result<Entry, DecodeError> {
     let (version, rest) = entry.split_first().ok_or(DecodeError::Empty)?;
     if *version != VERSION {
         return Err(DecodeError::Version(*version));
@@ -84,7 +87,8 @@ pub fn decode(entry: &[u8]) -> Result<Entry, DecodeError> {
         .split_first_chunk::<STAMP_LEN>()
         .ok_or(DecodeError::Malformed)?;
     let decoded = codec::decode(envelope)?;
-    Ok(Entry::of(u64::from_be_bytes(*stamp), decoded, envelope))
+    let stamp_ms = u64::from_be_bytes(*stamp);
+    Ok(Entry::of(index, stamp_ms, decoded, envelope))
 }
 
 #[cfg(test)]
@@ -106,24 +110,24 @@ mod tests {
         stamp(&mut entry, 0x0102_0304);
         assert_eq!(entry[..9], [1, 0, 0, 0, 0, 1, 2, 3, 4]);
         assert_eq!(entry[9..], bytes);
-        assert_eq!(decode(&entry), Ok(Entry::new(0x0102_0304, envelope())));
+        assert_eq!(decode(0, &entry), Ok(Entry::new(0x0102_0304, envelope())));
     }
 
     #[test]
     fn a_clock_beyond_all_dates_is_stamped_as_the_last_one() {
         let mut entry = unstamped(&codec::encode(&envelope()));
         stamp(&mut entry, u64::MAX);
-        assert_eq!(decode(&entry), Ok(Entry::new(TIME_MAX_MS, envelope())));
+        assert_eq!(decode(0, &entry), Ok(Entry::new(TIME_MAX_MS, envelope())));
     }
 
     #[test]
     fn anything_else_is_refused() {
-        assert_eq!(decode(&[]), Err(DecodeError::Empty));
-        assert_eq!(decode(&[2; 40]), Err(DecodeError::Version(2)));
-        assert_eq!(decode(&[1; 8]), Err(DecodeError::Malformed));
+        assert_eq!(decode(0, &[]), Err(DecodeError::Empty));
+        assert_eq!(decode(0, &[2; 40]), Err(DecodeError::Version(2)));
+        assert_eq!(decode(0, &[1; 8]), Err(DecodeError::Malformed));
         let whole = unstamped(&codec::encode(&envelope()));
         for len in 1..whole.len() {
-            assert!(decode(&whole[..len]).is_err(), "{len} bytes");
+            assert!(decode(0, &whole[..len]).is_err(), "{len} bytes");
         }
     }
 }

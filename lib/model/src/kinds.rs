@@ -12,12 +12,11 @@ use crate::ids::{AccountId, BucketId, ClusterId, LeaseId, VolumeId};
 use crate::level::Level;
 use crate::query::{DataStatus, Query, Reply};
 use crate::rows::{
-    AccessKeyRow, AccountRow, BlobRow, BucketRow, ChunkRow, Counters, DiskRow, DoomedQueue,
-    DoomedRow, DoubtRow, FiledRow, KekRow, MoveDeleteRow, OwedRow, PartRow, SpentRow, Totals,
-    UploadRow, UploadTarget, VersionRow, VolumeCounts, VolumeRow,
+    AccessKeyRow, AccountRow, BlobRow, BucketRow, ChunkRow, Counters, DeleteRow, DiskRow,
+    DoomedQueue, DoomedRow, DoubtRow, FiledRow, KekRow, MoveDeleteRow, OwedRow, PartRow, SpentRow,
+    Totals, UploadRow, UploadTarget, VersionRow, VolumeCounts, VolumeRow,
 };
 use crate::settings::Settings;
-use crate::shard::ShardId;
 use crate::topology::{ClusterMap, Lease, Node};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -107,10 +106,10 @@ kinds! {
         ChunkRow,
         MoveDeleteRow,
         Settings,
+        DeleteRow,
         // Rows that travel, too.
         Node,
         Lease,
-        ShardId,
         // Numbers and names as rows. `Level` never gets another version.
         ClusterId,
         VolumeId,

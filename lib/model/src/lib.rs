@@ -3,19 +3,23 @@
 //!
 //! `ids`, `profile`, `shape` and `topology` are the vocabulary. `rows` is what the metadata group
 //! stores, `keys` says under which key. `command` and `query` are what the group is asked; `entry`
-//! is a command in the log. `claim` is what a storage node says of itself to be registered.
+//! is a command in the log. `claim` is what a storage node says of itself to be registered, `beat`
+//! what a gateway says every second.
 //! `instruction` and `question` tie each to its outcome or reply. `kinds` lists every kind of
 //! record, `level` says which may be used. `machine` applies commands and `answer` answers queries,
 //! both on a `table`. `margin` says how safe the data is, `sum` what a slot holds, `audit` whether
-//! the rows agree. `restored` prepares the rows of a backup for a cluster that continues from them.
+//! the rows agree. `freeing` says when a delete may be
+//! done. `restored` prepares the rows of a backup for a cluster that continues from them.
 
 pub mod answer;
 pub mod audit;
+pub mod beat;
 pub mod check;
 pub mod claim;
 pub mod codec;
 pub mod command;
 pub mod entry;
+pub mod freeing;
 pub mod ids;
 pub mod instruction;
 pub mod keys;

@@ -77,6 +77,15 @@ impl Query {
     }
 }
 
+impl Query {
+    /// Returns whether only the leader answers this: the reply depends on what gateways have told
+    /// it.
+    #[must_use]
+    pub fn is_for_leader(&self) -> bool {
+        matches!(self, Self::Deletes(_))
+    }
+}
+
 /// A reply. The one who asked takes it apart with [`question::Question::from_reply`].
 ///
 /// Variants are never reordered or removed: their numbers travel (postcard).

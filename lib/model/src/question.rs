@@ -193,13 +193,16 @@ pub struct Counters {
     pub bucket: BucketId,
 }
 
-/// A page of a disk's delete queue, by sequence number.
+/// A page of a disk's delete queue, by sequence number, as far as no read may want it any more
+/// ([`crate::freeing`]). Only the leader answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deletes {
     pub disk: DiskId,
     pub max: u32,
     /// Deletes with greater numbers; 0 for the head of the queue.
     pub after: u64,
+    /// Wait for no read: the disk nears its reserve, or the whole queue is to be seen.
+    pub urgent: bool,
 }
 
 /// What `status` shows of the data.

@@ -10,6 +10,7 @@ use crate::ids::{
 };
 use crate::profile::Profile;
 use crate::shape::Shape;
+use crate::shard::ShardId;
 use crate::sum::ShardSum;
 use crate::topology::{Domain, VolumeState};
 use serde::{Deserialize, Serialize};
@@ -394,6 +395,16 @@ pub struct DoubtRow {
     pub damaged: bool,
     /// True if the disk's own node finds it whole.
     pub denied: bool,
+}
+
+/// A shard that is to be deleted, in its disk's queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeleteRow {
+    pub shard: ShardId,
+    /// The log index of the entry that queued it: a read that was looked up before may want it.
+    pub index: u64,
+    /// The group's time then, in milliseconds since 1970.
+    pub queued_ms: u64,
 }
 
 /// Something that no reader finds any more and that still has rows.

@@ -1,17 +1,19 @@
 //! The planner: decides which volumes there should be, and makes the map that every process gets.
-//! It also has what is doomed worked off, one piece after the other, and old uploads ended.
+//! It also has what is doomed worked off, one piece after the other, and old uploads ended, and
+//! closes the leases that no gateway names any more.
 //!
 //! Runs beside the metadata leader. `step(now, event) → actions`; reads no clock. Its memory is
 //! soft: a new leader's planner learns everything again from the topology and the heartbeats.
 //!
 //! `domains` says which profile is wished and which is possible, `choose` picks slots, `plan`
-//! compares what is with what should be, `map` makes the map.
+//! compares what is with what should be, `map` makes the map. `gateways` knows what gateways said.
 //!
 //! Failure domains: with three or more storage nodes, nodes. With one or two, disks, spread evenly
 //! over the nodes; then the loss of a node isn't covered, and `status` says so.
 
 mod choose;
 mod domains;
+mod gateways;
 mod map;
 mod plan;
 mod state;
@@ -19,7 +21,9 @@ mod state;
 mod tests;
 
 use megalith_model::answer::Topology;
+use megalith_model::beat::Beat;
 use megalith_model::command::{Answer, Command, Outcome};
+use megalith_model::freeing::{Freeing, Grace};
 use megalith_model::ids::{NodeId, UploadId};
 use megalith_model::profile::Profile;
 use megalith_model::status::DiskReport;
@@ -44,6 +48,12 @@ pub struct PlannerSettings {
     /// How long shrunk volumes stay open after full ones are writable again, so that a node that
     /// comes and goes doesn't leave a trail of small volumes.
     pub shrunk_linger_ms: u64,
+    /// A gateway that says nothing for this long, or not this of a lease, has lost what it held.
+    /// Sixty beats in a row don't get lost by chance, nor in an election or while a member starts;
+    /// and a gateway that was only slow takes a new lease.
+    pub gateway_life_ms: u64,
+    /// How long deletes wait.
+    pub grace: Grace,
 }
 
 impl Default for PlannerSettings {
@@ -55,6 +65,8 @@ impl Default for PlannerSettings {
             expected_nodes: None,
             settle_ms: 3_000,
             shrunk_linger_ms: 60_000,
+            gateway_life_ms: 60_000,
+            grace: Grace::default(),
         }
     }
 }
@@ -74,6 +86,8 @@ pub enum Event {
         node: NodeId,
         disks: Vec<DiskReport>,
     },
+    /// A gateway is alive.
+    Beat(Beat),
     /// The answer to a proposed command; None if it isn't known.
     Proposed {
         /// The command as it was proposed.
@@ -117,14 +131,14 @@ impl Planner {
     pub fn step(&mut self, now_ms: u64, event: Event) -> Vec<Action> {
         let Some(leading) = &mut self.leading else {
             if let Event::BecameLeader { term } = event {
-                self.leading = Some(Leading::new(term));
+                self.leading = Some(Leading::new(now_ms, term));
             }
             return Vec::new();
         };
         leading.wake(now_ms, self.settings.silent_ms);
         match event {
             Event::BecameLeader { term } => {
-                *leading = Leading::new(term);
+                *leading = Leading::new(now_ms, term);
                 return Vec::new();
             }
             Event::LostLeader => {
@@ -137,6 +151,11 @@ impl Planner {
                     return Vec::new();
                 }
             }
+            Event::Beat(beat) => {
+                let life_ms = self.settings.gateway_life_ms;
+                leading.gateways.hear(now_ms, &beat, life_ms);
+                return Vec::new();
+            }
             Event::Proposed { command, answer } => {
                 leading.settle(now_ms, &command, answer);
             }
@@ -144,6 +163,22 @@ impl Planner {
             Event::Tick => {}
         }
         leading.plan(now_ms, &self.settings)
+    }
+
+    /// Returns by which rules this leader may give out deletes at `now_ms`, when the group's time
+    /// is `group_ms`; None until it has been in office for one gateway's life, because it may not
+    /// have heard yet who reads.
+    #[must_use]
+    pub fn freeing(&self, now_ms: u64, group_ms: u64) -> Option<Freeing> {
+        let (gateways, life_ms) = (
+            &self.leading.as_ref()?.gateways,
+            self.settings.gateway_life_ms,
+        );
+        gateways.all_heard(now_ms, life_ms).then(|| Freeing {
+            now_ms: group_ms,
+            lowest_read: gateways.lowest_read(now_ms, life_ms),
+            grace: self.settings.grace,
+        })
     }
 
     /// Returns the map last published by this leader.
@@ -171,11 +206,22 @@ impl Leading {
                     topology.doomed = left;
                 }
             }
-            Some(Ok(_)) => {}
+            Some(Ok(_)) => self.learn_closed(command),
+            Some(Err(_)) | None if matches!(command, Command::CloseLease { .. }) => {
+                self.gateways.close_at_ms = now_ms + state::WORK_RETRY_MS;
+            }
             Some(Err(_)) | None if is_tidying(command) => {
                 self.work_at_ms = now_ms + state::WORK_RETRY_MS;
             }
             Some(Err(_)) | None => self.retry_at_ms = now_ms + state::RETRY_MS,
+        }
+    }
+
+    /// Takes in that a lease is closed, before the topology shows it.
+    fn learn_closed(&mut self, command: &Command) {
+        if let (Command::CloseLease { lease, .. }, Some(topology)) = (command, &mut self.topology) {
+            topology.leases.retain(|open| open.id != *lease);
+            self.gateways.closed(*lease);
         }
     }
 

@@ -72,6 +72,9 @@ impl Leading {
         if !uploads.is_empty() && now_ms >= self.work_at_ms && !self.in_flight.iter().any(ending) {
             commands.push(Command::ExpireUploads { uploads });
         }
+        let in_flight: Vec<&Command> = self.in_flight.iter().map(|(_, c)| c).collect();
+        let life_ms = settings.gateway_life_ms;
+        commands.extend(self.gateways.closings(now_ms, life_ms, &in_flight));
         for command in commands {
             self.in_flight.push((now_ms, command.clone()));
             actions.push(Action::Propose(command));

@@ -1,6 +1,7 @@
 //! What a leader's planner remembers, and whom it takes to be alive.
 
 use super::PlannerSettings;
+use super::gateways::Gateways;
 use megalith_model::answer::Topology;
 use megalith_model::command::Command;
 use megalith_model::ids::{DiskId, NodeId, UploadId, VolumeId};
@@ -43,6 +44,7 @@ pub(super) struct Leading {
     /// Since when enough volumes of the wished profile are writable.
     pub(super) whole_since_ms: Option<u64>,
     pub(super) published: Option<ClusterMap>,
+    pub(super) gateways: Gateways,
     returns: Returns,
     stepped_ms: u64,
 }
@@ -73,7 +75,7 @@ impl Returns {
 }
 
 impl Leading {
-    pub(super) fn new(term: u64) -> Self {
+    pub(super) fn new(now_ms: u64, term: u64) -> Self {
         Self {
             term,
             topology: None,
@@ -86,13 +88,14 @@ impl Leading {
             work_at_ms: 0,
             whole_since_ms: None,
             published: None,
+            gateways: Gateways::new(now_ms),
             returns: Returns::default(),
-            stepped_ms: 0,
+            stepped_ms: now_ms,
         }
     }
 
-    /// Records that the planner runs. Time in which it did not run doesn't count as a node's
-    /// silence: after a pause of the whole process every node would look dead.
+    /// Records that the planner runs. Time in which it did not run doesn't count as
+    /// silence: after a pause of the whole process every node and gateway would look dead.
     pub(super) fn wake(&mut self, now_ms: u64, silent_ms: u64) {
         let slept_ms = now_ms.saturating_sub(self.stepped_ms);
         if slept_ms >= silent_ms / 2 {
@@ -102,6 +105,7 @@ impl Leading {
             for seen_ms in self.first_seen_ms.values_mut() {
                 *seen_ms += slept_ms;
             }
+            self.gateways.sleep(slept_ms);
         }
         self.stepped_ms = now_ms;
     }
@@ -121,6 +125,7 @@ impl Leading {
                 self.newest_node_ms = now_ms;
             }
         }
+        self.gateways.learn(now_ms, &topology.leases);
         self.topology = Some(topology);
     }
 

@@ -264,8 +264,8 @@ impl Applier {
                 continue;
             }
             let index = entry.index;
-            let decoded =
-                entry::decode(&entry.data).map_err(|source| self.unreadable(index, source))?;
+            let decoded = entry::decode(index, &entry.data)
+                .map_err(|source| self.unreadable(index, source))?;
             let known = self.levels.known();
             known
                 .check_command(&decoded.envelope)

@@ -11,6 +11,7 @@ use megalith_model::codec::decode;
 use megalith_model::ids::{BlobId, LeaseId, VolumeId};
 use megalith_model::keys::{Meta, RowKey};
 use megalith_model::query::{PAGE_ROWS_MAX, Query, Reply};
+use megalith_model::rows::DeleteRow;
 use megalith_model::shard::ShardId;
 use megalith_model::table::MemRows;
 use megalith_model::{answer, question};
@@ -77,7 +78,7 @@ impl Said {
                     said.filed.insert((volume, blob, segment));
                 }
                 RowKey::Delete { .. } => {
-                    said.queued.insert(decode(value)?);
+                    said.queued.insert(decode::<DeleteRow>(value)?.shard);
                 }
                 RowKey::Lease(lease) => {
                     said.open_leases.insert(lease);
@@ -104,7 +105,7 @@ impl Said {
     fn held(&self, disk: &DiskHandle) -> Result<BTreeSet<ShardId>, Failure> {
         let id = disk.superblock().disk;
         let asked = Query::from(question::DiskVolumes { disk: id });
-        let Reply::Volumes(volumes) = answer::answer(&self.rows, &asked)? else {
+        let Reply::Volumes(volumes) = answer::answer(&self.rows, &asked, None)? else {
             return Err("no volumes".into());
         };
         let mut held = BTreeSet::new();
@@ -114,7 +115,7 @@ impl Said {
             let (volume, max, mut after) = (volume.id, PAGE_ROWS_MAX, None);
             loop {
                 let asked = Query::from(question::Held { volume, after, max });
-                let Reply::Held(page) = answer::answer(&self.rows, &asked)? else {
+                let Reply::Held(page) = answer::answer(&self.rows, &asked, None)? else {
                     return Err("no segments".into());
                 };
                 for segment in &page {

@@ -186,8 +186,8 @@ impl FoundSuperblock {
         }
     }
 
-    /// Writes the bad copy again, if there is one; returns whether it did. A disk that takes no write
-    /// can still be read, so a failure is only logged.
+    /// Writes the bad copy again, if there is one; returns whether it did. A disk that takes no
+    /// write can still be read, so a failure is only logged.
     pub(super) fn mend(self, fs: &dyn FileSystem) -> bool {
         let Some((path, why)) = self.bad else {
             return false;

@@ -10,8 +10,7 @@ use megalith_model::ids::{Epoch, NodeId, VolumeId};
 use megalith_model::query::PAGE_ROWS_MAX;
 use megalith_model::question;
 use megalith_model::shard::ShardId;
-use megalith_store::DiskHandle;
-use megalith_store::Disks;
+use megalith_store::{DiskHandle, DiskSpace, Disks};
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::sync::Arc;
@@ -50,7 +49,14 @@ async fn run_disk(node: NodeId, meta: &MetaClient, disk: &DiskHandle, every: Dur
     }
 }
 
-/// Takes the disk's delete queue down to its end.
+/// Returns whether the disk nears its reserve, so that its deletes can't wait for reads: what may
+/// still be taken is less than the reserve itself, or than a fiftieth of the disk.
+fn is_short(space: &DiskSpace) -> bool {
+    let room = space.free.saturating_sub(space.reserve);
+    room < space.reserve.max(space.capacity / 50)
+}
+
+/// Does the deletes of the disk's queue that are due.
 async fn do_deletes(
     node: NodeId,
     meta: &MetaClient,
@@ -58,9 +64,14 @@ async fn do_deletes(
 ) -> Result<(), UpkeepError> {
     loop {
         let disk = handle.superblock().disk;
-        let max = PAGE_ROWS_MAX;
-        let after = 0;
-        let rows = meta.ask(question::Deletes { disk, max, after }).await;
+        let space = handle.space().await.map_err(UpkeepError::Store)?;
+        let asked = question::Deletes {
+            disk,
+            max: PAGE_ROWS_MAX,
+            after: 0,
+            urgent: is_short(&space),
+        };
+        let rows = meta.ask(asked).await;
         let rows = rows.map_err(UpkeepError::Metadata)?;
         let Some(through) = rows.iter().map(|(sequence, _)| *sequence).max() else {
             return Ok(());
@@ -75,7 +86,7 @@ async fn do_deletes(
         };
         propose(meta, done).await?;
         tracing::debug!(%disk, shards = shards.len(), "deleted");
-        if rows.len() < max as usize {
+        if rows.len() < PAGE_ROWS_MAX as usize {
             return Ok(());
         }
     }

@@ -7,14 +7,15 @@ use crate::world::{self, ROWS};
 use megalith_model::answer::answer;
 use megalith_model::codec::{decode, encode};
 use megalith_model::command::{Answer, Envelope};
+use megalith_model::freeing::Freeing;
 use megalith_model::ids::ClusterId;
 use megalith_model::keys::{RowKey, Table};
 use megalith_model::kinds::Stored;
 use megalith_model::query::Query;
 use megalith_model::rows::{
-    AccessKeyRow, AccountRow, BlobRow, BucketRow, ChunkRow, Counters, DiskRow, DoomedRow, DoubtRow,
-    FiledRow, KekRow, MoveDeleteRow, OwedRow, PartRow, SpentRow, Totals, UploadRow, UploadTarget,
-    VersionRow, VolumeCounts, VolumeRow,
+    AccessKeyRow, AccountRow, BlobRow, BucketRow, ChunkRow, Counters, DeleteRow, DiskRow,
+    DoomedRow, DoubtRow, FiledRow, KekRow, MoveDeleteRow, OwedRow, PartRow, SpentRow, Totals,
+    UploadRow, UploadTarget, VersionRow, VolumeCounts, VolumeRow,
 };
 use megalith_model::topology::{ClusterMap, Lease, Node};
 use std::fmt::Debug;
@@ -59,7 +60,7 @@ fn key(bytes: &[u8]) {
 fn question(bytes: &[u8]) {
     round_trip::<Query>(bytes);
     if let Ok(query) = decode::<Query>(bytes) {
-        let reply = answer(&*ROWS, &query).expect("the rows are good");
+        let reply = answer(&*ROWS, &query, Some(&Freeing::ALL)).expect("the rows are good");
         let encoded = encode(&reply);
         assert_eq!(decode(&encoded), Ok(reply), "to {query:?}");
     }
@@ -82,7 +83,7 @@ fn row(table: Table, bytes: &[u8]) {
         Table::Disks => round_trip::<DiskRow>(bytes),
         Table::Doubts => round_trip::<DoubtRow>(bytes),
         Table::Doomed => round_trip::<DoomedRow>(bytes),
-        Table::Deletes => round_trip::<megalith_model::shard::ShardId>(bytes),
+        Table::Deletes => round_trip::<DeleteRow>(bytes),
         Table::Uploads => round_trip::<UploadRow>(bytes),
         Table::UploadTargets => round_trip::<UploadTarget>(bytes),
         Table::Parts => round_trip::<PartRow>(bytes),
@@ -168,6 +169,7 @@ fn questions_of_the_cluster() -> Vec<(&'static str, Query)> {
         disk: DiskId([1; 16]),
         max: 9,
         after: 0,
+        urgent: true,
     };
     vec![
         ("buckets", buckets.into()),

@@ -63,6 +63,7 @@ pub fn envelope(number: u8, command: Command) -> Envelope {
 
 /// Returns the commands that made [`ROWS`]; each is valid when its turn comes.
 #[must_use]
+#[expect(clippy::too_many_lines, reason = "one command after the other")]
 pub fn commands() -> Vec<Command> {
     let mut commands = vec![Command::InitCluster {
         cluster: ClusterId([7; 16]),
@@ -142,6 +143,7 @@ pub fn commands() -> Vec<Command> {
 
 /// Returns commands that are valid on [`ROWS`].
 #[must_use]
+#[expect(clippy::too_many_lines, reason = "one command after the other")]
 pub fn more_commands() -> Vec<(&'static str, Command)> {
     let share = ObjectBlobs::Shared {
         bucket: BucketId(1),

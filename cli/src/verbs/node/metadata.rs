@@ -1,10 +1,14 @@
 //! Starts the metadata role from its settings.
 
-use crate::config::{Engine, MetadataSection};
+use crate::config::{Engine, MetadataSection, SettingsError};
 use crate::verbs::role::RoleError;
 use megalith_metadata::engine::{EngineKind, EngineSettings};
+use megalith_model::freeing::Grace;
 use megalith_server::{MetadataConfig, MetadataPart, NodeConfig, Ports};
 use std::path::Path;
+
+/// A gateway beats every second: in less time a living one could be taken for silent.
+const GATEWAY_LIFE_S_MIN: u32 = 3;
 
 /// Starts the role of a node whose ports are bound.
 pub fn start(
@@ -20,15 +24,31 @@ pub fn start(
         engine: _,
         cache_bytes: _,
         expected_nodes,
+        gateway_life_s,
+        delete_after_s,
+        delete_at_last_s,
+        deletes_waiting_max,
     } = *settings;
     let expected = usize::try_from(expected_nodes)
         .ok()
         .filter(|&nodes| nodes > 0);
+    if gateway_life_s < GATEWAY_LIFE_S_MIN {
+        let message = format!(
+            "`metadata.gateway_life_s` is {gateway_life_s}: at least {GATEWAY_LIFE_S_MIN} are needed"
+        );
+        return Err(SettingsError::invalid("node settings", message).into());
+    }
     let metadata = MetadataConfig {
         dir: dir.to_owned(),
         engine: engine(settings),
         planner: megalith_placement::PlannerSettings {
             expected_nodes: expected,
+            gateway_life_ms: u64::from(gateway_life_s) * 1_000,
+            grace: Grace {
+                min_ms: u64::from(delete_after_s) * 1_000,
+                max_ms: u64::from(delete_at_last_s) * 1_000,
+                queue_max: deletes_waiting_max,
+            },
             ..megalith_placement::PlannerSettings::default()
         },
     };

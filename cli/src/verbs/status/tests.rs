@@ -597,7 +597,7 @@ fn the_keys_of_the_json_are_stable() {
     .map(keys)
     .collect();
     expect![[r#"
-        : ["cluster", "data", "health", "level", "metadata", "nodes", "notes", "reasons", "volumes"]
+        : ["cluster", "data", "health", "leases", "level", "metadata", "nodes", "notes", "reasons", "volumes"]
         /level: ["held_back_by", "highest", "level"]
         /metadata/members/0: ["address", "alive", "behind", "clock_ahead_ms", "kept", "leader", "lost", "node", "tables", "voter"]
         /nodes/0: ["alive", "disks", "node", "silent_ms", "zone"]

@@ -44,7 +44,7 @@ impl Metadata for Meta {
         1
     }
 
-    fn query(&self, query: Query) -> BoxFuture<'_, Result<Reply, ClientError>> {
+    fn query_at(&self, query: Query) -> BoxFuture<'_, Result<(Reply, u64), ClientError>> {
         panic!("{query:?}")
     }
 }

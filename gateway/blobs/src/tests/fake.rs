@@ -9,11 +9,11 @@ use futures::future::{BoxFuture, FutureExt, pending};
 use megalith_client::framing::unframed;
 use megalith_client::{ClientError, Metadata};
 use megalith_model::command::{Answer, Command, Envelope, Leftover, Outcome};
-use megalith_model::ids::{BlobId, LeaseId, NodeId};
-use megalith_model::query::{Query, Reply};
+use megalith_model::ids::{BlobId, LeaseId, NodeId, VolumeId};
+use megalith_model::query::{BlobView, Query, Reply};
 use megalith_model::shape::CELL_LEN;
 use megalith_model::shard::{Receipt, ShardDigest, ShardId, ShardTarget};
-use megalith_model::topology::Lease;
+use megalith_model::topology::{Lease, Volume};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -66,6 +66,19 @@ pub struct Fake {
 pub struct FakeIo(pub Arc<Fake>);
 
 impl Fake {
+    /// Moves all shards of a volume to another one.
+    pub fn move_shards(&self, from: VolumeId, to: &Volume) {
+        let mut shards = self.shards.lock().expect("no panic");
+        let all = std::mem::take(&mut *shards);
+        shards.extend(all.into_iter().map(|(mut target, bytes)| {
+            if target.shard.volume == from {
+                target.shard.volume = to.id;
+                target.at = to.slots[usize::from(target.shard.slot)];
+            }
+            (target, bytes)
+        }));
+    }
+
     pub fn set(&self, node: NodeId, conduct: Conduct) {
         self.conduct.lock().expect("no panic").insert(node, conduct);
     }
@@ -274,6 +287,8 @@ pub struct FakeMeta {
     pub discarded: watch::Sender<Vec<(BlobId, Vec<Leftover>)>>,
     /// Shards in doubt, and whether they are said to be damaged.
     pub doubted: Mutex<Vec<(ShardId, bool)>>,
+    /// What a reader that looks again is told: the blobs that there are, and the volumes.
+    pub rows: Mutex<(Vec<BlobView>, Vec<Volume>)>,
 }
 
 impl Metadata for FakeMeta {
@@ -308,7 +323,19 @@ impl Metadata for FakeMeta {
         1
     }
 
-    fn query(&self, query: Query) -> BoxFuture<'_, Result<Reply, ClientError>> {
-        panic!("the pipeline asks nothing, but: {query:?}")
+    fn query_at(&self, query: Query) -> BoxFuture<'_, Result<(Reply, u64), ClientError>> {
+        let (blobs, volumes) = self.rows.lock().expect("no panic").clone();
+        let reply = match query {
+            Query::Blobs(asked) => {
+                let asked = |view: &BlobView| asked.blobs.contains(&view.blob);
+                Reply::Blobs(blobs.into_iter().filter(asked).collect())
+            }
+            Query::Volumes(asked) => {
+                let asked = |volume: &Volume| asked.volumes.contains(&volume.id);
+                Reply::Volumes(volumes.into_iter().filter(asked).collect())
+            }
+            other => panic!("the pipeline does not ask {other:?}"),
+        };
+        async move { Ok((reply, 1)) }.boxed()
     }
 }

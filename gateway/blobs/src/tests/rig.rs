@@ -129,11 +129,14 @@ impl Rig {
             plain_len: *plain_len,
             part: 0,
         };
-        let parts = written.iter().map(part).collect();
+        let parts: Vec<PartToRead> = written.iter().map(part).collect();
+        let views = parts.iter().map(|part| part.view.clone()).collect();
+        *self.meta.rows.lock().expect("no panic") = (views, volumes.clone());
         ReadPlan {
             parts,
             volumes,
             key: Arc::clone(&self.key),
+            reading: self.pipeline.reads().begin(1),
         }
     }
 

@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use futures::{StreamExt, stream};
 use megalith_blobs::{
     Approve, Busy, GetError, Hasher, Hashes, LeaseError, LeasedId, Memory, PutError, ReadPlan,
-    Room, Source, WrittenBlob,
+    Reads, Room, Source, WrittenBlob,
 };
 use megalith_client::{ClientError, Metadata, now_ms};
 use megalith_crypto::{
@@ -104,7 +104,7 @@ impl Meta {
     }
 
     fn answer(&self, query: &Query) -> Reply {
-        answer(&*self.rows.lock().unwrap(), query).expect("rows are sound")
+        answer(&*self.rows.lock().unwrap(), query, None).expect("rows are sound")
     }
 }
 
@@ -124,14 +124,14 @@ impl Metadata for Meta {
         })
     }
 
-    fn query(&self, query: Query) -> BoxFuture<'_, Result<Reply, ClientError>> {
+    fn query_at(&self, query: Query) -> BoxFuture<'_, Result<(Reply, u64), ClientError>> {
         Box::pin(async move {
             if matches!(query, Query::Parts(_))
                 && let Some(envelope) = self.before_parts.lock().unwrap().take()
             {
                 self.apply(&envelope).expect("applied");
             }
-            Ok(self.answer(&query))
+            Ok((self.answer(&query), 1))
         })
     }
 
@@ -147,6 +147,7 @@ pub(crate) struct Shelf {
     volume: Volume,
     next: AtomicU64,
     memory: Memory,
+    reads: Reads,
     /// How many of the next writes a node refuses because of their lease.
     pub(crate) closed_leases: AtomicU32,
 }
@@ -306,6 +307,10 @@ impl Blobs for Shelf {
         })
     }
 
+    fn reads(&self) -> &Reads {
+        &self.reads
+    }
+
     fn make_room(&self, plain_len: u64) -> Result<Room, Busy> {
         Room::reserve(&self.memory, plain_len)
     }
@@ -343,6 +348,7 @@ impl World {
         let meta = Arc::new(Meta::default());
         let volume = furnish(&meta);
         let shelf = Arc::new(Shelf {
+            reads: Reads::default(),
             blobs: Mutex::default(),
             volume,
             next: AtomicU64::new(0),

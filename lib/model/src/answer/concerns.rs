@@ -68,6 +68,7 @@ mod tests {
                     disk,
                     max,
                     after: 0,
+                    urgent: false,
                 }
                 .into(),
                 question::DiskVolumes { disk }.into(),

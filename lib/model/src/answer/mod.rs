@@ -16,13 +16,16 @@ mod owners;
 pub(crate) mod tests;
 mod witnesses;
 
+use crate::freeing::Freeing;
 use crate::ids::{ClusterId, UploadId, VolumeId};
 use crate::keys::{self, Meta, RowKey, Table};
 use crate::lookup;
-use crate::machine::{EXPIRED_MAX, MachineError, page, read};
+use crate::machine::{EXPIRED_MAX, MachineError, decode_row, page, read};
 use crate::query::{PAGE_ROWS_MAX, PartPage, Query, Reply};
 use crate::question;
-use crate::rows::{Counters, DiskRow, DoomedQueue, KekRow, PartRow, UploadRow, UploadTarget};
+use crate::rows::{
+    Counters, DeleteRow, DiskRow, DoomedQueue, KekRow, PartRow, UploadRow, UploadTarget,
+};
 use crate::settings::Settings;
 use crate::shard::ShardId;
 use crate::table::Rows;
@@ -34,8 +37,13 @@ pub use fold::folded;
 pub use objects::OBJECT_BLOBS_MAX;
 
 /// Answers one query from rows at one point of the log. A page size above [`PAGE_ROWS_MAX`] is cut
-/// to it.
-pub fn answer(rows: &dyn Rows, query: &Query) -> Result<Reply, MachineError> {
+/// to it. `freeing` is what a leader knows that has heard all gateways: without it no delete is
+/// given out.
+pub fn answer(
+    rows: &dyn Rows,
+    query: &Query,
+    freeing: Option<&Freeing>,
+) -> Result<Reply, MachineError> {
     Ok(match query {
         Query::Bucket(asked) => Reply::Bucket(owners::bucket(rows, &asked.name)?),
         Query::Buckets(asked) => Reply::Buckets(owners::buckets(rows, asked)?),
@@ -58,7 +66,10 @@ pub fn answer(rows: &dyn Rows, query: &Query) -> Result<Reply, MachineError> {
             let counters: Option<Counters> = read(rows, &RowKey::BucketCounters(*bucket))?;
             Reply::Counters(counters.unwrap_or_default())
         }
-        Query::Deletes(asked) => Reply::Deletes(deletes(rows, *asked)?),
+        Query::Deletes(asked) => Reply::Deletes(match freeing {
+            Some(freeing) => deletes(rows, *asked, freeing)?,
+            None => Vec::new(),
+        }),
         Query::Data(question::Data) => Reply::Data(Box::new(data::data(rows)?)),
         Query::DiskVolumes(asked) => Reply::Volumes(held::disk_volumes(rows, asked.disk)?),
         Query::Held(asked) => Reply::Held(held::held(rows, *asked)?),
@@ -128,21 +139,39 @@ fn parts(rows: &dyn Rows, asked: &question::Parts) -> Result<PartPage, MachineEr
     Ok(PartPage { parts, truncated })
 }
 
-fn deletes(rows: &dyn Rows, asked: question::Deletes) -> Result<Vec<(u64, ShardId)>, MachineError> {
+/// The head of a disk's queue, up to the first delete that must wait. Later ones are younger.
+fn deletes(
+    rows: &dyn Rows,
+    asked: question::Deletes,
+    freeing: &Freeing,
+) -> Result<Vec<(u64, ShardId)>, MachineError> {
     let row: Option<DiskRow> = read(rows, &RowKey::Disk(asked.disk))?;
-    let first = row.map_or(0, |row| row.first_delete);
+    let (first, last) = row.map_or((0, 0), |row| (row.first_delete, row.last_delete));
     let first = first.max(asked.after.saturating_add(1));
-    page::<ShardId>(
-        rows,
-        &keys::deletes(asked.disk, first),
-        page_rows(asked.max),
-    )?
-    .into_iter()
-    .map(|(key, row)| match parsed(&key)? {
-        RowKey::Delete { sequence, .. } => Ok((sequence, row)),
-        _ => Err(misplaced()),
-    })
-    .collect()
+    let (mut found, mut failed, max) = (Vec::new(), None, page_rows(asked.max));
+    let range = keys::deletes(asked.disk, first);
+    let mut take = |key: &[u8], value: &[u8]| {
+        let row: DeleteRow = decode_row(key, value)?;
+        let RowKey::Delete { sequence, .. } = parsed(key)? else {
+            return Err(misplaced());
+        };
+        let free = asked.urgent || freeing.may_free(&row, last.saturating_sub(sequence));
+        if free {
+            found.push((sequence, row.shard));
+        }
+        Ok(free && found.len() < max)
+    };
+    rows.scan(&range.from, &range.to, &mut |key, value| {
+        max > 0
+            && take(key, value).unwrap_or_else(|error| {
+                failed = Some(error);
+                false
+            })
+    })?;
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(found),
+    }
 }
 
 /// The few rows that describe the cluster itself; cheap to read whole.

@@ -6,6 +6,7 @@
 //! that go back in time (a restore) end the proof, until an operator says that they stay.
 
 use super::deletes;
+use crate::freeing::Freeing;
 use crate::ids::{DiskId, LeaseId};
 use crate::keys::{Meta, RowKey};
 use crate::machine::{MachineError, read};
@@ -36,7 +37,13 @@ pub(super) fn witnesses(
 /// The disk's delete queue; None if it is longer than a page.
 fn queue(rows: &dyn Rows, disk: DiskId) -> Result<Option<BTreeSet<ShardId>>, MachineError> {
     let max = PAGE_ROWS_MAX;
-    let queued = deletes(rows, question::Deletes { disk, max })?;
+    let all = question::Deletes {
+        disk,
+        max,
+        after: 0,
+        urgent: true,
+    };
+    let queued = deletes(rows, all, &Freeing::ALL)?;
     let whole = queued.len() < max as usize;
     let shards = queued.into_iter().map(|(_, shard)| shard);
     Ok(whole.then(|| shards.collect()))

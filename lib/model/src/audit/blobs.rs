@@ -5,9 +5,10 @@ use crate::ids::{BlobId, VolumeId};
 use crate::keys::{RowKey, Table};
 use crate::lookup;
 use crate::machine::{MachineError, read};
-use crate::rows::{BlobRow, DiskRow, FiledRow, OwedRow, SegmentRow, VolumeCounts, VolumeRow};
+use crate::rows::{
+    BlobRow, DeleteRow, DiskRow, FiledRow, OwedRow, SegmentRow, VolumeCounts, VolumeRow,
+};
 use crate::shape::{SegmentLayout, Shape};
-use crate::shard::ShardId;
 use crate::sum::ShardSum;
 use std::collections::BTreeMap;
 
@@ -162,7 +163,8 @@ impl Audit<'_> {
 
     /// Checks that no blob is both owned and queued for deletion.
     pub(super) fn deletes(&mut self) -> Result<(), MachineError> {
-        for (key, row) in self.all::<ShardId>(Table::Deletes)? {
+        for (key, row) in self.all::<DeleteRow>(Table::Deletes)? {
+            let row = row.shard;
             self.totals.deletes_pending += 1;
             let owned = lookup::segment(self.rows, row.volume, row.blob, row.segment)?;
             self.check(owned.is_none(), || {

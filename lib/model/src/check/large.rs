@@ -117,6 +117,7 @@ impl RowCheck {
             Meta::NextLease => drop(self.read::<LeaseId>(key, value)),
             Meta::NextAccount => drop(self.read::<crate::ids::AccountId>(key, value)),
             Meta::Level => drop(self.read::<Level>(key, value)),
+            Meta::Restored => drop(self.read::<()>(key, value)),
             Meta::Settings => drop(self.read::<crate::settings::Settings>(key, value)),
         }
     }

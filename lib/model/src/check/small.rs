@@ -5,8 +5,9 @@ use super::{DELETES_MAX, RowCheck};
 use crate::ids::{AccountId, BlobId, BucketId, DiskId, LeaseId, NodeId, UploadId, VolumeId};
 use crate::keys::RowKey;
 use crate::rows::{
-    AccessKeyRow, AccountRow, BucketRow, ChunkRow, Counters, DiskRow, DoomedRow, DoubtRow, KekRow,
-    MoveDeleteRow, PartRow, SpentRow, UploadRow, UploadTarget, VolumeCounts, VolumeRow,
+    AccessKeyRow, AccountRow, BucketRow, ChunkRow, Counters, DeleteRow, DiskRow, DoomedRow,
+    DoubtRow, KekRow, MoveDeleteRow, PartRow, SpentRow, UploadRow, UploadTarget, VolumeCounts,
+    VolumeRow,
 };
 use crate::shard::ShardId;
 use crate::topology::{Lease, Node, VolumeState};
@@ -131,8 +132,8 @@ impl RowCheck {
                 }
             }
             RowKey::Delete { disk, sequence } => {
-                if let Some(shard) = self.read::<ShardId>(key, value) {
-                    self.delete_row(*disk, *sequence, shard);
+                if let Some(row) = self.read::<DeleteRow>(key, value) {
+                    self.delete_row(*disk, *sequence, row.shard);
                 }
             }
             RowKey::Doubt { disk, .. } => {

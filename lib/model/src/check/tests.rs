@@ -7,7 +7,7 @@ use crate::ids::{BlobId, BucketId, LeaseId, NodeId, UploadId};
 use crate::keys::Meta;
 use crate::machine::tests::{World, disk_id, put, put_command, upload};
 use crate::rows::{
-    BlobRow, DiskRow, FiledRow, OwedRow, SegmentRow, VersionRow, VolumeCounts as Counts,
+    BlobRow, DeleteRow, DiskRow, FiledRow, OwedRow, SegmentRow, VersionRow, VolumeCounts as Counts,
 };
 use crate::shard::ShardId;
 use crate::table::{MemRows, Overlay, Rows};
@@ -305,7 +305,7 @@ const PLANTS: &[(&str, Plant)] = &[
         |rows| {
             let (disk, sequence) = (disk_id(1), 1);
             let key = RowKey::Delete { disk, sequence };
-            edit(rows, &key, |row: &mut ShardId| row.blob = BlobId(3));
+            edit(rows, &key, |row: &mut DeleteRow| row.shard.blob = BlobId(3));
         },
     ),
     ("a queued delete: delete 1 of disk", |rows| {

@@ -310,6 +310,10 @@ impl Build {
 impl RowKey<'_> {
     /// The key's bytes.
     #[must_use]
+    #[expect(
+        clippy::too_many_lines,
+        reason = "the keys of all tables, side by side"
+    )]
     pub fn encode(&self) -> Vec<u8> {
         let new = Build::new;
         match self {

@@ -58,6 +58,10 @@ impl<'a> RowKey<'a> {
         }
     }
 
+    #[expect(
+        clippy::too_many_lines,
+        reason = "the keys of all tables, side by side"
+    )]
     fn fields(table: Table, c: &mut Cursor<'a>) -> Result<Self, KeyError> {
         Ok(match table {
             Table::Meta => {

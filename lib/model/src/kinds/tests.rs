@@ -73,7 +73,7 @@ fn of_row(key: &RowKey<'_>) -> (&'static str, Recode) {
         RowKey::VolumeCounts(_) => kind!(VolumeCounts),
         RowKey::Node(_) => kind!(Node),
         RowKey::Disk(_) => kind!(DiskRow),
-        RowKey::Delete { .. } => kind!(ShardId),
+        RowKey::Delete { .. } => kind!(DeleteRow),
         RowKey::Upload { .. } => kind!(UploadRow),
         RowKey::UploadTarget(_) => kind!(UploadTarget),
         RowKey::Part { .. } => kind!(PartRow),
@@ -137,7 +137,7 @@ fn records() -> Vec<Record> {
     let answers = examples::answers();
     records.extend(answers.iter().map(|answer| record(kind!(Answer), answer)));
     for query in queries() {
-        let reply = crate::answer::answer(&world.rows, &query).expect("rows in memory");
+        let reply = crate::answer::answer(&world.rows, &query, None).expect("rows in memory");
         records.push(record(kind!(Query), &query));
         records.push(record(kind!(Reply), &reply));
     }

@@ -44,6 +44,8 @@ pub(super) struct Machine<'m, 'r> {
     pub(super) rows: &'m mut Overlay<'r>,
     /// The command's time, never before that of an earlier one.
     pub(super) now_ms: u64,
+    /// The command's place in the log.
+    pub(super) index: u64,
     /// The cluster's level before this command: it says in which version a row is written.
     pub(super) level: Level,
     /// The id of a client's command, and what is remembered of it.
@@ -56,6 +58,7 @@ impl<'m, 'r> Machine<'m, 'r> {
         Self {
             rows,
             now_ms,
+            index: entry.index,
             level,
             proposal: key.zip(entry.proposal),
         }

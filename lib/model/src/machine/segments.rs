@@ -7,7 +7,7 @@ use crate::command::{NewBlob, NewSegment, Refusal};
 use crate::ids::{BlobId, DiskId, Epoch};
 use crate::keys::RowKey;
 use crate::profile::Profile;
-use crate::rows::{DiskRow, FiledRow, OwedRow, SegmentRow, VolumeCounts, VolumeRow};
+use crate::rows::{DeleteRow, DiskRow, FiledRow, OwedRow, SegmentRow, VolumeCounts, VolumeRow};
 use crate::shape::{CELL_LEN, SEGMENT_LEN_MAX, SegmentLayout, Shape};
 use crate::shard::ShardId;
 use crate::sum::ShardSum;
@@ -217,7 +217,12 @@ impl Machine<'_, '_> {
         row.last_delete += 1;
         self.write(&key, &row);
         let sequence = row.last_delete;
-        self.write(&RowKey::Delete { disk, sequence }, delete);
+        let row = DeleteRow {
+            shard: *delete,
+            index: self.index,
+            queued_ms: self.now_ms,
+        };
+        self.write(&RowKey::Delete { disk, sequence }, &row);
         self.change_totals(|totals| up(&mut totals.deletes_pending))
     }
 }

@@ -110,6 +110,7 @@ fn of_owners_and_disks() -> Vec<Example> {
             disk,
             max,
             after: 0,
+            urgent: false,
         }),
         example(Data),
         example(DiskVolumes { disk }),
@@ -180,7 +181,7 @@ fn questions_travel_byte_for_byte_as_they_always_did() {
             010b
             010c0201c801
             010d01
-            010e040404040404040404040404040404040900
+            010e04040404040404040404040404040404090000
             010f
             011004040404040404040404040404040404
             01110101010209
@@ -197,7 +198,7 @@ fn questions_travel_byte_for_byte_as_they_always_did() {
 fn replies_keep_their_numbers() {
     let world = World::ready();
     let number = |example: Example| {
-        let reply = answer(&world.rows, &example.query).expect("rows in memory");
+        let reply = answer(&world.rows, &example.query, None).expect("rows in memory");
         let name = format!("{reply:?}");
         let end = name.find(['(', ' ']).unwrap_or(name.len());
         format!("{:02x} {}", codec::encode(&reply)[1], &name[..end])
@@ -263,7 +264,7 @@ fn every_query_has_one_question_and_takes_its_reply_and_no_other() {
     assert!(postcard::take_from_bytes::<Query>(&unknown[1..]).is_err());
     for (asked, question) in examples.iter().enumerate() {
         for (answered, other) in examples.iter().enumerate() {
-            let reply = answer(&world.rows, &other.query).expect("rows in memory");
+            let reply = answer(&world.rows, &other.query, None).expect("rows in memory");
             // Two questions have the same kind of reply.
             let volumes = |index: usize| {
                 matches!(

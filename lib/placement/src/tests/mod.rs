@@ -2,10 +2,13 @@
 //!
 //! Script words: `TIME up` (this one leads), `down`, `register N[:zone[:disks]]`, `die N…` (no more
 //! heartbeats), `live N…`, `close N…` (all disks full), `open N…`, `fill VOLUME GIB`, `sleep MS`
-//! (no event reaches the planner), `-` (only time passes). Between two lines there is a tick every
-//! 100 ms and a heartbeat of each living node every 500 ms. The state machine answers proposals at
-//! once, over rows in memory.
+//! (no event reaches the planner), `-` (only time passes). Of gateways: `lease G…` (each takes one
+//! more), `reads G INDEX` (0: nothing), `again G` (its process starts anew and holds nothing),
+//! `mute G…` and `say G…`, `freeing` (which deletes may be done?). Between two lines there is a
+//! tick every 100 ms, a heartbeat of each living node every 500 ms and a beat of each gateway every
+//! second. The state machine answers proposals at once, over rows in memory.
 
+mod gateways;
 mod transcripts;
 mod units;
 
@@ -15,14 +18,23 @@ use megalith_model::answer::topology;
 use megalith_model::claim::{DiskProof, NodeClaim};
 use megalith_model::command::Envelope;
 use megalith_model::entry::Entry;
-use megalith_model::ids::DiskId;
+use megalith_model::ids::{DiskId, GatewayId, LeaseId};
 use megalith_model::keys::RowKey;
 use megalith_model::machine::apply;
 use megalith_model::rows::VolumeCounts;
 use megalith_model::table::{MemRows, Overlay, Rows};
 use megalith_model::topology::{Disk, Node};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+
+/// What a gateway says of itself.
+#[derive(Default)]
+struct Gateway {
+    life: u64,
+    leases: Vec<LeaseId>,
+    reading: Option<u64>,
+    mute: bool,
+}
 
 struct World {
     rows: MemRows,
@@ -30,6 +42,7 @@ struct World {
     now_ms: u64,
     living: BTreeSet<u32>,
     closed: BTreeSet<u32>,
+    gateways: BTreeMap<u32, Gateway>,
     /// The last map that is not shown yet: of several at the same time only the last is shown.
     map: String,
     out: String,
@@ -49,6 +62,7 @@ impl World {
             now_ms: 0,
             living: BTreeSet::new(),
             closed: BTreeSet::new(),
+            gateways: BTreeMap::new(),
             map: String::new(),
             out: String::new(),
         }
@@ -74,7 +88,41 @@ impl World {
                     self.beat(node);
                 }
             }
+            if self.now_ms.is_multiple_of(1_000) {
+                self.gateways_beat();
+            }
         }
+    }
+
+    fn gateways_beat(&mut self) {
+        let beat = |(number, gateway): (&u32, &Gateway)| Beat {
+            gateway: GatewayId(*number),
+            life: gateway.life,
+            leases: gateway.leases.clone(),
+            reading: gateway.reading,
+        };
+        let loud = self.gateways.iter().filter(|(_, gateway)| !gateway.mute);
+        for beat in loud.map(beat).collect::<Vec<_>>() {
+            self.step(Event::Beat(beat));
+        }
+    }
+
+    fn lease(&mut self, number: u32) {
+        let (gateway, request) = (GatewayId(number), self.now_ms);
+        let opened = self.commit(Command::OpenLease { gateway, request });
+        let Ok(Outcome::Lease(lease)) = opened else {
+            panic!("no lease: {opened:?}");
+        };
+        self.gateways
+            .entry(number)
+            .or_default()
+            .leases
+            .push(lease.id);
+        self.refresh();
+    }
+
+    fn gateway(&mut self, number: u32) -> &mut Gateway {
+        self.gateways.entry(number).or_default()
     }
 
     fn step(&mut self, event: Event) {
@@ -141,6 +189,7 @@ impl World {
                 )
             }
             Command::CloseVolume { volume, .. } => format!("close {volume}"),
+            Command::CloseLease { gateway, lease } => format!("close {lease} of {gateway}"),
             other => format!("{other:?}"),
         };
         self.show_now();
@@ -204,6 +253,28 @@ impl World {
             "fill" => {
                 let numbers: Vec<u32> = numbers().collect();
                 self.fill(numbers[0].into(), numbers[1]);
+            }
+            "lease" => numbers().for_each(|number| self.lease(number)),
+            "reads" => {
+                let numbers: Vec<u32> = numbers().collect();
+                let index = Some(u64::from(numbers[1])).filter(|index| *index > 0);
+                self.gateway(numbers[0]).reading = index;
+            }
+            "again" => numbers().for_each(|number| {
+                let life = self.gateway(number).life + 1;
+                *self.gateway(number) = Gateway {
+                    life,
+                    ..Gateway::default()
+                };
+            }),
+            "mute" => numbers().for_each(|number| self.gateway(number).mute = true),
+            "say" => numbers().for_each(|number| self.gateway(number).mute = false),
+            "freeing" => {
+                let shown = match self.planner.freeing(self.now_ms, 1) {
+                    Some(freeing) => format!("lowest read {:?}", freeing.lowest_read),
+                    None => "no deletes yet".to_owned(),
+                };
+                let _ = writeln!(self.out, "  {} {shown}", self.now_ms);
             }
             "sleep" => self.now_ms += u64::from(numbers().next().expect("milliseconds")),
             "-" => {}

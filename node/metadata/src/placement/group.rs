@@ -3,6 +3,7 @@
 use crate::levels::Levels;
 use megalith_model::answer::{OldUploads, Topology};
 use megalith_model::command::{Answer, Command};
+use megalith_model::freeing::Freeing;
 use megalith_model::ids::{NodeId, UploadId};
 use megalith_model::member::MemberStatus;
 use megalith_model::query::DataStatus;
@@ -37,6 +38,13 @@ pub trait PlacementGroup: Clone + Send + Sync + 'static {
 
     /// The data's standing, linearizably. None if it can't be read now.
     fn data(&self) -> impl Future<Output = Option<DataStatus>> + Send;
+
+    /// The group's time in milliseconds since 1970; 0 if this replica doesn't lead.
+    fn now_ms(&self) -> u64;
+
+    /// Takes by which rules this replica, as the leader of a term, may give out deletes; None while
+    /// it must give out none.
+    fn tell_freeing(&self, freeing: Option<(u64, Freeing)>);
 
     /// Who leads.
     fn leadership(&self) -> watch::Receiver<Leadership>;

@@ -1,5 +1,5 @@
-//! Placement beside the metadata leader: feeds the planner with heartbeats, topology and time, does
-//! what it says, and pushes the cluster map.
+//! Placement beside the metadata leader: feeds the planner with heartbeats, beats of gateways,
+//! topology and time, does what it says, and pushes the cluster map.
 //!
 //! Owns who was heard when; that is in memory only, and a new leader's begins empty. Decides
 //! nothing itself: `megalith_placement` does. Heartbeats are no Raft entries.
@@ -14,6 +14,7 @@ pub use group::{Leadership, PlacementGroup};
 pub use service::ClusterService;
 
 use megalith_model::answer::Topology;
+use megalith_model::beat::Beat;
 use megalith_model::command::{Answer, Command};
 use megalith_model::ids::{ClusterId, NodeId, UploadId};
 use megalith_model::level::Level;
@@ -44,6 +45,10 @@ enum Request {
         node: NodeId,
         disks: Vec<DiskReport>,
         known: oneshot::Sender<bool>,
+    },
+    Beat {
+        beat: Beat,
+        heard: oneshot::Sender<()>,
     },
     Heard(oneshot::Sender<Vec<NodeStatus>>),
     CatchUp(oneshot::Sender<()>),
@@ -104,6 +109,13 @@ impl Placement {
             .await
             .ok()?;
         answer.await.ok()
+    }
+
+    /// Notes that a gateway lives. False if this member doesn't lead.
+    pub async fn beat(&self, beat: Beat) -> bool {
+        let (heard, answer) = oneshot::channel();
+        let sent = self.mailbox.send(Request::Beat { beat, heard }).await;
+        sent.is_ok() && answer.await.is_ok()
     }
 
     /// Waits until any map that is pushed from here holds everything that this replica has applied
@@ -189,6 +201,7 @@ impl<G: PlacementGroup> Worker<G> {
                         self.find_old_uploads().await;
                     }
                     self.step(Event::Tick);
+                    self.tell_freeing();
                     self.complain();
                 }
             }
@@ -203,6 +216,7 @@ impl<G: PlacementGroup> Worker<G> {
         self.heard.clear();
         self.topology = None;
         self.uploads_from = UploadId([0; 16]);
+        self.group.tell_freeing(None);
         self.publish.send_replace(None);
         match term {
             Some(term) => {
@@ -285,6 +299,13 @@ impl<G: PlacementGroup> Worker<G> {
                     self.step(Event::Heartbeat { node, disks });
                 }
             }
+            Request::Beat { beat, heard } => {
+                // As above: an answer says that this member leads, and knows who holds what.
+                if self.topology.is_some() {
+                    self.step(Event::Beat(beat));
+                    let _ = heard.send(());
+                }
+            }
             Request::Heard(answer) => {
                 if let Some(heard) = self.all_heard() {
                     let _ = answer.send(heard);
@@ -318,8 +339,21 @@ impl<G: PlacementGroup> Worker<G> {
         Some(storage.map(|node| heard(node.id)).collect())
     }
 
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Tells who answers nodes which deletes they may do.
+    fn tell_freeing(&self) {
+        let group_ms = self.group.now_ms();
+        // Without the time nobody can say how old a delete is.
+        let freeing = self.planner.freeing(self.now_ms(), group_ms);
+        let freeing = freeing.filter(|_| group_ms > 0);
+        self.group.tell_freeing(self.term.zip(freeing));
+    }
+
     fn step(&mut self, event: Event) {
-        let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let now_ms = self.now_ms();
         for action in self.planner.step(now_ms, event) {
             match action {
                 Action::Propose(command) => self.propose(command),

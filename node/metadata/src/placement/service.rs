@@ -1,10 +1,11 @@
-//! The gRPC service `Cluster`: join, heartbeats, the map, status.
+//! The gRPC service `Cluster`: join, heartbeats, beats of gateways, the map, status.
 
 use super::{Placement, PlacementGroup, levels};
 use futures::Stream;
 use megalith_client::convert;
 use megalith_client::levels::range_from_wire;
 use megalith_identity::Role;
+use megalith_model::beat::BEAT_LEASES_MAX;
 use megalith_model::claim::{NodeClaim, RefusedDisk};
 use megalith_model::codec;
 use megalith_model::command::{Command, Outcome};
@@ -156,6 +157,26 @@ impl<G: PlacementGroup> Cluster for ClusterService<G> {
             },
         };
         Ok(Response::new(reply))
+    }
+
+    async fn beat(
+        &self,
+        request: Request<v1::BeatRequest>,
+    ) -> Result<Response<v1::BeatReply>, Status> {
+        let beat = convert::beat_from_wire(request.get_ref());
+        if !peer_of(&request)?.is(Role::Gateway, beat.gateway.0) {
+            let message = "the certificate is another gateway's";
+            return Err(Status::permission_denied(message));
+        }
+        if beat.leases.len() > BEAT_LEASES_MAX {
+            return Err(Status::invalid_argument("too many leases"));
+        }
+        let leads = self.placement.beat(beat).await;
+        Ok(Response::new(v1::BeatReply {
+            not_leader: (!leads).then(|| self.not_leader()),
+            time_ms: self.group.now_ms(),
+            level: self.group.levels().told(),
+        }))
     }
 
     type WatchMapStream = Pin<Box<dyn Stream<Item = Result<v1::MapUpdate, Status>> + Send>>;

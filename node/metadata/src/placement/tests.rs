@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::levels::Levels;
+use megalith_model::freeing::Freeing;
 use megalith_model::ids::{GatewayId, LeaseId};
 use megalith_model::member::MemberStatus;
 use megalith_model::query::DataStatus;
@@ -95,6 +96,12 @@ impl PlacementGroup for Late {
     async fn data(&self) -> Option<DataStatus> {
         None
     }
+
+    fn now_ms(&self) -> u64 {
+        0
+    }
+
+    fn tell_freeing(&self, _: Option<(u64, Freeing)>) {}
 
     fn leadership(&self) -> watch::Receiver<Leadership> {
         self.shared.leadership.subscribe()

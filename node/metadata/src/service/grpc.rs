@@ -188,10 +188,11 @@ impl Metadata for MetadataService {
         request: Request<v1::QueryRequest>,
     ) -> Result<Response<v1::QueryReply>, Status> {
         use v1::query_reply::Result as Said;
-        let reply = |said| {
+        let reply = |said, index| {
             Ok(Response::new(v1::QueryReply {
                 time_ms: self.handle.now_ms(),
                 level: self.handle.levels().told(),
+                index,
                 result: Some(said),
             }))
         };
@@ -200,10 +201,11 @@ impl Metadata for MetadataService {
         let concerned = check_asker(peer_of(&request)?, &query)?;
         let request = request.into_inner();
         if let Some(wrong) = self.wrong_range(request.range_epoch) {
-            return reply(Said::WrongRange(wrong));
+            return reply(Said::WrongRange(wrong), 0);
         }
         match self.handle.query_of(query, concerned).await {
-            Ok(answer) => reply(Said::Reply(Bytes::from(self.encode(&answer)))),
+            Ok((answer, index)) => reply(Said::Reply(Bytes::from(self.encode(&answer))), index),
+            Err(QueryError::NotLeader) => reply(Said::NotLeader(self.handle.not_leader(None)), 0),
             Err(error @ (QueryError::Unavailable | QueryError::Stopped)) => {
                 Err(Status::unavailable(error.to_string()))
             }

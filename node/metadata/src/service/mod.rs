@@ -26,6 +26,7 @@ use megalith_model::answer;
 use megalith_model::codec;
 use megalith_model::command::{Answer, Command, Envelope, Refusal};
 use megalith_model::entry;
+use megalith_model::freeing::Freeing;
 use megalith_model::ids::NodeId;
 use megalith_model::level::Process;
 use megalith_model::machine::MachineError;
@@ -64,6 +65,9 @@ pub enum QueryError {
     /// No leader confirmed the read in time, or this member isn't as far yet.
     #[error("the read could not be confirmed in time")]
     Unavailable,
+    /// Only the leader answers this.
+    #[error("this member does not lead")]
+    NotLeader,
     /// The rows can't be read.
     #[error("read metadata")]
     Machine(#[from] MachineError),
@@ -92,6 +96,8 @@ struct Inner {
     identity: LogIdentity,
     clock: GroupClock,
     levels: Levels,
+    /// What the placement worker says as the leader of a term.
+    freeing: watch::Sender<Option<(u64, Freeing)>>,
     readers: Semaphore,
     turns: Turns,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -131,6 +137,7 @@ impl MetaHandle {
             identity: parts.identity,
             clock: parts.clock,
             levels: parts.levels,
+            freeing: watch::Sender::new(None),
             readers: Semaphore::new(READERS_MAX),
             turns: Turns::new(READERS_PER_NODE_MAX),
             threads: Mutex::new(parts.threads),
@@ -194,24 +201,34 @@ impl MetaHandle {
 
     /// Answers a question, linearizably: it sees every command answered before it was asked.
     pub async fn query(&self, query: Query) -> Result<Reply, QueryError> {
-        self.query_of(query, None).await
+        self.query_of(query, None).await.map(|(reply, _)| reply)
     }
 
-    /// As [`Self::query`], for a storage node: the question must concern it.
+    /// As [`Self::query`], for a storage node: the question must concern it. Also says after which
+    /// entry of the log the rows were read.
     pub(super) async fn query_of(
         &self,
         query: Query,
         node: Option<NodeId>,
-    ) -> Result<Reply, QueryError> {
+    ) -> Result<(Reply, u64), QueryError> {
         let asked = async {
             self.reach_now().await?;
             let _turn = match node {
                 Some(node) => Some(self.inner.turns.take(node).await),
                 None => None,
             };
+            // Judged after the leader was asked how far the log is: whoever led before that may
+            // not know of later reads.
+            let freeing = match query.is_for_leader() {
+                true => self.freeing()?,
+                false => None,
+            };
             self.read(move |engine| match node {
                 Some(node) if !answer::concerns(engine, &query, node)? => Err(QueryError::Foreign),
-                Some(_) | None => Ok(answer::answer(engine, &query)?),
+                Some(_) | None => {
+                    let reply = answer::answer(engine, &query, freeing.as_ref())?;
+                    Ok((reply, engine.applied().index))
+                }
             })
             .await
         };
@@ -219,6 +236,14 @@ impl MetaHandle {
             Ok(reply) => reply?,
             Err(_) => Err(QueryError::Unavailable),
         }
+    }
+
+    /// What this leader knows of readers; None if it has not heard all gateways yet.
+    fn freeing(&self) -> Result<Option<Freeing>, QueryError> {
+        let term = self.inner.leadership.borrow().term;
+        let term = term.ok_or(QueryError::NotLeader)?;
+        let told = *self.inner.freeing.borrow();
+        Ok(told.and_then(|(then, freeing)| (then == term).then_some(freeing)))
     }
 
     /// Waits until this member has applied everything that was answered before the call; the

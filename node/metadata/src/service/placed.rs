@@ -8,6 +8,7 @@ use crate::placement::{Leadership, PlacementGroup};
 use crate::raft::RaftRole;
 use megalith_model::answer::{self, OldUploads, Topology};
 use megalith_model::command::{Answer, Command, Envelope};
+use megalith_model::freeing::Freeing;
 use megalith_model::ids::UploadId;
 use megalith_model::member::MemberStatus;
 use megalith_model::query::DataStatus;
@@ -81,6 +82,14 @@ impl PlacementGroup for MetaHandle {
     async fn data(&self) -> Option<DataStatus> {
         let reply = self.query(question::Data.into()).await.ok()?;
         question::Data::from_reply(reply).map(|data| *data)
+    }
+
+    fn now_ms(&self) -> u64 {
+        MetaHandle::now_ms(self)
+    }
+
+    fn tell_freeing(&self, freeing: Option<(u64, Freeing)>) {
+        self.inner.freeing.send_replace(freeing);
     }
 
     fn leadership(&self) -> watch::Receiver<Leadership> {

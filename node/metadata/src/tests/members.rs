@@ -86,10 +86,14 @@ async fn one_change_at_a_time_and_none_that_ends_the_group() {
         cluster.make_disk(member, 3);
         cluster.restart(member);
     }
-    let leader = cluster.leader().await;
-    let step = async |change| cluster.running[&leader].change_members(change).await;
+    // The lead may move meanwhile.
+    let step = async |change| {
+        let leader = cluster.leader().await;
+        cluster.running[&leader].change_members(change).await
+    };
     wait_for("a learner", async || {
         let _ = step(add(4)).await;
+        let leader = cluster.leader().await;
         let status = cluster.running[&leader].status().await?;
         status
             .members

@@ -27,6 +27,7 @@ const METHODS: &[(&str, &[Role])] = &[
     ("/megalith.v1.Metadata/ChangeMembers", &[Operator]),
     ("/megalith.v1.Cluster/Join", &[Storage]),
     ("/megalith.v1.Cluster/Heartbeat", &[Storage]),
+    ("/megalith.v1.Cluster/Beat", &[Gateway]),
     (
         "/megalith.v1.Cluster/WatchMap",
         &[Storage, Gateway, Operator],
@@ -137,7 +138,7 @@ mod tests {
             include_str!("../../../../proto/megalith/v1/shard.proto"),
         ];
         let said: Vec<_> = protos.iter().flat_map(|text| methods(text)).collect();
-        assert_eq!(said.len(), 16, "the protos were not read as they should be");
+        assert_eq!(said.len(), 17, "the protos were not read as they should be");
         for (path, allowed) in &said {
             let (_, roles) = METHODS
                 .iter()

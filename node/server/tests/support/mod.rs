@@ -279,6 +279,13 @@ impl Cluster for FakeMetadata {
         }))
     }
 
+    async fn beat(
+        &self,
+        _: Request<proto::BeatRequest>,
+    ) -> Result<Response<proto::BeatReply>, Status> {
+        Err(Status::unimplemented("no gateway speaks with this group"))
+    }
+
     type WatchMapStream = Pin<Box<dyn Stream<Item = Result<proto::MapUpdate, Status>> + Send>>;
 
     async fn watch_map(

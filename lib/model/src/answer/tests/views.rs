@@ -188,6 +188,7 @@ fn owners_are_found_and_paged() {
         disk: disk_id(1),
         max: 9,
         after: 0,
+        urgent: false,
     };
     assert!(ask(&world.rows, asked).is_empty());
     assert_eq!(world.volume_row(1).slots[0].node, NodeId(1));

@@ -85,6 +85,7 @@ fn without_its_superblock_a_disk_is_taken_by_nobody_whether_it_is_free_or_not() 
             disk,
             max,
             after: 0,
+            urgent: false,
         }
         .into();
         let readable = concerns(&world.rows, &queue, NodeId(7)).expect("rows in memory");

@@ -224,6 +224,7 @@ fn a_look_at_a_delete_queue_begins_where_the_last_acknowledgement_ended() {
             disk,
             max,
             after: 0,
+            urgent: false,
         },
     );
     let numbers: Vec<u64> = page.iter().map(|(number, _)| *number).collect();

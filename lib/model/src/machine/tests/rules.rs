@@ -12,8 +12,7 @@ use crate::ids::{
 use crate::keys::{Meta, RowKey, Table};
 use crate::machine::{SEALED_TIME_APART_MAX_MS, clock};
 use crate::profile::Profile;
-use crate::rows::{BlobRow, Counters, Totals, VersionRow};
-use crate::shard::ShardId;
+use crate::rows::{BlobRow, Counters, DeleteRow, Totals, VersionRow};
 use crate::table::{MemRows, Overlay, Rows, RowsError};
 use crate::topology::Domain;
 use std::collections::BTreeSet;
@@ -43,7 +42,8 @@ fn replacing_an_object_queues_its_shards_on_every_slot() {
     let queued: Vec<u32> = (1..=6)
         .filter(|node| {
             let disk = disk_id(*node);
-            let row: Option<ShardId> = world.row(&RowKey::Delete { disk, sequence: 1 });
+            let row: Option<DeleteRow> = world.row(&RowKey::Delete { disk, sequence: 1 });
+            let row = row.map(|row| row.shard);
             row.is_some_and(|row| row.blob == BlobId(1) && u32::from(row.slot) + 1 == *node)
         })
         .collect();
