@@ -7,11 +7,14 @@
 //! ```
 //!
 //! `load` makes the directory, writes the objects (a thousand proposals on their way at any time),
-//! and kills itself with SIGKILL; `use` opens what is left and measures reads, listings, and writes
-//! while a snapshot streams.
+//! and kills itself with SIGKILL. `use` opens what is left and measures reads, also beside a scan
+//! of all names, listings, and writes while a snapshot streams. `make` adds 16,000 objects of 64
+//! parts; `delete` deletes them all, works off what that leaves, and kills itself; `replay` opens
+//! what is left, which applies all that again.
 
 mod objects;
 mod timings;
+mod videos;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
@@ -30,12 +33,17 @@ use objects::Objects;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use timings::{Timings, apply_times, resident_bytes, resident_bytes_max};
 use tonic::Status;
+use videos::Videos;
 
 const IN_FLIGHT: usize = 1_000;
+const GETS: u64 = 5_000;
+/// Objects of many parts, and how far behind the others their blobs' numbers are.
+const VIDEOS: u64 = 16_000;
+const VIDEOS_BEHIND: u64 = 1_500_000;
 const CACHE_BYTES: u64 = 256 << 20;
 /// A peak of ten times the daily mean of five million objects.
 const PEAK_PER_SECOND: u32 = 580;
@@ -99,13 +107,18 @@ impl Arguments {
 #[tokio::main]
 async fn main() -> Result<(), Failed> {
     let Some(arguments) = Arguments::parse() else {
-        return Err("usage: meta_bench load|use fjall|sled OBJECTS DIRECTORY".into());
+        return Err(
+            "usage: meta_bench load|use|make|delete|replay fjall|sled OBJECTS DIRECTORY".into(),
+        );
     };
     timings::install();
     match arguments.phase.as_str() {
         "load" => load(&arguments).await,
         "use" => measure(&arguments).await,
-        _unknown => Err("the phases are load and use".into()),
+        "make" => make(&arguments).await,
+        "delete" => delete(&arguments).await,
+        "replay" => replay(&arguments).await,
+        _unknown => Err("the phases are load, use, make, delete and replay".into()),
     }
 }
 
@@ -180,30 +193,84 @@ async fn load(arguments: &Arguments) -> Result<(), Failed> {
         disk_bytes(&arguments.dir.join("log")) >> 20,
         apply_times(),
     );
+    die()
+}
+
+/// Ends as by a crash.
+fn die() -> Result<(), Failed> {
     rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)?;
     Ok(())
 }
 
-async fn measure(arguments: &Arguments) -> Result<(), Failed> {
+/// Opens what a killed process left, and waits until the end of the log is applied again.
+async fn reopen(arguments: &Arguments) -> Result<(MetaHandle, Objects), Failed> {
     let begun = Instant::now();
     let handle = open(arguments)?;
     let opened = begun.elapsed();
     handle.leader_changes().wait_for(|role| role.leads).await?;
     let objects = Objects::found();
-    // Until the end of the log is applied again.
     while let Err(error) = objects.get(&handle, 0).await {
         if begun.elapsed() > Duration::from_secs(300) {
             return Err(error);
         }
     }
     println!(
-        "opened in {:.2} s, first answer after {:.2} s; resident {} MiB; state {} MiB",
+        "opened in {:.2} s, first answer after {:.2} s; resident {} MiB, max {} MiB; state {} MiB",
         opened.as_secs_f64(),
         begun.elapsed().as_secs_f64(),
         resident_bytes() >> 20,
+        resident_bytes_max() >> 20,
         disk_bytes(&arguments.dir.join("state")) >> 20
     );
-    gets(&handle, &objects, arguments.objects).await?;
+    Ok((handle, objects))
+}
+
+fn videos(arguments: &Arguments, objects: Objects) -> Videos {
+    Videos {
+        objects,
+        first: arguments.objects + VIDEOS_BEHIND,
+        count: VIDEOS,
+    }
+}
+
+async fn make(arguments: &Arguments) -> Result<(), Failed> {
+    let (handle, objects) = reopen(arguments).await?;
+    videos(arguments, objects).make(&handle).await?;
+    handle.stop().await;
+    Ok(())
+}
+
+async fn delete(arguments: &Arguments) -> Result<(), Failed> {
+    let (handle, objects) = reopen(arguments).await?;
+    apply_times();
+    let videos = videos(arguments, objects);
+    videos.delete(&handle).await?;
+    let begun = Instant::now();
+    let pieces = videos.work_off(&handle).await?;
+    println!(
+        "{pieces} pieces worked off in {:.1} s; apply {}",
+        begun.elapsed().as_secs_f64(),
+        apply_times()
+    );
+    die()
+}
+
+async fn replay(arguments: &Arguments) -> Result<(), Failed> {
+    let (handle, _objects) = reopen(arguments).await?;
+    println!("applied again: {}", apply_times());
+    handle.stop().await;
+    println!("resident max {} MiB", resident_bytes_max() >> 20);
+    Ok(())
+}
+
+async fn measure(arguments: &Arguments) -> Result<(), Failed> {
+    let (handle, objects) = reopen(arguments).await?;
+    gets(&handle, &objects, arguments.objects, "alone").await?;
+    let ended = Arc::new(AtomicBool::new(false));
+    let scan = tokio::spawn(scan(handle.clone(), objects.clone(), ended.clone()));
+    gets(&handle, &objects, arguments.objects, "beside a scan").await?;
+    ended.store(true, Ordering::Relaxed);
+    println!("the scan saw {} names", scan.await??);
     lists(&handle, &objects).await?;
     let alone = writes(&handle, &objects, arguments.objects, None).await?;
     println!(
@@ -233,33 +300,60 @@ async fn measure(arguments: &Arguments) -> Result<(), Failed> {
     Ok(())
 }
 
-async fn gets(handle: &MetaHandle, objects: &Objects, count: u64) -> Result<(), Failed> {
+async fn gets(handle: &MetaHandle, objects: &Objects, count: u64, how: &str) -> Result<(), Failed> {
     let mut timings = Timings::default();
-    for turn in 0..2_000_u64 {
+    for turn in 0..GETS {
+        // Others each time, so that none are in memory because they were read before.
+        let number = objects::mixed(turn ^ (how.len() as u64) << 32) % count;
         let begun = Instant::now();
-        objects.get(handle, objects::mixed(turn) % count).await?;
+        objects.get(handle, number).await?;
         timings.add(begun.elapsed());
     }
-    println!("get: {timings}");
+    println!("get {how}: {timings}");
     Ok(())
+}
+
+/// Lists all names over and over until it is told to end; returns how many it saw.
+async fn scan(handle: MetaHandle, objects: Objects, ended: Arc<AtomicBool>) -> Result<u64, Failed> {
+    let (mut seen, mut after) = (0, Vec::new());
+    while !ended.load(Ordering::Relaxed) {
+        let page = page(&handle, &objects, after).await?;
+        seen += page.len() as u64;
+        after = page.last().cloned().unwrap_or_default();
+    }
+    Ok(seen)
+}
+
+/// The next thousand names.
+async fn page(
+    handle: &MetaHandle,
+    objects: &Objects,
+    after: Vec<u8>,
+) -> Result<Vec<Vec<u8>>, Failed> {
+    let query = question::List {
+        bucket: objects.bucket(),
+        prefix: Vec::new(),
+        delimiter: Vec::new(),
+        after,
+        max: 1_000,
+    };
+    match handle.query(query.into()).await? {
+        Reply::Listing(page) => Ok(page
+            .entries
+            .into_iter()
+            .map(|(name, _version)| name)
+            .collect()),
+        other => Err(format!("another reply: {other:?}").into()),
+    }
 }
 
 async fn lists(handle: &MetaHandle, objects: &Objects) -> Result<(), Failed> {
     let mut timings = Timings::default();
     for turn in 0..200_u64 {
-        let query = question::List {
-            bucket: objects.bucket(),
-            prefix: Vec::new(),
-            delimiter: Vec::new(),
-            after: objects::key(objects::mixed(turn)),
-            max: 1_000,
-        };
         let begun = Instant::now();
-        let Reply::Listing(page) = handle.query(query.into()).await? else {
-            return Err("another reply".into());
-        };
+        let page = page(handle, objects, objects::key(objects::mixed(turn))).await?;
         timings.add(begun.elapsed());
-        if page.entries.is_empty() {
+        if page.is_empty() {
             return Err("an empty page".into());
         }
     }

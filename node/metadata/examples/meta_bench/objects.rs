@@ -25,8 +25,8 @@ const LISTING_LEN: usize = 100;
 const SEALED_OWNER_LEN: usize = 48;
 const BUCKET: BucketId = BucketId(1);
 const VOLUMES: u64 = 64;
-/// Objects that are written after the load.
-const MARGIN: u64 = 1_000_000;
+/// Objects and parts that are written after the load.
+const MARGIN: u64 = 3_000_000;
 /// Objects a second, by the member's clock.
 const PER_SECOND: u64 = 60;
 /// The member's clock, in milliseconds: moved on by the objects, not by real time.
@@ -53,28 +53,31 @@ pub fn key(number: u64) -> Vec<u8> {
     format!("account-{account:07}/files/{name:013}.bin").into_bytes()
 }
 
-fn bytes(number: u64, len: usize) -> Vec<u8> {
+/// So many bytes without a pattern.
+pub fn bytes(number: u64, len: usize) -> Vec<u8> {
     let words = (0..).flat_map(|word| mixed(number ^ (word << 40)).to_le_bytes());
     words.take(len).collect()
 }
 
 const GATEWAY: GatewayId = GatewayId(1);
 
-/// The key of a command: its blob's id, else one of the first lease, which no object has.
-fn key_of(command: &Command) -> CommandKey {
-    CommandKey {
-        id: command.new_blob().map_or(BlobId(1), |new| new.blob),
+/// Proposes a command. Its key is its blob's id, else `spare`, of the first lease, which no object
+/// has.
+async fn propose(handle: &MetaHandle, spare: u64, command: Command) -> Result<Outcome, Failed> {
+    let key = CommandKey {
+        id: command.new_blob().map_or(BlobId(1 + spare), |new| new.blob),
         attempt: 1,
         gateway: GATEWAY,
-    }
-}
-
-async fn done(handle: &MetaHandle, command: Command) -> Result<Outcome, Failed> {
+    };
     let envelope = Envelope {
-        key: command.is_of_client().then(|| key_of(&command)),
+        key: command.is_of_client().then_some(key),
         command,
     };
     Ok(handle.propose(&envelope).await??)
+}
+
+async fn done(handle: &MetaHandle, command: Command) -> Result<Outcome, Failed> {
+    propose(handle, 0, command).await
 }
 
 impl Objects {
@@ -143,10 +146,15 @@ impl Objects {
         BUCKET
     }
 
-    /// Writes one.
-    pub async fn put(&self, handle: &MetaHandle, number: u64) -> Result<(), Failed> {
+    /// Returns when a number is written, and moves the clock to it.
+    pub fn moment(&self, number: u64) -> u64 {
         let time_ms = 1_000_000 + number * 1_000 / PER_SECOND;
         CLOCK_MS.fetch_max(time_ms, Ordering::Relaxed);
+        time_ms
+    }
+
+    /// A blob of one megabyte.
+    pub fn blob(&self, number: u64) -> NewBlob {
         let segment = NewSegment {
             volume: VolumeId(1 + number % VOLUMES),
             epoch: self.epoch,
@@ -156,6 +164,39 @@ impl Objects {
                 .collect(),
             owed: 0,
         };
+        NewBlob {
+            blob: BlobId(LeaseId::BLOBS + number),
+            len: OBJECT_LEN,
+            shape: Shape::Coded,
+            segments: vec![segment],
+            inline: Vec::new(),
+            leftovers: Vec::new(),
+        }
+    }
+
+    /// Proposes a command that brings no blob, or one that isn't a client's; `spare` is a number
+    /// that no other command of a client has.
+    pub async fn without_blob(
+        &self,
+        handle: &MetaHandle,
+        spare: u64,
+        command: Command,
+    ) -> Result<Outcome, Failed> {
+        propose(handle, 1 + spare, command).await
+    }
+
+    /// Proposes a command that brings a blob.
+    pub async fn with_blob(
+        &self,
+        handle: &MetaHandle,
+        command: Command,
+    ) -> Result<Outcome, Failed> {
+        done(handle, command).await
+    }
+
+    /// Writes one.
+    pub async fn put(&self, handle: &MetaHandle, number: u64) -> Result<(), Failed> {
+        let time_ms = self.moment(number);
         let object = PutObject {
             bucket: self.bucket(),
             key: key(number),
@@ -165,14 +206,7 @@ impl Objects {
             wrapped_key: bytes(number, WRAPPED_KEY_LEN),
             sealed_manifest: bytes(number ^ 1 << 62, MANIFEST_LEN),
             sealed_listing: bytes(number ^ 1 << 63, LISTING_LEN),
-            blobs: ObjectBlobs::New(NewBlob {
-                blob: BlobId(LeaseId::BLOBS + number),
-                len: OBJECT_LEN,
-                shape: Shape::Coded,
-                segments: vec![segment],
-                inline: Vec::new(),
-                leftovers: Vec::new(),
-            }),
+            blobs: ObjectBlobs::New(self.blob(number)),
         };
         done(handle, Command::PutObject(Box::new(object))).await?;
         Ok(())
