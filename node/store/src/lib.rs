@@ -27,6 +27,7 @@ mod handle;
 mod health;
 mod index;
 mod inspect;
+mod list_file;
 mod op;
 mod pool;
 mod read;

@@ -12,6 +12,7 @@
 //! the old one ends. That fences a torn tail for good without cutting the file.
 
 mod append;
+mod dir;
 mod error;
 mod format;
 #[cfg(feature = "fuzz")]
@@ -32,15 +33,15 @@ pub use types::{
 pub use write::{Planned, Written};
 
 use bytes::Bytes;
+use dir::LogDir;
 use megalith_disk::{File, FileSystem, read_exact_at};
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 /// The log of one member of one group. One owner, one thread.
 pub struct MetaLog {
     fs: Arc<dyn FileSystem>,
-    dir: PathBuf,
+    dir: LogDir,
     identity: LogIdentity,
     settings: LogSettings,
     /// Oldest first. Never empty.
@@ -212,7 +213,7 @@ impl MetaLog {
         let log_file = self.log_file(first.sequence);
         let mut buffer = vec![0; len];
         read_exact_at(log_file.file.as_ref(), &mut buffer, u64::from(first.offset))
-            .map_err(|source| self.io("read", first.sequence, source))?;
+            .map_err(|source| self.dir.io("read", first.sequence, source))?;
         let buffer = Bytes::from(buffer);
         for index in low..end {
             let location = self.location(index).expect("checked by the caller");
@@ -226,7 +227,7 @@ impl MetaLog {
                 }
                 Some(_) | None => {
                     return Err(LogError::Damaged {
-                        path: self.path(first.sequence),
+                        path: self.dir.file(first.sequence),
                         offset: u64::from(location.offset),
                         reason: format!("entry {index} does not read back"),
                     });
@@ -244,22 +245,6 @@ impl MetaLog {
     fn log_file(&self, sequence: u64) -> &LogFile {
         let oldest = self.files.front().expect("never empty").sequence;
         &self.files[index_in(sequence - oldest)]
-    }
-
-    fn path(&self, sequence: u64) -> PathBuf {
-        self.dir.join(file_name(sequence))
-    }
-
-    fn io(&self, action: &'static str, sequence: u64, source: std::io::Error) -> LogError {
-        self.io_of(action, &file_name(sequence), source)
-    }
-
-    fn io_of(&self, action: &'static str, file: &str, source: std::io::Error) -> LogError {
-        LogError::Io {
-            action,
-            path: self.dir.join(file),
-            source,
-        }
     }
 }
 
@@ -290,10 +275,6 @@ impl Cache {
             self.bytes -= self.entries.pop_front().map_or(0, |entry| entry.bytes());
         }
     }
-}
-
-fn file_name(sequence: u64) -> String {
-    format!("{sequence:020}.log")
 }
 
 /// A difference of indexes that are both within memory.

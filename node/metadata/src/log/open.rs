@@ -1,13 +1,14 @@
 //! Making a log, and opening one: what is whole is taken, a torn tail is left behind, everything
 //! else is refused.
 
+use super::dir::{LogDir, file_name};
 use super::format::{self, HeaderError, Record};
 use super::reached::{FILE, ReachedFile};
 use super::scan::{self, Placed, Scanned};
 use super::write::Pen;
 use super::{
     Append, Cache, Conf, HardState, Location, LogError, LogFile, LogIdentity, LogSettings, Mark,
-    MetaLog, file_name,
+    MetaLog,
 };
 use bytes::Bytes;
 use megalith_disk::{File, FileSystem, read_exact_at};
@@ -86,7 +87,7 @@ impl MetaLog {
             });
         };
         let reached = ReachedFile::open(log.fs.as_ref(), dir, &identity)
-            .map_err(|source| log.io_of("read", FILE, source))?;
+            .map_err(|source| log.dir.io_of("read", FILE, source))?;
         let (reached_file, reached) = reached.unzip();
         let reached = reached.unwrap_or_default();
         for sequence in sequences {
@@ -130,7 +131,7 @@ impl MetaLog {
         // What a killed process wrote may be in the page cache only. From here on it counts.
         last.file
             .sync_data()
-            .map_err(|source| log.io("sync", last.sequence, source))?;
+            .map_err(|source| log.dir.io("sync", last.sequence, source))?;
         log.fs.sync_dir(dir).map_err(|source| LogError::Io {
             action: "sync",
             path: dir.to_owned(),
@@ -193,7 +194,7 @@ impl MetaLog {
         let pen = Pen::new(fs.clone(), dir, identity, settings);
         Self {
             fs,
-            dir: dir.to_owned(),
+            dir: LogDir::new(dir),
             identity,
             settings,
             files: VecDeque::new(),
@@ -212,8 +213,8 @@ impl MetaLog {
     /// Reads a log file. None if it is the newest one and its creation was torn.
     fn read_file(&self, sequence: u64, reading: Reading) -> Result<Option<Opened>, LogError> {
         let newest = reading == Reading::Newest;
-        let path = self.path(sequence);
-        let failed = |source| self.io("read", sequence, source);
+        let path = self.dir.file(sequence);
+        let failed = |source| self.dir.io("read", sequence, source);
         let file = self.fs.open(&path).map_err(failed)?;
         let len = file.len().map_err(failed)?;
         let mut bytes = vec![0; usize::try_from(len).expect("log files are below 4 GiB")];
@@ -358,13 +359,13 @@ impl MetaLog {
     /// Removes a newest log file whose creation was torn: nothing was ever acknowledged from it.
     fn discard(&mut self, sequence: u64) -> Result<(), LogError> {
         self.fs
-            .remove(&self.path(sequence))
-            .map_err(|source| self.io("remove", sequence, source))
+            .remove(&self.dir.file(sequence))
+            .map_err(|source| self.dir.io("remove", sequence, source))
     }
 
     fn damaged(&self, sequence: u64, offset: u64, reason: &str) -> LogError {
         LogError::Damaged {
-            path: self.path(sequence),
+            path: self.dir.file(sequence),
             offset,
             reason: reason.to_owned(),
         }

@@ -2,18 +2,19 @@
 //! pen, so that it can be done on another thread while the log is read.
 
 use super::append::Change;
+use super::dir::LogDir;
 use super::reached::{FILE, Reached, ReachedFile};
-use super::{LogError, LogFile, LogIdentity, LogSettings, Mark, file_name};
+use super::{LogError, LogFile, LogIdentity, LogSettings, Mark};
 use megalith_disk::{File, FileSystem};
 use std::io::IoSlice;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// What only one writer may have: the end of the newest log file. A log gives it away with what it
 /// plans and gets it back with what was written, so that there is never a second one on its way.
 pub(super) struct Pen {
     fs: Arc<dyn FileSystem>,
-    dir: PathBuf,
+    dir: LogDir,
     identity: LogIdentity,
     settings: LogSettings,
     /// Where the next append goes; None: into a new log file.
@@ -101,7 +102,7 @@ impl Pen {
     ) -> Self {
         Self {
             fs,
-            dir: dir.to_owned(),
+            dir: LogDir::new(dir),
             identity,
             settings,
             writer: None,
@@ -126,20 +127,20 @@ impl Pen {
         bytes: &[u8],
     ) -> Result<LogFile, LogError> {
         if self.reached.is_none() {
-            let made = ReachedFile::create(self.fs.as_ref(), &self.dir);
-            self.reached = Some(made.map_err(|source| self.io_of("create", FILE, source))?);
+            let made = ReachedFile::create(self.fs.as_ref(), self.dir.as_path());
+            self.reached = Some(made.map_err(|source| self.dir.io_of("create", FILE, source))?);
         }
         let file = self
             .fs
-            .create(&self.path(sequence))
-            .map_err(|source| self.io("create", sequence, source))?;
+            .create(&self.dir.file(sequence))
+            .map_err(|source| self.dir.io("create", sequence, source))?;
         let preallocated = self.settings.preallocate_bytes.max(bytes.len() as u64);
         file.preallocate(0, preallocated)
-            .map_err(|source| self.io("reserve", sequence, source))?;
+            .map_err(|source| self.dir.io("reserve", sequence, source))?;
         file.write_at(&[IoSlice::new(bytes)], 0)
-            .map_err(|source| self.io("write", sequence, source))?;
+            .map_err(|source| self.dir.io("write", sequence, source))?;
         file.sync_data()
-            .map_err(|source| self.io("sync", sequence, source))?;
+            .map_err(|source| self.dir.io("sync", sequence, source))?;
         self.sync_dir()?;
         self.writer = Some(Writer {
             sequence,
@@ -180,7 +181,7 @@ impl Pen {
                 Grown::No
             })
         })();
-        written.map_err(|source| self.io("append to", sequence, source))
+        written.map_err(|source| self.dir.io("append to", sequence, source))
     }
 
     /// Notes how far the log reaches now: durably if a log file is new or has got more space.
@@ -193,7 +194,7 @@ impl Pen {
         };
         let file = self.reached.as_mut().expect("made with a log file");
         let noted = file.note(&self.identity, reached, sync);
-        noted.map_err(|source| self.io_of("write", FILE, source))
+        noted.map_err(|source| self.dir.io_of("write", FILE, source))
     }
 
     /// Removes log files, one durably after the other: a power cut may undo removals in any order,
@@ -201,34 +202,19 @@ impl Pen {
     fn remove_files(&self, sequences: &[u64]) -> Result<(), LogError> {
         for &sequence in sequences {
             self.fs
-                .remove(&self.path(sequence))
-                .map_err(|source| self.io("remove", sequence, source))?;
+                .remove(&self.dir.file(sequence))
+                .map_err(|source| self.dir.io("remove", sequence, source))?;
             self.sync_dir()?;
         }
         Ok(())
     }
 
     fn sync_dir(&self) -> Result<(), LogError> {
-        self.fs.sync_dir(&self.dir).map_err(|source| LogError::Io {
+        let dir = self.dir.as_path();
+        self.fs.sync_dir(dir).map_err(|source| LogError::Io {
             action: "sync",
-            path: self.dir.clone(),
+            path: dir.to_owned(),
             source,
         })
-    }
-
-    fn path(&self, sequence: u64) -> PathBuf {
-        self.dir.join(file_name(sequence))
-    }
-
-    fn io(&self, action: &'static str, sequence: u64, source: std::io::Error) -> LogError {
-        self.io_of(action, &file_name(sequence), source)
-    }
-
-    fn io_of(&self, action: &'static str, file: &str, source: std::io::Error) -> LogError {
-        LogError::Io {
-            action,
-            path: self.dir.join(file),
-            source,
-        }
     }
 }

@@ -2,11 +2,12 @@
 
 mod model;
 
+use super::dir::file_name;
 use super::*;
 use crate::testing::{Rng, log_identity};
 use megalith_disk::sim::{SimFault, SimFs, SimOp, SimRule};
 use megalith_model::ids::NodeId;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub(super) const DIR: &str = "/log";
 
@@ -221,7 +222,7 @@ fn a_flipped_byte_is_never_taken_for_a_log() {
         let mut files: Vec<PathBuf> = log
             .files
             .iter()
-            .map(|log_file| log.path(log_file.sequence))
+            .map(|log_file| log.dir.file(log_file.sequence))
             .collect();
         drop(log);
         let note = Path::new(DIR).join(reached::FILE);
@@ -268,7 +269,7 @@ fn a_newest_file_that_was_cut_emptied_or_deleted_is_damage_also_after_a_power_cu
         for round in 0..(1 + seed % 7) {
             append(&mut log, round * 10 + 1, 10, 1);
         }
-        let newest = log.path(log.files.back().expect("one").sequence);
+        let newest = log.dir.file(log.files.back().expect("one").sequence);
         let whole = contents(&log);
         drop(log);
         fs.crash(seed);
@@ -293,7 +294,7 @@ fn a_lost_file_in_the_middle_is_damage() {
     for round in 0..20 {
         append(&mut log, round * 10 + 1, 10, 1);
     }
-    let middle = log.path(log.files[2].sequence);
+    let middle = log.dir.file(log.files[2].sequence);
     drop(log);
     fs.remove(&middle).expect("remove");
     assert!(matches!(open(&fs), Err(LogError::Damaged { .. })));
