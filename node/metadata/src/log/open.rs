@@ -337,7 +337,7 @@ impl MetaLog {
                 self.conf = conf;
                 Ok(())
             }
-            Record::Entry(entry) if entry.index == self.last_index() + 1 => {
+            Record::Entry(mut entry) if entry.index == self.last_index() + 1 => {
                 let offset = u32::try_from(offset).expect("log files are below 4 GiB");
                 let span = u32::try_from(span).expect("log files are below 4 GiB");
                 self.locations.push_back(Location {
@@ -346,6 +346,9 @@ impl MetaLog {
                     offset,
                     span,
                 });
+                // A slice would keep the whole log file in memory.
+                entry.data = Bytes::copy_from_slice(&entry.data);
+                entry.context = Bytes::copy_from_slice(&entry.context);
                 self.cache.push(entry, self.settings.cache_bytes);
                 Ok(())
             }

@@ -102,6 +102,19 @@ fn a_reopened_log_holds_what_was_appended_and_the_newest_wins() {
 }
 
 #[test]
+fn what_a_reopened_log_keeps_in_memory_does_not_keep_its_files_there() {
+    let fs = fresh();
+    let mut log = open(&fs).expect("open");
+    append(&mut log, 1, 40, 1);
+    drop(log);
+    let log = open(&fs).expect("reopen");
+    assert!(log.cache.entries.len() > 1 && log.cache.bytes <= settings().cache_bytes);
+    for entry in &log.cache.entries {
+        assert!(entry.data.is_unique() && entry.context.is_unique());
+    }
+}
+
+#[test]
 fn purging_takes_whole_files_and_keeps_what_follows() {
     let fs = fresh();
     let mut log = open(&fs).expect("open");
