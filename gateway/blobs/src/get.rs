@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use megalith_crypto::cell::{PLAIN_CELL_LEN, SEALED_CELL_LEN};
-use megalith_crypto::{BlobLayout, CellOpener, DataKey, StreamContext, StreamHeader};
+use megalith_crypto::{BlobLayout, CellOpener, DataKey, StreamContext, StreamIv};
 use megalith_model::ids::BlobId;
 use megalith_model::query::BlobView;
 use megalith_model::rows::SegmentRow;
@@ -32,8 +32,8 @@ const WINDOWS_AHEAD: usize = 2;
 #[derive(Clone, Debug)]
 pub struct PartToRead {
     pub view: BlobView,
-    /// Its header, from the manifest.
-    pub header: StreamHeader,
+    /// Its IV, from the manifest.
+    pub iv: StreamIv,
     /// Plaintext bytes, from the manifest.
     pub plain_len: u64,
     /// Its part number as it was sealed (0 if the object has one part).
@@ -279,7 +279,7 @@ impl OpenPart {
             blob: blob.0,
             part: part.part,
         };
-        let opener = CellOpener::new(&plan.key, context, &part.header);
+        let opener = CellOpener::new(&plan.key, context, &part.iv);
         let opener = Arc::new(opener.map_err(|_| GetError::Unauthentic { blob })?);
         if row.shape == Shape::Inline {
             if part.view.row.inline.len() as u64 != row.len {

@@ -16,7 +16,7 @@ use super::{JobLost, Pipeline, Shared};
 use bytes::Bytes;
 use megalith_client::framing::unframed;
 use megalith_crypto::cell::{PLAIN_BLOB_LEN_MAX, sealed_len};
-use megalith_crypto::{CellSealer, CryptoError, DataKey, StreamContext, StreamHeader};
+use megalith_crypto::{CellSealer, CryptoError, DataKey, StreamContext, StreamIv};
 use megalith_model::command::{Leftover, NewBlob, NewSegment};
 use megalith_model::ids::BlobId;
 use megalith_model::profile::Profile;
@@ -36,7 +36,7 @@ pub struct WrittenBlob {
     pub id: LeasedId,
     /// For the command that will name it.
     pub blob: NewBlob,
-    pub header: StreamHeader,
+    pub iv: StreamIv,
     /// The caller compares them with the client's claims before it proposes anything.
     pub hashes: HashResults,
 }
@@ -142,7 +142,7 @@ impl Pipeline {
             blob: blob.0,
             part: order.part,
         };
-        let (sealer, header) = CellSealer::new(key, context)?;
+        let (sealer, iv) = CellSealer::new(key, context)?;
         let hasher = Hasher::new(order.hashes);
         let sealing = Sealing { sealer, hasher };
         let compute = self.shared.compute.clone();
@@ -174,7 +174,7 @@ impl Pipeline {
                 inline,
             },
             id,
-            header,
+            iv,
             hashes: hashes.ok_or(CryptoError::Misuse("a blob without its last cell"))?,
         })
     }

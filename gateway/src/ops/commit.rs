@@ -5,6 +5,7 @@ use super::error::OpError;
 use super::put::ObjectName;
 use super::{Rejection, Store};
 use megalith_blobs::LeasedId;
+use megalith_crypto::ListingContext;
 use megalith_model::command::{Command, Condition, Refusal};
 use std::future::Future;
 
@@ -31,10 +32,14 @@ impl Store {
                     .current(object, false)
                     .await?
                     .ok_or(OpError::NoSuchKey)?;
-                let (version, sealed) = (view.row.version, &view.row.sealed_listing);
-                let entry = self
-                    .open_listing(object.bucket, object.key.as_bytes(), version, sealed)
-                    .await?;
+                let version = view.row.version;
+                let listed = ListingContext {
+                    key: object.key.as_bytes(),
+                    version: version.0,
+                    plain_len: view.row.size,
+                };
+                let sealed = &view.row.sealed_listing;
+                let entry = self.open_listing(object.bucket, listed, sealed).await?;
                 if wanted.matches(&entry.etag) {
                     Ok(Condition::Version(version))
                 } else {

@@ -147,7 +147,11 @@ impl Store {
         let written = self.with_key(async |id: Arc<LeasedId>| {
             let timed = self.timed(async |time_ms| {
                 let version = new_version(time_ms).map_err(failed)?;
-                let new = NewVersion { object, version };
+                let new = NewVersion {
+                    object,
+                    version,
+                    etag: &found.etag,
+                };
                 let sealed = self.seal(new, &found.key, &manifest, blobs.clone());
                 let sealed = sealed.map_err(failed)?;
                 let command = |condition| {
@@ -163,7 +167,7 @@ impl Store {
         });
         let modified_ms = written.await?;
         Ok(CopyOutput {
-            etag: manifest.etag,
+            etag: found.etag,
             modified_ms,
             checksums: manifest.checksums,
         })

@@ -15,7 +15,7 @@ use super::{Caller, Store};
 use futures::{StreamExt, TryStreamExt, stream};
 use megalith_blobs::{GetError, PartToRead, ReadPlan, Reading};
 use megalith_crypto::manifest::Checksum;
-use megalith_crypto::{DataKey, Manifest, ManifestPart, ObjectContext};
+use megalith_crypto::{DataKey, ListingContext, Manifest, ManifestPart, ObjectContext};
 use megalith_model::ids::{BlobId, BucketId, VersionId, VolumeId};
 use megalith_model::query::{BlobView, ObjectView, PAGE_ROWS_MAX};
 use megalith_model::question;
@@ -48,6 +48,8 @@ pub struct FoundObject {
     pub size: u64,
     /// When it was written, in milliseconds since 1970.
     pub modified_ms: u64,
+    /// The ETag without quotes.
+    pub etag: String,
     /// Everything else that is known of it.
     pub manifest: Arc<Manifest>,
     pub(super) bucket: BucketId,
@@ -85,12 +87,6 @@ pub struct GetOutput {
 }
 
 impl FoundObject {
-    /// The ETag without quotes.
-    #[must_use]
-    pub fn etag(&self) -> &str {
-        &self.manifest.etag
-    }
-
     /// Returns its parts, if it was uploaded in parts. They are counted from 1 without gaps,
     /// whatever their numbers in the upload.
     #[must_use]
@@ -130,7 +126,7 @@ impl FoundObject {
             let view = self.places.blobs.get(&blob);
             Ok(PartToRead {
                 view: view.cloned().ok_or_else(|| unplaced(blob))?,
-                header: part.header,
+                iv: part.iv,
                 plain_len: part.plain_len,
                 part: part.number,
             })
@@ -231,11 +227,11 @@ impl Store {
             self.find_in(ObjectName { bucket, key }, with_blobs).await
         };
         let (_, found) = self.in_bucket(caller, bucket, find).await?;
-        match request.conditions.judge(found.etag(), found.modified_ms) {
+        match request.conditions.judge(&found.etag, found.modified_ms) {
             ReadVerdict::Proceed => Ok(found),
             ReadVerdict::Failed(header) => Err(OpError::PreconditionFailed(header)),
             ReadVerdict::NotModified => Err(OpError::NotModified {
-                etag: found.etag().to_owned(),
+                etag: found.etag,
                 modified_ms: found.modified_ms,
             }),
         }
@@ -288,10 +284,18 @@ impl Store {
         if !named.eq(row.blobs.iter().copied()) {
             return Err(damaged("list of blobs", bucket, version));
         }
+        let listed = ListingContext {
+            key: key.as_bytes(),
+            version: version.0,
+            plain_len: row.size,
+        };
+        let listing = self.open_listing(bucket, listed, &row.sealed_listing);
+        let etag = listing.await?.etag;
         Ok(FoundObject {
             version,
             size: row.size,
             modified_ms: version.time_ms(),
+            etag,
             manifest: Arc::new(manifest),
             bucket,
             key: Arc::new(data_key),
@@ -451,14 +455,14 @@ pub(super) fn get_error(error: GetError) -> OpError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use megalith_crypto::StreamHeader;
+    use megalith_crypto::StreamIv;
 
     fn manifest(lengths: &[u64]) -> Manifest {
         let part = |(index, plain_len): (usize, &u64)| ManifestPart {
             number: index as u32 + 1,
             plain_len: *plain_len,
             blob: index as u64,
-            header: StreamHeader::from_bytes(&[0; StreamHeader::LEN]),
+            iv: StreamIv([0; StreamIv::LEN]),
             checksums: Vec::new(),
             key: None,
         };

@@ -3,8 +3,8 @@
 use super::error::OpError;
 use super::{Caller, Store};
 use megalith_crypto::manifest::ChecksumType;
-use megalith_crypto::{KeyRing, ListingEntry};
-use megalith_model::ids::{BucketId, VersionId};
+use megalith_crypto::{KeyRing, ListingContext, ListingEntry};
+use megalith_model::ids::BucketId;
 use megalith_model::query::ListedVersion;
 use megalith_model::query::PAGE_ROWS_MAX;
 use megalith_model::question;
@@ -75,19 +75,18 @@ impl Store {
                 size,
                 sealed_listing,
             } = row;
-            let entry = self
-                .open_listing(bucket, &key, version, &sealed_listing)
-                .await?;
+            let listed = ListingContext {
+                key: &key,
+                version: version.0,
+                plain_len: size,
+            };
+            let entry = self.open_listing(bucket, listed, &sealed_listing).await?;
             let ListingEntry {
-                plain_len,
                 etag,
                 checksum_algorithms,
                 checksum_type,
                 ..
             } = entry;
-            if plain_len != size {
-                return Err(OpError::Damaged("list row"));
-            }
             objects.push(ListedObject {
                 key: text(key)?,
                 size,
@@ -112,14 +111,13 @@ impl Store {
     pub(super) async fn open_listing(
         &self,
         bucket: BucketId,
-        key: &[u8],
-        version: VersionId,
+        listed: ListingContext<'_>,
         sealed: &[u8],
     ) -> Result<ListingEntry, OpError> {
-        if let Ok(entry) = self.keys().listing(bucket).open(key, version.0, sealed) {
+        if let Ok(entry) = self.keys().listing(bucket).open(listed, sealed) {
             return Ok(entry);
         }
-        let open = |ring: &KeyRing| ring.listing(bucket.0).open(key, version.0, sealed);
+        let open = |ring: &KeyRing| ring.listing(bucket.0).open(listed, sealed);
         Ok(self.keys().opened("list row", open).await?)
     }
 }

@@ -8,7 +8,9 @@ use super::names::{check_key, check_user_metadata};
 use super::write::{Body, CheckedBlob, Description, Writing};
 use super::{Caller, Rejection, Store};
 use megalith_crypto::manifest::{Checksum, ChecksumType};
-use megalith_crypto::{DataKey, ListingEntry, Manifest, ManifestPart, ObjectContext};
+use megalith_crypto::{
+    DataKey, ListingContext, ListingEntry, Manifest, ManifestPart, ObjectContext,
+};
 use megalith_model::command::{Command, Condition, ObjectBlobs, PutObject, Refusal};
 use megalith_model::ids::{BucketId, VersionId};
 
@@ -44,6 +46,8 @@ pub(super) struct ObjectName<'a> {
 pub(super) struct NewVersion<'a> {
     pub(super) object: ObjectName<'a>,
     pub(super) version: VersionId,
+    /// Its ETag without quotes.
+    pub(super) etag: &'a str,
 }
 
 impl Store {
@@ -98,7 +102,7 @@ impl Store {
         let CheckedBlob {
             id,
             blob,
-            header,
+            iv,
             computed,
         } = written;
         let manifest = Manifest {
@@ -106,20 +110,24 @@ impl Store {
                 number: 0,
                 plain_len: plain_len(&blob).map_err(failed)?,
                 blob: blob.blob.0,
-                header,
+                iv,
                 checksums: Vec::new(),
                 key: None,
             }],
-            etag: hex::encode(computed.md5),
             checksums: sealed_checksums(&computed),
             headers: description.headers.clone(),
             user_metadata: description.user_metadata.clone(),
             tags: Vec::new(),
         };
+        let etag = hex::encode(computed.md5);
         let blobs = ObjectBlobs::New(blob);
         let committed = self.timed(async |time_ms| {
             let version = new_version(time_ms).map_err(failed)?;
-            let new = NewVersion { object, version };
+            let new = NewVersion {
+                object,
+                version,
+                etag: &etag,
+            };
             let sealed = self.seal(new, &data_key, &manifest, blobs.clone());
             let sealed = sealed.map_err(failed)?;
             let command = |condition| {
@@ -132,7 +140,7 @@ impl Store {
         });
         committed.await?;
         Ok(PutOutput {
-            etag: manifest.etag,
+            etag,
             checksums: manifest.checksums,
         })
     }
@@ -148,6 +156,7 @@ impl Store {
         let NewVersion {
             object: ObjectName { bucket, key },
             version,
+            etag,
         } = new;
         let context = ObjectContext {
             cluster: self.keys().cluster().0,
@@ -159,8 +168,7 @@ impl Store {
             .total_len()
             .ok_or_else(|| OpError::Internal("an object without a length".to_owned()))?;
         let entry = ListingEntry {
-            plain_len: size,
-            etag: manifest.etag.clone(),
+            etag: etag.to_owned(),
             checksum_algorithms: manifest
                 .checksums
                 .iter()
@@ -168,6 +176,11 @@ impl Store {
                 .collect(),
             checksum_type: checksum_type(&manifest.checksums),
             storage_class: "STANDARD".to_owned(),
+        };
+        let listed = ListingContext {
+            key: key.as_bytes(),
+            version: version.0,
+            plain_len: size,
         };
         let listing = self.keys().listing(bucket);
         Ok(PutObject {
@@ -184,9 +197,7 @@ impl Store {
             sealed_manifest: manifest
                 .seal(data_key, &context)
                 .map_err(OpError::sealing)?,
-            sealed_listing: listing
-                .seal(key.as_bytes(), version.0, &entry)
-                .map_err(OpError::sealing)?,
+            sealed_listing: listing.seal(listed, &entry).map_err(OpError::sealing)?,
             blobs,
         })
     }

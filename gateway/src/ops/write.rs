@@ -14,7 +14,7 @@ use megalith_blobs::{
     HashResults, Hashes, HeldBody, LeasedId, Pieces, PutError, Source, WrittenBlob, is_small,
 };
 use megalith_crypto::manifest::ContentHeaders;
-use megalith_crypto::{DataKey, StreamHeader};
+use megalith_crypto::{DataKey, StreamIv};
 use megalith_model::command::{NewBlob, Refusal};
 use std::sync::Mutex;
 
@@ -60,7 +60,7 @@ pub(super) struct CheckedBlob {
     /// The key of the command that brings it.
     pub(super) id: LeasedId,
     pub(super) blob: NewBlob,
-    pub(super) header: StreamHeader,
+    pub(super) iv: StreamIv,
     pub(super) computed: Computed,
 }
 
@@ -187,7 +187,7 @@ impl Store {
         let WrittenBlob {
             id,
             blob,
-            header,
+            iv,
             hashes,
         } = written.map_err(put_error)?;
         writing.take_trailer().map_err(failed)?;
@@ -196,7 +196,7 @@ impl Store {
         Ok(CheckedBlob {
             id,
             blob,
-            header,
+            iv,
             computed,
         })
     }

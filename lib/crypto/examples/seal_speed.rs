@@ -11,7 +11,8 @@
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use megalith_crypto::cell::{PLAIN_CELL_LEN, SEALED_CELL_LEN};
 use megalith_crypto::{
-    CellOpener, CellSealer, DataKey, KeyRing, ListingEntry, ObjectContext, RootKey, StreamContext,
+    CellOpener, CellSealer, DataKey, KeyRing, ListingContext, ListingEntry, ObjectContext, RootKey,
+    StreamContext,
 };
 use std::hint::black_box;
 use std::time::Instant;
@@ -33,7 +34,7 @@ fn main() {
 
     let gcm = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &[7; 32]).expect("key length"));
     let nonce = || Nonce::assume_unique_for_key([9; 12]);
-    let (mut sealer, header) = CellSealer::new(&key, CONTEXT).expect("random source");
+    let (mut sealer, iv) = CellSealer::new(&key, CONTEXT).expect("random source");
     let mut bare = vec![0_u8; SEALED_CELL_LEN];
     let (seal, bare_seal) = best_of_two(
         || sealer.seal_into(&plain, false, &mut sealed).expect("seals"),
@@ -44,7 +45,7 @@ fn main() {
         },
     );
     let last = sealer.cells() - 1;
-    let opener = CellOpener::new(&key, CONTEXT, &header).expect("own header");
+    let opener = CellOpener::new(&key, CONTEXT, &iv).expect("own iv");
     let mut bare_opened = vec![0_u8; PLAIN_CELL_LEN];
     let (open, bare_open) = best_of_two(
         || {
@@ -77,30 +78,28 @@ fn small_operations(key: &DataKey) {
     let wrapped = ring.wrap(key, &object).expect("random source");
     let listing = ring.listing(1);
     let entry = ListingEntry {
-        plain_len: 1 << 20,
         etag: "9b2cf535f27731c974343645a3985328".into(),
         checksum_algorithms: vec!["CRC64NVME".into()],
         checksum_type: None,
         storage_class: "STANDARD".into(),
     };
-    let row = listing
-        .seal(b"a/key", [2; 16], &entry)
-        .expect("random source");
+    let listed = ListingContext {
+        key: b"a/key",
+        version: [2; 16],
+        plain_len: 1 << 20,
+    };
+    let row = listing.seal(listed, &entry).expect("random source");
     let print = |what: &str, seconds: f64| println!("{what:<22} {:>7.2} µs", seconds * 1e6);
     print(
         "open a list row",
         best_of(500, || {
-            black_box(listing.open(b"a/key", [2; 16], &row).expect("own row"));
+            black_box(listing.open(listed, &row).expect("own row"));
         }),
     );
     print(
         "seal a list row",
         best_of(500, || {
-            black_box(
-                listing
-                    .seal(b"a/key", [2; 16], &entry)
-                    .expect("random source"),
-            );
+            black_box(listing.seal(listed, &entry).expect("random source"));
         }),
     );
     print(

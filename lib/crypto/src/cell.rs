@@ -2,7 +2,7 @@
 //!
 //! A blob's ciphertext is one FLOE stream (see `floe.rs` for its bytes) with segments of
 //! [`SEALED_CELL_LEN`], so that one segment is exactly one cell: the unit of encryption, coding,
-//! checksum and range read. The stream's header is not part of the blob; it lives in the manifest.
+//! checksum and range read. The stream's IV is not part of the blob; it lives in the manifest.
 //!
 //! ```text
 //! cell        = 0xFFFFFFFF (4) ‖ nonce (12) ‖ ciphertext (65536) ‖ GCM tag (16)   = 65568
@@ -58,43 +58,15 @@ impl StreamContext {
     }
 }
 
-/// A stream's FLOE header: parameters, IV, and the tag that commits to key and context.
+/// A stream's IV, random. Key, IV and context are all that it takes to open the stream.
 ///
 /// Not secret, but kept in the sealed manifest so that it can't be exchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StreamHeader {
-    params: [u8; 10],
-    iv: [u8; 32],
-    tag: [u8; 32],
-}
+pub struct StreamIv(pub [u8; Self::LEN]);
 
-impl StreamHeader {
-    /// Length of a header in bytes.
-    pub const LEN: usize = floe::HEADER_LEN;
-
-    /// Takes a header's bytes; they are checked when a [`CellOpener`] is made.
-    #[must_use]
-    pub fn from_bytes(bytes: &[u8; Self::LEN]) -> Self {
-        let mut header = Self {
-            params: [0; 10],
-            iv: [0; 32],
-            tag: [0; 32],
-        };
-        header.params.copy_from_slice(&bytes[..10]);
-        header.iv.copy_from_slice(&bytes[10..42]);
-        header.tag.copy_from_slice(&bytes[42..]);
-        header
-    }
-
-    /// Returns the header as FLOE writes it.
-    #[must_use]
-    pub fn to_bytes(&self) -> [u8; Self::LEN] {
-        let mut bytes = [0; Self::LEN];
-        bytes[..10].copy_from_slice(&self.params);
-        bytes[10..42].copy_from_slice(&self.iv);
-        bytes[42..].copy_from_slice(&self.tag);
-        bytes
-    }
+impl StreamIv {
+    /// Length of an IV in bytes.
+    pub const LEN: usize = floe::IV_LEN;
 }
 
 /// Seals the cells of one blob, in order.
@@ -119,7 +91,7 @@ impl CellSealer {
     ///
     /// # Errors
     /// [`CryptoError::Random`] if the random source fails or repeats itself.
-    pub fn new(key: &DataKey, context: StreamContext) -> Result<(Self, StreamHeader), CryptoError> {
+    pub fn new(key: &DataKey, context: StreamContext) -> Result<(Self, StreamIv), CryptoError> {
         Self::with_entropy(key, context, &SYSTEM)
     }
 
@@ -131,27 +103,21 @@ impl CellSealer {
         key: &DataKey,
         context: StreamContext,
         entropy: &'static dyn Entropy,
-    ) -> Result<(Self, StreamHeader), CryptoError> {
+    ) -> Result<(Self, StreamIv), CryptoError> {
         let iv = draw::<{ floe::IV_LEN }>(entropy)?;
         if key.same_bytes(&iv) {
             return Err(CryptoError::Random);
         }
         let mut nonce_before = [0; floe::NONCE_LEN];
         nonce_before.copy_from_slice(&iv[..floe::NONCE_LEN]);
-        let (stream, header) = floe::Stream::start_sealing(
-            PARAMS,
-            &*stream_key(key)?,
-            context.binding().as_bytes(),
-            &iv,
-        )?;
         let sealer = Self {
-            stream,
+            stream: stream(key, context, &iv)?,
             entropy,
             next: 0,
             state: SealerState::Open,
             nonce_before,
         };
-        Ok((sealer, StreamHeader::from_bytes(&header)))
+        Ok((sealer, StreamIv(*iv)))
     }
 
     /// Seals the next cell and appends it to `out`.
@@ -229,21 +195,13 @@ pub struct CellOpener {
 }
 
 impl CellOpener {
-    /// Checks the header, which commits to the key and the context, before anything is opened.
+    /// Starts to open a stream. With another key, context or IV than it was sealed with no cell
+    /// opens; the cells tell, and a blob always has one.
     ///
     /// # Errors
-    /// [`CryptoError::Unauthentic`] if key, context or header are not those of the stream.
-    pub fn new(
-        key: &DataKey,
-        context: StreamContext,
-        header: &StreamHeader,
-    ) -> Result<Self, CryptoError> {
-        let stream = floe::Stream::start_opening(
-            PARAMS,
-            &*stream_key(key)?,
-            context.binding().as_bytes(),
-            &header.to_bytes(),
-        )?;
+    /// [`CryptoError::Misuse`] if the cipher refuses its key.
+    pub fn new(key: &DataKey, context: StreamContext, iv: &StreamIv) -> Result<Self, CryptoError> {
+        let stream = stream(key, context, &iv.0)?;
         Ok(Self { stream })
     }
 
@@ -294,10 +252,14 @@ fn plain_cell_len(cell: &[u8]) -> Result<usize, CryptoError> {
         .ok_or(CryptoError::Unauthentic)
 }
 
-fn stream_key(key: &DataKey) -> Result<Zeroizing<[u8; 32]>, CryptoError> {
-    let mut bytes = Zeroizing::new([0; 32]);
-    Subkey::<StreamPurpose>::of_key(key.bytes()).expand(&[b"floe"], &mut bytes[..])?;
-    Ok(bytes)
+fn stream(
+    key: &DataKey,
+    context: StreamContext,
+    iv: &[u8; floe::IV_LEN],
+) -> Result<floe::Stream, CryptoError> {
+    let mut stream_key = Zeroizing::new([0; 32]);
+    Subkey::<StreamPurpose>::of_key(key.bytes()).expand(&[b"floe"], &mut stream_key[..])?;
+    floe::Stream::new(PARAMS, &stream_key, context.binding().as_bytes(), iv)
 }
 
 /// Returns the sealed length of `plain_len` bytes; saturates above [`PLAIN_BLOB_LEN_MAX`].

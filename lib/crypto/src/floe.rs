@@ -1,8 +1,7 @@
 //! FLOE, the random-access authenticated encryption of C2SP, exactly as specified.
 //!
-//! Owns the header, the key schedule and the format of a segment, for any segment length. Knows
-//! nothing of objects, of cells, or of which segment comes next: that is the job of
-//! [`crate::cell`].
+//! Owns the key schedule and the format of a segment, for any segment length. Knows nothing of
+//! objects, of cells, or of which segment comes next: that is the job of [`crate::cell`].
 //! Specification: <https://c2sp.org/FLOE>, parameters AES-256-GCM, HKDF-Expand-SHA-384, IV 32.
 //!
 //! ```text
@@ -16,15 +15,20 @@
 //! segment key  = kdf(message key, "DEK:" ‖ position with its low 20 bits cleared (8), 32)
 //! segment data = position (8) ‖ 1 if last, else 0 (1)          all numbers big-endian
 //! ```
+//!
+//! Of the header only the IV is kept; the rest is the same for all streams or follows from key, IV
+//! and context. Its tag has two uses in the specification: to refuse another key, context, IV or
+//! other parameters before the first segment, and to commit to them. Parameters, IV and context go
+//! into every key of a segment, so with any other no segment opens, not even the empty one of an
+//! empty message. The commitment is that of the record from which key and IV come: see
+//! [`crate::manifest`]. The tests make headers and check them, as the specification has it.
 
 use crate::derive::{ExpandError, expand};
 use crate::error::CryptoError;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hkdf::{HKDF_SHA384, Prk};
 use zeroize::Zeroizing;
 
-pub(crate) const HEADER_LEN: usize = PARAMS_LEN + IV_LEN + HEADER_TAG_LEN;
 pub(crate) const IV_LEN: usize = 32;
 pub(crate) const NONCE_LEN: usize = 12;
 pub(crate) const TAG_LEN: usize = 16;
@@ -36,7 +40,6 @@ pub(crate) const SEGMENT_OVERHEAD: usize = BODY_AT + TAG_LEN;
 pub(crate) const SEGMENTS_MAX: u64 = 1 << 40;
 
 const PARAMS_LEN: usize = 10;
-const HEADER_TAG_LEN: usize = 32;
 const LENGTH_LEN: usize = 4;
 const NOT_LAST: u32 = u32::MAX;
 
@@ -82,50 +85,20 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    /// Starts a stream under a fresh random `iv`; returns it with its header.
-    pub(crate) fn start_sealing(
+    /// Starts a stream. To seal, `iv` is fresh and random; to open, it is authentic, and so are the
+    /// key and the context.
+    pub(crate) fn new(
         params: Params,
         key: &[u8; 32],
         context: &[u8],
         iv: &[u8; IV_LEN],
-    ) -> Result<(Self, [u8; HEADER_LEN]), CryptoError> {
+    ) -> Result<Self, CryptoError> {
         let mut prefix = [0; PARAMS_LEN + IV_LEN];
         prefix[..PARAMS_LEN].copy_from_slice(&params.encode());
         prefix[PARAMS_LEN..].copy_from_slice(iv);
         let root = Prk::new_less_safe(HKDF_SHA384, key);
-        let mut header = [0; HEADER_LEN];
-        header[..prefix.len()].copy_from_slice(&prefix);
-        header[prefix.len()..].copy_from_slice(&header_tag(&root, &prefix, context)?);
-        Ok((Self::with_root(params, &root, prefix, context)?, header))
-    }
-
-    /// Opens a stream by its header, whose tag commits to the key and the context.
-    pub(crate) fn start_opening(
-        params: Params,
-        key: &[u8; 32],
-        context: &[u8],
-        header: &[u8; HEADER_LEN],
-    ) -> Result<Self, CryptoError> {
-        let mut prefix = [0; PARAMS_LEN + IV_LEN];
-        let (found, tag) = header.split_at(prefix.len());
-        if found[..PARAMS_LEN] != params.encode() {
-            return Err(CryptoError::Unauthentic);
-        }
-        prefix.copy_from_slice(found);
-        let root = Prk::new_less_safe(HKDF_SHA384, key);
-        verify_slices_are_equal(&header_tag(&root, &prefix, context)?, tag)
-            .map_err(|_| CryptoError::Unauthentic)?;
-        Self::with_root(params, &root, prefix, context)
-    }
-
-    fn with_root(
-        params: Params,
-        root: &Prk,
-        prefix: [u8; PARAMS_LEN + IV_LEN],
-        context: &[u8],
-    ) -> Result<Self, CryptoError> {
         let mut key = Zeroizing::new([0; 48]);
-        expand(root, &[&prefix, b"MESSAGE_KEY:", context], &mut key[..]).map_err(derivation)?;
+        expand(&root, &[&prefix, b"MESSAGE_KEY:", context], &mut key[..]).map_err(derivation)?;
         let message_key = Prk::new_less_safe(HKDF_SHA384, &key[..]);
         let first_key = segment_key(&message_key, &prefix, context, 0)?;
         Ok(Self {
@@ -248,12 +221,6 @@ impl Stream {
             masked,
         )?)
     }
-}
-
-fn header_tag(root: &Prk, prefix: &[u8], context: &[u8]) -> Result<[u8; 32], CryptoError> {
-    let mut tag = [0; HEADER_TAG_LEN];
-    expand(root, &[prefix, b"HEADER_TAG:", context], &mut tag).map_err(derivation)?;
-    Ok(tag)
 }
 
 fn segment_key(

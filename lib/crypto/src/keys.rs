@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! sealed KEK   1 version = 1 ‖ 32 key                       bound to cluster, KEK version
-//! wrapped key  1 version = 1 ‖ 4 KEK version ‖ 32 key       bound to the object or the upload
+//! wrapped key  1 version = 1 ‖ 32 key                       bound to the object or the upload
 //! ```
 //!
 //! One key can't stand in for another, nor one context for another:

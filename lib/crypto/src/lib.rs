@@ -23,6 +23,7 @@
 //! What it does not protect against: replay of an old, whole, valid record (linearizable metadata
 //! reads give freshness), and theft of a gateway's memory.
 
+mod checksum;
 mod context;
 mod derive;
 mod encode;
@@ -31,6 +32,7 @@ mod error;
 mod etag;
 mod floe;
 mod sealed;
+mod texts;
 
 pub mod cell;
 pub mod credential;
@@ -38,13 +40,13 @@ pub mod keys;
 pub mod listing;
 pub mod manifest;
 
-pub use cell::{BlobLayout, CellOpener, CellSealer, CellSpan, StreamContext, StreamHeader};
+pub use cell::{BlobLayout, CellOpener, CellSealer, CellSpan, StreamContext, StreamIv};
 pub use context::{OBJECT_KEY_BYTES_MAX, ObjectContext, PartContext, UploadContext};
 pub use credential::{AccessSecret, Credential, CredentialSealer, RecordKind, RecordSealer};
 pub use entropy::{Entropy, EntropyError, SystemEntropy};
 pub use error::CryptoError;
 pub use keys::{DataKey, KeyRing, RootKey};
-pub use listing::{ListingEntry, ListingSealer};
+pub use listing::{ListingContext, ListingEntry, ListingSealer};
 pub use manifest::{Checksum, ChecksumType, ContentHeaders, Manifest, ManifestPart, PartManifest};
 
 #[cfg(test)]

@@ -2,14 +2,17 @@
 //!
 //! A LIST opens a thousand of these, so their key depends on the bucket and not on the object's
 //! data key: one [`ListingSealer`] for each bucket, kept in memory, opens rows without unwrapping
-//! anything. The row's name and times are in the metadata and not repeated here.
+//! anything. The row's name, times and length are in the metadata and not repeated here: the record
+//! is bound to them. The ETag of an object is here only: a GET opens this record, too.
 //!
 //! ```text
 //! plaintext = 1 version = 1 ‖ postcard of ListingEntry, fields in their order:
-//!             plain_len varint ‖ etag text ‖ checksum_algorithms list of text
-//!             ‖ checksum_type option of enum ‖ storage_class text
+//!             etag ‖ checksum_algorithms list ‖ checksum_type option of enum
+//!             ‖ storage_class; the ETag as its kind (0: MD5, 1: MD5 of parts, 2: text) and then
+//!             16 bytes, 16 bytes and a count, or text; algorithms and class as `texts.rs` stores
+//!             them
 //! key       = HKDF(HKDF(KEK, "listing"), "listing-bucket" ‖ bucket (8))
-//! bound to    bucket (8) ‖ version (16) ‖ key length (4) ‖ key
+//! bound to    bucket (8) ‖ version (16) ‖ key length (4) ‖ key ‖ plaintext length (8)
 //! ```
 //! The envelope around it is drawn in `sealed.rs`.
 
@@ -19,9 +22,9 @@ use crate::encode::{decode, encode};
 use crate::entropy::Entropy;
 use crate::error::CryptoError;
 use crate::etag;
-
 use crate::manifest::ChecksumType;
 use crate::sealed;
+use crate::texts::{Algorithm, StorageClass};
 use serde::{Deserialize, Serialize};
 
 /// Longest sealed row in bytes.
@@ -29,13 +32,11 @@ pub const SEALED_LISTING_MAX: usize = 4096;
 
 const BODY: u8 = 1;
 
-/// What LIST says of one object version, besides its name and time.
+/// What LIST says of one object version, besides its name, time and length.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(from = "Stored", into = "Stored")]
 pub struct ListingEntry {
-    /// Plaintext length in bytes.
-    pub plain_len: u64,
     /// The ETag without quotes.
-    #[serde(with = "etag")]
     pub etag: String,
     /// Names of the checksum algorithms that the object has, as S3 writes them.
     pub checksum_algorithms: Vec<String>,
@@ -43,6 +44,49 @@ pub struct ListingEntry {
     pub checksum_type: Option<ChecksumType>,
     /// The storage class, as S3 writes it.
     pub storage_class: String,
+}
+
+/// How an entry is stored.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    #[serde(with = "etag")]
+    etag: String,
+    checksum_algorithms: Vec<Algorithm>,
+    checksum_type: Option<ChecksumType>,
+    storage_class: StorageClass,
+}
+
+impl From<ListingEntry> for Stored {
+    fn from(entry: ListingEntry) -> Self {
+        let algorithms = entry.checksum_algorithms.into_iter();
+        Self {
+            etag: entry.etag,
+            checksum_algorithms: algorithms.map(Algorithm::from).collect(),
+            checksum_type: entry.checksum_type,
+            storage_class: entry.storage_class.into(),
+        }
+    }
+}
+
+impl From<Stored> for ListingEntry {
+    fn from(stored: Stored) -> Self {
+        let algorithms = stored.checksum_algorithms.into_iter();
+        Self {
+            etag: stored.etag,
+            checksum_algorithms: algorithms.map(String::from).collect(),
+            checksum_type: stored.checksum_type,
+            storage_class: stored.storage_class.into(),
+        }
+    }
+}
+
+/// The object version that a row is of: what it is bound to, besides its bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListingContext<'a> {
+    pub key: &'a [u8],
+    pub version: [u8; 16],
+    /// Plaintext length in bytes.
+    pub plain_len: u64,
 }
 
 /// Seals and opens the list rows of one bucket.
@@ -72,8 +116,7 @@ impl ListingSealer {
     /// [`CryptoError::Random`]; [`CryptoError::TooLarge`] for a row over [`SEALED_LISTING_MAX`].
     pub fn seal(
         &self,
-        key: &[u8],
-        version: [u8; 16],
+        object: ListingContext<'_>,
         entry: &ListingEntry,
     ) -> Result<Vec<u8>, CryptoError> {
         let body = encode(BODY, entry)?;
@@ -87,7 +130,7 @@ impl ListingSealer {
         sealed::seal(
             subkey,
             *kek_version,
-            &self.binding(key, version)?,
+            &self.binding(object)?,
             &body,
             self.entropy,
         )
@@ -99,13 +142,10 @@ impl ListingSealer {
     /// [`CryptoError::Unauthentic`].
     pub fn open(
         &self,
-        key: &[u8],
-        version: [u8; 16],
+        object: ListingContext<'_>,
         sealed: &[u8],
     ) -> Result<ListingEntry, CryptoError> {
-        let binding = self
-            .binding(key, version)
-            .map_err(|_| CryptoError::Unauthentic)?;
+        let binding = self.binding(object).map_err(|_| CryptoError::Unauthentic)?;
         let find = |wanted| {
             let at = self
                 .keys
@@ -117,10 +157,11 @@ impl ListingSealer {
         decode(BODY, &body)
     }
 
-    fn binding(&self, key: &[u8], version: [u8; 16]) -> Result<Binding, CryptoError> {
-        Binding::new("listing")
+    fn binding(&self, object: ListingContext<'_>) -> Result<Binding, CryptoError> {
+        Ok(Binding::new("listing")
             .fixed(&self.bucket.to_be_bytes())
-            .fixed(&version)
-            .variable("object key", key, OBJECT_KEY_BYTES_MAX)
+            .fixed(&object.version)
+            .variable("object key", object.key, OBJECT_KEY_BYTES_MAX)?
+            .fixed(&object.plain_len.to_be_bytes()))
     }
 }

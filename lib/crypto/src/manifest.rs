@@ -1,8 +1,9 @@
 //! The sealed manifest of an object version, and that of an uploaded part.
 //!
 //! A manifest says which blobs make up the object, in which order and how long they are. It also
-//! holds what is shown of the object: ETag, checksums, headers, user metadata, tags. It is sealed
-//! under the object's data key, so whoever writes the store can edit none of it. The ETag, hashes,
+//! holds what is shown of the object, but for its ETag, which stands in the list row beside it
+//! ([`crate::listing`]): checksums, headers, user metadata, tags. It is sealed under the object's
+//! data key, so whoever writes the store can edit none of it. The ETag, hashes,
 //! headers and content type never stand in clear beside an object. Its key, its version (which
 //! tells the time of writing) and its plaintext size do: rows keep them in clear for listings and
 //! counters, and everything sealed is bound to them.
@@ -15,21 +16,29 @@
 //!   key      = HKDF(upload's data key, "part-manifest")
 //!   bound to   cluster (16) ‖ bucket (8) ‖ upload (16) ‖ key length (4) ‖ key ‖ part number (4)
 //! postcard: integers of more than one byte as varints; text, bytes and lists with a varint count
-//! before them; an option with one byte before it; a StreamHeader as its 74 bytes; an ETag as its
-//! kind (0: MD5, 1: MD5 of parts, 2: text) and then 16 bytes, 16 bytes and a count, or text.
+//! before them; an option with one byte before it; a StreamIv as its 32 bytes; a Checksum as
+//! `checksum.rs` draws it; headers as a list of those that are there (see `headers.rs`).
 //! ```
+//! Of a stream's header only the IV is kept. Its parameters are constants of the program, and its
+//! tag would say only that key, IV, blob and part number belong together, which the manifest says:
+//! whoever opens it has the one data key that its commitment fits, and reads the others from under
+//! that key's authentication. A part's own key, too, stands in here.
+//!
 //! The envelope around both is drawn in `sealed.rs`. Adding a field needs a new version byte.
 //!
 //! Must never: release a field before the whole record has been authenticated, or seal what it
 //! would refuse to open.
 
-use crate::cell::{PLAIN_BLOB_LEN_MAX, StreamHeader};
+mod headers;
+
+pub use headers::ContentHeaders;
+
+use crate::cell::{PLAIN_BLOB_LEN_MAX, StreamIv};
 use crate::context::{Binding, ObjectContext, PartContext};
 use crate::derive::{ManifestSeal, PartSeal, Subkey};
 use crate::encode::{decode, encode};
 use crate::entropy::{Entropy, SYSTEM};
 use crate::error::CryptoError;
-use crate::etag;
 use crate::keys::DataKey;
 use crate::sealed::{self, NO_KEK, SEALED_OVERHEAD};
 use serde::{Deserialize, Serialize};
@@ -59,8 +68,8 @@ pub enum ChecksumType {
     Composite,
 }
 
-/// One checksum of an object or a part.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// One checksum of an object or a part. `checksum.rs` says how it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checksum {
     /// The algorithm, as S3 writes its name.
     pub algorithm: String,
@@ -68,23 +77,6 @@ pub struct Checksum {
     pub value: String,
     /// What it covers; a part's own checksum covers the whole part.
     pub covers: ChecksumType,
-}
-
-/// The standard headers returned with an object.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct ContentHeaders {
-    /// `Content-Type`
-    pub content_type: Option<String>,
-    /// `Content-Encoding`
-    pub content_encoding: Option<String>,
-    /// `Content-Disposition`
-    pub content_disposition: Option<String>,
-    /// `Content-Language`
-    pub content_language: Option<String>,
-    /// `Cache-Control`
-    pub cache_control: Option<String>,
-    /// `Expires`
-    pub expires: Option<String>,
 }
 
 /// One blob of an object.
@@ -96,8 +88,8 @@ pub struct ManifestPart {
     pub plain_len: u64,
     /// The blob that holds the cells.
     pub blob: u64,
-    /// The header of the blob's cell stream.
-    pub header: StreamHeader,
+    /// The IV of the blob's cell stream.
+    pub iv: StreamIv,
     /// The part's own checksums.
     pub checksums: Vec<Checksum>,
     /// Its data key, if it has another one than the version: a part whose bytes are another
@@ -121,9 +113,6 @@ impl fmt::Debug for PartKey {
 pub struct Manifest {
     /// The blobs in order; their part numbers rise.
     pub parts: Vec<ManifestPart>,
-    /// The ETag without quotes.
-    #[serde(with = "etag")]
-    pub etag: String,
     /// Checksums of the whole object.
     pub checksums: Vec<Checksum>,
     pub headers: ContentHeaders,
@@ -206,7 +195,6 @@ impl Manifest {
         at_most("user metadata", self.user_metadata.len(), ENTRIES_MAX)?;
         at_most("tags", self.tags.len(), ENTRIES_MAX)?;
         check_checksums(&self.checksums)?;
-        check_text(&self.etag)?;
         for part in &self.parts {
             check_checksums(&part.checksums)?;
             if part.plain_len > PLAIN_BLOB_LEN_MAX {
@@ -230,29 +218,6 @@ impl Manifest {
     }
 }
 
-impl ContentHeaders {
-    fn texts(&self) -> impl Iterator<Item = &String> {
-        let Self {
-            content_type,
-            content_encoding,
-            content_disposition,
-            content_language,
-            cache_control,
-            expires,
-        } = self;
-        [
-            content_type,
-            content_encoding,
-            content_disposition,
-            content_language,
-            cache_control,
-            expires,
-        ]
-        .into_iter()
-        .flatten()
-    }
-}
-
 /// What is known of one uploaded part until its upload completes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartManifest {
@@ -262,8 +227,8 @@ pub struct PartManifest {
     pub written_ms: u64,
     /// The blob that holds the cells.
     pub blob: u64,
-    /// The header of the blob's cell stream.
-    pub header: StreamHeader,
+    /// The IV of the blob's cell stream.
+    pub iv: StreamIv,
     /// MD5 of the plaintext: the part's ETag.
     pub md5: [u8; 16],
     pub checksums: Vec<Checksum>,

@@ -3,7 +3,7 @@
 
 use megalith_crypto::cell::{CELL_OVERHEAD, PLAIN_CELL_LEN, SEALED_CELL_LEN};
 use megalith_crypto::{
-    BlobLayout, CellOpener, CellSealer, CryptoError, DataKey, StreamContext, StreamHeader,
+    BlobLayout, CellOpener, CellSealer, CryptoError, DataKey, StreamContext, StreamIv,
 };
 use std::collections::BTreeSet;
 
@@ -13,15 +13,15 @@ const CONTEXT: StreamContext = StreamContext {
     part: 0,
 };
 
-/// An object as the store holds it: cells in order, and the header from the manifest.
+/// An object as the store holds it: cells in order, and the IV from the manifest.
 struct Stored {
-    header: StreamHeader,
+    iv: StreamIv,
     plain_len: u64,
     cells: Vec<Vec<u8>>,
 }
 
 fn seal(key: &DataKey, context: StreamContext, plain: &[u8]) -> Stored {
-    let (mut sealer, header) = CellSealer::new(key, context).unwrap();
+    let (mut sealer, iv) = CellSealer::new(key, context).unwrap();
     let layout = BlobLayout::new(plain.len() as u64).unwrap();
     let mut cells = Vec::new();
     for index in 0..layout.cells() {
@@ -34,7 +34,7 @@ fn seal(key: &DataKey, context: StreamContext, plain: &[u8]) -> Stored {
         cells.push(cell);
     }
     Stored {
-        header,
+        iv,
         plain_len: plain.len() as u64,
         cells,
     }
@@ -51,11 +51,11 @@ fn plaintext() -> Vec<u8> {
 fn get(
     key: &DataKey,
     context: StreamContext,
-    header: &StreamHeader,
+    iv: &StreamIv,
     plain_len: u64,
     cells: &[Vec<u8>],
 ) -> Result<Vec<u8>, CryptoError> {
-    let opener = CellOpener::new(key, context, header)?;
+    let opener = CellOpener::new(key, context, iv)?;
     let layout = BlobLayout::new(plain_len)?;
     let mut out = Vec::new();
     for index in 0..layout.cells() {
@@ -68,10 +68,10 @@ fn get(
 /// Reads the object as a naive store client would: all cells that exist, the last one as last.
 fn get_what_is_there(
     key: &DataKey,
-    header: &StreamHeader,
+    iv: &StreamIv,
     cells: &[Vec<u8>],
 ) -> Result<Vec<u8>, CryptoError> {
-    let opener = CellOpener::new(key, CONTEXT, header)?;
+    let opener = CellOpener::new(key, CONTEXT, iv)?;
     let mut out = Vec::new();
     for (index, cell) in cells.iter().enumerate() {
         opener.open(index as u64, index + 1 == cells.len(), cell, &mut out)?;
@@ -84,28 +84,22 @@ fn attack_01_truncated_at_every_boundary_fails() {
     let key = DataKey::generate().unwrap();
     let plain = plaintext();
     let stored = seal(&key, CONTEXT, &plain);
-    let whole = get(
-        &key,
-        CONTEXT,
-        &stored.header,
-        stored.plain_len,
-        &stored.cells,
-    );
+    let whole = get(&key, CONTEXT, &stored.iv, stored.plain_len, &stored.cells);
     assert_eq!(whole.unwrap(), plain);
     for kept in 1..stored.cells.len() {
         let cut = &stored.cells[..kept];
-        let read = get(&key, CONTEXT, &stored.header, stored.plain_len, cut);
+        let read = get(&key, CONTEXT, &stored.iv, stored.plain_len, cut);
         assert_eq!(read, Err(CryptoError::Unauthentic), "{kept} cells kept");
         // Even if the length is edited to fit, the last remaining cell is not a last cell.
-        let read = get_what_is_there(&key, &stored.header, cut);
+        let read = get_what_is_there(&key, &stored.iv, cut);
         assert_eq!(read, Err(CryptoError::Unauthentic), "{kept} cells kept");
         let plain_len = (kept * PLAIN_CELL_LEN) as u64;
-        let read = get(&key, CONTEXT, &stored.header, plain_len, cut);
+        let read = get(&key, CONTEXT, &stored.iv, plain_len, cut);
         assert_eq!(read, Err(CryptoError::Unauthentic), "{kept} cells kept");
         // Rewriting its length field doesn't make it one either.
         let mut marked = cut.to_vec();
         marked[kept - 1][..4].copy_from_slice(&(SEALED_CELL_LEN as u32).to_be_bytes());
-        let read = get(&key, CONTEXT, &stored.header, plain_len, &marked);
+        let read = get(&key, CONTEXT, &stored.iv, plain_len, &marked);
         assert_eq!(
             read,
             Err(CryptoError::Unauthentic),
@@ -118,7 +112,7 @@ fn attack_01_truncated_at_every_boundary_fails() {
 fn attack_01_cells_cut_short_fail() {
     let key = DataKey::generate().unwrap();
     let stored = seal(&key, CONTEXT, &plaintext());
-    let opener = CellOpener::new(&key, CONTEXT, &stored.header).unwrap();
+    let opener = CellOpener::new(&key, CONTEXT, &stored.iv).unwrap();
     let last = stored.cells.len() as u64 - 1;
     for (index, cell) in stored.cells.iter().enumerate() {
         let index = index as u64;
@@ -147,10 +141,10 @@ fn attack_01_extended_objects_fail() {
     let stored = seal(&key, CONTEXT, &plaintext());
     let mut cells = stored.cells.clone();
     cells.push(stored.cells[3].clone());
-    assert!(get_what_is_there(&key, &stored.header, &cells).is_err());
+    assert!(get_what_is_there(&key, &stored.iv, &cells).is_err());
     let mut longer = stored.cells[3].clone();
     longer.push(0);
-    let opener = CellOpener::new(&key, CONTEXT, &stored.header).unwrap();
+    let opener = CellOpener::new(&key, CONTEXT, &stored.iv).unwrap();
     assert!(opener.open(3, true, &longer, &mut Vec::new()).is_err());
     longer[..4].copy_from_slice(&(stored.cells[3].len() as u32 + 1).to_be_bytes());
     assert!(opener.open(3, true, &longer, &mut Vec::new()).is_err());
@@ -163,20 +157,43 @@ fn attack_02_dropped_head_fails() {
     for dropped in 1..stored.cells.len() {
         let tail = &stored.cells[dropped..];
         let plain_len = stored.plain_len - (dropped * PLAIN_CELL_LEN) as u64;
-        let read = get(&key, CONTEXT, &stored.header, plain_len, tail);
+        let read = get(&key, CONTEXT, &stored.iv, plain_len, tail);
         assert_eq!(
             read,
             Err(CryptoError::Unauthentic),
             "{dropped} cells dropped"
         );
     }
-    // No header can be changed to count from another position: any change of it is refused.
-    for at in 0..StreamHeader::LEN {
-        let mut bytes = stored.header.to_bytes();
-        bytes[at] = bytes[at].wrapping_add(1);
-        let header = StreamHeader::from_bytes(&bytes);
-        let opener = CellOpener::new(&key, CONTEXT, &header);
-        assert_eq!(opener.err(), Some(CryptoError::Unauthentic), "byte {at}");
+    // No IV can be changed to count from another position: with any other nothing opens.
+    for bit in 0..StreamIv::LEN * 8 {
+        let mut iv = stored.iv;
+        iv.0[bit / 8] ^= 1 << (bit % 8);
+        let opener = CellOpener::new(&key, CONTEXT, &iv).unwrap();
+        for (index, cell) in (0..).zip(&stored.cells) {
+            for place in 0..4 {
+                let opened = opener.open(place, index == 3, cell, &mut Vec::new());
+                assert_eq!(opened, Err(CryptoError::Unauthentic), "bit {bit}");
+            }
+        }
+    }
+}
+
+/// Nothing but the cells tells that key, IV or context is another one, and every blob has a cell.
+#[test]
+fn attack_04_an_empty_stream_opens_only_with_its_key_and_context() {
+    let key = DataKey::generate().unwrap();
+    let stored = seal(&key, CONTEXT, b"");
+    let other_key = DataKey::generate().unwrap();
+    let other_iv = seal(&key, CONTEXT, b"").iv;
+    let other_part = StreamContext { part: 1, ..CONTEXT };
+    let read = |key, context, iv| get(key, context, iv, 0, &stored.cells);
+    assert_eq!(read(&key, CONTEXT, &stored.iv), Ok(Vec::new()));
+    for read in [
+        read(&other_key, CONTEXT, &stored.iv),
+        read(&key, other_part, &stored.iv),
+        read(&key, CONTEXT, &other_iv),
+    ] {
+        assert_eq!(read, Err(CryptoError::Unauthentic));
     }
 }
 
@@ -194,7 +211,7 @@ fn attack_03_reordered_cells_fail() {
             .iter()
             .map(|cell| stored.cells[*cell].clone())
             .collect();
-        let read = get(&key, CONTEXT, &stored.header, stored.plain_len, &cells);
+        let read = get(&key, CONTEXT, &stored.iv, stored.plain_len, &cells);
         match order == [0, 1, 2, 3] {
             true => assert_eq!(read.as_ref(), Ok(&plain)),
             false => assert_eq!(read, Err(CryptoError::Unauthentic), "{order:?}"),
@@ -206,7 +223,7 @@ fn attack_03_reordered_cells_fail() {
 fn attack_03_cells_open_at_their_own_place_only() {
     let key = DataKey::generate().unwrap();
     let stored = seal(&key, CONTEXT, &plaintext());
-    let opener = CellOpener::new(&key, CONTEXT, &stored.header).unwrap();
+    let opener = CellOpener::new(&key, CONTEXT, &stored.iv).unwrap();
     let places = [
         0,
         1,
@@ -271,7 +288,7 @@ fn attack_04_spliced_cells_fail() {
                 let read = get(
                     key,
                     *context,
-                    &stored[target].header,
+                    &stored[target].iv,
                     stored[target].plain_len,
                     &cells,
                 );
@@ -304,13 +321,7 @@ fn attack_04_whole_streams_open_only_with_their_key_and_context() {
         let stored = seal(&keys[0], *made_context, b"content");
         for (asked, context) in contexts.iter().enumerate() {
             for (which, key) in keys.iter().enumerate() {
-                let read = get(
-                    key,
-                    *context,
-                    &stored.header,
-                    stored.plain_len,
-                    &stored.cells,
-                );
+                let read = get(key, *context, &stored.iv, stored.plain_len, &stored.cells);
                 assert_eq!(read.is_ok(), made == asked && which == 0);
             }
         }
@@ -321,7 +332,7 @@ fn attack_04_whole_streams_open_only_with_their_key_and_context() {
 fn attack_17_every_flipped_bit_of_a_small_object_fails() {
     let key = DataKey::generate().unwrap();
     let stored = seal(&key, CONTEXT, b"a small object");
-    let opener = CellOpener::new(&key, CONTEXT, &stored.header).unwrap();
+    let opener = CellOpener::new(&key, CONTEXT, &stored.iv).unwrap();
     let cell = &stored.cells[0];
     for at in 0..cell.len() {
         for bit in 0..8 {
@@ -343,7 +354,7 @@ fn attack_17_every_flipped_bit_of_a_small_object_fails() {
 fn attack_17_flips_across_a_full_cell_fail() {
     let key = DataKey::generate().unwrap();
     let stored = seal(&key, CONTEXT, &vec![9; PLAIN_CELL_LEN + 1]);
-    let opener = CellOpener::new(&key, CONTEXT, &stored.header).unwrap();
+    let opener = CellOpener::new(&key, CONTEXT, &stored.iv).unwrap();
     let mut cell = stored.cells[0].clone();
     let mut out = vec![0; PLAIN_CELL_LEN];
     for at in (0..SEALED_CELL_LEN)
@@ -366,25 +377,25 @@ fn attack_17_flips_across_a_full_cell_fail() {
 fn attack_19_sealing_again_never_repeats_a_stream() {
     let key = DataKey::generate().unwrap();
     let plain = vec![3; 2 * PLAIN_CELL_LEN];
-    let mut headers = BTreeSet::new();
+    let mut ivs = BTreeSet::new();
     let mut nonces = BTreeSet::new();
     let mut tags = BTreeSet::new();
     for _ in 0..50 {
         let stored = seal(&key, CONTEXT, &plain);
-        headers.insert(stored.header.to_bytes());
+        ivs.insert(stored.iv.0);
         for cell in &stored.cells {
             nonces.insert(cell[4..16].to_vec());
             tags.insert(cell[SEALED_CELL_LEN - 16..].to_vec());
         }
     }
-    assert_eq!((headers.len(), nonces.len(), tags.len()), (50, 100, 100));
+    assert_eq!((ivs.len(), nonces.len(), tags.len()), (50, 100, 100));
 }
 
 #[test]
 fn attack_30_hostile_cells_cost_no_memory() {
     let key = DataKey::generate().unwrap();
     let stored = seal(&key, CONTEXT, b"content");
-    let opener = CellOpener::new(&key, CONTEXT, &stored.header).unwrap();
+    let opener = CellOpener::new(&key, CONTEXT, &stored.iv).unwrap();
     let mut out = Vec::new();
     // Length fields with any value; cells longer than any cell.
     let full = SEALED_CELL_LEN as u32;

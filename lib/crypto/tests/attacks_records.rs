@@ -4,12 +4,12 @@
 mod common;
 
 use common::{
-    BUCKET, CLUSTER, KEY, OBJECT, PART, POLICY, UPLOAD, VERSION, credential, header, listing_entry,
-    manifest, part_manifest, ring,
+    BUCKET, CLUSTER, LISTED, OBJECT, PART, POLICY, UPLOAD, credential, iv, listing_entry, manifest,
+    part_manifest, ring,
 };
 use megalith_crypto::{
-    CryptoError, DataKey, KeyRing, Manifest, ObjectContext, PartContext, PartManifest, RecordKind,
-    SystemEntropy, UploadContext,
+    CryptoError, DataKey, KeyRing, ListingContext, Manifest, ObjectContext, PartContext,
+    PartManifest, RecordKind, SystemEntropy, UploadContext,
 };
 
 /// Opens sealed bytes of one kind; says only whether it worked and with which error.
@@ -31,13 +31,13 @@ impl World {
 
     fn manifest(&self) -> Manifest {
         manifest([
-            header(&self.key, 1001, &SystemEntropy),
-            header(&self.key, 1002, &SystemEntropy),
+            iv(&self.key, 1001, &SystemEntropy),
+            iv(&self.key, 1002, &SystemEntropy),
         ])
     }
 
     fn part(&self) -> PartManifest {
-        part_manifest(header(&self.key, 1002, &SystemEntropy))
+        part_manifest(iv(&self.key, 1002, &SystemEntropy))
     }
 
     /// Returns one sealed record of every kind, and how it is opened.
@@ -69,10 +69,8 @@ impl World {
             ),
             (
                 "listing",
-                ring.listing(BUCKET)
-                    .seal(KEY, VERSION, &listing_entry())
-                    .unwrap(),
-                Box::new(|bytes| ring.listing(BUCKET).open(KEY, VERSION, bytes).map(drop)),
+                ring.listing(BUCKET).seal(LISTED, &listing_entry()).unwrap(),
+                Box::new(|bytes| ring.listing(BUCKET).open(LISTED, bytes).map(drop)),
             ),
             (
                 "credential",
@@ -139,15 +137,26 @@ fn attack_05_record_served_under_another_name_fails() {
     let row = world
         .ring
         .listing(BUCKET)
-        .seal(KEY, VERSION, &listing_entry())
+        .seal(LISTED, &listing_entry())
         .unwrap();
-    let fails = |bucket, key: &[u8], version| {
-        let opened = world.ring.listing(bucket).open(key, version, &row);
+    let fails = |bucket, place| {
+        let opened = world.ring.listing(bucket).open(place, &row);
         assert_eq!(opened, Err(CryptoError::Unauthentic));
     };
-    fails(BUCKET + 1, KEY, VERSION);
-    fails(BUCKET, b"photos/2026/canary.jp", VERSION);
-    fails(BUCKET, KEY, [0x5F; 16]);
+    fails(BUCKET + 1, LISTED);
+    let key = b"photos/2026/canary.jp";
+    fails(BUCKET, ListingContext { key, ..LISTED });
+    let version = [0x5F; 16];
+    fails(BUCKET, ListingContext { version, ..LISTED });
+    // Attack 20: a listing shows the size that was sealed.
+    let plain_len = LISTED.plain_len + 1;
+    fails(
+        BUCKET,
+        ListingContext {
+            plain_len,
+            ..LISTED
+        },
+    );
 }
 
 /// Exchanges the records of two objects of one bucket, in every combination.
@@ -342,10 +351,12 @@ fn attack_20_22_nothing_of_the_object_stands_in_clear() {
     let world = World::new();
     let listing = listing_entry();
     let credential = credential();
-    let known: [&[u8]; 13] = [
+    let known: [&[u8]; 14] = [
         b"9b2cf535f27731c974343645a3985328",
         &hex::decode("9b2cf535f27731c974343645a3985328").unwrap(),
         b"rosUhgp5mIg=",
+        // The same checksum as it is stored.
+        &[0xAE, 0x8B, 0x14, 0x86, 0x0A, 0x79, 0x98, 0x88],
         b"CRC64NVME",
         b"image/jpeg",
         b"max-age",
@@ -400,13 +411,14 @@ fn attack_30_oversized_values_are_not_sealed() {
     };
     let mut entry = listing_entry();
     entry.etag = "e".repeat(5000);
-    large(world.ring.listing(BUCKET).seal(KEY, VERSION, &entry));
-    large(
-        world
-            .ring
-            .listing(BUCKET)
-            .seal(&[b'k'; 1025], VERSION, &listing_entry()),
-    );
+    large(world.ring.listing(BUCKET).seal(LISTED, &entry));
+    large(world.ring.listing(BUCKET).seal(
+        ListingContext {
+            key: &[b'k'; 1025],
+            ..LISTED
+        },
+        &listing_entry(),
+    ));
     let mut named = credential();
     named.name = "n".repeat(257);
     large(world.ring.credentials().seal("AK", &named));

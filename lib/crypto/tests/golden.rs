@@ -4,13 +4,13 @@
 mod common;
 
 use common::{
-    BUCKET, CLUSTER, KEY, OBJECT, PART, POLICY, UPLOAD, VERSION, credential, header, listing_entry,
-    manifest, part_manifest, ring, root,
+    BUCKET, CLUSTER, LISTED, OBJECT, PART, POLICY, UPLOAD, credential, iv, listing_entry, manifest,
+    part_manifest, ring, root,
 };
 use expect_test::{ExpectFile, expect_file};
 use megalith_crypto::{
     CellOpener, CellSealer, DataKey, Entropy, EntropyError, KeyRing, Manifest, PartManifest,
-    StreamContext, StreamHeader,
+    StreamContext, StreamIv,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -83,17 +83,17 @@ fn golden_cell() {
         blob: 1001,
         part: 1,
     };
-    let (mut sealer, header) =
+    let (mut sealer, iv) =
         CellSealer::with_entropy(&data_key(), context, Sequence::start(5)).unwrap();
-    let mut sealed = header.to_bytes().to_vec();
+    let mut sealed = iv.0.to_vec();
     sealer
         .seal(b"the bytes of a small object", true, &mut sealed)
         .unwrap();
     let stored = check(&sealed, expect_file!["./golden/cell.hex"]);
-    let (header, cell) = stored.split_at(StreamHeader::LEN);
-    let header = StreamHeader::from_bytes(header.try_into().unwrap());
+    let (iv, cell) = stored.split_at(StreamIv::LEN);
+    let iv = StreamIv(iv.try_into().unwrap());
     let mut opened = Vec::new();
-    let opener = CellOpener::new(&data_key(), context, &header).unwrap();
+    let opener = CellOpener::new(&data_key(), context, &iv).unwrap();
     opener.open(0, true, cell, &mut opened).unwrap();
     assert_eq!(opened, b"the bytes of a small object");
 }
@@ -101,7 +101,7 @@ fn golden_cell() {
 #[test]
 fn golden_manifest() {
     let (key, entropy) = (data_key(), Sequence::start(6));
-    let manifest = manifest([header(&key, 1001, entropy), header(&key, 1002, entropy)]);
+    let manifest = manifest([iv(&key, 1001, entropy), iv(&key, 1002, entropy)]);
     let sealed = manifest.seal_with(&key, &OBJECT, entropy).unwrap();
     let stored = check(&sealed, expect_file!["./golden/manifest.hex"]);
     let total = manifest.total_len().unwrap();
@@ -114,7 +114,7 @@ fn golden_manifest() {
 #[test]
 fn golden_part_manifest() {
     let (key, entropy) = (data_key(), Sequence::start(7));
-    let part = part_manifest(header(&key, 1002, entropy));
+    let part = part_manifest(iv(&key, 1002, entropy));
     let sealed = part.seal_with(&key, &PART, entropy).unwrap();
     let stored = check(&sealed, expect_file!["./golden/part-manifest.hex"]);
     assert_eq!(PartManifest::open(&key, &PART, &stored).unwrap(), part);
@@ -123,12 +123,9 @@ fn golden_part_manifest() {
 #[test]
 fn golden_listing_entry() {
     let listing = ring(Sequence::start(8)).listing(BUCKET);
-    let sealed = listing.seal(KEY, VERSION, &listing_entry()).unwrap();
+    let sealed = listing.seal(LISTED, &listing_entry()).unwrap();
     let stored = check(&sealed, expect_file!["./golden/listing.hex"]);
-    assert_eq!(
-        listing.open(KEY, VERSION, &stored).unwrap(),
-        listing_entry()
-    );
+    assert_eq!(listing.open(LISTED, &stored).unwrap(), listing_entry());
 }
 
 #[test]

@@ -180,7 +180,7 @@ pub struct UploadRow {
 pub struct PartRow {
     /// Plaintext bytes.
     pub size: u64,
-    /// Length, time, stream header, ETag, checksums.
+    /// Length, time, blob, the stream's IV, ETag, checksums.
     pub sealed_part: Vec<u8>,
     pub blob: BlobId,
 }

@@ -125,7 +125,7 @@ impl Rig {
         let volumes: Vec<Volume> = map.writable.iter().chain(&map.degraded).cloned().collect();
         let part = |(written, plain_len): &(&WrittenBlob, u64)| PartToRead {
             view: view(&written.blob, &volumes),
-            header: written.header,
+            iv: written.iv,
             plain_len: *plain_len,
             part: 0,
         };

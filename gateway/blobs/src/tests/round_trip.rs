@@ -209,18 +209,18 @@ async fn nodes_hold_no_plaintext() {
 }
 
 #[tokio::test]
-async fn wrong_key_part_or_header_opens_nothing() {
+async fn wrong_key_part_or_iv_opens_nothing() {
     let rig = Rig::new((4, 2), 1, settings());
     for len in [100, 50_000, 400_000] {
         let one = rig.write(&bytes(len), 10_000).await.expect("writes");
         let two = rig.write(&bytes(len), 10_000).await.expect("writes");
         let mut plan = rig.plan(&[(&one, len as u64)]);
         plan.parts[0].part = 1;
-        let mut other_header = rig.plan(&[(&one, len as u64)]);
-        other_header.parts[0].header = two.header;
+        let mut other_iv = rig.plan(&[(&one, len as u64)]);
+        other_iv.parts[0].iv = two.iv;
         let mut other_key = rig.plan(&[(&one, len as u64)]);
         other_key.key = std::sync::Arc::new(megalith_crypto::DataKey::generate().expect("random"));
-        for plan in [plan, other_header, other_key] {
+        for plan in [plan, other_iv, other_key] {
             let read = rig.read_plan(plan, 0..len as u64).await;
             assert!(matches!(read, Err(GetError::Unauthentic { .. })), "{len}");
         }

@@ -87,6 +87,8 @@ impl Store {
                 Err(OpError::InvalidPart) => continue,
                 other => other?,
             };
+            let md5s: Vec<[u8; 16]> = parts.iter().map(|(_, part)| part.md5).collect();
+            let etag = multipart_etag(&md5s);
             let manifest = manifest(&opened, parts, request)?;
             let linked: Vec<(u32, BlobId)> = manifest
                 .parts
@@ -98,6 +100,7 @@ impl Store {
                     let new = NewVersion {
                         object: name,
                         version: version_of_upload(time_ms, opened.upload),
+                        etag: &etag,
                     };
                     let object = self.seal(new, &opened.data_key, &manifest, ObjectBlobs::Parts);
                     let object = object.map_err(Rejection::Failed)?;
@@ -115,9 +118,7 @@ impl Store {
             });
             match completed.await {
                 Ok(()) => {
-                    let Manifest {
-                        etag, checksums, ..
-                    } = manifest;
+                    let checksums = manifest.checksums;
                     return Ok(CompleteOutput { etag, checksums });
                 }
                 // Replaced meanwhile, or completed by another request: look again.
@@ -154,10 +155,10 @@ impl Store {
             .map(|part| i64::from(part.number));
         let named = request.parts.iter().map(|part| part.number);
         if came_from(found.version, upload) && linked.eq(named) {
-            let Manifest {
-                etag, checksums, ..
-            } = Manifest::clone(&found.manifest);
-            return Ok(CompleteOutput { etag, checksums });
+            return Ok(CompleteOutput {
+                etag: found.etag,
+                checksums: found.manifest.checksums.clone(),
+            });
         }
         Err(OpError::NoSuchUpload)
     }
@@ -233,7 +234,6 @@ fn manifest(
     parts: Vec<(u32, PartManifest)>,
     request: &CompleteRequest,
 ) -> Result<Manifest, OpError> {
-    let md5s: Vec<[u8; 16]> = parts.iter().map(|(_, part)| part.md5).collect();
     let checksum = opened
         .checksum
         .map(|(algorithm, covers)| whole(algorithm, covers, &parts))
@@ -242,13 +242,12 @@ fn manifest(
         number,
         plain_len: part.plain_len,
         blob: part.blob,
-        header: part.header,
+        iv: part.iv,
         checksums: part.checksums,
         key: None,
     };
     let manifest = Manifest {
         parts: parts.into_iter().map(link).collect(),
-        etag: multipart_etag(&md5s),
         checksums: checksum.into_iter().collect(),
         headers: opened.headers.clone(),
         user_metadata: opened.user_metadata.clone(),

@@ -136,7 +136,7 @@ impl Store {
         let CheckedBlob {
             id,
             blob,
-            header,
+            iv,
             computed,
         } = self.write(writing, &opened.data_key, number).await?;
         let Computed { md5, .. } = computed;
@@ -151,7 +151,7 @@ impl Store {
                 plain_len: size,
                 written_ms,
                 blob: blob.blob.0,
-                header,
+                iv,
                 md5,
                 checksums: checksums.clone(),
             };

@@ -79,7 +79,7 @@ impl Operation for GetObjectAttributes {
                 });
             }
             if wished("ETag") {
-                xml.text("ETag", &quoted(found.etag()));
+                xml.text("ETag", &quoted(&found.etag));
             }
             if let Some(parts) = found.parts().filter(|_| wished("ObjectParts")) {
                 xml.element("ObjectParts", |xml| self.show_parts(xml, parts));

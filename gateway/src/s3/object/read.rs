@@ -79,7 +79,7 @@ impl Reading {
             .header(ACCEPT_RANGES, "bytes")
             .header(CONTENT_LENGTH, &length.to_string())
             .header(CONTENT_TYPE, content_type.unwrap_or(DEFAULT_CONTENT_TYPE))
-            .header(ETAG, &quoted(found.etag()))
+            .header(ETAG, &quoted(&found.etag))
             .header(LAST_MODIFIED, &http_date_ms(found.modified_ms))
             .header(X_AMZ_ENCRYPTION, ENCRYPTION)
             .header_if(CACHE_CONTROL, headers.cache_control.as_deref())

@@ -6,11 +6,12 @@ use super::with_bucket;
 use crate::ops::checksum::{Algorithm, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use md5::Digest as _;
 use megalith_model::codec;
 use megalith_model::ids::AccountId;
 use megalith_model::keys::RowKey;
-use megalith_model::rows::BucketRow;
-use megalith_model::table::Overlay;
+use megalith_model::rows::{BucketRow, VersionRow};
+use megalith_model::table::{Overlay, Rows as _};
 
 #[tokio::test]
 async fn buckets() {
@@ -106,6 +107,43 @@ async fn a_bucket_given_away_in_the_metadata_opens_for_nobody() {
     let his = world.bucket("bobs").unwrap();
     edit("box", &|row| row.sealed_owner.clone_from(&his.sealed_owner));
     assert_eq!(bobs().send_as(&world, &world.bob).await.error().0, 500);
+}
+
+#[tokio::test]
+async fn a_list_row_of_another_version_shows_nobody_its_etag() {
+    let world = with_bucket().await;
+    let bucket = world.bucket("box").unwrap().id;
+    let key = b"k"[..].into();
+    let key = RowKey::Name { bucket, key }.encode();
+    let row = || -> VersionRow {
+        let rows = world.meta.rows.lock().unwrap();
+        codec::decode(&rows.get(&key).unwrap().unwrap()).unwrap()
+    };
+    put(&world, "k", "one").await;
+    let one = row();
+    put(&world, "k", "two").await;
+    let etag = get(&world, "k").await.etag();
+    assert_eq!(etag, hex::encode(md5::Md5::digest("two")));
+    let mixed = VersionRow {
+        sealed_listing: one.sealed_listing,
+        ..row()
+    };
+    {
+        let mut rows = world.meta.rows.lock().unwrap();
+        let mut edited = Overlay::new(&*rows);
+        edited.put(key.clone(), codec::encode(&mixed));
+        let batch = edited.into_batch();
+        rows.write(batch);
+    }
+    for request in [
+        call("GET", "/box/k"),
+        call("HEAD", "/box/k"),
+        call("GET", "/box"),
+        call("PUT", "/box/copy").header("x-amz-copy-source", "/box/k"),
+    ] {
+        let answer = request.clone().send(&world).await;
+        assert_eq!(answer.status, 500, "{request:?}");
+    }
 }
 
 #[tokio::test]

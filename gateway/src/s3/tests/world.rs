@@ -229,7 +229,7 @@ impl Shelf {
             blob: blob.0,
             part,
         };
-        let (mut sealer, header) = CellSealer::new(key, context)?;
+        let (mut sealer, iv) = CellSealer::new(key, context)?;
         let mut sealed = Vec::new();
         let mut rest = plain.as_slice();
         loop {
@@ -243,7 +243,7 @@ impl Shelf {
         Ok(WrittenBlob {
             id: LeasedId::new(blob, GatewayId(1)),
             blob: self.locate(blob, sealed),
-            header,
+            iv,
             hashes,
         })
     }
@@ -269,7 +269,7 @@ impl Shelf {
                 part: part.part,
             };
             let wrong = |_| GetError::Unauthentic { blob };
-            let opener = CellOpener::new(&plan.key, context, &part.header).map_err(wrong)?;
+            let opener = CellOpener::new(&plan.key, context, &part.iv).map_err(wrong)?;
             let layout = BlobLayout::new(part.plain_len).map_err(wrong)?;
             for index in 0..layout.cells() {
                 let range = layout.sealed_range(index).map_err(wrong)?;

@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 /// Length in bytes of a sealed KEK.
 pub const SEALED_KEK_LEN: usize = SEALED_OVERHEAD + 1 + KEY_LEN;
 /// Length in bytes of a wrapped data key.
-pub const WRAPPED_KEY_LEN: usize = SEALED_OVERHEAD + 1 + 4 + KEY_LEN;
+pub const WRAPPED_KEY_LEN: usize = SEALED_OVERHEAD + 1 + KEY_LEN;
 /// Most KEK versions a ring holds.
 pub const KEK_VERSIONS_MAX: usize = 1024;
 
@@ -129,7 +129,7 @@ impl KeyRing {
             let find = |claimed| (claimed == NO_KEK && *version != NO_KEK).then_some(&key);
             let binding = kek_binding(cluster, *version);
             let body = sealed::open(find, &binding, sealed, SEALED_KEK_LEN)?;
-            keks.push(KekKeys::derive(*version, &*key_bytes(&body, &[KEK_BODY])?));
+            keks.push(KekKeys::derive(*version, &*key_bytes(&body, KEK_BODY)?));
         }
         keks.sort_by_key(|kek| kek.version);
         if keks
@@ -293,9 +293,8 @@ impl KeyRing {
         binding: &Binding,
     ) -> Result<Vec<u8>, CryptoError> {
         let kek = self.newest();
-        let mut body = Zeroizing::new([WRAP_BODY; 1 + 4 + KEY_LEN]);
-        body[1..5].copy_from_slice(&kek.version.to_be_bytes());
-        body[5..].copy_from_slice(&key.bytes()[..]);
+        let mut body = Zeroizing::new([WRAP_BODY; 1 + KEY_LEN]);
+        body[1..].copy_from_slice(&key.bytes()[..]);
         let wrapped = sealed::seal(wrapper(kek), kek.version, binding, &body[..], self.entropy)?;
         refuse_visible_key(key.bytes(), &wrapped)?;
         Ok(wrapped)
@@ -307,15 +306,9 @@ impl KeyRing {
         wrapped: &[u8],
         binding: &Binding,
     ) -> Result<DataKey, CryptoError> {
-        let mut version = NO_KEK;
-        let find = |claimed| {
-            version = claimed;
-            self.find(claimed).map(wrapper)
-        };
+        let find = |claimed| self.find(claimed).map(wrapper);
         let body = sealed::open(find, binding, wrapped, WRAPPED_KEY_LEN)?;
-        let mut head = [WRAP_BODY; 5];
-        head[1..].copy_from_slice(&version.to_be_bytes());
-        key_bytes(&body, &head).map(DataKey)
+        key_bytes(&body, WRAP_BODY).map(DataKey)
     }
 
     fn newest(&self) -> &KekKeys {
@@ -337,9 +330,11 @@ fn kek_binding(cluster: [u8; 16], version: u32) -> Binding {
         .fixed(&version.to_be_bytes())
 }
 
-/// Reads an opened body of `head` followed by a key.
-fn key_bytes(body: &[u8], head: &[u8]) -> Result<Zeroizing<[u8; KEY_LEN]>, CryptoError> {
-    let key = body.strip_prefix(head).ok_or(CryptoError::Unauthentic)?;
+/// Reads an opened body: `version`, then a key.
+fn key_bytes(body: &[u8], version: u8) -> Result<Zeroizing<[u8; KEY_LEN]>, CryptoError> {
+    let key = body
+        .strip_prefix(&[version])
+        .ok_or(CryptoError::Unauthentic)?;
     let key: &[u8; KEY_LEN] = key.try_into().map_err(|_| CryptoError::Unauthentic)?;
     Ok(Zeroizing::new(*key))
 }

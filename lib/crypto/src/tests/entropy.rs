@@ -6,7 +6,7 @@ use crate::credential::{AccessSecret, Credential, RecordKind};
 use crate::entropy::{Entropy, EntropyError, SystemEntropy};
 use crate::error::CryptoError;
 use crate::keys::{DataKey, KeyRing, RootKey};
-use crate::listing::ListingEntry;
+use crate::listing::{ListingContext, ListingEntry};
 use crate::manifest::{Manifest, PartManifest};
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -99,12 +99,12 @@ fn attack_19_nothing_is_sealed_without_randomness() {
         random_error(ring.wrap_upload(&key, &UPLOAD));
         random_error(CellSealer::with_entropy(&key, STREAM, broken).map(|_| ()));
         random_error(Manifest::default().seal_with(&key, &OBJECT, broken));
-        let (_, header) = CellSealer::new(&key, STREAM).unwrap();
+        let (_, iv) = CellSealer::new(&key, STREAM).unwrap();
         let part = PartManifest {
             plain_len: 1,
             written_ms: 1,
             blob: 1,
-            header,
+            iv,
             md5: [0; 16],
             checksums: Vec::new(),
         };
@@ -113,10 +113,12 @@ fn attack_19_nothing_is_sealed_without_randomness() {
             number: 1,
         };
         random_error(part.seal_with(&key, &place, broken));
-        random_error(
-            ring.listing(1)
-                .seal(b"key", [2; 16], &ListingEntry::default()),
-        );
+        let listed = ListingContext {
+            key: b"key",
+            version: [2; 16],
+            plain_len: 1,
+        };
+        random_error(ring.listing(1).seal(listed, &ListingEntry::default()));
         let credential = Credential {
             secret: AccessSecret::new("secret".into()),
             account: 1,

@@ -2,9 +2,9 @@
 
 use megalith_crypto::manifest::{Checksum, ChecksumType, ContentHeaders};
 use megalith_crypto::{
-    AccessSecret, CellSealer, Credential, DataKey, Entropy, KeyRing, ListingEntry, Manifest,
-    ManifestPart, ObjectContext, PartContext, PartManifest, RecordKind, RootKey, StreamContext,
-    StreamHeader, UploadContext,
+    AccessSecret, CellSealer, Credential, DataKey, Entropy, KeyRing, ListingContext, ListingEntry,
+    Manifest, ManifestPart, ObjectContext, PartContext, PartManifest, RecordKind, RootKey,
+    StreamContext, StreamIv, UploadContext,
 };
 
 pub const CLUSTER: [u8; 16] = [0xC1; 16];
@@ -27,6 +27,11 @@ pub const PART: PartContext<'static> = PartContext {
     upload: UPLOAD,
     number: 2,
 };
+pub const LISTED: ListingContext<'static> = ListingContext {
+    key: KEY,
+    version: VERSION,
+    plain_len: (5 << 20) + 123_456,
+};
 pub const POLICY: RecordKind = RecordKind::new("policy");
 
 pub fn root() -> RootKey {
@@ -40,7 +45,7 @@ pub fn ring(entropy: &'static dyn Entropy) -> KeyRing {
         .with_entropy(entropy)
 }
 
-pub fn header(key: &DataKey, blob: u64, entropy: &'static dyn Entropy) -> StreamHeader {
+pub fn iv(key: &DataKey, blob: u64, entropy: &'static dyn Entropy) -> StreamIv {
     let context = StreamContext {
         cluster: CLUSTER,
         blob,
@@ -57,18 +62,17 @@ pub fn checksum(value: &str, covers: ChecksumType) -> Checksum {
     }
 }
 
-pub fn manifest(headers: [StreamHeader; 2]) -> Manifest {
-    let part = |number, plain_len, header| ManifestPart {
+pub fn manifest(ivs: [StreamIv; 2]) -> Manifest {
+    let part = |number, plain_len, iv| ManifestPart {
         number,
         plain_len,
         blob: 1000 + u64::from(number),
-        header,
+        iv,
         checksums: vec![checksum("rosUhgp5mIg=", ChecksumType::FullObject)],
         key: None,
     };
     Manifest {
-        parts: vec![part(1, 5 << 20, headers[0]), part(2, 123_456, headers[1])],
-        etag: "9b2cf535f27731c974343645a3985328-2".into(),
+        parts: vec![part(1, 5 << 20, ivs[0]), part(2, 123_456, ivs[1])],
         checksums: vec![checksum("AAAAAAAAAAA=", ChecksumType::FullObject)],
         headers: ContentHeaders {
             content_type: Some("image/jpeg".into()),
@@ -80,12 +84,12 @@ pub fn manifest(headers: [StreamHeader; 2]) -> Manifest {
     }
 }
 
-pub fn part_manifest(header: StreamHeader) -> PartManifest {
+pub fn part_manifest(iv: StreamIv) -> PartManifest {
     PartManifest {
         plain_len: 123_456,
         written_ms: 1_700_000_000_000,
         blob: 1002,
-        header,
+        iv,
         md5: *b"0123456789abcdef",
         checksums: vec![checksum("rosUhgp5mIg=", ChecksumType::FullObject)],
     }
@@ -93,7 +97,6 @@ pub fn part_manifest(header: StreamHeader) -> PartManifest {
 
 pub fn listing_entry() -> ListingEntry {
     ListingEntry {
-        plain_len: (5 << 20) + 123_456,
         etag: "9b2cf535f27731c974343645a3985328-2".into(),
         checksum_algorithms: vec!["CRC64NVME".into()],
         checksum_type: Some(ChecksumType::FullObject),
