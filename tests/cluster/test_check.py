@@ -20,6 +20,16 @@ def check(cluster, *args):
     return done.returncode, json.loads(done.stdout)
 
 
+def short_numbers(data, count):
+    """The first `count` numbers of a key; each is its length in bytes, then those."""
+    numbers = []
+    for _ in range(count):
+        end = 1 + data[0]
+        numbers.append(int.from_bytes(data[1:end], "big"))
+        data = data[end:]
+    return numbers
+
+
 def restore(cluster, backup):
     """Nodes go on: they would look for missing shards at a start, and mark them."""
     members = cluster.names("meta")
@@ -89,7 +99,7 @@ def test_what_is_planted_is_named(tmp_path):
                 # The number of objects, behind the version.
                 return bytes([value[0], value[1] + 1]) + value[2:]
             if key[0] == BLOBS_BY_VOLUME and "blob" not in planted:
-                planted["blob"] = int.from_bytes(key[9:17], "big")
+                planted["blob"] = short_numbers(key[1:], 2)[1]
                 return None
             return value
         edit(backup, change)

@@ -6,7 +6,6 @@
 //! ([`OwnedBucket::is_kept`]).
 
 use super::error::OpError;
-use super::ids::random;
 use super::names::check_bucket_name;
 use super::{Caller, Rejection, Store, owner};
 use crate::lock::lock;
@@ -92,16 +91,17 @@ impl Store {
     /// [`OpError::InvalidBucketName`].
     pub async fn create_bucket(&self, caller: Caller, name: &str) -> Result<BucketRow, OpError> {
         check_bucket_name(name)?;
-        let id = BucketId(u64::from_be_bytes(random()?));
-        let create = CreateBucket {
-            id,
-            name: name.to_owned(),
-            account: caller.account,
-            sealed_owner: owner::seal(self.keys(), id, name, caller.account)?,
-        };
-        let create = |key: Arc<LeasedId>| {
-            let create = create.clone();
-            async move { self.instruct(&key, create).await }
+        let create = |key: Arc<LeasedId>| async move {
+            // The command's own key: no other bucket ever gets this number.
+            let id = BucketId(key.blob().0);
+            let sealed = owner::seal(self.keys(), id, name, caller.account);
+            let create = CreateBucket {
+                id,
+                name: name.to_owned(),
+                account: caller.account,
+                sealed_owner: sealed.map_err(Rejection::Failed)?,
+            };
+            self.instruct(&key, create).await
         };
         match self.with_key(create).await {
             Ok(row) => {

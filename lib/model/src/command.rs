@@ -110,7 +110,7 @@ pub enum Command {
         sealed_credential: Vec<u8>,
     },
     CreateBucket {
-        /// Its id, drawn at random by the gateway, because the sealed owner is bound to it.
+        /// Its id: the key of this command, because the sealed owner is bound to it.
         id: BucketId,
         name: String,
         account: AccountId,
@@ -574,6 +574,16 @@ impl Command {
             },
             Self::PutPart { blob, .. } => Some(blob),
             _ => None,
+        }
+    }
+
+    /// Returns the id that the command gives to something new, if it does: a blob's or a bucket's.
+    /// The command's key must be the same, so no id is given twice.
+    #[must_use]
+    pub fn brings(&self) -> Option<BlobId> {
+        match self {
+            Self::CreateBucket { id, .. } => Some(BlobId(id.0)),
+            _ => self.new_blob().map(|new| new.blob),
         }
     }
 

@@ -138,8 +138,7 @@ fn table(rows: &dyn Rows, table: Table) -> Result<Vec<Row>, MachineError> {
 mod tests {
     use super::*;
     use crate::command::{Command, Condition, ObjectBlobs, Outcome, Refusal};
-    use crate::ids::BucketId;
-    use crate::machine::tests::{World, put, put_command};
+    use crate::machine::tests::{BOX, World, put, put_command};
     use crate::topology::VolumeState;
 
     #[test]
@@ -149,7 +148,7 @@ mod tests {
         world.done(put_command(put("kept", 1, ObjectBlobs::New(blob))));
         let lost = world.blob(2, 300_000, 1);
         world.done(Command::DeleteObject {
-            bucket: BucketId(1),
+            bucket: BOX,
             key: b"nothing".to_vec(),
             condition: Condition::None,
         });
@@ -179,7 +178,7 @@ mod tests {
         assert!(world.volume_row(1).state == VolumeState::Closed);
 
         let deleted = world.done(Command::DeleteObject {
-            bucket: BucketId(1),
+            bucket: BOX,
             key: b"kept".to_vec(),
             condition: Condition::None,
         });

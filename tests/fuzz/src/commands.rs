@@ -58,12 +58,12 @@ pub fn seeds() -> crate::Seeds {
     seeds.push(("all-of-them".to_owned(), all));
     // The world's own bucket is not empty.
     let mut passing = input(Command::CreateBucket {
-        id: BucketId(2),
+        id: BucketId(501),
         name: "empty".into(),
         account: AccountId(1),
         sealed_owner: vec![7],
     });
-    passing.extend(input(Command::DeleteBucket(BucketId(2))));
+    passing.extend(input(Command::DeleteBucket(BucketId(501))));
     seeds.push(("make-and-delete-a-bucket".to_owned(), passing));
     seeds
 }

@@ -113,10 +113,10 @@ fn questions() -> Vec<(&'static str, Query)> {
 }
 
 fn questions_of_a_bucket() -> Vec<(&'static str, Query)> {
-    use megalith_model::ids::{BlobId, BucketId};
+    use megalith_model::ids::BlobId;
     use megalith_model::question;
     let object = question::Object {
-        bucket: BucketId(1),
+        bucket: world::BOX,
         key: b"coded".to_vec(),
         version: None,
         with_blobs: true,
@@ -125,14 +125,14 @@ fn questions_of_a_bucket() -> Vec<(&'static str, Query)> {
         blobs: vec![BlobId(1), BlobId(3)],
     };
     let list = question::List {
-        bucket: BucketId(1),
+        bucket: world::BOX,
         prefix: b"c".to_vec(),
         delimiter: b"o".to_vec(),
         after: Vec::new(),
         max: 2,
     };
     let uploads = question::Uploads {
-        bucket: BucketId(1),
+        bucket: world::BOX,
         prefix: Vec::new(),
         delimiter: b"/".to_vec(),
         after: None,

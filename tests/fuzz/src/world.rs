@@ -23,6 +23,8 @@ use std::sync::LazyLock;
 pub const UPLOAD: UploadId = UploadId([0, 0, 0, 0, 0, 0x0f, 0x42, 0x40, 5, 5, 5, 5, 5, 5, 5, 5]);
 /// The stamp on every entry; ids of uploads and versions begin with it.
 pub const STAMP_MS: u64 = 1_000_000;
+/// The bucket of [`ROWS`].
+pub const BOX: BucketId = BucketId(500);
 
 /// Six nodes, an account, a bucket, a lease, a volume of 4+2, an object of each shape, an upload.
 pub static ROWS: LazyLock<MemRows> = LazyLock::new(|| {
@@ -46,12 +48,12 @@ pub fn play(
     Ok(answer)
 }
 
-/// Gives a client's command a key: its blob's id, or the number behind the ids of all blobs.
+/// Gives a client's command a key: the id that it gives, or the number behind the ids of all blobs.
 #[must_use]
 pub fn envelope(number: u8, command: Command) -> Envelope {
     let fresh = BlobId(1_000 + u64::from(number));
     let key = CommandKey {
-        id: command.new_blob().map_or(fresh, |new| new.blob),
+        id: command.brings().unwrap_or(fresh),
         attempt: 1,
         gateway: GatewayId(1),
     };
@@ -80,7 +82,7 @@ pub fn commands() -> Vec<Command> {
             request: 1,
         },
         Command::CreateBucket {
-            id: BucketId(1),
+            id: BOX,
             name: "box".into(),
             account: AccountId(1),
             sealed_owner: vec![7],
@@ -106,14 +108,14 @@ pub fn commands() -> Vec<Command> {
         put(b"copies", 2, blob(2, Shape::Copies)),
         put(b"coded", 3, blob(3, Shape::Coded)),
         Command::CreateUpload {
-            bucket: BucketId(1),
+            bucket: BOX,
             key: b"large".to_vec(),
             upload: UPLOAD,
             wrapped_key: vec![1; 4],
             sealed_manifest: vec![2; 4],
         },
         Command::PutPart {
-            bucket: BucketId(1),
+            bucket: BOX,
             key: b"large".to_vec(),
             upload: UPLOAD,
             part: 1,
@@ -146,7 +148,7 @@ pub fn commands() -> Vec<Command> {
 #[expect(clippy::too_many_lines, reason = "one command after the other")]
 pub fn more_commands() -> Vec<(&'static str, Command)> {
     let share = ObjectBlobs::Shared {
-        bucket: BucketId(1),
+        bucket: BOX,
         key: b"coded".to_vec(),
         version: VersionId::new(STAMP_MS + 3, [7; 8]),
     };
@@ -165,7 +167,7 @@ pub fn more_commands() -> Vec<(&'static str, Command)> {
         (
             "abort",
             Command::AbortUpload {
-                bucket: BucketId(1),
+                bucket: BOX,
                 key: b"large".to_vec(),
                 upload: UPLOAD,
             },
@@ -173,12 +175,12 @@ pub fn more_commands() -> Vec<(&'static str, Command)> {
         (
             "delete",
             Command::DeleteObject {
-                bucket: BucketId(1),
+                bucket: BOX,
                 key: b"coded".to_vec(),
                 condition: Condition::Version(VersionId::new(STAMP_MS + 3, [7; 8])),
             },
         ),
-        ("delete-bucket", Command::DeleteBucket(BucketId(1))),
+        ("delete-bucket", Command::DeleteBucket(BOX)),
         (
             "close",
             Command::CloseVolume {
@@ -334,7 +336,7 @@ fn put(key: &[u8], number: u64, blob: NewBlob) -> Command {
 
 fn object(key: &[u8], number: u64, blobs: ObjectBlobs) -> PutObject {
     PutObject {
-        bucket: BucketId(1),
+        bucket: BOX,
         key: key.to_vec(),
         version: VersionId::new(STAMP_MS + number, [7; 8]),
         size: 100,

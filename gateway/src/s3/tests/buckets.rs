@@ -78,7 +78,7 @@ async fn a_bucket_made_again_is_found_behind_a_kept_row() {
         condition: Condition::None,
     });
     world.meta.done(Command::DeleteBucket(old.id));
-    world.create_behind(77, "box", old.account);
+    world.create_behind("box", old.account);
     assert_eq!(get(&world, "k").await.error(), (404, "NoSuchKey".into()));
     put(&world, "k", "new").await;
     assert_eq!(get(&world, "k").await.text(), "new");
@@ -88,7 +88,7 @@ async fn a_bucket_made_again_is_found_behind_a_kept_row() {
 async fn a_bucket_given_away_in_the_metadata_opens_for_nobody() {
     let world = with_bucket().await;
     put(&world, "k", "secret").await;
-    world.create_behind(78, "bobs", AccountId(2));
+    world.create_behind("bobs", AccountId(2));
     let edit = |from: &str, change: &dyn Fn(&mut BucketRow)| {
         let mut row = world.bucket(from).unwrap();
         change(&mut row);

@@ -83,12 +83,17 @@ impl Meta {
         self.apply(&self.envelope(command)).expect("applied")
     }
 
+    /// A key of another gateway's.
+    fn fresh(&self) -> BlobId {
+        let (first, _) = LeaseId(1).blobs();
+        BlobId(first.0 + self.others.fetch_add(1, Ordering::Relaxed))
+    }
+
     /// Gives a client's command a key of another gateway's.
     pub(crate) fn envelope(&self, command: Command) -> Envelope {
-        let (first, _) = LeaseId(1).blobs();
-        let fresh = BlobId(first.0 + self.others.fetch_add(1, Ordering::Relaxed));
+        let fresh = self.fresh();
         let key = CommandKey {
-            id: command.new_blob().map_or(fresh, |new| new.blob),
+            id: command.brings().unwrap_or(fresh),
             attempt: 1,
             gateway: GatewayId(2),
         };
@@ -412,8 +417,8 @@ impl World {
     }
 
     /// Creates a bucket without this gateway's knowledge, as another gateway would.
-    pub(crate) fn create_behind(&self, id: u64, name: &str, account: AccountId) {
-        let id = BucketId(id);
+    pub(crate) fn create_behind(&self, name: &str, account: AccountId) {
+        let id = BucketId(self.meta.fresh().0);
         self.meta.done(Command::CreateBucket {
             id,
             name: name.to_owned(),

@@ -88,8 +88,8 @@ impl Said<'_> {
 mod tests {
     use crate::answer::tests::ask;
     use crate::command::{Command, Condition, ObjectBlobs};
-    use crate::ids::{BlobId, BucketId, LeaseId, VolumeId};
-    use crate::machine::tests::{GATEWAY, World, coded_len, disk_id, put, put_command};
+    use crate::ids::{BlobId, LeaseId, VolumeId};
+    use crate::machine::tests::{BOX, GATEWAY, World, coded_len, disk_id, put, put_command};
     use crate::query::Witness;
     use crate::question;
     use crate::restored;
@@ -134,7 +134,7 @@ mod tests {
         assert_eq!(of(&world, foreign), Witness::Lease);
 
         world.done(Command::DeleteObject {
-            bucket: BucketId(1),
+            bucket: BOX,
             key: b"a".to_vec(),
             condition: Condition::None,
         });

@@ -3,9 +3,9 @@
 use super::*;
 use crate::audit::audit;
 use crate::command::{Command, Condition, ObjectBlobs, ShardMark};
-use crate::ids::{BlobId, BucketId, LeaseId, NodeId, UploadId};
+use crate::ids::{BlobId, LeaseId, NodeId, UploadId};
 use crate::keys::Meta;
-use crate::machine::tests::{World, disk_id, put, put_command, upload};
+use crate::machine::tests::{BOX, World, disk_id, put, put_command, upload};
 use crate::rows::{
     BlobRow, DeleteRow, DiskRow, FiledRow, OwedRow, SegmentRow, VersionRow, VolumeCounts as Counts,
 };
@@ -57,7 +57,7 @@ fn world() -> World {
     let gone = world.blob(4, 400_000, 1);
     world.done(put_command(put("secret-4", 4, ObjectBlobs::New(gone))));
     world.done(Command::DeleteObject {
-        bucket: BucketId(1),
+        bucket: BOX,
         key: b"secret-4".to_vec(),
         condition: Condition::None,
     });
@@ -76,7 +76,7 @@ fn world() -> World {
     });
     for number in [1, 2] {
         world.done(Command::CreateUpload {
-            bucket: BucketId(1),
+            bucket: BOX,
             key: b"secret-upload".to_vec(),
             upload: upload(number),
             wrapped_key: vec![1],
@@ -85,7 +85,7 @@ fn world() -> World {
         for part in 1..=12 {
             let blob = world.blob(100 * number + u64::from(part), 500, 1);
             world.done(Command::PutPart {
-                bucket: BucketId(1),
+                bucket: BOX,
                 key: b"secret-upload".to_vec(),
                 upload: upload(number),
                 part,
@@ -97,7 +97,7 @@ fn world() -> World {
         }
     }
     world.done(Command::AbortUpload {
-        bucket: BucketId(1),
+        bucket: BOX,
         key: b"secret-upload".to_vec(),
         upload: upload(2),
     });
@@ -153,7 +153,7 @@ const OWED: RowKey<'static> = RowKey::Owed {
 
 fn name(key: &'static str) -> RowKey<'static> {
     RowKey::Name {
-        bucket: BucketId(1),
+        bucket: BOX,
         key: key.as_bytes().into(),
     }
 }
@@ -251,13 +251,14 @@ const PLANTS: &[(&str, Plant)] = &[
             remove(rows, &RowKey::OpenVolume(VOLUME));
         },
     ),
-    ("objects of a bucket: bucket-1: kept 4, counted 3", |rows| {
-        edit(
-            rows,
-            &RowKey::BucketCounters(BucketId(1)),
-            |row: &mut Counters| row.objects += 1,
-        );
-    }),
+    (
+        "objects of a bucket: bucket-50001: kept 4, counted 3",
+        |rows| {
+            edit(rows, &RowKey::BucketCounters(BOX), |row: &mut Counters| {
+                row.objects += 1
+            });
+        },
+    ),
     (
         "bytes of an account: account-1: kept 299, counted 300",
         |rows| {
@@ -265,16 +266,19 @@ const PLANTS: &[(&str, Plant)] = &[
             edit(rows, &key, |row: &mut Counters| row.bytes -= 1);
         },
     ),
-    ("uploads of a bucket: bucket-1: kept 1, counted 0", |rows| {
-        remove(
-            rows,
-            &RowKey::Upload {
-                bucket: BucketId(1),
-                key: b"secret-upload".as_slice().into(),
-                upload: upload(1),
-            },
-        );
-    }),
+    (
+        "uploads of a bucket: bucket-50001: kept 1, counted 0",
+        |rows| {
+            remove(
+                rows,
+                &RowKey::Upload {
+                    bucket: BOX,
+                    key: b"secret-upload".as_slice().into(),
+                    upload: upload(1),
+                },
+            );
+        },
+    ),
     ("rows that find an upload by its id", |rows| {
         remove(rows, &RowKey::UploadTarget(upload(1)));
     }),
@@ -321,14 +325,17 @@ const PLANTS: &[(&str, Plant)] = &[
     ("what is remembered of a command", |rows| {
         remove(rows, &RowKey::Lease(LeaseId(0)));
     }),
-    ("rows that find a bucket by its name: bucket-1", |rows| {
-        remove(rows, &RowKey::BucketName(b"box".as_slice().into()));
-    }),
+    (
+        "rows that find a bucket by its name: bucket-50001",
+        |rows| {
+            remove(rows, &RowKey::BucketName(b"box".as_slice().into()));
+        },
+    ),
     ("rows that find an account by its name: account-1", |rows| {
         remove(rows, &RowKey::AccountName(b"ann".as_slice().into()));
     }),
-    ("a bucket: bucket-1 is gone", |rows| {
-        remove(rows, &RowKey::Bucket(BucketId(1)));
+    ("a bucket: bucket-50001 is gone", |rows| {
+        remove(rows, &RowKey::Bucket(BOX));
     }),
 ];
 

@@ -1,5 +1,7 @@
 //! Where each row of the metadata group is kept. A key is one byte for the table, then the key's
-//! fields, encoded so that byte order is the order we scan in. Numbers are big-endian.
+//! fields, encoded so that byte order is the order we scan in. Numbers are big-endian. In tables
+//! with a row for each object (2 to 7, 26, 30) buckets, volumes, blobs and segments are **short**:
+//! one byte for how many bytes follow, then the number without leading zeros.
 //!
 //! Table numbers are stored; they are never changed or reused.
 //!
@@ -290,8 +292,17 @@ impl Build {
         self.bytes(&number.to_be_bytes())
     }
 
+    /// A number of a row that objects have: mostly small, so how many bytes it has, and those. It
+    /// sorts as the number does, and none is the beginning of another.
+    fn short(self, number: u64) -> Self {
+        let bytes = number.to_be_bytes();
+        let zeros = number.leading_zeros() as usize / 8;
+        self.bytes(&[(bytes.len() - zeros) as u8])
+            .bytes(&bytes[zeros..])
+    }
+
     fn segment(self, volume: VolumeId, blob: BlobId, segment: u32) -> Self {
-        self.u64(volume.0).u64(blob.0).u32(segment)
+        self.short(volume.0).short(blob.0).short(segment.into())
     }
 
     fn escaped(mut self, bytes: &[u8]) -> Self {
@@ -318,13 +329,13 @@ impl RowKey<'_> {
         let new = Build::new;
         match self {
             Self::Meta(item) => new(Table::Meta).bytes(&[*item as u8]),
-            Self::Name { bucket, key } => new(Table::Names).u64(bucket.0).bytes(key),
+            Self::Name { bucket, key } => new(Table::Names).short(bucket.0).bytes(key),
             Self::Version {
                 bucket,
                 key,
                 sequence,
             } => new(Table::Versions)
-                .u64(bucket.0)
+                .short(bucket.0)
                 .escaped(key)
                 .u64(!sequence),
             Self::VersionSequence {
@@ -332,10 +343,10 @@ impl RowKey<'_> {
                 key,
                 version,
             } => new(Table::VersionSequences)
-                .u64(bucket.0)
+                .short(bucket.0)
                 .escaped(key)
                 .bytes(&version.0),
-            Self::Blob(blob) => new(Table::Blobs).u64(blob.0),
+            Self::Blob(blob) => new(Table::Blobs).short(blob.0),
             Self::VolumeBlob {
                 volume,
                 blob,
@@ -378,7 +389,7 @@ impl RowKey<'_> {
                 .bytes(access_key),
             Self::Kek(version) => new(Table::Keks).u32(*version),
             Self::Lease(lease) => new(Table::Leases).u64(lease.0),
-            Self::Spent(blob) => new(Table::Spent).u64(blob.0),
+            Self::Spent(blob) => new(Table::Spent).short(blob.0),
             Self::Chunk { disk, volume, slot } => new(Table::Chunks)
                 .bytes(&disk.0)
                 .u64(volume.0)
@@ -412,7 +423,7 @@ pub fn table(table: Table) -> KeyRange {
 /// A bucket's name rows whose keys begin with `prefix`.
 #[must_use]
 pub fn names(bucket: BucketId, prefix: &[u8]) -> KeyRange {
-    KeyRange::of_prefix(Build::new(Table::Names).u64(bucket.0).bytes(prefix).0)
+    KeyRange::of_prefix(Build::new(Table::Names).short(bucket.0).bytes(prefix).0)
 }
 
 /// What is remembered of a lease's commands, from the blob id `from` on.
@@ -428,7 +439,7 @@ pub fn spent(lease: LeaseId, from: BlobId) -> KeyRange {
 /// All versions in a bucket that are not current.
 #[must_use]
 pub fn versions(bucket: BucketId) -> KeyRange {
-    KeyRange::of_prefix(Build::new(Table::Versions).u64(bucket.0).0)
+    KeyRange::of_prefix(Build::new(Table::Versions).short(bucket.0).0)
 }
 
 /// A bucket's uploads whose keys begin with `prefix`.
@@ -447,13 +458,13 @@ pub fn parts(upload: UploadId) -> KeyRange {
 /// A volume's owed segments.
 #[must_use]
 pub fn owed(volume: VolumeId) -> KeyRange {
-    KeyRange::of_prefix(Build::new(Table::Owed).u64(volume.0).0)
+    KeyRange::of_prefix(Build::new(Table::Owed).short(volume.0).0)
 }
 
 /// A volume's segments, by blob.
 #[must_use]
 pub fn volume_blobs(volume: VolumeId) -> KeyRange {
-    KeyRange::of_prefix(Build::new(Table::VolumeBlobs).u64(volume.0).0)
+    KeyRange::of_prefix(Build::new(Table::VolumeBlobs).short(volume.0).0)
 }
 
 /// A disk's delete queue, from a number on.

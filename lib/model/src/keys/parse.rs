@@ -33,6 +33,26 @@ impl<'a> Cursor<'a> {
         self.fixed().map(u64::from_be_bytes)
     }
 
+    /// Reads a number in the one way in which it is written.
+    fn short(&mut self) -> Result<u64, KeyError> {
+        let len = usize::from(self.byte()?);
+        let (bytes, rest) = self.0.split_at_checked(len).ok_or(KeyError)?;
+        self.0 = rest;
+        let mut number = [0; 8];
+        let at = number.len().checked_sub(len).ok_or(KeyError)?;
+        number[at..].copy_from_slice(bytes);
+        match bytes.first() {
+            Some(0) => Err(KeyError),
+            Some(_) | None => Ok(u64::from_be_bytes(number)),
+        }
+    }
+
+    fn segment(&mut self) -> Result<(VolumeId, BlobId, u32), KeyError> {
+        let (volume, blob) = (VolumeId(self.short()?), BlobId(self.short()?));
+        let segment = u32::try_from(self.short()?).map_err(|_| KeyError)?;
+        Ok((volume, blob, segment))
+    }
+
     fn escaped(&mut self) -> Result<Cow<'a, [u8]>, KeyError> {
         let (text, rest) = escape::take(self.0).ok_or(KeyError)?;
         self.0 = rest;
@@ -69,30 +89,36 @@ impl<'a> RowKey<'a> {
                 Self::Meta(Meta::from_number(number).ok_or(KeyError)?)
             }
             Table::Names => Self::Name {
-                bucket: BucketId(c.u64()?),
+                bucket: BucketId(c.short()?),
                 key: c.rest(),
             },
             Table::Versions => Self::Version {
-                bucket: BucketId(c.u64()?),
+                bucket: BucketId(c.short()?),
                 key: c.escaped()?,
                 sequence: !c.u64()?,
             },
             Table::VersionSequences => Self::VersionSequence {
-                bucket: BucketId(c.u64()?),
+                bucket: BucketId(c.short()?),
                 key: c.escaped()?,
                 version: VersionId(c.fixed()?),
             },
-            Table::Blobs => Self::Blob(BlobId(c.u64()?)),
-            Table::VolumeBlobs => Self::VolumeBlob {
-                volume: VolumeId(c.u64()?),
-                blob: BlobId(c.u64()?),
-                segment: c.u32()?,
-            },
-            Table::Owed => Self::Owed {
-                volume: VolumeId(c.u64()?),
-                blob: BlobId(c.u64()?),
-                segment: c.u32()?,
-            },
+            Table::Blobs => Self::Blob(BlobId(c.short()?)),
+            Table::VolumeBlobs => {
+                let (volume, blob, segment) = c.segment()?;
+                Self::VolumeBlob {
+                    volume,
+                    blob,
+                    segment,
+                }
+            }
+            Table::Owed => {
+                let (volume, blob, segment) = c.segment()?;
+                Self::Owed {
+                    volume,
+                    blob,
+                    segment,
+                }
+            }
             Table::Volumes => Self::Volume(VolumeId(c.u64()?)),
             Table::VolumeCounts => Self::VolumeCounts(VolumeId(c.u64()?)),
             Table::OpenVolumes => Self::OpenVolume(VolumeId(c.u64()?)),
@@ -102,17 +128,22 @@ impl<'a> RowKey<'a> {
                 disk: DiskId(c.fixed()?),
                 sequence: c.u64()?,
             },
-            Table::Doubts => Self::Doubt {
-                disk: DiskId(c.fixed()?),
-                shard: ShardId {
-                    volume: VolumeId(c.u64()?),
-                    blob: BlobId(c.u64()?),
-                    segment: c.u32()?,
-                    slot: c.byte()?,
-                },
-            },
+            Table::Doubts => {
+                let disk = DiskId(c.fixed()?);
+                let (volume, blob, segment) = c.segment()?;
+                let slot = c.byte()?;
+                Self::Doubt {
+                    disk,
+                    shard: ShardId {
+                        volume,
+                        blob,
+                        segment,
+                        slot,
+                    },
+                }
+            }
             Table::Doomed => Self::Doomed(c.u64()?),
-            Table::Spent => Self::Spent(BlobId(c.u64()?)),
+            Table::Spent => Self::Spent(BlobId(c.short()?)),
             Table::Chunks => Self::Chunk {
                 disk: DiskId(c.fixed()?),
                 volume: VolumeId(c.u64()?),

@@ -25,8 +25,23 @@ fn owned(bytes: Vec<u8>) -> Cow<'static, [u8]> {
     Cow::Owned(bytes)
 }
 
+/// Numbers of every length, the edges among them.
+fn number() -> impl Strategy<Value = u64> + Clone {
+    let edge = (0_u32..64).prop_map(|bit| 1_u64 << bit);
+    prop_oneof![
+        (any::<u64>(), 0_u32..64).prop_map(|(number, drop)| number >> drop),
+        edge.clone(),
+        edge.prop_map(|edge| edge - 1),
+        Just(u64::MAX),
+    ]
+}
+
+fn segment() -> impl Strategy<Value = u32> + Clone {
+    number().prop_map(|number| number as u32)
+}
+
 fn object_key() -> impl Strategy<Value = RowKey<'static>> {
-    let bucket = any::<u64>().prop_map(BucketId);
+    let bucket = number().prop_map(BucketId);
     let id = any::<[u8; 16]>();
     prop_oneof![
         (bucket.clone(), bytes()).prop_map(|(bucket, key)| RowKey::Name {
@@ -61,9 +76,10 @@ fn object_key() -> impl Strategy<Value = RowKey<'static>> {
 }
 
 fn placement_key() -> impl Strategy<Value = RowKey<'static>> {
-    let volume = any::<u64>().prop_map(VolumeId);
-    let blob = any::<u64>().prop_map(BlobId);
+    let volume = number().prop_map(VolumeId);
+    let blob = number().prop_map(BlobId);
     let id = any::<[u8; 16]>();
+    let doubted = (volume.clone(), blob.clone(), segment(), any::<u8>());
     prop_oneof![
         blob.clone().prop_map(RowKey::Blob),
         blob.clone().prop_map(RowKey::Spent),
@@ -79,17 +95,19 @@ fn placement_key() -> impl Strategy<Value = RowKey<'static>> {
                 sequence,
             }
         }),
-        (volume.clone(), blob.clone(), any::<u32>()).prop_map(|(volume, blob, segment)| {
+        (volume.clone(), blob.clone(), segment()).prop_map(|(volume, blob, segment)| {
             RowKey::VolumeBlob {
                 volume,
                 blob,
                 segment,
             }
         }),
-        (volume.clone(), blob, any::<u32>()).prop_map(|(volume, blob, segment)| RowKey::Owed {
-            volume,
-            blob,
-            segment
+        (volume.clone(), blob.clone(), segment()).prop_map(|(volume, blob, segment)| {
+            RowKey::Owed {
+                volume,
+                blob,
+                segment,
+            }
         }),
         volume.clone().prop_map(RowKey::Volume),
         volume.clone().prop_map(RowKey::VolumeCounts),
@@ -102,16 +120,14 @@ fn placement_key() -> impl Strategy<Value = RowKey<'static>> {
         }),
         any::<u64>().prop_map(|lease| RowKey::Lease(LeaseId(lease))),
         any::<u64>().prop_map(RowKey::Doomed),
-        (id, any::<(u64, u64, u32, u8)>()).prop_map(|(id, (volume, blob, segment, slot))| {
-            RowKey::Doubt {
-                disk: DiskId(id),
-                shard: ShardId {
-                    volume: VolumeId(volume),
-                    blob: BlobId(blob),
-                    segment,
-                    slot,
-                },
-            }
+        (id, doubted).prop_map(|(id, (volume, blob, segment, slot))| RowKey::Doubt {
+            disk: DiskId(id),
+            shard: ShardId {
+                volume,
+                blob,
+                segment,
+                slot,
+            },
         }),
     ]
 }
@@ -142,6 +158,59 @@ fn any_key() -> impl Strategy<Value = RowKey<'static>> {
 }
 
 proptest! {
+    #[test]
+    fn short_numbers_sort_as_they_count(a in number(), b in number()) {
+        let key = |blob: u64| RowKey::Blob(BlobId(blob)).encode();
+        for b in [b, a, a.wrapping_add(1), a << 8, a >> 8] {
+            prop_assert_eq!(key(a).cmp(&key(b)), a.cmp(&b));
+            prop_assert!(a == b || !key(b).starts_with(&key(a)));
+        }
+    }
+
+    #[test]
+    fn a_range_of_one_number_holds_no_row_of_another(
+        of in number(),
+        other in number(),
+        rest in (bytes(), number(), segment()),
+    ) {
+        let (key, blob, segment) = (Cow::Borrowed(&rest.0[..]), BlobId(rest.1), rest.2);
+        for other in [other, of, of.wrapping_add(1), of.wrapping_sub(1), of << 8, of >> 8] {
+            let (bucket, volume) = (BucketId(other), VolumeId(other));
+            let rows = [
+                (names(BucketId(of), b""), RowKey::Name { bucket, key: key.clone() }),
+                (
+                    versions(BucketId(of)),
+                    RowKey::Version { bucket, key: key.clone(), sequence: rest.1 },
+                ),
+                (volume_blobs(VolumeId(of)), RowKey::VolumeBlob { volume, blob, segment }),
+                (owed(VolumeId(of)), RowKey::Owed { volume, blob, segment }),
+            ];
+            for (range, row) in rows {
+                let holds = (range.from..range.to).contains(&row.encode());
+                prop_assert_eq!(holds, of == other, "{:?}", row);
+            }
+        }
+    }
+
+    #[test]
+    fn a_lease_holds_what_is_remembered_of_its_ids(
+        lease in number(),
+        from in number(),
+        id in number(),
+    ) {
+        let lease = BlobId(lease).lease();
+        let (first, last) = lease.blobs();
+        let beside = [first.0.wrapping_sub(1), last.0.wrapping_add(1)];
+        for id in [id, first.0, first.0 | id & 0xffff, last.0, beside[0], beside[1]] {
+            for from in [BlobId(from), first, BlobId(first.0 | from & 0xffff)] {
+                let range = spent(lease, from);
+                let holds = (range.from..range.to).contains(&RowKey::Spent(BlobId(id)).encode());
+                let own = BlobId(id).lease() == lease && id >= from.0;
+                prop_assert_eq!(holds, own, "{} from {}", id, from);
+            }
+        }
+    }
+
     #[test]
     fn every_key_comes_back(key in any_key()) {
         let encoded = key.encode();
@@ -244,4 +313,26 @@ fn table_numbers_stay() {
         31 Doomed
         32 MoveDeletes"#]]
     .assert_eq(&numbers.join("\n"));
+}
+
+#[test]
+fn short_numbers_are_read_only_as_they_are_written() {
+    let blobs = Table::Blobs as u8;
+    let read = |bytes: &[u8]| RowKey::decode(&[&[blobs], bytes].concat()).map(|key| key.encode());
+    let written = |number| Ok(RowKey::Blob(BlobId(number)).encode());
+    assert_eq!(read(&[0]), written(0));
+    assert_eq!(read(&[1, 7]), written(7));
+    assert_eq!(read(&[2, 1, 0]), written(256));
+    let wide = [&[9][..], &[1; 9]].concat();
+    for malformed in [
+        &[][..],
+        &[1],
+        &[1, 0],
+        &[2, 0, 7],
+        &[2, 1],
+        &[1, 7, 7],
+        &wide,
+    ] {
+        assert_eq!(read(malformed), Err(KeyError), "{malformed:?}");
+    }
 }

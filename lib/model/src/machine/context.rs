@@ -64,11 +64,12 @@ impl<'m, 'r> Machine<'m, 'r> {
         }
     }
 
-    /// What a blob's row remembers of the command that brings it, whose key must be the blob's id.
-    pub(super) fn proposal_of(&self, blob: BlobId) -> Step<Proposal> {
+    /// Returns what is remembered of this command, which gives `id` to something new. Its key must
+    /// be the same: a key is used once, so nothing else ever has this id.
+    pub(super) fn proposal_of(&self, id: BlobId) -> Step<Proposal> {
         match self.proposal {
-            Some((key, proposal)) if key == blob => Ok(proposal),
-            Some(_) | None => malformed("the key of a command is not the id of its blob"),
+            Some((key, proposal)) if key == id => Ok(proposal),
+            Some(_) | None => malformed("the key of a command is not the id that it gives"),
         }
     }
 

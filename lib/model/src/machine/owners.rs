@@ -4,7 +4,7 @@ use super::NAME_LEN_MAX;
 use super::context::{Machine, Step, malformed};
 use super::counters::{down, up};
 use crate::command::{Outcome, Refusal};
-use crate::ids::{AccountId, BucketId};
+use crate::ids::{AccountId, BlobId, BucketId};
 use crate::keys::{self, Meta, RowKey};
 use crate::rows::{AccessKeyRow, AccountRow, BucketRow, Counters, KekRow};
 use std::borrow::Cow;
@@ -126,6 +126,7 @@ impl Machine<'_, '_> {
         account: AccountId,
         sealed_owner: &[u8],
     ) -> Step<Outcome> {
+        self.proposal_of(BlobId(id.0))?;
         check_name(name)?;
         self.account(account)?;
         let name_key = RowKey::BucketName(bytes(name));

@@ -3,7 +3,7 @@
 use super::*;
 use crate::answer::answer;
 use crate::codec;
-use crate::machine::tests::World;
+use crate::machine::tests::{BOX, World};
 use expect_test::{Expect, expect};
 use std::fmt::Write;
 
@@ -37,7 +37,7 @@ fn examples() -> Vec<Example> {
 }
 
 fn of_objects() -> Vec<Example> {
-    let (bucket, upload, max) = (BucketId(1), UploadId([3; 16]), 9);
+    let (bucket, upload, max) = (BOX, UploadId([3; 16]), 9);
     let (account, key) = (AccountId(7), b"k".to_vec());
     let (prefix, delimiter) = (b"p".to_vec(), b"/".to_vec());
     vec![
@@ -87,7 +87,7 @@ fn of_objects() -> Vec<Example> {
 
 fn of_owners_and_disks() -> Vec<Example> {
     let (account, disk, max) = (AccountId(7), DiskId([4; 16]), 9);
-    let bucket = BucketId(1);
+    let bucket = BOX;
     vec![
         example(AccessKey {
             access_key: "MGL".into(),
@@ -169,18 +169,18 @@ fn questions_travel_byte_for_byte_as_they_always_did() {
         &expect![[r#"
             01000670686f746f73
             0101070161ac02
-            010201016b010202020202020202020202020202020201
+            0102d18603016b010202020202020202020202020202020201
             01030201ac02
-            0104010170012f017809
-            010501016b03030303030303030303030303030303
-            0106010170012f01016b0303030303030303030303030303030309
+            0104d186030170012f017809
+            0105d18603016b03030303030303030303030303030303
+            0106d186030170012f01016b0303030303030303030303030303030309
             0107030303030303030303030303030303030509
             0108034d474c
             0109016109
             010a0107016109
             010b
             010c0201c801
-            010d01
+            010dd18603
             010e04040404040404040404040404040404090000
             010f
             011004040404040404040404040404040404

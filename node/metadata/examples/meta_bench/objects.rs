@@ -19,9 +19,9 @@ use megalith_model::topology::{Disk, Domain, Node, Slot};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const OBJECT_LEN: u64 = 1 << 20;
-const WRAPPED_KEY_LEN: usize = 80;
-const MANIFEST_LEN: usize = 280;
-const LISTING_LEN: usize = 100;
+const WRAPPED_KEY_LEN: usize = 118;
+const MANIFEST_LEN: usize = 144;
+const LISTING_LEN: usize = 108;
 const SEALED_OWNER_LEN: usize = 48;
 const BUCKET: BucketId = BucketId(1);
 const VOLUMES: u64 = 64;
@@ -61,11 +61,11 @@ pub fn bytes(number: u64, len: usize) -> Vec<u8> {
 
 const GATEWAY: GatewayId = GatewayId(1);
 
-/// Proposes a command. Its key is its blob's id, else `spare`, of the first lease, which no object
-/// has.
+/// Proposes a command. Its key is the id that it gives, else `spare`, of the first lease, which no
+/// object has.
 async fn propose(handle: &MetaHandle, spare: u64, command: Command) -> Result<Outcome, Failed> {
     let key = CommandKey {
-        id: command.new_blob().map_or(BlobId(1 + spare), |new| new.blob),
+        id: command.brings().unwrap_or(BlobId(1 + spare)),
         attempt: 1,
         gateway: GATEWAY,
     };

@@ -3,8 +3,7 @@
 use crate::answer::folded;
 use crate::answer::tests::ask;
 use crate::command::{Command, ObjectBlobs};
-use crate::ids::BucketId;
-use crate::machine::tests::{World, put, put_command, upload};
+use crate::machine::tests::{BOX, World, put, put_command, upload};
 use crate::question;
 use crate::rows::UploadPlace;
 use crate::table::{MemRows, Rows, RowsError};
@@ -27,7 +26,7 @@ fn world(keys: &BTreeSet<String>) -> World {
         let blob = world.blob(number, 8, 1);
         world.done(put_command(put(key, number, ObjectBlobs::New(blob))));
         world.done(Command::CreateUpload {
-            bucket: BucketId(1),
+            bucket: BOX,
             key: key.clone().into(),
             upload: upload(number),
             wrapped_key: vec![],
@@ -63,7 +62,7 @@ fn paged(rows: &MemRows, prefix: &str, delimiter: &str, after: &str, max: u32) -
     let mut after = after.as_bytes().to_vec();
     loop {
         let asked = question::List {
-            bucket: BucketId(1),
+            bucket: BOX,
             prefix: prefix.into(),
             delimiter: delimiter.into(),
             after,
@@ -91,7 +90,7 @@ fn paged_uploads(rows: &MemRows, prefix: &str, delimiter: &str, max: u32) -> Vec
     let mut after: Option<UploadPlace> = None;
     loop {
         let asked = question::Uploads {
-            bucket: BucketId(1),
+            bucket: BOX,
             prefix: prefix.into(),
             delimiter: delimiter.into(),
             after,
@@ -163,7 +162,7 @@ fn a_page_costs_its_rows_not_the_keys_it_folds() {
         visited: Cell::new(0),
     };
     let asked = question::List {
-        bucket: BucketId(1),
+        bucket: BOX,
         prefix: vec![],
         delimiter: b"/".to_vec(),
         after: vec![],
@@ -182,7 +181,7 @@ fn a_page_is_never_larger_than_the_bound() {
     let blob = world.blob(1_001, 8, 1);
     world.done(put_command(put("last", 1_001, ObjectBlobs::New(blob))));
     let asked = question::List {
-        bucket: BucketId(1),
+        bucket: BOX,
         prefix: vec![],
         delimiter: vec![],
         after: vec![],

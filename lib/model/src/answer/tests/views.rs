@@ -3,9 +3,10 @@
 use crate::answer::tests::ask;
 use crate::answer::{OBJECT_BLOBS_MAX, topology};
 use crate::command::{Command, ObjectBlobs};
-use crate::ids::{AccountId, BlobId, BucketId, Epoch, NodeId, VolumeId};
+use crate::ids::{AccountId, BlobId, Epoch, NodeId, VolumeId};
 use crate::machine::tests::{
-    BEGIN_MS, World, account, bucket, coded_len, disk_id, owed, put, put_command, upload, version,
+    BEGIN_MS, BOX, World, account, bucket, coded_len, disk_id, owed, put, put_command, upload,
+    version,
 };
 use crate::margin::margins;
 use crate::query::{HeldSegment, ObjectView};
@@ -14,7 +15,7 @@ use crate::topology::Lease;
 
 fn object(world: &World, key: &str) -> Option<Box<ObjectView>> {
     let asked = question::Object {
-        bucket: BucketId(1),
+        bucket: BOX,
         key: key.into(),
         version: None,
         with_blobs: true,
@@ -50,7 +51,7 @@ fn an_object_comes_with_what_a_read_needs() {
 fn an_object_of_many_parts_comes_with_its_first_blobs() {
     let mut world = World::ready();
     let upload = upload(5);
-    let (bucket, key) = (BucketId(1), b"big".to_vec());
+    let (bucket, key) = (BOX, b"big".to_vec());
     world.done(Command::CreateUpload {
         bucket,
         key: key.clone(),

@@ -1,16 +1,15 @@
 //! Large things go piece by piece, and readers never see them again.
 
-use super::{World, coded_len, put, put_command, upload};
+use super::{BOX, World, coded_len, put, put_command, upload};
 use crate::answer::tests::ask;
 use crate::answer::topology;
 use crate::command::{Command, Condition, ObjectBlobs, Outcome, PutObject, Refusal};
-use crate::ids::{BlobId, BucketId, UploadId};
+use crate::ids::{BlobId, UploadId};
 use crate::keys::{self, RowKey};
 use crate::question;
 use crate::rows::{BlobRow, DiskRow, PartRow, Totals};
 use crate::table::Rows;
 
-const BOX: BucketId = BucketId(1);
 /// More than a few, and more than one piece of work.
 const PARTS: u32 = 150;
 

@@ -2,12 +2,12 @@
 //! needs a new version byte and a decoder for the old one.
 
 use super::{
-    BEGIN_MS, World, claim, coded_len, disk_id, node, owed, put, put_command, upload, version,
+    BEGIN_MS, BOX, World, claim, coded_len, disk_id, node, owed, put, put_command, upload, version,
 };
 use crate::claim::NodeClaim;
 use crate::codec;
 use crate::command::{Command, NewDoubt, ObjectBlobs};
-use crate::ids::{AccountId, BlobId, BucketId, ClusterId, Epoch, LeaseId, VolumeId};
+use crate::ids::{AccountId, BlobId, ClusterId, Epoch, LeaseId, VolumeId};
 use crate::keys::{RowKey, Table};
 use crate::level::Level;
 use crate::rows::{
@@ -50,11 +50,11 @@ pub(crate) fn world() -> World {
     let gone = world.blob(2, coded_len(3), 1);
     world.done(put_command(put("gone", 2, ObjectBlobs::New(gone))));
     world.done(Command::DeleteObject {
-        bucket: BucketId(1),
+        bucket: BOX,
         key: b"gone".to_vec(),
         condition: crate::command::Condition::None,
     });
-    let (bucket, key, upload) = (BucketId(1), b"\0u".to_vec(), upload(0xab));
+    let (bucket, key, upload) = (BOX, b"\0u".to_vec(), upload(0xab));
     world.done(Command::CreateUpload {
         bucket,
         key: key.clone(),
@@ -94,7 +94,7 @@ pub(crate) fn world() -> World {
 /// Adds the rows that no command writes yet.
 #[expect(clippy::too_many_lines, reason = "one row of each table")]
 fn foresee(world: &mut World) {
-    let (bucket, key) = (BucketId(1), b"k"[..].into());
+    let (bucket, key) = (BOX, b"k"[..].into());
     let name = RowKey::Name { bucket, key };
     let mut older: VersionRow = world.row(&name).expect("there");
     older.sequence = 0x0102;
@@ -179,7 +179,7 @@ pub(crate) fn node_claim() -> NodeClaim {
 
 /// Ends an upload of more parts than go at once.
 fn doom(world: &mut World) {
-    let (bucket, key, upload) = (BucketId(1), b"\0v".to_vec(), upload(0xac));
+    let (bucket, key, upload) = (BOX, b"\0v".to_vec(), upload(0xac));
     world.done(Command::CreateUpload {
         bucket,
         key: key.clone(),
@@ -251,17 +251,17 @@ fn one_row_of_each_kind() {
           010001
         Meta 010c
           010180808080800107
-        Names 0200000000000000016b
+        Names 0202c3516b
           0100000000000f42410707070707070707016404010101010402020202040303030301010000
-        Versions 03000000000000000100ff6b0001fffffffffffffefd
+        Versions 0302c35100ff6b0001fffffffffffffefd
           0100000000000f424107070707070707078202640401010101040202020204030303030101010101c0843d0100
-        Blobs 040000000000000001
-          01010f7bd73626f9d028d601f0a2040101010402f0a2040101010101010101010101010101010101020000
-        VersionSequences 05000000000000000100ff6b000100000000000f42410707070707070707
+        Blobs 040101
+          01d186030f5668b8d3c3d0aa8401f0a2040101010402f0a2040101010101010101010101010101010101020000
+        VersionSequences 0502c35100ff6b000100000000000f42410707070707070707
           018202
-        VolumeBlobs 060000000000000001000000000000000100000000
+        VolumeBlobs 060101010100
           0100
-        Owed 070000000000000001000000000000000100000000
+        Owed 070101010100
           0101010200c0843d
         Volumes 080000000000000001
           0101040201010000060101010101010101010101010101010101020202020202020202020202020202020103030303030303030303030303030303010404040404040404040404040404040401050505050505050505050505050505050106060606060606060606060606060606010000
@@ -277,18 +277,18 @@ fn one_row_of_each_kind() {
           01010101010101010101010101010101010101000101000101010101010101010101010101010101010101010101010101010101010101
         Deletes 0d010101010101010101010101010101010000000000000001
           010102000000c0843d
-        Uploads 0e000000000000000100ff75000100000000000f42eb0000000000000000
+        Uploads 0e000000000000c35100ff75000100000000000f42eb0000000000000000
           0101010102
         UploadTargets 0f00000000000f42eb0000000000000000
-          0101020075
+          01d18603020075
         Parts 1000000000000f42eb000000000000000000000007
           0101010403
-        Buckets 110000000000000001
-          010103626f7801c0843d0107
+        Buckets 11000000000000c351
+          01d1860303626f7801c0843d0107
         BucketNames 12626f78
-          0101
+          01d18603
         AccountBuckets 130000000000000001626f78
-          0101
+          01d18603
         Accounts 140000000000000001
           010103616e6e01c0843d0100
         AccountNames 15616e6e
@@ -301,15 +301,15 @@ fn one_row_of_each_kind() {
           010101ee
         Leases 190000000000000000
           01000108
-        Spent 1a0000000000000002
-          011012d710c964f7b45b0000
+        Spent 1a0102
+          011065e181dd54571c0a0000
         Chunks 1b01010101010101010101010101010101000000000000000202
           0107c0843d
-        BucketCounters 1c0000000000000001
+        BucketCounters 1c000000000000c351
           0101016401
         AccountCounters 1d0000000000000001
           0101016401
-        Doubts 1e03030303030303030303030303030303000000000000000100000000000000010000000002
+        Doubts 1e03030303030303030303030303030303010101010002
           01c0843d010100
         Doomed 1f0000000000000000
           010100000000000f42ec000000000000000000

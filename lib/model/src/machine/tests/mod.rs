@@ -63,7 +63,10 @@ pub(crate) fn account(name: &str, request: u64) -> Command {
     }
 }
 
-/// Adds a bucket of an account.
+/// The bucket of a world that is ready.
+pub(crate) const BOX: BucketId = BucketId(50_001);
+
+/// Adds a bucket of an account. Its id is a key of the first lease that no blob of a test has.
 pub(crate) fn bucket(id: u64, name: &str, account: u64) -> Command {
     Command::CreateBucket {
         id: BucketId(id),
@@ -117,8 +120,8 @@ impl World {
         }
     }
 
-    /// A world with six nodes, one account, one lease (0), one bucket (1) and one volume of 4+2
-    /// (1).
+    /// A world with six nodes, one account, one lease (0), one bucket ([`BOX`]) and one volume
+    /// of 4+2 (1).
     pub(crate) fn ready() -> Self {
         let mut world = Self::new();
         for id in 1..=6 {
@@ -126,7 +129,7 @@ impl World {
         }
         world.done(account("ann", 1));
         world.lease();
-        world.done(bucket(1, "box", 1));
+        world.done(bucket(BOX.0, "box", 1));
         world.volume(4, 2);
         world
     }
@@ -147,7 +150,7 @@ impl World {
         self.keys += 1;
         let fresh = BlobId(self.lease.blobs().1.0 - u64::from(self.keys));
         let key = CommandKey {
-            id: command.new_blob().map_or(fresh, |new| new.blob),
+            id: command.brings().unwrap_or(fresh),
             attempt: self.keys,
             gateway: GATEWAY,
         };
@@ -284,10 +287,10 @@ impl World {
     }
 }
 
-/// An object in bucket 1.
+/// An object in [`BOX`].
 pub(crate) fn put(key: &str, number: u64, blobs: ObjectBlobs) -> PutObject {
     PutObject {
-        bucket: BucketId(1),
+        bucket: BOX,
         key: key.as_bytes().to_vec(),
         version: version(number),
         size: 100,

@@ -1,16 +1,14 @@
 //! A client's command is applied once, whatever comes between its first arrival and its second.
 
-use super::{GATEWAY, World, coded_len, only_remembers, put, put_command, upload};
+use super::{BOX, GATEWAY, World, coded_len, only_remembers, put, put_command, upload};
 use crate::command::{
     Answer, Command, CommandKey, Condition, Envelope, ObjectBlobs, Outcome, Refusal,
 };
 use crate::ids::{BlobId, BucketId, Epoch, GatewayId, LeaseId, VolumeId};
 use crate::keys::{self, RowKey, Table};
-use crate::machine::GATEWAY_LEASES_MAX;
-use crate::rows::{BlobRow, SpentRow};
-use crate::table::{MemRows, Rows as _};
-
-const BOX: BucketId = BucketId(1);
+use crate::machine::{GATEWAY_LEASES_MAX, write_for_tests};
+use crate::rows::{BlobRow, BucketRow, SpentRow};
+use crate::table::{MemRows, Overlay, Rows as _};
 
 fn key(id: u64, attempt: u32) -> CommandKey {
     CommandKey {
@@ -136,6 +134,39 @@ fn a_key_is_of_its_gateways_own_lease_and_of_its_own_blob() {
     world.audited();
 }
 
+#[test]
+fn a_bucket_has_the_key_of_its_command_and_no_other_bucket_ever_has_it() {
+    let mut world = World::ready();
+    let bucket = |id, name: &str| super::bucket(id, name, 1);
+    let (answer, batch) = world.apply(with(key(900, 1), bucket(901, "crate")));
+    assert!(matches!(answer, Err(Refusal::Malformed(_))), "{answer:?}");
+    assert!(only_remembers(&batch));
+    world.done(bucket(901, "crate"));
+    world.done(Command::DeleteBucket(BucketId(901)));
+    let again = with(key(901, u32::MAX), bucket(901, "chest"));
+    let blob = BlobId(901);
+    assert_eq!(idle(&mut world, &again), Err(Refusal::KeyUsed { blob }));
+    let (gateway, lease) = (GATEWAY, LeaseId(0));
+    world.done(Command::CloseLease { gateway, lease });
+    world.done(Command::WorkOff);
+    assert!(!world.exists(&RowKey::Spent(blob)), "nothing is remembered");
+    let closed = Err(Refusal::LeaseClosed { blob });
+    assert_eq!(idle(&mut world, &again), closed);
+    world.audited();
+}
+
+#[test]
+fn a_bucket_is_not_written_over_another_whose_row_is_there() {
+    let mut world = World::ready();
+    let row: BucketRow = world.row(&RowKey::Bucket(BOX)).expect("there");
+    let mut overlay = Overlay::new(&world.rows);
+    write_for_tests(&mut overlay, &RowKey::Bucket(BucketId(901)), &row).expect("written");
+    let batch = overlay.into_batch();
+    world.rows.write(batch);
+    let taken = Refusal::Malformed(format!("bucket id {} is taken", BucketId(901)));
+    assert_eq!(world.try_apply(super::bucket(901, "crate", 1)), Err(taken));
+}
+
 fn spent(rows: &MemRows) -> usize {
     let range = keys::table(Table::Spent);
     let mut found = 0;
@@ -218,7 +249,7 @@ fn every_command_of_a_client_changes_nothing_when_it_comes_twice() {
         key: b"big".to_vec(),
         upload: id,
     };
-    let of_ann = super::bucket(2, "second", 1);
+    let of_ann = super::bucket(50_002, "second", 1);
     let commands = [
         (100, create),
         (11, part(&world, 1, 11)),
@@ -227,8 +258,8 @@ fn every_command_of_a_client_changes_nothing_when_it_comes_twice() {
         (102, put_command(put("copy", 10, copy))),
         (103, delete("big", Condition::None)),
         (104, abort),
-        (105, of_ann),
-        (106, Command::DeleteBucket(BucketId(2))),
+        (50_002, of_ann),
+        (106, Command::DeleteBucket(BucketId(50_002))),
     ];
     let mut judged = Vec::new();
     for (number, command) in commands {

@@ -1,11 +1,11 @@
 //! Who may say what of shards on disks, and what is out of date.
 
-use super::{World, coded_len, disk_id, node, put, put_command};
+use super::{BOX, World, coded_len, disk_id, node, put, put_command};
 use crate::answer::tests::ask;
 use crate::command::{
     Command, Condition, NewDoubt, ObjectBlobs, Refusal, ShardFill, ShardMark, Verdict,
 };
-use crate::ids::{BlobId, BucketId, Epoch, NodeId, VolumeId};
+use crate::ids::{BlobId, Epoch, NodeId, VolumeId};
 use crate::keys::RowKey;
 use crate::machine::{DISK_DOUBTS_MAX, DOUBT_SETTLED_MS};
 use crate::query::DoubtView;
@@ -275,7 +275,7 @@ fn doubts_about_a_deleted_object_end_and_are_bounded() {
     let mut world = world();
     world.done(doubt(shard(1, 0)));
     world.done(Command::DeleteObject {
-        bucket: BucketId(1),
+        bucket: BOX,
         key: b"a".to_vec(),
         condition: Condition::None,
     });
@@ -306,7 +306,7 @@ fn a_doubt_that_nobody_else_can_judge_ends_with_its_denial() {
     world.register(node(1));
     world.done(super::account("ann", 1));
     world.lease();
-    world.done(super::bucket(1, "box", 1));
+    world.done(super::bucket(BOX.0, "box", 1));
     world.volume(1, 0);
     let blob = world.blob(1, coded_len(9), 1);
     world.done(put_command(put("a", 1, ObjectBlobs::New(blob))));

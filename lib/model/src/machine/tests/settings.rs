@@ -44,7 +44,7 @@ fn begin(world: &mut World, key: &str, parts: u32) -> UploadId {
     world.keys += 1;
     let upload = UploadId::new(world.time_ms, [world.keys as u8; 8]);
     world.done(Command::CreateUpload {
-        bucket: BucketId(1),
+        bucket: BOX,
         key: key.as_bytes().to_vec(),
         upload,
         wrapped_key: vec![1],
@@ -54,7 +54,7 @@ fn begin(world: &mut World, key: &str, parts: u32) -> UploadId {
         world.keys += 1;
         let blob = world.blob(10_000 + u64::from(world.keys), 200_000, 1);
         world.done(Command::PutPart {
-            bucket: BucketId(1),
+            bucket: BOX,
             key: key.as_bytes().to_vec(),
             upload,
             part,

@@ -30,9 +30,7 @@ fn profile() -> Profile {
 
 fn entries(first: u64, commands: Vec<Command>) -> Vec<LogEntry> {
     let entry = |(index, command): (u64, Command)| {
-        let id = command
-            .new_blob()
-            .map_or(BlobId(60_000 + index), |new| new.blob);
+        let id = command.brings().unwrap_or(BlobId(60_000 + index));
         let key = CommandKey {
             id,
             attempt: 1,
@@ -65,7 +63,7 @@ fn put(number: u64) -> Command {
         owed: 0,
     };
     Command::PutObject(Box::new(PutObject {
-        bucket: BucketId(1),
+        bucket: BucketId(50_001),
         key: number.to_be_bytes().to_vec(),
         version: VersionId::new(STAMP_MS, number.to_be_bytes()),
         size: 1,
@@ -111,7 +109,7 @@ fn world() -> Vec<Command> {
             request: 1,
         },
         Command::CreateBucket {
-            id: BucketId(1),
+            id: BucketId(50_001),
             name: "box".into(),
             account: AccountId(1),
             sealed_owner: vec![],
@@ -179,7 +177,7 @@ impl Bench {
 
 fn deletes() -> Vec<Command> {
     let delete = |number: u64| Command::DeleteObject {
-        bucket: BucketId(1),
+        bucket: BucketId(50_001),
         key: number.to_be_bytes().to_vec(),
         condition: Condition::None,
     };

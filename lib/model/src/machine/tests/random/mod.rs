@@ -4,7 +4,7 @@
 mod model;
 mod steps;
 
-use super::{World, disk_id, only_remembers};
+use super::{BOX, World, disk_id, only_remembers};
 use crate::answer::tests::ask;
 use crate::command::{Answer, CommandKey, Envelope, Outcome, Refusal};
 use crate::entry::Entry;
@@ -182,11 +182,11 @@ fn once_more(world: &mut World, judged: &[Judged], n: u8) {
     assert!(batch.is_empty(), "{envelope:?} {batch:?}");
 }
 
-/// A refused command that brings no blob is tried again: it is judged as if its key were new.
+/// A refused command that brings nothing is tried again: it is judged as if its key were new.
 fn judged_afresh(world: &World, judged: &[Judged], n: u8) {
     let refused = judged
         .iter()
-        .filter(|(envelope, answer)| answer.is_err() && envelope.command.new_blob().is_none());
+        .filter(|(envelope, answer)| answer.is_err() && envelope.command.brings().is_none());
     let Some((envelope, _)) = pick(refused, n) else {
         return;
     };
@@ -235,7 +235,7 @@ fn witness(world: &World, shard: &ShardId) -> Witness {
 fn run(ops: &[(Op, u64)]) {
     let mut world = World::ready();
     let mut model = Model {
-        buckets: BTreeMap::from([(BucketId(1), "box".into())]),
+        buckets: BTreeMap::from([(BOX, "box".into())]),
         leases: BTreeSet::from([LeaseId(0)]),
         leases_opened: 1,
         volumes: 1,

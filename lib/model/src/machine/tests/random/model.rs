@@ -40,7 +40,8 @@ pub(super) fn pick<T: Clone>(things: impl Iterator<Item = T>, n: u8) -> Option<T
 impl Model {
     pub(super) fn bucket(&self, n: u8) -> BucketId {
         // Sometimes one that isn't there.
-        BucketId(1 + u64::from(n) % (self.buckets.len() as u64 + 1))
+        let nowhere = BucketId(29_999);
+        pick(self.buckets.keys().copied().chain([nowhere]), n).unwrap_or(nowhere)
     }
 
     pub(super) fn number(&mut self) -> u64 {

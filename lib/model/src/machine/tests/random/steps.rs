@@ -6,7 +6,7 @@ use super::model::{Key, Model, Object, pick};
 use crate::command::{
     Command, Condition, Leftover, NewDoubt, ObjectBlobs, PutObject, ShardFill, ShardMark, Verdict,
 };
-use crate::ids::{BlobId, BucketId, Epoch, LeaseId, NodeId, UploadId, VersionId, VolumeId};
+use crate::ids::{BlobId, Epoch, LeaseId, NodeId, UploadId, VersionId, VolumeId};
 use crate::keys::RowKey;
 use crate::rows::{BlobRow, DoubtRow};
 use crate::shard::ShardId;
@@ -111,9 +111,9 @@ pub(super) fn object_step(model: &mut Model, world: &World, op: &Op) -> Option<S
         }
         Op::CreateBucket(n) => {
             let name = format!("bucket{}", n % 3);
-            let id = 1 + u64::from(n % 5);
-            let taken = model.buckets.contains_key(&BucketId(id));
-            let good = !taken && !model.buckets.values().any(|known| *known == name);
+            let good = !model.buckets.values().any(|known| *known == name);
+            // Behind all blobs of its lease.
+            let id = world.lease.blobs().0.0 + 30_000 + model.number();
             Step::new(bucket(id, &name, 1), good, |_| {})
         }
         Op::DeleteBucket(n) => {
