@@ -64,11 +64,29 @@ def _crc32c(data):
     return crc ^ _MASK
 
 
+def _varint(number):
+    written = bytearray()
+    while number >= 0x80:
+        written.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes(written) + bytes([number])
+
+
+def _read_varint(data, at):
+    number, shift = 0, 0
+    while True:
+        number |= (data[at] & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if data[at - 1] < 0x80:
+            return number, at
+
+
 def _records(frame):
     at = 0
     while at < len(frame):
-        kind, key_len, value_len = struct.unpack_from("<BII", frame, at)
-        at += 9
+        kind = frame[at]
+        key_len, at = _read_varint(frame, at + 1)
+        value_len, at = _read_varint(frame, at)
         yield kind, frame[at : at + key_len], frame[at + key_len : at + key_len + value_len]
         at += key_len + value_len
 
@@ -84,7 +102,7 @@ def edit(directory, change):
         for kind, key, value in _records(data[at + 8 : at + 8 + length]):
             changed = change(key, value) if kind == PUT else value
             if changed is not None:
-                frame += struct.pack("<BII", kind, len(key), len(changed)) + key + changed
+                frame += bytes([kind]) + _varint(len(key)) + _varint(len(changed)) + key + changed
                 count += 1
         at += 8 + length
         written += struct.pack("<II", len(frame), _crc32c(frame)) + frame

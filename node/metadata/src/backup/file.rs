@@ -84,8 +84,8 @@ pub(super) fn frame(rows: &[v1::SnapshotRow]) -> Vec<u8> {
     for row in rows {
         let value = if row.deleted { &[][..] } else { &row.value[..] };
         frame.push(if row.deleted { DELETE } else { PUT });
-        frame.extend_from_slice(&length(&row.key).to_le_bytes());
-        frame.extend_from_slice(&length(value).to_le_bytes());
+        append_length(&mut frame, &row.key);
+        append_length(&mut frame, value);
         frame.extend_from_slice(&row.key);
         frame.extend_from_slice(value);
     }
@@ -204,10 +204,10 @@ type Record<'a> = (&'a [u8], Option<&'a [u8]>, &'a [u8]);
 /// Takes a record off the front: key, value, the rest.
 fn record(bytes: &[u8]) -> Option<Record<'_>> {
     let (&kind, rest) = bytes.split_first()?;
-    let (key_len, rest) = rest.split_first_chunk::<4>()?;
-    let (value_len, rest) = rest.split_first_chunk::<4>()?;
-    let (key, rest) = rest.split_at_checked(u32::from_le_bytes(*key_len) as usize)?;
-    let (value, rest) = rest.split_at_checked(u32::from_le_bytes(*value_len) as usize)?;
+    let (key_len, rest) = take_length(rest)?;
+    let (value_len, rest) = take_length(rest)?;
+    let (key, rest) = rest.split_at_checked(key_len)?;
+    let (value, rest) = rest.split_at_checked(value_len)?;
     // As engines demand it.
     let row_key = matches!(key.first(), Some(1..=254));
     match kind {
@@ -217,6 +217,80 @@ fn record(bytes: &[u8]) -> Option<Record<'_>> {
     }
 }
 
+/// Appends the length of `bytes` as a varint: seven bits in a byte, the low ones first, and a high
+/// bit in all bytes but the last.
+fn append_length(frame: &mut Vec<u8>, bytes: &[u8]) {
+    let mut rest = length(bytes);
+    while rest >= 0x80 {
+        frame.push(rest as u8 | 0x80);
+        rest >>= 7;
+    }
+    frame.push(rest as u8);
+}
+
+/// Takes a varint of at most 32 bits off the front, written in the only way that it can be.
+fn take_length(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let at = bytes.iter().take(5).position(|byte| byte & 0x80 == 0)?;
+    let (written, rest) = bytes.split_at(at + 1);
+    let bits = written.iter().rev();
+    let len = bits.fold(0_u64, |high, byte| high << 7 | u64::from(byte & 0x7f));
+    let minimal = at == 0 || written[at] != 0;
+    u32::try_from(len)
+        .ok()
+        .filter(|_| minimal)
+        .map(|len| (len as usize, rest))
+}
+
 fn length(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).expect("pieces are below 4 GiB")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(key: &[u8], value: Option<&[u8]>) -> v1::SnapshotRow {
+        v1::SnapshotRow {
+            key: key.to_vec().into(),
+            deleted: value.is_none(),
+            value: value.unwrap_or_default().to_vec().into(),
+        }
+    }
+
+    #[test]
+    fn a_record_costs_few_bytes_and_comes_back() {
+        for (key_len, value_len, head) in [
+            (1, 0, 3),
+            (127, 127, 3),
+            (128, 16_383, 5),
+            (1_100, 16_384, 6),
+            (3, 3 << 20, 6),
+        ] {
+            let (key, value) = (vec![7; key_len], vec![9; value_len]);
+            let frame = frame(&[row(&key, Some(&value)), row(&key, None)]);
+            let records = &frame[8..];
+            let (found, put, rest) = record(records).expect("a record");
+            assert_eq!((found, put), (&key[..], Some(&value[..])));
+            assert_eq!(records.len() - rest.len(), head + key_len + value_len);
+            assert_eq!(record(rest), Some((&key[..], None, &[][..])));
+        }
+    }
+
+    #[test]
+    fn lengths_have_one_spelling_and_32_bits() {
+        assert_eq!(take_length(&[0x00, 7]), Some((0, &[7][..])));
+        assert_eq!(take_length(&[0x80, 0x01]), Some((128, &[][..])));
+        let most = [0xff, 0xff, 0xff, 0xff, 0x0f];
+        assert_eq!(take_length(&most), Some((u32::MAX as usize, &[][..])));
+        for malformed in [
+            &[][..],
+            &[0x80],
+            &[0x80, 0x00],
+            &[0xff, 0x80, 0x00],
+            &[0xff, 0xff, 0xff, 0xff, 0x10],
+            &[0xff, 0xff, 0xff, 0xff, 0xff, 0x01],
+        ] {
+            assert_eq!(take_length(malformed), None, "{malformed:?}");
+        }
+    }
 }
