@@ -75,7 +75,8 @@ def test_what_a_killed_gateway_left_is_deleted(tmp_path):
         assert (found["shards"], found["bytes"]) == (whole["shards"], whole["bytes"])
         read_all(cluster)
 
-        # What was written of a segment that never got whole stays until its chunk file is finished.
+        # The bytes of the whole segment. Those of the other one were given back when its stream
+        # broke off.
         def given_back():
             now = {name: written_blocks(disk) for name, disk in cluster.disks.items()}
             assert all(full[name] - now[name] >= SEGMENT_BLOCKS * 0.95 for name in now), (full, now)

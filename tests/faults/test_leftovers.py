@@ -1,4 +1,5 @@
-"""Writes that fail, are refused or cut off leave no shard that a row does not name."""
+"""Writes that fail, are refused or cut off leave no shard that a row does not name, and no space
+that nothing takes."""
 
 import os
 import random
@@ -12,7 +13,18 @@ from harness.cluster import Cluster, Writers
 from harness.process import wait_until
 from harness.signature_v4 import UNSIGNED, Signer
 from harness.streams import in_parallel
-from harness.walker import DELETES_SOON, kill_amid_a_put, nothing_is_left, walk
+from harness.walker import (
+    DELETES_SOON,
+    ORPHANS_SOON,
+    SPACE_SOON,
+    at_rest,
+    close_leases,
+    kill_amid_a_put,
+    nothing_is_left,
+    on_stores,
+    space_is_back,
+    walk,
+)
 
 SEED = os.environ.get("MEGALITH_SEED", "1")
 MIB = 1 << 20
@@ -24,11 +36,20 @@ WRONG_MD5 = "MDAwMDAwMDAwMDAwMDAwMA=="
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     with Cluster(tmp_path_factory.mktemp("left"), metadata=1, storage=3, gateways=1,
-                 node_env=DELETES_SOON) as cluster:
+                 node_env=DELETES_SOON, process_env=on_stores(SPACE_SOON)) as cluster:
         cluster.client().create_bucket(Bucket="box")
         for size in SIZES[:2]:
             cluster.client().put_object(Bucket="box", Key=f"kept/{size}", Body=b"k" * size)
         yield cluster
+
+
+@pytest.fixture
+def space(cluster):
+    """Afterwards no shard is left, and the disks take what they took before."""
+    before = at_rest(cluster)
+    yield
+    nothing_is_left(cluster)
+    space_is_back(cluster, before)
 
 
 def send(cluster, key, body, headers=None, cut=None):
@@ -46,15 +67,16 @@ def send(cluster, key, body, headers=None, cut=None):
 
 
 @pytest.mark.parametrize("size", SIZES)
+@pytest.mark.usefixtures("space")
 def test_a_body_with_a_wrong_md5_leaves_nothing(cluster, size):
     body = Writers.body("wrong", size)
     for number in range(3):
         client = cluster.client()
         with pytest.raises(client.exceptions.ClientError, match="BadDigest"):
             client.put_object(Bucket="box", Key=f"bad/{number}", Body=body, ContentMD5=WRONG_MD5)
-    nothing_is_left(cluster)
 
 
+@pytest.mark.usefixtures("space")
 @pytest.mark.parametrize("size", SIZES[:2])
 def test_losers_of_a_race_leave_nothing(cluster, size):
     statuses = []
@@ -69,8 +91,12 @@ def test_losers_of_a_race_leave_nothing(cluster, size):
     in_parallel(6, race)
     assert statuses.count(200) == 3 and statuses.count(412) + statuses.count(409) == 15, statuses
     nothing_is_left(cluster)
+    # What the winners wrote is in nobody's way when the space is measured.
+    for key in range(3):
+        cluster.client().delete_object(Bucket="box", Key=f"race/{size}/{key}")
 
 
+@pytest.mark.usefixtures("space")
 def test_parts_that_race_with_an_abort_leave_nothing(cluster):
     client = cluster.client()
     seen = set()
@@ -93,9 +119,9 @@ def test_parts_that_race_with_an_abort_leave_nothing(cluster):
 
         in_parallel(4, part)
     assert seen <= {(200, None), (404, b"NoSuchUpload")}, seen
-    nothing_is_left(cluster)
 
 
+@pytest.mark.usefixtures("space")
 def test_connections_cut_at_any_byte_leave_nothing(cluster):
     rng = random.Random(SEED)
     print("seed", SEED)
@@ -105,11 +131,16 @@ def test_connections_cut_at_any_byte_leave_nothing(cluster):
     # After them, one that is whole.
     assert send(cluster, "cut/none", Writers.body("cut", 70_000)) == 200
     nothing_is_left(cluster)
+    cluster.client().delete_object(Bucket="box", Key="cut/none")
 
 
 def test_segments_that_are_begun_again_leave_nothing(tmp_path):
-    with Cluster(tmp_path, metadata=1, storage=6, gateways=1, node_env=DELETES_SOON) as cluster:
+    with Cluster(tmp_path, metadata=1, storage=6, gateways=1, node_env=DELETES_SOON,
+                 process_env=on_stores(SPACE_SOON)) as cluster:
         cluster.client().create_bucket(Bucket="box")
+        # 5 % of it are more than the chunk files that keep the epochs of volumes with nothing else.
+        cluster.client().put_object(Bucket="box", Key="kept", Body=b"k" * (24 * MIB))
+        before = at_rest(cluster)
         body = Writers.body("long", 100 * MIB)
         for number in (1, 2):
             answers = []
@@ -117,16 +148,20 @@ def test_segments_that_are_begun_again_leave_nothing(tmp_path):
                 cluster.bare().put("box", f"long/{n}", body)))
             # Two nodes at once: the segment can't be done where it was begun.
             victims = cluster.names("store")[:number]
-            before = written(cluster, victims)
+            empty = written(cluster, victims)
             put.start()
             wait_until("the body is being written",
-                       lambda v=victims, b=before: written(cluster, v) > b + 4 * MIB, 30, 0.01)
+                       lambda v=victims, e=empty: written(cluster, v) > e + 4 * MIB, 30, 0.01)
             cluster.kill(*victims)
             put.join(timeout=120)
             assert answers and answers[0][0] in (200, 503), answers
             cluster.start(victims)
             cluster.ready()
         assert nothing_is_left(cluster)["shards"] > 0
+        for number in (1, 2):
+            cluster.client().delete_object(Bucket="box", Key=f"long/{number}")
+        nothing_is_left(cluster)
+        space_is_back(cluster, before)
 
 
 def written(cluster, names):
@@ -148,3 +183,27 @@ def test_what_a_killed_gateway_left_is_still_leased(tmp_path):
         found = walk(cluster)
         assert found["leased"], found
         assert not found["unnamed"] and not found["missing"], found
+
+
+def test_what_killed_gateways_and_nodes_left_gives_its_space_back(tmp_path):
+    with Cluster(tmp_path, metadata=1, storage=3, gateways=1, node_env=DELETES_SOON,
+                 process_env=on_stores(ORPHANS_SOON)) as cluster:
+        cluster.client().create_bucket(Bucket="box")
+        cluster.client().put_object(Bucket="box", Key="kept", Body=b"k" * (3 * MIB))
+        before = at_rest(cluster)
+        # One segment is whole on every node, another one is on its way.
+        kill_amid_a_put(cluster, "box")
+        stores = cluster.names("store")
+        assert written(cluster, stores) > before + 64 * MIB
+        cluster.kill(*stores)
+        cluster.start(stores)
+        wait_until("the nodes are back", lambda: all(
+            node["alive"] for node in cluster.status()[1]["nodes"]), 60)
+        close_leases(cluster, 1)
+        space_is_back(cluster, before)
+        # And nothing of it comes back with a restart.
+        cluster.kill()
+        cluster.start()
+        cluster.ready()
+        assert cluster.client().get_object(Bucket="box", Key="kept")["ContentLength"] == 3 * MIB
+        space_is_back(cluster, before)

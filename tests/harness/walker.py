@@ -19,6 +19,16 @@ DELETES_SOON = {
     "MEGALITH_METADATA__GATEWAY_LIFE_S": "3",
     "MEGALITH_METADATA__DELETE_AFTER_S": "1",
 }
+# For storage nodes whose chunk files are finished, and their dead bytes given back, soon.
+SPACE_SOON = {"MEGALITH_STORAGE__FINISH_AFTER_S": "1"}
+# The same, and what nobody names is looked for all the time and not kept in the trash.
+ORPHANS_SOON = {
+    **SPACE_SOON,
+    "MEGALITH_STORAGE__TRASH_DAYS": "0",
+    "MEGALITH_STORAGE__ORPHAN_CHECK_S": "1",
+}
+# The most that disks may take beyond what they took before writes that came to nothing.
+SPARE_PERCENT = 5
 MIB = 1 << 20
 BLOCK = 4096
 NOTHING = bytes(BLOCK)
@@ -65,6 +75,11 @@ def shards(cluster, names):
             for name in names}
 
 
+def written_blocks_of(cluster):
+    """The same of all disks of a cluster."""
+    return sum(written_blocks(disk) for disks in cluster.all_disks.values() for disk in disks)
+
+
 def written_blocks(disk):
     """How many blocks of a disk's chunk files hold anything but zeros."""
     count = 0
@@ -74,6 +89,45 @@ def written_blocks(disk):
                 count += sum(piece[at : at + BLOCK] != NOTHING
                              for at in range(0, len(piece), BLOCK))
     return count
+
+
+def on_stores(settings):
+    """`process_env` of a `Cluster`: sets `settings` for its storage nodes alone."""
+    return lambda name: settings if name.startswith("store") else {}
+
+
+def allocated(cluster):
+    """Bytes that the file systems say the files of all disks take: `st_blocks`, so holes count
+    nothing and space reserved in advance counts whole."""
+    total = 0
+    for disk in (disk for disks in cluster.all_disks.values() for disk in disks):
+        for path in disk.rglob("*"):
+            # Files come and go meanwhile.
+            with contextlib.suppress(FileNotFoundError):
+                total += path.stat().st_blocks * 512
+    return total
+
+
+def at_rest(cluster, deadline_s=60):
+    """Waits until every chunk file is finished. Returns the bytes that the disks take then."""
+    def finished():
+        for disks in cluster.all_disks.values():
+            for chunk in (path for disk in disks for path in disk.rglob("*.chunk")):
+                assert chunk.with_suffix(".index").exists(), f"{chunk} is open"
+        return allocated(cluster)
+    return wait_until("every chunk file is finished", finished, deadline_s)
+
+
+def space_is_back(cluster, before, deadline_s=90):
+    """Waits until the disks take at most 5 % more than `before`, of `at_rest`. Writes that came to
+    nothing have ended; nobody writes meanwhile."""
+    def back():
+        now = allocated(cluster)
+        assert now * 100 <= before * (100 + SPARE_PERCENT), (
+            f"{now} bytes are taken, {before} before; "
+            f"{written_blocks_of(cluster)} blocks hold anything")
+        return now
+    return wait_until(f"disks are back to within {SPARE_PERCENT} %", back, deadline_s)
 
 
 def kill_amid_a_put(cluster, bucket):

@@ -71,6 +71,9 @@ pub struct StorageSection {
     /// Default 86,400.
     #[serde(default = "orphan_check_s")]
     pub orphan_check_s: u32,
+    /// Seconds after which an open chunk file that took no record is finished. Default 600.
+    #[serde(default = "finish_after_s")]
+    pub finish_after_s: u32,
 }
 
 /// The metadata group.
@@ -144,6 +147,7 @@ impl StorageSection {
             scrub_bytes_per_s: scrub_bytes_per_s(),
             trash_days: trash_days(),
             orphan_check_s: orphan_check_s(),
+            finish_after_s: finish_after_s(),
         }
     }
 }
@@ -217,6 +221,10 @@ fn trash_days() -> u32 {
 
 fn orphan_check_s() -> u32 {
     24 * 3600
+}
+
+fn finish_after_s() -> u32 {
+    600
 }
 
 fn cache_bytes() -> u64 {

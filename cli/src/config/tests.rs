@@ -137,6 +137,7 @@ fn what_a_node_does_not_set_is_the_documented_default() {
         (storage.scrub_bytes_per_s, storage.reserve_bytes),
         (32 << 20, None)
     );
+    assert_eq!(storage.finish_after_s, 600);
     let metadata = file.metadata;
     assert_eq!((metadata.engine, metadata.dir), (Engine::Fjall, None));
     assert_eq!(metadata.cache_bytes, 256 << 20);

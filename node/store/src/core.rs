@@ -14,7 +14,7 @@ use super::record::{BLOCK_LEN, Cell, Footer, Header, Kind, record_len};
 use super::round::{Effect, Round, Staged};
 use super::scan::ShardTable;
 use super::shard::Extent;
-use super::tidy::TidyStep;
+use super::tidy::{Punch, TidyStep};
 use bytes::Bytes;
 use megalith_disk::DirLock;
 use megalith_disk::crc32c::crc32c;
@@ -26,6 +26,8 @@ use std::sync::Arc;
 
 /// Written bytes of a file that may wait for a shard's end before they are synced anyway.
 const UNSYNCED_MAX: u64 = 16 << 20;
+/// The most holes of one punch.
+const HOLES_AT_ONCE: usize = 16;
 
 /// The writer's state. One per disk, guarded by the disk's lock file.
 pub(super) struct Core {
@@ -34,6 +36,9 @@ pub(super) struct Core {
     pub(super) streams: HashMap<u64, ShardStream>,
     /// The number of the next record.
     pub(super) lsn: u64,
+    /// Dead records whose space is to be given back.
+    pub(super) punches: VecDeque<Punch>,
+    /// The first one goes on until it is done.
     pub(super) tidy_steps: VecDeque<TidyStep>,
     /// Never read: unlocks the disk when the writer goes.
     pub(super) _lock: Box<dyn DirLock>,
@@ -47,9 +52,10 @@ pub(super) struct WriterVolume {
     /// It and those in which a stream has yet to end.
     pub(super) files: BTreeMap<u32, Growing>,
     pub(super) seq_next: u32,
-    /// Bytes that died since the volume was last tidied.
+    /// Bytes that died in finished files since these were last weighed.
     pub(super) dead_bytes: u64,
-    /// A removed file's name may come back after a power cut: tombstones must stay.
+    /// No file is emptied or removed. The name of a removed one may come back after a power cut, or
+    /// what is newer than a shard may not be durable: tombstones and older copies must stay.
     pub(super) keep_files: bool,
 }
 
@@ -66,7 +72,11 @@ pub(super) struct Writing {
     pub(super) seq: u32,
     pub(super) record_cells: u16,
     pub(super) cells: u32,
+    /// Bytes of these cells.
+    pub(super) length: u64,
     pub(super) records: Vec<u32>,
+    /// The last record is placed: the shard may be there, whatever was answered.
+    pub(super) ended: bool,
 }
 
 /// Cells that are in a record or go into one.
@@ -312,14 +322,28 @@ impl Core {
         Ok(catalog.add_volume(VolumeFiles::new(id, FilesState::default())))
     }
 
-    /// Ends a stream, whatever its state.
+    /// Gives a stream up, whatever its state. What it has written is dead, unless its shard may
+    /// be there.
     pub(super) fn forget_stream(&mut self, stream: u64) {
-        if let Some(ShardStream::Writing(writing)) = self.streams.remove(&stream)
-            && let Some(volume) = self.volumes.get_mut(&writing.shard.volume)
+        if let Some(writing) = self.end_stream(stream)
+            && !writing.ended
+        {
+            let (volume, seq) = (writing.shard.volume, writing.seq);
+            self.forget_records(volume, seq, writing.extent(None).blocks().collect());
+        }
+    }
+
+    /// Ends a stream, whatever its state.
+    pub(super) fn end_stream(&mut self, stream: u64) -> Option<Writing> {
+        let Some(ShardStream::Writing(writing)) = self.streams.remove(&stream) else {
+            return None;
+        };
+        if let Some(volume) = self.volumes.get_mut(&writing.shard.volume)
             && let Some(file) = volume.files.get_mut(&writing.seq)
         {
             file.streams.remove(&stream);
         }
+        Some(writing)
     }
 
     /// A write or sync failed: the file takes no more, its unfinished streams fail.
@@ -341,6 +365,7 @@ impl Core {
         let Some(file) = writer.files.remove(&seq) else {
             return;
         };
+        writer.dead_bytes += file.dead_bytes;
         for stream in &file.streams {
             self.streams
                 .insert(*stream, ShardStream::Failed(error.clone()));
@@ -356,21 +381,44 @@ impl Core {
         }
     }
 
-    /// Bytes on the disk that die with a shard, and its punchable holes later.
-    pub(super) fn forget_extent(&mut self, volume: VolumeId, seq: u32, extent: Extent) {
-        if let Some(writer) = self.volumes.get_mut(&volume) {
-            writer.dead_bytes += extent.disk_len();
+    /// Counts records that died, first block and block after the last of each. Their holes are
+    /// punched later, and before their file is finished: nobody looks for them after that.
+    pub(super) fn forget_records(&mut self, volume: VolumeId, seq: u32, records: Vec<(u32, u32)>) {
+        if records.is_empty() {
+            return;
         }
-        self.tidy_steps.push_back(TidyStep::Punch {
-            volume,
-            seq,
-            extent,
-        });
+        if let Some(writer) = self.volumes.get_mut(&volume) {
+            let blocks: u32 = records.iter().map(|(start, end)| end - start).sum();
+            let bytes = u64::from(blocks) * BLOCK_LEN;
+            match writer.files.get_mut(&seq) {
+                Some(file) => {
+                    file.punches += records.len().div_ceil(HOLES_AT_ONCE);
+                    file.dead_bytes += bytes;
+                }
+                None => writer.dead_bytes += bytes,
+            }
+        }
+        let parts = records.chunks(HOLES_AT_ONCE);
+        self.punches
+            .extend(parts.map(|part| Punch::new(volume, seq, part.to_vec())));
     }
 
     /// The volume's epoch, as far as it is durable.
     pub(super) fn fence(&self, volume: VolumeId) -> Epoch {
         self.catalog.fence(volume)
+    }
+}
+
+impl Writing {
+    /// Where the records so far lie.
+    pub(super) fn extent(&self, digest: Option<[u8; 32]>) -> Extent {
+        Extent {
+            len: self.length,
+            cells: self.cells,
+            record_cells: self.record_cells,
+            digest,
+            records: self.records.clone().into_boxed_slice(),
+        }
     }
 }
 

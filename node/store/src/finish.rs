@@ -14,7 +14,7 @@ use std::io;
 use std::sync::Arc;
 
 impl Core {
-    /// Finishes the files that are full or left behind, and in which no stream is open.
+    /// Finishes the files that are full or left behind, and at rest.
     pub(super) fn finish_full(&mut self) {
         let len_max = self.catalog.settings.file_len_max;
         let mut full = Vec::new();
@@ -22,7 +22,7 @@ impl Core {
             for (seq, file) in &volume.files {
                 let active = volume.active == Some(*seq);
                 let is_full = u64::from(file.end) * BLOCK_LEN >= len_max;
-                if file.streams.is_empty() && (!active || is_full) {
+                if file.is_at_rest() && (!active || is_full) {
                     full.push((*id, *seq));
                 }
             }
@@ -43,6 +43,7 @@ impl Core {
         let Some(mut file) = writer.files.remove(&seq) else {
             return;
         };
+        writer.dead_bytes += file.dead_bytes;
         match self.close_file(&mut file) {
             Ok(()) => self.show_finished(&file),
             Err(error) => {

@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use std::io::{self, IoSlice};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A file with the writer's view of it. Blocks are of 4 KiB.
 pub(super) struct Growing {
@@ -31,6 +32,12 @@ pub(super) struct Growing {
     pub(super) waiting: Vec<Bytes>,
     /// Streams whose shard begins in this file and will end in it.
     pub(super) streams: BTreeSet<u64>,
+    /// Steps of giving space back that wait for their turn.
+    pub(super) punches: usize,
+    /// Bytes that died in it; they count for its volume once it is finished.
+    pub(super) dead_bytes: u64,
+    /// The end that the last look at it saw, and since when it has been there.
+    pub(super) quiet: Option<(u32, Duration)>,
     pub(super) epoch: Epoch,
     pub(super) lsn_max: u64,
 }
@@ -63,9 +70,17 @@ impl Growing {
             allocated: 0,
             waiting: Vec::new(),
             streams: BTreeSet::new(),
+            punches: 0,
+            dead_bytes: 0,
+            quiet: None,
             epoch: Epoch(0),
             lsn_max: 0,
         })
+    }
+
+    /// True if no stream and no step of giving space back is under way in it.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.streams.is_empty() && self.waiting.is_empty() && self.punches == 0
     }
 
     /// Places a record at the end; [`Growing::write`] writes it. Returns its block.

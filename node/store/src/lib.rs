@@ -5,10 +5,9 @@
 //!   volume and file numbers.
 //! - `record`, `index` and `superblock` are the stored forms (`docs/formats/disk.md`), `scan`
 //!   and `recover` read them back, `core`, `stage` and `round` are the one writer, `finish` and
-//!   `tidy` close files and give space back, `catalog` and `read` serve readers, `trash` lists what
-//!   may
-//!   be deleted one day, `worker`, `pool`,
-//!   `stream` and `handle` put threads and an asynchronous face on it.
+//!   `idle` close files, `tidy` and `empty` give space back, `catalog` and `read` serve readers,
+//!   `trash` lists what may be deleted one day, `worker`, `pool`, `stream` and `handle` put threads
+//!   and an asynchronous face on it.
 //! - Must never acknowledge before the sync, retry a failed sync, cut anything but a torn tail,
 //!   hand out a byte that was not checked, or touch the file system but through [`megalith_disk`].
 //! - Knows nothing of objects, erasure coding, encryption or the network, and reads no clock but
@@ -17,6 +16,7 @@
 mod catalog;
 mod core;
 mod disks;
+mod empty;
 mod error;
 mod files;
 mod finish;
@@ -25,6 +25,7 @@ pub mod fuzz;
 mod growing;
 mod handle;
 mod health;
+mod idle;
 mod index;
 mod inspect;
 mod list_file;

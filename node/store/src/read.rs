@@ -138,8 +138,8 @@ impl Catalog {
         }
         let mut found: Vec<ShardStat> = Vec::new();
         while let Some(start) = from {
-            let (entries, next) = self.merged(&volume, start)?;
-            for (key, entry) in entries {
+            let page = self.merged(&volume, start)?;
+            for (key, entry) in page.held {
                 let shard = key.of(volume.id);
                 let full = found.len() >= max.max(1);
                 let together = |last: &ShardStat| {
@@ -150,7 +150,7 @@ impl Catalog {
                 }
                 found.extend(self.stat_of(shard, &entry.1));
             }
-            from = next;
+            from = page.next;
         }
         Ok(found)
     }
@@ -181,27 +181,37 @@ impl Catalog {
             .filter_map(|(_, page)| page.last())
             .map(|(key, _)| *key)
             .min();
+        let mut merged = Merged::default();
         let Some(reach) = reach else {
-            return Ok((BTreeMap::new(), None));
+            return Ok(merged);
         };
-        let mut merged: BTreeMap<ShardKey, (u32, Entry)> = BTreeMap::new();
         for (seq, page) in pages {
             for (key, entry) in page.into_iter().take_while(|(key, _)| *key <= reach) {
-                match merged.get_mut(&key) {
-                    Some(best) if best.1.lsn >= entry.lsn => {}
-                    Some(best) => *best = (seq, entry),
+                let new = (seq, entry);
+                match merged.held.get_mut(&key) {
+                    Some(best) if best.1.lsn >= new.1.lsn => merged.outdone.push(new),
+                    Some(best) => merged.outdone.push(std::mem::replace(best, new)),
                     None => {
-                        merged.insert(key, (seq, entry));
+                        merged.held.insert(key, new);
                     }
                 }
             }
         }
-        Ok((merged, reach.next()))
+        merged.next = reach.next();
+        Ok(merged)
     }
 }
 
-/// Keys with their last word and its file, and the key to go on from.
-pub(super) type Merged = (BTreeMap<ShardKey, (u32, Entry)>, Option<ShardKey>);
+/// A page of a volume's shards.
+#[derive(Default)]
+pub(super) struct Merged {
+    /// The last word on each key and the file it is in.
+    pub(super) held: BTreeMap<ShardKey, (u32, Entry)>,
+    /// What other files say of these keys, older.
+    pub(super) outdone: Vec<(u32, Entry)>,
+    /// The key to go on from.
+    pub(super) next: Option<ShardKey>,
+}
 
 /// A run of cells within one record.
 struct RecordPart {

@@ -30,7 +30,7 @@ const FOOTER_MAGIC: [u8; 4] = *b"MGRf";
 pub(super) const VERSION: u8 = 3;
 const FLAG_LAST: u8 = 1;
 /// One deleted shard in a tombstone: key, padding, and the `lsn` it is deleted up to.
-const DELETION_LEN: usize = 24;
+pub(super) const DELETION_LEN: usize = 24;
 /// The most deleted shards in one tombstone.
 pub(super) const DELETIONS_MAX: usize = CELL_LEN / DELETION_LEN;
 /// The most records of one shard; their list must fit into one block of an index file.

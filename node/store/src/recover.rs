@@ -12,6 +12,7 @@ use super::scan::{FileId, Region, Scan, ShardTable, scan};
 use super::settings::StoreSettings;
 use super::shard::{Entry, Extent};
 use super::superblock::{FoundSuperblock, Superblock};
+use super::tidy::{Punch, TidyStep, Weighing};
 use megalith_disk::{DirLock, File, FileSystem, read_exact_at};
 use megalith_model::ids::{ClusterId, DiskId, Epoch, VolumeId};
 use megalith_model::shard::ShardKey;
@@ -99,6 +100,7 @@ pub(super) fn open(
         volumes: BTreeMap::new(),
         streams: HashMap::new(),
         lsn: 1,
+        punches: VecDeque::new(),
         tidy_steps: VecDeque::new(),
         _lock: lock,
     };
@@ -148,6 +150,8 @@ struct Recovery {
     lsn_max: u64,
     /// To be finished once the volume is known.
     left_behind: Vec<u32>,
+    /// Records of open files whose space can be given back.
+    dead: BTreeMap<u32, Vec<(u32, u32)>>,
     /// Finished files that lack something, and the block from which on.
     short: Vec<(u32, u32)>,
 }
@@ -164,37 +168,7 @@ impl Core {
         recovery.writer.seq_next = present.keys().max().map_or(0, |seq| seq + 1);
         for (seq, files) in present {
             let id = self.catalog.file_id(volume, seq);
-            let index = if files.index {
-                self.load_index(id)
-            } else {
-                None
-            };
-            match index {
-                Some(index) => {
-                    let short = self.lost_from(id, &index.facts, files.chunk);
-                    recovery.short.extend(short.map(|block| (seq, block)));
-                    recovery.add_finished(id, index.facts, EntrySource::Disk(Arc::new(index)));
-                }
-                None if files.chunk => {
-                    let active = newest == Some(seq) && !files.index;
-                    // Only the newest has none yet; of another it was lost, or a power cut came
-                    // before it was written.
-                    let rebuilt = files.index || newest != Some(seq);
-                    match self.recover_file(id, active, rebuilt, &mut recovery) {
-                        // A newer program wrote it: that is no damage, and not ours to touch.
-                        Err(error @ StoreError::OtherFormat { .. }) => return Err(error),
-                        Err(error) => self.leave_out(id, &error),
-                        Ok(()) => {}
-                    }
-                }
-                None => {
-                    let path = self.catalog.paths.index(volume, seq);
-                    let path = path.display();
-                    tracing::error!(%path, "chunk file is gone and its index file is bad");
-                    self.catalog.health.add_regions(1, 0);
-                    self.catalog.health.add_doubt(volume);
-                }
-            }
+            self.recover_files(id, files, newest == Some(seq), &mut recovery)?;
         }
         if !recovery.writer.files.is_empty() {
             // After a mere kill the names, too, may so far be in memory only.
@@ -209,6 +183,7 @@ impl Core {
             writer,
             lsn_max,
             left_behind,
+            dead,
             short,
         } = recovery;
         self.lsn = self.lsn.max(lsn_max + 1);
@@ -222,10 +197,75 @@ impl Core {
             tracing::error!(%volume, error = %Chain(&error), "not all that is lost can be named");
             self.catalog.health.add_doubt(volume);
         }
-        for seq in left_behind {
-            self.finish_file(volume, seq);
+        self.give_back(volume, left_behind, dead);
+        Ok(())
+    }
+
+    /// Reads in a chunk file and its index file, as far as they are there.
+    fn recover_files(
+        &mut self,
+        id: FileId,
+        files: Present,
+        newest: bool,
+        recovery: &mut Recovery,
+    ) -> Result<(), StoreError> {
+        let index = if files.index {
+            self.load_index(id)
+        } else {
+            None
+        };
+        match index {
+            Some(index) => {
+                let short = self.lost_from(id, &index.facts, files.chunk);
+                recovery.short.extend(short.map(|block| (id.seq, block)));
+                recovery.add_finished(id, index.facts, EntrySource::Disk(Arc::new(index)));
+            }
+            None if files.chunk => {
+                // Only the newest has none yet; of another it was lost, or a power cut came before
+                // it was written.
+                let (active, rebuilt) = (newest && !files.index, files.index || !newest);
+                match self.recover_file(id, active, rebuilt, recovery) {
+                    // A newer program wrote it: that is no damage, and not ours to touch.
+                    Err(error @ StoreError::OtherFormat { .. }) => return Err(error),
+                    Err(error) => {
+                        self.leave_out(id, &error);
+                        recovery.writer.keep_files = true;
+                    }
+                    Ok(()) => {}
+                }
+            }
+            None => {
+                let path = self.catalog.paths.index(id.volume, id.seq);
+                let path = path.display();
+                tracing::error!(%path, "chunk file is gone and its index file is bad");
+                self.catalog.health.add_regions(1, 0);
+                self.catalog.health.add_doubt(id.volume);
+            }
         }
         Ok(())
+    }
+
+    /// Finishes the files that are left behind, and has the space of all that is dead given back.
+    fn give_back(
+        &mut self,
+        volume: VolumeId,
+        left_behind: Vec<u32>,
+        mut dead: BTreeMap<u32, Vec<(u32, u32)>>,
+    ) {
+        for seq in left_behind {
+            // At once: when it has an index, nobody looks for its dead any more.
+            let records = dead.remove(&seq).unwrap_or_default();
+            if let Err(error) = self.punch(&Punch::new(volume, seq, records)) {
+                tracing::warn!(error = %Chain(&error), "giving space back");
+            }
+            self.finish_file(volume, seq);
+        }
+        for (seq, records) in dead {
+            self.forget_records(volume, seq, records);
+        }
+        // Of finished files nobody knows whether the space of all that is dead was given back.
+        let weighing = Weighing::recount(volume);
+        self.tidy_steps.push_back(TidyStep::Weigh(weighing));
     }
 
     fn files_of(&self, volume: VolumeId) -> Result<BTreeMap<u32, Present>, StoreError> {
@@ -282,6 +322,7 @@ impl Core {
         };
         // Nothing is made permanent of a file that the disk refuses to read.
         if found.unreadable {
+            recovery.writer.keep_files = true;
             let source = EntrySource::Memory(Arc::new(found.table));
             recovery.add_finished(id, facts, source);
             return Ok(());
@@ -293,6 +334,8 @@ impl Core {
                 .health
                 .add_failed_file(self.catalog.settings.failed_files_max);
             recovery.state.suspect = true;
+            // What it says may not be durable: nothing is given back on its word.
+            recovery.writer.keep_files = true;
             let source = EntrySource::Memory(Arc::new(found.table));
             recovery.add_finished(id, facts, source);
             return Ok(());
@@ -307,6 +350,7 @@ impl Core {
             .state
             .open
             .insert(id.seq, OpenView::new(file, found.table));
+        recovery.dead.insert(id.seq, found.dead);
         if active && found.damage.is_empty() {
             recovery.writer.active = Some(id.seq);
         } else {

@@ -131,8 +131,10 @@ impl Core {
                 volume,
                 seq,
                 extent,
-            } => self.forget_extent(volume, seq, extent),
-            Effect::StreamEnd { stream } => self.forget_stream(stream),
+            } => self.forget_records(volume, seq, extent.blocks().collect()),
+            Effect::StreamEnd { stream } => {
+                self.end_stream(stream);
+            }
             Effect::Fence { volume, epoch } => {
                 if let Some(volume) = self.catalog.volume(volume) {
                     let mut state = volume.write();

@@ -14,7 +14,7 @@ use super::shard::{Entry, Extent, RECORD_LOST};
 use megalith_disk::{File, read_exact_at};
 use megalith_model::ids::{DiskId, Epoch, VolumeId};
 use megalith_model::shard::ShardKey;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::Path;
 
@@ -70,6 +70,10 @@ pub(super) struct Scan {
     pub(super) tail_torn: bool,
     /// Pieces that were durable and are bad now.
     pub(super) damage: Vec<Region>,
+    /// Records that hold nothing of a shard in the table: of streams that never ended, of shards
+    /// that this file itself says are deleted, skipped ones. Empty if there is damage, because then
+    /// they may be what is left of a shard.
+    pub(super) dead: Vec<(u32, u32)>,
     /// True if the file ends with a mark, as after a clean stop: no record can be missing at
     /// its end.
     pub(super) clean: bool,
@@ -129,6 +133,9 @@ pub(super) fn scan(file: &dyn File, id: FileId, path: &Path) -> Result<Scan, Sto
     records.retain(|found| found.good);
     assemble(&mut scan, &records, &mut scanner);
     scan.unreadable = scanner.window.unreadable;
+    if scan.damage.is_empty() && !scan.unreadable {
+        scan.dead = dead(&scan, &records);
+    }
     Ok(scan)
 }
 
@@ -196,6 +203,28 @@ fn assemble(scan: &mut Scan, records: &[Found], scanner: &mut Scanner<'_>) {
             Kind::Head | Kind::Fence | Kind::Mark | Kind::Skip => {}
         }
     }
+}
+
+/// The good records that no shard of the table has, and the torn pieces.
+fn dead(scan: &Scan, records: &[Found]) -> Vec<(u32, u32)> {
+    let extents = scan
+        .table
+        .values()
+        .filter_map(|entry| entry.extent.as_ref());
+    let living: HashSet<u32> = extents
+        .flat_map(Extent::blocks)
+        .map(|(start, _)| start)
+        .collect();
+    let is_dead = |found: &&Found| match found.header.kind {
+        Kind::Cells => !living.contains(&found.block),
+        Kind::Skip => true,
+        Kind::Head | Kind::Tombstone | Kind::Fence | Kind::Mark => false,
+    };
+    let dead = records.iter().filter(is_dead);
+    let torn = scan.torn.iter().map(|region| (region.start, region.end));
+    dead.map(|found| (found.block, found.end()))
+        .chain(torn)
+        .collect()
 }
 
 /// Keeps the newer of two entries.

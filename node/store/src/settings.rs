@@ -34,6 +34,8 @@ pub struct StoreSettings {
     pub tidy_after: u64,
     /// A finished file with less than this many percent of live bytes is rewritten (default 70).
     pub compact_below_percent: u64,
+    /// An open chunk file that took no record for this long is finished (default 10 minutes).
+    pub finish_after: Duration,
     /// After this many files failed in a row the disk takes no more writes (default 3).
     pub failed_files_max: u32,
     /// How the disk is scrubbed.
@@ -56,6 +58,7 @@ impl Default for StoreSettings {
             files_open_max: 512,
             tidy_after: 64 << 20,
             compact_below_percent: 70,
+            finish_after: Duration::from_mins(10),
             failed_files_max: 3,
             scrub: ScrubSettings::default(),
         }

@@ -54,7 +54,7 @@ impl Core {
         let mut staged = Staged::answered(Ok(Done::Written));
         staged.touched.push((shard.volume, seq));
         if let Some((len, digest)) = append.last {
-            let extent = self.extent_of(stream, len, digest)?;
+            let extent = self.extent_of(stream, digest)?;
             let volume = shard.volume;
             // The record just placed has the last number given out.
             let (lsn, key) = (self.lsn - 1, shard.key());
@@ -83,7 +83,7 @@ impl Core {
     }
 
     /// Puts the cells into the stream's file and returns that.
-    fn place_cells(&mut self, append: &Append, form: Form) -> Result<u32, StoreError> {
+    pub(super) fn place_cells(&mut self, append: &Append, form: Form) -> Result<u32, StoreError> {
         let Append {
             stream,
             shard,
@@ -119,6 +119,8 @@ impl Core {
         let writing = self.writing(stream, shard)?;
         writing.records.push(block);
         writing.cells += u32::from(cells);
+        writing.length += u64::from(length);
+        writing.ended |= append.last.is_some();
         Ok(seq)
     }
 
@@ -134,15 +136,13 @@ impl Core {
     }
 
     /// Where the shard of a stream that came to its end lies.
-    fn extent_of(&mut self, stream: u64, len: u64, digest: [u8; 32]) -> Result<Extent, StoreError> {
+    pub(super) fn extent_of(
+        &mut self,
+        stream: u64,
+        digest: [u8; 32],
+    ) -> Result<Extent, StoreError> {
         match self.streams.get(&stream) {
-            Some(ShardStream::Writing(writing)) => Ok(Extent {
-                len,
-                cells: writing.cells,
-                record_cells: writing.record_cells,
-                digest: Some(digest),
-                records: writing.records.clone().into_boxed_slice(),
-            }),
+            Some(ShardStream::Writing(writing)) => Ok(writing.extent(Some(digest))),
             Some(ShardStream::Failed(error)) => Err(error.clone()),
             None => unreachable!("the stream was just written to"),
         }
@@ -187,7 +187,9 @@ impl Core {
             seq,
             record_cells,
             cells: 0,
+            length: 0,
             records: Vec::new(),
+            ended: false,
         };
         self.streams.insert(stream, ShardStream::Writing(writing));
         Ok(())
@@ -371,12 +373,12 @@ fn stored_before(
 
 /// A record's cells, measured.
 #[derive(Clone, Copy)]
-struct Form {
-    cells: u16,
+pub(super) struct Form {
+    pub(super) cells: u16,
     /// Bytes of these cells.
-    length: u32,
+    pub(super) length: u32,
     /// Bytes of the shard up to their end.
-    total: u64,
+    pub(super) total: u64,
 }
 
 /// Checks the form of a record's cells, before anything is placed: a record with the last mark

@@ -40,10 +40,11 @@ pub(super) struct CommitCounters {
 /// Runs until told to stop, or until every handle is gone.
 pub(super) fn run(mut core: Core, mail: &Receiver<Mail>, counters: &Arc<CommitCounters>) {
     let mut pace = Pace::default();
+    let mut idle = IdleWatch::new();
     let mut stopping = false;
     while !stopping {
         let mut batch = Batch::default();
-        stopping = !batch.collect(mail, &mut core, &pace);
+        stopping = !batch.collect(mail, &mut core, &pace, &mut idle);
         if batch.requests.is_empty() {
             continue;
         }
@@ -59,8 +60,53 @@ pub(super) fn run(mut core: Core, mail: &Receiver<Mail>, counters: &Arc<CommitCo
             took: begun.elapsed(),
         };
         core.housekeep();
+        idle.look(&mut core);
     }
     core.close();
+}
+
+/// When to look for open files that are left alone.
+struct IdleWatch {
+    begun: Instant,
+    /// No sooner; counts from `begun`.
+    at: Duration,
+}
+
+impl IdleWatch {
+    fn new() -> Self {
+        Self {
+            begun: Instant::now(),
+            at: Duration::ZERO,
+        }
+    }
+
+    /// Looks, if it is time, and finishes one file at most. What that took is a small part of the
+    /// time until the next: many files that become idle at once delay requests little.
+    fn look(&mut self, core: &mut Core) {
+        let now = self.begun.elapsed();
+        if now < self.at {
+            return;
+        }
+        let next = core.finish_idle(now);
+        let took = self.begun.elapsed().saturating_sub(now);
+        // Often enough to know since when a file is idle.
+        let step = core.catalog.settings.finish_after / 8;
+        let next = next.map_or(now, |next| next.min(now + step));
+        self.at = next.max(now + took * 10);
+    }
+
+    /// Waits for mail until the next look is due. None if that came first; it never does if no
+    /// file is open.
+    fn wait(&self, mail: &Receiver<Mail>, core: &Core) -> Result<Option<Mail>, ()> {
+        if !core.has_open_files() {
+            return mail.recv().map(Some).map_err(|_| ());
+        }
+        match mail.recv_timeout(self.at.saturating_sub(self.begun.elapsed())) {
+            Ok(mail) => Ok(Some(mail)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err(()),
+        }
+    }
 }
 
 /// How the last commit went.
@@ -80,7 +126,13 @@ struct Batch {
 
 impl Batch {
     /// Fills the batch; false when it is the last.
-    fn collect(&mut self, mail: &Receiver<Mail>, core: &mut Core, pace: &Pace) -> bool {
+    fn collect(
+        &mut self,
+        mail: &Receiver<Mail>,
+        core: &mut Core,
+        pace: &Pace,
+        idle: &mut IdleWatch,
+    ) -> bool {
         let (bytes_max, wait) = {
             let settings = &core.catalog.settings;
             (settings.commit_bytes, settings.commit_wait)
@@ -90,7 +142,11 @@ impl Batch {
             match mail.try_recv() {
                 Ok(first) => break Ok(first),
                 Err(TryRecvError::Empty) if core.housekeep() => {}
-                Err(TryRecvError::Empty) => break mail.recv().map_err(|_| ()),
+                Err(TryRecvError::Empty) => match idle.wait(mail, core) {
+                    Ok(Some(first)) => break Ok(first),
+                    Ok(None) => idle.look(core),
+                    Err(()) => break Err(()),
+                },
                 Err(TryRecvError::Disconnected) => break Err(()),
             }
         };

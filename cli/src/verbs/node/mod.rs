@@ -66,6 +66,7 @@ pub async fn start(settings: NodeFile) -> Result<RunningNode, RoleError> {
     if let Some(storage) = &settings.storage {
         node_settings.store.scrub = scrub_settings(origin, storage)?;
         node_settings.orphans = orphan_settings(origin, storage)?;
+        node_settings.store.finish_after = finish_after(origin, storage)?;
     }
     let config = NodeConfig {
         node: NodeId(id),
@@ -101,6 +102,7 @@ fn scrub_settings(origin: &str, storage: &StorageSection) -> Result<ScrubSetting
         scrub_bytes_per_s,
         trash_days: _,
         orphan_check_s: _,
+        finish_after_s: _,
     } = *storage;
     let keys = [
         ("scrub_days", u64::from(scrub_days)),
@@ -116,6 +118,15 @@ fn scrub_settings(origin: &str, storage: &StorageSection) -> Result<ScrubSetting
         fresh_within: Duration::from_secs(3600 * u64::from(scrub_new_hours)),
         bytes_per_s_max: scrub_bytes_per_s,
     })
+}
+
+fn finish_after(origin: &str, storage: &StorageSection) -> Result<Duration, SettingsError> {
+    if storage.finish_after_s == 0 {
+        let message =
+            "`storage.finish_after_s` is 0: every write would get a chunk file".to_owned();
+        return Err(SettingsError::invalid(origin, message));
+    }
+    Ok(Duration::from_secs(storage.finish_after_s.into()))
 }
 
 fn orphan_settings(
@@ -155,6 +166,19 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "f: `storage.scrub_days` is 0: rot would never be found"
+        );
+    }
+
+    #[test]
+    fn a_file_for_every_write_is_refused() {
+        let mut storage = StorageSection::new(Vec::new());
+        let after = finish_after("f", &storage).expect("the defaults are sound");
+        assert_eq!(after, Duration::from_mins(10));
+        storage.finish_after_s = 0;
+        let error = finish_after("f", &storage).expect_err("0 seconds");
+        assert_eq!(
+            error.to_string(),
+            "f: `storage.finish_after_s` is 0: every write would get a chunk file"
         );
     }
 

@@ -37,6 +37,7 @@ fn live(bench: &mut Bench, lens: &Lens, acked: &mut Acked) -> Result<(), StoreEr
         bench.put(shard, &content(shard, 0, len))?;
         acked.stored.push(blob);
         bench.core().housekeep();
+        cut_off(bench, lens);
     }
     // From here on until the answer, either may be the case.
     acked.stored.retain(|blob| ![0, 2].contains(blob));
@@ -52,9 +53,18 @@ fn live(bench: &mut Bench, lens: &Lens, acked: &mut Acked) -> Result<(), StoreEr
     super::scrub::save_ledger(bench);
     bench.core().tidy_all();
     bench.housekeep_all();
+    bench.leave_alone(6);
     super::scrub::save_ledger(bench);
     bench.core().close();
     Ok(())
+}
+
+/// A writer that goes away amid its shard, with a good one after what it left.
+fn cut_off(bench: &mut Bench, lens: &Lens) {
+    let lost = shard(1, 99);
+    let longest = *lens.iter().max().expect("some");
+    let (stream, _) = bench.begin(lost, &content(lost, 0, longest));
+    bench.abandon(stream);
 }
 
 fn check(bench: &mut Bench, lens: &Lens, acked: &Acked, place: &str) {
@@ -104,7 +114,11 @@ fn cut_everywhere(settings: &StoreSettings, lens: &Lens, seeds: u64) {
             bench.reopen();
             let place = format!("step {step} seed {seed}");
             check(&mut bench, lens, &acked, &place);
-            // And again, at once: what the recovery did must hold.
+            // And again, at once: what the recovery did must hold, and what was given back after
+            // it must have been dead.
+            if seed % 2 == 1 {
+                bench.housekeep_all();
+            }
             bench.crash(seed);
             bench.reopen();
             check(&mut bench, lens, &acked, &format!("{place}, second cut"));
@@ -131,6 +145,55 @@ fn power_cut_at_every_step_loses_nothing_acknowledged_of_long_records() {
     cut_everywhere(&long, &LONG_LENS, 6);
 }
 
+/// Many small files, made by a volume that is left alone after every write, become one.
+fn live_alone(bench: &mut Bench, acked: &mut Acked) -> Result<(), StoreError> {
+    for (blob, len) in (0..).zip([100; 6]) {
+        let shard = shard(1, blob);
+        bench.put(shard, &content(shard, 0, len))?;
+        acked.stored.push(blob);
+        bench.leave_alone(2);
+    }
+    for gone in [1, 4] {
+        acked.stored.retain(|blob| *blob != gone);
+        bench.delete(&[shard(1, gone)])?;
+        acked.deleted.push(gone);
+        bench.leave_alone(2);
+    }
+    bench.leave_alone(4);
+    Ok(())
+}
+
+#[test]
+fn power_cut_while_small_files_become_one_loses_nothing_acknowledged() {
+    let mut whole = Bench::new(64 << 20, settings());
+    let before = whole.fs.changes();
+    live_alone(&mut whole, &mut Acked::default()).expect("nothing fails");
+    let steps = whole.fs.changes() - before;
+    let names = whole.names(1);
+    assert!(!names.contains(&"00000001.chunk".to_owned()), "{names:?}");
+    for step in 1..=steps + 1 {
+        for seed in 0..4 {
+            let mut bench = Bench::new(64 << 20, settings());
+            let mut acked = Acked::default();
+            bench.fs.stop_at(step);
+            let _ = live_alone(&mut bench, &mut acked);
+            bench.crash(seed * 1000 + step);
+            bench.reopen();
+            let place = format!("step {step} seed {seed}");
+            check(&mut bench, &[100; 6], &acked, &place);
+            bench.leave_alone(4);
+            bench.crash(seed);
+            bench.reopen();
+            check(
+                &mut bench,
+                &[100; 6],
+                &acked,
+                &format!("{place}, second cut"),
+            );
+        }
+    }
+}
+
 #[test]
 fn power_cut_during_recovery_is_harmless() {
     for step in 1..30 {
@@ -146,6 +209,43 @@ fn power_cut_during_recovery_is_harmless() {
         bench.reopen();
         let place = format!("recovery step {step}");
         check(&mut bench, &LENS, &acked, &place);
+    }
+}
+
+#[test]
+fn power_cut_while_space_is_given_back_after_an_opening_is_harmless() {
+    let small = StoreSettings {
+        file_len_max: 300 << 10,
+        ..settings()
+    };
+    let mut cuts = 0;
+    for stop in (10..).step_by(7) {
+        let mut steps = 1;
+        for step in 1.. {
+            let mut bench = Bench::new(64 << 20, small.clone());
+            let mut acked = Acked::default();
+            bench.fs.stop_at(stop);
+            if live(&mut bench, &LENS, &mut acked).is_ok() && stop > 200 {
+                assert!(cuts > 400, "only {cuts} cuts");
+                return;
+            }
+            bench.crash(stop + step);
+            let before = bench.fs.changes();
+            bench.fs.stop_at(step);
+            if bench.open().is_ok() {
+                bench.housekeep_all();
+                bench.leave_alone(6);
+            }
+            let place = format!("life {stop} step {step}");
+            steps = steps.max(bench.fs.changes() - before);
+            bench.crash(step + 7);
+            bench.reopen();
+            check(&mut bench, &LENS, &acked, &place);
+            cuts += 1;
+            if step > steps {
+                break;
+            }
+        }
     }
 }
 

@@ -8,6 +8,8 @@ mod golden;
 mod guard;
 mod handle;
 mod hurt;
+mod idle;
+mod idle_faults;
 mod model;
 mod padding;
 mod plan;
@@ -29,6 +31,7 @@ use megalith_model::ids::{BlobId, ClusterId, DiskId, Epoch, VolumeId};
 use megalith_model::shard::{Receipt, ShardId};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(super) const CLUSTER: ClusterId = ClusterId([7; 16]);
 pub(super) const DISK: DiskId = DiskId([9; 16]);
@@ -106,6 +109,8 @@ pub(super) struct Bench {
     pub(super) settings: StoreSettings,
     core: Option<Core>,
     stream: u64,
+    /// What a clock would say, counted from anywhere.
+    now: Duration,
 }
 
 impl Bench {
@@ -120,6 +125,7 @@ impl Bench {
             settings,
             core: None,
             stream: 0,
+            now: Duration::ZERO,
         };
         bench.open().expect("open a fresh disk");
         bench
@@ -206,6 +212,36 @@ impl Bench {
         let cells = self.core().catalog.read(shard, 0, u64::MAX)?;
         let slices: Vec<&[u8]> = cells.iter().map(|(bytes, _)| bytes.as_ref()).collect();
         Ok(slices.concat().into())
+    }
+
+    /// Writes all of a shard but its last record, and leaves the stream open. Returns the stream.
+    pub(super) fn begin(&mut self, shard: ShardId, bytes: &Bytes) -> (u64, Option<StoreError>) {
+        self.stream += 1;
+        let stream = self.stream;
+        let mut ops = appends(stream, shard, Epoch(1), bytes, self.settings.record_cells);
+        ops.pop();
+        let answers = self.core().commit(ops);
+        (stream, answers.into_iter().find_map(Result::err))
+    }
+
+    pub(super) fn abandon(&mut self, stream: u64) {
+        self.core().commit(vec![Op::Abandon { stream }]);
+    }
+
+    /// Bytes that the whole disk takes.
+    pub(super) fn used(&self) -> u64 {
+        let space = megalith_disk::FileSystem::space(&self.fs, root()).expect("measured");
+        space.capacity - space.free
+    }
+
+    /// Time passes, and nothing is left to do.
+    pub(super) fn leave_alone(&mut self, turns: u32) {
+        for _ in 0..turns {
+            self.now += self.settings.finish_after;
+            let now = self.now;
+            self.core().finish_idle(now);
+            self.housekeep_all();
+        }
     }
 
     pub(super) fn housekeep_all(&mut self) {

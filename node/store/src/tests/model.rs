@@ -11,6 +11,7 @@ use megalith_disk::sim::{SimFault, SimOp, SimRule};
 use megalith_model::ids::{Epoch, VolumeId};
 use megalith_model::shard::ShardId;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// A version and a length: what a shard's bytes follow from.
 type Version = (u64, usize);
@@ -28,6 +29,7 @@ struct World {
     known: BTreeMap<ShardId, Known>,
     fences: BTreeMap<u64, u32>,
     versions: u64,
+    now: Duration,
     trace: String,
 }
 
@@ -47,6 +49,7 @@ impl World {
             known: BTreeMap::new(),
             fences: BTreeMap::new(),
             versions: 0,
+            now: Duration::ZERO,
             trace: String::new(),
         }
     }
@@ -59,14 +62,16 @@ impl World {
             400..450 => self.put_many(volume),
             450..600 => self.delete(shard),
             600..900 => self.check_one(shard),
-            900..920 => self.check_list(volume),
+            900..910 => self.cut_off(shard),
+            910..920 => self.check_list(volume),
             920..930 => self.fence(volume),
             930..970 => {
                 self.bench.core().housekeep();
             }
-            970..974 => {
+            970..972 => {
                 self.bench.core().tidy_all();
             }
+            972..974 => self.leave_alone(),
             974 => self.scrub(),
             975..987 => self.break_something(),
             987..990 => {
@@ -118,6 +123,29 @@ impl World {
                 known.maybe.push(Some(version));
             }
             Err(error) => panic!("{shard}: {error}"),
+        }
+    }
+
+    /// A writer that goes away amid a shard, perhaps before what it left is written or given back.
+    fn cut_off(&mut self, shard: ShardId) {
+        self.versions += 1;
+        let bytes = content(shard, self.versions, 5 * CELL_LEN);
+        let (stream, _) = self.bench.begin(shard, &bytes);
+        if self.random.below(2) == 0 {
+            self.put(super::shard(shard.volume.0, BLOBS - 1));
+        }
+        self.bench.abandon(stream);
+        if self.random.below(2) == 0 {
+            self.bench.core().housekeep();
+        }
+    }
+
+    /// Time passes without a write.
+    fn leave_alone(&mut self) {
+        for _ in 0..4 {
+            self.now += self.bench.settings.finish_after;
+            self.bench.core().finish_idle(self.now);
+            self.bench.core().housekeep();
         }
     }
 
@@ -261,8 +289,12 @@ impl World {
             SimOp::SyncDir,
             SimOp::Create,
             SimOp::Preallocate,
+            SimOp::Punch,
+            SimOp::SetLen,
+            SimOp::Remove,
+            SimOp::Rename,
         ];
-        let op = ops[self.random.below(5) as usize];
+        let op = ops[self.random.below(ops.len() as u64) as usize];
         let fault = if self.random.below(3) == 0 {
             SimFault::Full
         } else {
@@ -294,6 +326,15 @@ impl World {
             let opened = self.bench.open();
             self.bench.crash(self.random.next());
             drop(opened);
+        }
+        // Nor one after an opening that failed in part and gave space back.
+        if self.random.below(3) == 0 {
+            self.break_something();
+            if self.bench.open().is_ok() {
+                self.bench.housekeep_all();
+            }
+            self.bench.crash(self.random.next());
+            self.bench.fs.heal();
         }
         self.bench.reopen();
         self.trace.push('.');
