@@ -256,7 +256,7 @@ pub async fn start(config: GatewayConfig) -> Result<RunningGateway, GatewayError
     if let Some((listener, metrics)) = sockets.health {
         let state = health::State {
             metrics,
-            ready: readiness(&ready, &map, &rim),
+            ready: readiness(&ready, &map, &tls, &rim),
         };
         let health = health::serve(listener, state, rim.stop.clone(), rim.tasks.clone());
         rim.tasks.spawn(health);
@@ -477,9 +477,16 @@ fn listen(socket: TcpListener, security: TransportSecurity, face: &Arc<Face>, ri
 }
 
 /// Ready means: started, not stopping, and the cluster's map has come.
-fn readiness(started: &Arc<AtomicBool>, map: &MapWatch, rim: &Rim) -> health::Ready {
+fn readiness(
+    started: &Arc<AtomicBool>,
+    map: &MapWatch,
+    tls: &TlsMaterial,
+    rim: &Rim,
+) -> health::Ready {
     let (started, maps, stop) = (Arc::clone(started), map.subscribe(), rim.stop.clone());
+    let denials = tls.denials().clone();
     Arc::new(move || {
-        started.load(Ordering::Acquire) && !stop.is_cancelled() && maps.borrow().term > 0
+        let serves = started.load(Ordering::Acquire) && !stop.is_cancelled();
+        serves && maps.borrow().term > 0 && !denials.is_own_denied()
     })
 }

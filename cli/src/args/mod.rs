@@ -4,6 +4,7 @@
 //! arguments from here.
 
 mod account;
+mod cert;
 mod check;
 mod config;
 mod disk;
@@ -20,6 +21,7 @@ mod up;
 mod tests;
 
 pub use account::{AccountVerb, KeyVerb, Listed};
+pub use cert::{CertVerb, NamedCertificate};
 pub use check::CheckArgs;
 pub use config::ConfigVerb;
 pub use disk::{DiskVerb, RebuildArgs};
@@ -111,6 +113,12 @@ pub enum Verb {
         /// What to do with them.
         #[command(subcommand)]
         verb: KeyVerb,
+    },
+    /// Certificates that the cluster refuses, such as those of a stolen machine.
+    Cert {
+        /// What to do with them.
+        #[command(subcommand)]
+        verb: CertVerb,
     },
     /// The members of the metadata group, and backups of what they hold.
     Meta {

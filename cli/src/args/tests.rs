@@ -57,6 +57,10 @@ fn these_are_all_verbs() {
         megalith key list
         megalith key disable
         megalith key enable
+        megalith cert deny
+        megalith cert allow
+        megalith cert list
+        megalith cert show
         megalith meta list
         megalith meta add
         megalith meta remove

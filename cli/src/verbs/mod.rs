@@ -4,6 +4,7 @@
 //! (`up`, `node`, `gateway`) return when a signal stops them.
 
 mod account;
+mod cert;
 mod check;
 mod config;
 mod disk;
@@ -50,6 +51,7 @@ pub async fn run(verb: Verb) -> Result<Output, Box<dyn Error>> {
         Verb::Disk { verb } => disk::run(&verb)?.into(),
         Verb::Account { verb } => account::run(&verb).await?.into(),
         Verb::Key { verb } => key::run(&verb).await?.into(),
+        Verb::Cert { verb } => cert::run(&verb).await?.into(),
         Verb::Meta { verb } => meta::run(&verb).await?,
         Verb::Config {
             verb: ConfigVerb::Check { file },

@@ -243,6 +243,7 @@ fn unavailable(error: ClientError) -> OpError {
             OpError::Unavailable(format!("outcome unknown: {why}"))
         }
         ClientError::Unavailable(why) => OpError::Unavailable(format!("unavailable: {why}")),
+        ClientError::Denied(why) => OpError::Unavailable(format!("this gateway is denied: {why}")),
         ClientError::Rejected(why) => OpError::Internal(format!("rejected: {why}")),
     }
 }

@@ -45,7 +45,9 @@ fn malformed(what: impl ToString) -> ClientError {
 }
 
 fn unavailable(end: NoAnswer) -> ClientError {
-    if end.refused {
+    if end.denied {
+        ClientError::Denied(end.last)
+    } else if end.refused {
         ClientError::Rejected(end.last)
     } else {
         ClientError::Unavailable(end.last)
@@ -183,6 +185,7 @@ impl ClusterClient {
                 let mut updates = open_updates(channel).await?;
                 match updates.message().await? {
                     Some(update) => {
+                        self.group.hear_denied(&update);
                         self.hear_level(update.level)?;
                         said_of_update(update)
                     }

@@ -19,6 +19,9 @@ pub enum ClientError {
     /// The call was refused and would be refused again: a wrong role, a malformed request.
     #[error("the call was refused: {0}")]
     Rejected(String),
+    /// The cluster has denied this process's certificate. This call has changed nothing.
+    #[error("the cluster has denied the certificate of this process: {0}")]
+    Denied(String),
     /// The answer can't be read: the peer runs another version of the program, or there is a
     /// defect.
     #[error("the answer can't be read: {0}")]

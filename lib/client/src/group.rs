@@ -5,6 +5,8 @@ use crate::connect::{ChannelSettings, noting_channel};
 use crate::error::chain;
 use crate::roster::{Known, Roster};
 use megalith_identity::{IdentityError, Role, TlsMaterial};
+use megalith_model::codec;
+use megalith_model::denied::DenyList;
 use megalith_model::ids::NodeId;
 use megalith_proto::v1 as proto;
 use std::error::Error;
@@ -107,6 +109,8 @@ pub(crate) struct NoAnswer {
     pub(crate) sent: bool,
     /// True if asking again is useless.
     pub(crate) refused: bool,
+    /// True if the cluster has denied our certificate: no member will speak to us.
+    pub(crate) denied: bool,
     pub(crate) last: String,
 }
 
@@ -140,6 +144,29 @@ impl Group {
     /// Takes over the group's own list of its members.
     pub(crate) fn tell(&self, members: Vec<Endpoint>) {
         self.roster.tell(members);
+    }
+
+    /// Takes over the deny list of an update, if it says one.
+    pub(crate) fn hear_denied(&self, update: &proto::MapUpdate) {
+        if update.denied.is_empty() {
+            return;
+        }
+        match codec::decode::<DenyList>(&update.denied) {
+            Ok(list) => drop(self.material.denials().hear(list)),
+            // The list that is known stays in force.
+            Err(error) => tracing::error!(%error, "a deny list that can't be read"),
+        }
+    }
+
+    /// Returns true if the member that answered last has denied our certificate.
+    pub(crate) fn is_denied(&self) -> bool {
+        self.material.denials().is_own_denied()
+    }
+
+    /// Says for people that our certificate is denied.
+    pub(crate) fn own_denied(&self) -> String {
+        let own = self.material.identity();
+        format!("{own}, serial {}", own.serial())
     }
 
     pub(crate) fn channel(&self, member: &Member) -> Channel {
@@ -259,6 +286,7 @@ impl Group {
         let mut end = NoAnswer {
             sent: false,
             refused: false,
+            denied: false,
             last: "no member is known".into(),
         };
         let mut failed: Vec<NodeId> = Vec::new();
@@ -319,6 +347,11 @@ impl Group {
             }
             Ok(Err(status)) => {
                 end.last = format!("{}: {}", member.node, chain(&status));
+                if self.is_denied() {
+                    end.denied = !end.sent;
+                    end.last = self.own_denied();
+                    return Heeded::Over;
+                }
                 if is_final(&status) {
                     // An earlier attempt may have reached a leader: then this refusal proves
                     // nothing.

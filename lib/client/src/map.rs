@@ -1,8 +1,9 @@
 //! The newest cluster map, kept at hand.
 //!
 //! A task follows the leader's stream. It also tells all clients that share the roster who the
-//! members are. It ends when the last [`MapWatch`] is dropped. Keep-alive on the connection notices
-//! a dead or frozen leader; a deposed one sends a redirect.
+//! members are, and its own connections which certificates are denied. It ends when the last
+//! [`MapWatch`] is dropped. Keep-alive on the connection notices a dead or frozen leader; a deposed
+//! one sends a redirect.
 
 use crate::backoff::Backoff;
 use crate::cluster::{ClusterClient, MapStream, said_of_update};
@@ -183,6 +184,7 @@ async fn read(
                     address: member.address.clone(),
                 });
                 cluster.group().tell(members.collect());
+                cluster.group().hear_denied(&update);
                 cluster.group().roster.hear_level(update.level);
                 said_of_update(update)
             }

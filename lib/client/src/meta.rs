@@ -90,6 +90,7 @@ impl MetaClient {
         let call = |channel| shared.propose_once(channel, bytes.clone());
         let answer = shared.group.call_leader(deadline, call).await;
         let (bytes, sent_before) = answer.map_err(|end| match end {
+            NoAnswer { denied: true, .. } => ClientError::Denied(end.last),
             NoAnswer { refused: true, .. } => ClientError::Rejected(end.last),
             NoAnswer { sent: true, .. } => ClientError::Unknown(end.last),
             NoAnswer { .. } => ClientError::Unavailable(end.last),
@@ -183,6 +184,7 @@ impl MetaClient {
         loop {
             let last = match shared.query_round(&bytes, deadline).await {
                 Ok(read) => return shared.decoded(&read),
+                Err(end) if end.denied => return Err(ClientError::Denied(end.last)),
                 Err(end) if end.refused => return Err(ClientError::Rejected(end.last)),
                 Err(end) => end.last,
             };
@@ -208,7 +210,9 @@ struct Attempt {
 }
 
 fn unanswered(end: NoAnswer) -> ClientError {
-    if end.refused {
+    if end.denied {
+        ClientError::Denied(end.last)
+    } else if end.refused {
         ClientError::Rejected(end.last)
     } else {
         ClientError::Unavailable(end.last)
@@ -311,6 +315,7 @@ impl Shared {
                 return Err(NoAnswer {
                     sent: true,
                     refused: false,
+                    denied: false,
                     last,
                 });
             };
@@ -328,15 +333,21 @@ impl Shared {
                     return Err(NoAnswer {
                         sent: true,
                         refused: false,
+                        denied: false,
                         last,
                     });
                 }
                 Err(status) => {
                     last = format!("{}: {}", member.node, chain(&status));
-                    if is_final(&status) {
+                    let denied = self.group.is_denied();
+                    if denied {
+                        last = self.group.own_denied();
+                    }
+                    if denied || is_final(&status) {
                         return Err(NoAnswer {
                             sent: true,
-                            refused: true,
+                            refused: !denied,
+                            denied,
                             last,
                         });
                     }

@@ -70,6 +70,7 @@ impl Cluster for Member {
                 update,
                 members,
                 level: 0,
+                denied: Vec::new().into(),
             }))
         });
         Ok(Response::new(Box::pin(updates)))

@@ -8,8 +8,9 @@
 use crate::bundle::{Bundle, KeyPem};
 use crate::error::IdentityError;
 use crate::files::{self, MODE_PUBLIC, MODE_SECRET, NewFile};
-use crate::peer::{self, PeerIdentity, Role};
+use crate::peer::{self, PeerIdentity};
 use megalith_model::ids::ClusterId;
+use megalith_model::role::Role;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, SanType, string::Ia5String,

@@ -1,7 +1,8 @@
 //! What can go wrong with identities, in words that an operator can act on.
 
-use crate::peer::{GrantsError, PeerIdentity, Role};
+use crate::peer::{GrantsError, PeerIdentity};
 use megalith_model::ids::ClusterId;
+use megalith_model::role::Role;
 use rustls::{AlertDescription, CertificateError};
 use std::io;
 use std::path::PathBuf;
@@ -129,6 +130,9 @@ pub enum PeerRefusal {
     /// It may not be used for this purpose, such as an https certificate inside the cluster.
     #[error("the certificate is not made for use between cluster members")]
     WrongPurpose,
+    /// It is on the cluster's deny list.
+    #[error("the certificate is denied in this cluster")]
+    Denied,
     /// The peer showed none.
     #[error("the peer showed no certificate")]
     Missing,
@@ -163,6 +167,10 @@ fn shown_time(seconds: &Option<u64>) -> String {
 impl PeerRefusal {
     /// Wraps the refusal for rustls, from which [`PeerRefusal::found_in`] gets it back.
     pub(crate) fn into_rustls(self) -> rustls::Error {
+        if self == Self::Denied {
+            // The one refusal that the peer hears of by an alert of its own.
+            return rustls::Error::InvalidCertificate(CertificateError::Revoked);
+        }
         let other = rustls::OtherError(std::sync::Arc::new(self));
         rustls::Error::InvalidCertificate(CertificateError::Other(other))
     }
@@ -187,6 +195,7 @@ impl PeerRefusal {
                 from: Some(not_before.as_secs()),
             },
             CertificateError::UnknownIssuer => Self::ForeignAuthority,
+            CertificateError::Revoked => Self::Denied,
             CertificateError::BadSignature => Self::BadSignature,
             CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
                 Self::WrongPurpose
@@ -203,6 +212,12 @@ impl PeerRefusal {
 }
 
 impl IdentityError {
+    /// Returns true if a peer refused us because our certificate is on its deny list.
+    #[must_use]
+    pub fn is_own_denied(&self) -> bool {
+        matches!(self, Self::RefusedByPeer { reason, .. } if *reason == DENIED)
+    }
+
     /// Builds the error for what ended a handshake or connection with `peer`.
     pub(crate) fn of_connection(peer: String, source: io::Error) -> Self {
         let cause = source
@@ -220,6 +235,9 @@ impl IdentityError {
     }
 }
 
+/// What a peer means that has denied us.
+const DENIED: &str = "it is denied in this cluster";
+
 /// Returns the meaning of an alert about our certificate; None for alerts about anything else.
 fn alert_meaning(alert: AlertDescription) -> Option<&'static str> {
     Some(match alert {
@@ -231,7 +249,7 @@ fn alert_meaning(alert: AlertDescription) -> Option<&'static str> {
         AlertDescription::BadCertificate => "it is malformed",
         AlertDescription::DecryptError => "a signature does not verify",
         AlertDescription::AccessDenied => "access was denied",
-        AlertDescription::CertificateRevoked => "it is revoked",
+        AlertDescription::CertificateRevoked => DENIED,
         _ => return None,
     })
 }

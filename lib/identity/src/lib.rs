@@ -7,6 +7,7 @@
 //! HTTP or of which role may call what: the server's edge decides that and asks [`PeerIdentity`].
 //!
 //! - [`Authority`] signs (its key need not be on any server), [`Bundle`] is what it gives a node.
+//! - [`Denials`] is the deny list, which each handshake and each open connection asks.
 //! - [`TlsMaterial`] is a node's loaded and reloadable bundle; [`accept`] and [`connect`] use it.
 //! - [`HttpsMaterial`] is the S3 listener's own certificate, without any client certificate.
 //!
@@ -14,6 +15,7 @@
 
 mod authority;
 mod bundle;
+mod denials;
 mod error;
 mod files;
 mod https;
@@ -25,10 +27,12 @@ mod watch;
 
 pub use authority::{Authority, IssueRequest};
 pub use bundle::{Bundle, KeyPem};
+pub use denials::Denials;
 pub use error::{IdentityError, PeerRefusal};
 pub use https::HttpsMaterial;
 pub use material::{CertificateClock, TlsMaterial};
-pub use peer::{GrantsError, PeerIdentity, Role};
+pub use megalith_model::role::Role;
+pub use peer::{GrantsError, PeerIdentity};
 pub use stream::{
     ClientStream, HANDSHAKE_DEADLINE, Identified, IdentifiedStream, accept, accept_within, connect,
     connect_within,

@@ -6,10 +6,12 @@
 //! expired or is no longer trusted can't come back with an old ticket.
 
 use crate::bundle::{Bundle, BundlePaths};
+use crate::denials::Denials;
 use crate::error::{IdentityError, PeerRefusal};
-use crate::peer::{PeerIdentity, Role};
+use crate::peer::PeerIdentity;
 use crate::verify::{self, ClientVerifier, OwnCertificate, ServerVerifier};
 use crate::watch;
+use megalith_model::role::Role;
 use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject};
 use rustls::server::danger::ClientCertVerifier;
@@ -38,6 +40,7 @@ pub struct TlsMaterial {
 /// What is current. Configurations hold this and look it up at each handshake.
 pub(crate) struct Live {
     current: RwLock<Arc<Loaded>>,
+    pub(crate) denials: Denials,
 }
 
 /// The result of reading the files once, checked.
@@ -91,6 +94,7 @@ impl TlsMaterial {
         let loaded = Loaded::read(dir, &clock)?;
         let live = Arc::new(Live {
             current: RwLock::new(Arc::new(loaded)),
+            denials: Denials::default(),
         });
         let server = server_config(&live, clock)?;
         Ok(Arc::new(Self {
@@ -104,6 +108,12 @@ impl TlsMaterial {
     #[must_use]
     pub fn identity(&self) -> Arc<PeerIdentity> {
         self.live.current().identity.clone()
+    }
+
+    /// Returns the deny list that all connections of this certificate follow.
+    #[must_use]
+    pub fn denials(&self) -> &Denials {
+        &self.live.denials
     }
 
     /// Returns when our own certificate expires.

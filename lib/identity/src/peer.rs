@@ -9,49 +9,19 @@
     reason = "a new variant must be judged, not waved through"
 )]
 
-use crate::error::PeerRefusal;
+use crate::error::{IdentityError, PeerRefusal};
+use crate::material::parse_certificates;
+use megalith_model::denied::Serial;
 use megalith_model::ids::{ClusterId, GatewayId, NodeId};
+use megalith_model::role::Role;
 use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::path::Path;
 use std::str::FromStr;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 /// The beginning of every identity URI.
 const SCHEME: &str = "megalith://";
-
-/// What a member of the cluster does.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Role {
-    /// Keeps shards; its id is a [`NodeId`].
-    Storage,
-    /// Votes in metadata groups; its id is a [`NodeId`].
-    Metadata,
-    /// Serves S3; its id is a [`GatewayId`].
-    Gateway,
-    /// A person or a script that uses the command line; its id is 0 unless chosen otherwise.
-    Operator,
-}
-
-impl Role {
-    /// All roles.
-    pub const ALL: [Self; 4] = [Self::Storage, Self::Metadata, Self::Gateway, Self::Operator];
-
-    /// Returns the role's name in certificates.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Storage => "storage",
-            Self::Metadata => "metadata",
-            Self::Gateway => "gateway",
-            Self::Operator => "operator",
-        }
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 /// Roles that can't be in one certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -70,11 +40,28 @@ pub enum GrantsError {
     },
 }
 
-/// Who a peer is: its cluster, and its roles with their ids. Never without a role.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+/// Who a peer is: its cluster, and its roles with their ids. Never without a role. Two are equal
+/// if they name the same member, though their certificates are not the same.
+#[derive(Clone, Debug)]
 pub struct PeerIdentity {
     cluster: ClusterId,
     grants: Vec<(Role, u32)>,
+    /// Of the certificate that it was read from; 0 if it was not read from one.
+    serial: Serial,
+}
+
+impl PartialEq for PeerIdentity {
+    fn eq(&self, other: &Self) -> bool {
+        (self.cluster, &self.grants) == (other.cluster, &other.grants)
+    }
+}
+
+impl Eq for PeerIdentity {}
+
+impl Hash for PeerIdentity {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.cluster, &self.grants).hash(state);
+    }
 }
 
 impl PeerIdentity {
@@ -89,7 +76,11 @@ impl PeerIdentity {
         if let Some(pair) = grants.windows(2).find(|pair| pair[0].0 == pair[1].0) {
             return Err(GrantsError::Repeated(pair[0].0));
         }
-        let identity = Self { cluster, grants };
+        let identity = Self {
+            cluster,
+            grants,
+            serial: Serial::default(),
+        };
         match (
             identity.id_of(Role::Storage),
             identity.id_of(Role::Metadata),
@@ -103,9 +94,13 @@ impl PeerIdentity {
 
     /// Reads the identity in a DER certificate. Verifies nothing else about it.
     pub fn of_certificate(der: &[u8]) -> Result<Self, PeerRefusal> {
+        let certificate = parse(der)?;
+        let serial = certificate.raw_serial();
+        let serial = Serial::from_bytes(serial)
+            .ok_or_else(|| PeerRefusal::Malformed("its serial number is too long".into()))?;
         let mut cluster = None;
         let mut grants = Vec::new();
-        for uri in identity_uris(der)? {
+        for uri in identity_uris(&certificate)? {
             let malformed = || PeerRefusal::Malformed(format!("identity {uri:?}"));
             let (found, role, id) = parse_uri(&uri).ok_or_else(malformed)?;
             if *cluster.get_or_insert(found) != found {
@@ -114,7 +109,21 @@ impl PeerIdentity {
             grants.push((role, id));
         }
         let cluster = cluster.ok_or(PeerRefusal::NoIdentity)?;
-        Self::new(cluster, &grants).map_err(|error| PeerRefusal::Malformed(error.to_string()))
+        let identity = Self::new(cluster, &grants);
+        let identity = identity.map_err(|error| PeerRefusal::Malformed(error.to_string()))?;
+        Ok(Self { serial, ..identity })
+    }
+
+    /// Reads the identity in the first certificate of a PEM text, which `path` holds. Verifies
+    /// nothing else about it.
+    pub fn of_pem(pem: &str, path: &Path) -> Result<Self, IdentityError> {
+        let chain = parse_certificates(pem, path)?;
+        let first = chain.first().ok_or(PeerRefusal::Missing);
+        let identity = first.and_then(|first| Self::of_certificate(first));
+        identity.map_err(|reason| IdentityError::OwnCertificate {
+            path: path.to_owned(),
+            reason,
+        })
     }
 
     /// Returns the cluster that the peer belongs to.
@@ -127,6 +136,12 @@ impl PeerIdentity {
     #[must_use]
     pub fn grants(&self) -> &[(Role, u32)] {
         &self.grants
+    }
+
+    /// Returns the serial number of the certificate; 0 if the identity was not read from one.
+    #[must_use]
+    pub fn serial(&self) -> Serial {
+        self.serial
     }
 
     /// Returns true if the peer has the role, whatever its id.
@@ -189,7 +204,7 @@ pub(crate) fn authority_uri(cluster: ClusterId) -> String {
 
 /// Reads the cluster of an authority's certificate.
 pub(crate) fn authority_cluster(der: &[u8]) -> Result<ClusterId, PeerRefusal> {
-    let uris = identity_uris(der)?;
+    let uris = identity_uris(&parse(der)?)?;
     let [uri] = uris.as_slice() else {
         return Err(PeerRefusal::Malformed(
             "an authority names exactly one cluster".into(),
@@ -210,21 +225,25 @@ fn parse_uri(uri: &str) -> Option<(ClusterId, Role, u32)> {
     let mut fields = uri.strip_prefix(SCHEME)?.splitn(3, '/');
     let cluster = ClusterId::from_str(fields.next()?).ok()?;
     let name = fields.next()?;
-    let role = Role::ALL.into_iter().find(|role| role.name() == name)?;
+    let role = Role::from_name(name)?;
     let id = fields.next()?.parse().ok()?;
     (grant_uri(cluster, role, id) == uri).then_some((cluster, role, id))
 }
 
-/// Returns the names with our scheme, without reading them further.
-fn identity_uris(der: &[u8]) -> Result<Vec<String>, PeerRefusal> {
-    let malformed = |error: &dyn fmt::Display| PeerRefusal::Malformed(error.to_string());
-    let (rest, certificate) = X509Certificate::from_der(der).map_err(|error| malformed(&error))?;
+fn parse(der: &[u8]) -> Result<X509Certificate<'_>, PeerRefusal> {
+    let (rest, certificate) = X509Certificate::from_der(der)
+        .map_err(|error| PeerRefusal::Malformed(error.to_string()))?;
     if !rest.is_empty() {
         return Err(PeerRefusal::Malformed("bytes after its end".into()));
     }
+    Ok(certificate)
+}
+
+/// Returns the names with our scheme, without reading them further.
+fn identity_uris(certificate: &X509Certificate<'_>) -> Result<Vec<String>, PeerRefusal> {
     let names = certificate
         .subject_alternative_name()
-        .map_err(|error| malformed(&error))?;
+        .map_err(|error| PeerRefusal::Malformed(error.to_string()))?;
     let names = names.map_or(&[][..], |names| &names.value.general_names);
     Ok(names
         .iter()

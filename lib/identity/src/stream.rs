@@ -1,12 +1,15 @@
-//! Connections whose peer is known. There is no connection without an identity.
+//! Connections whose peer is known. There is no connection without an identity, and none goes on
+//! once its peer is denied.
 //!
 //! With TLS 1.3 a client has finished before the server has checked the client's certificate. So
 //! [`connect`] proves who the server is, but if the server refuses **us**, that shows only at the
 //! first read, as an error that wraps [`IdentityError::RefusedByPeer`].
 
+use crate::denials::Standing;
 use crate::error::IdentityError;
 use crate::material::TlsMaterial;
-use crate::peer::{PeerIdentity, Role};
+use crate::peer::PeerIdentity;
+use megalith_model::role::Role;
 use rustls::pki_types::ServerName;
 use std::io;
 use std::net::SocketAddr;
@@ -26,7 +29,10 @@ pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
 pub struct Identified<S> {
     tls: S,
     peer: Arc<PeerIdentity>,
+    /// Who we are.
+    own: Arc<PeerIdentity>,
     address: SocketAddr,
+    standing: Standing,
 }
 
 /// A connection that a peer has opened to us.
@@ -88,7 +94,9 @@ pub async fn accept_within(
     Ok(Identified {
         tls,
         peer: Arc::new(identity),
+        own: material.identity(),
         address,
+        standing: Standing::new(material.denials()),
     })
 }
 
@@ -134,7 +142,9 @@ pub async fn connect_within(
         Ok(Identified {
             tls,
             peer: Arc::new(identity),
+            own: material.identity(),
             address: peer_address,
+            standing: Standing::new(material.denials()),
         })
     };
     tokio::time::timeout(deadline, work)
@@ -157,16 +167,36 @@ impl<S: AsyncRead + Unpin> AsyncRead for Identified<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.check()?;
+        let before = buffer.filled().len();
         let read = ready!(Pin::new(&mut self.tls).poll_read(cx, buffer));
+        // Whoever refuses us sends no byte.
+        if read.is_ok() && buffer.filled().len() > before {
+            self.standing.denials().own_is_heard();
+        }
         Poll::Ready(read.map_err(|error| self.explain(error)))
     }
 }
 
 impl<S> Identified<S> {
+    /// Fails once the peer has been denied.
+    fn check(&mut self) -> io::Result<()> {
+        let standing = self.standing.check(&self.peer);
+        standing.map_err(|reason| {
+            let peer = format!("{} at {}", self.peer, self.address);
+            let refused = IdentityError::Refused { peer, reason };
+            io::Error::new(io::ErrorKind::PermissionDenied, refused)
+        })
+    }
+
     /// Puts a peer's refusal into words; leaves other errors as they are.
     fn explain(&self, error: io::Error) -> io::Error {
         let kind = error.kind();
-        match IdentityError::of_connection(self.address.to_string(), error) {
+        let refused = IdentityError::of_connection(self.address.to_string(), error);
+        if refused.is_own_denied() {
+            self.standing.denials().own_is_denied(&self.own);
+        }
+        match refused {
             IdentityError::Handshake { source, .. } => source,
             refused => io::Error::new(kind, refused),
         }
@@ -179,6 +209,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Identified<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.check()?;
         Pin::new(&mut self.tls).poll_write(cx, bytes)
     }
 
@@ -187,6 +218,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Identified<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.check()?;
         Pin::new(&mut self.tls).poll_write_vectored(cx, slices)
     }
 

@@ -2,12 +2,12 @@
 //!
 //! A peer is accepted if its certificate leads to our authority, is valid now and for its use
 //! (webpki checks all of this), and carries an identity of our cluster; a client may also require
-//! one exact identity. Host names are **not** compared. That is safe here, and only here, because
-//! the authority signs for this cluster only, and a certificate's identity says more than a name
-//! could: which member it is, rather than where it was last seen. Members move between addresses;
-//! another process at an old address has another identity and is refused. A caller without an
-//! expectation (`expected: None`) accepts any member of the cluster; that is right only for asking
-//! who is there.
+//! one exact identity. A certificate on the deny list is refused. Host names are **not** compared.
+//! That is safe here, and only here, because the authority signs for this cluster only, and a
+//! certificate's identity says more than a name could: which member it is, rather than where it was
+//! last seen. Members move between addresses; another process at an old address has another
+//! identity and is refused. A caller without an expectation (`expected: None`) accepts any member
+//! of the cluster; that is right only for asking who is there.
 //!
 //! Everything is read from [`Live`] at each handshake, so that a reload takes effect at once.
 
@@ -18,7 +18,8 @@
 
 use crate::error::PeerRefusal;
 use crate::material::Live;
-use crate::peer::{PeerIdentity, Role};
+use crate::peer::PeerIdentity;
+use megalith_model::role::Role;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ResolvesClientCert, verify_server_cert_signed_by_trust_anchor};
 use rustls::crypto::WebPkiSupportedAlgorithms;
@@ -72,6 +73,8 @@ impl ServerCertVerifier for ServerVerifier {
         let current = self.live.current();
         verify_server_chain(end_entity, intermediates, &current.roots, now)?;
         let peer = member(end_entity, &current.identity).map_err(PeerRefusal::into_rustls)?;
+        let denied = self.live.denials.check(&peer);
+        denied.map_err(PeerRefusal::into_rustls)?;
         match self.expected {
             Some((role, id)) if !peer.is(role, id) => {
                 let found = Box::new(peer);
@@ -119,7 +122,9 @@ impl ClientCertVerifier for ClientVerifier {
         let verified = current
             .clients
             .verify_client_cert(end_entity, intermediates, now)?;
-        member(end_entity, &current.identity).map_err(PeerRefusal::into_rustls)?;
+        let peer = member(end_entity, &current.identity).map_err(PeerRefusal::into_rustls)?;
+        let denied = self.live.denials.check(&peer);
+        denied.map_err(PeerRefusal::into_rustls)?;
         Ok(verified)
     }
 

@@ -6,6 +6,7 @@
 //! Variants are never reordered or removed, because their numbers are stored (postcard).
 
 use crate::claim::{NodeClaim, RefusedDisk};
+use crate::denied::DenyList;
 use crate::ids::{
     AccountId, BlobId, BucketId, ClusterId, DiskId, Epoch, GatewayId, LeaseId, NodeId, UploadId,
     VersionId, VolumeId,
@@ -233,6 +234,8 @@ pub enum Command {
     },
     /// Lets nodes take shards that nothing names for orphans again, after a restore.
     ReleaseRestore,
+    /// Replaces the list of denied certificates. Its revision is one more than the present one.
+    SetDenyList(DenyList),
 }
 
 /// A segment of which a write may have left shards on disks, and that no row will name.
@@ -482,10 +485,10 @@ pub enum Proposer {
 
 impl Command {
     /// The number of the last variant.
-    pub const LAST: u32 = 31;
+    pub const LAST: u32 = 32;
 
     /// Returns true if applying it may change what [`crate::answer::topology`] returns, apart from
-    /// volumes' bytes.
+    /// volumes' bytes, or the deny list.
     #[must_use]
     pub fn changes_topology(&self) -> bool {
         match self {
@@ -495,7 +498,8 @@ impl Command {
             | Self::CloseVolume { .. }
             | Self::OpenLease { .. }
             | Self::CloseLease { .. }
-            | Self::SetSettings(_) => true,
+            | Self::SetSettings(_)
+            | Self::SetDenyList(_) => true,
             Self::PutKek { .. }
             | Self::CreateAccount { .. }
             | Self::SetAccountEnabled { .. }
@@ -560,7 +564,8 @@ impl Command {
             | Self::RaiseLevel { .. }
             | Self::SetSettings(_)
             | Self::ExpireUploads { .. }
-            | Self::ReleaseRestore => false,
+            | Self::ReleaseRestore
+            | Self::SetDenyList(_) => false,
         }
     }
 
@@ -623,7 +628,8 @@ impl Command {
             | Self::PutAccessKey { .. }
             | Self::ResetClock
             | Self::SetSettings(_)
-            | Self::ReleaseRestore => &[Operator],
+            | Self::ReleaseRestore
+            | Self::SetDenyList(_) => &[Operator],
         }
     }
 }

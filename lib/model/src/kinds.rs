@@ -8,6 +8,7 @@
 use crate::claim::NodeClaim;
 use crate::codec::DecodeError;
 use crate::command::{Answer, Command, CommandKey, Envelope};
+use crate::denied::DenyList;
 use crate::ids::{AccountId, BucketId, ClusterId, LeaseId, VolumeId};
 use crate::level::Level;
 use crate::query::{DataStatus, Query, Reply};
@@ -110,6 +111,7 @@ kinds! {
         // Rows that travel, too.
         Node,
         Lease,
+        DenyList,
         // Numbers and names as rows. `Level` never gets another version.
         ClusterId,
         VolumeId,

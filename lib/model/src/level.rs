@@ -140,7 +140,8 @@ impl Command {
             | Self::DiscardBlob { .. }
             | Self::SetSettings(_)
             | Self::ExpireUploads { .. }
-            | Self::ReleaseRestore => Level::FIRST,
+            | Self::ReleaseRestore
+            | Self::SetDenyList(_) => Level::FIRST,
         }
     }
 }

@@ -4,7 +4,8 @@
 //! `ids`, `profile`, `shape` and `topology` are the vocabulary. `rows` is what the metadata group
 //! stores, `keys` says under which key. `command` and `query` are what the group is asked; `entry`
 //! is a command in the log. `claim` is what a storage node says of itself to be registered, `beat`
-//! what a gateway says every second.
+//! what a gateway says every second. `role` is what a certificate says of its holder, `denied`
+//! which certificates are refused.
 //! `instruction` and `question` tie each to its outcome or reply. `kinds` lists every kind of
 //! record, `level` says which may be used. `machine` applies commands and `answer` answers queries,
 //! both on a `table`. `margin` says how safe the data is, `sum` what a slot holds, `audit` whether
@@ -18,6 +19,7 @@ pub mod check;
 pub mod claim;
 pub mod codec;
 pub mod command;
+pub mod denied;
 pub mod entry;
 pub mod freeing;
 pub mod ids;
@@ -33,6 +35,7 @@ pub mod profile;
 pub mod query;
 pub mod question;
 pub mod restored;
+pub mod role;
 pub mod rows;
 pub mod settings;
 pub mod shape;

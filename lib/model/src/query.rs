@@ -1,6 +1,7 @@
 //! Questions to the metadata group and their answers. All are linearizable.
 
 use crate::command::Proposer;
+use crate::denied::DenyList;
 use crate::ids::{BlobId, DiskId, Epoch, NodeId, VersionId, VolumeId};
 use crate::machine::DOUBT_SETTLED_MS;
 use crate::question;
@@ -43,6 +44,7 @@ pub enum Query {
     OwedShards(question::OwedShards),
     Settings(question::Settings),
     Witnesses(question::Witnesses),
+    DenyList(question::DenyList),
 }
 
 impl Query {
@@ -64,9 +66,11 @@ impl Query {
             | Self::Keks(_)
             | Self::Counters(_) => &[Gateway],
             Self::Volumes(_) => &[Gateway, Storage],
-            Self::Accounts(_) | Self::AccessKeys(_) | Self::Data(_) | Self::Settings(_) => {
-                &[Operator]
-            }
+            Self::Accounts(_)
+            | Self::AccessKeys(_)
+            | Self::Data(_)
+            | Self::Settings(_)
+            | Self::DenyList(_) => &[Operator],
             Self::Deletes(_)
             | Self::DiskVolumes(_)
             | Self::Held(_)
@@ -134,6 +138,8 @@ pub enum Reply {
     Settings(Settings),
     /// To [`Query::Witnesses`], in the order of the question's shards.
     Witnesses(Vec<Witness>),
+    /// To [`Query::DenyList`].
+    DenyList(DenyList),
 }
 
 /// What speaks for a shard that is on a disk.

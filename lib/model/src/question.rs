@@ -7,6 +7,7 @@
 //! A question is named by what it asks for, so rows and commands have some of the same names. Code
 //! writes it with its module: `question::Object`.
 
+use crate::denied;
 use crate::ids::{AccountId, BlobId, BucketId, DiskId, UploadId, VersionId, VolumeId};
 use crate::query::{
     BlobView, DataStatus, DoubtView, HeldSegment, Listing, ObjectView, OwedPage, PartPage, Query,
@@ -72,6 +73,7 @@ questions! {
     OwedShards => OwedShards(OwedPage),
     Settings => Settings(settings::Settings),
     Witnesses => Witnesses(Vec<Witness>),
+    DenyList => DenyList(denied::DenyList),
 }
 
 /// A bucket by name.
@@ -255,3 +257,7 @@ pub struct Witnesses {
     /// At most [`crate::query::PAGE_ROWS_MAX`]; further ones get no answer.
     pub shards: Vec<ShardId>,
 }
+
+/// The deny list of certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DenyList;

@@ -6,6 +6,7 @@
 //! give the same changes, so several members can
 //! each restore the same backup on their own. Knows nothing of files.
 
+use crate::denied::DenyList;
 use crate::ids::{AccountId, Epoch, LeaseId, VolumeId};
 use crate::keys::{self, Meta, RowKey, Table};
 use crate::kinds::Stored;
@@ -104,6 +105,15 @@ fn jump(rows: &mut Overlay<'_>, item: Meta, level: Level) -> Result<(), MachineE
         | Meta::Doomed
         | Meta::Level
         | Meta::Settings => Ok(()),
+        // Processes keep the newest list that they have heard, so the restored one must be newer.
+        Meta::DenyList => {
+            let key = RowKey::Meta(item);
+            let mut list: DenyList = read(rows, &key)?.unwrap_or_default();
+            let revision = list.revision.checked_add(NUMBERS.into());
+            list.revision = revision.ok_or_else(used_up)?;
+            rows.put(key.encode(), crate::codec::encode_at(&list, level));
+            Ok(())
+        }
     }
 }
 

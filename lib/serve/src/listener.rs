@@ -71,7 +71,8 @@ impl Shutdown {
     }
 }
 
-/// Accepts connections until the shutdown and serves each on a task of its own.
+/// Accepts connections until the shutdown and serves each on a task of its own. One whose peer is
+/// denied meanwhile ends at once.
 pub async fn listen<F>(
     listener: TcpListener,
     material: Arc<TlsMaterial>,
@@ -131,7 +132,16 @@ pub async fn listen<F>(
                     tracing::warn!(peer = %stream.peer(), "too many connections");
                     return;
                 };
-                serve(Guarded::new(stream, settings.write_deadline), polite).await;
+                let peer = stream.peer().clone();
+                let served = serve(Guarded::new(stream, settings.write_deadline), polite);
+                tokio::select! {
+                    biased;
+                    () = material.denials().denied(&peer) => {
+                        let serial = peer.serial();
+                        tracing::warn!(%peer, %serial, "ended a connection of a denied certificate");
+                    }
+                    () = served => {}
+                }
             };
             tokio::select! {
                 () = hard.cancelled() => {}

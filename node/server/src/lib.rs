@@ -5,6 +5,7 @@
 //! whoever runs it.
 
 mod config;
+mod deny_file;
 mod disks;
 pub mod edge;
 mod metadata;
@@ -23,6 +24,7 @@ use crate::registration::Registrar;
 use megalith_client::{
     CallSettings, ClusterClient, DataClient, DataSettings, Endpoint, MapWatch, MetaClient, Roster,
 };
+use megalith_disk::RealFs;
 use megalith_metadata::MetaFailure;
 use megalith_model::claim::NodeClaim;
 use megalith_model::ids::DiskId;
@@ -288,6 +290,7 @@ impl StoragePart<'_> {
         } = self;
         let settings = config.settings.clone();
         let (material, calls) = (config.material.clone(), settings.calls.clone());
+        keep_denials(config, tasks);
         let roster = Roster::new(members);
         let meta = MetaClient::new(&roster, material.clone(), calls.clone());
         let heartbeats = CallSettings {
@@ -348,6 +351,19 @@ impl StoragePart<'_> {
         });
         maps
     }
+}
+
+/// Takes over the deny list that the disks have, and keeps every later one on them.
+fn keep_denials(config: &NodeConfig, tasks: &mut JoinSet<&'static str>) {
+    let denials = config.material.denials().clone();
+    if let Some(list) = deny_file::load(&RealFs, &config.disks) {
+        denials.hear(list);
+    }
+    let kept = deny_file::keep(Arc::new(RealFs), config.disks.clone(), denials);
+    tasks.spawn(async move {
+        kept.await;
+        "keeping the deny list"
+    });
 }
 
 impl RunningNode {

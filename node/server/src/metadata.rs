@@ -14,6 +14,7 @@ use megalith_metadata::engine::EngineSettings;
 use megalith_metadata::placement::{ClusterService, Placement};
 use megalith_metadata::transport::{ConnectError, Connector, GrpcTransport, TransportSettings};
 use megalith_metadata::{AddressBook, MetaFailure, MetaParts, MetaSettings, StartError};
+use megalith_model::denied::DenyList;
 use megalith_model::ids::NodeId;
 use megalith_proto::v1::cluster_server::ClusterServer;
 use megalith_proto::v1::metadata_server::MetadataServer;
@@ -22,7 +23,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
@@ -88,6 +89,7 @@ pub fn start_metadata(
         on_failure: Arc::new(on_failure),
     };
     let handle = megalith_metadata::start(parts, &MetaSettings::default())?;
+    follow_denials(handle.denied(), &config.material, stop.clone());
     let placement = Placement::start(handle.clone(), cluster, metadata.planner, stop.clone());
     let services = (
         MetadataServer::new(handle.metadata_service())
@@ -113,6 +115,23 @@ pub fn start_metadata(
             stop.cancel();
         }),
     })
+}
+
+/// Keeps the process's deny list as new as the member's rows. What they say at the start is in
+/// force before anything is served.
+fn follow_denials(
+    mut lists: watch::Receiver<Arc<DenyList>>,
+    material: &TlsMaterial,
+    stop: CancellationToken,
+) {
+    let denials = material.denials().clone();
+    let hear = move |list: Arc<DenyList>| denials.hear(Arc::unwrap_or_clone(list));
+    hear(lists.borrow_and_update().clone());
+    tokio::spawn(stop.run_until_cancelled_owned(async move {
+        while lists.changed().await.is_ok() {
+            hear(lists.borrow_and_update().clone());
+        }
+    }));
 }
 
 /// Connects to other members under this node's certificate.

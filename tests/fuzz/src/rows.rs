@@ -177,6 +177,7 @@ fn questions_of_the_cluster() -> Vec<(&'static str, Query)> {
         ("deletes", deletes.into()),
         ("data", question::Data.into()),
         ("settings", question::Settings.into()),
+        ("deny-list", question::DenyList.into()),
     ]
 }
 

@@ -5,6 +5,7 @@ use megalith_model::command::{
     Command, CommandKey, Condition, Envelope, Leftover, NewBlob, NewDoubt, NewSegment, ObjectBlobs,
     PutObject, ShardFill, ShardMark, Verdict,
 };
+use megalith_model::denied::{DeniedCertificate, DenyList, Serial};
 use megalith_model::entry::Entry;
 use megalith_model::ids::{
     AccountId, BlobId, BucketId, ClusterId, DiskId, Epoch, GatewayId, LeaseId, NodeId, UploadId,
@@ -13,6 +14,7 @@ use megalith_model::ids::{
 use megalith_model::level::Level;
 use megalith_model::machine::{MachineError, apply};
 use megalith_model::profile::Profile;
+use megalith_model::role::Role;
 use megalith_model::settings::Settings;
 use megalith_model::shape::Shape;
 use megalith_model::shard::ShardId;
@@ -245,6 +247,17 @@ fn commands_of_the_group() -> Vec<(&'static str, Command)> {
             Command::SetSettings(Settings {
                 revision: 1,
                 ..Settings::default()
+            }),
+        ),
+        (
+            "set-deny-list",
+            Command::SetDenyList(DenyList {
+                revision: 1,
+                denied: vec![DeniedCertificate {
+                    role: Role::Gateway,
+                    id: 300,
+                    serial: Serial::from_bytes(&[0xab; 20]),
+                }],
             }),
         ),
         (

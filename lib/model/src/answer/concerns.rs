@@ -37,7 +37,8 @@ pub fn concerns(rows: &dyn Rows, query: &Query, node: NodeId) -> Result<bool, Ma
         | Query::Keks(_)
         | Query::Counters(_)
         | Query::Data(_)
-        | Query::Settings(_) => Ok(false),
+        | Query::Settings(_)
+        | Query::DenyList(_) => Ok(false),
     }
 }
 

@@ -16,6 +16,7 @@ mod owners;
 pub(crate) mod tests;
 mod witnesses;
 
+use crate::denied::DenyList;
 use crate::freeing::Freeing;
 use crate::ids::{ClusterId, UploadId, VolumeId};
 use crate::keys::{self, Meta, RowKey, Table};
@@ -75,6 +76,7 @@ pub fn answer(
         Query::Held(asked) => Reply::Held(held::held(rows, *asked)?),
         Query::Doubts(asked) => Reply::Doubts(doubts::doubts(rows, *asked)?),
         Query::Settings(question::Settings) => Reply::Settings(settings(rows)?),
+        Query::DenyList(question::DenyList) => Reply::DenyList(deny_list(rows)?),
         Query::OwedShards(asked) => Reply::OwedShards(doubts::owed_shards(rows, *asked)?),
         Query::Witnesses(question::Witnesses { disk, shards }) => {
             let shards = &shards[..bounded(shards.len())];
@@ -195,6 +197,11 @@ pub struct Topology {
 /// Returns the cluster's settings.
 pub fn settings(rows: &dyn Rows) -> Result<Settings, MachineError> {
     Ok(read(rows, &RowKey::Meta(Meta::Settings))?.unwrap_or_default())
+}
+
+/// Returns the deny list of certificates.
+pub fn deny_list(rows: &dyn Rows) -> Result<DenyList, MachineError> {
+    Ok(read(rows, &RowKey::Meta(Meta::DenyList))?.unwrap_or_default())
 }
 
 /// Uploads that were begun long ago.

@@ -119,6 +119,7 @@ impl RowCheck {
             Meta::Level => drop(self.read::<Level>(key, value)),
             Meta::Restored => drop(self.read::<()>(key, value)),
             Meta::Settings => drop(self.read::<crate::settings::Settings>(key, value)),
+            Meta::DenyList => drop(self.read::<crate::denied::DenyList>(key, value)),
         }
     }
 

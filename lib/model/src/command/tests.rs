@@ -56,6 +56,7 @@ fn commands_keep_their_numbers() {
         29 SetSettings
         30 ExpireUploads
         31 ReleaseRestore
+        32 SetDenyList
     "#]]);
 }
 

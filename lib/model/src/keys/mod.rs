@@ -110,6 +110,8 @@ numbered! {
         Settings = 12,
         /// There after a restore until an operator releases it: nothing.
         Restored = 13,
+        /// Which certificates are denied; none without this row: `DenyList`.
+        DenyList = 14,
     }
 }
 

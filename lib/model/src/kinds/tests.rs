@@ -60,6 +60,7 @@ fn of_row(key: &RowKey<'_>) -> (&'static str, Recode) {
             Meta::Level => kind!(Level),
             Meta::Restored => kind!(()),
             Meta::Settings => kind!(Settings),
+            Meta::DenyList => kind!(DenyList),
         },
         RowKey::Name { .. } | RowKey::Version { .. } => kind!(VersionRow),
         RowKey::VersionSequence { .. } => kind!(u64),

@@ -10,6 +10,7 @@ mod cluster;
 mod context;
 mod counters;
 mod deletes;
+mod denied;
 mod discard;
 mod doomed;
 mod doubts;
@@ -246,6 +247,7 @@ impl Machine<'_, '_> {
             Command::SetSettings(settings) => self.set_settings(*settings),
             Command::ExpireUploads { uploads } => self.expire_uploads(uploads),
             Command::ReleaseRestore => self.release_restore(),
+            Command::SetDenyList(list) => self.set_deny_list(list),
         }
     }
 

@@ -145,6 +145,7 @@ fn of_owners_and_disks() -> Vec<Example> {
                 slot: 4,
             }],
         }),
+        example(DenyList),
     ]
 }
 
@@ -189,6 +190,7 @@ fn questions_travel_byte_for_byte_as_they_always_did() {
             01130404040404040404040404040404040401010203
             0114
             0115040404040404040404040404040404040101020304
+            0116
         "#]],
         lines,
     );
@@ -227,6 +229,7 @@ fn replies_keep_their_numbers() {
             12 OwedShards
             13 Settings
             14 Witnesses
+            15 DenyList
         "#]],
         examples().into_iter().map(number),
     );

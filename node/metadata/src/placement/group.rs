@@ -3,6 +3,7 @@
 use crate::levels::Levels;
 use megalith_model::answer::{OldUploads, Topology};
 use megalith_model::command::{Answer, Command};
+use megalith_model::denied::DenyList;
 use megalith_model::freeing::Freeing;
 use megalith_model::ids::{NodeId, UploadId};
 use megalith_model::member::MemberStatus;
@@ -51,6 +52,9 @@ pub trait PlacementGroup: Clone + Send + Sync + 'static {
 
     /// Rises with every applied command that changes the topology.
     fn topology_changes(&self) -> watch::Receiver<u64>;
+
+    /// The deny list of certificates as this replica has applied it.
+    fn denied(&self) -> watch::Receiver<Arc<DenyList>>;
 
     /// The members and where they are, as they come and go.
     fn addresses(&self) -> watch::Receiver<Arc<Vec<(NodeId, String)>>>;

@@ -200,11 +200,13 @@ impl<G: PlacementGroup> Cluster for ClusterService<G> {
         // Ends after the first update that says that this replica doesn't lead.
         let mut over = false;
         let members = this.group.addresses();
+        let denied = this.group.denied();
         let worker = WatchStream::new(self.placement.map()).map(|_| true);
         let changes = worker
             .chain(tokio_stream::once(false))
             .merge(WatchStream::from_changes(members.clone()).map(|_| true))
             .merge(WatchStream::from_changes(levels.watch()).map(|_| true))
+            .merge(WatchStream::from_changes(denied.clone()).map(|_| true))
             .take_while(|&works| works);
         let updates = changes.filter_map(move |_| {
             let _while_it_lasts = &listening;
@@ -220,6 +222,7 @@ impl<G: PlacementGroup> Cluster for ClusterService<G> {
                     Update::NotLeader(this.not_leader())
                 }
             };
+            let denied = denied.borrow().clone();
             let members = members.borrow().clone();
             let members = members.iter().map(|(node, address)| v1::MemberAddress {
                 node: node.0,
@@ -229,6 +232,7 @@ impl<G: PlacementGroup> Cluster for ClusterService<G> {
                 update: Some(update),
                 members: members.collect(),
                 level: levels.told(),
+                denied: codec::encode_at(denied.as_ref(), levels.level()).into(),
             }))
         });
         Ok(Response::new(Box::pin(updates)))

@@ -111,6 +111,10 @@ impl PlacementGroup for Late {
         self.shared.changes.subscribe()
     }
 
+    fn denied(&self) -> watch::Receiver<Arc<megalith_model::denied::DenyList>> {
+        watch::channel(Arc::default()).1
+    }
+
     fn addresses(&self) -> watch::Receiver<Arc<Vec<(NodeId, String)>>> {
         self.shared.addresses.subscribe()
     }

@@ -122,7 +122,8 @@ fn check_proposer(peer: &PeerIdentity, envelope: &Envelope) -> Result<(), Status
         | Command::RaiseLevel { .. }
         | Command::SetSettings(_)
         | Command::ExpireUploads { .. }
-        | Command::ReleaseRestore => true,
+        | Command::ReleaseRestore
+        | Command::SetDenyList(_) => true,
     };
     let own_key = key.is_none_or(|key| speaks_for(peer, key.gateway));
     if may && itself && own_key {
@@ -149,7 +150,13 @@ impl Metadata for MetadataService {
         };
         let envelope: Envelope = codec::decode(&request.get_ref().envelope)
             .map_err(|error| Status::invalid_argument(format!("envelope: {error}")))?;
-        check_proposer(peer_of(&request)?, &envelope)?;
+        let peer = peer_of(&request)?;
+        check_proposer(peer, &envelope)?;
+        if let Command::SetDenyList(list) = &envelope.command {
+            self.handle.check_deny_list(peer, list)?;
+            let (revision, denied) = (list.revision, list.denied.as_slice());
+            tracing::info!(%peer, revision, ?denied, "a new deny list is asked for");
+        }
         if let Some(wrong) = self.wrong_range(request.get_ref().range_epoch) {
             return reply(Said::WrongRange(wrong));
         }

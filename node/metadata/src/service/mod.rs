@@ -2,6 +2,7 @@
 //!
 //! Owns waiting: every call has a deadline here. Decides nothing about rows.
 
+mod denied;
 mod grpc;
 mod placed;
 mod turns;
@@ -25,6 +26,7 @@ use megalith_client::levels::{range_from_wire, range_to_wire};
 use megalith_model::answer;
 use megalith_model::codec;
 use megalith_model::command::{Answer, Command, Envelope, Refusal};
+use megalith_model::denied::DenyList;
 use megalith_model::entry;
 use megalith_model::freeing::Freeing;
 use megalith_model::ids::NodeId;
@@ -91,6 +93,7 @@ struct Inner {
     role: watch::Receiver<RaftRole>,
     leadership: watch::Receiver<Leadership>,
     topology_changes: watch::Receiver<u64>,
+    denied: watch::Receiver<Arc<DenyList>>,
     source: SnapshotSource,
     addresses: Arc<AddressBook>,
     identity: LogIdentity,
@@ -126,12 +129,14 @@ impl MetaHandle {
             parts.tables.applied(),
             parts.addresses.clone(),
         );
+        let denied = denied::watch_list(&parts.runtime, &parts.tables, &parts.topology_changes);
         let inner = Inner {
             raft: parts.raft,
             tables: parts.tables,
             role: parts.role,
             leadership,
             topology_changes: parts.topology_changes,
+            denied,
             source: parts.source,
             addresses: parts.addresses,
             identity: parts.identity,
@@ -303,6 +308,12 @@ impl MetaHandle {
     #[must_use]
     pub fn levels(&self) -> &Levels {
         &self.inner.levels
+    }
+
+    /// The deny list as this member has applied it.
+    #[must_use]
+    pub fn denied(&self) -> watch::Receiver<Arc<DenyList>> {
+        self.inner.denied.clone()
     }
 
     /// The member's standing. None after it has stopped.

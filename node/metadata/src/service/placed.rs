@@ -8,6 +8,7 @@ use crate::placement::{Leadership, PlacementGroup};
 use crate::raft::RaftRole;
 use megalith_model::answer::{self, OldUploads, Topology};
 use megalith_model::command::{Answer, Command, Envelope};
+use megalith_model::denied::DenyList;
 use megalith_model::freeing::Freeing;
 use megalith_model::ids::UploadId;
 use megalith_model::member::MemberStatus;
@@ -98,6 +99,10 @@ impl PlacementGroup for MetaHandle {
 
     fn topology_changes(&self) -> watch::Receiver<u64> {
         self.inner.topology_changes.clone()
+    }
+
+    fn denied(&self) -> watch::Receiver<Arc<DenyList>> {
+        self.inner.denied.clone()
     }
 
     fn addresses(&self) -> watch::Receiver<Told> {

@@ -2,6 +2,7 @@
 
 mod clocks;
 mod damage;
+mod denied;
 mod harness;
 mod levels;
 mod members;

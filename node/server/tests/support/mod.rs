@@ -299,6 +299,7 @@ impl Cluster for FakeMetadata {
                 update: Some(update),
                 members: Vec::new(),
                 level: 0,
+                denied: Vec::new().into(),
             })
         };
         let asked = self.0.asked.borrow().clone();

@@ -10,7 +10,7 @@ use crate::ids::{
     VersionId, VolumeId,
 };
 use crate::level::Level;
-use crate::machine::tests::{claim, node};
+use crate::machine::tests::{claim, golden, node};
 use crate::profile::Profile;
 use crate::rows::{AccountRow, BucketRow};
 use crate::settings::Settings;
@@ -164,6 +164,7 @@ fn of_the_cluster() -> Vec<Command> {
             uploads: vec![UploadId([3; 16])],
         },
         Command::ReleaseRestore,
+        Command::SetDenyList(golden::deny_list()),
     ]
 }
 

@@ -7,9 +7,11 @@ use super::{
 use crate::claim::NodeClaim;
 use crate::codec;
 use crate::command::{Command, NewDoubt, ObjectBlobs};
+use crate::denied::{DeniedCertificate, DenyList, Serial};
 use crate::ids::{AccountId, BlobId, ClusterId, Epoch, LeaseId, VolumeId};
 use crate::keys::{RowKey, Table};
 use crate::level::Level;
+use crate::role::Role;
 use crate::rows::{
     ChunkRow, LockRow, MoveDeleteRow, MoveRow, Retention, VersionRow, VolumeCounts, VolumeRow,
 };
@@ -24,6 +26,18 @@ fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+/// A deny list with an entry of each form.
+pub(crate) fn deny_list() -> DenyList {
+    let entry = |role, id, serial| DeniedCertificate { role, id, serial };
+    DenyList {
+        revision: 1,
+        denied: vec![
+            entry(Role::Storage, 300, None),
+            entry(Role::Gateway, 9, Serial::from_bytes(&[0xab; 20])),
+        ],
+    }
 }
 
 /// A world with a row in every table.
@@ -85,6 +99,7 @@ pub(crate) fn world() -> World {
         revision: 1,
         ..crate::settings::Settings::default()
     }));
+    world.done(Command::SetDenyList(deny_list()));
     doom(&mut world);
     world.audited();
     foresee(&mut world);
@@ -251,6 +266,8 @@ fn one_row_of_each_kind() {
           010001
         Meta 010c
           010180808080800107
+        Meta 010e
+          01010200ac0200020901abababababababababababababababababababab
         Names 0202c3516b
           0100000000000f42410707070707070707016404010101010402020202040303030301010000
         Versions 0302c35100ff6b0001fffffffffffffefd

@@ -2,6 +2,7 @@
 //! commands.
 
 mod costs;
+mod denied;
 mod discard;
 mod disks;
 mod doomed;

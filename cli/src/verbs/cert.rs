@@ -1,0 +1,118 @@
+//! `megalith cert`: which certificates the cluster refuses.
+
+use super::json_line;
+use crate::args::{CertVerb, NamedCertificate, OutputFormat};
+use crate::files::{self, FileError};
+use crate::reach::{self, ReachError};
+use megalith_admin::denied::{self, DeniedError};
+use megalith_client::MetaClient;
+use megalith_identity::{IdentityError, PeerIdentity};
+use megalith_model::denied::{DeniedCertificate, DenyList};
+use serde_json::json;
+use std::path::Path;
+
+/// Why the deny list could not be shown or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum CertError {
+    #[error(transparent)]
+    Reach(#[from] ReachError),
+    #[error(transparent)]
+    Denied(#[from] DeniedError),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+}
+
+/// Runs the verb.
+pub async fn run(verb: &CertVerb) -> Result<String, CertError> {
+    let reach = match verb {
+        CertVerb::Deny(named) | CertVerb::Allow(named) => &named.reach,
+        CertVerb::List { reach, .. } => reach,
+        CertVerb::Show { file } => return show(file),
+    };
+    let reached = reach::open(reach)?;
+    let meta = MetaClient::new(&reached.members, reached.tls, reach::call_settings());
+    Ok(match verb {
+        CertVerb::Deny(named) => {
+            let certificate = entry(named);
+            denied::deny(&meta, certificate).await?;
+            format!("{certificate} is denied\n")
+        }
+        CertVerb::Allow(named) => {
+            let certificate = entry(named);
+            let left = denied::allow(&meta, certificate).await?;
+            let also = left
+                .denied
+                .iter()
+                .filter(|other| (other.role, other.id) == (certificate.role, certificate.id));
+            let also: String = also
+                .map(|other| format!("still denied: {other}\n"))
+                .collect();
+            format!("{certificate} is not denied any more\n{also}")
+        }
+        CertVerb::List { output, .. } => text(&denied::list(&meta).await?, *output),
+        CertVerb::Show { file } => show(file)?,
+    })
+}
+
+fn entry(named: &NamedCertificate) -> DeniedCertificate {
+    DeniedCertificate {
+        role: named.role,
+        id: named.id,
+        serial: named.serial,
+    }
+}
+
+fn show(file: &Path) -> Result<String, CertError> {
+    let identity = PeerIdentity::of_pem(&files::read(file)?, file)?;
+    let serial = identity.serial();
+    let line = |(role, id)| format!("--role {role} --id {id} --serial {serial}\n");
+    Ok(identity.grants().iter().copied().map(line).collect())
+}
+
+/// Returns the entries, one on a line.
+fn text(list: &DenyList, output: OutputFormat) -> String {
+    let line = |denied: &DeniedCertificate| {
+        let serial = denied.serial.map(|serial| serial.to_string());
+        match output {
+            OutputFormat::Text => {
+                let serial = serial.as_deref().unwrap_or("all");
+                format!("{:<10} {:<10} {serial}\n", denied.role.name(), denied.id)
+            }
+            OutputFormat::Json => json_line(&json!({
+                "role": denied.role.name(),
+                "id": denied.id,
+                "serial": serial,
+            })),
+        }
+    };
+    list.denied.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+    use megalith_model::role::Role;
+
+    #[test]
+    fn a_list_says_whether_one_certificate_is_denied_or_all_of_a_member() {
+        let mut list = DenyList::default();
+        for serial in [None, Some("ab:cd".parse().expect("a serial number"))] {
+            list.deny(DeniedCertificate {
+                role: Role::Gateway,
+                id: 7,
+                serial,
+            });
+        }
+        let both = text(&list, OutputFormat::Text) + &text(&list, OutputFormat::Json);
+        expect![[r#"
+            gateway    7          all
+            gateway    7          abcd
+            {"id":7,"role":"gateway","serial":null}
+            {"id":7,"role":"gateway","serial":"abcd"}
+        "#]]
+        .assert_eq(&both);
+    }
+}
