@@ -122,6 +122,10 @@ class Surgeon:
         else:
             process.kill()
         logged = len(process.text())
+        if not path.exists():  # the process has put others in its place meanwhile
+            sort = kind.split("/")[0]
+            path = self.rng.choice([other for other in self.files(name)
+                                    if kind_of(other).split("/")[0] == sort])
         empty = path.stat().st_size == 0
         if empty and how not in (GROWN, DELETED):
             how = GROWN
