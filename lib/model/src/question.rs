@@ -230,7 +230,8 @@ pub struct Held {
 #[cfg(test)]
 pub(crate) mod tests;
 
-/// A page of all doubts, by disk. There are few, or none.
+/// A page of doubts, by disk: all for an operator, and for a storage node those about its disks and
+/// those that it may judge. There are few, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Doubts {
     /// After this shard of this disk; None at the start.

@@ -21,7 +21,7 @@ pub fn concerns(rows: &dyn Rows, query: &Query, node: NodeId) -> Result<bool, Ma
             let volume = lookup::volume(rows, *volume)?;
             Ok(volume.is_none_or(|volume| volume.slots.iter().any(|slot| slot.node == node)))
         }
-        // Small, and about nobody's objects: which volumes there are, and what is in doubt.
+        // Which volumes there are is about nobody's objects. Of the doubts a node is shown its own.
         Query::Volumes(_) | Query::Doubts(_) => Ok(true),
         Query::Bucket(_)
         | Query::Buckets(_)
@@ -42,7 +42,8 @@ pub fn concerns(rows: &dyn Rows, query: &Query, node: NodeId) -> Result<bool, Ma
     }
 }
 
-fn of_disk(rows: &dyn Rows, disk: DiskId, node: NodeId) -> Result<bool, MachineError> {
+/// Returns whether the node serves the disk, or nobody knows it.
+pub(super) fn of_disk(rows: &dyn Rows, disk: DiskId, node: NodeId) -> Result<bool, MachineError> {
     let row: Option<DiskRow> = read(rows, &RowKey::Disk(disk))?;
     Ok(row.is_none_or(|row| row.node == node && row.listed))
 }

@@ -18,7 +18,7 @@ mod witnesses;
 
 use crate::denied::DenyList;
 use crate::freeing::Freeing;
-use crate::ids::{ClusterId, UploadId, VolumeId};
+use crate::ids::{ClusterId, NodeId, UploadId, VolumeId};
 use crate::keys::{self, Meta, RowKey, Table};
 use crate::lookup;
 use crate::machine::{EXPIRED_MAX, MachineError, decode_row, page, read};
@@ -83,6 +83,24 @@ pub fn answer(
             Reply::Witnesses(witnesses::witnesses(rows, *disk, shards)?)
         }
     })
+}
+
+/// As [`answer`], for a storage node; None if the question does not concern it. Of the doubts it is
+/// shown those about its own disks, and those that it may judge.
+pub fn answer_node(
+    rows: &dyn Rows,
+    query: &Query,
+    freeing: Option<&Freeing>,
+    node: NodeId,
+) -> Result<Option<Reply>, MachineError> {
+    if !concerns(rows, query, node)? {
+        return Ok(None);
+    }
+    let reply = match query {
+        Query::Doubts(asked) => Reply::Doubts(doubts::doubts_of(rows, *asked, node)?),
+        other => answer(rows, other, freeing)?,
+    };
+    Ok(Some(reply))
 }
 
 /// The rows of a page, at most [`PAGE_ROWS_MAX`].

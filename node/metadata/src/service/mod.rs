@@ -209,8 +209,8 @@ impl MetaHandle {
         self.query_of(query, None).await.map(|(reply, _)| reply)
     }
 
-    /// As [`Self::query`], for a storage node: the question must concern it. Also says after which
-    /// entry of the log the rows were read.
+    /// As [`Self::query`], for a storage node: the question must concern it, and it is told no more
+    /// than what does. Also says after which entry of the log the rows were read.
     pub(super) async fn query_of(
         &self,
         query: Query,
@@ -228,12 +228,14 @@ impl MetaHandle {
                 true => self.freeing()?,
                 false => None,
             };
-            self.read(move |engine| match node {
-                Some(node) if !answer::concerns(engine, &query, node)? => Err(QueryError::Foreign),
-                Some(_) | None => {
-                    let reply = answer::answer(engine, &query, freeing.as_ref())?;
-                    Ok((reply, engine.applied().index))
-                }
+            self.read(move |engine| {
+                let freeing = freeing.as_ref();
+                let reply = match node {
+                    Some(node) => answer::answer_node(engine, &query, freeing, node)?,
+                    None => Some(answer::answer(engine, &query, freeing)?),
+                };
+                let reply = reply.ok_or(QueryError::Foreign)?;
+                Ok((reply, engine.applied().index))
             })
             .await
         };
