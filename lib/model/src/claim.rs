@@ -16,8 +16,14 @@ use std::fmt;
 pub const ADDRESS_LEN_MAX: usize = 255 + 6;
 /// The most bytes of a zone's name.
 pub const ZONE_LEN_MAX: usize = 64;
-/// The most disks of one node.
-pub const NODE_DISKS_MAX: usize = 1_024;
+/// The most disks that one node serves. Large machines have about a hundred bays, twice that with a
+/// second shelf.
+pub const NODE_DISKS_MAX: usize = 256;
+/// The most disks that are remembered of one node, with those that were taken out of it. Whoever has
+/// a storage certificate can make up disks, and each is a row for good.
+pub const NODE_DISKS_KNOWN_MAX: usize = 4 * NODE_DISKS_MAX;
+/// The most disks that are remembered of all nodes.
+pub const DISKS_KNOWN_MAX: usize = 65_536;
 
 /// Shows that somebody has the superblock of a disk: a hash of the secret in it.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +103,13 @@ pub enum DiskRefusal {
     /// The claimant does not have the superblock that the disk was first registered with.
     #[error("its superblock is not the one that the cluster knows this disk by")]
     OtherSuperblock,
+    /// It is new, and so many disks of the claimant, or of all nodes, are remembered already that
+    /// there is no room for another ([`NODE_DISKS_KNOWN_MAX`], [`DISKS_KNOWN_MAX`]).
+    #[error(
+        "it is new, and the cluster remembers no more than {NODE_DISKS_KNOWN_MAX} disks of one node \
+         and {DISKS_KNOWN_MAX} in all"
+    )]
+    NoRoom,
 }
 
 /// A disk that was not registered.

@@ -9,8 +9,8 @@
 use super::context::{Machine, Step, malformed};
 use super::{GATEWAY_LEASES_MAX, MachineError};
 use crate::claim::{
-    ADDRESS_LEN_MAX, DiskClaim, DiskProof, DiskRefusal, NODE_DISKS_MAX, NodeClaim, RefusedDisk,
-    ZONE_LEN_MAX,
+    ADDRESS_LEN_MAX, DISKS_KNOWN_MAX, DiskClaim, DiskProof, DiskRefusal, NODE_DISKS_KNOWN_MAX,
+    NODE_DISKS_MAX, NodeClaim, RefusedDisk, ZONE_LEN_MAX,
 };
 use crate::command::{Outcome, Refusal};
 use crate::ids::{ClusterId, DiskId, Epoch, GatewayId, LeaseId, NodeId, VolumeId};
@@ -55,8 +55,20 @@ impl Machine<'_, '_> {
     pub(super) fn register_node(&mut self, claim: &NodeClaim) -> Step<Outcome> {
         check_form(claim)?;
         let (mut disks, mut refused) = (Vec::new(), Vec::new());
+        let mut room = None;
         for DiskClaim { disk, proof } in &claim.disks {
-            match self.judge_disk(disk.id, *proof, claim.id)? {
+            let why = match self.read::<DiskRow>(&RowKey::Disk(disk.id))? {
+                Some(row) => judge_disk(&row, *proof, claim.id),
+                None => {
+                    let left = match room {
+                        Some(left) => left,
+                        None => self.room(claim.id)?,
+                    };
+                    room = Some(left.saturating_sub(1));
+                    (left == 0).then_some(DiskRefusal::NoRoom)
+                }
+            };
+            match why {
                 None => disks.push(disk.clone()),
                 Some(why) => refused.push(RefusedDisk { disk: disk.id, why }),
             }
@@ -84,22 +96,13 @@ impl Machine<'_, '_> {
         Ok(Outcome::Registered { node, refused })
     }
 
-    /// Says why `node` may not have the disk; None if it may.
-    fn judge_disk(
-        &self,
-        disk: DiskId,
-        proof: DiskProof,
-        node: NodeId,
-    ) -> Result<Option<DiskRefusal>, MachineError> {
-        let Some(row) = self.read::<DiskRow>(&RowKey::Disk(disk))? else {
-            return Ok(None);
-        };
-        // First, so that a stranger does not learn whose the disk is.
-        if row.proof != proof {
-            return Ok(Some(DiskRefusal::OtherSuperblock));
-        }
-        let served = row.listed && row.node != node;
-        Ok(served.then_some(DiskRefusal::Served(row.node)))
+    /// Returns how many disks that nobody knows may still be registered with a node. Reads all rows
+    /// of disks. One that is known is never refused for lack of room: it may hold shards.
+    fn room(&self, node: NodeId) -> Result<usize, MachineError> {
+        let all = self.page::<DiskRow>(&keys::table(Table::Disks), usize::MAX)?;
+        let own = all.iter().filter(|(_, row)| row.node == node).count();
+        let left = NODE_DISKS_KNOWN_MAX.saturating_sub(own);
+        Ok(left.min(DISKS_KNOWN_MAX.saturating_sub(all.len())))
     }
 
     /// Gives the disk, which the node may have, to the node.
@@ -247,11 +250,27 @@ impl Machine<'_, '_> {
     }
 }
 
+/// Says why `node` may not have a disk that is known; None if it may.
+fn judge_disk(row: &DiskRow, proof: DiskProof, node: NodeId) -> Option<DiskRefusal> {
+    // First, so that a stranger does not learn whose the disk is.
+    if row.proof != proof {
+        return Some(DiskRefusal::OtherSuperblock);
+    }
+    let served = row.listed && row.node != node;
+    served.then_some(DiskRefusal::Served(row.node))
+}
+
 /// Checks what does not depend on rows.
 fn check_form(claim: &NodeClaim) -> Step<()> {
     let listed: BTreeSet<DiskId> = claim.disks.iter().map(|claim| claim.disk.id).collect();
-    if listed.len() != claim.disks.len() || listed.len() > NODE_DISKS_MAX {
-        return malformed("a disk is listed twice, or there are too many");
+    let disks = claim.disks.len();
+    if disks > NODE_DISKS_MAX {
+        return malformed(format!(
+            "a node has {NODE_DISKS_MAX} disks at most, not {disks}"
+        ));
+    }
+    if listed.len() != disks {
+        return malformed("a disk is listed twice");
     }
     let texts = [
         ("address", &claim.rpc_address, ADDRESS_LEN_MAX),

@@ -20,6 +20,7 @@ mod owed;
 mod owners;
 mod segments;
 mod settings;
+pub mod sizes;
 #[cfg(test)]
 pub(crate) mod tests;
 mod uploads;
@@ -195,6 +196,7 @@ impl Machine<'_, '_> {
         if needs > level {
             return Err(Refusal::Level { needs, level }.into());
         }
+        sizes::check_sizes(&envelope.command)?;
         self.execute(envelope)
     }
 

@@ -32,6 +32,7 @@ use megalith_model::freeing::Freeing;
 use megalith_model::ids::NodeId;
 use megalith_model::level::Process;
 use megalith_model::machine::MachineError;
+use megalith_model::machine::sizes::check_sizes;
 use megalith_model::member::{ChangeStanding, Losses, MemberChange};
 use megalith_model::query::{Query, Reply};
 use megalith_proto::v1;
@@ -181,6 +182,9 @@ impl MetaHandle {
         if needs > level {
             // Not into the log: older members could not read it.
             return Ok(Err(Refusal::Level { needs, level }));
+        }
+        if let Err(refusal) = check_sizes(&envelope.command) {
+            return Ok(Err(refusal));
         }
         let (waiter, answer) = oneshot::channel();
         self.inner.raft.send(Input::Propose {

@@ -2,12 +2,17 @@
 
 use super::{World, claim, disk_id, node, proof};
 use crate::answer::concerns;
-use crate::claim::{ADDRESS_LEN_MAX, DiskProof, DiskRefusal, NodeClaim, RefusedDisk, ZONE_LEN_MAX};
+use crate::claim::{
+    ADDRESS_LEN_MAX, DISKS_KNOWN_MAX, DiskProof, DiskRefusal, NODE_DISKS_KNOWN_MAX, NODE_DISKS_MAX,
+    NodeClaim, RefusedDisk, ZONE_LEN_MAX,
+};
 use crate::command::{Command, Outcome, Refusal};
 use crate::ids::{DiskId, Epoch, NodeId};
 use crate::keys::RowKey;
+use crate::machine::write_for_tests;
 use crate::question;
 use crate::rows::DiskRow;
+use crate::table::Overlay;
 use crate::topology::{Disk, Node};
 
 const STRANGERS: DiskProof = DiskProof([0xee; 32]);
@@ -158,4 +163,82 @@ fn no_process_is_told_a_proof() {
     assert!(!holds(&told));
     assert!(holds(&crate::codec::encode(&row(&world, disk_id(1)))));
     assert!(!format!("{:?}", row(&world, disk_id(1))).contains("97"));
+}
+
+/// Ids that nobody has formatted, from a number on.
+fn made_up(first: usize, count: usize) -> Vec<Disk> {
+    let disk = |number: usize| {
+        let mut id = [0xdd; 16];
+        id[..8].copy_from_slice(&(number as u64).to_be_bytes());
+        Disk {
+            id: DiskId(id),
+            capacity: 1 << 40,
+        }
+    };
+    (first..first + count).map(disk).collect()
+}
+
+fn with(id: u32, disks: Vec<Disk>) -> NodeClaim {
+    claim(Node { disks, ..node(id) })
+}
+
+fn no_room(disks: &[Disk]) -> Vec<RefusedDisk> {
+    let why = DiskRefusal::NoRoom;
+    let refused = |disk: &Disk| RefusedDisk { disk: disk.id, why };
+    disks.iter().map(refused).collect()
+}
+
+#[test]
+fn a_node_can_make_up_so_many_disks_and_no_more() {
+    let mut world = World::ready();
+    let many = with(7, made_up(0, NODE_DISKS_MAX + 1));
+    let answer = world.try_apply(Command::RegisterNode(many));
+    assert!(matches!(answer, Err(Refusal::Malformed(_))), "{answer:?}");
+    let rows = NODE_DISKS_KNOWN_MAX;
+    for first in (0..rows - 1).step_by(NODE_DISKS_MAX) {
+        let count = NODE_DISKS_MAX.min(rows - 1 - first);
+        assert_eq!(refused(&mut world, with(7, made_up(first, count))), []);
+    }
+    // One more is met, the others are not.
+    let new = made_up(rows - 1, 3);
+    assert_eq!(
+        refused(&mut world, with(7, new.clone())),
+        no_room(&new[1..])
+    );
+    assert!(!world.exists(&RowKey::Disk(new[1].id)));
+    assert_eq!(served_by(&world, new[0].id), Some(NodeId(7)));
+    // What is known comes back, and so does a disk of another node that moves here.
+    world.register(with_disks(1, &[]));
+    let mut known = made_up(0, 2);
+    known.extend(node(1).disks);
+    assert_eq!(refused(&mut world, with(7, known)), []);
+    assert_eq!(served_by(&world, disk_id(1)), Some(NodeId(7)));
+    // Others are not kept from new disks by it.
+    assert_eq!(refused(&mut world, with(2, made_up(rows + 10, 1))), []);
+    world.audited();
+}
+
+#[test]
+fn all_nodes_together_have_so_many_disks_and_no_more() {
+    let mut world = World::ready();
+    let mut overlay = Overlay::new(&world.rows);
+    // Six are there.
+    for disk in made_up(0, DISKS_KNOWN_MAX - 7) {
+        let row = DiskRow {
+            id: disk.id,
+            node: NodeId(9),
+            ..row(&world, disk_id(1))
+        };
+        let key = RowKey::Disk(disk.id);
+        write_for_tests(&mut overlay, &key, &row).expect("rows in memory");
+    }
+    let batch = overlay.into_batch();
+    world.rows.write(batch);
+    let mut new = node(1).disks;
+    new.extend(made_up(DISKS_KNOWN_MAX, 2));
+    assert_eq!(
+        refused(&mut world, with(1, new.clone())),
+        no_room(&new[2..])
+    );
+    assert_eq!(served_by(&world, new[1].id), Some(NodeId(1)));
 }

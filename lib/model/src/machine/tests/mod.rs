@@ -12,6 +12,7 @@ pub(crate) mod owed;
 mod random;
 mod rules;
 mod settings;
+mod sizes;
 
 use crate::audit::audit;
 use crate::claim::{DiskProof, NodeClaim};
