@@ -15,6 +15,26 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+// What is sealed with these keys is never longer than the metadata accepts. An owner is a number, so
+// its record is shorter than that of a key.
+const _: () = {
+    use megalith_crypto::credential::{ACCESS_KEY_ID_BYTES_MAX, SEALED_CREDENTIAL_MAX};
+    use megalith_crypto::keys::{KEK_VERSIONS_MAX, SEALED_KEK_LEN, WRAPPED_KEY_LEN};
+    use megalith_crypto::listing::SEALED_LISTING_MAX;
+    use megalith_crypto::manifest::{PARTS_MAX, SEALED_MANIFEST_MAX, SEALED_PART_MAX};
+    use megalith_model::machine::{NAME_LEN_MAX, PART_MAX, sizes};
+    assert!(WRAPPED_KEY_LEN <= sizes::WRAPPED_KEY_LEN_MAX);
+    assert!(WRAPPED_KEY_LEN <= sizes::SEALED_OWNER_LEN_MAX);
+    assert!(SEALED_KEK_LEN <= sizes::SEALED_KEK_LEN_MAX);
+    assert!(KEK_VERSIONS_MAX <= sizes::KEK_VERSION_MAX as usize);
+    assert!(SEALED_CREDENTIAL_MAX <= sizes::SEALED_CREDENTIAL_LEN_MAX);
+    assert!(ACCESS_KEY_ID_BYTES_MAX <= NAME_LEN_MAX);
+    assert!(SEALED_LISTING_MAX <= sizes::SEALED_LISTING_LEN_MAX);
+    assert!(SEALED_MANIFEST_MAX <= sizes::SEALED_MANIFEST_LEN_MAX);
+    assert!(SEALED_PART_MAX <= sizes::SEALED_PART_LEN_MAX);
+    assert!(PARTS_MAX <= PART_MAX as usize);
+};
+
 /// How many sealers are kept; beyond that all are dropped and derived again.
 const SEALERS_MAX: usize = 4096;
 /// KEKs are loaded again at most this often, however many records don't open.

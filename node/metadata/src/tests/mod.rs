@@ -1,5 +1,6 @@
 //! What a group of members promises, whatever is lost, cut off or left behind.
 
+mod asks;
 mod clocks;
 mod damage;
 mod denied;
