@@ -5,6 +5,7 @@
 //! read as something else.
 
 use super::{Command, Outcome, Refusal};
+use crate::claim::DiskRefusal;
 use expect_test::{Expect, expect};
 use serde::Deserialize;
 use serde::de::value::{Error, StrDeserializer};
@@ -96,5 +97,14 @@ fn refusals_keep_their_numbers() {
         17 SealedTime
         18 Internal
         19 Level
+    "#]]);
+}
+
+#[test]
+fn refusals_of_disks_keep_their_numbers() {
+    check::<DiskRefusal>(&expect![[r#"
+        0 Served
+        1 OtherSuperblock
+        2 NoRoom
     "#]]);
 }
