@@ -151,9 +151,12 @@ impl Group {
         if update.denied.is_empty() {
             return;
         }
+        // If the new one is bad, the list that is known stays in force.
         match codec::decode::<DenyList>(&update.denied) {
-            Ok(list) => drop(self.material.denials().hear(list)),
-            // The list that is known stays in force.
+            Ok(list) => match list.check() {
+                Ok(()) => drop(self.material.denials().hear(list)),
+                Err(error) => tracing::error!(%error, "a deny list that no member can have"),
+            },
             Err(error) => tracing::error!(%error, "a deny list that can't be read"),
         }
     }

@@ -5,6 +5,7 @@ mod support;
 use megalith_client::{ClusterClient, MapWatch, Roster};
 use megalith_identity::Role;
 use megalith_model::codec;
+use megalith_model::denied::{DENIED_MAX, DeniedCertificate, DenyList};
 use megalith_model::topology::ClusterMap;
 use megalith_proto::v1 as proto;
 use proto::cluster_server::{Cluster, ClusterServer};
@@ -25,6 +26,8 @@ struct Member {
     updates: Arc<watch::Sender<Update>>,
     /// The members that it names.
     members: Vec<proto::MemberAddress>,
+    /// The deny list that it pushes, as it travels.
+    denied: Vec<u8>,
 }
 
 #[tonic::async_trait]
@@ -58,19 +61,19 @@ impl Cluster for Member {
     ) -> Result<Response<Self::WatchMapStream>, Status> {
         use proto::map_update::Update as Told;
         let updates = WatchStream::new(self.updates.subscribe());
-        let members = self.members.clone();
+        let (members, denied) = (self.members.clone(), self.denied.clone());
         let updates = updates.map_while(move |update| {
             let told = match update? {
                 Ok(map) => Told::Map(codec::encode(&map).into()),
                 Err((leader, address)) => Told::NotLeader(proto::NotLeader { leader, address }),
             };
             let update = Some(told);
-            let members = members.clone();
+            let (members, denied) = (members.clone(), denied.clone().into());
             Some(Ok(proto::MapUpdate {
                 update,
                 members,
                 level: 0,
-                denied: Vec::new().into(),
+                denied,
             }))
         });
         Ok(Response::new(Box::pin(updates)))
@@ -112,11 +115,21 @@ async fn member_that_names(
     first: Update,
     members: Vec<proto::MemberAddress>,
 ) -> (Server, Arc<watch::Sender<Update>>) {
+    member_that_says(certificates, node, first, (members, Vec::new())).await
+}
+
+async fn member_that_says(
+    certificates: &Certificates,
+    node: u32,
+    first: Update,
+    (members, denied): (Vec<proto::MemberAddress>, Vec<u8>),
+) -> (Server, Arc<watch::Sender<Update>>) {
     let updates = Arc::new(watch::channel(first).0);
     let material = certificates.issue(Role::Metadata, node);
     let member = Member {
         updates: updates.clone(),
         members,
+        denied,
     };
     let server = serve_grpc(material, ClusterServer::new(member)).await;
     (server, updates)
@@ -188,4 +201,43 @@ async fn members_that_came_later_are_asked_when_those_of_the_settings_are_gone()
     // This one knows only what the roster tells it.
     let other = ClusterClient::new(&roster, material, quick());
     assert_eq!(other.fetch_map().await.expect("asked").term, 2);
+}
+
+#[tokio::test]
+async fn a_deny_list_comes_with_the_map_and_a_bad_one_changes_nothing() {
+    let certificates = Certificates::new();
+    let list_of = |len: usize| {
+        let mut list = DenyList {
+            revision: 5,
+            ..DenyList::default()
+        };
+        for id in 0..u32::try_from(len).expect("small") {
+            list.deny(DeniedCertificate {
+                role: Role::Gateway,
+                id,
+                serial: None,
+            });
+        }
+        codec::encode(&list)
+    };
+    let longest = list_of(DENIED_MAX);
+    let cut = longest[..longest.len() - 1].to_vec();
+    let cases = [
+        (longest, DENIED_MAX),
+        (list_of(DENIED_MAX + 1), 0),
+        (cut, 0),
+        (Vec::new(), 0),
+    ];
+    for (node, (denied, heard)) in (1..).zip(cases) {
+        let says = (Vec::new(), denied);
+        let (server, _told) =
+            member_that_says(&certificates, node, Some(Ok(map(1, 1))), says).await;
+        let material = certificates.issue(Role::Storage, node);
+        let members = [endpoint(node, &server.address)];
+        let cluster = ClusterClient::new(&members, material.clone(), quick());
+        // The map comes with the list, and after it.
+        until(&MapWatch::start(cluster), 1, 1).await;
+        let list = material.denials().current();
+        assert_eq!(list.denied.len(), heard, "case {node}");
+    }
 }

@@ -6,6 +6,7 @@ use megalith_client::{ClientError, MetaClient};
 use megalith_identity::Role;
 use megalith_model::codec;
 use megalith_model::command::{Answer, Command, CommandKey, Envelope, Outcome, Refusal};
+use megalith_model::denied::{DeniedCertificate, DenyList};
 use megalith_model::ids::{BlobId, GatewayId};
 use megalith_model::query::Reply;
 use megalith_model::question;
@@ -15,6 +16,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use support::{Certificates, Server, dead_address, endpoint, quick, serve_grpc};
+use tokio::time::timeout;
 use tonic::{Request, Response, Status};
 
 /// What a member does with a call.
@@ -62,6 +64,9 @@ impl Member {
         serve_grpc(material, MetadataServer::new(Service(self.clone()))).await
     }
 }
+
+/// The time limit for what must happen; a test that needs all of it has failed.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 const KEY: CommandKey = CommandKey {
     id: BlobId(7),
@@ -257,6 +262,75 @@ async fn what_is_refused_is_not_repeated() {
     let end = client.query(question::Keks.into()).await;
     assert!(matches!(end, Err(ClientError::Rejected(_))), "{end:?}");
     assert_eq!(member.calls(), 2);
+}
+
+/// A list that denies the gateway that these tests speak as, or nobody.
+fn deny_list(revision: u64, denied: bool) -> DenyList {
+    let mut list = DenyList {
+        revision,
+        ..DenyList::default()
+    };
+    if denied {
+        list.deny(DeniedCertificate {
+            role: Role::Gateway,
+            id: 1,
+            serial: None,
+        });
+    }
+    list
+}
+
+#[tokio::test]
+async fn a_denied_client_is_told_so_and_does_not_try_on() {
+    let certificates = Certificates::new();
+    let member = Member::new(&[], Act::Answer);
+    let material = certificates.issue(Role::Metadata, 1);
+    let service = MetadataServer::new(Service(member.clone()));
+    let server = serve_grpc(material.clone(), service).await;
+    let mut settings = quick();
+    // Who tries on does not end in time.
+    settings.propose_deadline = PATIENCE * 10;
+    settings.query_deadline = PATIENCE * 10;
+    let gateway = certificates.issue(Role::Gateway, 1);
+    let client = MetaClient::new(&[endpoint(1, &server.address)], gateway, settings);
+
+    material.denials().hear(deny_list(1, true));
+    let end = timeout(PATIENCE, client.propose(nothing(None))).await;
+    let end = end.expect("at once");
+    let Err(ClientError::Denied(why)) = &end else {
+        panic!("{end:?}");
+    };
+    assert!(why.starts_with("gateway 1, "), "{why}");
+    let end = timeout(PATIENCE, client.query(question::Keks.into())).await;
+    let end = end.expect("at once");
+    assert!(matches!(end, Err(ClientError::Denied(_))), "{end:?}");
+    assert_eq!(member.calls(), 0);
+
+    material.denials().hear(deny_list(2, false));
+    let answer = client.propose(nothing(None)).await;
+    assert_eq!(answer.expect("an answer"), Ok(Outcome::Done));
+}
+
+#[tokio::test]
+async fn a_command_sent_before_its_client_was_denied_is_unknown() {
+    let certificates = Certificates::new();
+    let member = Member::new(&[], Act::Silence);
+    let material = certificates.issue(Role::Metadata, 1);
+    let service = MetadataServer::new(Service(member.clone()));
+    let server = serve_grpc(material.clone(), service).await;
+    let mut settings = quick();
+    settings.propose_deadline = PATIENCE * 10;
+    let gateway = certificates.issue(Role::Gateway, 1);
+    let client = MetaClient::new(&[endpoint(1, &server.address)], gateway, settings);
+    let denied = async {
+        while member.calls() == 0 {
+            tokio::task::yield_now().await;
+        }
+        material.denials().hear(deny_list(1, true));
+    };
+    let asked = async { tokio::join!(client.propose(nothing(None)), denied).0 };
+    let end = timeout(PATIENCE, asked).await.expect("it does not try on");
+    assert!(matches!(end, Err(ClientError::Unknown(_))), "{end:?}");
 }
 
 #[tokio::test]

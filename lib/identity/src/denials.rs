@@ -27,7 +27,7 @@ struct Shared {
     list: watch::Sender<Arc<DenyList>>,
     /// When an entry last refused somebody; of entries that are in the list.
     logged: Mutex<BTreeMap<DeniedCertificate, Instant>>,
-    /// Whether the last peer that we spoke to has denied us.
+    /// Whether the last metadata member that we spoke to has denied us.
     own: AtomicBool,
     own_logged: Mutex<Option<Instant>>,
 }
@@ -98,13 +98,13 @@ impl Denials {
         let _ = lists.wait_for(denied).await;
     }
 
-    /// Returns true if the peer that answered last has denied our own certificate.
+    /// Returns true if the metadata member that answered last has denied our own certificate.
     #[must_use]
     pub fn is_own_denied(&self) -> bool {
         self.shared.own.load(Ordering::Relaxed)
     }
 
-    /// Notes that a peer denies us.
+    /// Notes that a metadata member denies us.
     pub(crate) fn own_is_denied(&self, own: &PeerIdentity) {
         self.shared.own.store(true, Ordering::Relaxed);
         let logged = &self.shared.own_logged;
@@ -121,7 +121,7 @@ impl Denials {
         }
     }
 
-    /// Notes that a peer speaks to us.
+    /// Notes that a metadata member speaks to us.
     pub(crate) fn own_is_heard(&self) {
         if self.shared.own.load(Ordering::Relaxed) && self.shared.own.swap(false, Ordering::Relaxed)
         {

@@ -171,7 +171,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Identified<S> {
         let before = buffer.filled().len();
         let read = ready!(Pin::new(&mut self.tls).poll_read(cx, buffer));
         // Whoever refuses us sends no byte.
-        if read.is_ok() && buffer.filled().len() > before {
+        if read.is_ok() && buffer.filled().len() > before && self.is_told_by_member() {
             self.standing.denials().own_is_heard();
         }
         Poll::Ready(read.map_err(|error| self.explain(error)))
@@ -189,11 +189,20 @@ impl<S> Identified<S> {
         })
     }
 
+    /// Returns true if the peer is a metadata member. Only they say for the cluster whether we are
+    /// denied: another process that is hostile, or hears late, stops nobody's calls.
+    fn is_told_by_member(&self) -> bool {
+        let roles = self.peer.grants().iter();
+        roles
+            .map(|(role, _)| *role)
+            .any(|role| role == Role::Metadata)
+    }
+
     /// Puts a peer's refusal into words; leaves other errors as they are.
     fn explain(&self, error: io::Error) -> io::Error {
         let kind = error.kind();
         let refused = IdentityError::of_connection(self.address.to_string(), error);
-        if refused.is_own_denied() {
+        if refused.is_own_denied() && self.is_told_by_member() {
             self.standing.denials().own_is_denied(&self.own);
         }
         match refused {

@@ -37,6 +37,17 @@ async fn talk(server: &TlsMaterial, client: &TlsMaterial) {
     assert_eq!(connected.read_u8().await.expect("read"), b'!');
 }
 
+/// Calls a server that denies the client. With TLS 1.3 a client hears of it with its first read.
+async fn refused_at_first_read(server: &TlsMaterial, client: &TlsMaterial) {
+    let before = client.denials().is_own_denied();
+    let (accepted, connected) = meet(server, client, None).await;
+    assert!(is_denied(accepted));
+    assert_eq!(client.denials().is_own_denied(), before, "not heard yet");
+    let mut connected = connected.expect("the client finishes first");
+    let read = tokio::time::timeout(PATIENCE, connected.read_u8()).await;
+    read.expect("an end").expect_err("refused");
+}
+
 #[tokio::test]
 async fn a_denied_certificate_is_refused_by_both_ends_and_learns_it() {
     let world = World::new();
@@ -45,13 +56,7 @@ async fn a_denied_certificate_is_refused_by_both_ends_and_learns_it() {
     talk(&node, &gateway).await;
     assert!(node.denials().hear(list(1, &[(Role::Gateway, 9, None)])));
 
-    let (accepted, connected) = meet(&node, &gateway, None).await;
-    assert!(is_denied(accepted));
-    assert!(!gateway.denials().is_own_denied(), "not heard yet");
-    // TLS 1.3: a client hears of it with its first read.
-    let mut connected = connected.expect("the client finishes first");
-    let read = tokio::time::timeout(PATIENCE, connected.read_u8()).await;
-    read.expect("an end").expect_err("refused");
+    refused_at_first_read(&node, &gateway).await;
     assert!(gateway.denials().is_own_denied());
     assert!(!node.denials().is_own_denied());
 
@@ -63,6 +68,30 @@ async fn a_denied_certificate_is_refused_by_both_ends_and_learns_it() {
     talk(&node, &world.member("other", &[(Role::Gateway, 8)])).await;
     assert!(node.denials().hear(list(2, &[])));
     talk(&node, &gateway).await;
+    assert!(!gateway.denials().is_own_denied());
+}
+
+#[tokio::test]
+async fn only_a_metadata_member_says_that_a_certificate_is_denied() {
+    let world = World::new();
+    let member = world.member("member", &[(Role::Metadata, 1)]);
+    let store = world.member("store", &[(Role::Storage, 3)]);
+    let gateway = world.member("gateway", &[(Role::Gateway, 9)]);
+    // A node that is stolen, or alone in its opinion, stops nobody.
+    store.denials().hear(list(1, &[(Role::Gateway, 9, None)]));
+    refused_at_first_read(&store, &gateway).await;
+    assert!(!gateway.denials().is_own_denied());
+    talk(&member, &gateway).await;
+
+    // And one that has not heard yet does not take back what a member has said.
+    member.denials().hear(list(1, &[(Role::Gateway, 9, None)]));
+    refused_at_first_read(&member, &gateway).await;
+    assert!(gateway.denials().is_own_denied());
+    store.denials().hear(list(2, &[]));
+    talk(&store, &gateway).await;
+    assert!(gateway.denials().is_own_denied());
+    member.denials().hear(list(2, &[]));
+    talk(&member, &gateway).await;
     assert!(!gateway.denials().is_own_denied());
 }
 

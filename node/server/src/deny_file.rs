@@ -83,7 +83,8 @@ fn encode(list: &DenyList) -> Vec<u8> {
 fn decode(bytes: &[u8]) -> Option<DenyList> {
     let (crc, body) = bytes.split_at_checked(CRC_LEN)?;
     (crc == crc32c(body).to_le_bytes()).then_some(())?;
-    codec::decode(body).ok()
+    let list: DenyList = codec::decode(body).ok()?;
+    list.check().is_ok().then_some(list)
 }
 
 #[cfg(test)]
@@ -120,6 +121,21 @@ mod tests {
             assert_eq!(decode(&bad), None, "byte {place}");
             assert_eq!(decode(&bytes[..place]), None, "cut at {place}");
         }
+    }
+
+    #[test]
+    fn a_list_that_no_cluster_can_have_is_no_copy() {
+        let mut long = list(1);
+        for id in 0..256 {
+            long.deny(DeniedCertificate {
+                role: Role::Storage,
+                id,
+                serial: None,
+            });
+        }
+        assert_eq!(decode(&encode(&long)), None);
+        long.denied.truncate(256);
+        assert_eq!(decode(&encode(&long)), Some(long));
     }
 
     #[test]

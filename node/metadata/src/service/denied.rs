@@ -48,8 +48,8 @@ fn read(tables: &Tables) -> Option<DenyList> {
 }
 
 impl MetaHandle {
-    /// Checks that a list leaves those who can change it again: the operator who asks, and the
-    /// members of the group.
+    /// Checks that a list is short enough to be looked at, and leaves those who can change it
+    /// again: the operator who asks, and the members of the group.
     pub(super) fn check_deny_list(
         &self,
         peer: &PeerIdentity,
@@ -57,11 +57,17 @@ impl MetaHandle {
     ) -> Result<(), Status> {
         let members = self.inner.tables.conf().members();
         let members: Vec<NodeId> = members.into_iter().filter_map(node_of).collect();
-        match lock_out(list, peer, &members) {
+        match refused(list, peer, &members) {
             Some(why) => Err(Status::invalid_argument(why)),
             None => Ok(()),
         }
     }
+}
+
+/// Returns why an operator may not set a list, if that is so.
+fn refused(list: &DenyList, asker: &PeerIdentity, members: &[NodeId]) -> Option<String> {
+    let malformed = list.check().err().map(|error| error.to_string());
+    malformed.or_else(|| lock_out(list, asker, members))
 }
 
 /// Returns why nobody could take back a list, if that is so.
@@ -96,7 +102,29 @@ mod tests {
         let (role, id, serial) = denied;
         let mut list = DenyList::default();
         list.deny(DeniedCertificate { role, id, serial });
-        lock_out(&list, &operator.expect("a role"), &[NodeId(1), NodeId(2)])
+        refused(&list, &operator.expect("a role"), &[NodeId(1), NodeId(2)])
+    }
+
+    #[test]
+    fn a_list_that_is_too_long_is_refused_before_it_is_logged() {
+        let operator = PeerIdentity::new(ClusterId([7; 16]), &[(Role::Operator, 5)]);
+        let operator = operator.expect("a role");
+        let mut list = DenyList::default();
+        for id in 0..256 {
+            list.deny(DeniedCertificate {
+                role: Role::Gateway,
+                id,
+                serial: None,
+            });
+        }
+        assert_eq!(refused(&list, &operator, &[]), None);
+        list.deny(DeniedCertificate {
+            role: Role::Gateway,
+            id: 256,
+            serial: None,
+        });
+        let why = refused(&list, &operator, &[]).expect("refused");
+        assert!(why.contains("257 entries"), "{why}");
     }
 
     #[test]
