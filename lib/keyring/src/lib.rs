@@ -15,8 +15,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-// What is sealed with these keys is never longer than the metadata accepts. An owner is a number, so
-// its record is shorter than that of a key.
+// What is sealed with these keys is never longer than the metadata accepts. An owner is a number,
+// so its record is shorter than that of a key.
 const _: () = {
     use megalith_crypto::credential::{ACCESS_KEY_ID_BYTES_MAX, SEALED_CREDENTIAL_MAX};
     use megalith_crypto::keys::{KEK_VERSIONS_MAX, SEALED_KEK_LEN, WRAPPED_KEY_LEN};

@@ -19,8 +19,8 @@ pub const ZONE_LEN_MAX: usize = 64;
 /// The most disks that one node serves. Large machines have about a hundred bays, twice that with a
 /// second shelf.
 pub const NODE_DISKS_MAX: usize = 256;
-/// The most disks that are remembered of one node, with those that were taken out of it. Whoever has
-/// a storage certificate can make up disks, and each is a row for good.
+/// The most disks that are remembered of one node, with those that were taken out of it. Whoever
+/// has a storage certificate can make up disks, and each is a row for good.
 pub const NODE_DISKS_KNOWN_MAX: usize = 4 * NODE_DISKS_MAX;
 /// The most disks that are remembered of all nodes.
 pub const DISKS_KNOWN_MAX: usize = 65_536;
