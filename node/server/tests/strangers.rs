@@ -3,7 +3,8 @@
 mod support;
 
 use megalith_client::{ChannelSettings, ClientError, DataClient, DataFault, DataSettings, channel};
-use megalith_identity::{Authority, IssueRequest, Role, TlsMaterial};
+use megalith_identity::{Authority, IssueRequest, Role, TlsMaterial, connect};
+use megalith_model::denied::{DeniedCertificate, DenyList};
 use megalith_model::shard::ShardId;
 use megalith_server::edge::DataEdgeSettings;
 use rustls::pki_types::pem::PemObject;
@@ -100,6 +101,36 @@ async fn a_certificate_of_another_authority_opens_nothing() {
     let code = call(&edge, trusting, "/megalith.v1.Cluster/Status").await;
     assert_ne!(code, Code::Ok);
     assert_eq!(edge.truth.calls.load(Ordering::SeqCst), calls);
+}
+
+/// What begins an HTTP/2 connection, with an empty frame of settings.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+#[tokio::test]
+async fn an_idle_connection_ends_when_its_peer_is_denied() {
+    let edge = Edge::start(DataEdgeSettings::default()).await;
+    let stolen = edge.certificates.issue(&[(Role::Gateway, 8)]);
+    let mut held = Vec::new();
+    for (address, first) in [(&edge.rpc_address, PREFACE), (&edge.data_address, REQUEST)] {
+        let stream = connect(address, &stolen, None).await;
+        let mut stream = stream.expect("a connection");
+        stream.write_all(first).await.expect("sent");
+        stream.read_u8().await.expect("the node speaks to it");
+        held.push(stream);
+    }
+    let mut list = DenyList {
+        revision: 1,
+        ..DenyList::default()
+    };
+    list.deny(DeniedCertificate {
+        role: Role::Gateway,
+        id: 8,
+        serial: None,
+    });
+    assert!(edge.material.denials().hear(list));
+    for stream in held {
+        answer_of(stream).await;
+    }
 }
 
 /// Calls any method with an empty message; the code that comes back.

@@ -337,6 +337,8 @@ impl Cluster for FakeMetadata {
 /// A node with one disk, both ports open.
 pub struct Edge {
     pub certificates: Certificates,
+    /// The node's own.
+    pub material: Arc<TlsMaterial>,
     pub truth: Arc<Truth>,
     pub rpc_address: String,
     pub data_address: String,
@@ -431,9 +433,10 @@ impl Edge {
         let admission = Admission::new(NODE, maps.clone(), meta);
         let (data, data_address) = bind().await;
         let edge = DataEdge::new(disks, admission, settings, shutdown.clone());
-        tokio::spawn(edge.serve(data, material));
+        tokio::spawn(edge.serve(data, material.clone()));
         Self {
             certificates,
+            material,
             truth,
             rpc_address,
             data_address,
