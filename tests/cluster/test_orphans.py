@@ -23,8 +23,10 @@ KEPT = {"small": 70_000, "middle": 3 * MIB, "large": 66 * MIB}
 
 def with_orphans(directory, trash_days):
     """A cluster whose nodes look for orphans all the time."""
+    # The disk of these tests is shared: others may have filled it.
     settings = {"MEGALITH_STORAGE__ORPHAN_CHECK_S": "1",
-                "MEGALITH_STORAGE__TRASH_DAYS": str(trash_days)}
+                "MEGALITH_STORAGE__TRASH_DAYS": str(trash_days),
+                "MEGALITH_STORAGE__TRASH_FULL_PERCENT": "100"}
     return Cluster(directory, metadata=1, storage=3, gateways=1,
                    process_env=lambda name: settings if name.startswith("store") else {})
 

@@ -63,10 +63,13 @@ pub struct StorageSection {
     /// The most bytes the scrub of a disk reads in a second. Default 32 MiB.
     #[serde(default = "scrub_bytes_per_s")]
     pub scrub_bytes_per_s: u64,
-    /// Days that a shard which nothing names is kept before it is deleted; less on a disk that is
-    /// 90 % full. Default 7.
+    /// Days that a shard which nothing names is kept before it is deleted. Default 7.
     #[serde(default = "trash_days")]
     pub trash_days: u32,
+    /// Above so many percent of a disk in use, by whomever, such shards are deleted before their
+    /// days are over. At 100 they never are. Default 90.
+    #[serde(default = "trash_full_percent")]
+    pub trash_full_percent: u32,
     /// Seconds between two looks for such shards; one that is found twice goes to the trash.
     /// Default 86,400.
     #[serde(default = "orphan_check_s")]
@@ -146,6 +149,7 @@ impl StorageSection {
             scrub_new_hours: scrub_new_hours(),
             scrub_bytes_per_s: scrub_bytes_per_s(),
             trash_days: trash_days(),
+            trash_full_percent: trash_full_percent(),
             orphan_check_s: orphan_check_s(),
             finish_after_s: finish_after_s(),
         }
@@ -217,6 +221,10 @@ fn scrub_bytes_per_s() -> u64 {
 
 fn trash_days() -> u32 {
     7
+}
+
+fn trash_full_percent() -> u32 {
+    90
 }
 
 fn orphan_check_s() -> u32 {

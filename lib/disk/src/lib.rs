@@ -63,6 +63,8 @@ pub struct DirEntry {
 /// The space of the file system that holds a path, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FsSpace {
+    /// What is used by anybody, and what an unprivileged writer may still use. Blocks that are
+    /// kept for the system, or that a quota withholds, are neither.
     pub capacity: u64,
     /// What an unprivileged writer may still use.
     pub free: u64,

@@ -2,7 +2,7 @@
 //! `fallocate`. Calls block, so they must not run on an async runtime's own threads.
 
 use super::{DirEntry, DirLock, File, FileIdentity, FileSystem, FsSpace};
-use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate};
+use rustix::fs::{Advice, FallocateFlags, StatVfs, fadvise, fallocate};
 use std::fs;
 use std::io::{self, IoSlice};
 use std::num::NonZeroU64;
@@ -89,11 +89,7 @@ impl FileSystem for RealFs {
     }
 
     fn space(&self, path: &Path) -> io::Result<FsSpace> {
-        let stat = rustix::fs::statvfs(path)?;
-        Ok(FsSpace {
-            capacity: stat.f_blocks.saturating_mul(stat.f_frsize),
-            free: stat.f_bavail.saturating_mul(stat.f_frsize),
-        })
+        Ok(space_of(&rustix::fs::statvfs(path)?))
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DirLock>> {
@@ -108,6 +104,16 @@ impl FileSystem for RealFs {
             Err(fs::TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
             Err(fs::TryLockError::Error(error)) => Err(error),
         }
+    }
+}
+
+/// Counts as `df` does: a disk is full once an unprivileged writer gets nothing more.
+fn space_of(stat: &StatVfs) -> FsSpace {
+    let used = stat.f_blocks.saturating_sub(stat.f_bfree);
+    let capacity = used.saturating_add(stat.f_bavail);
+    FsSpace {
+        capacity: capacity.saturating_mul(stat.f_frsize),
+        free: stat.f_bavail.saturating_mul(stat.f_frsize),
     }
 }
 
@@ -179,5 +185,29 @@ impl File for RealFile {
 
     fn len(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::space_of;
+    use crate::{FileSystem as _, FsSpace};
+
+    #[test]
+    fn what_nobody_may_use_is_no_part_of_a_disk() {
+        let mut stat = rustix::fs::statvfs(".").expect("a directory");
+        (stat.f_frsize, stat.f_blocks) = (4096, 100);
+        // Of 40 free blocks, 5 are kept for the system.
+        (stat.f_bfree, stat.f_bavail) = (40, 35);
+        let space = |capacity: u64, free: u64| FsSpace {
+            capacity: capacity * 4096,
+            free: free * 4096,
+        };
+        assert_eq!(space_of(&stat), space(95, 35));
+        // The system has begun to use its part.
+        (stat.f_bfree, stat.f_bavail) = (2, 0);
+        assert_eq!(space_of(&stat), space(98, 0));
+        let space = super::RealFs.space(".".as_ref()).expect("a directory");
+        assert!(space.free <= space.capacity, "{space:?}");
     }
 }

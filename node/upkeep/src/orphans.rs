@@ -5,7 +5,7 @@
 mod judge;
 
 use crate::propose::UpkeepError;
-use judge::{Fill, Judge};
+use judge::{Fill, Judge, TrashLimits};
 use megalith_client::{MetaClient, TypedCalls as _};
 use megalith_model::query::{PAGE_ROWS_MAX, Witness};
 use megalith_model::question;
@@ -29,8 +29,11 @@ pub struct OrphanSettings {
     /// Between two rounds over all shards of a disk (default one day). A shard goes to the trash in
     /// the second round that finds nobody to speak for it.
     pub round_interval: Duration,
-    /// How long a shard stays in the trash (default 7 days); less if its disk is 90 % full.
+    /// How long a shard stays in the trash (default 7 days).
     pub trash: Duration,
+    /// Above so many percent of a disk in use, by whomever, its trash is deleted early (default
+    /// 90). At 100 it never is.
+    pub trash_full_percent: u32,
 }
 
 impl Default for OrphanSettings {
@@ -38,6 +41,7 @@ impl Default for OrphanSettings {
         Self {
             round_interval: Duration::from_secs(24 * 3600),
             trash: Duration::from_secs(7 * 24 * 3600),
+            trash_full_percent: 90,
         }
     }
 }
@@ -51,11 +55,14 @@ pub async fn run(meta: MetaClient, disks: Arc<Disks>, settings: OrphanSettings) 
 async fn run_disk(meta: &MetaClient, disk: &DiskHandle, settings: OrphanSettings) {
     let mut ticks = interval(DUE_INTERVAL.min(settings.round_interval));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let trash_ms = u64::try_from(settings.trash.as_millis()).unwrap_or(u64::MAX);
+    let limits = TrashLimits {
+        kept_ms: u64::try_from(settings.trash.as_millis()).unwrap_or(u64::MAX),
+        full_percent: settings.trash_full_percent,
+    };
     let mut finder = Finder {
         meta,
         disk,
-        judge: Judge::new(trash_ms, disk.trash().as_ref().clone()),
+        judge: Judge::new(limits, disk.trash().as_ref().clone()),
     };
     let mut round_at: Option<Instant> = None;
     let mut well = true;

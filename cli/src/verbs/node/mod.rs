@@ -101,6 +101,7 @@ fn scrub_settings(origin: &str, storage: &StorageSection) -> Result<ScrubSetting
         scrub_new_hours,
         scrub_bytes_per_s,
         trash_days: _,
+        trash_full_percent: _,
         orphan_check_s: _,
         finish_after_s: _,
     } = *storage;
@@ -137,9 +138,15 @@ fn orphan_settings(
         let message = "`storage.orphan_check_s` is 0: a disk would do nothing else".to_owned();
         return Err(SettingsError::invalid(origin, message));
     }
+    let percent = storage.trash_full_percent;
+    if percent > 100 {
+        let message = format!("`storage.trash_full_percent` is {percent}; at most 100 is possible");
+        return Err(SettingsError::invalid(origin, message));
+    }
     Ok(OrphanSettings {
         round_interval: Duration::from_secs(storage.orphan_check_s.into()),
         trash: Duration::from_secs(24 * 3600 * u64::from(storage.trash_days)),
+        trash_full_percent: percent,
     })
 }
 
@@ -179,6 +186,19 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "f: `storage.finish_after_s` is 0: every write would get a chunk file"
+        );
+    }
+
+    #[test]
+    fn a_disk_is_no_fuller_than_a_hundred_percent() {
+        let mut storage = StorageSection::new(Vec::new());
+        let settings = orphan_settings("f", &storage).expect("the defaults are sound");
+        assert_eq!(settings, OrphanSettings::default());
+        storage.trash_full_percent = 101;
+        let error = orphan_settings("f", &storage).expect_err("101 %");
+        assert_eq!(
+            error.to_string(),
+            "f: `storage.trash_full_percent` is 101; at most 100 is possible"
         );
     }
 

@@ -11,9 +11,6 @@ use megalith_model::shard::ShardId;
 use megalith_store::{TRASH_MAX, Trash, TrashedShard};
 use std::collections::BTreeSet;
 
-/// Above so many percent of a disk in use, the trash is deleted before its days are over.
-const PRESSED_PERCENT: u64 = 90;
-
 /// How full a disk is, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fill {
@@ -22,18 +19,26 @@ pub(crate) struct Fill {
 }
 
 impl Fill {
-    /// Bytes above the limit from which on the trash is deleted early.
-    fn excess(self) -> u64 {
-        let limit = u128::from(self.capacity) * u128::from(PRESSED_PERCENT) / 100;
+    /// Bytes in use above so many percent of the disk.
+    fn excess(self, percent: u32) -> u64 {
+        let limit = u128::from(self.capacity) * u128::from(percent) / 100;
         self.used
             .saturating_sub(u64::try_from(limit).unwrap_or(u64::MAX))
     }
 }
 
+/// How long a shard stays in the trash.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TrashLimits {
+    /// In milliseconds.
+    pub(crate) kept_ms: u64,
+    /// Above so many percent of its disk in use, a shard is deleted before its time is over.
+    pub(crate) full_percent: u32,
+}
+
 /// The judge of one disk's shards.
 pub(crate) struct Judge {
-    /// How long a shard stays in the trash, in milliseconds.
-    trash_ms: u64,
+    limits: TrashLimits,
     trash: Trash,
     /// Nobody spoke for them in the round before. Forgotten by a crash, which only costs time.
     suspects: BTreeSet<ShardId>,
@@ -45,9 +50,9 @@ pub(crate) struct Judge {
 
 impl Judge {
     /// Goes on from what is in the trash.
-    pub(crate) fn new(trash_ms: u64, trash: Trash) -> Self {
+    pub(crate) fn new(limits: TrashLimits, trash: Trash) -> Self {
         Self {
-            trash_ms,
+            limits,
             trash,
             suspects: BTreeSet::new(),
             fresh: BTreeSet::new(),
@@ -106,11 +111,11 @@ impl Judge {
     pub(crate) fn due(&self, now_ms: u64, fill: Fill) -> Vec<ShardId> {
         let mut oldest: Vec<_> = self.trash.iter().collect();
         oldest.sort_by_key(|(shard, entry)| (entry.since_ms, **shard));
-        let mut excess = fill.excess();
+        let mut excess = fill.excess(self.limits.full_percent);
         let due = oldest.into_iter().take_while(|(_, entry)| {
             let pressed = excess > 0;
             excess = excess.saturating_sub(entry.len);
-            pressed || now_ms.saturating_sub(entry.since_ms) >= self.trash_ms
+            pressed || now_ms.saturating_sub(entry.since_ms) >= self.limits.kept_ms
         });
         due.map(|(shard, _)| *shard).collect()
     }

@@ -6,6 +6,10 @@ use megalith_model::ids::{BlobId, LeaseId, VolumeId};
 use proptest::prelude::*;
 
 const TRASH_MS: u64 = 1_000;
+const LIMITS: TrashLimits = TrashLimits {
+    kept_ms: TRASH_MS,
+    full_percent: 90,
+};
 const EMPTY: Fill = Fill {
     used: 0,
     capacity: 100,
@@ -127,7 +131,7 @@ impl Cluster {
             backups: Vec::new(),
             taken: Vec::new(),
             disk: BTreeSet::new(),
-            judge: Judge::new(TRASH_MS, Trash::new()),
+            judge: Judge::new(LIMITS, Trash::new()),
             saved: Trash::new(),
             now_ms: 0,
             asked: None,
@@ -257,7 +261,7 @@ impl Cluster {
             }
             Op::Save => self.saved = self.judge.trash().clone(),
             Op::Crash => {
-                self.judge = Judge::new(TRASH_MS, self.saved.clone());
+                self.judge = Judge::new(LIMITS, self.saved.clone());
                 (self.asked, self.due) = (None, None);
             }
             _ => {}
@@ -311,7 +315,7 @@ fn trash(since: &[(u64, u64)]) -> Trash {
 
 #[test]
 fn a_shard_is_asked_about_in_two_rounds() {
-    let mut judge = Judge::new(TRASH_MS, Trash::new());
+    let mut judge = Judge::new(LIMITS, Trash::new());
     let mut round = |witness| {
         judge.begin();
         judge.hear(5, shard(1), 10, witness);
@@ -328,7 +332,7 @@ fn a_shard_is_asked_about_in_two_rounds() {
 
 #[test]
 fn a_round_that_is_cut_off_proves_nothing() {
-    let mut judge = Judge::new(TRASH_MS, trash(&[(7, 1)]));
+    let mut judge = Judge::new(LIMITS, trash(&[(7, 1)]));
     for _ in 0..3 {
         judge.begin();
         judge.hear(5, shard(1), 10, Witness::Nobody);
@@ -338,7 +342,7 @@ fn a_round_that_is_cut_off_proves_nothing() {
 
 #[test]
 fn the_oldest_go_first_and_only_as_far_as_a_full_disk_needs() {
-    let judge = Judge::new(TRASH_MS, trash(&[(1, 300), (2, 100), (3, 200)]));
+    let judge = Judge::new(LIMITS, trash(&[(1, 300), (2, 100), (3, 200)]));
     let blobs = |now_ms, used| {
         let capacity = 100;
         let due = judge.due(now_ms, Fill { used, capacity });
@@ -354,8 +358,23 @@ fn the_oldest_go_first_and_only_as_far_as_a_full_disk_needs() {
 }
 
 #[test]
+fn at_a_hundred_percent_only_time_deletes() {
+    let limits = TrashLimits {
+        kept_ms: TRASH_MS,
+        full_percent: 100,
+    };
+    let judge = Judge::new(limits, trash(&[(1, 100)]));
+    let full = Fill {
+        used: 100,
+        capacity: 100,
+    };
+    assert!(judge.due(1_099, full).is_empty());
+    assert_eq!(judge.due(1_100, full), [shard(1)]);
+}
+
+#[test]
 fn what_is_due_stays_if_somebody_speaks_for_it() {
-    let mut judge = Judge::new(TRASH_MS, trash(&[(1, 1), (2, 1), (3, 1)]));
+    let mut judge = Judge::new(LIMITS, trash(&[(1, 1), (2, 1), (3, 1)]));
     assert!(!judge.may_delete(shard(1), Witness::Restore));
     assert!(!judge.may_delete(shard(2), Witness::Row));
     assert!(judge.may_delete(shard(3), Witness::Nobody));
