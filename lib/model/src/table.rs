@@ -1,7 +1,7 @@
 //! Ordered rows as the deciding code sees them: something to read, and a batch of changes on top.
 //!
-//! Owns read-your-writes and rollback. Knows nothing of the engine that keeps the rows, nor of what
-//! they mean.
+//! Owns read-your-writes and rollback, and which rows need not be read again ([`Kept`]). Knows
+//! nothing of the engine that keeps the rows, nor of what they mean.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -28,6 +28,12 @@ impl RowsError {
 pub trait Rows {
     /// Reads one row.
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, RowsError>;
+
+    /// As [`Rows::get`], for a short row that many commands read, such as a bucket's or a lease's.
+    /// An [`Overlay`] reads it only once.
+    fn get_kept(&self, key: &[u8]) -> Result<Option<Vec<u8>>, RowsError> {
+        self.get(key)
+    }
 
     /// Visits rows from `from` (inclusive) to `to` (exclusive) in key order until `visit` returns
     /// false. Visits nothing if `from >= to`.
@@ -110,6 +116,41 @@ impl IntoIterator for Batch {
 #[must_use = "a savepoint is given back by rollback or release"]
 pub struct Savepoint(usize);
 
+/// The most rows of [`Kept`]. They have a few hundred bytes each.
+pub const KEPT_MAX: usize = 1_024;
+
+/// What [`Rows::get_kept`] has read of the rows beneath an [`Overlay`], None for a row that isn't
+/// there. It spares the next batch these reads.
+///
+/// It is true of the rows that it was read from, and only as long as nothing else changes them.
+/// Whoever owns it gives it away with each batch ([`Overlay::resume`]), takes it back when the
+/// batch is written ([`Overlay::into_parts`]), and drops it when other rows take the place of
+/// these.
+#[derive(Debug, Default)]
+pub struct Kept(BTreeMap<Vec<u8>, Option<Vec<u8>>>);
+
+impl Kept {
+    /// Iterates over the rows in key order.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        self.0
+            .iter()
+            .map(|(key, row)| (key.as_slice(), row.as_deref()))
+    }
+
+    /// Takes over what `batch` changes of these rows. Of too many nothing is kept.
+    fn after(mut self, batch: &Batch) -> Self {
+        if self.0.len() > KEPT_MAX {
+            return Self::default();
+        }
+        for (key, row) in &mut self.0 {
+            if let Some(change) = batch.changes.get(key) {
+                row.clone_from(change);
+            }
+        }
+        self
+    }
+}
+
 /// A key and the change it had before (outer None: none).
 type Undo = (Vec<u8>, Option<Option<Vec<u8>>>);
 
@@ -119,35 +160,27 @@ pub struct Overlay<'a> {
     batch: Batch,
     undo: Vec<Undo>,
     savepoints: usize,
-    /// Rows of `base` that [`Overlay::get_kept`] has read.
-    kept: RefCell<BTreeMap<Vec<u8>, Option<Vec<u8>>>>,
+    /// Rows of `base`.
+    kept: RefCell<Kept>,
 }
 
 impl<'a> Overlay<'a> {
     /// Lays an empty batch over `base`.
     #[must_use]
     pub fn new(base: &'a dyn Rows) -> Self {
+        Self::resume(base, Kept::default())
+    }
+
+    /// As [`Overlay::new`], where the last batch was written. `kept` must be true of `base`.
+    #[must_use]
+    pub fn resume(base: &'a dyn Rows, kept: Kept) -> Self {
         Self {
             base,
             batch: Batch::default(),
             undo: Vec::new(),
             savepoints: 0,
-            kept: RefCell::default(),
+            kept: RefCell::new(kept),
         }
-    }
-
-    /// Reads a row that many commands read and few change, such as a bucket's or a lease's: from
-    /// the base only once.
-    pub fn get_kept(&self, key: &[u8]) -> Result<Option<Vec<u8>>, RowsError> {
-        if let Some(change) = self.batch.changes.get(key) {
-            return Ok(change.clone());
-        }
-        if let Some(row) = self.kept.borrow().get(key) {
-            return Ok(row.clone());
-        }
-        let row = self.base.get(key)?;
-        self.kept.borrow_mut().insert(key.to_vec(), row.clone());
-        Ok(row)
     }
 
     /// Puts a row.
@@ -212,6 +245,14 @@ impl<'a> Overlay<'a> {
     pub fn into_batch(self) -> Batch {
         self.batch
     }
+
+    /// Returns the changes, for writing, and what is true of the base once they are written. If
+    /// they may not have been, it must be dropped.
+    #[must_use]
+    pub fn into_parts(self) -> (Batch, Kept) {
+        let kept = self.kept.into_inner().after(&self.batch);
+        (self.batch, kept)
+    }
 }
 
 impl Rows for Overlay<'_> {
@@ -220,6 +261,18 @@ impl Rows for Overlay<'_> {
             Some(change) => Ok(change.clone()),
             None => self.base.get(key),
         }
+    }
+
+    fn get_kept(&self, key: &[u8]) -> Result<Option<Vec<u8>>, RowsError> {
+        if let Some(change) = self.batch.changes.get(key) {
+            return Ok(change.clone());
+        }
+        if let Some(row) = self.kept.borrow().0.get(key) {
+            return Ok(row.clone());
+        }
+        let row = self.base.get(key)?;
+        self.kept.borrow_mut().0.insert(key.to_vec(), row.clone());
+        Ok(row)
     }
 
     fn scan(
@@ -384,12 +437,34 @@ mod tests {
             prop_assert_eq!(rows(&overlay, from, to, max), rows(&expected, from, to, max));
             prop_assert_eq!(overlay.get(&[from]).ok(), expected.get(&[from]).ok());
             prop_assert_eq!(overlay.get_kept(&[from]).ok(), expected.get(&[from]).ok());
-            let batch = overlay.into_batch();
+            let (batch, kept) = overlay.into_parts();
             let bytes: usize = batch.iter().map(|(k, v)| k.len() + v.map_or(0, <[u8]>::len)).sum();
             prop_assert_eq!(batch.bytes(), bytes);
             let mut written = base.clone();
             written.write(batch);
-            prop_assert_eq!(written, expected);
+            prop_assert_eq!(&written, &expected);
+            for (key, row) in kept.iter() {
+                prop_assert_eq!(written.get(key).ok(), Some(row.map(<[u8]>::to_vec)));
+            }
+            let resumed = Overlay::resume(&written, kept);
+            for key in 0..12 {
+                prop_assert_eq!(resumed.get_kept(&[key]).ok(), expected.get(&[key]).ok());
+            }
+        }
+    }
+
+    #[test]
+    fn of_too_many_rows_nothing_is_kept() {
+        let rows = MemRows::default();
+        let mut overlay = Overlay::new(&rows);
+        for most in [KEPT_MAX, KEPT_MAX + 1] {
+            for number in 0..most {
+                let read = overlay.get_kept(&number.to_be_bytes());
+                assert_eq!(read.expect("rows in memory"), None);
+            }
+            let (_, kept) = overlay.into_parts();
+            assert_eq!(kept.iter().count(), if most == KEPT_MAX { most } else { 0 });
+            overlay = Overlay::resume(&rows, kept);
         }
     }
 }

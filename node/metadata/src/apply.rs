@@ -15,7 +15,7 @@ use megalith_model::entry;
 use megalith_model::ids::NodeId;
 use megalith_model::level::{Level, LevelRange, OutOfRange};
 use megalith_model::machine::{self, MachineError};
-use megalith_model::table::{Overlay, Rows};
+use megalith_model::table::{Kept, Overlay, Rows};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Weak};
@@ -172,6 +172,9 @@ pub(super) struct Applier {
     pub(super) clock: GroupClock,
     pub(super) levels: Levels,
     pub(super) since: Since,
+    /// Of the engine that `tables` has. Nothing while a batch is on its way: after one that failed
+    /// nobody knows what the rows are.
+    pub(super) kept: Kept,
     /// Engines that are no longer in use, until the last snapshot of them is gone.
     pub(super) retired: Vec<(String, Weak<()>)>,
 }
@@ -257,7 +260,7 @@ impl Applier {
         let engine = self.tables.engine();
         let applied = engine.applied();
         let mut round = Round::default();
-        let mut overlay = Overlay::new(engine.as_ref());
+        let mut overlay = Overlay::resume(engine.as_ref(), std::mem::take(&mut self.kept));
         let mut waiters = waiters.into_iter().peekable();
         for entry in entries.iter().filter(|entry| entry.index > applied.index) {
             if entry.kind != EntryKind::Normal || entry.data.is_empty() {
@@ -284,7 +287,7 @@ impl Applier {
             // Entries of few bytes can change many rows: memory is bounded by what they change.
             if overlay.batch().bytes() >= CHANGE_BYTES {
                 self.write(overlay, mark_of(entry), std::mem::take(&mut round))?;
-                overlay = Overlay::new(engine.as_ref());
+                overlay = Overlay::resume(engine.as_ref(), std::mem::take(&mut self.kept));
             }
         }
         match entries.last().filter(|last| last.index > applied.index) {
@@ -307,11 +310,12 @@ impl Applier {
     }
 
     /// Writes what entries up to `mark` change, and then answers them.
-    fn write(&self, overlay: Overlay<'_>, mark: Mark, round: Round) -> Result<(), ApplyError> {
+    fn write(&mut self, overlay: Overlay<'_>, mark: Mark, round: Round) -> Result<(), ApplyError> {
         let clock_ms = read_clock(&overlay, mark)?;
         let level = read_level(&overlay, mark)?;
-        let batch = overlay.into_batch();
+        let (batch, kept) = overlay.into_parts();
         self.tables.write(&batch, mark)?;
+        self.kept = kept;
         self.clock.note_applied(clock_ms);
         self.levels.note_applied(level);
         (self.report)(ApplyReport::Applied(mark));
@@ -404,6 +408,7 @@ impl Applier {
             .note_applied(read_level(engine.as_ref(), applied)?);
         // An engine of that name was wiped above.
         self.retired.retain(|(retired, _)| *retired != name);
+        self.kept = Kept::default();
         let (old, read) = self.tables.replace(name.clone(), engine);
         if old != name {
             self.retired.push((old, read));

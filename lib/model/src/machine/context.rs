@@ -77,7 +77,7 @@ impl<'m, 'r> Machine<'m, 'r> {
         read(self.rows, key)
     }
 
-    /// As [`Machine::read`], for a row that many commands of a batch read.
+    /// As [`Machine::read`], for a short row that many commands read.
     pub(super) fn read_kept<T: Stored>(&self, key: &RowKey<'_>) -> Result<Option<T>, MachineError> {
         read_kept(self.rows, key)
     }
@@ -146,9 +146,9 @@ pub(crate) fn read<T: Stored>(
     }
 }
 
-/// As [`read`], for a row that many commands of a batch read.
+/// As [`read`], for a short row that many commands read.
 pub(super) fn read_kept<T: Stored>(
-    rows: &Overlay<'_>,
+    rows: &dyn Rows,
     key: &RowKey<'_>,
 ) -> Result<Option<T>, MachineError> {
     let key = key.encode();

@@ -56,7 +56,8 @@ impl Machine<'_, '_> {
     }
 
     pub(super) fn totals(&self) -> Result<Totals, MachineError> {
-        Ok(self.read(&RowKey::Meta(Meta::Totals))?.unwrap_or_default())
+        let kept = self.read_kept(&RowKey::Meta(Meta::Totals))?;
+        Ok(kept.unwrap_or_default())
     }
 
     /// Changes the totals that belong to no bucket.

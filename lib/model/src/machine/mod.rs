@@ -103,21 +103,21 @@ pub fn apply(rows: &mut Overlay<'_>, entry: &Entry) -> Result<Answer, MachineErr
 
 /// Returns the group's time: the greatest stamp applied, 0 before the first.
 pub fn clock(rows: &dyn Rows) -> Result<u64, MachineError> {
-    Ok(read(rows, &RowKey::Meta(Meta::Clock))?.unwrap_or(0))
+    Ok(read_kept(rows, &RowKey::Meta(Meta::Clock))?.unwrap_or(0))
 }
 
 /// Returns the cluster's level.
 pub fn level(rows: &dyn Rows) -> Result<Level, MachineError> {
-    Ok(read(rows, &RowKey::Meta(Meta::Level))?.unwrap_or(Level::FIRST))
+    Ok(read_kept(rows, &RowKey::Meta(Meta::Level))?.unwrap_or(Level::FIRST))
 }
 
 /// Returns the level of a cluster that has been named; before that there is none.
 pub fn level_of_cluster(rows: &dyn Rows) -> Result<Option<Level>, MachineError> {
-    let raised = read(rows, &RowKey::Meta(Meta::Level))?;
+    let raised = read_kept(rows, &RowKey::Meta(Meta::Level))?;
     if raised.is_some() {
         return Ok(raised);
     }
-    let cluster = read::<crate::ids::ClusterId>(rows, &RowKey::Meta(Meta::Cluster))?;
+    let cluster = read_kept::<crate::ids::ClusterId>(rows, &RowKey::Meta(Meta::Cluster))?;
     Ok(cluster.map(|_| Level::FIRST))
 }
 
@@ -139,8 +139,7 @@ pub(crate) fn write_for_tests<T: crate::kinds::Stored>(
 
 fn judge(rows: &mut Overlay<'_>, entry: &Entry) -> Result<Answer, MachineError> {
     let envelope = &entry.envelope;
-    let kept: Option<Level> = read_kept(rows, &RowKey::Meta(Meta::Level))?;
-    let level = kept.unwrap_or(Level::FIRST);
+    let level = level(rows)?;
     let mut refused_before = false;
     if let (Some(key), Some(proposal)) = (envelope.key, entry.proposal) {
         match once::standing(rows, key, proposal)? {

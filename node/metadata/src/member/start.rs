@@ -85,6 +85,7 @@ pub fn start(parts: MetaParts, settings: &MetaSettings) -> Result<MetaHandle, St
         clock: assembly.clock.clone(),
         levels: assembly.levels.clone(),
         since: Default::default(),
+        kept: Default::default(),
         retired: Vec::new(),
     };
     let (raft, on_failure) = (assembly.raft.clone(), assembly.parts.on_failure.clone());

@@ -158,6 +158,7 @@ impl Bench {
             clock: GroupClock::new(Arc::new(|| STAMP_MS)),
             levels: crate::levels::Levels::default(),
             since: Since::default(),
+            kept: Kept::default(),
             retired: Vec::new(),
         };
         Self { applier, written }

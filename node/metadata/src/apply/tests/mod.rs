@@ -24,6 +24,7 @@ fn applier(engines: &MemEngines) -> Applier {
         clock: GroupClock::new(Arc::new(|| 1)),
         levels: crate::levels::Levels::default(),
         since: Since::default(),
+        kept: Kept::default(),
         retired: Vec::new(),
     }
 }
