@@ -18,17 +18,25 @@ use megalith_model::topology::{Disk, Domain, Node, Slot};
 use std::sync::Mutex;
 use std::sync::mpsc;
 
-const STAMP_MS: u64 = 1_000_000;
+pub(super) const STAMP_MS: u64 = 1_000_000;
 /// Objects that are written and then deleted. Each has many segments, so that a short command
 /// changes many rows.
 const OBJECTS: u64 = 400;
 const SEGMENTS: u64 = 80;
+
+fn disk(node: u32) -> DiskId {
+    DiskId([node as u8; 16])
+}
 
 fn profile() -> Profile {
     Profile::new(4, 2).expect("valid")
 }
 
 fn entries(first: u64, commands: Vec<Command>) -> Vec<LogEntry> {
+    entries_at(STAMP_MS, first, commands)
+}
+
+pub(super) fn entries_at(stamp_ms: u64, first: u64, commands: Vec<Command>) -> Vec<LogEntry> {
     let entry = |(index, command): (u64, Command)| {
         let id = command.brings().unwrap_or(BlobId(60_000 + index));
         let key = CommandKey {
@@ -41,7 +49,7 @@ fn entries(first: u64, commands: Vec<Command>) -> Vec<LogEntry> {
             command,
         };
         let mut data = entry::unstamped(&codec::encode(&envelope));
-        entry::stamp(&mut data, STAMP_MS);
+        entry::stamp(&mut data, stamp_ms);
         LogEntry {
             term: 1,
             index,
@@ -54,6 +62,11 @@ fn entries(first: u64, commands: Vec<Command>) -> Vec<LogEntry> {
 }
 
 fn put(number: u64) -> Command {
+    put_of(BucketId(50_001), number, SEGMENTS)
+}
+
+/// An object of so many segments, each as long as may be.
+pub(super) fn put_of(bucket: BucketId, number: u64, segments: u64) -> Command {
     let len = SEGMENT_LEN_MAX;
     let segment = |_| NewSegment {
         volume: VolumeId(1),
@@ -63,7 +76,7 @@ fn put(number: u64) -> Command {
         owed: 0,
     };
     Command::PutObject(Box::new(PutObject {
-        bucket: BucketId(50_001),
+        bucket,
         key: number.to_be_bytes().to_vec(),
         version: VersionId::new(STAMP_MS, number.to_be_bytes()),
         size: 1,
@@ -73,9 +86,9 @@ fn put(number: u64) -> Command {
         sealed_listing: vec![],
         blobs: ObjectBlobs::New(NewBlob {
             blob: BlobId(number),
-            len: len * SEGMENTS,
+            len: len * segments,
             shape: Shape::Coded,
-            segments: (0..SEGMENTS).map(segment).collect(),
+            segments: (0..segments).map(segment).collect(),
             inline: Vec::new(),
             leftovers: Vec::new(),
         }),
@@ -83,7 +96,13 @@ fn put(number: u64) -> Command {
 }
 
 fn world() -> Vec<Command> {
-    let disk = |node| DiskId([node as u8; 16]);
+    let mut commands = empty_world();
+    commands.extend((1..=OBJECTS).map(put));
+    commands
+}
+
+/// A bucket (50,001), a lease (0) and a volume (1), without objects.
+pub(super) fn empty_world() -> Vec<Command> {
     let mut commands: Vec<Command> = (1..=6)
         .map(|node| {
             let node = Node {
@@ -108,37 +127,47 @@ fn world() -> Vec<Command> {
             gateway: GatewayId(1),
             request: 1,
         },
-        Command::CreateBucket {
-            id: BucketId(50_001),
-            name: "box".into(),
-            account: AccountId(1),
-            sealed_owner: vec![],
-        },
-        Command::CreateVolume {
-            profile: profile(),
-            domain: Domain::Node,
-            slots: (1..=6)
-                .map(|node| Slot {
-                    node: NodeId(node),
-                    disk: disk(node),
-                })
-                .collect(),
-            shrunk: false,
-        },
+        bucket(50_001),
+        volume(),
     ]);
-    commands.extend((1..=OBJECTS).map(put));
     commands
 }
 
-struct Bench {
-    applier: Applier,
+pub(super) fn bucket(id: u64) -> Command {
+    Command::CreateBucket {
+        id: BucketId(id),
+        name: format!("box-{id}"),
+        account: AccountId(1),
+        sealed_owner: vec![],
+    }
+}
+
+pub(super) fn volume() -> Command {
+    Command::CreateVolume {
+        profile: profile(),
+        domain: Domain::Node,
+        slots: (1..=6)
+            .map(|node| Slot {
+                node: NodeId(node),
+                disk: disk(node),
+            })
+            .collect(),
+        shrunk: false,
+    }
+}
+
+pub(super) struct Bench {
+    pub(super) applier: Applier,
     /// The marks that were reported.
     written: Arc<Mutex<Vec<u64>>>,
 }
 
 impl Bench {
     fn new() -> Self {
-        let engines = Arc::new(MemEngines::default());
+        Self::over(Arc::new(MemEngines::default()))
+    }
+
+    pub(super) fn over(engines: Arc<dyn Engines>) -> Self {
         let engine = engines.open("tables").expect("in memory");
         let tables = Arc::new(Tables::new("tables".into(), engine, true, Conf::default()));
         let written: Arc<Mutex<Vec<u64>>> = Arc::default();
@@ -164,7 +193,7 @@ impl Bench {
         Self { applier, written }
     }
 
-    fn rows(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+    pub(super) fn rows(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut rows = Vec::new();
         let engine = self.applier.tables.engine();
         let scanned = engine.scan(FIRST_KEY, crate::engine::END_KEY, &mut |key, value| {

@@ -1,6 +1,7 @@
 //! The engine that another one replaces.
 
 mod batches;
+mod kept;
 
 use super::*;
 use crate::engine::{MemEngines, staged_name};
