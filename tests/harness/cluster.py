@@ -14,11 +14,12 @@ class Cluster:
 
     def __init__(self, directory, metadata=3, storage=6, gateways=2, log="info",
                  prepare_disk=None, prepare_node=None, wrap=None, node_env=None,
-                 process_env=None, disks=1):
+                 process_env=None, disks=1, members_store=False):
         """`prepare_disk` and `prepare_node` get a directory before anything is in it, `wrap` a
         process's name: it returns the command to run it under, such as a tracer. `node_env` is
         set for every node; `process_env` returns what is set for the process of a name.
-        `disks`: how many each storage node has."""
+        `disks`: how many each storage node has. `members_store`: each metadata member is a
+        storage node with one disk, too."""
         self.directory = Path(directory)
         self.logs = self.directory / "logs"
         self.logs.mkdir(parents=True, exist_ok=True)
@@ -41,9 +42,13 @@ class Cluster:
             for arg in ("--metadata-member", f"{i}=127.0.0.1:{port}")
         ]
         self.member_args = member_args
-        self.expected = storage
+        self.expected = storage + (metadata if members_store else 0)
         for i, port in self.members.items():
-            self._node(f"meta-{i}", i, port, next(ports), member_args + ["--metadata"], storage)
+            args = member_args + ["--metadata"]
+            if members_store:
+                self.disks[f"meta-{i}"] = self.directory / f"meta-{i}" / "disk"
+                args += ["--disk", self.disks[f"meta-{i}"]]
+            self._node(f"meta-{i}", i, port, next(ports), args, self.expected)
         for i in range(11, 11 + storage):
             disk = self.directory / f"store-{i}" / "disk"
             self.disks[f"store-{i}"] = disk
@@ -53,7 +58,7 @@ class Cluster:
             paths = [disk, *(disk.with_name(f"disk-{n}") for n in range(2, disks + 1))]
             self.all_disks[f"store-{i}"] = paths
             args = member_args + [arg for path in paths for arg in ("--disk", path)]
-            self._node(f"store-{i}", i, next(ports), next(ports), args, storage)
+            self._node(f"store-{i}", i, next(ports), next(ports), args, self.expected)
         for i in range(1, gateways + 1):
             self._gateway(i, next(ports), next(ports), member_args)
         run("operator", "init", "--dir", self.directory / "operator", "--ca-dir", self.ca,

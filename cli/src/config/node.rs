@@ -3,7 +3,7 @@
 use super::defaults::{DATA_LISTEN, RPC_LISTEN};
 use megalith_model::freeing::Grace;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A storage and/or metadata node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -19,13 +19,22 @@ pub struct NodeFile {
     pub log: LogSection,
 }
 
+impl NodeFile {
+    /// Returns the directory of the metadata role's certificate.
+    pub fn metadata_tls_dir(&self) -> &Path {
+        let own = self.metadata.tls_dir.as_ref();
+        own.unwrap_or(&self.node.tls_dir)
+    }
+}
+
 /// The process.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NodeSection {
     /// The node's number, from 1; must be the certificate's. Required.
     pub id: u32,
-    /// Directory with `ca.crt`, `node.crt`, `node.key`. Required.
+    /// Directory with `ca.crt`, `node.crt`, `node.key`. Its certificate has the roles of the node,
+    /// but for the metadata role if `metadata.tls_dir` is given. Required.
     pub tls_dir: PathBuf,
     /// `host:port` of the gRPC listener. Default `0.0.0.0:7001`.
     #[serde(default = "rpc_listen")]
@@ -88,6 +97,11 @@ pub struct MetadataSection {
     /// Where this node keeps metadata, if it is a member. Default: it is not a member.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dir: Option<PathBuf>,
+    /// Directory with the files of the metadata role's own certificate, so that a stolen storage
+    /// certificate is not a member's. Default: `node.tls_dir`, whose certificate then has all roles
+    /// of the node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_dir: Option<PathBuf>,
     /// Storage nodes to wait for before the first volume is made, so that a cluster that is being
     /// started doesn't begin with too weak a profile. Default 0: wait until no node has joined for
     /// three seconds.
@@ -121,12 +135,13 @@ pub struct MetadataSection {
 }
 
 impl MetadataSection {
-    /// Returns a group of `members`, with defaults for everything else.
+    /// Returns a group of `members`, with defaults for everything else, also for the certificate.
     #[must_use]
     pub fn new(members: Vec<String>, dir: Option<PathBuf>, expected_nodes: u32) -> Self {
         Self {
             members,
             dir,
+            tls_dir: None,
             expected_nodes,
             engine: Engine::default(),
             cache_bytes: cache_bytes(),

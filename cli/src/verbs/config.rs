@@ -3,7 +3,9 @@
 use super::role::{RoleError, address};
 use crate::config::{self, GatewayFile, NoFlags, NodeFile, OperatorFile, SettingsError};
 use crate::{files, setup};
-use megalith_identity::TlsMaterial;
+use megalith_identity::{Role, TlsMaterial};
+use megalith_model::ids::NodeId;
+use megalith_server::{ConfigError, NodeError};
 use std::path::Path;
 
 /// Reads a file as its process would, and says which process that is.
@@ -25,9 +27,32 @@ pub fn check(file: &Path) -> Result<String, RoleError> {
         ("an operator's settings, sound", settings.metadata.members)
     } else {
         let settings: NodeFile = config::load(Some(file), NoFlags {})?;
-        TlsMaterial::load(&settings.node.tls_dir)?;
+        check_certificates(&settings)?;
         ("a node's settings, sound", settings.metadata.members)
     };
     config::parse_members(&origin, &members)?;
     Ok(format!("{origin}: {kind}\n"))
+}
+
+/// Checks that the certificates of a node can be used, and that they have its roles.
+fn check_certificates(settings: &NodeFile) -> Result<(), RoleError> {
+    let tls = TlsMaterial::load(&settings.node.tls_dir)?;
+    let metadata = match &settings.metadata.tls_dir {
+        Some(dir) => tls.load_beside(dir)?,
+        None => tls.clone(),
+    };
+    let id = settings.node.id;
+    let roles = [
+        (Role::Storage, &tls, settings.storage.is_some()),
+        (Role::Metadata, &metadata, settings.metadata.dir.is_some()),
+    ];
+    for (role, tls, _) in roles.into_iter().filter(|(_, _, has)| *has) {
+        let identity = tls.identity();
+        if !identity.is(role, id) {
+            let (node, found) = (NodeId(id), identity.to_string());
+            let wrong = ConfigError::Certificate { role, node, found };
+            return Err(NodeError::Config(wrong).into());
+        }
+    }
+    Ok(())
 }

@@ -4,6 +4,7 @@ use super::{config, gateway, meta, node, operator};
 use crate::args::{Cli, ConfigVerb, GatewayVerb, NodeVerb, OperatorVerb, Verb};
 use clap::Parser;
 use megalith_client::chain;
+use megalith_identity::{PeerIdentity, Role};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -348,4 +349,45 @@ async fn accounts_need_the_root_key() {
     let error = super::run(cli.verb).await.expect_err("no root key");
     let why = "names no `operator.root_key_file`, which this command needs";
     assert_eq!(chain(&*error), format!("{file} {why}"));
+}
+
+#[test]
+fn a_node_with_both_roles_gets_a_certificate_for_each() {
+    let at = Place::new();
+    let grants = |dir: &str| {
+        let file = at.path(dir).join("node.crt");
+        let text = std::fs::read_to_string(&file).expect("a certificate");
+        let identity = PeerIdentity::of_pem(&text, &file).expect("an identity");
+        identity.grants().to_vec()
+    };
+    at.node(1, "--metadata --disk @/d1").expect("made");
+    assert_eq!(grants("n1/tls"), [(Role::Storage, 1)]);
+    assert_eq!(grants("n1/tls-metadata"), [(Role::Metadata, 1)]);
+    assert!(at.check("n1/node.toml").is_ok());
+    // What a member on a new disk needs is found, too.
+    std::fs::remove_dir_all(at.path("n1/metadata")).expect("removed");
+    let again = at.run("meta init --config @/n1/node.toml");
+    assert!(again.is_ok(), "{again:?}");
+
+    // A node with one role has one, under the usual name.
+    at.node(2, "--disk @/d2").expect("made");
+    assert_eq!(grants("n2/tls"), [(Role::Storage, 2)]);
+    assert!(!at.path("n2/tls-metadata").exists());
+
+    // One certificate is not taken for the other.
+    let file = at.path("n1/node.toml");
+    let text = std::fs::read_to_string(&file).expect("settings");
+    let keys = ["/n1/tls-metadata\"", "/n1/tls\""];
+    for (from, to, lacking) in [
+        (keys[0], keys[1], "metadata node-1"),
+        (keys[1], keys[0], "storage node-1"),
+    ] {
+        assert!(text.contains(from), "{text}");
+        std::fs::write(&file, text.replace(from, to)).expect("written");
+        let refused = at.check("n1/node.toml").expect_err("a role lacks");
+        assert!(
+            refused.contains(&format!("{lacking} is needed")),
+            "{refused}"
+        );
+    }
 }

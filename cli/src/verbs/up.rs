@@ -4,7 +4,7 @@
 //! and speak over the same sockets and the same TLS.
 //!
 //! ```text
-//! DATA/ca/           certificate authority        DATA/tls/{node,gateway,operator,https}/
+//! DATA/ca/           certificate authority        DATA/tls/{node,metadata,gateway,operator,https}/
 //! DATA/root.key      root of the encryption       DATA/credentials   first access key (aws format)
 //! DATA/disks/NN/     disks                        DATA/metadata/     metadata member
 //! DATA/operator.toml for status, account and key (written again at each start)
@@ -23,7 +23,7 @@ use crate::{logging, out, reach, setup};
 use megalith_admin::accounts::AdminError;
 use megalith_client::{CallSettings, ClusterClient, MapWatch, chain};
 use megalith_gateway::run::RunningGateway;
-use megalith_identity::{Authority, Bundle, Role, TlsMaterial};
+use megalith_identity::{Authority, Bundle, PeerIdentity, Role, TlsMaterial};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -126,10 +126,15 @@ fn prepare(layout: &Layout, args: &UpArgs) -> Result<bool, RoleError> {
     let done = layout.path("disks");
     let first_run = !done.exists();
     let authority = setup::authority(&layout.path("ca"))?;
-    let node = [(Role::Storage, NODE), (Role::Metadata, NODE)];
     let tls = |name: &str| layout.path("tls").join(name);
     let local = local_hosts(args);
-    ensure_certificate(&authority, &tls("node"), &node, &local)?;
+    // One that was made with both roles goes on with both. This comes before the node's, so that a
+    // first run that was cut short leaves no certificate without its other one.
+    if !has_both_roles(&tls("node"))? {
+        let metadata = [(Role::Metadata, NODE)];
+        ensure_certificate(&authority, &tls("metadata"), &metadata, &local)?;
+    }
+    ensure_certificate(&authority, &tls("node"), &[(Role::Storage, NODE)], &local)?;
     ensure_certificate(
         &authority,
         &tls("gateway"),
@@ -166,6 +171,16 @@ fn ensure_certificate(
         setup::certificate(authority, dir, grants, hosts, CERTIFICATE_DAYS)?;
     }
     Ok(())
+}
+
+/// Returns true if the node's certificate is also its metadata role's.
+fn has_both_roles(dir: &Path) -> Result<bool, RoleError> {
+    if !Bundle::exists(dir) {
+        return Ok(false);
+    }
+    let file = dir.join("node.crt");
+    let identity = PeerIdentity::of_pem(&files::read(&file)?, &file)?;
+    Ok(identity.has(Role::Metadata))
 }
 
 /// Lets `make` fill a directory beside `path`, then renames it to `path`.
@@ -222,6 +237,7 @@ pub fn node_file(data: &Path) -> Result<NodeFile, RoleError> {
 }
 
 fn node_settings(layout: &Layout) -> Result<NodeFile, RoleError> {
+    let metadata_tls = layout.path("tls").join("metadata");
     Ok(NodeFile {
         node: config::NodeSection {
             id: NODE,
@@ -233,12 +249,15 @@ fn node_settings(layout: &Layout) -> Result<NodeFile, RoleError> {
             zone: String::new(),
         },
         storage: Some(config::StorageSection::new(layout.disks()?)),
-        metadata: config::MetadataSection::new(
-            // The port that is bound replaces it.
-            vec![format!("{NODE}=127.0.0.1:0")],
-            Some(layout.path("metadata")),
-            1,
-        ),
+        metadata: config::MetadataSection {
+            tls_dir: Bundle::exists(&metadata_tls).then_some(metadata_tls),
+            ..config::MetadataSection::new(
+                // The port that is bound replaces it.
+                vec![format!("{NODE}=127.0.0.1:0")],
+                Some(layout.path("metadata")),
+                1,
+            )
+        },
         log: LogSection::default(),
     })
 }
@@ -426,6 +445,41 @@ mod tests {
         })
         .expect("made");
         assert!(path.join("01").exists() && !path.join("00").exists());
+    }
+
+    #[test]
+    fn a_certificate_with_both_roles_goes_on_and_new_ones_have_one() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let layout = Layout {
+            root: dir.path().to_owned(),
+        };
+        let tls = |name: &str| layout.path("tls").join(name);
+        let roles = |name: &str| {
+            let file = tls(name).join("node.crt");
+            let text = files::read(&file).expect("a certificate");
+            let identity = PeerIdentity::of_pem(&text, &file).expect("an identity");
+            identity.grants().to_vec()
+        };
+        let args = args("127.0.0.1:9000", None);
+        let authority = setup::authority(&layout.path("ca")).expect("an authority");
+        let (storage, metadata) = ((Role::Storage, NODE), (Role::Metadata, NODE));
+        ensure_certificate(&authority, &tls("node"), &[storage, metadata], &[]).expect("issued");
+        assert!(prepare(&layout, &args).expect("prepared"));
+        let settings = node_settings(&layout).expect("settings");
+        assert_eq!(settings.metadata_tls_dir(), tls("node"));
+        assert_eq!(roles("node"), [storage, metadata]);
+        assert!(!tls("metadata").exists());
+        // Either of them may be taken away and made anew.
+        for gone in ["node", "node", "metadata"] {
+            std::fs::remove_dir_all(tls(gone)).expect("removed");
+            assert!(!prepare(&layout, &args).expect("prepared"));
+            let settings = node_settings(&layout).expect("settings");
+            assert_eq!(settings.metadata_tls_dir(), tls("metadata"));
+            assert_eq!(
+                (roles("node"), roles("metadata")),
+                (vec![storage], vec![metadata])
+            );
+        }
     }
 
     #[test]

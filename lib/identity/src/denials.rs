@@ -16,23 +16,39 @@ use tokio::sync::watch;
 /// Whoever is refused tries again and again; it is logged once in this time.
 const LOGGED_EVERY: Duration = Duration::from_secs(60);
 
-/// The deny list as one process knows it. Cheap to clone.
+/// The deny list as one process knows it, and how one of its certificates stands. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Denials {
     shared: Arc<Shared>,
+    own: Arc<Own>,
 }
 
+/// What all certificates of a process share.
 #[derive(Debug, Default)]
 struct Shared {
     list: watch::Sender<Arc<DenyList>>,
     /// When an entry last refused somebody; of entries that are in the list.
     logged: Mutex<BTreeMap<DeniedCertificate, Instant>>,
-    /// Whether the last metadata member that we spoke to has denied us.
-    own: AtomicBool,
-    own_logged: Mutex<Option<Instant>>,
+}
+
+/// How one certificate of ours stands with others.
+#[derive(Debug, Default)]
+struct Own {
+    /// Whether the last metadata member that it was shown to has denied it.
+    denied: AtomicBool,
+    logged: Mutex<Option<Instant>>,
 }
 
 impl Denials {
+    /// Returns the same list for another certificate of this process, of which nothing is known
+    /// yet.
+    pub(crate) fn beside(&self) -> Self {
+        Self {
+            shared: self.shared.clone(),
+            own: Arc::default(),
+        }
+    }
+
     /// Takes a list over if it is newer than the one that is known; false if it is not.
     pub fn hear(&self, list: DenyList) -> bool {
         let newer = self.shared.list.send_if_modified(|known| {
@@ -101,13 +117,13 @@ impl Denials {
     /// Returns true if the metadata member that answered last has denied our own certificate.
     #[must_use]
     pub fn is_own_denied(&self) -> bool {
-        self.shared.own.load(Ordering::Relaxed)
+        self.own.denied.load(Ordering::Relaxed)
     }
 
     /// Notes that a metadata member denies us.
     pub(crate) fn own_is_denied(&self, own: &PeerIdentity) {
-        self.shared.own.store(true, Ordering::Relaxed);
-        let logged = &self.shared.own_logged;
+        self.own.denied.store(true, Ordering::Relaxed);
+        let logged = &self.own.logged;
         let mut logged = logged.lock().unwrap_or_else(PoisonError::into_inner);
         if is_due(logged.as_ref()) {
             *logged = Some(Instant::now());
@@ -123,8 +139,8 @@ impl Denials {
 
     /// Notes that a metadata member speaks to us.
     pub(crate) fn own_is_heard(&self) {
-        if self.shared.own.load(Ordering::Relaxed) && self.shared.own.swap(false, Ordering::Relaxed)
-        {
+        let denied = &self.own.denied;
+        if denied.load(Ordering::Relaxed) && denied.swap(false, Ordering::Relaxed) {
             tracing::info!("this process's certificate is not denied any more");
         }
     }

@@ -4,12 +4,17 @@
 //! one serves new connections without a restart; open connections keep the old one. Sessions are
 //! never resumed: each connection proves both identities again, and a peer whose certificate has
 //! expired or is no longer trusted can't come back with an old ticket.
+//!
+//! A process with two roles has a certificate for each, so that one stolen key is one role. Each is
+//! a [`TlsMaterial`] of its own, which reloads by itself; both follow one deny list
+//! ([`TlsMaterial::load_beside`]). They dial apart and may share a listener
+//! ([`TlsMaterial::also_showing`]).
 
 use crate::bundle::{Bundle, BundlePaths};
 use crate::denials::Denials;
 use crate::error::{IdentityError, PeerRefusal};
 use crate::peer::PeerIdentity;
-use crate::verify::{self, ClientVerifier, OwnCertificate, ServerVerifier};
+use crate::verify::{self, ClientVerifier, OwnCertificate, ServerVerifier, ShownCertificate};
 use crate::watch;
 use megalith_model::role::Role;
 use rustls::client::Resumption;
@@ -34,6 +39,7 @@ pub type CertificateClock = Arc<dyn TimeProvider>;
 pub struct TlsMaterial {
     dir: PathBuf,
     live: Arc<Live>,
+    shown: ShownCertificate,
     server: Arc<ServerConfig>,
 }
 
@@ -92,14 +98,64 @@ impl TlsMaterial {
         clock: CertificateClock,
     ) -> Result<Arc<Self>, IdentityError> {
         let loaded = Loaded::read(dir, &clock)?;
+        Self::new(dir, loaded, Denials::default(), clock)
+    }
+
+    /// Loads another certificate of this process, from `dir`. It follows the same deny list as this
+    /// one, reloads by itself, and knows by itself whether it is denied. Fails as
+    /// [`TlsMaterial::load`] does, and if it is of another cluster.
+    pub fn load_beside(&self, dir: &Path) -> Result<Arc<Self>, IdentityError> {
+        let clock = self.server.time_provider.clone();
+        let loaded = Loaded::read(dir, &clock)?;
+        let (found, own) = (loaded.identity.cluster(), self.identity().cluster());
+        if found != own {
+            return Err(IdentityError::OwnCertificate {
+                path: BundlePaths::in_dir(dir).cert,
+                reason: PeerRefusal::OtherCluster { found, own },
+            });
+        }
+        Self::new(dir, loaded, self.live.denials.beside(), clock)
+    }
+
+    /// Returns this certificate for a listener that also shows `other`, to those who ask for a role
+    /// that `other` has and this one does not. Everybody else sees this one: who asks for no role,
+    /// or for one that neither has. Clients are verified by the authority of this one. Both follow
+    /// their own reloads; nothing changes for what dials with either.
+    #[must_use]
+    pub fn also_showing(&self, other: &Self) -> Arc<Self> {
+        let shown = ShownCertificate {
+            first: self.live.clone(),
+            other: Some(other.live.clone()),
+        };
+        let mut server = ServerConfig::clone(&self.server);
+        server.cert_resolver = Arc::new(shown.clone());
+        Arc::new(Self {
+            dir: self.dir.clone(),
+            live: self.live.clone(),
+            shown,
+            server: Arc::new(server),
+        })
+    }
+
+    fn new(
+        dir: &Path,
+        loaded: Loaded,
+        denials: Denials,
+        clock: CertificateClock,
+    ) -> Result<Arc<Self>, IdentityError> {
         let live = Arc::new(Live {
             current: RwLock::new(Arc::new(loaded)),
-            denials: Denials::default(),
+            denials,
         });
-        let server = server_config(&live, clock)?;
+        let shown = ShownCertificate {
+            first: live.clone(),
+            other: None,
+        };
+        let server = server_config(&shown, clock)?;
         Ok(Arc::new(Self {
             dir: dir.to_owned(),
             live,
+            shown,
             server,
         }))
     }
@@ -130,7 +186,8 @@ impl TlsMaterial {
     }
 
     /// Returns a configuration for calling one peer, or, if `expected` is None, any member of the
-    /// cluster. It follows reloads. Prefer [`connect`](crate::connect).
+    /// cluster. It follows reloads. It must be used with the name that names the expected role.
+    /// Prefer [`connect`](crate::connect), which does that.
     pub fn client_config(
         &self,
         expected: Option<(Role, u32)>,
@@ -146,8 +203,9 @@ impl TlsMaterial {
                 live: self.live.clone(),
             }));
         config.resumption = Resumption::disabled();
-        // Names mean nothing inside the cluster, so none is sent in clear.
-        config.enable_sni = false;
+        // Names mean nothing inside the cluster. All that is sent in clear is the role that is
+        // called: one process may have a certificate for each of its roles.
+        config.enable_sni = expected.is_some();
         Ok(Arc::new(config))
     }
 
@@ -189,6 +247,11 @@ impl TlsMaterial {
             stop,
             Arc::new(move || this.reload()),
         ))
+    }
+
+    /// Returns what a client that asked for `name` was shown.
+    pub(crate) fn shown_to(&self, name: Option<&str>) -> &Arc<Live> {
+        self.shown.to(name)
     }
 
     /// Reads the identity of a peer whose handshake has succeeded.
@@ -311,14 +374,16 @@ pub(crate) fn certified_key(
 }
 
 fn server_config(
-    live: &Arc<Live>,
+    shown: &ShownCertificate,
     clock: CertificateClock,
 ) -> Result<Arc<ServerConfig>, IdentityError> {
     let mut config = ServerConfig::builder_with_details(crate::provider(), clock)
         .with_protocol_versions(&[&TLS13])
         .map_err(IdentityError::Configuration)?
-        .with_client_cert_verifier(Arc::new(ClientVerifier { live: live.clone() }))
-        .with_cert_resolver(Arc::new(OwnCertificate { live: live.clone() }));
+        .with_client_cert_verifier(Arc::new(ClientVerifier {
+            live: shown.first.clone(),
+        }))
+        .with_cert_resolver(Arc::new(shown.clone()));
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(Arc::new(config))

@@ -85,18 +85,20 @@ pub async fn accept_within(
             deadline,
         })?
         .map_err(failed)?;
+    let session = tls.get_ref().1;
     let identity = material
-        .peer_of(tls.get_ref().1.peer_certificates())
+        .peer_of(session.peer_certificates())
         .map_err(|reason| IdentityError::Refused {
             peer: peer.clone(),
             reason,
         })?;
+    let shown = material.shown_to(session.server_name()).clone();
     Ok(Identified {
         tls,
         peer: Arc::new(identity),
-        own: material.identity(),
+        own: shown.current().identity.clone(),
         address,
-        standing: Standing::new(material.denials()),
+        standing: Standing::new(&shown.denials),
     })
 }
 
@@ -130,7 +132,7 @@ pub async fn connect_within(
         tcp.set_nodelay(true).map_err(failed)?;
         let peer_address = tcp.peer_addr().map_err(failed)?;
         let tls = TlsConnector::from(config)
-            .connect(any_name(), tcp)
+            .connect(name_of(expected), tcp)
             .await
             .map_err(failed)?;
         let identity = material
@@ -155,10 +157,12 @@ pub async fn connect_within(
         })?
 }
 
-/// Returns the name that rustls needs for a connection. It is neither sent nor compared; identities
-/// are.
-fn any_name() -> ServerName<'static> {
-    ServerName::try_from("megalith").expect("a constant host name")
+/// Returns the name that rustls needs for a connection: that of the role that is called, by which
+/// the server chooses its certificate. It is not compared; identities are. Without an expectation
+/// none is sent.
+fn name_of(expected: Option<(Role, u32)>) -> ServerName<'static> {
+    let name = expected.map_or("megalith", |(role, _)| role.name());
+    ServerName::try_from(name).expect("a constant host name")
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Identified<S> {

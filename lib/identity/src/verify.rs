@@ -9,6 +9,9 @@
 //! identity and is refused. A caller without an expectation (`expected: None`) accepts any member
 //! of the cluster; that is right only for asking who is there.
 //!
+//! Inside the cluster, the server name of TLS is the name of the role that is called. It chooses
+//! which certificate a process with several shows; what it shows is then judged as ever.
+//!
 //! Everything is read from [`Live`] at each handshake, so that a reload takes effect at once.
 
 #![deny(
@@ -43,10 +46,33 @@ pub(crate) struct ClientVerifier {
     pub(crate) live: Arc<Live>,
 }
 
-/// Shows our own certificate, whatever the peer asks for: there is only one.
+/// Shows our own certificate to the servers that we call.
 #[derive(Debug)]
 pub(crate) struct OwnCertificate {
     pub(crate) live: Arc<Live>,
+}
+
+/// Shows one of our certificates to the clients of a listener.
+#[derive(Clone, Debug)]
+pub(crate) struct ShownCertificate {
+    pub(crate) first: Arc<Live>,
+    pub(crate) other: Option<Arc<Live>>,
+}
+
+impl ShownCertificate {
+    /// Returns what a client sees that asks for `name`: the other certificate if that alone has
+    /// the role of this name, else the first.
+    pub(crate) fn to(&self, name: Option<&str>) -> &Arc<Live> {
+        let role = name.and_then(Role::from_name);
+        let (Some(role), Some(other)) = (role, &self.other) else {
+            return &self.first;
+        };
+        let has = |live: &Live| live.current().identity.has(role);
+        match has(other) && !has(&self.first) {
+            true => other,
+            false => &self.first,
+        }
+    }
 }
 
 /// Verifies chain, time and use of a server's certificate, but not its names.
@@ -151,9 +177,9 @@ impl ClientCertVerifier for ClientVerifier {
     }
 }
 
-impl ResolvesServerCert for OwnCertificate {
-    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.live.current().key.clone())
+impl ResolvesServerCert for ShownCertificate {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.to(hello.server_name()).current().key.clone())
     }
 }
 

@@ -24,7 +24,11 @@ pub struct NodeConfig {
     pub rpc: ListenAddress,
     /// Where the data listener binds; without disks it isn't opened.
     pub data: ListenAddress,
-    pub material: Arc<TlsMaterial>,
+    /// The certificate of the storage role: its listener shows it, and it dials with it.
+    pub storage: Arc<TlsMaterial>,
+    /// The certificate of the metadata role. The same one if that has both roles; otherwise one
+    /// that was loaded beside it, so that both follow one deny list.
+    pub metadata: Arc<TlsMaterial>,
     /// The disks' directories, formatted. None: no storage role.
     pub disks: Vec<PathBuf>,
     /// The members of the metadata group. This node's own entry, if it is one, follows the port
@@ -126,14 +130,14 @@ impl NodeConfig {
     /// that role.
     pub fn check(&self, metadata: bool) -> Result<(), ConfigError> {
         let roles = [
-            (Role::Storage, !self.disks.is_empty()),
-            (Role::Metadata, metadata),
+            (Role::Storage, &self.storage, !self.disks.is_empty()),
+            (Role::Metadata, &self.metadata, metadata),
         ];
-        if roles.iter().all(|(_, has)| !has) {
+        if roles.iter().all(|(_, _, has)| !has) {
             return Err(ConfigError::NoRole);
         }
-        let identity = self.material.identity();
-        for (role, _) in roles.into_iter().filter(|(_, has)| *has) {
+        for (role, material, _) in roles.into_iter().filter(|(_, _, has)| *has) {
+            let identity = material.identity();
             if !identity.is(role, self.node.0) {
                 let found = identity.to_string();
                 let node = self.node;
@@ -174,6 +178,16 @@ impl NodeConfig {
             }
         }
         Ok(())
+    }
+
+    /// Returns what the gRPC listener shows: to each client the certificate of the role that it
+    /// calls, and the metadata role's first if the node `is_member`.
+    pub(super) fn rpc_material(&self, is_member: bool) -> Arc<TlsMaterial> {
+        match (is_member, self.disks.is_empty()) {
+            (true, true) => self.metadata.clone(),
+            (true, false) => self.metadata.also_showing(&self.storage),
+            (false, _) => self.storage.clone(),
+        }
     }
 }
 

@@ -106,7 +106,7 @@ fn make_dir(path: &Path) -> io::Result<()> {
 /// Opens the disks, all at once: a recovery takes its time. A disk that can't be opened is left
 /// out, because the others' shards are needed the more; fails when none is left.
 pub(super) async fn open(config: &NodeConfig) -> Result<Disks, NodeError> {
-    let cluster = config.material.identity().cluster();
+    let cluster = config.storage.identity().cluster();
     let opening = config.disks.iter().map(|path| {
         let (path, settings) = (path.clone(), config.settings.store.clone());
         tokio::task::spawn_blocking(move || {

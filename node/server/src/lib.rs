@@ -172,9 +172,8 @@ pub async fn start(
     ports: Ports,
     metadata: Option<MetadataPart>,
 ) -> Result<RunningNode, NodeError> {
-    config
-        .check(metadata.is_some())
-        .map_err(NodeError::Config)?;
+    let is_member = metadata.is_some();
+    config.check(is_member).map_err(NodeError::Config)?;
     let disks = Arc::new(disks::open(&config).await?);
     let described = disks::describe(&disks).await?;
     let members = ports.members(&config);
@@ -214,7 +213,7 @@ pub async fn start(
         };
         maps = Some(part.start(&mut tasks));
     }
-    let (material, ended) = (config.material.clone(), shutdown.clone());
+    let (material, ended) = (config.rpc_material(is_member), shutdown.clone());
     tasks.spawn(async move {
         grpc.serve(ports.rpc, material, ended).await;
         "gRPC listener"
@@ -289,7 +288,7 @@ impl StoragePart<'_> {
             state,
         } = self;
         let settings = config.settings.clone();
-        let (material, calls) = (config.material.clone(), settings.calls.clone());
+        let (material, calls) = (config.storage.clone(), settings.calls.clone());
         keep_denials(config, tasks);
         let roster = Roster::new(members);
         let meta = MetaClient::new(&roster, material.clone(), calls.clone());
@@ -355,7 +354,7 @@ impl StoragePart<'_> {
 
 /// Takes over the deny list that the disks have, and keeps every later one on them.
 fn keep_denials(config: &NodeConfig, tasks: &mut JoinSet<&'static str>) {
-    let denials = config.material.denials().clone();
+    let denials = config.storage.denials().clone();
     if let Some(list) = deny_file::load(&RealFs, &config.disks) {
         denials.hear(list);
     }

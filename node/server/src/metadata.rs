@@ -56,11 +56,11 @@ pub fn start_metadata(
         .map(|member| (member.node, member.address))
         .collect();
     let addresses = Arc::new(AddressBook::new(config.node, addresses));
-    let cluster = config.material.identity().cluster();
+    let cluster = config.metadata.identity().cluster();
     let stop = CancellationToken::new();
     let connector = MemberConnector {
         addresses: addresses.clone(),
-        material: Arc::clone(&config.material),
+        material: Arc::clone(&config.metadata),
     };
     let transport = GrpcTransport::new(
         Arc::new(connector),
@@ -89,7 +89,7 @@ pub fn start_metadata(
         on_failure: Arc::new(on_failure),
     };
     let handle = megalith_metadata::start(parts, &MetaSettings::default())?;
-    follow_denials(handle.denied(), &config.material, stop.clone());
+    follow_denials(handle.denied(), &config.metadata, stop.clone());
     let placement = Placement::start(handle.clone(), cluster, metadata.planner, stop.clone());
     let services = (
         MetadataServer::new(handle.metadata_service())
@@ -134,7 +134,7 @@ fn follow_denials(
     }));
 }
 
-/// Connects to other members under this node's certificate.
+/// Connects to other members under this member's certificate.
 struct MemberConnector {
     addresses: Arc<AddressBook>,
     material: Arc<TlsMaterial>,

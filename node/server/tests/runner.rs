@@ -71,6 +71,7 @@ impl Fixture {
 
     fn config(&self) -> NodeConfig {
         let grants = [(Role::Storage, NODE.0), (Role::Metadata, NODE.0)];
+        let both = self.certificates.issue(&grants);
         let settings = NodeSettings {
             store: StoreSettings {
                 reserve: 1 << 20,
@@ -87,7 +88,8 @@ impl Fixture {
             zone: "north".into(),
             rpc: ListenAddress::new("127.0.0.1:0"),
             data: ListenAddress::new("127.0.0.1:0"),
-            material: self.certificates.issue(&grants),
+            storage: both.clone(),
+            metadata: both,
             disks: self.disks.clone(),
             members: vec![Endpoint {
                 node: NODE,

@@ -10,7 +10,7 @@ use megalith_identity::TlsMaterial;
 pub fn run(args: &MetaInitArgs) -> Result<String, MetaError> {
     let settings: NodeFile = config::load(Some(&args.config), NoFlags {})?;
     let origin = args.config.display().to_string();
-    let Some(dir) = settings.metadata.dir else {
+    let Some(dir) = &settings.metadata.dir else {
         return Err(MetaError::NoMember(args.config.clone()));
     };
     let members = config::parse_members(&origin, &settings.metadata.members)?;
@@ -21,9 +21,9 @@ pub fn run(args: &MetaInitArgs) -> Result<String, MetaError> {
             node: settings.node.id,
         });
     }
-    let tls = TlsMaterial::load(&settings.node.tls_dir).map_err(ReachError::from)?;
+    let tls = TlsMaterial::load(settings.metadata_tls_dir()).map_err(ReachError::from)?;
     let cluster = tls.identity().cluster();
-    setup::init_metadata(&dir, cluster, settings.node.id, &voters)?;
+    setup::init_metadata(dir, cluster, settings.node.id, &voters)?;
     Ok(format!(
         "{} is made; once its node runs, the group takes it in\n",
         dir.display()

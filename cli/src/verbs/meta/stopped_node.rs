@@ -51,7 +51,7 @@ pub fn open(which: &StoppedNode) -> Result<StoppedMember, StoppedNodeError> {
     let Some(dir) = settings.metadata.dir.clone() else {
         return Err(StoppedNodeError::NoMember(origin));
     };
-    let tls = TlsMaterial::load(&settings.node.tls_dir)?;
+    let tls = TlsMaterial::load(settings.metadata_tls_dir())?;
     Ok(StoppedMember {
         dir,
         cluster: tls.identity().cluster(),

@@ -8,22 +8,24 @@ use megalith_identity::Role;
 use megalith_model::ids::ClusterId;
 use std::path::{Path, PathBuf};
 
+/// The certificate of the node, below its directory.
+const TLS: &str = "tls";
+/// That of its metadata role, if it has another one, too: a stolen certificate shall be one role.
+const METADATA_TLS: &str = "tls-metadata";
+
 /// Runs the verb.
 pub fn init(args: &NodeInitArgs) -> Result<String, InitError> {
     let members = config::parse_members("--metadata-member", &args.members)?;
-    let grants = grants(args, &members)?;
+    let roles = roles(args, &members)?;
     let file = args.dir.join("node.toml");
     setup::must_be_absent(&file)?;
     let authority = setup::authority(&args.ca_dir)?;
     files::make_dir(&args.dir)?;
     let dir = files::absolute(&args.dir)?;
-    setup::certificate(
-        &authority,
-        &dir.join("tls"),
-        &grants,
-        &args.hosts,
-        args.days,
-    )?;
+    for (role, tls) in roles {
+        let grants = [(role, args.id)];
+        setup::certificate(&authority, &dir.join(tls), &grants, &args.hosts, args.days)?;
+    }
     let disks = format_disks(&args.disks, authority.cluster())?;
     let metadata_dir = args.metadata.then(|| dir.join("metadata"));
     if let Some(metadata_dir) = &metadata_dir {
@@ -39,12 +41,15 @@ pub fn init(args: &NodeInitArgs) -> Result<String, InitError> {
     ))
 }
 
-/// Returns the roles that the arguments give the node; refuses arguments that contradict each
-/// other.
-fn grants(args: &NodeInitArgs, members: &[(u32, String)]) -> Result<Vec<(Role, u32)>, InitError> {
-    let mut grants = Vec::new();
+/// Returns the roles that the arguments give the node, each with the directory of its certificate:
+/// the first has `tls`. Refuses arguments that contradict each other.
+fn roles(
+    args: &NodeInitArgs,
+    members: &[(u32, String)],
+) -> Result<Vec<(Role, &'static str)>, InitError> {
+    let mut roles = Vec::new();
     if !args.disks.is_empty() {
-        grants.push((Role::Storage, args.id));
+        roles.push((Role::Storage, TLS));
     }
     if args.metadata {
         if !members.iter().any(|(id, _)| *id == args.id) {
@@ -52,13 +57,14 @@ fn grants(args: &NodeInitArgs, members: &[(u32, String)]) -> Result<Vec<(Role, u
             let message = format!("--metadata: node {node} is not among --metadata-member");
             return Err(InitError::Arguments(message));
         }
-        grants.push((Role::Metadata, args.id));
+        let tls = if roles.is_empty() { TLS } else { METADATA_TLS };
+        roles.push((Role::Metadata, tls));
     }
-    if grants.is_empty() {
+    if roles.is_empty() {
         let message = "a node needs a role: --disk (storage), --metadata, or both";
         return Err(InitError::Arguments(message.to_owned()));
     }
-    Ok(grants)
+    Ok(roles)
 }
 
 fn format_disks(disks: &[PathBuf], cluster: ClusterId) -> Result<Vec<PathBuf>, InitError> {
@@ -76,10 +82,11 @@ fn settings(
     disks: Vec<PathBuf>,
     metadata_dir: Option<PathBuf>,
 ) -> NodeFile {
+    let both = !disks.is_empty() && metadata_dir.is_some();
     NodeFile {
         node: config::NodeSection {
             id: args.id,
-            tls_dir: dir.join("tls"),
+            tls_dir: dir.join(TLS),
             rpc_listen: args.rpc_listen.clone(),
             data_listen: args.data_listen.clone(),
             rpc_advertise: args.rpc_advertise.clone(),
@@ -87,11 +94,10 @@ fn settings(
             zone: args.zone.clone(),
         },
         storage: (!disks.is_empty()).then(|| config::StorageSection::new(disks)),
-        metadata: config::MetadataSection::new(
-            args.members.clone(),
-            metadata_dir,
-            args.expected_nodes,
-        ),
+        metadata: config::MetadataSection {
+            tls_dir: both.then(|| dir.join(METADATA_TLS)),
+            ..config::MetadataSection::new(args.members.clone(), metadata_dir, args.expected_nodes)
+        },
         log: config::LogSection::default(),
     }
 }

@@ -21,6 +21,7 @@ pub fn start(
         // The node's `start` and `engine` carry these.
         members: _,
         dir: _,
+        tls_dir: _,
         engine: _,
         cache_bytes: _,
         expected_nodes,

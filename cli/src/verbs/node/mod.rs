@@ -10,11 +10,12 @@ use crate::args::NodeArgs;
 use crate::config::{self, NodeFile, NodeSection, SettingsError, StorageSection};
 use crate::{logging, reach};
 use megalith_disk::{FileSystem, RealFs};
-use megalith_identity::TlsMaterial;
+use megalith_identity::{IdentityError, TlsMaterial};
 use megalith_model::ids::NodeId;
 use megalith_server::{ListenAddress, NodeConfig, NodeSettings, OrphanSettings, RunningNode};
 use megalith_store::ScrubSettings;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 const GIB: u64 = 1 << 30;
@@ -50,8 +51,7 @@ pub async fn start(settings: NodeFile) -> Result<RunningNode, RoleError> {
         zone,
     } = settings.node;
     let members = config::parse_members(origin, &settings.metadata.members)?;
-    let tls = TlsMaterial::load(&tls_dir)?;
-    drop(tls.spawn_reload(CERTIFICATE_INTERVAL, std::future::pending()));
+    let (storage, metadata) = certificates(&tls_dir, settings.metadata.tls_dir.as_deref())?;
     let mut node_settings = NodeSettings::default();
     let disks = settings
         .storage
@@ -79,7 +79,8 @@ pub async fn start(settings: NodeFile) -> Result<RunningNode, RoleError> {
             bind: data_listen,
             advertise: data_advertise,
         },
-        material: tls,
+        storage,
+        metadata,
         disks,
         members: reach::endpoints(&members),
         settings: node_settings,
@@ -90,6 +91,25 @@ pub async fn start(settings: NodeFile) -> Result<RunningNode, RoleError> {
         None => None,
     };
     Ok(megalith_server::start(config, ports, metadata).await?)
+}
+
+/// Loads the certificates of the storage and of the metadata role, which may be one, and follows
+/// their renewals.
+fn certificates(
+    storage: &Path,
+    metadata: Option<&Path>,
+) -> Result<(Arc<TlsMaterial>, Arc<TlsMaterial>), IdentityError> {
+    let watched = |tls: &Arc<TlsMaterial>| {
+        drop(tls.spawn_reload(CERTIFICATE_INTERVAL, std::future::pending()));
+    };
+    let storage = TlsMaterial::load(storage)?;
+    watched(&storage);
+    let Some(metadata) = metadata else {
+        return Ok((storage.clone(), storage));
+    };
+    let metadata = storage.load_beside(metadata)?;
+    watched(&metadata);
+    Ok((storage, metadata))
 }
 
 fn scrub_settings(origin: &str, storage: &StorageSection) -> Result<ScrubSettings, SettingsError> {

@@ -79,6 +79,7 @@ fn lock_out(list: &DenyList, asker: &PeerIdentity, members: &[NodeId]) -> Option
         ));
     }
     // A member's certificate may have both roles, and is denied as a whole if one of them is.
+    // Others have one for each role, and what a node has is not known here.
     let whole = list.denied.iter().find(|denied| {
         let of_node = matches!(denied.role, Role::Storage | Role::Metadata);
         of_node && denied.serial.is_none() && members.contains(&NodeId(denied.id))
