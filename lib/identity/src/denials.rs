@@ -138,10 +138,15 @@ impl Denials {
     }
 
     /// Notes that a metadata member speaks to us.
-    pub(crate) fn own_is_heard(&self) {
+    pub(crate) fn own_is_heard(&self, own: &PeerIdentity) {
         let denied = &self.own.denied;
         if denied.load(Ordering::Relaxed) && denied.swap(false, Ordering::Relaxed) {
-            tracing::info!("this process's certificate is not denied any more");
+            let serial = own.serial();
+            tracing::info!(
+                certificate = %own,
+                %serial,
+                "this process's certificate is not denied any more"
+            );
         }
     }
 }

@@ -210,7 +210,8 @@ impl TlsMaterial {
     }
 
     /// Reads the files again and uses them for new handshakes. Returns whether they differ from
-    /// those in use. After an error everything stays as it was; an identity never changes.
+    /// those in use. After an error everything stays as it was; an identity never changes, and loses
+    /// no role.
     pub fn reload(&self) -> Result<bool, IdentityError> {
         let loaded = Loaded::read(&self.dir, &self.server.time_provider)?;
         let mut current = self
@@ -389,12 +390,10 @@ fn server_config(
     Ok(Arc::new(config))
 }
 
-/// Returns true if a renewed certificate still names the same member. Roles may come and go.
+/// Returns true if a renewed certificate still names the same member. It may have more roles, but
+/// has all that this process may be running: a machine with two certificates has them in two
+/// directories, and one that was put into the other's is not taken up.
 fn same_member(own: &PeerIdentity, found: &PeerIdentity) -> bool {
-    fn differ<T: PartialEq>(own: Option<T>, found: Option<T>) -> bool {
-        own.is_some() && found.is_some() && own != found
-    }
-    own.cluster() == found.cluster()
-        && !differ(own.node_id(), found.node_id())
-        && !differ(own.gateway_id(), found.gateway_id())
+    let mut roles = own.grants().iter();
+    own.cluster() == found.cluster() && roles.all(|&(role, id)| found.is(role, id))
 }

@@ -176,7 +176,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Identified<S> {
         let read = ready!(Pin::new(&mut self.tls).poll_read(cx, buffer));
         // Whoever refuses us sends no byte.
         if read.is_ok() && buffer.filled().len() > before && self.is_told_by_member() {
-            self.standing.denials().own_is_heard();
+            self.standing.denials().own_is_heard(&self.own);
         }
         Poll::Ready(read.map_err(|error| self.explain(error)))
     }

@@ -29,6 +29,9 @@ pub(crate) async fn run(
     stop: impl Future<Output = ()> + Send,
     reload: Reload,
 ) {
+    // Says which: a process may have several certificates.
+    let dir = paths.first().and_then(|path| path.parent());
+    let dir = dir.map(|dir| dir.display().to_string());
     let mut stop = pin!(stop);
     let mut ticks = tokio::time::interval(interval.max(Duration::from_millis(1)));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -50,7 +53,7 @@ pub(crate) async fn run(
             Ok(None) => {}
             Ok(Some((Ok(changed), stamp))) => {
                 if changed {
-                    tracing::info!("new certificate in use");
+                    tracing::info!(dir, "new certificate in use");
                 }
                 good = Some(stamp);
             }

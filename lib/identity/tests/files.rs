@@ -300,7 +300,10 @@ async fn the_watch_picks_up_a_new_certificate_and_stops() {
     until(|| node.identity().has(Role::Metadata)).await;
     // The watch survives files that don't fit together.
     write(&world.path("node").join("node.key"), "torn");
-    world.save("node", &[(Role::Storage, 1), (Role::Operator, 0)]);
+    world.save(
+        "node",
+        &[(Role::Storage, 1), (Role::Metadata, 1), (Role::Operator, 0)],
+    );
     until(|| node.identity().has(Role::Operator)).await;
     stop.send(()).expect("still watching");
     tokio::time::timeout(PATIENCE, watch)

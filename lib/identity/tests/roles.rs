@@ -126,6 +126,38 @@ async fn each_certificate_is_renewed_by_itself() {
 }
 
 #[tokio::test]
+async fn a_certificate_in_the_others_directory_is_not_taken_up() {
+    let world = World::new();
+    let machine = Machine::new(&world);
+    let gateway = world.member("gateway", &[(Role::Gateway, 9)]);
+    let (storage, metadata) = ((Role::Storage, 3), (Role::Metadata, 3));
+    let both = world.member("both", &[storage, metadata]);
+    for (material, dir, wrong) in [
+        (&machine.storage, "storage", metadata),
+        (&machine.metadata, "metadata", storage),
+        // It runs two roles, and goes on with both until it is started with two certificates.
+        (&both, "both", storage),
+        (&both, "both", metadata),
+    ] {
+        let before = serial_of(material);
+        world.save(dir, &[wrong]);
+        let error = material.reload().expect_err("a role less");
+        assert!(
+            matches!(error, IdentityError::IdentityChanged { .. }),
+            "{error}"
+        );
+        assert_eq!(serial_of(material), before);
+    }
+    for (role, found) in [
+        (Role::Storage, &machine.storage),
+        (Role::Metadata, &machine.metadata),
+    ] {
+        let shown = shown(&machine.port, &gateway, Some((role, 3))).await;
+        assert_eq!(shown.expect("accepted"), serial_of(found), "{role}");
+    }
+}
+
+#[tokio::test]
 async fn another_clusters_certificate_is_not_loaded_beside() {
     let (world, other) = (
         World::new(),
@@ -166,7 +198,8 @@ async fn talk(
 async fn one_of_them_is_denied_and_the_other_goes_on() {
     let world = World::new();
     let machine = Machine::new(&world);
-    let gateway = world.member("gateway", &[(Role::Gateway, 9)]);
+    // Only a metadata member is believed that one is denied.
+    let member = world.member("member", &[(Role::Metadata, 4)]);
     let (storage, metadata) = (&machine.storage, &machine.metadata);
     let mut list = DenyList {
         revision: 1,
@@ -177,17 +210,17 @@ async fn one_of_them_is_denied_and_the_other_goes_on() {
         id: 3,
         serial: Some(serial_of(storage)),
     });
-    assert!(gateway.denials().hear(list.clone()));
+    assert!(member.denials().hear(list.clone()));
 
     // What it dials with.
-    assert!(talk(&gateway, storage, None).await.is_some());
+    assert!(talk(&member, storage, None).await.is_some());
     assert!(storage.denials().is_own_denied());
-    assert_eq!(talk(&gateway, metadata, None).await, None);
+    assert_eq!(talk(&member, metadata, None).await, None);
     assert!(!metadata.denials().is_own_denied());
     assert!(storage.denials().is_own_denied(), "the other was heard");
 
     // What its port shows.
-    let to = |role| talk(&machine.port, &gateway, Some((role, 3)));
+    let to = |role| talk(&machine.port, &member, Some((role, 3)));
     assert_eq!(to(Role::Metadata).await, None);
     let refused = to(Role::Storage).await.expect("refused");
     assert!(refused.contains("denied"), "{refused}");
@@ -210,7 +243,7 @@ async fn one_of_them_is_denied_and_the_other_goes_on() {
         revision: 2,
         ..DenyList::default()
     };
-    assert!(gateway.denials().hear(allowed));
-    assert_eq!(talk(&gateway, storage, None).await, None);
+    assert!(member.denials().hear(allowed));
+    assert_eq!(talk(&member, storage, None).await, None);
     assert!(!storage.denials().is_own_denied());
 }
