@@ -21,7 +21,7 @@ mod up;
 mod tests;
 
 pub use account::{AccountVerb, KeyVerb, Listed};
-pub use cert::{CertVerb, NamedCertificate};
+pub use cert::{CertVerb, IssueArgs, NamedCertificate};
 pub use check::CheckArgs;
 pub use config::ConfigVerb;
 pub use disk::{DiskVerb, RebuildArgs};

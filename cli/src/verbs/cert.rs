@@ -1,23 +1,27 @@
-//! `megalith cert`: which certificates the cluster refuses.
+//! `megalith cert`: one certificate, and which ones the cluster refuses.
 
 use super::json_line;
-use crate::args::{CertVerb, NamedCertificate, OutputFormat};
+use crate::args::{CertVerb, IssueArgs, NamedCertificate, OutputFormat};
 use crate::files::{self, FileError};
 use crate::reach::{self, ReachError};
+use crate::setup::{self, InitError};
 use megalith_admin::denied::{self, DeniedError};
 use megalith_client::MetaClient;
-use megalith_identity::{IdentityError, PeerIdentity};
+use megalith_identity::{Authority, IdentityError, PeerIdentity};
 use megalith_model::denied::{DeniedCertificate, DenyList};
+use megalith_model::role::Role;
 use serde_json::json;
 use std::path::Path;
 
-/// Why the deny list could not be shown or changed.
+/// Why a certificate could not be made or shown, or the deny list not be shown or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum CertError {
     #[error(transparent)]
     Reach(#[from] ReachError),
     #[error(transparent)]
     Denied(#[from] DeniedError),
+    #[error(transparent)]
+    Init(#[from] InitError),
     #[error(transparent)]
     File(#[from] FileError),
     #[error(transparent)]
@@ -30,6 +34,7 @@ pub async fn run(verb: &CertVerb) -> Result<String, CertError> {
         CertVerb::Deny(named) | CertVerb::Allow(named) => &named.reach,
         CertVerb::List { reach, .. } => reach,
         CertVerb::Show { file } => return show(file),
+        CertVerb::Issue(args) => return issue(args),
     };
     let reached = reach::open(reach)?;
     let meta = MetaClient::new(&reached.members, reached.tls, reach::call_settings());
@@ -53,6 +58,7 @@ pub async fn run(verb: &CertVerb) -> Result<String, CertError> {
         }
         CertVerb::List { output, .. } => text(&denied::list(&meta).await?, *output),
         CertVerb::Show { file } => show(file)?,
+        CertVerb::Issue(args) => issue(args)?,
     })
 }
 
@@ -62,6 +68,20 @@ fn entry(named: &NamedCertificate) -> DeniedCertificate {
         id: named.id,
         serial: named.serial,
     }
+}
+
+/// Issues a certificate of an authority that is there: a new one would be of a new cluster.
+fn issue(args: &IssueArgs) -> Result<String, CertError> {
+    if args.id == 0 && args.role != Role::Operator {
+        let message = format!("--id: {} 0 is nobody; numbers begin at 1", args.role);
+        return Err(InitError::Arguments(message).into());
+    }
+    let authority = Authority::load(&args.ca_dir)?;
+    let grants = [(args.role, args.id)];
+    setup::certificate(&authority, &args.dir, &grants, &args.hosts, args.days)?;
+    let dir = args.dir.display();
+    let shown = show(&args.dir.join("node.crt"))?;
+    Ok(format!("{dir} holds a new certificate:\n{shown}"))
 }
 
 fn show(file: &Path) -> Result<String, CertError> {
@@ -94,7 +114,6 @@ fn text(list: &DenyList, output: OutputFormat) -> String {
 mod tests {
     use super::*;
     use expect_test::expect;
-    use megalith_model::role::Role;
 
     #[test]
     fn a_list_says_whether_one_certificate_is_denied_or_all_of_a_member() {

@@ -1,11 +1,12 @@
 //! `megalith config`.
 
+use super::node;
 use super::role::{RoleError, address};
 use crate::config::{self, GatewayFile, NoFlags, NodeFile, OperatorFile, SettingsError};
 use crate::{files, setup};
-use megalith_identity::{Role, TlsMaterial};
+use megalith_identity::TlsMaterial;
 use megalith_model::ids::NodeId;
-use megalith_server::{ConfigError, NodeError};
+use megalith_server::{NodeError, check_certificates};
 use std::path::Path;
 
 /// Reads a file as its process would, and says which process that is.
@@ -15,6 +16,7 @@ pub fn check(file: &Path) -> Result<String, RoleError> {
     let table: toml::Table = text
         .parse()
         .map_err(|error: toml::de::Error| SettingsError::invalid(&origin, error.message()))?;
+    let mut warning = None;
     let (kind, members) = if table.contains_key("gateway") {
         let settings: GatewayFile = config::load(Some(file), NoFlags {})?;
         setup::read_root_key(&settings.gateway.root_key_file)?;
@@ -27,32 +29,26 @@ pub fn check(file: &Path) -> Result<String, RoleError> {
         ("an operator's settings, sound", settings.metadata.members)
     } else {
         let settings: NodeFile = config::load(Some(file), NoFlags {})?;
-        check_certificates(&settings)?;
+        warning = certificates(&settings)?;
         ("a node's settings, sound", settings.metadata.members)
     };
     config::parse_members(&origin, &members)?;
-    Ok(format!("{origin}: {kind}\n"))
+    let warning = warning.map_or_else(String::new, |why| format!("{origin}: warning: {why}\n"));
+    Ok(format!("{origin}: {kind}\n{warning}"))
 }
 
-/// Checks that the certificates of a node can be used, and that they have its roles.
-fn check_certificates(settings: &NodeFile) -> Result<(), RoleError> {
-    let tls = TlsMaterial::load(&settings.node.tls_dir)?;
-    let metadata = match &settings.metadata.tls_dir {
-        Some(dir) => tls.load_beside(dir)?,
-        None => tls.clone(),
-    };
-    let id = settings.node.id;
-    let roles = [
-        (Role::Storage, &tls, settings.storage.is_some()),
-        (Role::Metadata, &metadata, settings.metadata.dir.is_some()),
-    ];
-    for (role, tls, _) in roles.into_iter().filter(|(_, _, has)| *has) {
-        let identity = tls.identity();
-        if !identity.is(role, id) {
-            let (node, found) = (NodeId(id), identity.to_string());
-            let wrong = ConfigError::Certificate { role, node, found };
-            return Err(NodeError::Config(wrong).into());
-        }
-    }
-    Ok(())
+/// Checks that the certificates of a node can be used, and that they have its roles. Returns what
+/// is to be warned of.
+fn certificates(settings: &NodeFile) -> Result<Option<String>, RoleError> {
+    let (tls_dir, metadata) = (&settings.node.tls_dir, &settings.metadata);
+    let (storage, member) = node::certificates(tls_dir, metadata.tls_dir.as_deref())?;
+    let disks = settings.storage.as_ref().map(|storage| &storage.disks);
+    let stores = disks.is_some_and(|disks| !disks.is_empty());
+    check_certificates(
+        NodeId(settings.node.id),
+        stores.then_some(&storage),
+        metadata.dir.is_some().then_some(&member),
+    )
+    .map_err(NodeError::Config)?;
+    Ok(node::votes_too(&storage, &member))
 }

@@ -1,10 +1,10 @@
 //! Sets up and checks what was set up, as an operator does, in a temporary directory.
 
-use super::{config, gateway, meta, node, operator};
+use super::{cert, config, gateway, meta, node, operator};
 use crate::args::{Cli, ConfigVerb, GatewayVerb, NodeVerb, OperatorVerb, Verb};
 use clap::Parser;
 use megalith_client::chain;
-use megalith_identity::{PeerIdentity, Role};
+use megalith_identity::{Authority, IssueRequest, PeerIdentity, Role};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -46,6 +46,11 @@ impl Place {
                 .expect("a runtime")
                 .block_on(meta::run(&verb))
                 .map(|answer| format!("{}exit code {}\n", answer.text, answer.code))
+                .map_err(|error| chain(&error)),
+            Verb::Cert { verb } => tokio::runtime::Builder::new_current_thread()
+                .build()
+                .expect("a runtime")
+                .block_on(cert::run(&verb))
                 .map_err(|error| chain(&error)),
             other => panic!("{other:?} needs a cluster"),
         };
@@ -390,4 +395,63 @@ fn a_node_with_both_roles_gets_a_certificate_for_each() {
             "{refused}"
         );
     }
+}
+
+#[test]
+fn a_machine_with_one_certificate_gets_two() {
+    let at = Place::new();
+    at.node(1, "--metadata --disk @/d1").expect("made");
+    // As it was set up before: one certificate for both roles.
+    let authority = Authority::load(&at.path("ca")).expect("an authority");
+    let request = IssueRequest {
+        grants: vec![(Role::Storage, 1), (Role::Metadata, 1)],
+        hosts: Vec::new(),
+        days: 30,
+    };
+    let both = authority.issue(&request).expect("issued");
+    both.save(&at.path("n1/tls")).expect("saved");
+    // With both roles in it, the member's own helps nothing, and whoever looks is told so.
+    let sound = "@/n1/node.toml: a node's settings, sound\n";
+    let said = at.check("n1/node.toml").expect("it runs");
+    assert!(said.starts_with(sound), "{said}");
+    assert!(said.contains("whoever steals it is a member"), "{said}");
+    let own = format!("tls_dir = \"{}\"\n", at.path("n1/tls-metadata").display());
+    at.change("n1/node.toml", &own, "");
+    std::fs::remove_dir_all(at.path("n1/tls-metadata")).expect("removed");
+    assert_eq!(at.check("n1/node.toml").as_deref(), Ok(sound));
+
+    for (role, dir) in [("storage", "new"), ("metadata", "n1/tls-metadata")] {
+        let said = at.run(&format!(
+            "cert issue --role {role} --id 1 --ca-dir @/ca --dir @/{dir}"
+        ));
+        let said = said.expect("issued");
+        let start = format!("@/{dir} holds a new certificate:\n--role {role} --id 1 --serial ");
+        assert!(said.starts_with(&start), "{said}");
+        assert_eq!(said.lines().count(), 2, "{said}");
+    }
+    std::fs::remove_dir_all(at.path("n1/tls")).expect("removed");
+    std::fs::rename(at.path("new"), at.path("n1/tls")).expect("renamed");
+    at.change(
+        "n1/node.toml",
+        "[metadata]\n",
+        &format!("[metadata]\n{own}"),
+    );
+    assert_eq!(at.check("n1/node.toml").as_deref(), Ok(sound));
+    assert_eq!(mode(&at.path("n1/tls/node.key")), 0o600);
+}
+
+#[test]
+fn a_certificate_is_issued_by_an_authority_that_is_there_and_over_no_other() {
+    let at = Place::new();
+    let issue = |more: &str| at.run(&format!("cert issue --dir @/tls {more}"));
+    issue("--role gateway --id 7 --ca-dir @/ca").expect_err("no authority");
+    assert!(!at.path("ca").exists() && !at.path("tls").exists());
+    at.operator().expect("makes the authority");
+    let why = issue("--role storage --id 0 --ca-dir @/ca").expect_err("no such node");
+    assert_eq!(why, "--id: storage 0 is nobody; numbers begin at 1");
+    issue("--role operator --id 0 --ca-dir @/ca").expect("issued");
+    let key = std::fs::read(at.path("tls/node.key")).expect("a key");
+    let why = issue("--role gateway --id 7 --ca-dir @/ca").expect_err("there is one");
+    assert_eq!(why, "@/tls/node.crt is there already: nothing was changed");
+    assert_eq!(std::fs::read(at.path("tls/node.key")).expect("a key"), key);
 }

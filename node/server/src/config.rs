@@ -125,25 +125,32 @@ pub enum ConfigError {
     },
 }
 
+/// Checks that a node has a role, and the certificate of each of its roles.
+pub fn check_certificates(
+    node: NodeId,
+    storage: Option<&TlsMaterial>,
+    metadata: Option<&TlsMaterial>,
+) -> Result<(), ConfigError> {
+    if storage.or(metadata).is_none() {
+        return Err(ConfigError::NoRole);
+    }
+    for (role, material) in [(Role::Storage, storage), (Role::Metadata, metadata)] {
+        let identity = material.map(TlsMaterial::identity);
+        if let Some(identity) = identity.filter(|identity| !identity.is(role, node.0)) {
+            let found = identity.to_string();
+            return Err(ConfigError::Certificate { role, node, found });
+        }
+    }
+    Ok(())
+}
+
 impl NodeConfig {
     /// Checks what can be checked before anything is opened. `metadata` says whether the node has
     /// that role.
     pub fn check(&self, metadata: bool) -> Result<(), ConfigError> {
-        let roles = [
-            (Role::Storage, &self.storage, !self.disks.is_empty()),
-            (Role::Metadata, &self.metadata, metadata),
-        ];
-        if roles.iter().all(|(_, _, has)| !has) {
-            return Err(ConfigError::NoRole);
-        }
-        for (role, material, _) in roles.into_iter().filter(|(_, _, has)| *has) {
-            let identity = material.identity();
-            if !identity.is(role, self.node.0) {
-                let found = identity.to_string();
-                let node = self.node;
-                return Err(ConfigError::Certificate { role, node, found });
-            }
-        }
+        let storage = (!self.disks.is_empty()).then_some(&*self.storage);
+        let metadata = metadata.then_some(&*self.metadata);
+        check_certificates(self.node, storage, metadata)?;
         if self.members.is_empty() {
             return Err(ConfigError::NoMembers);
         }

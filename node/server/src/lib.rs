@@ -11,7 +11,7 @@ pub mod edge;
 mod metadata;
 mod registration;
 
-pub use config::{ConfigError, ListenAddress, NodeConfig, NodeSettings};
+pub use config::{ConfigError, ListenAddress, NodeConfig, NodeSettings, check_certificates};
 pub use disks::{RebuiltSuperblock, init_disks, rebuild_superblock};
 pub use megalith_metadata::directory::{examine_metadata, init_metadata, restore_metadata};
 pub use megalith_metadata::{RepairError, Repairs};

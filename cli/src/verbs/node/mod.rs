@@ -10,7 +10,7 @@ use crate::args::NodeArgs;
 use crate::config::{self, NodeFile, NodeSection, SettingsError, StorageSection};
 use crate::{logging, reach};
 use megalith_disk::{FileSystem, RealFs};
-use megalith_identity::{IdentityError, TlsMaterial};
+use megalith_identity::{IdentityError, Role, TlsMaterial};
 use megalith_model::ids::NodeId;
 use megalith_server::{ListenAddress, NodeConfig, NodeSettings, OrphanSettings, RunningNode};
 use megalith_store::ScrubSettings;
@@ -52,6 +52,10 @@ pub async fn start(settings: NodeFile) -> Result<RunningNode, RoleError> {
     } = settings.node;
     let members = config::parse_members(origin, &settings.metadata.members)?;
     let (storage, metadata) = certificates(&tls_dir, settings.metadata.tls_dir.as_deref())?;
+    follow_renewals(&storage, &metadata);
+    if let Some(why) = votes_too(&storage, &metadata) {
+        tracing::warn!("{why}");
+    }
     let mut node_settings = NodeSettings::default();
     let disks = settings
         .storage
@@ -93,23 +97,37 @@ pub async fn start(settings: NodeFile) -> Result<RunningNode, RoleError> {
     Ok(megalith_server::start(config, ports, metadata).await?)
 }
 
-/// Loads the certificates of the storage and of the metadata role, which may be one, and follows
-/// their renewals.
-fn certificates(
+/// Loads the certificates of the storage and of the metadata role, which may be one.
+pub fn certificates(
     storage: &Path,
     metadata: Option<&Path>,
 ) -> Result<(Arc<TlsMaterial>, Arc<TlsMaterial>), IdentityError> {
-    let watched = |tls: &Arc<TlsMaterial>| {
-        drop(tls.spawn_reload(CERTIFICATE_INTERVAL, std::future::pending()));
-    };
     let storage = TlsMaterial::load(storage)?;
-    watched(&storage);
-    let Some(metadata) = metadata else {
-        return Ok((storage.clone(), storage));
+    let metadata = match metadata {
+        Some(metadata) => storage.load_beside(metadata)?,
+        None => storage.clone(),
     };
-    let metadata = storage.load_beside(metadata)?;
-    watched(&metadata);
     Ok((storage, metadata))
+}
+
+fn follow_renewals(storage: &Arc<TlsMaterial>, metadata: &Arc<TlsMaterial>) {
+    let other = (!Arc::ptr_eq(storage, metadata)).then_some(metadata);
+    for tls in std::iter::once(storage).chain(other) {
+        drop(tls.spawn_reload(CERTIFICATE_INTERVAL, std::future::pending()));
+    }
+}
+
+/// Returns a warning if the storage certificate is a member's as well, though the metadata role has
+/// its own: whoever steals it votes, and the two certificates help nothing.
+pub fn votes_too(storage: &Arc<TlsMaterial>, metadata: &Arc<TlsMaterial>) -> Option<String> {
+    let identity = storage.identity();
+    let warned = !Arc::ptr_eq(storage, metadata) && identity.has(Role::Metadata);
+    warned.then(|| {
+        format!(
+            "the certificate in `node.tls_dir` is of {identity}: with `metadata.tls_dir` it should \
+             not have the metadata role, because whoever steals it is a member"
+        )
+    })
 }
 
 fn scrub_settings(origin: &str, storage: &StorageSection) -> Result<ScrubSettings, SettingsError> {
