@@ -108,6 +108,56 @@ def test_a_denied_storage_certificate_leaves_its_member_voting(tmp_path):
         assert reads()
 
 
+def test_a_denied_member_keeps_its_disks_and_gets_a_new_certificate(tmp_path):
+    with Cluster(tmp_path, metadata=3, storage=1, gateways=1, members_store=True) as cluster:
+        metadata = cluster.directory / "meta-1" / "tls-metadata"
+        rpc = cluster.processes["meta-1"].ports[0]
+
+        def log():
+            return cluster.processes["meta-1"].log.read_text()
+
+        def alive():
+            _, status = cluster.status()
+            members = {row["node"] for row in status["metadata"]["members"] if row["alive"]}
+            return members, {row["node"] for row in status["nodes"] if row["alive"]}
+
+        client = cluster.client()
+        client.create_bucket(Bucket="kept")
+        client.put_object(Bucket="kept", Key="k", Body=LARGE)
+        wait_until("all are there", lambda: alive() == ({1, 2, 3}, {1, 2, 3, 11}))
+
+        denied = shown(metadata)
+        run("cert", "deny", *denied, "--config", cluster.operator)
+        wait_until("it says why", lambda: SAID in log())
+        said = [line for line in log().splitlines() if SAID in line]
+        assert all(f"serial={denied[-1]}" in line for line in said), said
+        wait_until("its vote is gone, its disks are not",
+                   lambda: alive() == ({2, 3}, {1, 2, 3, 11}))
+        # The process refuses its own member, too, and a new process has the list on its disks.
+        cluster.kill("meta-1")
+        wait_until("its disks are gone", lambda: alive() == ({2, 3}, {2, 3, 11}))
+        cluster.start(["meta-1"])
+        wait_until("its disks are back", lambda: alive() == ({2, 3}, {1, 2, 3, 11}))
+        client.put_object(Bucket="kept", Key="also", Body=LARGE)
+
+        # A new certificate for the role is another serial number.
+        new = cluster.directory / "new"
+        issue = ("cert", "issue", "--id", 1, "--ca-dir", cluster.ca)
+        run(*issue, "--role", "metadata", "--dir", new)
+        cluster.kill("meta-1")
+        wait_until("its disks are gone", lambda: alive() == ({2, 3}, {2, 3, 11}))
+        for file in new.iterdir():
+            (metadata / file.name).write_bytes(file.read_bytes())
+        cluster.start(["meta-1"])
+        wait_until("it votes again", lambda: alive() == ({1, 2, 3}, {1, 2, 3, 11}))
+        operator = cluster.operator.parent / "tls"
+        assert on_the_wire(cluster, rpc, operator, "metadata") == in_file(new)
+        cluster.kill("meta-3")
+        wait_until("its vote counts", lambda: client.create_bucket(Bucket="with-its-vote"))
+        for key in ("k", "also"):
+            assert client.get_object(Bucket="kept", Key=key)["Body"].read() == LARGE
+
+
 def test_one_server_has_two_certificates_also_after_a_restart(tmp_path):
     with Up(tmp_path) as up:
         tls = up.data / "tls"
