@@ -37,7 +37,7 @@ pub struct NodeFlags {
 /// Verbs of `megalith node`.
 #[derive(Debug, Subcommand)]
 pub enum NodeVerb {
-    /// Make a node's certificate, format its disks and write its configuration file.
+    /// Make a node's certificates, format its disks and write its configuration file.
     Init(NodeInitArgs),
 }
 
@@ -47,7 +47,7 @@ pub struct NodeInitArgs {
     /// The node's number, unique in the cluster, from 1.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub id: u32,
-    /// Where to put `node.toml` and `tls/`.
+    /// Where to put `node.toml`, `tls/`, and with --disk and --metadata also `tls-metadata/`.
     #[arg(long)]
     pub dir: PathBuf,
     /// The cluster's certificate authority; made if it doesn't exist. Keep it off the servers.
@@ -83,7 +83,7 @@ pub struct NodeInitArgs {
     /// Failure domain above the node.
     #[arg(long, default_value = "")]
     pub zone: String,
-    /// How many days the certificate is valid.
+    /// How many days a certificate is valid.
     #[arg(long, default_value_t = defaults::CERTIFICATE_DAYS)]
     pub days: u32,
 }
