@@ -210,8 +210,8 @@ impl TlsMaterial {
     }
 
     /// Reads the files again and uses them for new handshakes. Returns whether they differ from
-    /// those in use. After an error everything stays as it was; an identity never changes, and loses
-    /// no role.
+    /// those in use. After an error everything stays as it was. An identity never changes, and
+    /// loses no role.
     pub fn reload(&self) -> Result<bool, IdentityError> {
         let loaded = Loaded::read(&self.dir, &self.server.time_provider)?;
         let mut current = self

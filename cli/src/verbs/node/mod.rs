@@ -199,6 +199,39 @@ fn default_reserve(disks: &[PathBuf]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use megalith_identity::{Authority, IssueRequest};
+    use megalith_model::ids::ClusterId;
+
+    #[tokio::test]
+    async fn both_certificates_are_renewed_while_a_node_runs() {
+        let here = tempfile::tempdir().expect("temporary directory");
+        let dir = |name| here.path().join(name);
+        let authority = Authority::create(&dir("ca"), ClusterId([7; 16])).expect("an authority");
+        let issue = |role: Role| {
+            let request = IssueRequest {
+                grants: vec![(role, 1)],
+                hosts: Vec::new(),
+                days: 30,
+            };
+            let issued = authority.issue(&request).expect("issued");
+            issued.save(&dir(role.name())).expect("saved");
+        };
+        let roles = [Role::Storage, Role::Metadata];
+        roles.into_iter().for_each(issue);
+        let (storage, metadata) = (dir("storage"), dir("metadata"));
+        let (storage, metadata) = certificates(&storage, Some(&metadata)).expect("loaded");
+        let serials = || [&storage, &metadata].map(|tls| tls.identity().serial());
+        let before = serials();
+        roles.into_iter().for_each(issue);
+        follow_renewals(&storage, &metadata);
+        let renewed = async {
+            while serials().iter().any(|serial| before.contains(serial)) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let renewed = tokio::time::timeout(Duration::from_secs(20), renewed).await;
+        renewed.expect("both are taken up");
+    }
 
     #[test]
     fn a_scrub_that_never_ends_is_refused() {
