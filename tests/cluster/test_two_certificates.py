@@ -183,4 +183,7 @@ def test_one_server_has_two_certificates_also_after_a_restart(tmp_path):
         up.command("account", "create", "another")
         up.command("cert", "allow", *before[0])
         wait_until("the node is heard", lambda: alive() == [True])
-        assert up.client().get_object(Bucket="kept", Key="k")["Body"].read() == LARGE
+        # The gateway may hear of it later than the member.
+        got = wait_until("the gateway reaches the node",
+                         lambda: up.client().get_object(Bucket="kept", Key="k"))
+        assert got["Body"].read() == LARGE
