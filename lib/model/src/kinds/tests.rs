@@ -293,6 +293,8 @@ fn programs_of_two_levels_write_the_same_bytes_until_the_level_is_raised() {
     assert_eq!(decode(&new), Ok(labelled("a")));
     assert_eq!(decode::<Shelf>(&new), Err(DecodeError::Version(2)));
     assert_eq!(encode_at(&labelled("a"), Level(9)), new);
+    // Whose level isn't known gets what the lowest one reads.
+    assert_eq!(encode(&labelled("")), old);
 }
 
 /// A row is written in the version of the level that the rows say.

@@ -1,7 +1,12 @@
 //! What a map holds at the moment that somebody asks for one.
 
+mod beats;
+mod levels;
+
 use super::*;
 use crate::levels::Levels;
+use megalith_identity::{PeerIdentity, Role};
+use megalith_model::command::Outcome;
 use megalith_model::freeing::Freeing;
 use megalith_model::ids::{GatewayId, LeaseId};
 use megalith_model::member::MemberStatus;
@@ -28,10 +33,18 @@ struct Shared {
     leadership: watch::Sender<Leadership>,
     changes: watch::Sender<u64>,
     addresses: watch::Sender<Arc<Vec<(NodeId, String)>>>,
+    levels: Levels,
+    members: Mutex<Vec<MemberStatus>>,
+    /// All commands that were proposed, in order.
+    proposed: watch::Sender<Vec<Command>>,
 }
 
 impl Late {
     fn new() -> Self {
+        Self::of(Levels::default())
+    }
+
+    fn of(levels: Levels) -> Self {
         let topology = Topology {
             doomed: false,
             settings: megalith_model::settings::Settings::default(),
@@ -53,15 +66,22 @@ impl Late {
                 leadership: watch::channel(leadership).0,
                 changes: watch::channel(0).0,
                 addresses: watch::channel(Arc::default()).0,
+                levels,
+                members: Mutex::default(),
+                proposed: watch::channel(Vec::new()).0,
             }),
         }
     }
 
     /// Answers a gateway that wants a lease.
     fn open_lease(&self, number: u64) -> Lease {
+        self.open_lease_of(GatewayId(1), number)
+    }
+
+    fn open_lease_of(&self, gateway: GatewayId, number: u64) -> Lease {
         let lease = Lease {
             id: LeaseId(number),
-            gateway: GatewayId(1),
+            gateway,
             request: number,
         };
         let mut answered = self.shared.answered.lock().expect("no panic");
@@ -71,8 +91,10 @@ impl Late {
 }
 
 impl PlacementGroup for Late {
-    async fn propose(&self, _: Command) -> Option<Answer> {
-        None
+    async fn propose(&self, command: Command) -> Option<Answer> {
+        let raises = matches!(command, Command::RaiseLevel { .. });
+        self.shared.proposed.send_modify(|all| all.push(command));
+        raises.then_some(Ok(Outcome::Done))
     }
 
     async fn catch_up(&self) -> bool {
@@ -120,19 +142,34 @@ impl PlacementGroup for Late {
     }
 
     fn levels(&self) -> Levels {
-        Levels::default()
+        self.shared.levels.clone()
     }
 
     async fn members(&self) -> Vec<MemberStatus> {
-        Vec::new()
+        self.shared.members.lock().expect("no panic").clone()
     }
 }
 
 fn service(group: &Late, stop: &CancellationToken) -> ClusterService<Late> {
+    service_by(group, stop, PlannerSettings::default())
+}
+
+fn service_by(
+    group: &Late,
+    stop: &CancellationToken,
+    settings: PlannerSettings,
+) -> ClusterService<Late> {
     let cluster = ClusterId([1; 16]);
-    let settings = PlannerSettings::default();
     let placement = Placement::start(group.clone(), cluster, settings, stop.clone());
     ClusterService::new(group.clone(), placement, cluster)
+}
+
+/// A call by somebody whose certificate says this.
+fn call_of<T>(role: Role, id: u32, message: T) -> Call<T> {
+    let peer = PeerIdentity::new(ClusterId([1; 16]), &[(role, id)]).expect("one role");
+    let mut call = Call::new(message);
+    call.extensions_mut().insert(Arc::new(peer));
+    call
 }
 
 async fn first_update(service: &ClusterService<Late>) -> Result<Update, tonic::Status> {

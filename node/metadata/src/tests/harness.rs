@@ -55,6 +55,8 @@ struct NetState {
     spoke: BTreeSet<u64>,
     /// The latest term in which each id has spoken.
     terms: HashMap<u64, u64>,
+    /// The levels that each id has told of in its latest message.
+    levels: HashMap<u64, Option<v1::LevelRange>>,
     /// Nodes that nothing comes from and nothing gets to.
     cut_off: BTreeSet<u64>,
 }
@@ -93,6 +95,11 @@ impl Net {
         self.state().terms.get(&id).copied().unwrap_or(0)
     }
 
+    /// The levels that an id has told of in its latest message; None if it told of none.
+    pub(super) fn levels(&self, id: u64) -> Option<v1::LevelRange> {
+        self.state().levels.get(&id).copied().flatten()
+    }
+
     /// Cuts a node off from all others, or joins it to them again.
     pub(super) fn cut_off(&self, node: u32, cut: bool) {
         let cut_off = &mut self.state().cut_off;
@@ -125,6 +132,7 @@ impl Transport for Port {
         }
         let term = state.terms.entry(message.from).or_default();
         *term = message.term.max(*term);
+        state.levels.insert(message.from, message.levels);
         if !state.members.contains_key(&self.member) || state.rng.below(100) < loss {
             return true;
         }
@@ -256,6 +264,7 @@ impl Cluster {
             silenced: BTreeSet::new(),
             spoke: BTreeSet::new(),
             terms: HashMap::new(),
+            levels: HashMap::new(),
             cut_off: BTreeSet::new(),
         };
         let mut cluster = Self {

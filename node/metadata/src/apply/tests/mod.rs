@@ -6,7 +6,9 @@ mod kept;
 use super::*;
 use crate::engine::{MemEngines, staged_name};
 use crate::log::Conf;
+use megalith_model::codec;
 use megalith_model::ids::NodeId;
+use megalith_model::keys::{Meta, RowKey};
 use megalith_model::table::{Batch, MemRows};
 use std::sync::mpsc;
 
@@ -32,14 +34,31 @@ fn applier(engines: &MemEngines) -> Applier {
 
 /// A fetched snapshot with one row.
 fn staged(engines: &MemEngines, base: Mark) -> String {
+    staged_with(engines, base, (vec![9], vec![9]))
+}
+
+fn staged_with(engines: &MemEngines, base: Mark, (key, value): (Vec<u8>, Vec<u8>)) -> String {
     let name = staged_name(base);
     let nothing = MemRows::default();
     let mut overlay = Overlay::new(&nothing);
-    overlay.put(vec![9], vec![9]);
+    overlay.put(key, value);
     let batch: Batch = overlay.into_batch();
     let engine = engines.open(&name).expect("open");
     engine.write(&batch, base).expect("write");
     name
+}
+
+#[test]
+fn the_level_of_a_snapshot_is_known_before_the_next_entry() {
+    let engines = MemEngines::default();
+    let mut applier = applier(&engines);
+    assert_eq!(applier.levels.told(), 0);
+    let level = RowKey::Meta(Meta::Level).encode();
+    let mark = Mark { index: 5, term: 1 };
+    let row = (level, codec::encode(&Level(3)));
+    let name = staged_with(&engines, mark, row);
+    applier.switch(&name, mark).expect("switched");
+    assert_eq!(applier.levels.told(), 3);
 }
 
 #[test]
