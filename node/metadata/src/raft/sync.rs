@@ -45,3 +45,25 @@ impl Drop for Syncer {
         self.inbox.sync_ended();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::RaftSettings;
+    use std::thread;
+    use std::time::Duration;
+
+    #[test]
+    fn nobody_waits_for_a_thread_that_is_gone() {
+        let (raft, mut inbox) = RaftHandle::new(&RaftSettings::default());
+        let (_queue, syncer) = sync_queue(&raft);
+        let (done, waited) = sync_channel(1);
+        let waits = thread::spawn(move || {
+            let _ = done.send(inbox.wait_written().is_none());
+        });
+        drop(syncer);
+        let ended = waited.recv_timeout(Duration::from_secs(20));
+        assert_eq!(ended, Ok(true), "it waits still");
+        waits.join().expect("no panic");
+    }
+}

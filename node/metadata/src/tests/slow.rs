@@ -1,6 +1,8 @@
 //! Log disks that hang: the rest of the member goes on, nothing is promised that they don't hold,
 //! and the lead goes where they answer.
 
+mod promises;
+
 use super::harness::{Cluster, settings, wait_for};
 use super::{Load, all_there, check_rows, name};
 use crate::raft::Input;
