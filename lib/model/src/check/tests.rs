@@ -1,9 +1,11 @@
 //! Nothing is found in rows that agree, and everything that is planted is found by name.
 
+mod owners;
+
 use super::*;
 use crate::audit::audit;
 use crate::command::{Command, Condition, ObjectBlobs, ShardMark};
-use crate::ids::{BlobId, LeaseId, NodeId, UploadId};
+use crate::ids::{AccountId, BlobId, LeaseId, NodeId, UploadId};
 use crate::keys::Meta;
 use crate::machine::tests::{BOX, World, disk_id, put, put_command, upload};
 use crate::rows::{
@@ -49,6 +51,13 @@ fn words(checked: Checked) -> Vec<String> {
 /// shard, an upload with parts, one that has ended and is not worked off, deletes.
 fn world() -> World {
     let mut world = World::ready();
+    world.done(Command::PutAccessKey {
+        access_key: "secret-access".into(),
+        account: AccountId(1),
+        enabled: true,
+        revision: 1,
+        sealed_credential: vec![4],
+    });
     for (number, len) in [(1, 100), (2, 100_000), (3, 3_000_000)] {
         let blob = world.blob(number, len, 1);
         let name = format!("secret-{number}");
@@ -342,7 +351,7 @@ const PLANTS: &[(&str, Plant)] = &[
 #[test]
 fn what_is_planted_is_found_by_name_and_no_key_is_told() {
     let mut missed = Vec::new();
-    for (expected, plant) in PLANTS {
+    for (expected, plant) in PLANTS.iter().chain(owners::PLANTS) {
         let mut rows = world().rows;
         plant(&mut rows);
         let found = check(&rows);
