@@ -11,9 +11,9 @@ use megalith_model::topology::Lease;
 use std::collections::BTreeMap;
 
 /// The most closings of leases that are proposed at a time.
-const CLOSINGS_MAX: usize = 16;
+pub(super) const CLOSINGS_MAX: usize = 16;
 /// The most processes of one gateway's number that are remembered.
-const LIVES_MAX: usize = 8;
+pub(super) const LIVES_MAX: usize = 8;
 
 /// What a process of a gateway last said.
 #[derive(Debug)]

@@ -8,6 +8,7 @@
 //! tick every 100 ms, a heartbeat of each living node every 500 ms and a beat of each gateway every
 //! second. The state machine answers proposals at once, over rows in memory.
 
+mod beats;
 mod gateways;
 mod transcripts;
 mod units;
