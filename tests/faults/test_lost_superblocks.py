@@ -1,5 +1,7 @@
 """A disk outlives the loss of one copy of its superblock, and of both with an operator's help."""
 
+import shutil
+
 import pytest
 
 from harness.cluster import Cluster, Writers
@@ -34,6 +36,10 @@ def start_and_read(cluster, bodies, name):
         assert cluster.client().get_object(Bucket="bucket", Key=key)["Body"].read() == body, key
     other.start()
     wait_until("all are heard from", cluster.all_heard, deadline_s=60)
+
+
+def chunk_files(disk):
+    return sorted(disk.rglob("*.chunk"))
 
 
 def damage(path, how):
@@ -85,8 +91,26 @@ def test_a_lost_superblock_is_made_again_and_the_cluster_knows_the_disk(cluster,
     assert f"disk {disk_id} of cluster" in told.stdout
     assert "Nothing was written" in told.stdout
     assert not (disk / COPIES[1]).exists()
+
+    # A chunk file of another disk among its own: nobody can say which disk it is.
+    stray = disk / "chunks" / "stray"
+    stray.mkdir()
+    shutil.copy(chunk_files(cluster.disks["store-12"])[0], stray)
+    refused = rebuild()
+    assert refused.returncode != 0
+    assert "are of different disks" in refused.stderr
+    assert not (disk / COPIES[1]).exists()
+    shutil.rmtree(stray)
+
+    # A head that is damaged says nothing, and the others are enough.
+    files = chunk_files(disk)
+    assert len(files) > 1
+    whole = files[0].read_bytes()
+    damage(files[0], "flipped")
     made = rebuild()
+    files[0].write_bytes(whole)
     assert made.returncode == 0, made.stderr
+    assert f"according to {len(files) - 1} chunk files, 1 others are damaged" in made.stdout
     # With its secret: so the cluster takes it for the disk that it knows.
     assert [(disk / name).read_bytes() for name in COPIES] == [good, good]
     assert good[64:96].hex() not in told.stdout + made.stdout
