@@ -1,9 +1,12 @@
 """A disk is its superblock's: nobody takes it by its id, and it moves with its directory."""
 
+import base64
+import json
 import struct
 
 import pytest
 
+from harness.blake3 import derived
 from harness.checksums import RAW
 from harness.cluster import Cluster, Writers
 from harness.internal_ports import OK, PERMISSION_DENIED, grpc, identity_of
@@ -12,10 +15,12 @@ from harness.process import wait_until
 MIB = 1 << 20
 KEYS = 12
 DELETES = 14
+CLUSTER_AND_ID = slice(16, 48)
 ID = slice(32, 48)
 GENERATION = 56
 SECRET = slice(64, 96)
 CRC = 124
+PROOF_CONTEXT = "megalith 2026 proof of having a disk's superblock v1"
 
 
 def id_of(disk):
@@ -41,6 +46,26 @@ def forge(directory, original):
     struct.pack_into("<Q", forged, GENERATION, 99)
     forged[CRC:] = RAW["CRC32C"](forged[:CRC])[::-1]
     (directory / "superblock").write_bytes(forged)
+
+
+def shown(value):
+    """How bytes may look in a text."""
+    numbers = ", ".join(str(byte) for byte in value)
+    return {value.hex(), value.hex().upper(), base64.b64encode(value).decode(), numbers}
+
+
+def nobody_is_told(cluster, superblock):
+    """A disk's secret and the proof made from it are in no log and no answer."""
+    secret = superblock[SECRET]
+    proof = derived(PROOF_CONTEXT, superblock[CLUSTER_AND_ID] + secret)
+    # It is the right one: the log of the metadata group is where it stands.
+    logs = (cluster.directory / "meta-1" / "metadata").rglob("*.log")
+    assert any(proof in path.read_bytes() for path in logs)
+    told = {name: process.text() for name, process in cluster.processes.items()}
+    told["status"] = json.dumps(cluster.status())
+    for who, text in told.items():
+        for form in shown(secret) | shown(proof):
+            assert form not in text, who
 
 
 @pytest.fixture
@@ -89,6 +114,8 @@ def test_who_only_knows_a_disks_id_does_not_get_it(cluster, bodies):
     victim.rename(away)
     start(cluster, "store-11")
     wait_until("the disk is free", lambda: disk not in disks_of(cluster, 11))
+    # Its node has let go of it, and so asks in vain until it has it again.
+    assert delete_queue(cluster, "store-11", disk) == PERMISSION_DENIED
     volumes = {v["volume"]: v["epoch"] for v in cluster.status()[1]["volumes"]}
 
     # Another storage node, with its own valid certificate, says that it has that disk.
@@ -117,9 +144,7 @@ def test_who_only_knows_a_disks_id_does_not_get_it(cluster, bodies):
     wait_until("it is back", lambda: disks_of(cluster, 11).get(disk, "away") is None)
     assert delete_queue(cluster, "store-11", disk) == OK
     read_all(cluster, bodies)
-    secret = (victim / "superblock").read_bytes()[SECRET]
-    for process in cluster.processes.values():
-        assert secret.hex() not in process.text()
+    nobody_is_told(cluster, (victim / "superblock").read_bytes())
 
 
 def test_a_disk_moves_with_its_directory_once_its_old_node_lets_go(cluster, bodies):

@@ -5,6 +5,7 @@ import datetime
 import pytest
 
 from harness import aws_chunked, checksums
+from harness.blake3 import blake3, derived
 from harness.signature_v4 import Signer
 
 # From "Signature Calculations for the Authorization Header" in S3's API reference.
@@ -62,3 +63,15 @@ def test_trailer_signatures_are_the_documented_ones():
 )
 def test_checksums_have_their_check_values(algorithm, value):
     assert checksums.RAW[algorithm](b"123456789").hex() == value
+
+
+@pytest.mark.parametrize(("length", "plain", "key"), [
+    (0, "af1349b9f5f9a1a6a0404dea36dcc949", "2cc39783c223154fea8dfb7c1b1660f2"),
+    (1025, "d00278ae47eb27b34faecf67b4fe263f", "effaa245f065fbf82ac186839a249707"),
+])
+def test_blake3_is_that_of_its_test_vectors(length, plain, key):
+    """Of BLAKE3-team/BLAKE3, test_vectors.json: bytes that count from 0 to 250 again and again."""
+    data = bytes(at % 251 for at in range(length))
+    assert blake3(data).startswith(plain)
+    context = "BLAKE3 2019-12-27 16:29:52 test vectors context"
+    assert derived(context, data).hex().startswith(key)
