@@ -3,7 +3,9 @@
 mod common;
 
 use common::*;
-use megalith_identity::{IdentityError, PeerRefusal, Role, TlsMaterial};
+use megalith_identity::{
+    ClientStream, IdentifiedStream, IdentityError, PeerRefusal, Role, TlsMaterial,
+};
 use megalith_model::denied::{DeniedCertificate, DenyList, Serial};
 use std::io::ErrorKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -27,10 +29,15 @@ fn is_denied<T>(outcome: Result<T, IdentityError>) -> bool {
     reason == PeerRefusal::Denied
 }
 
+/// Both ends of a connection that nobody refuses.
+async fn met(server: &TlsMaterial, client: &TlsMaterial) -> (IdentifiedStream, ClientStream) {
+    let (accepted, connected) = meet(server, client, None).await;
+    (accepted.expect("accepted"), connected.expect("met"))
+}
+
 /// Sends a byte there and back.
 async fn talk(server: &TlsMaterial, client: &TlsMaterial) {
-    let (accepted, connected) = meet(server, client, None).await;
-    let (mut accepted, mut connected) = (accepted.expect("accepted"), connected.expect("met"));
+    let (mut accepted, mut connected) = met(server, client).await;
     connected.write_all(b"?").await.expect("write");
     assert_eq!(accepted.read_u8().await.expect("read"), b'?');
     accepted.write_all(b"!").await.expect("write");
@@ -140,8 +147,7 @@ async fn an_open_connection_passes_on_no_byte_once_its_peer_is_denied() {
     let world = World::new();
     let node = world.member("node", &[(Role::Storage, 3)]);
     let gateway = world.member("gateway", &[(Role::Gateway, 9)]);
-    let (accepted, connected) = meet(&node, &gateway, None).await;
-    let (mut accepted, mut connected) = (accepted.expect("accepted"), connected.expect("met"));
+    let (mut accepted, mut connected) = met(&node, &gateway).await;
     connected.write_all(b"before").await.expect("write");
     let mut got = [0; 6];
     accepted.read_exact(&mut got).await.expect("read");
@@ -162,8 +168,7 @@ async fn an_open_call_to_a_denied_server_ends() {
     let world = World::new();
     let node = world.member("node", &[(Role::Storage, 3)]);
     let gateway = world.member("gateway", &[(Role::Gateway, 9)]);
-    let (accepted, connected) = meet(&node, &gateway, None).await;
-    let (mut accepted, mut connected) = (accepted.expect("accepted"), connected.expect("met"));
+    let (mut accepted, mut connected) = met(&node, &gateway).await;
     accepted.write_all(b"stolen").await.expect("write");
     assert!(gateway.denials().hear(list(1, &[(Role::Storage, 3, None)])));
     let error = connected.read_u8().await.expect_err("denied");
