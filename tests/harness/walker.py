@@ -108,12 +108,21 @@ def allocated(cluster):
     return total
 
 
+def ends_with_a_record(chunk):
+    """False if space that was reserved in advance is still there behind the last record."""
+    with chunk.open("rb") as file:
+        file.seek(-BLOCK, 2)
+        return file.read(BLOCK) != NOTHING
+
+
 def at_rest(cluster, deadline_s=60):
-    """Waits until every chunk file is finished. Returns the bytes that the disks take then."""
+    """Waits until every chunk file is finished, and cut to its length. Returns the bytes that the
+    disks take then."""
     def finished():
         for disks in cluster.all_disks.values():
             for chunk in (path for disk in disks for path in disk.rglob("*.chunk")):
                 assert chunk.with_suffix(".index").exists(), f"{chunk} is open"
+                assert ends_with_a_record(chunk), f"{chunk} keeps space that it does not need"
         return allocated(cluster)
     return wait_until("every chunk file is finished", finished, deadline_s)
 
