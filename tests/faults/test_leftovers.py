@@ -178,8 +178,29 @@ def test_segments_that_are_begun_again_leave_nothing(tmp_path):
         assert nothing_is_left(cluster)["shards"] > 0
         for number in (1, 2):
             cluster.client().delete_object(Bucket="box", Key=f"long/{number}")
-        nothing_is_left(cluster)
         space_is_back(cluster, before)
+        nothing_is_left(cluster)
+
+
+def test_a_segment_that_is_written_elsewhere_leaves_nothing(tmp_path):
+    with Cluster(tmp_path, metadata=1, storage=6, gateways=1, node_env=DELETES_SOON,
+                 process_env=on_stores(SPACE_SOON)) as cluster:
+        cluster.client().create_bucket(Bucket="box")
+        cluster.client().put_object(Bucket="box", Key="kept", Body=b"k" * (24 * MIB))
+        before = at_rest(cluster)
+        # Two nodes hang: the others get whole shards, too few of them to keep the segment there.
+        hung = cluster.names("store")[:2]
+        for name in hung:
+            cluster.processes[name].pause()
+        answer = cluster.bare().put("box", "moved", Writers.body("moved", 3 * MIB))
+        assert answer[0] == 200, answer
+        # What is on its way to them must not arrive after all.
+        cluster.kill(*hung)
+        cluster.start(hung)
+        cluster.ready()
+        cluster.client().delete_object(Bucket="box", Key="moved")
+        space_is_back(cluster, before)
+        nothing_is_left(cluster)
 
 
 def written(cluster, names):
