@@ -196,7 +196,8 @@ pub struct Counters {
 }
 
 /// A page of a disk's delete queue, by sequence number, as far as no read may want it any more
-/// ([`crate::freeing`]). Only the leader answers.
+/// ([`crate::freeing`]). Only the leader answers; a storage node is shown nothing until the leader
+/// has heard all gateways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deletes {
     pub disk: DiskId,

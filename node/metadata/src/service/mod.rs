@@ -228,9 +228,11 @@ impl MetaHandle {
             };
             // Judged after the leader was asked how far the log is: whoever led before that may
             // not know of later reads.
-            let freeing = match query.is_for_leader() {
-                true => self.freeing()?,
-                false => None,
+            let freeing = match (query.is_for_leader(), node) {
+                (true, Some(_)) => self.freeing()?,
+                // Who is no storage node only looks, and deletes nothing for what it is shown.
+                (true, None) => self.freeing()?.or(Some(Freeing::ALL)),
+                (false, _) => None,
             };
             self.read(move |engine| {
                 let freeing = freeing.as_ref();
