@@ -83,6 +83,12 @@ def test_the_leases_of_a_killed_gateway_are_closed_and_no_others(tmp_path):
         assert gateways(cluster) == {1, 2}
         cluster.kill("gateway-2")
         wait_until("its leases are closed", lambda: gateways(cluster) == {1})
+        # That stands in the rows, which are all that a new leader knows.
+        members = cluster.status()[1]["metadata"]["members"]
+        leader = next(f"meta-{member['node']}" for member in members if member["leader"])
+        cluster.kill(leader)
+        assert wait_until("another one leads", lambda: gateways(cluster)) == {1}
+        cluster.start([leader])
         # The living one goes on with the lease that it has.
         cluster.client().put_object(Bucket="box", Key="again", Body=b"y" * 9_000)
         assert "lease" not in cluster.processes["gateway-1"].text()
