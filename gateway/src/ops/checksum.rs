@@ -10,6 +10,9 @@ use crc_fast::CrcAlgorithm;
 use md5::Digest as _;
 use megalith_crypto::manifest::{Checksum, ChecksumType};
 
+/// How the names of headers begin that carry checksums.
+const PREFIX: &str = "x-amz-checksum-";
+
 /// A checksum algorithm of the `x-amz-checksum-*` family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Algorithm {
@@ -73,6 +76,20 @@ impl Algorithm {
         Self::ALL
             .into_iter()
             .find(|algorithm| algorithm.header().eq_ignore_ascii_case(name))
+    }
+
+    /// Returns whether this header or trailer carries a checksum that we can't compute. It must be
+    /// refused: if it were passed over, a wrong value would be stored without a word.
+    #[must_use]
+    pub fn is_foreign_header(name: &str) -> bool {
+        let named = name.get(..PREFIX.len()).zip(name.get(PREFIX.len()..));
+        named.is_some_and(|(prefix, rest)| {
+            // These say something about a checksum, and are none.
+            let about = ["algorithm", "mode", "type"];
+            prefix.eq_ignore_ascii_case(PREFIX)
+                && Self::of_header(name).is_none()
+                && !about.iter().any(|about| rest.eq_ignore_ascii_case(about))
+        })
     }
 
     /// Returns the value's length in bytes.
@@ -350,6 +367,23 @@ mod tests {
             checksums: vec![],
         };
         assert!(claims(None, vec![value(b"x")]).verify(&none).is_err());
+    }
+
+    #[test]
+    fn foreign_checksums_are_known_as_such() {
+        let foreign = Algorithm::is_foreign_header;
+        for algorithm in Algorithm::ALL {
+            assert!(!foreign(algorithm.header()));
+        }
+        for name in ["algorithm", "mode", "TYPE"] {
+            assert!(!foreign(&format!("x-amz-checksum-{name}")), "{name}");
+        }
+        for name in ["x-amz-meta-a", "x-amz-checksum", "content-md5", "", "ü"] {
+            assert!(!foreign(name), "{name}");
+        }
+        for name in ["md5", "sha512", "xxhash3", "xxhash64", "XXHASH128", "", "ü"] {
+            assert!(foreign(&format!("X-Amz-Checksum-{name}")), "{name}");
+        }
     }
 
     #[test]

@@ -244,8 +244,7 @@ pub(super) fn checksum_texts(request: &Request) -> Result<Vec<(Algorithm, String
 
 /// Reads an algorithm's name.
 pub(super) fn algorithm(text: &str) -> Result<Algorithm, S3Error> {
-    let text = Algorithm::parse(text);
-    text.ok_or_else(|| S3Error::invalid_request("Checksum algorithm provided is unsupported."))
+    Algorithm::parse(text).ok_or_else(|| S3Error::unsupported_checksum(text))
 }
 
 /// Reads what a checksum covers.
@@ -270,49 +269,35 @@ pub(super) fn body(request: &mut Request) -> Result<Body, S3Error> {
         .map(|(algorithm, text)| Value::parse(algorithm, &text))
         .collect::<Result<_, OpError>>()?;
     let len = request.body_length()?;
-    let announced = announced_trailers(request)?;
+    let wanted = request.header("x-amz-sdk-checksum-algorithm")?;
+    // Computed even if the client sends no value.
+    let wanted = wanted.map(algorithm).transpose()?;
+    let incoming = request.take_body().ok_or(Code::InternalError)?;
+    let announced = incoming.announced().to_vec();
     if checksums.len() + announced.len() > 1 {
         return Err(S3Error::invalid_request(
             "Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.",
         ));
     }
-    // Computed even if the client sends no value. Names that we don't know are not ours to compute.
-    let wanted = request.header("x-amz-sdk-checksum-algorithm")?;
-    let wanted = wanted.and_then(Algorithm::parse).into_iter().collect();
-    let incoming = request.take_body().ok_or(Code::InternalError)?;
+    let claimed = checksums.iter().map(|value| value.algorithm);
+    let mut given = claimed.chain(announced.iter().copied());
+    if wanted.is_some_and(|wanted| given.any(|given| given != wanted)) {
+        let text = "Value for x-amz-sdk-checksum-algorithm header is invalid.";
+        return Err(S3Error::invalid_request(text));
+    }
     Ok(Body {
         len,
         claims: Claims { md5, checksums },
-        trailer: trailer(&incoming, announced)?,
-        wanted,
+        trailer: trailer(&incoming, announced),
+        wanted: wanted.into_iter().collect(),
         source: incoming.into_source(),
     })
 }
 
-/// Returns which checksums are announced to follow the body.
-fn announced_trailers(request: &Request) -> Result<Vec<Algorithm>, S3Error> {
-    let mut algorithms = Vec::new();
-    for value in request.headers().get_all("x-amz-trailer") {
-        let names = value.to_str().map_err(|_| Code::MalformedTrailer)?;
-        // Other trailers carry nothing that is kept.
-        algorithms.extend(
-            names
-                .split(',')
-                .map(str::trim)
-                .filter_map(Algorithm::of_header),
-        );
-    }
-    Ok(algorithms)
-}
-
-fn trailer(incoming: &Incoming, algorithms: Vec<Algorithm>) -> Result<Option<Trailer>, S3Error> {
+/// Returns how to take the checksums that follow the body.
+fn trailer(incoming: &Incoming, algorithms: Vec<Algorithm>) -> Option<Trailer> {
     if algorithms.is_empty() {
-        return Ok(None);
-    }
-    if !incoming.is_chunked() {
-        return Err(S3Error::invalid_request(
-            "x-amz-trailer needs a chunked body",
-        ));
+        return None;
     }
     let (trailers, announced) = (incoming.trailers(), algorithms.clone());
     let take = move || {
@@ -326,10 +311,10 @@ fn trailer(incoming: &Incoming, algorithms: Vec<Algorithm>) -> Result<Option<Tra
         };
         announced.into_iter().map(value).collect()
     };
-    Ok(Some(Trailer {
+    Some(Trailer {
         algorithms,
         take: Box::new(take),
-    }))
+    })
 }
 
 /// Reads which upload the request names.

@@ -170,11 +170,8 @@ impl<'a> PayloadWord<'a> {
         time: AmzTime,
         claim: Claim,
     ) -> Result<Payload, S3Error> {
-        let has_trailer = matches!(
-            self,
-            Self::SignedChunksAndTrailer | Self::UnsignedChunksAndTrailer
-        );
-        if has_trailer && !headers.contains_key("x-amz-trailer") {
+        // Unsigned chunks may end without a trailer.
+        if self == Self::SignedChunksAndTrailer && !headers.contains_key("x-amz-trailer") {
             return Err(S3Error::invalid_request("missing header: x-amz-trailer"));
         }
         if self.is_chunked() && !headers.contains_key("x-amz-decoded-content-length") {
@@ -415,8 +412,12 @@ fn check_signed(claim: &Claim, headers: &HeaderMap) -> Result<(), S3Error> {
     Ok(())
 }
 
-/// Refuses empty headers, if being empty has no meaning for them.
+/// Refuses checksums that we don't know, and empty headers, if being empty has no meaning for them.
 fn check_headers(headers: &HeaderMap) -> Result<(), S3Error> {
+    let foreign = |name: &&str| Algorithm::is_foreign_header(name);
+    if let Some(name) = headers.keys().map(|name| name.as_str()).find(foreign) {
+        return Err(S3Error::unsupported_checksum(name));
+    }
     let is_empty = |name: &str| headers.get(name).is_some_and(|value| value.is_empty());
     payload_word(headers)?;
     if Algorithm::ALL

@@ -56,11 +56,23 @@ pub(in crate::s3) struct Incoming {
     /// Bytes that have arrived and are not processed yet.
     rest: Bytes,
     check: Option<Check>,
+    /// The checksums that must follow the body. No other may.
+    announced: Vec<Algorithm>,
     trailers: Arc<OnceLock<Trailers>>,
 }
 
 impl Incoming {
-    pub(super) fn new(inner: RawBody, payload: Payload, idle: Duration) -> Self {
+    /// Takes a request's body. The headers say which checksums follow it.
+    ///
+    /// # Errors
+    /// `InvalidRequest` for checksums that we don't know, or that can't follow such a body.
+    pub(super) fn new(
+        inner: RawBody,
+        payload: Payload,
+        headers: &HeaderMap,
+        idle: Duration,
+    ) -> Result<Self, S3Error> {
+        let announced = announced_trailers(headers)?;
         let check = match payload {
             Payload::Unsigned => Check::Nothing,
             Payload::Hash(claimed) => Check::Hash {
@@ -70,15 +82,21 @@ impl Incoming {
             Payload::SignedChunks(chain) => Check::Chunks(ChunkedDecoder::new(Some(chain))),
             Payload::UnsignedChunks => Check::Chunks(ChunkedDecoder::new(None)),
         };
-        Self {
+        if !announced.is_empty() && !matches!(check, Check::Chunks(_)) {
+            return Err(S3Error::invalid_request(
+                "x-amz-trailer needs a chunked body",
+            ));
+        }
+        Ok(Self {
             inner,
             idle,
             timer: Box::pin(sleep(idle)),
             waiting: false,
             rest: Bytes::new(),
             check: Some(check),
+            announced,
             trailers: Arc::default(),
-        }
+        })
     }
 
     /// Returns the place of the trailers; it is filled when the body has ended well.
@@ -86,9 +104,9 @@ impl Incoming {
         Arc::clone(&self.trailers)
     }
 
-    /// Returns whether the body comes in chunks, so that trailers may follow it.
-    pub(in crate::s3) fn is_chunked(&self) -> bool {
-        matches!(self.check, Some(Check::Chunks(_)))
+    /// Returns the checksums that must follow the body.
+    pub(in crate::s3) fn announced(&self) -> &[Algorithm] {
+        &self.announced
     }
 
     pub(in crate::s3) fn into_source(self) -> Pieces {
@@ -178,6 +196,7 @@ impl Incoming {
             }
             Some(Check::Chunks(mut decoder)) => {
                 let trailers = decoder.finish()?;
+                check_trailers(&trailers, &self.announced)?;
                 // Set only once: a body ends once.
                 let _first = self.trailers.set(trailers);
                 Ok(())
@@ -223,6 +242,45 @@ impl Stream for Incoming {
             self.check = None;
         }
         Poll::Ready(piece)
+    }
+}
+
+/// Returns which checksums are announced to follow the body.
+///
+/// # Errors
+/// `InvalidRequest` for one that we don't know; `MalformedTrailerError`.
+pub(in crate::s3) fn announced_trailers(headers: &HeaderMap) -> Result<Vec<Algorithm>, S3Error> {
+    let mut algorithms = Vec::new();
+    for value in headers.get_all("x-amz-trailer") {
+        let names = value.to_str().map_err(|_| Code::MalformedTrailer)?;
+        for name in names.split(',').map(str::trim) {
+            if Algorithm::is_foreign_header(name) {
+                return Err(S3Error::unsupported_checksum(name));
+            }
+            // Other trailers carry nothing that is kept.
+            algorithms.extend(Algorithm::of_header(name));
+        }
+    }
+    Ok(algorithms)
+}
+
+/// Checks that exactly the announced checksums follow the body, each once. One that nobody
+/// announced would not be compared with the body.
+fn check_trailers(trailers: &Trailers, announced: &[Algorithm]) -> Result<(), BodyError> {
+    let count = |algorithm: &Algorithm| {
+        let named = trailers
+            .iter()
+            .filter(|(name, _)| name == algorithm.header());
+        named.count()
+    };
+    let unexpected = |(name, _): &(String, String)| match Algorithm::of_header(name) {
+        Some(algorithm) => !announced.contains(&algorithm),
+        None => Algorithm::is_foreign_header(name),
+    };
+    if announced.iter().all(|algorithm| count(algorithm) == 1) && !trailers.iter().any(unexpected) {
+        Ok(())
+    } else {
+        Err(BodyError::Malformed)
     }
 }
 

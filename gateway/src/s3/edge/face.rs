@@ -147,9 +147,10 @@ impl Face {
             refusal
         })?;
         *operation = entry.route.name;
+        let body = Incoming::new(raw(body), payload, &head.headers, self.body_idle)?;
         let request = Request {
             verified,
-            body: Some(Incoming::new(raw(body), payload, self.body_idle)),
+            body: Some(body),
             whole: Bytes::new(),
             route: entry.route,
             target,

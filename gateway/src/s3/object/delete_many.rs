@@ -6,6 +6,7 @@ use crate::ops::{Caller, DeleteRequest, OpError};
 use crate::s3::edge::Core;
 use crate::s3::edge::answer::Answer;
 use crate::s3::edge::authorise::Granted;
+use crate::s3::edge::body::announced_trailers;
 use crate::s3::edge::error::{Code, S3Error};
 use crate::s3::edge::request::Request;
 use crate::s3::edge::route::{Chosen, On, Operation, Route, Takes};
@@ -49,9 +50,12 @@ impl Operation for DeleteObjects {
     };
 
     fn read(request: &mut Request) -> Result<Self, S3Error> {
+        let headers = request.headers();
         let digests = Algorithm::ALL.map(Algorithm::header);
-        let mut digests = ["content-md5", "x-amz-trailer"].iter().chain(&digests);
-        if !digests.any(|name| request.headers().contains_key(*name)) {
+        let mut digests = ["content-md5"].iter().chain(&digests);
+        if !digests.any(|name| headers.contains_key(*name))
+            && announced_trailers(headers)?.is_empty()
+        {
             return Err(S3Error::invalid_request(
                 "Missing required header for this request: Content-MD5 OR x-amz-checksum-*",
             ));

@@ -5,6 +5,7 @@ mod bodies;
 mod buckets;
 pub(crate) mod client;
 mod cost;
+mod foreign;
 mod objects;
 mod signatures;
 mod times;

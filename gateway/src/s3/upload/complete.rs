@@ -73,6 +73,8 @@ struct Named {
     number: Option<String>,
     etag: Option<String>,
     checksums: Vec<(Algorithm, String)>,
+    /// The name of a checksum that we don't know.
+    foreign: Option<String>,
 }
 
 /// Reads `<CompleteMultipartUpload>`.
@@ -98,7 +100,11 @@ pub(in crate::s3) fn parts(document: &[u8]) -> Result<Vec<NamedPart>, S3Error> {
 fn part(reader: &mut Reader<'_>) -> Result<Named, Malformed> {
     let mut named = Named::default();
     reader.children(|reader, name| {
-        let algorithm = name.strip_prefix("Checksum").and_then(Algorithm::parse);
+        let checksum = name.strip_prefix("Checksum");
+        let algorithm = checksum.and_then(Algorithm::parse);
+        if algorithm.is_none() && named.foreign.is_none() {
+            named.foreign = checksum.map(str::to_owned);
+        }
         match (name, algorithm) {
             ("PartNumber", _) => reader.text_into(&mut named.number),
             ("ETag", _) => reader.text_into(&mut named.etag),
@@ -117,7 +123,11 @@ fn named_part(named: Named) -> Result<NamedPart, S3Error> {
         number,
         etag,
         checksums,
+        foreign,
     } = named;
+    if let Some(name) = foreign {
+        return Err(S3Error::unsupported_checksum(&name));
+    }
     let malformed = || S3Error::from(Code::MalformedXml);
     let number = number.and_then(|text| text.trim().parse::<i32>().ok());
     let etag = etag.as_deref().map(str::trim).and_then(document_etag);

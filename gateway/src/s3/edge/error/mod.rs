@@ -8,6 +8,7 @@ use super::answer::{Answer, AnswerBody};
 use super::dates::http_date_ms;
 use super::xml::{Malformed, Xml};
 use crate::auth::CredentialError;
+use crate::ops::checksum::Algorithm;
 use crate::ops::{BodyError, OpError};
 use http::header::{CONTENT_RANGE, ETAG, LAST_MODIFIED, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Method, Response};
@@ -57,6 +58,15 @@ impl S3Error {
     pub(in crate::s3) fn not_implemented(what: &str) -> Self {
         let sentence = Code::NotImplemented.sentence();
         Self::new(Code::NotImplemented, format!("{sentence}: {what}"))
+    }
+
+    /// Builds the error for a checksum that we can't compute.
+    pub(in crate::s3) fn unsupported_checksum(what: &str) -> Self {
+        let known = Algorithm::ALL.map(Algorithm::name).join(", ");
+        Self::invalid_request(format!(
+            "Checksum algorithm provided is unsupported: {what}. Please try again with any of the \
+             valid types: [{known}]"
+        ))
     }
 
     pub(in crate::s3) fn code(&self) -> Code {
