@@ -24,6 +24,30 @@ impl EtagMatch {
     }
 }
 
+/// Which object a range was meant for: a reader that goes on with an earlier read names it, so that
+/// it doesn't join the bytes of two objects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IfRange {
+    /// The one with this ETag, without quotes.
+    Etag(String),
+    /// The one that was changed at this time, in seconds since 1970.
+    Date(i64),
+    /// Something that names no object for certain, such as a weak ETag.
+    Unclear,
+}
+
+impl IfRange {
+    /// Returns whether an object is the one that was meant.
+    #[must_use]
+    pub fn names(&self, etag: &str, modified_ms: u64) -> bool {
+        match self {
+            Self::Etag(wanted) => wanted == etag,
+            Self::Date(date) => i64::try_from(modified_ms / 1000) == Ok(*date),
+            Self::Unclear => false,
+        }
+    }
+}
+
 /// Preconditions of a read, or of the source of a copy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReadConditions {
@@ -35,6 +59,8 @@ pub struct ReadConditions {
     pub if_modified_since: Option<i64>,
     /// `If-Unmodified-Since`, in seconds since 1970.
     pub if_unmodified_since: Option<i64>,
+    /// `If-Range`
+    pub if_range: Option<IfRange>,
 }
 
 /// The result of a read's preconditions.
@@ -48,6 +74,13 @@ pub enum ReadVerdict {
 }
 
 impl ReadConditions {
+    /// Returns whether a range is heeded; if not, the whole object is returned.
+    #[must_use]
+    pub fn heeds_range(&self, etag: &str, modified_ms: u64) -> bool {
+        let names = |wish: &IfRange| wish.names(etag, modified_ms);
+        self.if_range.as_ref().is_none_or(names)
+    }
+
     /// Judges an object by its ETag and time of change (milliseconds since 1970).
     ///
     /// `If-Match` overrides `If-Unmodified-Since`, and `If-None-Match` overrides
@@ -215,6 +248,25 @@ mod tests {
             ..none()
         };
         check(other_but_unchanged, ReadVerdict::Proceed);
+    }
+
+    #[test]
+    fn a_range_is_for_one_object() {
+        let heeds = |wish| {
+            let if_range = Some(wish);
+            let conditions = ReadConditions {
+                if_range,
+                ..ReadConditions::default()
+            };
+            conditions.heeds_range("aa", AT as u64 * 1000 + 999)
+        };
+        assert!(ReadConditions::default().heeds_range("aa", 0));
+        assert!(heeds(IfRange::Etag("aa".into())));
+        assert!(!heeds(IfRange::Etag("bb".into())));
+        assert!(heeds(IfRange::Date(AT)));
+        assert!(!heeds(IfRange::Date(AT + 1)));
+        assert!(!heeds(IfRange::Date(AT - 1)));
+        assert!(!heeds(IfRange::Unclear));
     }
 
     #[test]

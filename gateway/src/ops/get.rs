@@ -424,7 +424,11 @@ fn batches(manifest: &Manifest, bytes: &Range<u64>) -> Vec<Batch> {
 
 /// Finds the bytes that a request asks for, and whether they are only part of the object.
 fn choose(found: &FoundObject, request: &GetRequest) -> Result<(Range<u64>, bool), OpError> {
-    match (request.range, request.part_number) {
+    let meant = |_: &RangeWish| {
+        let conditions = &request.conditions;
+        conditions.heeds_range(&found.etag, found.modified_ms)
+    };
+    match (request.range.filter(meant), request.part_number) {
         (None, None) => Ok((0..found.size, false)),
         (Some(range), None) => Ok((range.resolve(found.size)?, true)),
         (None, Some(number)) => Ok((found.part_bytes(number)?, true)),

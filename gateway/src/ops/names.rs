@@ -74,15 +74,16 @@ pub fn check_user_metadata(metadata: &[(String, String)]) -> Result<(), OpError>
 }
 
 /// Removes `aws-chunked` from a `Content-Encoding`: it says how the body travelled, not what the
-/// object is.
+/// object is. All else stays as it was sent.
 #[must_use]
 pub fn stored_content_encoding(header: Option<&str>) -> Option<String> {
     let kept: Vec<&str> = header?
         .split(',')
-        .map(str::trim)
-        .filter(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case("aws-chunked"))
+        .filter(|coding| !coding.trim().eq_ignore_ascii_case("aws-chunked"))
         .collect();
-    (!kept.is_empty()).then(|| kept.join(","))
+    let kept = kept.join(",");
+    let kept = kept.trim();
+    (!kept.is_empty()).then(|| kept.to_owned())
 }
 
 #[cfg(test)]
@@ -144,7 +145,11 @@ mod tests {
         assert_eq!(stored(Some("aws-chunked,gzip")).as_deref(), Some("gzip"));
         assert_eq!(
             stored(Some("gzip, AWS-Chunked , br")).as_deref(),
-            Some("gzip,br")
+            Some("gzip, br")
+        );
+        assert_eq!(
+            stored(Some("aws-chunked, deflate, gzip")).as_deref(),
+            Some("deflate, gzip")
         );
         assert_eq!(stored(None), None);
     }

@@ -1,13 +1,13 @@
 //! What the requests of several operations share: header tables and how they are read.
 
 use super::edge::body::Incoming;
-use super::edge::dates::{http_date, parse_http_date};
+use super::edge::dates::parse_http_date;
 use super::edge::error::{Code, S3Error};
 use super::edge::request::Request;
 use super::edge::route::Field::{self, Checks, Reads, Refuses};
 use super::edge::target::is_bucket_name;
 use crate::ops::checksum::{Algorithm, Claims, Value, parse_content_md5};
-use crate::ops::conditions::{EtagMatch, ReadConditions, WriteConditions};
+use crate::ops::conditions::{EtagMatch, IfRange, ReadConditions, WriteConditions};
 use crate::ops::names::{KEY_BYTES_MAX, stored_content_encoding};
 use crate::ops::{Body, CopySource, Description, OpError, Trailer, UploadName};
 use megalith_crypto::manifest::{ChecksumType, ContentHeaders};
@@ -89,6 +89,7 @@ pub(super) const READ_CONDITIONS: &[Field] = &[
     Reads("if-none-match"),
     Reads("if-modified-since"),
     Reads("if-unmodified-since"),
+    Reads("if-range"),
 ];
 
 /// What to copy, and on which conditions.
@@ -137,7 +138,8 @@ pub(super) fn description(request: &Request) -> Result<Description, S3Error> {
         content_disposition: text("content-disposition")?,
         content_language: text("content-language")?,
         cache_control: text("cache-control")?,
-        expires: date(request, "expires")?.map(http_date),
+        // Any text: `0` and `-1` are common, and say that the object has expired.
+        expires: text("expires")?,
     };
     Ok(Description {
         headers,
@@ -162,25 +164,35 @@ fn etag_match(request: &Request, name: &str) -> Result<Option<EtagMatch>, S3Erro
     if text == "*" {
         return Ok(Some(EtagMatch::Any));
     }
-    let invalid = || S3Error::invalid_argument(format!("invalid header: {name}"));
-    let etag = parse_etag(text).ok_or_else(invalid)?;
-    Ok(Some(EtagMatch::Etag(etag)))
+    Ok(Some(EtagMatch::Etag(parse_etag(text).to_owned())))
 }
 
-/// Reads an ETag: `"…"`, `W/"…"` or letters, digits and dashes.
-fn parse_etag(text: &str) -> Option<String> {
+/// Reads an ETag: `"…"`, `W/"…"` or any other text, which is an ETag that no object has.
+fn parse_etag(text: &str) -> &str {
+    let inner = |quoted: &'_ str| -> Option<usize> {
+        let inner = quoted.strip_prefix('"')?.strip_suffix('"')?;
+        Some(inner.len())
+    };
     let quoted = text.strip_prefix("W/").unwrap_or(text);
-    if let Some(inner) = quoted.strip_prefix('"') {
-        return inner.strip_suffix('"').map(str::to_owned);
+    match inner(quoted) {
+        Some(length) => &quoted[1..=length],
+        None => text,
     }
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
-    (!text.is_empty() && text.bytes().all(plain)).then(|| text.to_owned())
 }
 
-/// Reads an ETag from a document, where it may also be any text without quotes.
+/// Reads an ETag from a document: as in a header, but with both quotes or none.
 pub(super) fn document_etag(text: &str) -> Option<String> {
-    let unquoted = || (!text.starts_with('"')).then(|| text.to_owned());
-    parse_etag(text).or_else(unquoted)
+    let etag = parse_etag(text);
+    (!etag.starts_with('"')).then(|| etag.to_owned())
+}
+
+/// Reads an ETag or a date. RFC 9110, 13.1.5: a weak ETag is never the same as another one.
+fn if_range(text: &str) -> IfRange {
+    match parse_http_date(text) {
+        Some(date) => IfRange::Date(date),
+        None if text.starts_with("W/") => IfRange::Unclear,
+        None => IfRange::Etag(parse_etag(text).to_owned()),
+    }
 }
 
 pub(super) fn write_conditions(request: &Request) -> Result<WriteConditions, S3Error> {
@@ -196,6 +208,7 @@ pub(super) fn read_conditions(request: &Request) -> Result<ReadConditions, S3Err
         if_none_match: etag_match(request, "if-none-match")?,
         if_modified_since: date(request, "if-modified-since")?,
         if_unmodified_since: date(request, "if-unmodified-since")?,
+        if_range: request.header("if-range")?.map(if_range),
     })
 }
 
@@ -222,6 +235,7 @@ pub(super) fn copy_source(request: &Request) -> Result<CopySource, S3Error> {
         if_none_match: etag_match(request, "x-amz-copy-source-if-none-match")?,
         if_modified_since: date(request, "x-amz-copy-source-if-modified-since")?,
         if_unmodified_since: date(request, "x-amz-copy-source-if-unmodified-since")?,
+        if_range: None,
     };
     Ok(CopySource {
         bucket: bucket.to_owned(),
@@ -350,15 +364,17 @@ mod tests {
 
     #[test]
     fn etags() {
-        let check = |text: &str, expected: Option<&str>| {
-            assert_eq!(parse_etag(text).as_deref(), expected, "{text}");
+        let check = |text: &str, expected: &str| {
+            assert_eq!(parse_etag(text), expected, "{text}");
         };
-        check("\"ab-1\"", Some("ab-1"));
-        check("W/\"ab\"", Some("ab"));
-        check("ab-1", Some("ab-1"));
-        check("\"\"", Some(""));
-        for bad in ["", "\"", "\"ab", "ab\"", "a b", "W/ab", "ü"] {
-            check(bad, None);
+        check("\"ab-1\"", "ab-1");
+        check("W/\"ab\"", "ab");
+        check("ab-1", "ab-1");
+        check("\"\"", "");
+        for odd in ["", "\"", "\"ab", "ab\"", "a b", "W/ab", "ü"] {
+            check(odd, odd);
         }
+        assert_eq!(document_etag("\"ab"), None);
+        assert_eq!(document_etag("ab"), Some("ab".to_owned()));
     }
 }

@@ -12,6 +12,9 @@ use megalith_model::query::{PAGE_ROWS_MAX, PartPage};
 use megalith_model::question;
 use megalith_model::rows::{PartRow, UploadPlace};
 
+/// Comes after all uploads of a key.
+const AFTER_ALL: UploadId = UploadId([0xff; 16]);
+
 /// A part as a listing shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedPart {
@@ -66,8 +69,9 @@ pub struct ListUploadsOutput {
     pub uploads: Vec<ListedUpload>,
     /// Common prefixes, ascending.
     pub common_prefixes: Vec<String>,
-    /// (key, upload) after which the next page starts; None at the end.
-    pub next: Option<(String, String)>,
+    /// (key, upload) after which the next page starts; None at the end. No upload: after all of
+    /// that key.
+    pub next: Option<(String, Option<String>)>,
 }
 
 impl Store {
@@ -136,7 +140,7 @@ impl Store {
             ) {
                 (true, _) => None,
                 // Without an upload marker, the page starts after all uploads of the marked key.
-                (false, true) => Some(UploadId([0xff; 16])),
+                (false, true) => Some(AFTER_ALL),
                 (false, false) => {
                     let marker = parse_upload(&request.upload_marker);
                     Some(marker.map_err(|_| {
@@ -162,8 +166,10 @@ impl Store {
                 created_ms: place.upload.time_ms(),
             })
         };
-        let place =
-            |place: UploadPlace| Ok::<_, OpError>((text(place.key)?, place.upload.to_string()));
+        let place = |place: UploadPlace| {
+            let upload = (place.upload != AFTER_ALL).then(|| place.upload.to_string());
+            Ok::<_, OpError>((text(place.key)?, upload))
+        };
         let next = page.next.map(place).transpose()?;
         Ok(ListUploadsOutput {
             uploads: page

@@ -7,7 +7,8 @@ use super::route::{Field, Route};
 use super::target::Target;
 use super::words;
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
+use std::borrow::Cow;
 use std::str::FromStr;
 
 /// A signed request.
@@ -156,10 +157,11 @@ impl Request {
             .transpose()
     }
 
-    /// Reads the user's metadata: `x-amz-meta-*` without that prefix, sorted.
+    /// Reads the user's metadata: `x-amz-meta-*` without that prefix, sorted. The values of one
+    /// that occurs twice are joined by commas, as they are signed.
     ///
     /// # Errors
-    /// `InvalidRequest` if one occurs twice, `InvalidArgument` if one is not text.
+    /// `InvalidArgument` if one is not text.
     pub(in crate::s3) fn metadata(&self) -> Result<Vec<(String, String)>, S3Error> {
         let mut entries = Vec::new();
         for name in self.headers.keys() {
@@ -169,17 +171,15 @@ impl Request {
             if key.is_empty() {
                 continue;
             }
-            let mut values = self.headers.get_all(name).iter();
-            let value = values.next().map_or(&b""[..], |value| value.as_bytes());
-            if values.next().is_some() {
-                return Err(S3Error::invalid_request(format!(
-                    "duplicate header: {name}"
-                )));
-            }
-            let text = std::str::from_utf8(value).ok().and_then(words::decode);
-            let text =
-                text.ok_or_else(|| S3Error::invalid_argument(format!("invalid header: {name}")))?;
-            entries.push((key.to_owned(), text.into_owned()));
+            let text = |value: &HeaderValue| {
+                let text = std::str::from_utf8(value.as_bytes()).ok();
+                text.and_then(words::decode).map(Cow::into_owned)
+            };
+            let values = self.headers.get_all(name).iter().map(text);
+            let values: Option<Vec<String>> = values.collect();
+            let values = values
+                .ok_or_else(|| S3Error::invalid_argument(format!("invalid header: {name}")))?;
+            entries.push((key.to_owned(), values.join(",")));
         }
         entries.sort();
         Ok(entries)

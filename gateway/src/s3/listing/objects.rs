@@ -39,7 +39,9 @@ impl Operation for ListObjects {
         Ok(Self {
             bucket: request.bucket(),
             prefix: request.query_text("prefix")?.unwrap_or_default(),
-            delimiter: request.query_text("delimiter")?,
+            delimiter: request
+                .query_text("delimiter")?
+                .filter(|text| !text.is_empty()),
             marker: request.query_text("marker")?.unwrap_or_default(),
             max: max.min(PAGE_MAX),
             encoding: Encoding::parse(request.query("encoding-type")?)?,
@@ -63,9 +65,7 @@ impl Operation for ListObjects {
             max,
         };
         let page = core.store.list(granted.caller(), wish).await?;
-        let folded = delimiter
-            .as_ref()
-            .is_some_and(|delimiter| !delimiter.is_empty());
+        let folded = delimiter.is_some();
         Ok(Answer::xml(Xml::document("ListBucketResult", |xml| {
             xml.text("Name", &bucket);
             xml.text("Prefix", &encoding.text(&prefix));

@@ -51,7 +51,9 @@ impl Operation for ListObjectsV2 {
         Ok(Self {
             bucket: request.bucket(),
             prefix: request.query_text("prefix")?.unwrap_or_default(),
-            delimiter: request.query_text("delimiter")?,
+            delimiter: request
+                .query_text("delimiter")?
+                .filter(|text| !text.is_empty()),
             token: request.query_text("continuation-token")?,
             start_after: request.query_text("start-after")?,
             max: max.min(PAGE_MAX),

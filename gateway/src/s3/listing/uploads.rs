@@ -17,7 +17,6 @@ use http::Method;
 /// Lists a bucket's uploads.
 pub(in crate::s3) struct ListMultipartUploads {
     wish: ListUploadsRequest,
-    shows_delimiter: bool,
     encoding: Encoding,
 }
 
@@ -55,20 +54,16 @@ impl Operation for ListMultipartUploads {
                 upload_marker: text("upload-id-marker")?,
                 max: max.min(PAGE_MAX),
             },
-            shows_delimiter: request.query("delimiter")?.is_some(),
             encoding: Encoding::parse(request.query("encoding-type")?)?,
         })
     }
 
     async fn serve(self, granted: Granted, core: &Core) -> Result<Answer, S3Error> {
-        let Self {
-            wish,
-            shows_delimiter,
-            encoding,
-        } = self;
+        let Self { wish, encoding } = self;
         let caller = granted.caller();
         let page = core.store.list_uploads(caller, wish.clone()).await?;
-        let delimiter = shows_delimiter.then(|| encoding.text(&wish.delimiter));
+        let folded = !wish.delimiter.is_empty();
+        let delimiter = folded.then(|| encoding.text(&wish.delimiter));
         Ok(Answer::xml(Xml::document(
             "ListMultipartUploadsResult",
             |xml| {
@@ -81,7 +76,7 @@ impl Operation for ListMultipartUploads {
                 xml.value("MaxUploads", wish.max);
                 if let Some((key, upload)) = &page.next {
                     xml.text("NextKeyMarker", &encoding.text(key));
-                    xml.text("NextUploadIdMarker", upload);
+                    xml.text_if("NextUploadIdMarker", upload.as_deref());
                 }
                 xml.text("Prefix", &encoding.text(&wish.prefix));
                 xml.text("UploadIdMarker", &wish.upload_marker);

@@ -10,11 +10,18 @@ use crate::s3::edge::request::Request;
 use crate::s3::edge::route::{Chosen, Field, On, Operation, Route, Takes};
 use crate::s3::edge::xml::Xml;
 use crate::s3::fields::{CUSTOMER_KEYS, count};
-use crate::s3::show::{STANDARD, checksum_type, checksums, quoted};
+use crate::s3::show::{STANDARD, checksum_type, checksums};
 use http::Method;
 use http::header::LAST_MODIFIED;
 
 const ATTRIBUTES: &str = "x-amz-object-attributes";
+const KNOWN: [&str; 5] = [
+    "Checksum",
+    "ETag",
+    "ObjectParts",
+    "ObjectSize",
+    "StorageClass",
+];
 const OWN: &[Field] = &[
     Field::Reads(ATTRIBUTES),
     Field::Reads("x-amz-max-parts"),
@@ -48,10 +55,16 @@ impl Operation for GetObjectAttributes {
             let names = value.to_str().map_err(invalid)?.split(',');
             wishes.extend(names.map(|name| name.trim().to_owned()));
         }
+        wishes.retain(|name| !name.is_empty());
         if wishes.is_empty() {
-            return Err(S3Error::invalid_request(format!(
-                "missing header: {ATTRIBUTES}"
-            )));
+            return Err(S3Error::invalid_request(
+                "The x-amz-object-attributes header specifying the attributes to be retrieved is \
+                 either missing or empty",
+            ));
+        }
+        if let Some(odd) = wishes.iter().find(|name| !KNOWN.contains(&name.as_str())) {
+            let text = "Invalid attribute name specified.";
+            return Err(S3Error::invalid_argument(text).argument(ATTRIBUTES, odd));
         }
         let marker = request.parsed_header("x-amz-part-number-marker")?;
         Ok(Self {
@@ -79,7 +92,8 @@ impl Operation for GetObjectAttributes {
                 });
             }
             if wished("ETag") {
-                xml.text("ETag", &quoted(&found.etag));
+                // S3 writes it without quotes here, and only here.
+                xml.text("ETag", &found.etag);
             }
             if let Some(parts) = found.parts().filter(|_| wished("ObjectParts")) {
                 xml.element("ObjectParts", |xml| self.show_parts(xml, parts));

@@ -1,6 +1,6 @@
 //! Describes an object without its bytes.
 
-use super::read::{HEADERS, QUERY, Reading};
+use super::read::{HEADERS, Overrides, QUERY, Reading};
 use crate::s3::edge::Core;
 use crate::s3::edge::answer::Answer;
 use crate::s3::edge::authorise::Granted;
@@ -12,6 +12,7 @@ use http::Method;
 /// Describes an object without its bytes.
 pub(in crate::s3) struct HeadObject {
     reading: Reading,
+    overrides: Overrides,
 }
 
 impl Operation for HeadObject {
@@ -28,11 +29,13 @@ impl Operation for HeadObject {
     fn read(request: &mut Request) -> Result<Self, S3Error> {
         Ok(Self {
             reading: Reading::read(request)?,
+            overrides: Overrides::read(request)?,
         })
     }
 
     async fn serve(self, granted: Granted, core: &Core) -> Result<Answer, S3Error> {
-        let got = core.store.head(granted.caller(), &self.reading.get).await?;
-        Ok(self.reading.describe(&got))
+        let Self { reading, overrides } = self;
+        let got = core.store.head(granted.caller(), &reading.get).await?;
+        Ok(overrides.apply(reading.describe(&got)))
     }
 }

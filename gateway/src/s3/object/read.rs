@@ -156,17 +156,22 @@ fn parse_range(text: &str) -> Option<RangeWish> {
 }
 
 /// Returns the checksums of exactly the bytes returned: the object's, a part's, or none for a
-/// range.
+/// range. A part's is said to be of the object's type, as in S3.
 fn shown_checksums(got: &GetOutput, part: Option<u32>) -> Vec<Checksum> {
     match (got.partial, part) {
         (false, _) => got.found.manifest.checksums.clone(),
         (true, None) => Vec::new(),
         (true, Some(number)) => match got.found.parts() {
             None => got.found.manifest.checksums.clone(),
-            Some(parts) => parts
-                .into_iter()
-                .find(|part| part.number == number)
-                .map_or_else(Vec::new, |part| part.checksums),
+            Some(parts) => {
+                let covers = got.found.manifest.checksums.first().map(|sum| sum.covers);
+                let part = parts.into_iter().find(|part| part.number == number);
+                let mut checksums = part.map_or_else(Vec::new, |part| part.checksums);
+                for checksum in &mut checksums {
+                    checksum.covers = covers.unwrap_or(checksum.covers);
+                }
+                checksums
+            }
         },
     }
 }

@@ -1,6 +1,7 @@
 //! The whole face over a cluster in memory: requests in, answers out.
 
 mod again;
+mod answers;
 mod bodies;
 mod buckets;
 pub(crate) mod client;

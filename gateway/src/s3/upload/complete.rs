@@ -38,7 +38,6 @@ impl Operation for CompleteMultipartUpload {
     };
 
     fn read(request: &mut Request) -> Result<Self, S3Error> {
-        let size: Option<i64> = request.parsed_header("x-amz-mp-object-size")?;
         Ok(Self {
             complete: CompleteRequest {
                 name: upload_name(request)?,
@@ -46,7 +45,7 @@ impl Operation for CompleteMultipartUpload {
                 conditions: write_conditions(request)?,
                 checksums: checksum_texts(request)?,
                 checksum_type: covers(request)?,
-                size: size.and_then(|size| u64::try_from(size).ok()),
+                size: request.parsed_header("x-amz-mp-object-size")?,
             },
         })
     }

@@ -20,6 +20,8 @@ pub(in crate::s3) struct S3Error {
     code: Code,
     message: Cow<'static, str>,
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// What is to blame: elements of the document, and their texts.
+    blamed: Vec<(&'static str, String)>,
 }
 
 /// What an error's document says besides the error itself.
@@ -43,6 +45,7 @@ impl S3Error {
             code,
             message: message.into(),
             headers: Vec::new(),
+            blamed: Vec::new(),
         }
     }
 
@@ -67,6 +70,18 @@ impl S3Error {
             "Checksum algorithm provided is unsupported: {what}. Please try again with any of the \
              valid types: [{known}]"
         ))
+    }
+
+    /// Names what is to blame in an element of the document.
+    pub(in crate::s3) fn blame(mut self, element: &'static str, text: &str) -> Self {
+        self.blamed.push((element, text.to_owned()));
+        self
+    }
+
+    /// Names the argument that is to blame.
+    pub(in crate::s3) fn argument(self, name: &str, value: &str) -> Self {
+        self.blame("ArgumentName", name)
+            .blame("ArgumentValue", value)
     }
 
     pub(in crate::s3) fn code(&self) -> Code {
@@ -101,6 +116,9 @@ impl S3Error {
             if self.code == Code::AuthorizationHeaderMalformed {
                 // Clients sign again for the region that this names.
                 xml.text("Region", details.region);
+            }
+            for (element, text) in &self.blamed {
+                xml.text(element, text);
             }
             xml.text("Resource", details.resource);
             xml.text("RequestId", details.request_id);

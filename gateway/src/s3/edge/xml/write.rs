@@ -81,8 +81,12 @@ impl Xml {
                 '&' => self.0.push_str("&amp;"),
                 '<' => self.0.push_str("&lt;"),
                 '>' => self.0.push_str("&gt;"),
-                // A reader would take it for a line feed.
-                '\r' => self.0.push_str("&#13;"),
+                '\t' | '\n' => self.0.push(character),
+                // A reader would take a carriage return for a line feed, and fails at the others.
+                // XML 1.0 has no way to write those; S3 writes them like this as well.
+                '\0'..' ' | '\u{7f}'..'\u{a0}' | '\u{fffe}' | '\u{ffff}' => {
+                    self.0.push_str(&format!("&#x{:x};", u32::from(character)));
+                }
                 other => self.0.push(other),
             }
         }
@@ -100,14 +104,15 @@ mod tests {
     #[test]
     fn texts_are_escaped() {
         let xml = Xml::document("A", |xml| {
-            xml.text("B", "<&>\"\r\u{fc}");
+            xml.text("B", "<&>\"\r\u{fc}\t\n\u{1}\u{1f}\u{7f}\u{85}\u{fffe}");
             xml.text_if("C", None::<&str>);
             xml.element("D", |xml| xml.value("E", 7));
             xml.with("F", &[("g", "\"h\"")], |_| {});
         });
         let expected = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\
                         <A xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
-                        <B>&lt;&amp;&gt;\"&#13;ü</B><D><E>7</E></D>\
+                        <B>&lt;&amp;&gt;\"&#xd;ü\t\n&#x1;&#x1f;&#x7f;&#x85;&#xfffe;</B>\
+                        <D><E>7</E></D>\
                         <F g=\"&quot;h&quot;\"></F></A>";
         assert_eq!(xml.into_bytes(), expected);
     }
