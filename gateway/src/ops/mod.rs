@@ -31,8 +31,8 @@ pub use get::{FoundObject, GetOutput, GetRequest, PartInfo};
 pub use list::{ListOutput, ListRequest, ListedObject};
 pub use multipart::{
     CompleteOutput, CompleteRequest, CreateUploadRequest, CreatedUpload, ListPartsOutput,
-    ListUploadsOutput, ListUploadsRequest, ListedPart, ListedUpload, NamedPart, PartCopyRequest,
-    PartOutput, PartRequest, UploadName,
+    ListUploadsOutput, ListUploadsRequest, ListedPart, ListedUpload, NamedPart, PART_BYTES_MIN,
+    PartCopyRequest, PartOutput, PartRequest, UploadName,
 };
 pub use put::{PutOutput, PutRequest};
 pub use write::{BODY_BYTES_MAX, Body, BodyError, Description, Trailer};

@@ -353,7 +353,8 @@ pub(super) fn count(name: &str, value: Option<i32>, default: u32) -> Result<u32,
     match value {
         None => Ok(default),
         Some(value) => u32::try_from(value).map_err(|_| {
-            S3Error::invalid_argument(format!("Argument {name} must be an integer ≥ 0"))
+            let text = format!("Argument {name} must be an integer ≥ 0");
+            S3Error::invalid_argument(text).argument(name, &value.to_string())
         }),
     }
 }

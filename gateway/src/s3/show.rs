@@ -99,9 +99,9 @@ impl Encoding {
         match wish {
             None => Ok(Self::Plain),
             Some("url") => Ok(Self::Url),
-            Some(_) => {
+            Some(other) => {
                 let text = "Invalid Encoding Method specified in Request";
-                Err(S3Error::invalid_argument(text))
+                Err(S3Error::invalid_argument(text).argument("encoding-type", other))
             }
         }
     }

@@ -4,7 +4,7 @@ mod complete;
 mod lists;
 mod parts;
 
-pub use complete::{CompleteOutput, CompleteRequest, NamedPart};
+pub use complete::{CompleteOutput, CompleteRequest, NamedPart, PART_BYTES_MIN};
 pub use lists::{ListPartsOutput, ListUploadsOutput, ListUploadsRequest, ListedPart, ListedUpload};
 pub use parts::{PartCopyRequest, PartOutput, PartRequest};
 

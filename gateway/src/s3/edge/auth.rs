@@ -4,6 +4,7 @@
 //! version 2, forms, scopes of other regions and services, URLs that live longer than a week, two
 //! ways of signing at once, temporary credentials, and unsigned `x-amz-*` headers.
 
+use super::dates::iso_seconds;
 use super::error::{Code, S3Error};
 use super::target::DecodedUrl;
 use crate::auth::Credentials;
@@ -22,6 +23,7 @@ const PRESIGNED_SECONDS_MAX: u64 = 7 * 24 * 60 * 60;
 /// How far a client's clock may differ from ours, in seconds.
 const SKEW_SECONDS_MAX: i64 = 15 * 60;
 const SERVICE: &str = "s3";
+const BAD_CREDENTIAL: &str = "Error parsing the X-Amz-Credential parameter";
 const CONTENT_SHA256: &str = "x-amz-content-sha256";
 
 /// Who signed a request. Only [`authenticate`] makes one.
@@ -76,8 +78,16 @@ pub(super) async fn authenticate(
     now: i64,
 ) -> Result<(Verified, Payload), S3Error> {
     let timely = timely(head, means, now)?;
-    let active = credentials.find(&timely.claim.access_key).await?;
-    let payload = verify(head, url, timely, active.secret.expose())?;
+    let access_key = timely.claim.access_key.clone();
+    let blamed = |error: S3Error| match error.code() {
+        Code::InvalidAccessKeyId | Code::SignatureDoesNotMatch => {
+            error.blame("AWSAccessKeyId", &access_key)
+        }
+        _other => error,
+    };
+    let active = credentials.find(&access_key).await;
+    let active = active.map_err(|error| blamed(error.into()))?;
+    let payload = verify(head, url, timely, active.secret.expose()).map_err(blamed)?;
     let caller = active.caller;
     Ok((Verified { caller }, payload))
 }
@@ -101,12 +111,16 @@ pub(super) fn timely(head: &Parts, means: Option<Means>, now: i64) -> Result<Tim
     let (claim, time, word, signed_word) = match means {
         Means::Header(claim) => {
             let time = header_time(&head.headers)?;
+            let code = Code::AuthorizationHeaderMalformed;
+            check_date(&claim, time, code, code.sentence())?;
             check_skew(time, now)?;
             let word = word
                 .ok_or_else(|| S3Error::invalid_request("missing header: x-amz-content-sha256"))?;
             (claim, time, word, word.text())
         }
         Means::Url(presigned) => {
+            let code = Code::AuthorizationQueryParametersError;
+            check_date(&presigned.claim, presigned.time, code, BAD_CREDENTIAL)?;
             check_expiry(&presigned, now)?;
             // A URL is signed before its body is known. A client that knows the body may still bind
             // it.
@@ -118,9 +132,6 @@ pub(super) fn timely(head: &Parts, means: Option<Means>, now: i64) -> Result<Tim
             (presigned.claim, presigned.time, word, UNSIGNED_PAYLOAD)
         }
     };
-    if claim.scope.date != time.date() {
-        return Err(Code::SignatureDoesNotMatch.into());
-    }
     Ok(Timely {
         claim,
         time,
@@ -254,21 +265,45 @@ fn header_time(headers: &HeaderMap) -> Result<AmzTime, S3Error> {
     time.ok_or_else(|| S3Error::invalid_request("invalid header: x-amz-date"))
 }
 
+/// Checks that the key was made for the day on which the request was signed.
+fn check_date(claim: &Claim, time: AmzTime, code: Code, subject: &str) -> Result<(), S3Error> {
+    if claim.scope.date == time.date() {
+        return Ok(());
+    }
+    let text = "Invalid credential date. Date is not the same as X-Amz-Date.";
+    Err(S3Error::new(code, format!("{subject}; {text}")))
+}
+
 fn check_skew(time: AmzTime, now: i64) -> Result<(), S3Error> {
     if (now - time.unix_seconds()).abs() > SKEW_SECONDS_MAX {
-        return Err(Code::RequestTimeTooSkewed.into());
+        return Err(skewed(time, now));
     }
     Ok(())
+}
+
+fn skewed(time: AmzTime, now: i64) -> S3Error {
+    S3Error::from(Code::RequestTimeTooSkewed)
+        .blame("RequestTime", &iso_seconds(time.unix_seconds()))
+        .blame("ServerTime", &iso_seconds(now))
+        .blame(
+            "MaxAllowedSkewMilliseconds",
+            &(SKEW_SECONDS_MAX * 1000).to_string(),
+        )
 }
 
 fn check_expiry(presigned: &Presigned, now: i64) -> Result<(), S3Error> {
     let age = now - presigned.time.unix_seconds();
     if age < -SKEW_SECONDS_MAX {
-        return Err(Code::RequestTimeTooSkewed.into());
+        return Err(skewed(presigned.time, now));
     }
     // At most a week: the gate has checked that.
     if age > i64::try_from(presigned.expires_seconds).unwrap_or(0) {
-        return Err(S3Error::new(Code::AccessDenied, "Request has expired"));
+        let lived = i64::try_from(presigned.expires_seconds).unwrap_or(0);
+        let end = iso_seconds(presigned.time.unix_seconds() + lived);
+        return Err(S3Error::new(Code::AccessDenied, "Request has expired")
+            .blame("X-Amz-Expires", &lived.to_string())
+            .blame("Expires", &end)
+            .blame("ServerTime", &iso_seconds(now)));
     }
     Ok(())
 }
@@ -295,7 +330,10 @@ pub(super) fn gate(
              AWS4-HMAC-SHA256.",
         ));
     }
-    let presigned = in_query("X-Amz-Signature");
+    // Any of them: a presigned URL that lacks one is malformed, and no unsigned request.
+    let presigned = ["X-Amz-Signature", "X-Amz-Algorithm", "X-Amz-Credential"]
+        .into_iter()
+        .any(in_query);
     if headers.next().is_some() || (presigned && authorization.is_some()) {
         return Err(S3Error::invalid_argument(
             "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, Signature \
@@ -323,8 +361,7 @@ pub(super) fn gate(
         }
         Some(Means::Url(Presigned { claim, .. })) => {
             let code = Code::AuthorizationQueryParametersError;
-            let subject = "Error parsing the X-Amz-Credential parameter";
-            check_scope(&claim.scope, region, code, subject)?;
+            check_scope(&claim.scope, region, code, BAD_CREDENTIAL)?;
             check_signed(claim, &head.headers)?;
         }
         None => {}
@@ -382,12 +419,15 @@ fn check_lifetime(url: &Presigned) -> Result<(), S3Error> {
 
 fn check_scope(scope: &Scope, region: &str, code: Code, subject: &str) -> Result<(), S3Error> {
     if scope.service != SERVICE {
-        let text = format!("{subject}; incorrect service. This endpoint belongs to \"s3\".");
+        let (service, ours) = (&scope.service, "This endpoint belongs to \"s3\".");
+        let text = format!("{subject}; incorrect service \"{service}\". {ours}");
         return Err(S3Error::new(code, text));
     }
     if scope.region != region {
-        let text = format!("{subject}; the region is wrong; expecting '{region}'");
-        return Err(S3Error::new(code, text));
+        let wrong = &scope.region;
+        let text = format!("{subject}; the region '{wrong}' is wrong; expecting '{region}'");
+        // Clients sign again for the region that this names.
+        return Err(S3Error::new(code, text).blame("Region", region));
     }
     Ok(())
 }
@@ -401,15 +441,18 @@ fn check_signed(claim: &Claim, headers: &HeaderMap) -> Result<(), S3Error> {
     };
     // The body's hash is part of what is signed, or only restricts what may be sent.
     let must_be = |name: &str| name.starts_with("x-amz-") && name != CONTENT_SHA256;
-    let unsigned = headers
+    let mut unsigned: Vec<&str> = headers
         .keys()
         .map(|name| name.as_str())
-        .any(|name| must_be(name) && !is_signed(name));
-    if unsigned || !is_signed("host") {
-        let text = "There were headers present in the request which were not signed";
-        return Err(S3Error::new(Code::AccessDenied, text));
+        .filter(|name| (must_be(name) || *name == "host") && !is_signed(name))
+        .collect();
+    if unsigned.is_empty() && is_signed("host") {
+        return Ok(());
     }
-    Ok(())
+    unsigned.sort_unstable();
+    let text = "There were headers present in the request which were not signed";
+    let error = S3Error::new(Code::AccessDenied, text);
+    Err(error.blame("HeadersNotSigned", &unsigned.join(", ")))
 }
 
 /// Refuses checksums that we don't know, and empty headers, if being empty has no meaning for them.

@@ -78,6 +78,14 @@ pub(in crate::s3) fn iso(time_ms: u64) -> String {
     )
 }
 
+/// Writes a time in seconds since 1970 as `2015-10-21T07:28:00Z`.
+pub(super) fn iso_seconds(unix_seconds: i64) -> String {
+    let millis = u64::try_from(unix_seconds)
+        .unwrap_or(0)
+        .saturating_mul(1000);
+    iso(millis).replace(".000Z", "Z")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,6 +101,7 @@ mod tests {
             assert_eq!(http_date(seconds), text);
             assert_eq!(parse_http_date(text), Some(seconds), "{text}");
         }
+        assert_eq!(iso_seconds(1_445_412_480), "2015-10-21T07:28:00Z");
         assert_eq!(iso(1_445_412_480_007), "2015-10-21T07:28:00.007Z");
     }
 

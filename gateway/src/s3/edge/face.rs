@@ -91,17 +91,23 @@ impl Face {
         let started = Instant::now();
         let number = self.requests.fetch_add(1, Ordering::Relaxed);
         let id = format!("{:016X}", self.seed.wrapping_add(number));
-        let (head, body) = request.into_parts();
-        let (method, path) = (head.method.clone(), head.uri.path().to_owned());
+        let (mut head, body) = request.into_parts();
+        set_host(&mut head);
+        let (method, uri) = (head.method.clone(), head.uri.clone());
+        let host = head.headers.get(HOST).cloned();
+        let copies = head.headers.contains_key("x-amz-copy-source");
         let mut operation = "none";
         let response = match self.respond(head, body, &mut operation).await {
             Ok(response) => response,
             Err(error) => {
+                let host = host.as_ref().and_then(|host| host.to_str().ok());
+                let url = DecodedUrl::read(&uri, host, &self.domains).ok();
                 let details = Details {
                     method: &method,
-                    resource: &path,
+                    resource: uri.path(),
                     request_id: &id,
-                    region: &self.core.region,
+                    // A copy's error may be about its source.
+                    url: url.as_ref().filter(|_| !copies),
                 };
                 error.into_response(&details)
             }
@@ -124,14 +130,13 @@ impl Face {
     /// the operation are known.
     async fn respond<B>(
         &self,
-        mut head: Parts,
+        head: Parts,
         body: B,
         operation: &mut &'static str,
     ) -> Result<Response<AnswerBody>, S3Error>
     where
         B: Body<Data = Bytes> + Send + 'static,
     {
-        set_host(&mut head);
         let invalid = |_| S3Error::invalid_request("invalid header: host");
         let host = head.headers.get(HOST).map(|host| host.to_str());
         let host = host.transpose().map_err(invalid)?;

@@ -71,7 +71,7 @@ impl Request {
                 Field::Reads(_) => {}
                 Field::Refuses(name, what) => {
                     if self.text(name)?.is_some() {
-                        return Err(S3Error::not_implemented(what));
+                        return Err(S3Error::not_implemented(what).blame("Header", name));
                     }
                 }
                 Field::Checks(name, check) => {
@@ -116,10 +116,12 @@ impl Request {
         &self,
         name: &str,
     ) -> Result<Option<T>, S3Error> {
-        let invalid = |_| S3Error::invalid_argument(format!("invalid header: {name}"));
-        self.header(name)?
-            .map(|text| text.parse().map_err(invalid))
-            .transpose()
+        let parse = |text: &str| {
+            let invalid = |_| S3Error::invalid_argument(format!("invalid header: {name}"));
+            text.parse()
+                .map_err(|error| invalid(error).argument(name, text))
+        };
+        self.header(name)?.map(parse).transpose()
     }
 
     /// Reads a parameter that the route knows; it may be empty.
@@ -151,10 +153,12 @@ impl Request {
     /// # Errors
     /// As [`Request::query`]; `InvalidArgument` for any other text.
     pub(in crate::s3) fn parsed_query<T: FromStr>(&self, name: &str) -> Result<Option<T>, S3Error> {
-        let invalid = |_| S3Error::invalid_argument(format!("invalid query: {name}"));
-        self.query(name)?
-            .map(|text| text.parse().map_err(invalid))
-            .transpose()
+        let parse = |text: &str| {
+            let invalid = |_| S3Error::invalid_argument(format!("invalid query: {name}"));
+            text.parse()
+                .map_err(|error| invalid(error).argument(name, text))
+        };
+        self.query(name)?.map(parse).transpose()
     }
 
     /// Reads the user's metadata: `x-amz-meta-*` without that prefix, sorted. The values of one

@@ -201,9 +201,10 @@ fn part_number(request: &Request) -> Result<Option<u32>, S3Error> {
     };
     match u32::try_from(number) {
         Ok(number @ 1..=10_000) => Ok(Some(number)),
-        Ok(_) | Err(_) => Err(S3Error::invalid_argument(
-            "Part number must be an integer between 1 and 10000, inclusive",
-        )),
+        Ok(_) | Err(_) => {
+            let text = "Part number must be an integer between 1 and 10000, inclusive";
+            Err(S3Error::invalid_argument(text).argument("partNumber", &number.to_string()))
+        }
     }
 }
 

@@ -6,6 +6,7 @@ mod bodies;
 mod buckets;
 pub(crate) mod client;
 mod cost;
+mod culprits;
 mod foreign;
 mod objects;
 mod signatures;

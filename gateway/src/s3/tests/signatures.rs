@@ -329,10 +329,19 @@ async fn a_scope_of_another_day_is_refused() {
     request
         .headers_mut()
         .insert("authorization", other.parse().expect("a value"));
-    assert_eq!(
-        answer(&world, request).await.error(),
-        (403, "SignatureDoesNotMatch".into())
-    );
+    let refused = answer(&world, request).await;
+    let expected = (400, "AuthorizationHeaderMalformed".into());
+    assert_eq!(refused.error(), expected);
+    // Clients would sign again, for a region that was right.
+    assert_eq!(refused.element("Region"), None);
+    let url = call("GET", "/box/k").presign(&world.ann, 60);
+    let other = url.replace(&format!("%2F{date}%2F"), "%2F20200101%2F");
+    let request = http::Request::get(other).header("host", "127.0.0.1:9000");
+    let request = request
+        .body(http_body_util::Full::default())
+        .expect("a request");
+    let expected = (400, "AuthorizationQueryParametersError".into());
+    assert_eq!(answer(&world, request).await.error(), expected);
 }
 
 #[tokio::test]

@@ -6,10 +6,11 @@ pub(in crate::s3) use code::Code;
 
 use super::answer::{Answer, AnswerBody};
 use super::dates::http_date_ms;
+use super::target::DecodedUrl;
 use super::xml::{Malformed, Xml};
 use crate::auth::CredentialError;
 use crate::ops::checksum::Algorithm;
-use crate::ops::{BodyError, OpError};
+use crate::ops::{BodyError, OpError, PART_BYTES_MIN};
 use http::header::{CONTENT_RANGE, ETAG, LAST_MODIFIED, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Method, Response};
 use std::borrow::Cow;
@@ -30,7 +31,28 @@ pub(super) struct Details<'a> {
     /// The path as the client sent it.
     pub(super) resource: &'a str,
     pub(super) request_id: &'a str,
-    pub(super) region: &'a str,
+    /// The URL, if it could be read and only it can be to blame.
+    pub(super) url: Option<&'a DecodedUrl>,
+}
+
+impl Details<'_> {
+    /// Returns which part of the URL an error is about, as an element and its text.
+    fn culprit(&self, code: Code) -> Option<(&'static str, &str)> {
+        let url = self.url?;
+        let named = match code {
+            Code::NoSuchBucket
+            | Code::BucketNotEmpty
+            | Code::BucketAlreadyExists
+            | Code::BucketAlreadyOwnedByYou => ("BucketName", url.target.bucket()),
+            Code::NoSuchKey => ("Key", url.target.key()),
+            Code::NoSuchUpload => {
+                let upload = url.query.iter().find(|(name, _)| name == "uploadId");
+                ("UploadId", upload?.1.as_str())
+            }
+            _names_nothing => return None,
+        };
+        Some(named)
+    }
 }
 
 impl From<Code> for S3Error {
@@ -113,9 +135,8 @@ impl S3Error {
         Xml::plain("Error", |xml| {
             xml.text("Code", self.code.name());
             xml.text("Message", &self.message);
-            if self.code == Code::AuthorizationHeaderMalformed {
-                // Clients sign again for the region that this names.
-                xml.text("Region", details.region);
+            if let Some((element, text)) = details.culprit(self.code) {
+                xml.text(element, text);
             }
             for (element, text) in &self.blamed {
                 xml.text(element, text);
@@ -165,7 +186,8 @@ impl From<OpError> for S3Error {
                 .with(ETAG, &format!("\"{etag}\""))
                 .with(LAST_MODIFIED, &http_date_ms(modified_ms)),
             OpError::InvalidRange { total } => {
-                Self::from(code).with(CONTENT_RANGE, &format!("bytes */{total}"))
+                let error = Self::from(code).with(CONTENT_RANGE, &format!("bytes */{total}"));
+                error.blame("ActualObjectSize", &total.to_string())
             }
             OpError::SlowDown(_) | OpError::Unavailable(_) => {
                 Self::from(code).with(RETRY_AFTER, "1")
@@ -177,7 +199,13 @@ impl From<OpError> for S3Error {
                 format!("The {what} you specified did not match what we received."),
             ),
             OpError::PreconditionFailed(header) => {
-                Self::new(code, format!("{} ({header})", code.sentence()))
+                let error = Self::new(code, format!("{} ({header})", code.sentence()));
+                error.blame("Condition", header)
+            }
+            OpError::EntityTooSmall { part, size } => {
+                let error = Self::from(code).blame("ProposedSize", &size.to_string());
+                let error = error.blame("MinSizeAllowed", &PART_BYTES_MIN.to_string());
+                error.blame("PartNumber", &part.to_string())
             }
             _all_said_by_the_code => code.into(),
         }
