@@ -42,8 +42,7 @@ def test_invalid_names_are_refused(s3, raw, name):
 
 def test_creating_ones_own_bucket_again_changes_nothing(s3, bucket, put):
     put("kept", b"body")
-    with refused(409, "BucketAlreadyOwnedByYou"):
-        s3.create_bucket(Bucket=bucket)
+    s3.create_bucket(Bucket=bucket)  # S3's first region answers 200, the others 409
     assert read(s3, bucket, "kept") == b"body"
 
 

@@ -1,16 +1,19 @@
-//! Copies objects within the cluster: wraps the data key again; no byte moves.
+//! Copies objects within the cluster: wraps the data key again; no byte moves. Only a checksum that
+//! the source doesn't have is computed from its bytes.
 
+use super::checksum::Algorithm;
 use super::conditions::{ReadConditions, WriteConditions};
 use super::error::OpError;
-use super::get::{FoundObject, GetRequest};
+use super::get::{FoundObject, GetRequest, get_error};
 use super::ids::new_version;
 use super::names::{check_key, check_user_metadata};
-use super::put::{NewVersion, ObjectName};
-use super::write::Description;
+use super::put::{NewVersion, ObjectName, sealed_checksums};
+use super::write::{BODY_BYTES_MAX, Description, computed, hashes_of};
 use super::{Caller, Rejection, Store};
-use megalith_blobs::LeasedId;
+use futures::StreamExt as _;
+use megalith_blobs::{Hasher, LeasedId};
 use megalith_crypto::Manifest;
-use megalith_crypto::manifest::Checksum;
+use megalith_crypto::manifest::{Checksum, ChecksumType};
 use megalith_model::command::{Command, ObjectBlobs, PutObject, Refusal};
 use std::sync::Arc;
 
@@ -45,6 +48,10 @@ pub struct CopyRequest {
     pub metadata: MetadataSource,
     /// On which conditions to write it.
     pub conditions: WriteConditions,
+    /// The checksum that the copy must have; None keeps that of the source.
+    pub checksum: Option<Algorithm>,
+    /// Whether it is to be kept otherwise than its source, if only by name: encryption, class.
+    pub kept_otherwise: bool,
 }
 
 /// A copy that has been written.
@@ -91,7 +98,8 @@ impl Store {
         check_key(&request.key)?;
         let onto_itself =
             request.source.bucket == request.bucket && request.source.key == request.key;
-        if onto_itself && request.metadata == MetadataSource::Copied {
+        let changes = request.kept_otherwise || request.checksum.is_some();
+        if onto_itself && request.metadata == MetadataSource::Copied && !changes {
             return Err(OpError::InvalidRequest(
                 "This copy request is illegal because it is trying to copy an object to itself \
                  without changing the object's metadata, storage class, website redirect \
@@ -113,6 +121,35 @@ impl Store {
         ))
     }
 
+    /// Returns a checksum of a whole object: the one that it has, or one computed from its bytes.
+    async fn checksum_of(
+        &self,
+        found: &FoundObject,
+        algorithm: Algorithm,
+    ) -> Result<Checksum, OpError> {
+        let fits = |checksum: &&Checksum| {
+            checksum.algorithm == algorithm.name() && checksum.covers == ChecksumType::FullObject
+        };
+        if let Some(known) = found.manifest.checksums.iter().find(fits) {
+            return Ok(known.clone());
+        }
+        if found.size > BODY_BYTES_MAX {
+            return Err(OpError::InvalidRequest(format!(
+                "The specified copy source is larger than the maximum allowable size for a copy \
+                 source: {BODY_BYTES_MAX}"
+            )));
+        }
+        let mut hasher = Hasher::new(hashes_of([algorithm].into_iter()));
+        let plaintext = self.read(found, 0..found.size).await;
+        let mut plaintext = plaintext.map_err(get_error)?;
+        while let Some(piece) = plaintext.next().await {
+            hasher.update(&piece.map_err(get_error)?);
+        }
+        let computed = sealed_checksums(&computed(&hasher.finish()));
+        let first = computed.into_iter().next();
+        first.ok_or_else(|| OpError::Internal("a checksum was not computed".to_owned()))
+    }
+
     async fn copy_once(
         &self,
         caller: Caller,
@@ -121,7 +158,7 @@ impl Store {
         let failed = Rejection::Failed;
         let found = request
             .source
-            .find(self, caller, false)
+            .find(self, caller, request.checksum.is_some())
             .await
             .map_err(failed)?;
         let owned = self
@@ -138,6 +175,16 @@ impl Store {
         if let MetadataSource::Replaced(description) = &request.metadata {
             manifest.headers = description.headers.clone();
             manifest.user_metadata = description.user_metadata.clone();
+        }
+        if let Some(algorithm) = request.checksum {
+            let checksum = self.checksum_of(&found, algorithm).await.map_err(failed)?;
+            if !manifest.checksums.contains(&checksum) {
+                // Those of its parts are of another algorithm.
+                for part in &mut manifest.parts {
+                    part.checksums.clear();
+                }
+            }
+            manifest.checksums = vec![checksum];
         }
         let blobs = ObjectBlobs::Shared {
             bucket: found.bucket,

@@ -35,7 +35,7 @@ impl RangeWish {
     /// Reads `x-amz-copy-source-range`: both ends must be given and lie within the source.
     ///
     /// # Errors
-    /// [`OpError::InvalidArgument`] for any other form, [`OpError::InvalidRange`] beyond the end.
+    /// [`OpError::InvalidArgument`] for any other form, and beyond the end.
     pub fn parse_copy(text: &str, total: u64) -> Result<Range<u64>, OpError> {
         let malformed = || {
             OpError::InvalidArgument(
@@ -61,7 +61,9 @@ impl RangeWish {
             return Err(malformed());
         }
         if last >= total {
-            return Err(OpError::InvalidRange { total });
+            return Err(OpError::InvalidArgument(format!(
+                "Range specified is not valid for source object of size: {total}"
+            )));
         }
         Ok(first..last + 1)
     }

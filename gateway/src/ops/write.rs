@@ -217,7 +217,7 @@ async fn collect(mut pieces: Pieces, len: u64) -> Result<Bytes, OpError> {
     Ok(bytes.freeze())
 }
 
-fn hashes_of(algorithms: impl Iterator<Item = Algorithm>) -> Hashes {
+pub(super) fn hashes_of(algorithms: impl Iterator<Item = Algorithm>) -> Hashes {
     let mut hashes = Hashes::default();
     for algorithm in algorithms {
         match algorithm {
@@ -231,7 +231,7 @@ fn hashes_of(algorithms: impl Iterator<Item = Algorithm>) -> Hashes {
     hashes
 }
 
-fn computed(results: &HashResults) -> Computed {
+pub(super) fn computed(results: &HashResults) -> Computed {
     let HashResults {
         md5,
         crc32,

@@ -4,6 +4,7 @@ use super::Rim;
 use super::idle::{Impatient, Unread, Watched};
 use crate::s3::Face;
 use http::header::{CONNECTION, EXPECT};
+use http::uri::Scheme;
 use http::{HeaderValue, Request, Version};
 use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
@@ -93,11 +94,11 @@ async fn connection(stream: TcpStream, acceptor: Option<TlsAcceptor>, face: Arc<
     let unread = Unread::default();
     let stream = Impatient::new(stream, rim.limits.idle_timeout, unread.clone());
     match acceptor {
-        None => serve(stream, unread, face, rim).await,
+        None => serve(stream, Scheme::HTTP, unread, face, rim).await,
         Some(acceptor) => {
             let handshake = timeout(rim.limits.handshake_timeout, acceptor.accept(stream));
             match handshake.await {
-                Ok(Ok(stream)) => serve(stream, unread, face, rim).await,
+                Ok(Ok(stream)) => serve(stream, Scheme::HTTPS, unread, face, rim).await,
                 Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
                 Err(_) => tracing::debug!("a TLS handshake took too long"),
             }
@@ -106,7 +107,7 @@ async fn connection(stream: TcpStream, acceptor: Option<TlsAcceptor>, face: Arc<
 }
 
 /// Serves one connection until it ends, the drain ends it, or its deadline breaks it off.
-async fn serve<S>(stream: S, unread: Unread, face: Arc<Face>, rim: Rim)
+async fn serve<S>(stream: S, scheme: Scheme, unread: Unread, face: Arc<Face>, rim: Rim)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -116,7 +117,8 @@ where
         // A body without bytes is never asked for, so a client that waits to be asked gets its
         // answer instead. botocore then takes that status line for the next answer's as well.
         let never_asked = request.headers().contains_key(EXPECT) && request.body().is_end_stream();
-        let request = request.map(|body| Watched::new(body, unread.clone()));
+        let mut request = request.map(|body| Watched::new(body, unread.clone()));
+        request.extensions_mut().insert(scheme.clone());
         async move {
             let mut response = face.answer(request).await;
             if is_http1 && (unread.is_set() || never_asked) {

@@ -32,12 +32,22 @@ pub(super) const SOURCE_CUSTOMER_KEYS: &[Field] = &[
     ),
 ];
 
-/// Grants to other accounts.
+/// Grants to other accounts: there are none, as in a bucket of S3 whose owner owns all objects.
 pub(super) const GRANTS: &[Field] = &[
-    Refuses("x-amz-grant-full-control", "x-amz-grant-full-control"),
-    Refuses("x-amz-grant-read", "x-amz-grant-read"),
-    Refuses("x-amz-grant-read-acp", "x-amz-grant-read-acp"),
-    Refuses("x-amz-grant-write-acp", "x-amz-grant-write-acp"),
+    Checks("x-amz-grant-full-control", refuse_grant),
+    Checks("x-amz-grant-read", refuse_grant),
+    Checks("x-amz-grant-read-acp", refuse_grant),
+    Checks("x-amz-grant-write-acp", refuse_grant),
+];
+
+/// S3's names for access lists that let others in.
+pub(super) const OPEN_LISTS: [&str; 6] = [
+    "public-read",
+    "public-read-write",
+    "authenticated-read",
+    "aws-exec-read",
+    "bucket-owner-read",
+    "log-delivery-write",
 ];
 
 /// What no new object can have yet, or only with one value.
@@ -125,8 +135,18 @@ fn check_storage_class(wish: &str) -> Result<(), S3Error> {
 fn check_acl(wish: &str) -> Result<(), S3Error> {
     match wish {
         "private" | "bucket-owner-full-control" => Ok(()),
-        _ => Err(S3Error::not_implemented("x-amz-acl")),
+        open if OPEN_LISTS.contains(&open) => Err(Code::AccessControlListNotSupported.into()),
+        other => Err(unknown_acl(other)),
     }
+}
+
+/// Refuses an access list that S3 doesn't have.
+pub(super) fn unknown_acl(wish: &str) -> S3Error {
+    S3Error::from(Code::InvalidArgument).argument("x-amz-acl", wish)
+}
+
+fn refuse_grant(_: &str) -> Result<(), S3Error> {
+    Err(Code::AccessControlListNotSupported.into())
 }
 
 /// Reads the headers that describe an object.

@@ -1,5 +1,6 @@
 //! Creates a bucket.
 
+use crate::ops::OpError;
 use crate::s3::edge::Core;
 use crate::s3::edge::answer::Answer;
 use crate::s3::edge::authorise::Granted;
@@ -7,15 +8,18 @@ use crate::s3::edge::error::{Code, S3Error};
 use crate::s3::edge::request::Request;
 use crate::s3::edge::route::{Field, On, Operation, Route, Takes};
 use crate::s3::edge::xml::Reader;
-use crate::s3::fields::GRANTS;
-use http::Method;
+use crate::s3::fields::{GRANTS, OPEN_LISTS, unknown_acl};
 use http::header::LOCATION;
+use http::{HeaderName, Method};
 
 const OWN: &[Field] = &[
     Field::Refuses("x-amz-grant-write", "x-amz-grant-write"),
     Field::Checks("x-amz-bucket-object-lock-enabled", check_lock),
     Field::Checks("x-amz-acl", check_acl),
 ];
+
+const ARN: HeaderName = HeaderName::from_static("x-amz-bucket-arn");
+const FIRST_REGION: &str = "us-east-1";
 
 /// Creates a bucket.
 pub(in crate::s3) struct CreateBucket {
@@ -47,9 +51,18 @@ impl Operation for CreateBucket {
         if self.location.as_ref().is_some_and(elsewhere) {
             return Err(Code::IllegalLocationConstraint.into());
         }
-        let created = core.store.create_bucket(granted.caller(), &self.bucket);
-        let row = created.await?;
-        Ok(Answer::ok().header(LOCATION, &format!("/{}", row.name)))
+        match core
+            .store
+            .create_bucket(granted.caller(), &self.bucket)
+            .await
+        {
+            // S3's first region answers like this, and the others with 409.
+            Err(OpError::BucketAlreadyOwnedByYou) if *core.region == *FIRST_REGION => {}
+            other => drop(other?),
+        }
+        Ok(Answer::ok()
+            .header(LOCATION, &format!("/{}", self.bucket))
+            .header(ARN, &format!("arn:aws:s3:::{}", self.bucket)))
     }
 }
 
@@ -67,7 +80,8 @@ fn check_lock(wish: &str) -> Result<(), S3Error> {
 fn check_acl(wish: &str) -> Result<(), S3Error> {
     match wish {
         "private" => Ok(()),
-        _ => Err(S3Error::not_implemented("x-amz-acl")),
+        open if OPEN_LISTS.contains(&open) => Err(Code::InvalidBucketAcl.into()),
+        other => Err(unknown_acl(other)),
     }
 }
 

@@ -83,7 +83,8 @@ impl Face {
         }
     }
 
-    /// Answers a request. Never fails: a request that can't be answered gets an S3 error.
+    /// Answers a request, which may have an extension that says how it came
+    /// ([`http::uri::Scheme`]). Never fails: a request that can't be answered gets an S3 error.
     pub async fn answer<B>(&self, request: http::Request<B>) -> Response<AnswerBody>
     where
         B: Body<Data = Bytes> + Send + 'static,
@@ -130,7 +131,7 @@ impl Face {
     /// the operation are known.
     async fn respond<B>(
         &self,
-        head: Parts,
+        mut head: Parts,
         body: B,
         operation: &mut &'static str,
     ) -> Result<Response<AnswerBody>, S3Error>
@@ -161,6 +162,8 @@ impl Face {
             target,
             query,
             headers: head.headers,
+            scheme: head.extensions.remove(),
+            uri: head.uri,
         };
         let answer = entry.call(request, &self.core).await?;
         Ok(answer.into_response())

@@ -7,7 +7,8 @@ use super::route::{Field, Route};
 use super::target::Target;
 use super::words;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue};
+use http::uri::Scheme;
+use http::{HeaderMap, HeaderValue, Uri, header};
 use std::borrow::Cow;
 use std::str::FromStr;
 
@@ -22,6 +23,10 @@ pub(in crate::s3) struct Request {
     pub(super) target: Target,
     pub(super) query: Vec<(String, String)>,
     pub(super) headers: HeaderMap,
+    /// As it was sent.
+    pub(super) uri: Uri,
+    /// How it came; None if that is not known.
+    pub(super) scheme: Option<Scheme>,
 }
 
 impl Request {
@@ -45,6 +50,14 @@ impl Request {
     /// Returns the object's key; empty if the operation needs none.
     pub(in crate::s3) fn key(&self) -> String {
         self.target.key().to_owned()
+    }
+
+    /// Returns the URL of what the request names, without parameters, as the client wrote it.
+    pub(in crate::s3) fn url(&self) -> String {
+        let scheme = self.scheme.as_ref().unwrap_or(&Scheme::HTTP);
+        let host = self.headers.get(header::HOST);
+        let host = host.and_then(|host| host.to_str().ok()).unwrap_or_default();
+        format!("{scheme}://{host}{}", self.uri.path())
     }
 
     /// Returns the document, which has been read whole.

@@ -11,12 +11,15 @@ use crate::s3::edge::route::{Chosen, Field, On, Operation, Route, Takes};
 use crate::s3::edge::xml::Xml;
 use crate::s3::fields::{
     COPY_SOURCE, CUSTOMER_KEYS, DESCRIPTION, GRANTS, NEW_OBJECT, SOURCE_CUSTOMER_KEYS,
-    WRITE_CONDITIONS, copy_source, description, write_conditions,
+    WRITE_CONDITIONS, algorithm, copy_source, description, write_conditions,
 };
 use crate::s3::show::{ENCRYPTION, X_AMZ_ENCRYPTION, checksum_type, checksums, quoted};
 use http::Method;
 
-const OWN: &[Field] = &[Field::Reads("x-amz-metadata-directive")];
+const OWN: &[Field] = &[
+    Field::Reads("x-amz-metadata-directive"),
+    Field::Reads("x-amz-checksum-algorithm"),
+];
 
 /// Copies an object.
 pub(in crate::s3) struct CopyObject {
@@ -47,8 +50,15 @@ impl Operation for CopyObject {
         let metadata = match request.header("x-amz-metadata-directive")? {
             None | Some("COPY") => MetadataSource::Copied,
             Some("REPLACE") => MetadataSource::Replaced(description(request)?),
-            Some(_) => return Err(S3Error::invalid_argument("Unknown metadata directive.")),
+            Some(other) => {
+                let error = S3Error::invalid_argument("Unknown metadata directive.");
+                return Err(error.argument("x-amz-metadata-directive", other));
+            }
         };
+        let checksum = request.header("x-amz-checksum-algorithm")?;
+        // Every object is encrypted and kept alike, so a wish for that is fulfilled as it is.
+        let wishes = ["x-amz-server-side-encryption", "x-amz-storage-class"];
+        let headers = request.headers();
         Ok(Self {
             copy: CopyRequest {
                 source: copy_source(request)?,
@@ -56,6 +66,8 @@ impl Operation for CopyObject {
                 key: request.key(),
                 metadata,
                 conditions: write_conditions(request)?,
+                checksum: checksum.map(algorithm).transpose()?,
+                kept_otherwise: wishes.iter().any(|name| headers.contains_key(*name)),
             },
         })
     }

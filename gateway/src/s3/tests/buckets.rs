@@ -18,7 +18,7 @@ async fn buckets() {
     let world = with_bucket().await;
     let (ann, bob) = (world.ann.clone(), world.bob.clone());
     let again = call("PUT", "/box").send(&world).await;
-    assert_eq!(again.error(), (409, "BucketAlreadyOwnedByYou".into()));
+    assert_eq!(again.status, 200, "as in us-east-1: {}", again.text());
     let taken = call("PUT", "/box").send_as(&world, &bob).await;
     assert_eq!(taken.error(), (409, "BucketAlreadyExists".into()));
     let bad = call("PUT", "/Bad_Name").send(&world).await;

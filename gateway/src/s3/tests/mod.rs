@@ -9,6 +9,7 @@ mod cost;
 mod culprits;
 mod foreign;
 mod objects;
+mod places;
 mod signatures;
 mod times;
 mod uploads;

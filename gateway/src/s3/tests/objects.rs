@@ -357,9 +357,7 @@ async fn what_is_not_there_is_refused_by_name() {
     for (name, value) in [
         ("x-amz-server-side-encryption", "aws:kms"),
         ("x-amz-server-side-encryption-customer-algorithm", "AES256"),
-        ("x-amz-acl", "public-read"),
         ("x-amz-tagging", "a=b"),
-        ("x-amz-grant-read", "id=1"),
         ("x-amz-object-lock-mode", "GOVERNANCE"),
         ("x-amz-website-redirect-location", "/x"),
     ] {

@@ -24,6 +24,8 @@ const OWN: &[Field] = &[
 /// Turns an upload's parts into an object.
 pub(in crate::s3) struct CompleteMultipartUpload {
     complete: CompleteRequest,
+    /// The object's URL.
+    location: String,
 }
 
 impl Operation for CompleteMultipartUpload {
@@ -39,6 +41,7 @@ impl Operation for CompleteMultipartUpload {
 
     fn read(request: &mut Request) -> Result<Self, S3Error> {
         Ok(Self {
+            location: request.url(),
             complete: CompleteRequest {
                 name: upload_name(request)?,
                 parts: parts(request.document())?,
@@ -60,7 +63,7 @@ impl Operation for CompleteMultipartUpload {
             checksum_type(xml, &written.checksums);
             xml.text("ETag", &quoted(&written.etag));
             xml.text("Key", &name.key);
-            xml.text("Location", &format!("/{}/{}", name.bucket, name.key));
+            xml.text("Location", &self.location);
         });
         Ok(Answer::xml(document).header(X_AMZ_ENCRYPTION, ENCRYPTION))
     }

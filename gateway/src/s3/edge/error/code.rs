@@ -22,6 +22,8 @@ macro_rules! codes {
 }
 
 codes! {
+    AccessControlListNotSupported = "AccessControlListNotSupported", 400,
+        "The bucket does not allow ACLs";
     AccessDenied = "AccessDenied", 403,
         "Access Denied";
     AuthorizationHeaderMalformed = "AuthorizationHeaderMalformed", 400,
@@ -57,6 +59,8 @@ codes! {
         "The AWS Access Key Id you provided does not exist in our records.";
     InvalidArgument = "InvalidArgument", 400,
         "Invalid Argument";
+    InvalidBucketAcl = "InvalidBucketAclWithObjectOwnership", 400,
+        "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting";
     InvalidBucketName = "InvalidBucketName", 400,
         "The specified bucket is not valid.";
     InvalidDigest = "InvalidDigest", 400,
