@@ -154,7 +154,9 @@ impl Store {
             .iter()
             .map(|part| i64::from(part.number));
         let named = request.parts.iter().map(|part| part.number);
-        if came_from(found.version, upload) && linked.eq(named) {
+        let same_parts =
+            linked.eq(named) && named_etag(&request.parts).as_ref() == Some(&found.etag);
+        if came_from(found.version, upload) && same_parts {
             return Ok(CompleteOutput {
                 etag: found.etag,
                 checksums: found.manifest.checksums.clone(),
@@ -202,6 +204,17 @@ impl Store {
         }
         Ok(parts)
     }
+}
+
+/// Returns the ETag of an object of these parts; None if one of their ETags is no MD5.
+fn named_etag(parts: &[NamedPart]) -> Option<String> {
+    let md5 = |part: &NamedPart| {
+        let mut md5 = [0; 16];
+        hex::decode_to_slice(&part.etag, &mut md5).ok()?;
+        Some(md5)
+    };
+    let md5s: Option<Vec<[u8; 16]>> = parts.iter().map(md5).collect();
+    Some(multipart_etag(&md5s?))
 }
 
 /// Checks that part numbers are valid and rise.

@@ -325,3 +325,21 @@ async fn completions_heed_conditions() {
     assert_eq!(call("GET", "/box/big").send(&world).await.text(), "there");
     assert_eq!(complete(&world, &upload, &[(1, etag)]).await.status, 200);
 }
+
+#[tokio::test]
+async fn a_repeated_completion_must_name_the_same_parts() {
+    let world = with_bucket().await;
+    let upload = create(&world, &[]).await;
+    let etag = part(&world, &upload, 1, b"data".to_vec()).await.etag();
+    let parts = |etag: &str| [(1, etag.to_owned())];
+    for _ in 0..2 {
+        let done = complete(&world, &upload, &parts(&etag)).await;
+        assert_eq!(done.status, 200, "{}", done.text());
+    }
+    let upper = complete(&world, &upload, &parts(&etag.to_uppercase())).await;
+    assert_eq!(upper.status, 200, "{}", upper.text());
+    for other in [hex::encode(md5(b"other")), "word".to_owned()] {
+        let refused = complete(&world, &upload, &parts(&other)).await;
+        assert_eq!(refused.error(), (404, "NoSuchUpload".into()), "{other}");
+    }
+}
