@@ -83,8 +83,9 @@ impl Xml {
                 '>' => self.0.push_str("&gt;"),
                 '\t' | '\n' => self.0.push(character),
                 // A reader would take a carriage return for a line feed, and fails at the others.
-                // XML 1.0 has no way to write those; S3 writes them like this as well.
-                '\0'..' ' | '\u{7f}'..'\u{a0}' | '\u{fffe}' | '\u{ffff}' => {
+                // XML 1.0 has no way to write those; S3 writes them like this as well. Nobody reads
+                // a reference to NUL, so that stays as it is.
+                '\u{1}'..' ' | '\u{7f}'..'\u{a0}' | '\u{fffe}' | '\u{ffff}' => {
                     self.0.push_str(&format!("&#x{:x};", u32::from(character)));
                 }
                 other => self.0.push(other),
