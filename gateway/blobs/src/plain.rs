@@ -8,7 +8,7 @@ use super::compute::Compute;
 use super::hashes::{HashResults, Hasher};
 use super::put::PutError;
 use super::source::{Pieces, Source};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use megalith_client::framing::{CRC_LEN, frame};
 use megalith_crypto::cell::{CELL_OVERHEAD, PLAIN_CELL_LEN};
@@ -32,27 +32,40 @@ impl Announced {
         self.expected - self.taken
     }
 
-    /// Gathers up to `max` bytes; fewer only at the announced end, and the body must end there too.
-    async fn gather(&mut self, max: u64) -> Result<Vec<Bytes>, PutError> {
-        let mut wanted = self.left().min(max);
+    /// Gathers the plaintext of up to `cells` cells; fewer, and a shorter last one, only at the
+    /// announced end, and the body must end there too.
+    async fn gather(&mut self, cells: usize) -> Result<Vec<Bytes>, PutError> {
         let mut gathered = Vec::new();
-        while wanted > 0 {
-            if self.rest.is_empty() {
-                self.rest = match self.pieces.next().await {
-                    Some(piece) => piece?,
-                    None => return Err(self.wrong_length(self.taken)),
-                };
-                continue;
-            }
-            let take = wanted.min(self.rest.len() as u64);
-            gathered.push(self.rest.split_to(take as usize));
-            self.taken += take;
-            wanted -= take;
+        while gathered.len() < cells && self.left() > 0 {
+            let len = self.left().min(PLAIN_CELL_LEN as u64) as usize;
+            gathered.push(self.cell(len).await?);
+            self.taken += len as u64;
         }
         if self.left() == 0 {
             self.expect_end().await?;
         }
         Ok(gathered)
+    }
+
+    /// Takes the next `len` bytes. Short pieces are copied together: each would keep the whole
+    /// buffer that it was cut from, and a client chooses how short its pieces are.
+    async fn cell(&mut self, len: usize) -> Result<Bytes, PutError> {
+        let mut copied = BytesMut::new();
+        loop {
+            let missing = len - copied.len();
+            if copied.is_empty() && self.rest.len() >= len {
+                return Ok(self.rest.split_to(len));
+            }
+            copied.reserve(missing);
+            copied.extend_from_slice(&self.rest.split_to(missing.min(self.rest.len())));
+            if copied.len() == len {
+                return Ok(copied.freeze());
+            }
+            self.rest = match self.pieces.next().await {
+                Some(piece) => piece?,
+                None => return Err(self.wrong_length(self.taken + copied.len() as u64)),
+            };
+        }
     }
 
     async fn expect_end(&mut self) -> Result<(), PutError> {
@@ -140,19 +153,18 @@ impl Feed {
     }
 
     async fn seal_batch(&mut self, cells: usize) -> Result<(), PutError> {
-        let batch = (cells * PLAIN_CELL_LEN) as u64;
         let plain = match self.gathered.take() {
             Some(plain) => plain,
-            None => self.body.gather(batch).await?,
+            None => self.body.gather(cells).await?,
         };
         let last = self.body.left() == 0;
         let sealing = self.sealing.take();
         let sealing = sealing.ok_or(CryptoError::Misuse("sealing after a failure"))?;
-        let job = self.compute.run(move || seal(sealing, &plain, last));
+        let job = self.compute.run(move || seal(sealing, plain, last));
         let ahead = async {
             match last {
                 true => Ok(None),
-                false => self.body.gather(batch).await.map(Some),
+                false => self.body.gather(cells).await.map(Some),
             }
         };
         let (sealed, gathered) = tokio::join!(job, ahead);
@@ -171,39 +183,79 @@ impl Feed {
 /// Hashes and seals one batch: whole cells, except for the last cell of the blob.
 fn seal(
     mut sealing: Sealing,
-    plain: &[Bytes],
+    mut plain: Vec<Bytes>,
     last: bool,
 ) -> Result<(Sealing, Vec<Bytes>), CryptoError> {
-    let mut left: usize = plain.iter().map(Bytes::len).sum();
-    let mut cells = Vec::with_capacity(left.div_ceil(PLAIN_CELL_LEN).max(1));
-    let mut scratch = Vec::new();
-    let mut pieces = plain.iter();
-    let mut rest: &[u8] = &[];
-    loop {
-        let len = left.min(PLAIN_CELL_LEN);
-        left -= len;
-        scratch.clear();
-        let cell = loop {
-            let missing = len - scratch.len();
-            if rest.len() >= missing {
-                let (head, tail) = rest.split_at(missing);
-                rest = tail;
-                if scratch.is_empty() {
-                    break head;
-                }
-                scratch.extend_from_slice(head);
-                break &scratch[..];
-            }
-            scratch.extend_from_slice(rest);
-            rest = pieces.next().map_or(&[][..], |piece| &piece[..]);
-        };
+    if plain.is_empty() {
+        // An empty blob has one empty cell.
+        plain.push(Bytes::new());
+    }
+    let mut cells = Vec::with_capacity(plain.len());
+    for (at, cell) in plain.iter().enumerate() {
         sealing.hasher.update(cell);
         let mut out = Vec::with_capacity(cell.len() + CELL_OVERHEAD + CRC_LEN as usize);
-        sealing.sealer.seal(cell, last && left == 0, &mut out)?;
+        let ends = last && at + 1 == plain.len();
+        sealing.sealer.seal(cell, ends, &mut out)?;
         debug_assert!(out.len() as u64 <= CELL_LEN);
         cells.push(frame(out));
-        if left == 0 {
-            return Ok((sealing, cells));
+    }
+    Ok((sealing, cells))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::stream;
+    use std::sync::Arc;
+
+    /// A buffer off the network, and how many of them are held.
+    struct Buffer(
+        Vec<u8>,
+        #[expect(dead_code, reason = "counted by its references")] Arc<()>,
+    );
+
+    impl AsRef<[u8]> for Buffer {
+        fn as_ref(&self) -> &[u8] {
+            &self.0
         }
+    }
+
+    fn announced(pieces: Vec<Bytes>, expected: u64) -> Announced {
+        Announced {
+            pieces: stream::iter(pieces.into_iter().map(Ok)).boxed(),
+            rest: Bytes::new(),
+            expected,
+            taken: 0,
+        }
+    }
+
+    #[tokio::test]
+    async fn short_pieces_do_not_keep_the_buffers_that_they_are_cut_from() {
+        let held = Arc::new(());
+        let piece = |at: usize| {
+            let buffer = Bytes::from_owner(Buffer(vec![at as u8; 1 << 16], held.clone()));
+            buffer.slice(..1)
+        };
+        let mut body = announced((0..1_000).map(piece).collect(), 1_000);
+        assert_eq!(Arc::strong_count(&held), 1_001);
+        let cells = body.gather(16).await.expect("whole");
+        assert_eq!(Arc::strong_count(&held), 1);
+        let bytes: Vec<u8> = (0..1_000).map(|at| at as u8).collect();
+        assert_eq!(cells, [bytes]);
+    }
+
+    #[tokio::test]
+    async fn whole_cells_are_not_copied() {
+        let bytes: Vec<u8> = (0..3 * PLAIN_CELL_LEN).map(|at| (at / 251) as u8).collect();
+        let piece = Bytes::from(bytes);
+        let pieces = vec![piece.slice(..5), piece.slice(5..)];
+        let mut body = announced(pieces, piece.len() as u64);
+        let cells = body.gather(16).await.expect("whole");
+        let lens: Vec<_> = cells.iter().map(Bytes::len).collect();
+        assert_eq!(
+            (cells.concat(), lens),
+            (piece.to_vec(), vec![PLAIN_CELL_LEN; 3])
+        );
+        assert_eq!(cells[1].as_ptr(), piece[PLAIN_CELL_LEN..].as_ptr());
     }
 }
