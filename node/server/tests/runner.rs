@@ -15,12 +15,9 @@ use megalith_model::shard::{ShardId, row_digest};
 
 use megalith_model::topology::{ClusterMap, Disk, Node, Slot};
 use megalith_proto::v1 as proto;
-use megalith_proto::v1::cluster_server::ClusterServer;
-use megalith_proto::v1::metadata_server::MetadataServer;
-use megalith_server::edge::GrpcEdge;
 use megalith_server::{
-    ConfigError, ListenAddress, MetadataPart, NodeConfig, NodeError, NodeSettings, Ports,
-    Registration, RunningNode, init_disks, start,
+    ConfigError, ListenAddress, NodeConfig, NodeError, NodeSettings, Ports, Registration,
+    RunningNode, init_disks, start,
 };
 use megalith_store::StoreSettings;
 use std::path::{Path, PathBuf};
@@ -102,18 +99,7 @@ impl Fixture {
     async fn start(&self) -> Result<RunningNode, NodeError> {
         let config = self.config();
         let ports = Ports::bind(&config).await?;
-        let fake = FakeMetadata(self.truth.clone());
-        let serve = move |edge: GrpcEdge| {
-            edge.with(MetadataServer::new(fake.clone()))
-                .with(ClusterServer::new(fake))
-        };
-        let part = MetadataPart {
-            serve: Box::new(serve),
-            // Its sender is gone: it never fails.
-            failure: tokio::sync::oneshot::channel().1,
-            hand_over: Box::pin(async {}),
-            stop: Box::pin(async {}),
-        };
+        let part = FakeMetadata(self.truth.clone()).into_part();
         start(config, ports, Some(part)).await
     }
 

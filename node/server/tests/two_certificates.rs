@@ -5,12 +5,9 @@ mod support;
 use http::uri::PathAndQuery;
 use megalith_client::{ChannelSettings, Endpoint, channel};
 use megalith_identity::{Role, TlsMaterial, connect};
-use megalith_proto::v1::cluster_server::ClusterServer;
-use megalith_proto::v1::metadata_server::MetadataServer;
-use megalith_server::edge::GrpcEdge;
 use megalith_server::{
-    ConfigError, ListenAddress, MetadataPart, NodeConfig, NodeSettings, Ports, Registration,
-    RunningNode, init_disks, start,
+    ConfigError, ListenAddress, NodeConfig, NodeSettings, Ports, Registration, RunningNode,
+    init_disks, start,
 };
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -68,18 +65,7 @@ impl Machine {
     async fn start(&self) -> RunningNode {
         let config = self.config();
         let ports = Ports::bind(&config).await.expect("bound");
-        let fake = FakeMetadata(Truth::new());
-        let serve = move |edge: GrpcEdge| {
-            edge.with(MetadataServer::new(fake.clone()))
-                .with(ClusterServer::new(fake))
-        };
-        let part = MetadataPart {
-            serve: Box::new(serve),
-            // Its sender is gone: it never fails.
-            failure: tokio::sync::oneshot::channel().1,
-            hand_over: Box::pin(async {}),
-            stop: Box::pin(async {}),
-        };
+        let part = FakeMetadata(Truth::new()).into_part();
         start(config, ports, Some(part)).await.expect("started")
     }
 }

@@ -24,6 +24,7 @@ use megalith_model::shard::{ShardId, ShardTarget};
 use megalith_model::topology::{ClusterMap, Domain, Lease, Slot, Volume, VolumeState};
 use megalith_proto::v1 as proto;
 use megalith_serve::listener::Shutdown;
+use megalith_server::MetadataPart;
 use megalith_server::edge::{
     Admission, DataEdge, DataEdgeSettings, GrpcEdge, GrpcEdgeSettings, ShardService,
 };
@@ -152,6 +153,23 @@ impl Truth {
 
 #[derive(Clone)]
 pub struct FakeMetadata(pub Arc<Truth>);
+
+impl FakeMetadata {
+    /// Returns the member's part of a node. It never fails.
+    pub fn into_part(self) -> MetadataPart {
+        let serve = move |edge: GrpcEdge| {
+            edge.with(MetadataServer::new(self.clone()))
+                .with(ClusterServer::new(self))
+        };
+        MetadataPart {
+            serve: Box::new(serve),
+            // Its sender is gone.
+            failure: tokio::sync::oneshot::channel().1,
+            hand_over: Box::pin(async {}),
+            stop: Box::pin(async {}),
+        }
+    }
+}
 
 #[tonic::async_trait]
 impl Metadata for FakeMetadata {
