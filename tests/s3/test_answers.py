@@ -64,8 +64,17 @@ def test_a_bucket_with_nothing_but_uploads_can_be_deleted(up, s3):
     name = up.bucket_name("cut-uploads")
     s3.create_bucket(Bucket=name)
     for number in range(40):
-        s3.create_multipart_upload(Bucket=name, Key=f"key-{number}")
+        begun = s3.create_multipart_upload(Bucket=name, Key=f"key-{number}")
+    part = {"Bucket": name, "Key": "key-39", "UploadId": begun["UploadId"], "PartNumber": 1}
+    s3.upload_part(**part, Body=b"body")
+    s3.put_object(Bucket=name, Key="key", Body=b"body")
+    with refused(409, "BucketNotEmpty"):
+        s3.delete_bucket(Bucket=name)
+    assert len(s3.list_multipart_uploads(Bucket=name)["Uploads"]) == 40
+    s3.delete_object(Bucket=name, Key="key")
     s3.delete_bucket(Bucket=name)
+    with refused(404, "NoSuchBucket"):
+        s3.upload_part(**part, Body=b"body")
     assert name not in [entry["Name"] for entry in s3.list_buckets()["Buckets"]]
 
 

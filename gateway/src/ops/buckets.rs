@@ -6,17 +6,13 @@
 //! ([`OwnedBucket::is_kept`]).
 
 use super::error::OpError;
-use super::list::ListRequest;
-use super::multipart::{ListUploadsRequest, UploadName};
 use super::names::check_bucket_name;
 use super::{Caller, Rejection, Store, owner};
 use crate::lock::lock;
-use futures::{StreamExt as _, stream};
 use megalith_blobs::LeasedId;
 use megalith_model::command::{Command, Refusal};
 use megalith_model::ids::BucketId;
 use megalith_model::instruction::CreateBucket;
-use megalith_model::query::PAGE_ROWS_MAX;
 use megalith_model::question;
 use megalith_model::rows::BucketRow;
 use std::collections::HashMap;
@@ -25,9 +21,6 @@ use std::time::{Duration, Instant};
 
 const KEPT_FOR: Duration = Duration::from_secs(2);
 const KEPT_MAX: usize = 4096;
-/// How many pages of uploads the deletion of a bucket aborts. A client that has more tries again.
-const ABORTED_PAGES_MAX: usize = 10;
-const ABORTS_AT_ONCE: usize = 32;
 
 /// Bucket rows by name.
 #[derive(Default)]
@@ -130,8 +123,9 @@ impl Store {
         Ok(self.bucket_now(caller, name).await?.row)
     }
 
-    /// Deletes a bucket of the caller that has no objects. Uploads that were begun in it are
-    /// aborted, as in S3: no listing of objects shows them.
+    /// Deletes a bucket of the caller that has no objects. Uploads that were begun in it end with
+    /// it, as in S3: no listing of objects shows them. A bucket with more uploads than one command
+    /// may end is refused, and keeps them all.
     ///
     /// # Errors
     /// [`OpError::NoSuchBucket`], [`OpError::BucketNotEmpty`].
@@ -139,60 +133,10 @@ impl Store {
         let owned = self.bucket_now(caller, name).await?;
         self.shared.buckets.forget(name);
         let bucket = owned.row.id;
-        match self.delete_empty(bucket).await {
-            Err(OpError::BucketNotEmpty) => {}
-            other => return other,
-        }
-        let any = ListRequest {
-            bucket: name.to_owned(),
-            prefix: String::new(),
-            delimiter: String::new(),
-            after: String::new(),
-            max: 1,
-        };
-        if !self.list(caller, any).await?.objects.is_empty() {
-            return Err(OpError::BucketNotEmpty);
-        }
-        self.abort_uploads(caller, name).await?;
-        self.delete_empty(bucket).await
-    }
-
-    async fn delete_empty(&self, bucket: BucketId) -> Result<(), OpError> {
         let delete = |key: Arc<LeasedId>| async move {
             self.propose(&key, Command::DeleteBucket(bucket)).await
         };
         Ok(self.with_key(delete).await?)
-    }
-
-    /// Aborts the uploads of a bucket, up to [`ABORTED_PAGES_MAX`] pages of them.
-    async fn abort_uploads(&self, caller: Caller, bucket: &str) -> Result<(), OpError> {
-        for _ in 0..ABORTED_PAGES_MAX {
-            let request = ListUploadsRequest {
-                bucket: bucket.to_owned(),
-                max: PAGE_ROWS_MAX,
-                ..ListUploadsRequest::default()
-            };
-            let page = self.list_uploads(caller, request).await?;
-            let aborts = page.uploads.into_iter().map(|listed| UploadName {
-                bucket: bucket.to_owned(),
-                key: listed.key,
-                upload: listed.upload,
-            });
-            let mut aborts = stream::iter(aborts)
-                .map(|name| async move { self.abort_upload(caller, &name).await })
-                .buffer_unordered(ABORTS_AT_ONCE);
-            while let Some(aborted) = aborts.next().await {
-                match aborted {
-                    // Somebody else ended it.
-                    Ok(()) | Err(OpError::NoSuchUpload) => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            if page.next.is_none() {
-                break;
-            }
-        }
-        Ok(())
     }
 
     /// Lists the caller's buckets that begin with `prefix`, after a name.

@@ -118,7 +118,8 @@ pub enum Command {
         /// The owner again, sealed.
         sealed_owner: Vec<u8>,
     },
-    /// Removes an empty bucket.
+    /// Removes a bucket without objects, and ends its uploads in the same moment. Refused if it has
+    /// more than [`ENDED_WITH_BUCKET_MAX`](crate::machine::ENDED_WITH_BUCKET_MAX) of them.
     DeleteBucket(BucketId),
     /// Makes a version of an object current.
     PutObject(Box<PutObject>),

@@ -34,6 +34,7 @@ use crate::rows::AccessKeyRow;
 use crate::table::{Overlay, Rows, RowsError};
 use context::{Machine, Step, Stop, malformed, read_kept};
 
+pub use owners::ENDED_WITH_BUCKET_MAX;
 pub use settings::EXPIRED_MAX;
 
 pub(crate) use context::{decode_row, page, read, require};

@@ -1,13 +1,17 @@
 //! Accounts, their keys and buckets, and the cluster's key-encryption keys.
 
-use super::NAME_LEN_MAX;
 use super::context::{Machine, Step, malformed};
 use super::counters::{down, up};
+use super::uploads::Place;
+use super::{MachineError, NAME_LEN_MAX};
 use crate::command::{Outcome, Refusal};
 use crate::ids::{AccountId, BlobId, BucketId};
 use crate::keys::{self, Meta, RowKey};
-use crate::rows::{AccessKeyRow, AccountRow, BucketRow, Counters, KekRow};
+use crate::rows::{AccessKeyRow, AccountRow, BucketRow, Counters, KekRow, UploadRow};
 use std::borrow::Cow;
+
+/// The most uploads that end with their bucket: each changes three rows, in one entry.
+pub const ENDED_WITH_BUCKET_MAX: usize = 500;
 
 fn check_name(name: &str) -> Step<()> {
     if name.is_empty() || name.len() > NAME_LEN_MAX {
@@ -158,16 +162,12 @@ impl Machine<'_, '_> {
 
     pub(super) fn delete_bucket(&mut self, bucket: BucketId) -> Step<Outcome> {
         let row = self.bucket(bucket)?;
-        let contents = [
-            keys::names(bucket, b""),
-            keys::versions(bucket),
-            keys::uploads(bucket, b""),
-        ];
-        for range in &contents {
-            if !self.is_empty(range)? {
+        for range in [keys::names(bucket, b""), keys::versions(bucket)] {
+            if !self.is_empty(&range)? {
                 return Err(Refusal::BucketNotEmpty.into());
             }
         }
+        self.end_uploads_of(&row)?;
         self.delete(&RowKey::BucketName(bytes(&row.name)));
         self.delete(&RowKey::AccountBucket {
             account: row.account,
@@ -177,5 +177,27 @@ impl Machine<'_, '_> {
         self.delete(&RowKey::BucketCounters(bucket));
         self.change_totals(|totals| down(&mut totals.buckets))?;
         Ok(Outcome::Done)
+    }
+
+    /// Ends all uploads of a bucket, or none: what is refused keeps every part.
+    fn end_uploads_of(&mut self, bucket: &BucketRow) -> Step<()> {
+        let range = keys::uploads(bucket.id, b"");
+        let found = self.page::<UploadRow>(&range, ENDED_WITH_BUCKET_MAX + 1)?;
+        if found.len() > ENDED_WITH_BUCKET_MAX {
+            return Err(Refusal::BucketNotEmpty.into());
+        }
+        for (row_key, _) in &found {
+            let Ok(RowKey::Upload { key, upload, .. }) = RowKey::decode(row_key) else {
+                let reason = "an upload's key is malformed".into();
+                return Err(MachineError::Contradiction(reason).into());
+            };
+            let place = Place {
+                bucket: bucket.id,
+                key: &key,
+                upload,
+            };
+            self.end_upload(place, bucket)?;
+        }
+        Ok(())
     }
 }

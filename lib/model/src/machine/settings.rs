@@ -5,7 +5,7 @@ use super::uploads::Place;
 use crate::command::{Outcome, Refusal};
 use crate::ids::UploadId;
 use crate::keys::{Meta, RowKey};
-use crate::rows::{BucketRow, DoomedRow, UploadTarget};
+use crate::rows::{BucketRow, UploadTarget};
 use crate::settings::Settings;
 
 /// The most uploads of one command that ends old ones.
@@ -45,16 +45,12 @@ impl Machine<'_, '_> {
                 continue;
             };
             let bucket: BucketRow = self.require(&RowKey::Bucket(bucket))?;
-            self.doom(&DoomedRow::Parts {
-                upload: *upload,
-                linked: Vec::new(),
-            })?;
             let place = Place {
                 bucket: bucket.id,
                 key: &key,
                 upload: *upload,
             };
-            self.drop_upload(place, &bucket)?;
+            self.end_upload(place, &bucket)?;
         }
         Ok(Outcome::Done)
     }

@@ -8,7 +8,7 @@ use super::objects::check_key;
 use crate::command::{Command, NewBlob, ObjectBlobs, Outcome, PutObject, Refusal};
 use crate::ids::{BlobId, BucketId, UploadId};
 use crate::keys::{self, RowKey};
-use crate::rows::{BucketRow, Counters, PartRow, UploadRow, UploadTarget};
+use crate::rows::{BucketRow, Counters, DoomedRow, PartRow, UploadRow, UploadTarget};
 use std::borrow::Cow;
 
 /// Where an upload's row is: its object and its id.
@@ -201,7 +201,16 @@ impl Machine<'_, '_> {
         Ok(Outcome::Done)
     }
 
-    pub(super) fn drop_upload(&mut self, place: Place<'_>, bucket: &BucketRow) -> Step<()> {
+    /// Ends an upload whatever it holds. Its parts are doomed: they go with later commands.
+    pub(super) fn end_upload(&mut self, place: Place<'_>, bucket: &BucketRow) -> Step<()> {
+        self.doom(&DoomedRow::Parts {
+            upload: place.upload,
+            linked: Vec::new(),
+        })?;
+        self.drop_upload(place, bucket)
+    }
+
+    fn drop_upload(&mut self, place: Place<'_>, bucket: &BucketRow) -> Step<()> {
         self.delete(&place.row());
         self.delete(&RowKey::UploadTarget(place.upload));
         let change = Change {

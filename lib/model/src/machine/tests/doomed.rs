@@ -6,6 +6,7 @@ use crate::answer::topology;
 use crate::command::{Command, Condition, ObjectBlobs, Outcome, PutObject, Refusal};
 use crate::ids::{BlobId, UploadId};
 use crate::keys::{self, RowKey};
+use crate::machine::ENDED_WITH_BUCKET_MAX;
 use crate::question;
 use crate::rows::{BlobRow, DiskRow, PartRow, Totals};
 use crate::table::Rows;
@@ -21,6 +22,14 @@ fn create(world: &mut World, upload: UploadId) {
         wrapped_key: vec![],
         sealed_manifest: vec![],
     });
+}
+
+fn abort(upload: UploadId) -> Command {
+    Command::AbortUpload {
+        bucket: BOX,
+        key: b"big".to_vec(),
+        upload,
+    }
 }
 
 /// Uploads part `n` as blob `first + n`.
@@ -123,16 +132,64 @@ fn an_object_of_many_parts_is_gone_at_once_and_its_blobs_piece_by_piece() {
     world.audited();
 }
 
+fn uploads(world: &World) -> u64 {
+    let totals: Totals = world.row(&RowKey::Meta(keys::Meta::Totals)).expect("there");
+    totals.counters.uploads
+}
+
+#[test]
+fn a_bucket_ends_all_its_uploads_or_none() {
+    let delete = Command::DeleteBucket(BOX);
+    let mut world = World::ready();
+    let blob = world.blob(900, coded_len(9), 1);
+    world.done(put_command(put("object", 1, ObjectBlobs::New(blob))));
+    for number in 0..=ENDED_WITH_BUCKET_MAX {
+        create(&mut world, upload(number as u64 + 1));
+    }
+    put_parts(&mut world, upload(1), 0, PARTS);
+    let all = ENDED_WITH_BUCKET_MAX as u64 + 1;
+    // One object keeps them, and so does one upload too many.
+    assert_eq!(
+        world.try_apply(delete.clone()),
+        Err(Refusal::BucketNotEmpty)
+    );
+    world.done(Command::DeleteObject {
+        bucket: BOX,
+        key: b"object".to_vec(),
+        condition: Condition::None,
+    });
+    assert_eq!(
+        world.try_apply(delete.clone()),
+        Err(Refusal::BucketNotEmpty)
+    );
+    world.audited();
+    assert_eq!((uploads(&world), doomed(&world)), (all, false));
+    assert_eq!(blobs(&world), PARTS as usize);
+    world.done(abort(upload(2)));
+    let (answer, batch) = world.attempt(delete);
+    assert!(
+        answer.is_ok() && batch.len() < 3_000,
+        "{} rows",
+        batch.len()
+    );
+    world.audited();
+    assert_eq!(uploads(&world), 0);
+    assert_eq!(
+        world.try_apply(abort(upload(1))),
+        Err(Refusal::NoSuchBucket)
+    );
+    work_off(&mut world);
+    assert_eq!((blobs(&world), doomed(&world)), (0, false));
+    assert_eq!(world.volume_row(1).bytes, 0);
+    world.audited();
+}
+
 #[test]
 fn an_aborted_upload_of_many_parts_ends_at_once() {
     let mut world = World::ready();
     create(&mut world, upload(1));
     put_parts(&mut world, upload(1), 0, PARTS);
-    let abort = Command::AbortUpload {
-        bucket: BOX,
-        key: b"big".to_vec(),
-        upload: upload(1),
-    };
+    let abort = abort(upload(1));
     let (answer, batch) = world.attempt(abort.clone());
     assert!(answer.is_ok() && batch.len() < 20, "{} rows", batch.len());
     assert_eq!(world.try_apply(abort), Err(Refusal::NoSuchUpload));

@@ -9,11 +9,11 @@ use crate::answer::tests::ask;
 use crate::command::{Answer, CommandKey, Envelope, Outcome, Refusal};
 use crate::entry::Entry;
 use crate::ids::{BlobId, BucketId, LeaseId};
-use crate::keys::RowKey;
-use crate::machine::apply;
+use crate::keys::{self, RowKey, Table};
+use crate::machine::{apply, page};
 use crate::query::Witness;
 use crate::question;
-use crate::rows::{BlobRow, Counters};
+use crate::rows::{BlobRow, Counters, PartRow};
 use crate::shape::CELL_LEN;
 use crate::shard::ShardId;
 use crate::table::{Kept, MemRows, Overlay, Rows as _};
@@ -134,12 +134,26 @@ fn compare(model: &Model, world: &World) {
         let counters: Option<Counters> = world.row(&RowKey::BucketCounters(bucket));
         assert_eq!(counters, Some(expected));
     }
-    let references = model.references();
+    let mut references = model.references();
+    for blob in held_by_ended_uploads(model, world) {
+        *references.entry(blob).or_default() += 1;
+    }
     for blob in &model.brought {
         let row: Option<BlobRow> = world.row(&RowKey::Blob(*blob));
         let kept = row.map(|row| row.references);
         assert_eq!(kept, references.get(blob).copied(), "{blob}");
     }
+}
+
+/// Returns the blobs of parts that wait to be worked off. The audit checks that they are doomed.
+fn held_by_ended_uploads(model: &Model, world: &World) -> Vec<BlobId> {
+    let parts = page::<PartRow>(&world.rows, &keys::table(Table::Parts), usize::MAX);
+    let parts = parts.expect("rows in memory").into_iter();
+    let ended = parts.filter(|(key, _)| match RowKey::decode(key) {
+        Ok(RowKey::Part { upload, .. }) => !model.uploads.contains_key(&upload),
+        other => panic!("{other:?}"),
+    });
+    ended.map(|(_, row)| row.blob).collect()
 }
 
 /// Applies the same log again, in batches of `batch` entries. What is kept from batch to batch is

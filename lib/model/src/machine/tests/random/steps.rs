@@ -118,11 +118,11 @@ pub(super) fn object_step(model: &mut Model, world: &World, op: &Op) -> Option<S
         }
         Op::DeleteBucket(n) => {
             let bucket = model.bucket(*n);
-            let empty = !model.objects.keys().any(|key| key.0 == bucket)
-                && !model.uploads.values().any(|(key, _)| key.0 == bucket);
+            let empty = !model.objects.keys().any(|key| key.0 == bucket);
             let good = empty && model.buckets.contains_key(&bucket);
             Step::new(Command::DeleteBucket(bucket), good, move |model| {
                 model.buckets.remove(&bucket);
+                model.uploads.retain(|_, (key, _)| key.0 != bucket);
             })
         }
         _ => return None,
