@@ -1,9 +1,11 @@
 """`megalith check` finds nothing in a cluster under load, and what is planted by name."""
 
 import json
+import random
 import shutil
 
 from harness.cluster import Cluster, Writers
+from harness.damage import flip_chunks
 from harness.edited_backup import edit
 from harness.process import run, wait_until
 from harness.walker import DELETES_SOON
@@ -132,3 +134,32 @@ def test_what_is_planted_is_named(tmp_path):
         disk = report["disks"][0]
         code, only = check(cluster, "--disk", disk["disk"])
         assert code == FOUND and only["rows"] is None and only["disks"] == [disk], only
+
+
+def test_what_a_disk_knows_to_be_damaged_is_named_while_rows_count_on_it(tmp_path):
+    with Cluster(tmp_path / "cluster", metadata=1, storage=3, gateways=1) as cluster:
+        client = cluster.client(retries=3)
+        client.create_bucket(Bucket="kept")
+        for size in SIZES:
+            client.put_object(Bucket="kept", Key=f"key-{size}", Body=Writers.body("key", size))
+        backup = tmp_path / "backup"
+        run("meta", "backup", "--config", cluster.operator, "--to", backup)
+        assert check(cluster)[0] == CLEAN
+        rotten, *others = (int(name.split("-")[1]) for name in cluster.names("store"))
+        assert flip_chunks(cluster.disks[f"store-{rotten}"], random.Random(3)) > 0
+        run("scrub", "start", "--node", str(rotten), "--config", cluster.operator)
+
+        def owed():
+            return cluster.status()[1]["data"]["owed_segments"]
+        marked = wait_until("rows say that it is owed", owed, 60)
+        # Rows that say so count on the disk no longer: that is for `status`, and no contradiction.
+        assert check(cluster)[0] == CLEAN
+        restore(cluster, backup)
+        code, report = check(cluster)
+        assert (code, report["verdict"]) == (FOUND, "found"), report
+        assert report["rows"]["findings"] == [], report
+        damaged = {disk["node"]: len(disk["damaged"]) for disk in report["disks"]}
+        assert damaged == {rotten: marked, **dict.fromkeys(others, 0)}, report
+        assert not any(disk["missing"] or disk["unnamed"] for disk in report["disks"]), report
+        text = run("check", "--config", cluster.operator, check=False).stdout
+        assert "damaged" in text, text

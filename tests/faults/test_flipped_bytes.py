@@ -7,25 +7,10 @@ from botocore.exceptions import ClientError, ResponseStreamingError
 from urllib3.exceptions import HTTPError, ProtocolError
 
 from harness.cluster import Cluster, Writers
+from harness.damage import flip_chunks
 from harness.process import wait_until
 
 SIZES = {"copied": 70_000, "coded": 300_000, "long": 5_000_000}
-
-
-def flip(disk, rng, spacing=16_384):
-    """Flips one byte in every `spacing` bytes of every chunk file, except headers of records."""
-    flipped = 0
-    for path in disk.rglob("*.chunk"):
-        with path.open("r+b") as file:
-            data = file.read()
-            for start in range(4096, len(data), spacing):
-                at = start + 200 + rng.randrange(spacing // 2)
-                if at >= len(data) or not any(data[at - 64 : at + 64]):
-                    continue
-                file.seek(at)
-                file.write(bytes([data[at] ^ (1 << rng.randrange(8))]))
-                flipped += 1
-    return flipped
 
 
 def test_flipped_bytes_of_two_nodes_are_masked_and_of_three_refused(tmp_path):
@@ -41,7 +26,7 @@ def test_flipped_bytes_of_two_nodes_are_masked_and_of_three_refused(tmp_path):
         damaged = nodes[:2]
         for name in damaged:
             cluster.processes[name].stop()
-            assert flip(cluster.disks[name], rng) > 0
+            assert flip_chunks(cluster.disks[name], rng) > 0
         cluster.start(damaged)
         cluster.ready()
         for key, size in keys.items():
@@ -59,7 +44,7 @@ def test_flipped_bytes_of_two_nodes_are_masked_and_of_three_refused(tmp_path):
 
         third = nodes[2]
         cluster.processes[third].stop()
-        assert flip(cluster.disks[third], rng) > 0
+        assert flip_chunks(cluster.disks[third], rng) > 0
         cluster.start([third])
         cluster.ready()
         refused = 0

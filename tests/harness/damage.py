@@ -87,3 +87,19 @@ def damage(path, how, rng, copies, live=None):
             file.truncate(0)
             file.write(data)
     return Wound(path, how, place, copy)
+
+
+def flip_chunks(disk, rng, spacing=16_384):
+    """Flips one byte in every `spacing` bytes of every chunk file, except headers of records."""
+    flipped = 0
+    for path in disk.rglob("*.chunk"):
+        with path.open("r+b") as file:
+            data = file.read()
+            for start in range(4096, len(data), spacing):
+                at = start + 200 + rng.randrange(spacing // 2)
+                if at >= len(data) or not any(data[at - 64 : at + 64]):
+                    continue
+                file.seek(at)
+                file.write(bytes([data[at] ^ (1 << rng.randrange(8))]))
+                flipped += 1
+    return flipped
