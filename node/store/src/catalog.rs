@@ -6,6 +6,7 @@
 
 use super::error::StoreError;
 use super::files::{FileCache, Paths, failed, is_loss};
+use super::filter::KeyHash;
 use super::health::HealthTracker;
 use super::index::{BadIndex, FinishedFacts, Index};
 use super::scan::{FileId, ShardTable, remember, scan};
@@ -161,8 +162,17 @@ impl Finished {
         *self.source.write().unwrap_or_else(PoisonError::into_inner) = source;
     }
 
-    fn find(&self, catalog: &Catalog, key: ShardKey) -> Result<Option<Entry>, StoreError> {
+    /// Finds the file's word on a shard, whose key `hash` is of.
+    pub(super) fn find(
+        &self,
+        catalog: &Catalog,
+        key: ShardKey,
+        hash: KeyHash,
+    ) -> Result<Option<Entry>, StoreError> {
         if let EntrySource::Disk(index) = self.source() {
+            if !index.may_hold(key, hash) {
+                return Ok(None);
+            }
             let path = catalog.paths.index(self.id.volume, self.id.seq);
             let found = match catalog.files.get(&path) {
                 Ok(file) => index.find(file.as_ref(), key),
@@ -375,12 +385,13 @@ impl Catalog {
             finished = state.finished.values().cloned().collect();
         }
         finished.sort_by_key(|file| std::cmp::Reverse(file.facts.lsn_max));
+        let hash = KeyHash::of(key);
         for file in finished {
             let known = best.as_ref().map_or(0, |(_, entry, _)| entry.lsn);
             if file.facts.lsn_max <= known {
                 break;
             }
-            if let Some(entry) = file.find(self, key)?
+            if let Some(entry) = file.find(self, key, hash)?
                 && entry.lsn > known
             {
                 best = Some((file.id.seq, entry, None));

@@ -8,6 +8,7 @@ use super::catalog::Finished;
 use super::core::Core;
 use super::error::StoreError;
 use super::files::failed;
+use super::filter::KeyHash;
 use super::growing::Growing;
 use super::op::{Append, Done};
 use super::record::{BLOCK_LEN, CELL_LEN, DELETION_LEN, DELETIONS_MAX, record_len};
@@ -236,12 +237,10 @@ impl Core {
         if open {
             return Ok(true);
         }
+        let hash = KeyHash::of(key);
         for other in finished.iter().filter(|other| other.id.seq != seq) {
-            let page = other.page(&self.catalog, key)?;
-            if page
-                .first()
-                .is_some_and(|(found, entry)| *found == key && dead_copy(entry))
-            {
+            let found = other.find(&self.catalog, key, hash)?;
+            if found.as_ref().is_some_and(dead_copy) {
                 return Ok(true);
             }
         }

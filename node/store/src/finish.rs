@@ -4,6 +4,7 @@ use super::catalog::{EntrySource, Finished};
 use super::core::{Chain, Core};
 use super::error::StoreError;
 use super::files::failed;
+use super::filter::KeyHash;
 use super::growing::{Claim, Growing};
 use super::index::{FinishedFacts, Index, encode};
 use super::record::{BLOCK_LEN, Footer, Header, Kind};
@@ -158,8 +159,15 @@ impl Core {
             .files
             .get(&path)
             .map_err(failed("open", &path))?;
-        Index::load(file.as_ref(), id)
-            .map_err(|_| StoreError::io("read back", &path, io::ErrorKind::InvalidData.into()))
+        let index = Index::load(file.as_ref(), id).ok();
+        // One that denied a shard would lose it.
+        let whole = |index: &Index| {
+            let mut keys = table.keys();
+            keys.all(|key| index.may_hold(*key, KeyHash::of(*key)))
+        };
+        index
+            .filter(whole)
+            .ok_or_else(|| StoreError::io("read back", &path, io::ErrorKind::InvalidData.into()))
     }
 
     /// Writes again the indexes that readers found bad.

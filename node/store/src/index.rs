@@ -1,7 +1,9 @@
 //! The index file of a finished chunk file: sorted blocks of entries, found by binary search over
-//! the first key of each block. In memory are only these keys. Layout in
+//! the first key of each block. In memory are only these keys, the last key and a filter, so that
+//! a file that doesn't have a shard is not touched to learn that. Layout in
 //! `docs/formats/disk.md`. A bad index costs a scan of the chunk file, never a shard.
 
+use super::filter::{self, Filter, KeyHash};
 use super::record::{BLOCK_LEN, CRC_LEN, RECORDS_MAX, RecordPlace, u32_at, u64_at};
 use super::scan::{FileId, ShardTable};
 use super::shard::{Entry, Extent, KEY_LEN, key_from_bytes, key_to_bytes};
@@ -12,7 +14,7 @@ use megalith_model::shard::ShardKey;
 use std::io;
 
 const MAGIC: [u8; 4] = *b"MGRi";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const BLOCK: usize = BLOCK_LEN as usize;
 /// Everything of an entry but its list of records.
 const ENTRY_LEN: usize = KEY_LEN + 1 + 8 + 4;
@@ -37,6 +39,9 @@ pub(super) struct Index {
     id: FileId,
     pub(super) facts: FinishedFacts,
     first_keys: Vec<ShardKey>,
+    /// None if the file has no entries.
+    last_key: Option<ShardKey>,
+    filter: Filter,
 }
 
 /// An index file that can't be trusted.
@@ -62,17 +67,28 @@ pub(super) fn encode(table: &ShardTable, id: FileId, facts: FinishedFacts) -> Ve
             block[..2].copy_from_slice(&count.to_le_bytes());
         }
     }
-    let mut out = encode_head(id, facts, blocks.len() as u32, &keys);
+    if let Some((last, _)) = table.last_key_value() {
+        keys.extend_from_slice(&key_to_bytes(*last));
+    }
+    let filter = Filter::of(table.keys().copied()).to_bytes();
+    let mut out = encode_head(id, facts, blocks.len() as u32, &keys, &filter);
     for (number, mut block) in (1..).zip(blocks) {
         block.resize(BLOCK - CRC_LEN, 0);
         out.extend_from_slice(&block);
         out.put_u32_le(id.place(number).crc(&block));
     }
     out.extend_from_slice(&keys);
+    out.extend_from_slice(&filter);
     out
 }
 
-fn encode_head(id: FileId, facts: FinishedFacts, blocks: u32, keys: &[u8]) -> Vec<u8> {
+fn encode_head(
+    id: FileId,
+    facts: FinishedFacts,
+    blocks: u32,
+    keys: &[u8],
+    filter: &[u8],
+) -> Vec<u8> {
     let mut head = Vec::with_capacity(BLOCK);
     head.put_slice(&MAGIC);
     head.put_u32_le(VERSION);
@@ -85,6 +101,8 @@ fn encode_head(id: FileId, facts: FinishedFacts, blocks: u32, keys: &[u8]) -> Ve
     head.put_u32_le(facts.epoch.0);
     head.put_u32_le(facts.end);
     head.put_u32_le(id.place(0).crc(keys));
+    head.put_u32_le((filter.len() / filter::BLOCK_BYTES) as u32);
+    head.put_u32_le(id.place(0).crc(filter));
     head.resize(BLOCK - CRC_LEN, 0);
     let crc = id.place(0).crc(&head);
     head.put_u32_le(crc);
@@ -181,22 +199,37 @@ impl Index {
             end: u32_at(&head, 56),
         };
         let blocks = u32_at(&head, 40);
-        let offset = (u64::from(blocks) + 1) * BLOCK_LEN;
-        let keys_len = u64::from(blocks) * KEY_LEN as u64;
-        if file.len().map_err(|_| BadIndex)? != offset + keys_len {
+        let keys_at = (u64::from(blocks) + 1) * BLOCK_LEN;
+        // Each block's first one, and the last of all.
+        let keys_len = (u64::from(blocks) + u64::from(blocks > 0)) * KEY_LEN as u64;
+        let filter_len = u64::from(u32_at(&head, 64)) * filter::BLOCK_BYTES as u64;
+        if file.len().map_err(|_| BadIndex)? != keys_at + keys_len + filter_len {
             return Err(BadIndex);
         }
-        let mut keys = vec![0; usize::try_from(keys_len).map_err(|_| BadIndex)?];
-        read_exact_at(file, &mut keys, offset).map_err(|_| BadIndex)?;
-        if id.place(0).crc(&keys) != u32_at(&head, 60) {
-            return Err(BadIndex);
-        }
-        let first_keys = keys.as_chunks().0.iter().map(key_from_bytes).collect();
+        let checked = |at: u64, len: u64, crc: u32| {
+            let mut bytes = vec![0; usize::try_from(len).map_err(|_| BadIndex)?];
+            read_exact_at(file, &mut bytes, at).map_err(|_| BadIndex)?;
+            let good = id.place(0).crc(&bytes) == crc;
+            good.then_some(bytes).ok_or(BadIndex)
+        };
+        let keys = checked(keys_at, keys_len, u32_at(&head, 60))?;
+        let filter = checked(keys_at + keys_len, filter_len, u32_at(&head, 68))?;
+        let mut first_keys: Vec<_> = keys.as_chunks().0.iter().map(key_from_bytes).collect();
+        let last_key = first_keys.pop();
         Ok(Self {
             id,
             facts,
             first_keys,
+            last_key,
+            filter: Filter::from_bytes(&filter).ok_or(BadIndex)?,
         })
+    }
+
+    /// False if there is no entry for `key`, which `hash` is of. Touches no file.
+    pub(super) fn may_hold(&self, key: ShardKey, hash: KeyHash) -> bool {
+        let range = self.first_keys.first().zip(self.last_key.as_ref());
+        range.is_some_and(|(first, last)| (first..=last).contains(&&key))
+            && self.filter.may_hold(hash)
     }
 
     /// Finds the entry for `key`.
@@ -204,11 +237,18 @@ impl Index {
         let Some(block) = self.block_of(key) else {
             return Ok(None);
         };
-        let entries = self.block(file, block)?;
-        Ok(entries
-            .into_iter()
-            .find(|(found, _)| *found == key)
-            .map(|(_, entry)| entry))
+        let bytes = self.read(file, block)?;
+        let mut rest = &bytes[..BLOCK - CRC_LEN];
+        for _ in 0..rest.get_u16_le() {
+            // What is passed over is not decoded.
+            let (found, len) = measure_entry(rest).ok_or(BadIndex)?;
+            if found == key {
+                let (_, entry) = decode_entry(&mut rest).ok_or(BadIndex)?;
+                return Ok(Some(entry));
+            }
+            rest = rest.get(len..).ok_or(BadIndex)?;
+        }
+        Ok(None)
     }
 
     /// The number of the block that `key` would be in, from 0; None below the first key.
@@ -229,13 +269,31 @@ impl Index {
         file: &dyn File,
         number: usize,
     ) -> Result<Vec<(ShardKey, Entry)>, BadIndex> {
-        let block = u32::try_from(number + 1).map_err(|_| BadIndex)?;
-        let bytes = read_block(file, self.id.place(block))?;
+        let bytes = self.read(file, number)?;
         let mut rest = &bytes[..BLOCK - CRC_LEN];
         let count = rest.get_u16_le();
         let entries: Option<Vec<_>> = (0..count).map(|_| decode_entry(&mut rest)).collect();
         entries.ok_or(BadIndex)
     }
+
+    fn read(&self, file: &dyn File, number: usize) -> Result<[u8; BLOCK], BadIndex> {
+        let block = u32::try_from(number + 1).map_err(|_| BadIndex)?;
+        read_block(file, self.id.place(block))
+    }
+}
+
+/// The key of the entry that some bytes begin with, and how long the entry is.
+fn measure_entry(bytes: &[u8]) -> Option<(ShardKey, usize)> {
+    let (key, rest) = bytes.split_first_chunk()?;
+    let live = *rest.first()? != 0;
+    let count_at = ENTRY_LEN + EXTENT_LEN - 2;
+    let len = if live {
+        let count = bytes.get(count_at..)?.first_chunk()?;
+        ENTRY_LEN + EXTENT_LEN + 4 * usize::from(u16::from_le_bytes(*count))
+    } else {
+        ENTRY_LEN
+    };
+    Some((key_from_bytes(key), len))
 }
 
 fn read_block(file: &dyn File, place: RecordPlace) -> Result<[u8; BLOCK], BadIndex> {

@@ -19,6 +19,7 @@ mod disks;
 mod empty;
 mod error;
 mod files;
+mod filter;
 mod finish;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;

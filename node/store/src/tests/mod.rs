@@ -10,6 +10,7 @@ mod handle;
 mod hurt;
 mod idle;
 mod idle_faults;
+mod lookups;
 mod model;
 mod padding;
 mod plan;
