@@ -247,13 +247,14 @@ impl Core {
     /// Creates the volume's next file, with a head that carries the epoch on.
     fn start_file(&mut self, id: VolumeId, len: u64, claim: Claim) -> Result<u32, StoreError> {
         let catalog = Arc::clone(&self.catalog);
-        if claim == Claim::Shard {
+        if claim != Claim::Reserve {
             let root = &catalog.paths.root;
             let space = catalog
                 .fs
                 .space(root)
                 .map_err(failed("measure the disk of", root))?;
-            let (reserve, needed) = (catalog.settings.reserve, len + record_len(0, 0));
+            let reserve = claim.keeps_free(catalog.settings.reserve);
+            let needed = len + record_len(0, 0);
             if space.free < reserve.saturating_add(needed) {
                 return Err(StoreError::Full {
                     free: space.free,

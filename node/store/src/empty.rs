@@ -9,7 +9,7 @@ use super::core::Core;
 use super::error::StoreError;
 use super::files::failed;
 use super::filter::KeyHash;
-use super::growing::Growing;
+use super::growing::{Claim, Growing};
 use super::op::{Append, Done};
 use super::record::{BLOCK_LEN, CELL_LEN, DELETION_LEN, DELETIONS_MAX, record_len};
 use super::round::{Effect, Round, Staged};
@@ -159,7 +159,7 @@ impl Core {
             cells: read,
             last: last.then_some((extent.len, digest)),
         };
-        let target = self.place_cells(&append, form)?;
+        let target = self.place_cells(&append, form, Claim::Move)?;
         let mut staged = Staged::answered(Ok(Done::Written));
         staged.touched.push((volume, target));
         if last {

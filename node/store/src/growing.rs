@@ -47,8 +47,22 @@ pub(super) struct Growing {
 pub(super) enum Claim {
     /// A shard: stops above the reserve.
     Shard,
+    /// A shard that moves so that its file can go: may use half of the reserve, or a disk full of
+    /// small dead shards would stay full.
+    Move,
     /// A delete, an epoch or bookkeeping: may use the reserve.
     Reserve,
+}
+
+impl Claim {
+    /// What must stay free, of a reserve; in bytes.
+    pub(super) fn keeps_free(self, reserve: u64) -> u64 {
+        match self {
+            Self::Shard => reserve,
+            Self::Move => reserve / 2,
+            Self::Reserve => 0,
+        }
+    }
 }
 
 impl Growing {
@@ -117,9 +131,12 @@ impl Growing {
             .allocated
             .clamp(settings.grow_min, settings.grow_max.max(1))
             .max(least);
+        let floor = claim.keeps_free(settings.reserve);
         for want in [step, least] {
+            // Nobody takes more than needed out of the reserve.
             let above_reserve = space.free >= settings.reserve.saturating_add(want);
-            if !above_reserve && (claim == Claim::Shard || want > least) {
+            let may_use = claim == Claim::Reserve || space.free >= floor.saturating_add(want);
+            if !above_reserve && (want > least || !may_use) {
                 continue;
             }
             match self.file.preallocate(self.allocated, want) {
@@ -134,9 +151,9 @@ impl Growing {
         match claim {
             // The write itself will tell.
             Claim::Reserve => Ok(()),
-            Claim::Shard => Err(StoreError::Full {
+            Claim::Shard | Claim::Move => Err(StoreError::Full {
                 free: space.free,
-                reserve: settings.reserve,
+                reserve: floor,
                 needed: least,
             }),
         }

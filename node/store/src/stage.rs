@@ -50,7 +50,7 @@ impl Core {
                 Before::Nothing => {}
             }
         }
-        let seq = self.place_cells(&append, form)?;
+        let seq = self.place_cells(&append, form, Claim::Shard)?;
         let mut staged = Staged::answered(Ok(Done::Written));
         staged.touched.push((shard.volume, seq));
         if let Some((len, digest)) = append.last {
@@ -83,7 +83,12 @@ impl Core {
     }
 
     /// Puts the cells into the stream's file and returns that.
-    pub(super) fn place_cells(&mut self, append: &Append, form: Form) -> Result<u32, StoreError> {
+    pub(super) fn place_cells(
+        &mut self,
+        append: &Append,
+        form: Form,
+        claim: Claim,
+    ) -> Result<u32, StoreError> {
         let Append {
             stream,
             shard,
@@ -95,7 +100,7 @@ impl Core {
             length,
             total,
         } = form;
-        self.join_stream(stream, shard, first_cell, cells, length.into())?;
+        self.join_stream(append, form, claim)?;
         let writing = self.writing(stream, shard)?;
         let seq = writing.seq;
         let header = Header {
@@ -113,7 +118,7 @@ impl Core {
             header,
             cells: &append.cells,
             footer,
-            claim: Claim::Shard,
+            claim,
         };
         let block = self.push(shard.volume, seq, record)?;
         let writing = self.writing(stream, shard)?;
@@ -149,14 +154,9 @@ impl Core {
     }
 
     /// Finds the stream's file, or gives it one with its first record.
-    fn join_stream(
-        &mut self,
-        stream: u64,
-        shard: ShardId,
-        first_cell: u32,
-        record_cells: u16,
-        length: u64,
-    ) -> Result<(), StoreError> {
+    fn join_stream(&mut self, append: &Append, form: Form, claim: Claim) -> Result<(), StoreError> {
+        let (stream, shard, first_cell) = (append.stream, append.shard, append.first_cell);
+        let record_cells = form.cells;
         if let Some(ShardStream::Writing(writing)) = self.streams.get(&stream) {
             let in_order = writing.shard == shard
                 && writing.cells == first_cell
@@ -175,8 +175,8 @@ impl Core {
                 what: "stream does not begin at cell 0",
             });
         }
-        let len = record_len(record_cells, length);
-        let seq = self.active_file(shard.volume, len, Claim::Shard)?;
+        let len = record_len(record_cells, form.length.into());
+        let seq = self.active_file(shard.volume, len, claim)?;
         if let Some(volume) = self.volumes.get_mut(&shard.volume)
             && let Some(file) = volume.files.get_mut(&seq)
         {

@@ -196,12 +196,18 @@ impl Core {
         }
         let finished: Vec<Arc<Finished>> = volume.read().finished.values().cloned().collect();
         let percent = self.catalog.settings.compact_below_percent;
+        let mut chosen = Vec::new();
         for file in finished {
             let live = weighing.live.get(&file.id.seq).copied().unwrap_or(0);
             if live * 100 < u64::from(file.facts.end) * BLOCK_LEN * percent {
-                let emptying = Emptying::of(id, file.id.seq);
-                self.tidy_steps.push_back(TidyStep::Empty(emptying));
+                chosen.push((live, file.id.seq));
             }
+        }
+        // Those that need the least space first: on a full disk they make it for the others.
+        chosen.sort_unstable();
+        for (_, seq) in chosen {
+            let emptying = Emptying::of(id, seq);
+            self.tidy_steps.push_back(TidyStep::Empty(emptying));
         }
         Ok(None)
     }

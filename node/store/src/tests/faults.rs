@@ -141,6 +141,51 @@ fn full_disk_refuses_shards_above_the_reserve_and_still_deletes() {
     }
 }
 
+/// Of a shard of two blocks no hole gives anything back: only its file's end does.
+#[test]
+fn a_disk_full_of_small_dead_shards_is_tidied_with_half_of_the_reserve() {
+    let small = StoreSettings {
+        reserve: 1 << 20,
+        ..settings()
+    };
+    let mut bench = Bench::new(8 << 20, small);
+    let mut stored = Vec::new();
+    loop {
+        let shard = shard(1, stored.len() as u64);
+        match bench.put(shard, &content(shard, 0, 7_000)) {
+            Ok(_) => stored.push(shard),
+            Err(StoreError::Full { .. }) => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    // Half of each file dies.
+    let (deleted, kept): (Vec<_>, Vec<_>) = stored.iter().partition(|shard| shard.blob.0 % 2 == 0);
+    bench.delete(&deleted).expect("deleted");
+    bench.core().tidy_all();
+    let reserve = bench.settings.reserve;
+    while bench.core().housekeep() {
+        let free = bench.fs.space(root()).expect("space").free;
+        assert!(
+            free + (64 << 10) >= reserve / 2,
+            "{free} left of the reserve"
+        );
+    }
+    let free = bench.fs.space(root()).expect("space").free;
+    assert!(free > reserve + (2 << 20), "{free} bytes are free");
+    let again = shard(2, 1);
+    bench
+        .put(again, &content(again, 0, 60_000))
+        .expect("space came back");
+    bench.crash(3);
+    bench.reopen();
+    for shard in kept {
+        assert_eq!(bench.get(shard).expect("kept"), content(shard, 0, 7_000));
+    }
+    for shard in deleted {
+        assert!(bench.get(shard).is_err(), "{shard} is back");
+    }
+}
+
 #[test]
 fn full_file_system_fails_cleanly_even_without_a_reserve() {
     let mut bench = Bench::new(
