@@ -7,6 +7,7 @@ import random
 import re
 import shutil
 import time
+from pathlib import Path
 
 import pytest
 
@@ -80,7 +81,10 @@ class Surgeon:
         return self.cluster.directory / name / "metadata"
 
     def files(self, name):
-        return sorted(path for path in self.data_dir(name).rglob("*")
+        # A running process may remove a directory meanwhile: a walk leaves it out.
+        found = (Path(parent, file) for parent, _, files in os.walk(self.data_dir(name))
+                 for file in files)
+        return sorted(path for path in found
                       if path.is_file() and not path.name.endswith(".tmp")
                       and not any(part.startswith("kept-") for part in path.parts))
 

@@ -111,6 +111,12 @@ pub trait FileSystem: Send + Sync + 'static {
     /// Makes the names in a directory survive a power cut.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 
+    /// Syncs files, and returns for each how that went, in their order. They may be synced at the
+    /// same time: a journal takes them together.
+    fn sync_files(&self, files: &[Arc<dyn File>]) -> Vec<io::Result<()>> {
+        files.iter().map(|file| file.sync_data()).collect()
+    }
+
     /// Returns the size of the file system that holds `path`.
     fn space(&self, path: &Path) -> io::Result<FsSpace>;
 

@@ -9,9 +9,13 @@ use std::num::NonZeroU64;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 
 /// Linux refuses more buffers than this in one vectored write.
 const IOV_MAX: usize = 1024;
+
+/// So many files are synced at the same time.
+const SYNCS_AT_ONCE: usize = 16;
 
 /// What is kept is for the process's own user: names, ciphertext, the secrets of disks.
 const OWN_ONLY: u32 = 0o600;
@@ -86,6 +90,30 @@ impl FileSystem for RealFs {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         fs::File::open(dir)?.sync_all()
+    }
+
+    /// One thread syncs each file. That a thread can't be had only makes it slower.
+    fn sync_files(&self, files: &[Arc<dyn File>]) -> Vec<io::Result<()>> {
+        let mut outcomes = Vec::with_capacity(files.len());
+        for files in files.chunks(SYNCS_AT_ONCE) {
+            let Some((first, others)) = files.split_first() else {
+                break;
+            };
+            outcomes.extend(thread::scope(|scope| {
+                let sync = |file: &Arc<dyn File>| {
+                    let file = Arc::clone(file);
+                    thread::Builder::new().spawn_scoped(scope, move || file.sync_data())
+                };
+                let others: Vec<_> = others.iter().map(|file| (file, sync(file))).collect();
+                let mut outcomes = vec![first.sync_data()];
+                outcomes.extend(others.into_iter().map(|(file, thread)| match thread {
+                    Ok(thread) => thread.join().expect("a sync does not panic"),
+                    Err(_) => file.sync_data(),
+                }));
+                outcomes
+            }));
+        }
+        outcomes
     }
 
     fn space(&self, path: &Path) -> io::Result<FsSpace> {
@@ -190,8 +218,31 @@ impl File for RealFile {
 
 #[cfg(test)]
 mod tests {
-    use super::space_of;
-    use crate::{FileSystem as _, FsSpace};
+    use super::{RealFile, RealFs, SYNCS_AT_ONCE, space_of};
+    use crate::{File, FileSystem as _, FsSpace};
+    use std::sync::Arc;
+
+    #[test]
+    fn of_files_synced_together_each_has_its_own_outcome() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let bad = SYNCS_AT_ONCE + 3;
+        let file = |number: usize| -> Arc<dyn File> {
+            let path = dir.path().join(number.to_string());
+            let file = RealFs.create(&path).expect("created");
+            if number != bad {
+                return file;
+            }
+            // One that can't be read after its sync counts as not synced.
+            let mut write_only = std::fs::OpenOptions::new();
+            Arc::new(RealFile(write_only.write(true).open(&path).expect("open")))
+        };
+        let files: Vec<_> = (0..2 * SYNCS_AT_ONCE + 1).map(file).collect();
+        let outcomes = RealFs.sync_files(&files);
+        let failed = outcomes.iter().map(Result::is_err);
+        let expected = (0..files.len()).map(|number| number == bad);
+        assert_eq!(failed.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+        assert!(RealFs.sync_files(&[]).is_empty());
+    }
 
     #[test]
     fn what_nobody_may_use_is_no_part_of_a_disk() {

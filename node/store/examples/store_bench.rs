@@ -1,10 +1,12 @@
 //! Appends per second of the shard store beside plain write-and-sync on the same directory.
 //!
-//! `cargo run --release -p megalith-store --example store_bench -- [directory] [seconds]`
+//! ```text
+//! cargo run --release -p megalith-store --example store_bench -- [directory] [seconds] [volumes]
+//! ```
 //!
-//! For 1, 8 and 64 writers and shards of 8 KiB and 1 MiB it prints the store's rate, the rate of
-//! one thread that does `pwrite` + `fdatasync` per shard, and their ratio. With more writers than
-//! one the store should be well above 1: commits are shared.
+//! For 1, 8 and 64 writers, and shards of 8 KiB and 1 MiB that go to so many volumes in turn, it
+//! prints the store's rate, the rate of one thread that does `pwrite` + `fdatasync` per shard, and
+//! their ratio. With more writers than one the store should be well above 1: commits are shared.
 
 use bytes::Bytes;
 use megalith_disk::{FileSystem, RealFs};
@@ -28,11 +30,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .map_or_else(std::env::temp_dir, PathBuf::from);
     let seconds = arguments.next().map_or(Ok(3), |text| text.parse())?;
     let time = Duration::from_secs(seconds);
+    let volumes = arguments.next().map_or(Ok(1), |text| text.parse())?;
     println!("writers     size    appends/s     MiB/s  per commit   raw/s  ratio");
     for len in [8 << 10, 1 << 20] {
         let raw = raw_rate(&base, len, time)?;
         for writers in [1, 8, 64] {
-            let (rate, shared) = store_rate(&base, len, writers, time).await?;
+            let (rate, shared) = store_rate(&base, len, writers, volumes, time).await?;
             let mib = rate * len as f64 / f64::from(1 << 20);
             let (kib, ratio) = (len >> 10, rate / raw);
             println!(
@@ -69,6 +72,7 @@ async fn store_rate(
     base: &Path,
     len: usize,
     writers: u64,
+    volumes: u64,
     time: Duration,
 ) -> Result<(f64, f64), Box<dyn Error>> {
     let dir = tempfile::tempdir_in(base)?;
@@ -83,7 +87,8 @@ async fn store_rate(
         let (disk, body, next) = (disk.clone(), body.clone(), Arc::clone(&next));
         tasks.spawn(async move {
             while begun.elapsed() < time {
-                put(&disk, next.fetch_add(1, Ordering::Relaxed), &body).await?;
+                let blob = next.fetch_add(1, Ordering::Relaxed);
+                put(&disk, VolumeId(1 + blob % volumes), blob, &body).await?;
             }
             Ok::<(), StoreError>(())
         });
@@ -97,9 +102,14 @@ async fn store_rate(
     Ok((rate, counts.requests as f64 / counts.commits.max(1) as f64))
 }
 
-async fn put(disk: &DiskHandle, blob: u64, body: &Bytes) -> Result<(), StoreError> {
+async fn put(
+    disk: &DiskHandle,
+    volume: VolumeId,
+    blob: u64,
+    body: &Bytes,
+) -> Result<(), StoreError> {
     let shard = ShardId {
-        volume: VolumeId(1),
+        volume,
         blob: BlobId(blob),
         segment: 0,
         slot: 0,

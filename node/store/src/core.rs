@@ -130,23 +130,8 @@ impl Core {
 
     /// Writes, syncs, shows and answers.
     pub(super) fn finish(&mut self, round: Round, answers: &mut Vec<Result<Done, StoreError>>) {
-        let mut broken: BTreeMap<(VolumeId, u32), StoreError> = BTreeMap::new();
         let durable = round.durable_files();
-        for (id, volume) in &mut self.volumes {
-            for (seq, file) in &mut volume.files {
-                let mut outcome = file.write();
-                let late = u64::from(file.written - file.synced) * BLOCK_LEN > UNSYNCED_MAX;
-                if outcome.is_ok() && (late || durable.contains(&(*id, *seq))) {
-                    outcome = file.sync(self.catalog.fs.as_ref());
-                    if outcome.is_ok() {
-                        self.catalog.health.sync_went_well();
-                    }
-                }
-                if let Err(error) = outcome {
-                    broken.insert((*id, *seq), error);
-                }
-            }
-        }
+        let broken = self.write_and_sync(&durable);
         // What was synced in a place that is gone is not promised to any caller.
         let home = match durable.is_empty() {
             true => None,
@@ -179,6 +164,41 @@ impl Core {
         for ((volume, seq), error) in broken {
             self.give_up_file(volume, seq, &error);
         }
+    }
+
+    /// Writes what waits in each file, then syncs together those that must be `durable` and those
+    /// that have waited for long. Returns the files that failed.
+    fn write_and_sync(
+        &mut self,
+        durable: &BTreeSet<(VolumeId, u32)>,
+    ) -> BTreeMap<(VolumeId, u32), StoreError> {
+        let fs = Arc::clone(&self.catalog.fs);
+        let mut broken = BTreeMap::new();
+        let mut written: Vec<((VolumeId, u32), &mut Growing)> = Vec::new();
+        for (id, volume) in &mut self.volumes {
+            for (seq, file) in &mut volume.files {
+                let place = (*id, *seq);
+                if let Err(error) = file.write() {
+                    broken.insert(place, error);
+                    continue;
+                }
+                let late = u64::from(file.written - file.synced) * BLOCK_LEN > UNSYNCED_MAX;
+                if (late || durable.contains(&place)) && file.needs_sync() {
+                    written.push((place, file));
+                }
+            }
+        }
+        let handles: Vec<_> = written.iter().map(|(_, file)| file.file.clone()).collect();
+        let outcomes = fs.sync_files(&handles);
+        for ((place, file), outcome) in written.into_iter().zip(outcomes) {
+            match file.take_sync(fs.as_ref(), outcome) {
+                Ok(()) => self.catalog.health.sync_went_well(),
+                Err(error) => {
+                    broken.insert(place, error);
+                }
+            }
+        }
+        broken
     }
 
     /// Puts a record into a file, with space made for it. Returns its block.

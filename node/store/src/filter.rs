@@ -34,7 +34,7 @@ impl KeyHash {
 
     /// The block of `blocks` that this key is in.
     fn block(self, blocks: usize) -> usize {
-        ((self.0 >> 32) * blocks as u64 >> 32) as usize
+        (((self.0 >> 32) * blocks as u64) >> 32) as usize
     }
 
     /// The one bit of each word that stands for this key.

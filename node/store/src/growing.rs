@@ -175,17 +175,33 @@ impl Growing {
         Ok(())
     }
 
-    /// Makes everything written durable. A file that was removed under us takes writes and syncs
-    /// as before, and is lost with the last handle: so its name is looked at too.
+    /// Makes everything written durable.
     pub(super) fn sync(&mut self, fs: &dyn FileSystem) -> Result<(), StoreError> {
-        if self.synced < self.written {
-            self.file.sync_data().map_err(failed("sync", &self.path))?;
-            if !self.is_named(fs)? {
-                let gone = io::Error::new(io::ErrorKind::NotFound, "it was removed or replaced");
-                return Err(StoreError::io("find", &self.path, gone));
-            }
-            self.synced = self.written;
+        if self.needs_sync() {
+            let outcome = self.file.sync_data();
+            self.take_sync(fs, outcome)?;
         }
+        Ok(())
+    }
+
+    /// True if not everything that was written is known to be durable.
+    pub(super) fn needs_sync(&self) -> bool {
+        self.synced < self.written
+    }
+
+    /// Takes up how a sync of everything written went. A file that was removed under us takes
+    /// writes and syncs as before, and is lost with the last handle: so its name is looked at too.
+    pub(super) fn take_sync(
+        &mut self,
+        fs: &dyn FileSystem,
+        outcome: io::Result<()>,
+    ) -> Result<(), StoreError> {
+        outcome.map_err(failed("sync", &self.path))?;
+        if !self.is_named(fs)? {
+            let gone = io::Error::new(io::ErrorKind::NotFound, "it was removed or replaced");
+            return Err(StoreError::io("find", &self.path, gone));
+        }
+        self.synced = self.written;
         Ok(())
     }
 
