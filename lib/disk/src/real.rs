@@ -145,6 +145,16 @@ fn space_of(stat: &StatVfs) -> FsSpace {
     }
 }
 
+impl RealFile {
+    /// Makes the file at least `len` bytes long; what is new reads as zeros.
+    fn grow_to(&self, len: u64) -> io::Result<()> {
+        match self.len()? < len {
+            true => self.set_len(len),
+            false => Ok(()),
+        }
+    }
+}
+
 impl File for RealFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         loop {
@@ -185,8 +195,9 @@ impl File for RealFile {
 
     fn preallocate(&self, offset: u64, len: u64) -> io::Result<()> {
         match fallocate(&self.0, FallocateFlags::empty(), offset, len) {
-            // Without it, appends merely cost more: the file system still does the accounting.
-            Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
+            // Some network, container and user-space file systems have no such call. Without space
+            // of its own the file still grows, and an append may find the disk full.
+            Err(rustix::io::Errno::OPNOTSUPP) => self.grow_to(offset.saturating_add(len)),
             result => result.map_err(Into::into),
         }
     }

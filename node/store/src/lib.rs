@@ -39,6 +39,7 @@ mod recover;
 mod round;
 mod scan;
 mod scrub;
+mod second_look;
 mod settings;
 mod shard;
 mod stage;

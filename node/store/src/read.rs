@@ -52,6 +52,9 @@ impl Catalog {
     ) -> Result<Vec<Cell>, StoreError> {
         let not_found = StoreError::NotFound { shard };
         let mut located = self.find(shard)?.ok_or(not_found.clone())?;
+        // What is known to be damaged gets its second look from the scrub.
+        let mut looked_twice = self.health.is_damaged(shard);
+        let mut failed_once = false;
         loop {
             let cells = u64::from(located.extent.cells);
             if first >= cells {
@@ -59,12 +62,22 @@ impl Catalog {
             }
             let end = first.saturating_add(count).min(cells);
             let bad = match self.read_cells(shard, &located, first, end)? {
-                Ok(cells) => return Ok(cells),
+                Ok(cells) => {
+                    if failed_once {
+                        self.tell_passing(shard);
+                    }
+                    return Ok(cells);
+                }
                 Err(BadCell(cell)) => cell,
             };
             // A delete gives the blocks back while they are being read: that is no damage.
             let now = self.find(shard)?.ok_or(not_found.clone())?;
             if now.lsn == located.lsn {
+                if !std::mem::replace(&mut looked_twice, true) {
+                    failed_once = true;
+                    self.drop_cached(shard.volume, &located);
+                    continue;
+                }
                 // A disk that is gone has lost nothing that others should rebuild one by one.
                 self.verify_home()?;
                 self.report(shard, bad);

@@ -78,6 +78,10 @@ impl Finder<'_> {
             let page = page.map_err(UpkeepError::Metadata)?;
             for (shard, wanted) in page.shards {
                 let here = self.disk.stat(shard).await.map_err(UpkeepError::Store)?;
+                if here.as_ref().is_none_or(|here| here.damaged) {
+                    // The disk remembers it, and takes it back if the fault passes.
+                    self.spoiled.remove(&shard);
+                }
                 let may_be_whole = here.is_some_and(|here| !here.damaged && here.len == wanted.len)
                     && !self.spoiled.contains(&shard);
                 if !may_be_whole {

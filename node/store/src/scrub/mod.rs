@@ -5,10 +5,12 @@
 //!   `verify` reads and checks. `ledger` is what survives a restart: where the pass stands, and the
 //!   shards known to be damaged. `worker` puts them together and gives them a thread.
 //! - Damage goes into the disk's health, from where the node reports it; a bad index file is
-//!   rebuilt, a bad superblock written again.
+//!   rebuilt, a bad superblock written again. Damaged shards are read `again` from time to time:
+//!   those that are whole count as whole.
 //! - Must never keep a user waiting for long: it reads in small pieces, stands back while there is
 //!   traffic and insists only when its deadline would be missed.
 
+mod again;
 pub(super) mod ledger;
 pub(super) mod plan;
 mod verify;

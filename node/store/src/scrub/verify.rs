@@ -12,6 +12,7 @@ use crate::files::is_loss;
 use crate::index::{BadIndex, Index};
 use crate::record::{BLOCK_LEN, HEADER_LEN, Header, Kind, check_record};
 use crate::scan::{FileId, Window};
+use crate::second_look::Expected;
 use crate::shard::Entry;
 use crate::superblock::FoundSuperblock;
 use megalith_model::shard::{ShardId, ShardKey};
@@ -202,12 +203,20 @@ impl FileCheck {
         Ok(found)
     }
 
-    /// Reports the shard of a bad record, if it still lives here; true if that is news.
+    /// Reports the shard of a bad record, if it still lives here and is not whole at a second look;
+    /// true if that is news.
     fn lost(&self, catalog: &Catalog, record: &Living) -> Result<bool, StoreError> {
         let shard: ShardId = record.key.of(self.id.volume);
         let now = catalog.find(shard)?;
         let lives = now.is_some_and(|now| (now.lsn, now.seq) == (record.lsn, self.id.seq));
-        Ok(lives && catalog.report(shard, record.first_cell.into()))
+        if !lives || catalog.health.is_damaged(shard) {
+            return Ok(false);
+        }
+        if catalog.is_whole_on_disk(shard)? {
+            catalog.tell_passing(shard);
+            return Ok(false);
+        }
+        Ok(catalog.report(shard, record.first_cell.into()))
     }
 
     /// The first living record at or behind a block.
@@ -275,16 +284,12 @@ impl Walker<'_> {
         self.checked.bytes += len;
         let place = self.check.id.place(record.block);
         let bytes = self.window.get(offset, len as usize, STEP);
-        let good = bytes.is_some_and(|bytes| {
-            let head = bytes.first_chunk();
-            let header = head.and_then(|head| Header::decode(head, place).ok());
-            header.is_some_and(|header| {
-                header.key == record.key
-                    && header.volume == self.check.id.volume
-                    && header.first_cell == record.first_cell
-                    && check_record(bytes, &header, place).is_some()
-            })
-        });
+        let expected = Expected {
+            volume: self.check.id.volume,
+            key: record.key,
+            first_cell: record.first_cell,
+        };
+        let good = bytes.is_some_and(|bytes| expected.is(bytes, place));
         if !good {
             self.catalog.verify_home()?;
             self.checked.found += u64::from(self.check.lost(self.catalog, record)?);

@@ -1,6 +1,7 @@
 //! The scrub's thread, and the steps it takes: ask the plan, check a piece, remember how far it is.
 
 use super::ScrubStatus;
+use super::again::Again;
 use super::ledger::{DamagedShard, Ledger, NoLedger};
 use super::plan::{Checked, FileFacts, Piece, Plan, ScrubAction, ScrubProgress, ScrubView};
 use super::verify::{self, FileCheck};
@@ -46,6 +47,8 @@ pub(crate) struct Scrubber {
     superblock_ms: Option<u64>,
     saved: Option<Saved>,
     failing: bool,
+    /// Rounds over what is damaged; None before the first turn.
+    again: Option<Again>,
 }
 
 /// What the ledger said last.
@@ -95,6 +98,7 @@ impl Scrubber {
             superblock_ms: None,
             saved: None,
             failing: false,
+            again: None,
         }
     }
 
@@ -106,6 +110,7 @@ impl Scrubber {
     pub(crate) fn demand(&mut self, now_ms: u64) {
         self.plan.demand(now_ms);
         self.superblock_ms = None;
+        self.again_mut(now_ms).demand(now_ms);
         tracing::info!(disk = %self.catalog.superblock.disk, "scrub of the whole disk begun");
     }
 
@@ -146,6 +151,7 @@ impl Scrubber {
             verify::superblock(&self.catalog)?;
             self.superblock_ms = Some(now_ms);
         }
+        let wait_again = self.look_again(now_ms)?;
         let view = ScrubView {
             files: &self.files,
             lsn: self.lsn,
@@ -160,7 +166,30 @@ impl Scrubber {
             }
         };
         self.save_sometimes(now_ms);
+        Ok(wait.min(wait_again))
+    }
+
+    /// Reads the damaged shard whose turn it is. Returns for how many milliseconds none is due.
+    fn look_again(&mut self, now_ms: u64) -> Result<u64, StoreError> {
+        let catalog = Arc::clone(&self.catalog);
+        let (health, changes) = (&catalog.health, catalog.health.damage_changes());
+        let again = self.again_mut(now_ms);
+        let due = again.step(now_ms, changes, || health.damaged());
+        let wait = again.wait_ms(now_ms);
+        if let Some(shard) = due
+            && catalog.is_whole_on_disk(shard)?
+        {
+            health.forget_damaged(shard);
+            let disk = catalog.superblock.disk;
+            tracing::info!(%disk, %shard, "shard that was damaged is whole: the fault has passed");
+        }
         Ok(wait)
+    }
+
+    fn again_mut(&mut self, now_ms: u64) -> &mut Again {
+        let changes = self.catalog.health.damage_changes();
+        self.again
+            .get_or_insert_with(|| Again::new(now_ms, changes))
     }
 
     fn list(&mut self, now_ms: u64) {

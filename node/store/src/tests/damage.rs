@@ -138,20 +138,22 @@ fn lost_record_in_the_middle_of_a_long_shard_leaves_the_rest_readable() {
 }
 
 #[test]
-fn unreadable_sector_is_an_erasure() {
-    let mut bench = Bench::new(64 << 20, settings());
-    let shards = fill(&mut bench, 3, 100);
-    bench
-        .fs
-        .inject(SimRule::once(SimOp::Read, ".chunk", SimFault::Io));
-    let error = bench.get(shards[1]).expect_err("EIO");
-    assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
-    bench
-        .fs
-        .inject(SimRule::once(SimOp::Read, ".chunk", SimFault::Flip));
-    let error = bench.get(shards[2]).expect_err("a flipped bit");
-    assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
-    assert_eq!(bench.core().catalog.health.read().damaged_shards, 2);
+fn what_is_unreadable_at_a_second_look_is_an_erasure() {
+    for fault in [SimFault::Io, SimFault::Flip] {
+        let mut bench = Bench::new(64 << 20, settings());
+        let shards = fill(&mut bench, 3, 100);
+        bench.fs.inject(SimRule::once(SimOp::Read, ".chunk", fault));
+        let read = bench.get(shards[1]).expect("it has passed");
+        assert_eq!(read, content(shards[1], 0, 100));
+        assert_eq!(bench.core().catalog.health.read().damaged_shards, 0);
+        bench.fs.inject(SimRule {
+            times: 2,
+            ..SimRule::once(SimOp::Read, ".chunk", fault)
+        });
+        let error = bench.get(shards[2]).expect_err("two failed reads");
+        assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+        assert_eq!(bench.core().catalog.health.damaged(), [shards[2]]);
+    }
 }
 
 #[test]

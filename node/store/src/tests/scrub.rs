@@ -97,14 +97,54 @@ fn flipped_bit_anywhere_in_a_living_record_is_found_without_a_reader() {
 }
 
 #[test]
-fn sector_that_can_not_be_read_is_found() {
-    let (mut bench, _) = filled();
-    bench.fs.inject(SimRule {
-        times: 2,
-        ..SimRule::once(SimOp::Read, ".chunk", SimFault::Io)
-    });
-    let found = scrub_whole(&mut bench).found_shards;
-    assert!((1..=2).contains(&found), "{found}");
+fn sector_that_can_not_be_read_twice_is_found() {
+    for (times, expected) in [(1, 0..=0), (4, 1..=2)] {
+        let (mut bench, _) = filled();
+        bench.fs.inject(SimRule {
+            times,
+            ..SimRule::once(SimOp::Read, ".chunk", SimFault::Io)
+        });
+        let found = scrub_whole(&mut bench).found_shards;
+        assert!(expected.contains(&found), "{found} after {times} faults");
+    }
+}
+
+/// Turns of a scrub, one that somebody asked for or not, for so many milliseconds of its clock.
+fn turn_for(bench: &mut Bench, from_ms: u64, ms: u64, demanded: bool) {
+    let mut scrubber = scrubber(bench);
+    let mut now_ms = from_ms;
+    if demanded {
+        scrubber.demand(now_ms);
+    }
+    while now_ms < from_ms + ms {
+        now_ms += scrubber.turn(now_ms).max(1);
+    }
+    scrubber.save(now_ms);
+}
+
+#[test]
+fn damage_that_was_a_passing_fault_is_taken_back() {
+    for (demanded, within_ms) in [(false, 20_000), (true, 2_000)] {
+        let (mut bench, shards) = filled();
+        // Nothing is new, so that only the rounds over damaged shards read.
+        scrub_whole(&mut bench);
+        let (rotten, passing) = (shards[3], &shards[10..15]);
+        bench.flip_in_record(rotten, 8 * 4096 - 40, 1);
+        for shard in passing.iter().chain([&rotten]) {
+            bench.fs.inject(SimRule {
+                times: 2,
+                ..SimRule::once(SimOp::Read, ".chunk", SimFault::Io)
+            });
+            bench.get(*shard).expect_err("two failed reads");
+        }
+        assert_eq!(bench.core().catalog.health.read().damaged_shards, 6);
+        turn_for(&mut bench, 1_000_001 * HOUR_MS, within_ms, demanded);
+        assert_eq!(bench.core().catalog.health.damaged(), [rotten]);
+        bench.crash(1);
+        bench.reopen();
+        scrubber(&mut bench);
+        assert_eq!(bench.core().catalog.health.damaged(), [rotten]);
+    }
 }
 
 #[test]
