@@ -137,6 +137,22 @@ impl TlsMaterial {
         })
     }
 
+    /// Returns this certificate for a listener that says which `protocols` it speaks, best first,
+    /// such as `["h2"]`. A client that asks for others only is refused; one that asks for none is
+    /// not.
+    #[must_use]
+    pub fn speaking(&self, protocols: &[&str]) -> Arc<Self> {
+        let names = protocols.iter().map(|name| name.as_bytes().to_vec());
+        let mut server = ServerConfig::clone(&self.server);
+        server.alpn_protocols = names.collect();
+        Arc::new(Self {
+            dir: self.dir.clone(),
+            live: self.live.clone(),
+            shown: self.shown.clone(),
+            server: Arc::new(server),
+        })
+    }
+
     fn new(
         dir: &Path,
         loaded: Loaded,

@@ -337,6 +337,28 @@ async fn an_https_certificate_opens_nothing_inside_the_cluster() {
 }
 
 #[tokio::test]
+async fn a_client_that_asks_for_http_2_is_told_that_it_is_spoken() {
+    let world = World::new();
+    let node = world.member("node", &[(Role::Storage, 1)]);
+    let own = world
+        .authority
+        .issue(&request(&[(Role::Gateway, 1)], 1))
+        .expect("issue");
+    let node = node.speaking(&["h2"]);
+    let (listener, address) = listen().await;
+    for (asked, told) in [(vec![], None), (vec![b"h2".to_vec()], Some(&b"h2"[..]))] {
+        let mut config = stranger(world.authority.ca_pem(), Some(&own), &[&TLS13]);
+        config.alpn_protocols = asked;
+        let (server, client) = tokio::join!(
+            accept_one(&listener, &node),
+            connect_stranger(&address, Arc::new(config))
+        );
+        let (_server, client) = (server.expect("accepted"), client.expect("connected"));
+        assert_eq!(client.get_ref().1.alpn_protocol(), told);
+    }
+}
+
+#[tokio::test]
 async fn sessions_are_never_resumed() {
     let world = World::new();
     let node = world.member("node", &[(Role::Storage, 1)]);

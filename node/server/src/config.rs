@@ -188,13 +188,15 @@ impl NodeConfig {
     }
 
     /// Returns what the gRPC listener shows: to each client the certificate of the role that it
-    /// calls, and the metadata role's first if the node `is_member`.
+    /// calls, and the metadata role's first if the node `is_member`. It says that gRPC is spoken:
+    /// standard clients leave a listener that doesn't.
     pub(super) fn rpc_material(&self, is_member: bool) -> Arc<TlsMaterial> {
-        match (is_member, self.disks.is_empty()) {
+        let material = match (is_member, self.disks.is_empty()) {
             (true, true) => self.metadata.clone(),
             (true, false) => self.metadata.also_showing(&self.storage),
             (false, _) => self.storage.clone(),
-        }
+        };
+        material.speaking(&["h2"])
     }
 }
 
