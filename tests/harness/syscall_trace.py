@@ -46,6 +46,13 @@ def ended_at(call, number):
             "-e", f"inject={call}:signal=KILL:when={number}", "-o", "/dev/null"]
 
 
+def refusing(call, error, record):
+    """The command to run a process under to which the kernel refuses a call; says so in `record`.
+    It goes on there after a restart."""
+    return ["strace", "-D", "-f", "-qq", "--seccomp-bpf", "-e", "signal=none",
+            "-e", f"trace={call}", "-e", f"inject={call}:error={error}", "-A", "-o", record]
+
+
 def plain(escaped):
     return bytes.fromhex(escaped.replace("\\x", ""))
 
