@@ -11,7 +11,7 @@ SIZES = {"inline": 100, "copied": 70_000, "coded": 3_000_000}
 
 def test_a_cluster_lives_without_fallocate(tmp_path):
     if reason := syscall_trace.impossible():
-        pytest.fail(reason)
+        pytest.skip(reason)
 
     def wrap(name):
         if name.startswith("gateway"):

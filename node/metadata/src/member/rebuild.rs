@@ -1,7 +1,8 @@
 //! A member whose log can't be relied on begins another life: what is left is put aside, and it
 //! goes on under an id that has never voted or acknowledged anything.
 //!
-//! Never removes a file of the log. `docs/formats/raft-log.md` has the argument why this is safe.
+//! Never removes a file of a life before the next but one has begun. `docs/formats/raft-log.md` has
+//! the argument why this is safe.
 
 use super::card::{self, Card, FoundCard, Lost, MEMBER_FILE};
 use super::{LOG_DIR, StartError};
@@ -15,8 +16,8 @@ use std::sync::Arc;
 
 /// Directories with the files of earlier lives are `kept-1`, `kept-2`, …
 const KEPT_PREFIX: &str = "kept-";
-/// More of them are a sign that something else is wrong.
-const KEPT_MAX: u32 = 1000;
+/// The files of so many lives stay; `status` names the newest ones.
+const KEPT_STAY: usize = 2;
 
 /// A member's directory.
 pub(super) struct MemberDir {
@@ -108,7 +109,39 @@ impl MemberDir {
             lost: Some(lost),
         };
         card.write(self.fs.as_ref(), &self.dir)?;
+        if let Err(error) = self.forget_old_lives() {
+            let dir = self.dir.display();
+            tracing::warn!(%dir, %error, "files of earlier lives stay behind");
+        }
         Ok(card)
+    }
+
+    /// Removes what is left of all lives but the newest ones.
+    fn forget_old_lives(&self) -> io::Result<()> {
+        let mut kept = self.kept_numbers()?;
+        kept.truncate(kept.len().saturating_sub(KEPT_STAY));
+        for number in kept {
+            let dir = self.kept_dir(number);
+            for entry in self.fs.list(&dir)? {
+                self.fs.remove(&dir.join(entry.name))?;
+            }
+            self.fs.remove_dir(&dir)?;
+            tracing::info!(dir = %dir.display(), "the files of an earlier life are removed");
+        }
+        self.fs.sync_dir(&self.dir)
+    }
+
+    /// The numbers of the directories with the files of earlier lives, the oldest first.
+    fn kept_numbers(&self) -> io::Result<Vec<u32>> {
+        let names = self.fs.list(&self.dir)?.into_iter();
+        let number = |name: String| name.strip_prefix(KEPT_PREFIX)?.parse().ok();
+        let mut numbers: Vec<u32> = names.filter_map(|entry| number(entry.name)).collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    fn kept_dir(&self, number: u32) -> PathBuf {
+        self.dir.join(format!("{KEPT_PREFIX}{number}"))
     }
 
     /// Makes a log in an empty directory, made if missing.
@@ -162,16 +195,12 @@ impl MemberDir {
     }
 
     fn new_kept_dir(&self) -> Result<PathBuf, StartError> {
-        for number in 1..=KEPT_MAX {
-            let kept = self.dir.join(format!("{KEPT_PREFIX}{number}"));
-            match self.fs.create_dir(&kept) {
-                Ok(()) => return Ok(kept),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(source) => return Err(self.failed("create", &kept)(source)),
-            }
-        }
-        let full = io::Error::other("too many logs were put aside here");
-        Err(self.failed("create a directory in", &self.dir)(full))
+        let numbers = self.kept_numbers();
+        let newest = numbers.map_err(self.failed("list", &self.dir))?.pop();
+        let kept = self.kept_dir(newest.unwrap_or(0).saturating_add(1));
+        let made = self.fs.create_dir(&kept);
+        made.map_err(self.failed("create", &kept))?;
+        Ok(kept)
     }
 
     fn make_dir(&self, path: &Path) -> Result<(), StartError> {

@@ -204,6 +204,31 @@ async fn a_lost_log_directory_and_lost_rows_are_rebuilt() {
     cluster.agree().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_many_lives_only_the_files_of_the_newest_stay() {
+    let mut cluster = Cluster::start(3, 7, 0, settings());
+    let client = cluster.client();
+    let load = Load::start(&client, 3);
+    for _ in 0..4 {
+        load.more(20).await;
+        let before = cluster.voter(2).await;
+        cluster.crash(2).await;
+        let fs = &cluster.disks[&2].fs;
+        for path in files(fs) {
+            write(fs, &path, b"spoiled");
+        }
+        cluster.restart(2);
+        assert_ne!(cluster.voter(2).await, before);
+    }
+    let entries = cluster.disks[&2].fs.list(Path::new(DIR)).expect("list");
+    let names = entries.into_iter().map(|entry| entry.name);
+    let kept: Vec<String> = names.filter(|name| name.starts_with("kept-")).collect();
+    assert_eq!(kept, ["kept-3", "kept-4"]);
+    let names = load.end().await;
+    all_there(&client, &names).await;
+    cluster.agree().await;
+}
+
 /// The end of a log that is cut off cleanly looks like a log that never went further. The leader
 /// knows better.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
