@@ -1,5 +1,7 @@
 //! Turns what the leader says into a verdict with reasons. Pure.
 
+mod missing;
+
 use crate::report::{
     DataReport, DiskStatus, Health, LeaseReport, LevelReport, MarginReport, MemberReport,
     MetadataReport, NodeReport, Report, VolumeReport,
@@ -75,6 +77,7 @@ pub fn report(status: &ClusterStatus) -> Report {
         .iter()
         .map(|node| judge_node(status, node, &mut verdict, &mut notes))
         .collect();
+    missing::judge(status, &mut verdict, &mut notes);
     let volumes = volumes(status, &mut verdict, &mut notes);
     let data = data(status, &mut verdict, &mut notes);
     let (health, reasons) = verdict.close();
@@ -313,7 +316,7 @@ fn volumes(
                 .volume
                 .slots
                 .iter()
-                .filter(|m| status.map.is_alive(m.node))
+                .filter(|slot| margin::is_served(&status.map, slot))
                 .count(),
             members: of.volume.slots.len(),
         })
@@ -367,6 +370,13 @@ fn data(status: &ClusterStatus, verdict: &mut Verdict, notes: &mut Vec<String>) 
     if unreadable > 0 {
         verdict.not_serving(format!(
             "{unreadable} segments can't be read now: too few shards live"
+        ));
+    }
+    let short = margin::shortfall(data, &|slot| margin::is_served(&status.map, slot));
+    if let Some(worst) = short.worst {
+        let segments = short.segments;
+        verdict.degraded(format!(
+            "{segments} segments lack shards that are out of reach: the worst may lose {worst} more"
         ));
     }
     if data.damaged_shards > 0 {

@@ -223,6 +223,7 @@ fn a_silent_node_with_a_volume_left_to_write_to_is_degraded() {
             cluster 07070707070707070707070707070707: degraded
               ! storage node 2 is not heard from (for 75 s)
               ! only volumes with a member missing take writes: 2 of 3 nodes live
+              ! 40 segments lack shards that are out of reach: the worst may lose 0 more
             exit code 1
         "#]],
     );
@@ -607,4 +608,47 @@ fn the_keys_of_the_json_are_stable() {
         /data/segments_by_margin/0: ["margin", "segments"]
     "#]].assert_eq(&shown);
     assert_eq!(json["health"], "healthy");
+}
+
+/// A node goes on without one of its disks: it registers with the others, of which it has none.
+fn lose_disk(status: &mut ClusterStatus, node: u32) {
+    let of = |id| usize::try_from(id).expect("small") - 1;
+    status.map.nodes[of(node)].disks.clear();
+    status.nodes[of(node)].disks.clear();
+}
+
+#[test]
+fn a_missing_disk_of_a_living_node_is_named_with_what_it_held() {
+    check_verdict(
+        |status| lose_disk(status, 2),
+        expect![[r#"
+        cluster 07070707070707070707070707070707: degraded
+          ! disk 02020202020202020202020202020202 of node 2 is missing: 1 volumes count on it, for a shard each of 40 segments
+          ! 40 segments lack shards that are out of reach: the worst may lose 0 more
+        exit code 1
+    "#]],
+    );
+    let mut status = well();
+    lose_disk(&mut status, 2);
+    expect![[r#"
+        volumes (1)
+          1     2+1    open    2/3 slots live  5.0 MiB
+    "#]]
+    .assert_eq(&paragraph(&status, "volumes"));
+}
+
+#[test]
+fn a_missing_disk_of_an_empty_closed_volume_is_a_note() {
+    check_verdict(
+        |status| {
+            lose_disk(status, 2);
+            status.data.volumes[0].counts = VolumeCounts::default();
+            status.data.volumes[0].volume.state = VolumeState::Closed;
+        },
+        expect![[r#"
+            cluster 07070707070707070707070707070707: healthy
+              - disk 02020202020202020202020202020202 of node 2 is missing: 1 volumes count on it, for a shard each of 0 segments
+            exit code 0
+        "#]],
+    );
 }
