@@ -249,14 +249,14 @@ pub async fn start(config: GatewayConfig) -> Result<RunningGateway, GatewayError
     // Shared, so that both clients learn what the map's stream says of the members.
     let roster = Roster::new(&config.metadata);
     let meta = MetaClient::new(&roster, Arc::clone(&tls), calls.clone());
-    let beating = meta.clone();
+    let (beating, heard) = (meta.clone(), meta.clone());
     let meta: Arc<dyn Metadata> = Arc::new(meta);
     let map = MapWatch::start(ClusterClient::new(&roster, Arc::clone(&tls), calls));
     let ready = Arc::new(AtomicBool::new(false));
     if let Some((listener, metrics)) = sockets.health {
         let state = health::State {
             metrics,
-            ready: readiness(&ready, &map, &tls, &rim),
+            ready: readiness(&ready, (&map, heard.clone()), &tls, &rim),
         };
         let health = health::serve(listener, state, rim.stop.clone(), rim.tasks.clone());
         rim.tasks.spawn(health);
@@ -269,6 +269,8 @@ pub async fn start(config: GatewayConfig) -> Result<RunningGateway, GatewayError
     let components =
         PipelineComponents::connected(Arc::clone(&meta), data, map.subscribe(), cluster, config.id);
     let pipeline = Pipeline::start(components, config.pipeline);
+    // Only once there are beats, which find out when the metadata group is back.
+    heard.give_up_after(beats::PATIENCE);
     let beats = beats::beat(beating, config.id, new_request(), pipeline.clone());
     let beats = AbortOnDropHandle::new(tokio::spawn(beats));
     let names = Names {
@@ -479,14 +481,25 @@ fn listen(socket: TcpListener, security: TransportSecurity, face: &Arc<Face>, ri
 /// Ready means: started, not stopping, and the cluster's map has come.
 fn readiness(
     started: &Arc<AtomicBool>,
-    map: &MapWatch,
+    (map, meta): (&MapWatch, MetaClient),
     tls: &TlsMaterial,
     rim: &Rim,
 ) -> health::Ready {
     let (started, maps, stop) = (Arc::clone(started), map.subscribe(), rim.stop.clone());
     let denials = tls.denials().clone();
     Arc::new(move || {
-        let serves = started.load(Ordering::Acquire) && !stop.is_cancelled();
-        serves && maps.borrow().term > 0 && !denials.is_own_denied()
+        if stop.is_cancelled() {
+            Err("the gateway is stopping".to_owned())
+        } else if !started.load(Ordering::Acquire) {
+            Err("the gateway is starting".to_owned())
+        } else if denials.is_own_denied() {
+            Err("the cluster has denied this gateway's certificate".to_owned())
+        } else if let Some(why) = meta.given_up() {
+            Err(why)
+        } else if maps.borrow().term == 0 {
+            Err("no cluster map yet".to_owned())
+        } else {
+            Ok(())
+        }
     })
 }

@@ -1,8 +1,8 @@
 //! Access keys as requests use them: looked up, opened, and kept for a moment.
 
 use crate::lock::lock;
-use crate::ops::Caller;
-use megalith_client::{Metadata, TypedCalls as _};
+use crate::ops::{Caller, Outage};
+use megalith_client::{ClientError, Metadata, TypedCalls as _};
 use megalith_crypto::AccessSecret;
 use megalith_keyring::Keys;
 use megalith_model::ids::AccountId;
@@ -35,8 +35,8 @@ pub enum CredentialError {
     #[error("no such access key")]
     Unknown,
     /// The metadata group didn't answer.
-    #[error("credentials unavailable: {0}")]
-    Unavailable(String),
+    #[error("credentials unavailable: {1}")]
+    Unavailable(Outage, String),
 }
 
 type Lookup = Result<Arc<ActiveKey>, CredentialError>;
@@ -83,7 +83,16 @@ impl Credentials {
             access_key: access_key.to_owned(),
         };
         let found = self.meta.ask(asked).await;
-        let found = found.map_err(|error| CredentialError::Unavailable(error.to_string()))?;
+        let found = found.map_err(|error| {
+            let outage = match &error {
+                ClientError::Denied(_) => Outage::Denied,
+                ClientError::Unknown(_)
+                | ClientError::Unavailable(_)
+                | ClientError::Rejected(_)
+                | ClientError::Malformed(_) => Outage::Metadata,
+            };
+            CredentialError::Unavailable(outage, error.to_string())
+        })?;
         let Some((row, account)) = found else {
             return Ok(None);
         };

@@ -110,15 +110,48 @@ pub enum OpError {
     /// Too busy, or the cluster changed during the write: try again.
     #[error("slow down: {0}")]
     SlowDown(&'static str),
-    /// The cluster gave no answer, or an unclear one: try again.
-    #[error("unavailable: {0}")]
-    Unavailable(String),
+    /// The cluster gave no answer, or an unclear one: try again. The text is for the operator, the
+    /// outage for the client.
+    #[error("unavailable: {1}")]
+    Unavailable(Outage, String),
     /// What is stored doesn't open or contradicts itself. A person must look.
     #[error("stored record is damaged: {0}")]
     Damaged(&'static str),
     /// A broken promise of our own code.
     #[error("internal: {0}")]
     Internal(String),
+}
+
+/// What is out, as far as a client is told: no addresses, nodes or disks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outage {
+    /// The metadata group doesn't answer; nothing was changed.
+    Metadata,
+    /// It is not known whether the request took effect.
+    Unclear,
+    /// The cluster has denied this gateway's certificate.
+    Denied,
+    /// Too few shards could be read.
+    Reads,
+    /// Too few disks took the object's shards.
+    Writes,
+    /// There is no volume to write to: too few disks are there or have room.
+    NoVolume,
+}
+
+impl Outage {
+    /// Says it for a client.
+    #[must_use]
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Self::Metadata => "The cluster's metadata does not answer.",
+            Self::Unclear => "It is not known whether the request took effect.",
+            Self::Denied => "The cluster has denied this gateway.",
+            Self::Reads => "Too few shards of the object can be read now.",
+            Self::Writes => "Too few disks took the object.",
+            Self::NoVolume => "Too few disks are there or have room for new objects.",
+        }
+    }
 }
 
 impl OpError {
@@ -143,7 +176,7 @@ impl From<BodyError> for OpError {
             BodyError::Signature => Self::BodySignature,
             BodyError::Sha256 => Self::BodySha256,
             BodyError::Malformed => Self::BodyMalformed,
-            BodyError::SourceUnreadable => Self::Unavailable(error.to_string()),
+            BodyError::SourceUnreadable => Self::Unavailable(Outage::Reads, error.to_string()),
         }
     }
 }

@@ -5,7 +5,7 @@
 //! replaced meanwhile, nobody finds them any more.
 
 use super::conditions::{ReadConditions, ReadVerdict};
-use super::error::OpError;
+use super::error::{OpError, Outage};
 use super::ids::check_version;
 use super::names::check_key;
 use super::ports::Plaintext;
@@ -208,6 +208,7 @@ impl Store {
             }
         }
         Err(OpError::Unavailable(
+            Outage::Reads,
             "the object is replaced again and again".to_owned(),
         ))
     }
@@ -447,7 +448,7 @@ fn damaged(what: &'static str, bucket: BucketId, version: VersionId) -> OpError 
 pub(super) fn get_error(error: GetError) -> OpError {
     match error {
         GetError::Busy(_) => OpError::SlowDown("no memory left"),
-        GetError::Unavailable { .. } => OpError::Unavailable(error.to_string()),
+        GetError::Unavailable { .. } => OpError::Unavailable(Outage::Reads, error.to_string()),
         GetError::Unauthentic { .. } | GetError::Inconsistent { .. } => {
             tracing::error!(%error, "an object can't be read");
             OpError::Damaged("object bytes")

@@ -26,7 +26,7 @@ mod write;
 pub use buckets::BucketPage;
 pub use copy::{CopyOutput, CopyRequest, CopySource, MetadataSource};
 pub use delete::DeleteRequest;
-pub use error::OpError;
+pub use error::{OpError, Outage};
 pub use get::{FoundObject, GetOutput, GetRequest, PartInfo};
 pub use list::{ListOutput, ListRequest, ListedObject};
 pub use multipart::{
@@ -38,7 +38,7 @@ pub use put::{PutOutput, PutRequest};
 pub use write::{BODY_BYTES_MAX, Body, BodyError, Description, Trailer};
 
 use megalith_blobs::LeasedId;
-use megalith_client::{ClientError, Metadata, TypedCalls as _};
+use megalith_client::{ClientError, Metadata, TypedCalls as _, chain};
 use megalith_keyring::{Keys, KeysError};
 use megalith_model::command::{Command, Envelope, Refusal};
 use megalith_model::ids::AccountId;
@@ -156,11 +156,10 @@ impl Store {
     }
 
     async fn new_key(&self) -> Result<Arc<LeasedId>, Rejection> {
-        let id = self
-            .blobs()
-            .take_id()
-            .await
-            .map_err(|error| Rejection::Failed(OpError::Unavailable(error.to_string())))?;
+        let id = self.blobs().take_id().await.map_err(|error| {
+            let why = chain(&error);
+            Rejection::Failed(OpError::Unavailable(Outage::Metadata, why))
+        })?;
         Ok(Arc::new(id))
     }
 
@@ -240,10 +239,12 @@ fn unavailable(error: ClientError) -> OpError {
     match error {
         // An answer that can't be read leaves open what was done.
         ClientError::Unknown(why) | ClientError::Malformed(why) => {
-            OpError::Unavailable(format!("outcome unknown: {why}"))
+            OpError::Unavailable(Outage::Unclear, format!("outcome unknown: {why}"))
         }
-        ClientError::Unavailable(why) => OpError::Unavailable(format!("unavailable: {why}")),
-        ClientError::Denied(why) => OpError::Unavailable(format!("this gateway is denied: {why}")),
+        ClientError::Unavailable(why) => OpError::Unavailable(Outage::Metadata, why),
+        ClientError::Denied(why) => {
+            OpError::Unavailable(Outage::Denied, format!("this gateway is denied: {why}"))
+        }
         ClientError::Rejected(why) => OpError::Internal(format!("rejected: {why}")),
     }
 }

@@ -5,7 +5,7 @@
 //! write ([`Writing::again`]). No layer below does that.
 
 use super::checksum::{Algorithm, Claims, Computed, Value};
-use super::error::OpError;
+use super::error::{OpError, Outage};
 use super::{Rejection, Store};
 use crate::lock::lock;
 use bytes::{Bytes, BytesMut};
@@ -13,6 +13,7 @@ use futures::StreamExt;
 use megalith_blobs::{
     HashResults, Hashes, HeldBody, LeasedId, Pieces, PutError, Source, WrittenBlob, is_small,
 };
+use megalith_client::chain;
 use megalith_crypto::manifest::ContentHeaders;
 use megalith_crypto::{DataKey, StreamIv};
 use megalith_model::command::{NewBlob, Refusal};
@@ -273,10 +274,9 @@ fn put_error(error: PutError) -> Rejection {
         PutError::Source(source) => source.into(),
         PutError::Length { .. } => OpError::IncompleteBody,
         PutError::TooLarge(_) => OpError::EntityTooLarge,
-        PutError::NoVolume { .. } | PutError::Unavailable { .. } => {
-            OpError::Unavailable(error.to_string())
-        }
-        PutError::Lease(cause) => OpError::Unavailable(cause.to_string()),
+        PutError::NoVolume { .. } => OpError::Unavailable(Outage::NoVolume, error.to_string()),
+        PutError::Unavailable { .. } => OpError::Unavailable(Outage::Writes, error.to_string()),
+        PutError::Lease(cause) => OpError::Unavailable(Outage::Metadata, chain(&cause)),
         PutError::Seal(_) | PutError::Compute(_) | PutError::Refused => {
             OpError::Internal(error.to_string())
         }

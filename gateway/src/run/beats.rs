@@ -5,7 +5,11 @@ use megalith_client::MetaClient;
 use megalith_model::beat::{BEAT_INTERVAL, BEAT_LEASES_MAX, Beat};
 use megalith_model::ids::GatewayId;
 use std::error::Error;
+use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
+
+/// How long a beat waits for its answer. When one has had none, clients aren't kept waiting either.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Beats until it is dropped. `life` is drawn for this process.
 pub(super) async fn beat(meta: MetaClient, gateway: GatewayId, life: u64, pipeline: Pipeline) {
@@ -22,7 +26,7 @@ pub(super) async fn beat(meta: MetaClient, gateway: GatewayId, life: u64, pipeli
             leases,
             reading: pipeline.reads().lowest(),
         };
-        match meta.beat(&beat).await {
+        match meta.beat(&beat, PATIENCE).await {
             Ok(()) if well => {}
             Ok(()) => {
                 tracing::info!("the metadata leader hears this gateway again");

@@ -4,11 +4,13 @@ use crate::backoff::Backoff;
 use crate::connect::{ChannelSettings, noting_channel};
 use crate::error::chain;
 use crate::roster::{Known, Roster};
+use crate::unheard::Unheard;
 use megalith_identity::{IdentityError, Role, TlsMaterial};
 use megalith_model::codec;
 use megalith_model::denied::DenyList;
 use megalith_model::ids::NodeId;
 use megalith_proto::v1 as proto;
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -71,6 +73,7 @@ pub(crate) struct Group {
     pub(crate) roster: Roster,
     material: Arc<TlsMaterial>,
     pub(crate) settings: CallSettings,
+    pub(crate) unheard: Unheard,
     state: Mutex<State>,
 }
 
@@ -114,6 +117,19 @@ pub(crate) struct NoAnswer {
     pub(crate) last: String,
 }
 
+/// The last words of each member that was asked: who can be reached, and who can't.
+#[derive(Default)]
+struct Heard(BTreeMap<NodeId, String>);
+
+impl Heard {
+    /// Takes what a member said, and returns what all have said.
+    fn note(&mut self, node: NodeId, words: String) -> String {
+        self.0.insert(node, words);
+        let each = self.0.iter().map(|(node, words)| format!("{node} {words}"));
+        each.collect::<Vec<_>>().join("; ")
+    }
+}
+
 impl Group {
     pub(crate) fn new(roster: Roster, material: Arc<TlsMaterial>, settings: CallSettings) -> Self {
         let state = State {
@@ -128,6 +144,7 @@ impl Group {
             roster,
             material,
             settings,
+            unheard: Unheard::default(),
             state: Mutex::new(state),
         }
     }
@@ -210,7 +227,9 @@ impl Group {
         Some(state.members[chosen].clone())
     }
 
+    /// Notes that a member has answered.
     pub(crate) fn prefer(&self, ask: Ask, member: &Member) {
+        self.unheard.answered();
         let mut state = self.state();
         match ask {
             Ask::Leader => state.leader = Some(member.node),
@@ -293,13 +312,14 @@ impl Group {
             last: "no member is known".into(),
         };
         let mut failed: Vec<NodeId> = Vec::new();
+        let mut heard = Heard::default();
         let mut backoff = Backoff::new();
         let mut hops = 0;
         while let Some(member) = self.pick(Ask::Leader, &failed) {
             let limit = self.settings.attempt_deadline;
             let limit = limit.min(deadline.saturating_duration_since(Instant::now()));
             let answer = timeout(limit, call(self.channel(&member))).await;
-            let at_once = match self.heed(&member, answer, &mut end, &mut failed) {
+            let at_once = match self.heed(&member, answer, (&mut end, &mut heard), &mut failed) {
                 Heeded::Answer(answer) => return Ok((answer, end.sent)),
                 Heeded::Over => return Err(end),
                 Heeded::Another { at_once } => at_once,
@@ -328,7 +348,7 @@ impl Group {
         &self,
         member: &Member,
         answer: Result<Result<Said<T>, Status>, Elapsed>,
-        end: &mut NoAnswer,
+        (end, heard): (&mut NoAnswer, &mut Heard),
         failed: &mut Vec<NodeId>,
     ) -> Heeded<T> {
         match answer {
@@ -338,18 +358,22 @@ impl Group {
             }
             Ok(Ok(Said::NotLeader(hint))) => {
                 end.sent = true;
-                end.last = format!("{} does not lead", member.node);
+                end.last = heard.note(member.node, "answers but does not lead".to_owned());
                 let leader = self.follow(member, &hint);
                 let at_once = leader.is_some_and(|leader| !failed.contains(&leader));
                 return Heeded::Another { at_once };
             }
             Ok(Ok(Said::Again(why))) => {
                 end.sent = true;
-                end.last = format!("{}: {why}", member.node);
+                end.last = heard.note(member.node, format!("says: {why}"));
                 return Heeded::Another { at_once: false };
             }
             Ok(Err(status)) => {
-                end.last = format!("{}: {}", member.node, chain(&status));
+                let words = format!("can't be called: {}", chain(&status));
+                end.last = heard.note(member.node, words);
+                if self.is_denied() || is_final(&status) {
+                    self.unheard.answered();
+                }
                 if self.is_denied() {
                     end.denied = !end.sent;
                     end.last = self.own_denied();
@@ -364,7 +388,7 @@ impl Group {
                 end.sent |= !is_unsent(&status);
             }
             Err(_) => {
-                end.last = format!("{} did not answer in time", member.node);
+                end.last = heard.note(member.node, "did not answer in time".to_owned());
                 end.sent |= member.reached.load(Ordering::SeqCst);
             }
         }

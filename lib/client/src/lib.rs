@@ -31,6 +31,7 @@ mod roster;
 mod shards;
 mod still;
 mod time;
+mod unheard;
 pub mod wire;
 
 pub use backup::{BackupClient, rows_checksum};

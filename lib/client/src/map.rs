@@ -15,9 +15,13 @@ use megalith_model::level::OutOfRange;
 use megalith_model::topology::ClusterMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
+
+/// How long there may be no stream before it is said.
+const SAID_AFTER: Duration = Duration::from_secs(5);
 
 /// Holds the newest map. Cheap to clone.
 #[derive(Clone)]
@@ -115,7 +119,8 @@ fn keep(newest: &watch::Sender<Arc<ClusterMap>>, map: ClusterMap) {
 async fn follow(cluster: ClusterClient, newest: watch::Sender<Arc<ClusterMap>>) {
     let mut backoff = Backoff::new();
     let mut failed: Vec<NodeId> = Vec::new();
-    let mut lost = false;
+    // Since when there has been no stream, and whether that was said.
+    let (mut lost, mut told) = (None, false);
     loop {
         let Some((member, stream)) = cluster.watch_once(&failed).await else {
             sleep(backoff.step()).await;
@@ -123,6 +128,8 @@ async fn follow(cluster: ClusterClient, newest: watch::Sender<Arc<ClusterMap>>) 
             continue;
         };
         let mut got_map = false;
+        // A member that restarts is no news: another one has the stream soon.
+        let since = *lost.get_or_insert_with(Instant::now);
         let end = match stream {
             MapStream::Failed(reason) => End::Lost(reason),
             MapStream::Open(stream) => read(&cluster, &member, stream, &newest, &mut got_map).await,
@@ -130,7 +137,10 @@ async fn follow(cluster: ClusterClient, newest: watch::Sender<Arc<ClusterMap>>) 
         if got_map {
             backoff = Backoff::new();
             failed.clear();
-            lost = false;
+            lost = None;
+            if std::mem::take(&mut told) {
+                tracing::info!("members give the cluster map again");
+            }
         }
         match end {
             End::Redirected(Some(leader)) if !failed.contains(&leader) => {
@@ -141,13 +151,16 @@ async fn follow(cluster: ClusterClient, newest: watch::Sender<Arc<ClusterMap>>) 
             End::Lost(reason) => {
                 cluster.group().demote(&member);
                 failed.push(member.node);
-                if !lost {
-                    tracing::info!(
+                tracing::debug!(node = member.node.0, reason, "no stream of the cluster map");
+                if !got_map && !told && since.elapsed() >= SAID_AFTER {
+                    let silent_s = since.elapsed().as_secs();
+                    tracing::warn!(
                         node = member.node.0,
                         reason,
-                        "lost the cluster map's stream"
+                        silent_s,
+                        "no member gives the cluster map"
                     );
-                    lost = true;
+                    told = true;
                 }
             }
         }

@@ -11,6 +11,7 @@ use crate::error::{ClientError, chain};
 use crate::group::{Ask, CallSettings, Group, Member, NoAnswer, Said, is_final};
 use crate::roster::Roster;
 use crate::time::GroupTime;
+use crate::unheard;
 use futures::stream::{FuturesUnordered, StreamExt};
 use megalith_identity::TlsMaterial;
 use megalith_model::beat::Beat;
@@ -24,6 +25,7 @@ use proto::cluster_client::ClusterClient;
 use proto::metadata_client::MetadataClient;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tonic::Status;
 use tonic::transport::Channel;
@@ -81,14 +83,25 @@ impl MetaClient {
     /// Puts a command through the log and returns its answer once it is applied.
     ///
     /// Fails with [`ClientError::Unknown`] if the deadline passes and some member may have taken
-    /// the command; with [`ClientError::Unavailable`] if certainly none has.
+    /// the command; with [`ClientError::Unavailable`] if certainly none has. See
+    /// [`Self::give_up_after`].
     pub async fn propose(&self, envelope: Envelope) -> Result<Answer, ClientError> {
         let shared = &*self.shared;
         let level = shared.group.roster.level();
         let bytes = bytes::Bytes::from(codec::encode_at(&envelope, level));
         let deadline = Instant::now() + shared.group.settings.propose_deadline;
         let call = |channel| shared.propose_once(channel, bytes.clone());
-        let answer = shared.group.call_leader(deadline, call).await;
+        shared.group.unheard.asked();
+        if let Some(silent) = shared.group.unheard.lasting() {
+            return Err(ClientError::Unavailable(unheard::said(silent)));
+        }
+        let answer = tokio::select! {
+            biased;
+            answer = shared.group.call_leader(deadline, call) => answer,
+            silent = shared.group.unheard.lasts() => {
+                return Err(ClientError::Unknown(unheard::said(silent)));
+            }
+        };
         let (bytes, sent_before) = answer.map_err(|end| match end {
             NoAnswer { denied: true, .. } => ClientError::Denied(end.last),
             NoAnswer { refused: true, .. } => ClientError::Rejected(end.last),
@@ -104,6 +117,20 @@ impl MetaClient {
         }
     }
 
+    /// From now on commands and questions fail at once while no member has answered anything for
+    /// `limit`, instead of waiting for their deadlines. Only for a process that goes on calling
+    /// [`Self::beat`], which always waits, and so finds out when the group is back.
+    pub fn give_up_after(&self, limit: Duration) {
+        self.shared.group.unheard.give_up_after(limit);
+    }
+
+    /// Returns why calls fail at once at present; None if they don't (see
+    /// [`Self::give_up_after`]).
+    #[must_use]
+    pub fn given_up(&self) -> Option<String> {
+        self.shared.group.unheard.lasting().map(unheard::said)
+    }
+
     /// Returns the group's time in milliseconds since 1970: what its leader said last, reckoned on.
     /// Before the leader has said anything it is this machine's wall clock.
     #[must_use]
@@ -116,9 +143,10 @@ impl MetaClient {
     /// speak with the leader.
     ///
     /// # Errors
-    /// If no leader answers within the deadline of a question.
-    pub async fn beat(&self, beat: &Beat) -> Result<(), ClientError> {
+    /// If no leader answers within `limit`.
+    pub async fn beat(&self, beat: &Beat, limit: Duration) -> Result<(), ClientError> {
         let shared = &*self.shared;
+        shared.group.unheard.asked();
         let request = convert::beat_to_wire(beat);
         let call = |channel| {
             let request = request.clone();
@@ -133,7 +161,7 @@ impl MetaClient {
                 })
             }
         };
-        let deadline = Instant::now() + shared.group.settings.query_deadline;
+        let deadline = Instant::now() + limit;
         let heard = shared.group.call_leader(deadline, call).await;
         heard.map(|((), _)| ()).map_err(unanswered)
     }
@@ -170,6 +198,20 @@ impl MetaClient {
 
     /// As [`Self::query`]; also says after which entry of the log the rows were read.
     pub async fn query_at(&self, query: Query) -> Result<(Reply, u64), ClientError> {
+        let unheard = &self.shared.group.unheard;
+        unheard.asked();
+        let silent = match unheard.lasting() {
+            Some(silent) => silent,
+            None => tokio::select! {
+                biased;
+                answer = self.query_patiently(query) => return answer,
+                silent = unheard.lasts() => silent,
+            },
+        };
+        Err(ClientError::Unavailable(unheard::said(silent)))
+    }
+
+    async fn query_patiently(&self, query: Query) -> Result<(Reply, u64), ClientError> {
         let shared = &*self.shared;
         let level = shared.group.roster.level();
         let bytes = bytes::Bytes::from(codec::encode_at(&query, level));
@@ -302,7 +344,10 @@ impl Shared {
         let mut running = FuturesUnordered::new();
         let mut last = String::from("no member is known");
         loop {
-            if let Some(member) = self.group.pick(Ask::Any, &asked) {
+            // A member that is given no time would be said to have been silent.
+            let in_time = asked.is_empty() || Instant::now() < deadline;
+            let next = in_time.then(|| self.group.pick(Ask::Any, &asked)).flatten();
+            if let Some(member) = next {
                 asked.push(member.node);
                 running.push(self.ask(member, query.clone(), deadline));
             }
@@ -344,6 +389,7 @@ impl Shared {
                         last = self.group.own_denied();
                     }
                     if denied || is_final(&status) {
+                        self.group.unheard.answered();
                         return Err(NoAnswer {
                             sent: true,
                             refused: !denied,

@@ -19,8 +19,8 @@ use tokio_util::task::TaskTracker;
 /// Renders the metrics as text.
 pub type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
 
-/// Tells whether requests can be served.
-pub type Ready = Arc<dyn Fn() -> bool + Send + Sync>;
+/// Tells whether requests can be served; if not, why, in words.
+pub type Ready = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 const CONNECTIONS_MAX: usize = 64;
 const CONNECTION_LIFE: Duration = Duration::from_secs(60);
@@ -83,8 +83,13 @@ fn answer(state: &State, method: &Method, path: &str) -> Response<Full<Bytes>> {
     }
     match (path, &state.metrics) {
         ("/health/live", _) => text(StatusCode::OK, "live\n".to_owned()),
-        ("/health/ready", _) if (state.ready)() => text(StatusCode::OK, "ready\n".to_owned()),
-        ("/health/ready", _) => text(StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned()),
+        ("/health/ready", _) => match (state.ready)() {
+            Ok(()) => text(StatusCode::OK, "ready\n".to_owned()),
+            Err(why) => text(
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("not ready: {why}\n"),
+            ),
+        },
         ("/metrics", Some(metrics)) => text(StatusCode::OK, metrics()),
         (_, _) => text(StatusCode::NOT_FOUND, "not found\n".to_owned()),
     }
@@ -96,9 +101,9 @@ mod tests {
 
     #[test]
     fn only_its_own_paths() {
-        let state = |ready| State {
+        let state = |ready: bool| State {
             metrics: Some(Arc::new(|| "m 1\n".to_owned())),
-            ready: Arc::new(move || ready),
+            ready: Arc::new(move || ready.then_some(()).ok_or_else(|| "starting".to_owned())),
         };
         let status = |ready, path| answer(&state(ready), &Method::GET, path).status().as_u16();
         assert_eq!(status(false, "/health/live"), 200);

@@ -164,7 +164,7 @@ impl From<CredentialError> for S3Error {
     fn from(error: CredentialError) -> Self {
         match error {
             CredentialError::Unknown => Code::InvalidAccessKeyId.into(),
-            CredentialError::Unavailable(why) => OpError::Unavailable(why).into(),
+            CredentialError::Unavailable(outage, why) => OpError::Unavailable(outage, why).into(),
         }
     }
 }
@@ -175,7 +175,7 @@ impl From<OpError> for S3Error {
             OpError::Damaged(_) | OpError::Internal(_) => {
                 tracing::error!(%error, "a request failed");
             }
-            OpError::SlowDown(_) | OpError::Unavailable(_) => {
+            OpError::SlowDown(_) | OpError::Unavailable(..) => {
                 tracing::warn!(%error, "a request could not be served");
             }
             _of_the_request => {}
@@ -189,8 +189,10 @@ impl From<OpError> for S3Error {
                 let error = Self::from(code).with(CONTENT_RANGE, &format!("bytes */{total}"));
                 error.blame("ActualObjectSize", &total.to_string())
             }
-            OpError::SlowDown(_) | OpError::Unavailable(_) => {
-                Self::from(code).with(RETRY_AFTER, "1")
+            OpError::SlowDown(_) => Self::from(code).with(RETRY_AFTER, "1"),
+            OpError::Unavailable(outage, _) => {
+                let text = format!("{} {}", code.sentence(), outage.sentence());
+                Self::new(code, text).with(RETRY_AFTER, "1")
             }
             OpError::InvalidArgument(text) | OpError::InvalidRequest(text) => Self::new(code, text),
             OpError::NotImplemented(what) => Self::not_implemented(what),
@@ -246,7 +248,7 @@ fn code(error: &OpError) -> Code {
         OpError::InvalidRequest(_) => Code::InvalidRequest,
         OpError::NotImplemented(_) => Code::NotImplemented,
         OpError::SlowDown(_) => Code::SlowDown,
-        OpError::Unavailable(_) => Code::ServiceUnavailable,
+        OpError::Unavailable(..) => Code::ServiceUnavailable,
         OpError::Damaged(_) | OpError::Internal(_) => Code::InternalError,
     }
 }
