@@ -2,7 +2,7 @@
 
 use super::Rim;
 use super::idle::{Impatient, Unread, Watched};
-use crate::s3::Face;
+use crate::s3::{Face, PeerAddress};
 use http::header::{CONNECTION, EXPECT};
 use http::uri::Scheme;
 use http::{HeaderValue, Request, Version};
@@ -92,13 +92,16 @@ impl Listening {
 
 async fn connection(stream: TcpStream, acceptor: Option<TlsAcceptor>, face: Arc<Face>, rim: Rim) {
     let unread = Unread::default();
+    let peer = stream.peer_addr().ok().map(PeerAddress);
     let stream = Impatient::new(stream, rim.limits.idle_timeout, unread.clone());
     match acceptor {
-        None => serve(stream, Scheme::HTTP, unread, face, rim).await,
+        None => serve(stream, (peer, Scheme::HTTP), unread, face, rim).await,
         Some(acceptor) => {
             let handshake = timeout(rim.limits.handshake_timeout, acceptor.accept(stream));
             match handshake.await {
-                Ok(Ok(stream)) => serve(stream, Scheme::HTTPS, unread, face, rim).await,
+                Ok(Ok(stream)) => {
+                    serve(stream, (peer, Scheme::HTTPS), unread, face, rim).await;
+                }
                 Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
                 Err(_) => tracing::debug!("a TLS handshake took too long"),
             }
@@ -107,8 +110,13 @@ async fn connection(stream: TcpStream, acceptor: Option<TlsAcceptor>, face: Arc<
 }
 
 /// Serves one connection until it ends, the drain ends it, or its deadline breaks it off.
-async fn serve<S>(stream: S, scheme: Scheme, unread: Unread, face: Arc<Face>, rim: Rim)
-where
+async fn serve<S>(
+    stream: S,
+    (peer, scheme): (Option<PeerAddress>, Scheme),
+    unread: Unread,
+    face: Arc<Face>,
+    rim: Rim,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(move |request: Request<Incoming>| {
@@ -119,6 +127,9 @@ where
         let never_asked = request.headers().contains_key(EXPECT) && request.body().is_end_stream();
         let mut request = request.map(|body| Watched::new(body, unread.clone()));
         request.extensions_mut().insert(scheme.clone());
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(peer);
+        }
         async move {
             let mut response = face.answer(request).await;
             if is_http1 && (unread.is_set() || never_asked) {

@@ -20,7 +20,7 @@ mod upload;
 
 #[cfg(feature = "fuzz")]
 pub use edge::fuzz;
-pub use edge::{AnswerBody, Face, FaceParts};
+pub use edge::{AnswerBody, Face, FaceParts, PeerAddress};
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -92,6 +92,16 @@ pub(super) async fn authenticate(
     Ok((Verified { caller }, payload))
 }
 
+impl Means {
+    /// Returns the access key that the request claims to be signed with.
+    pub(super) fn access_key(&self) -> &str {
+        match self {
+            Self::Header(claim) => &claim.access_key,
+            Self::Url(presigned) => &presigned.claim.access_key,
+        }
+    }
+}
+
 /// A claim of today, not yet verified.
 pub(super) struct Timely<'a> {
     pub(super) claim: Claim,

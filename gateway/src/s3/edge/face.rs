@@ -2,6 +2,7 @@
 
 use super::Core;
 use super::answer::AnswerBody;
+use super::audit::{Asked, Audit, PeerAddress};
 use super::auth::{authenticate, gate, payload_word};
 use super::body::{Incoming, raw};
 use super::error::{Code, Details, S3Error};
@@ -54,6 +55,7 @@ pub struct Face {
     clock: Clock,
     seed: u64,
     requests: AtomicU64,
+    audit: Audit,
 }
 
 impl Face {
@@ -80,6 +82,7 @@ impl Face {
             clock,
             seed: request_id_seed,
             requests: AtomicU64::new(0),
+            audit: Audit::default(),
         }
     }
 
@@ -98,9 +101,14 @@ impl Face {
         let host = head.headers.get(HOST).cloned();
         let copies = head.headers.contains_key("x-amz-copy-source");
         let mut operation = "none";
-        let response = match self.respond(head, body, &mut operation).await {
+        let mut asked = Asked {
+            address: head.extensions.get::<PeerAddress>().map(|peer| peer.0),
+            ..Asked::default()
+        };
+        let response = match self.respond(head, body, &mut operation, &mut asked).await {
             Ok(response) => response,
             Err(error) => {
+                self.audit.note(&asked, &error, &id);
                 let host = host.as_ref().and_then(|host| host.to_str().ok());
                 let url = DecodedUrl::read(&uri, host, &self.domains).ok();
                 let details = Details {
@@ -128,12 +136,13 @@ impl Face {
     }
 
     /// Verifies a request and lets its operation answer it. Sets `operation` once the caller and
-    /// the operation are known.
+    /// the operation are known, and notes what is asked for.
     async fn respond<B>(
         &self,
         mut head: Parts,
         body: B,
         operation: &mut &'static str,
+        asked: &mut Asked,
     ) -> Result<Response<AnswerBody>, S3Error>
     where
         B: Body<Data = Bytes> + Send + 'static,
@@ -142,12 +151,27 @@ impl Face {
         let host = head.headers.get(HOST).map(|host| host.to_str());
         let host = host.transpose().map_err(invalid)?;
         let url = DecodedUrl::read(&head.uri, host, &self.domains)?;
+        asked.note_bucket(&url);
         let means = gate(&head, &url.query, &self.core.region)?;
+        if let Some(means) = &means {
+            asked.note_key(means.access_key());
+        }
         check_length(&head)?;
         let now = i64::try_from((self.clock)() / 1000).unwrap_or(i64::MAX);
+        // Found before the caller is known, so that a denial can name it; used only after.
+        let found = find(
+            &OPERATIONS,
+            &head.method,
+            &url.target,
+            &url.query,
+            &head.headers,
+        );
+        asked.action = match &found {
+            Ok(entry) => entry.route.name,
+            Err((name, _)) => name.unwrap_or_default(),
+        };
         let (verified, payload) = authenticate(&head, &url, means, &self.credentials, now).await?;
         let DecodedUrl { target, query, .. } = url;
-        let found = find(&OPERATIONS, &head.method, &target, &query, &head.headers);
         let entry = found.map_err(|(name, refusal)| {
             *operation = name.unwrap_or("none");
             refusal

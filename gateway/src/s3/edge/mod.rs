@@ -10,6 +10,7 @@
 //! [`auth`] makes.
 
 pub(super) mod answer;
+mod audit;
 pub(super) mod auth;
 pub(super) mod authorise;
 pub(super) mod body;
@@ -28,6 +29,7 @@ pub(super) mod words;
 pub(super) mod xml;
 
 pub use answer::AnswerBody;
+pub use audit::PeerAddress;
 pub use face::{Face, FaceParts};
 
 use crate::ops::Store;
