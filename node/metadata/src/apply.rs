@@ -15,7 +15,7 @@ use megalith_model::entry;
 use megalith_model::ids::NodeId;
 use megalith_model::level::{Level, LevelRange, OutOfRange};
 use megalith_model::machine::{self, MachineError};
-use megalith_model::table::{Kept, Overlay, Rows};
+use megalith_model::table::{Kept, Overlay, Rows, RowsError};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Weak};
@@ -61,6 +61,9 @@ pub enum ApplyError {
     /// The entry is none of ours.
     #[error("entry {index} can't be read")]
     Entry { index: u64, source: DecodeError },
+    /// The engine failed, as on a dead disk: nothing is wrong with the entry.
+    #[error("read the metadata tables for entry {index}")]
+    Rows { index: u64, source: RowsError },
     /// The rows contradict the entry.
     #[error("entry {index} can't be applied")]
     Machine { index: u64, source: MachineError },
@@ -201,6 +204,15 @@ fn mark_of(entry: &LogEntry) -> Mark {
     }
 }
 
+fn stopped_at(index: u64, error: MachineError) -> ApplyError {
+    match error {
+        MachineError::Rows(source) => ApplyError::Rows { index, source },
+        source @ (MachineError::Damaged { .. } | MachineError::Contradiction(_)) => {
+            ApplyError::Machine { index, source }
+        }
+    }
+}
+
 impl Applier {
     /// Applies until told to stop or until something can't be applied.
     pub(super) fn run(mut self) -> Result<(), ApplyError> {
@@ -273,8 +285,8 @@ impl Applier {
             known
                 .check_command(&decoded.envelope)
                 .map_err(|source| ApplyError::Level { index, source })?;
-            let answer = machine::apply(&mut overlay, &decoded)
-                .map_err(|source| ApplyError::Machine { index, source })?;
+            let answer =
+                machine::apply(&mut overlay, &decoded).map_err(|error| stopped_at(index, error))?;
             if let Err(refusal) = &answer {
                 alarm(index, refusal);
             }

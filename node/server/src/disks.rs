@@ -2,7 +2,7 @@
 
 use super::config::NodeConfig;
 use super::{NodeError, random};
-use megalith_client::now_ms;
+use megalith_client::{chain, now_ms};
 use megalith_disk::{FileSystem, RealFs};
 use megalith_model::claim::DiskClaim;
 use megalith_model::ids::{ClusterId, DiskId};
@@ -116,7 +116,9 @@ pub(super) async fn open(config: &NodeConfig) -> Result<Disks, NodeError> {
     });
     let mut disks: BTreeMap<DiskId, DiskHandle> = BTreeMap::new();
     let mut last = None;
-    for opened in futures::future::join_all(opening).await {
+    let opened = futures::future::join_all(opening).await;
+    let goes_on = opened.iter().any(|opened| matches!(opened, Ok(Ok(_))));
+    for opened in opened {
         match opened.expect("opening a disk does not panic") {
             Ok(disk) => {
                 let id = disk.superblock().disk;
@@ -129,10 +131,14 @@ pub(super) async fn open(config: &NodeConfig) -> Result<Disks, NodeError> {
             }
             Err(error) => {
                 let shown: &dyn Error = &error;
-                tracing::error!(
-                    error = shown,
-                    "disk not opened; the node goes on without it"
-                );
+                if goes_on {
+                    tracing::error!(
+                        error = shown,
+                        "disk not opened; the node goes on without it"
+                    );
+                } else {
+                    tracing::error!(error = shown, "disk not opened, and no other one is");
+                }
                 last = Some(error);
             }
         }
@@ -214,7 +220,7 @@ async fn ask(disk: &DiskHandle, deadline: Duration) -> (DiskId, Result<DiskRepor
     let id = disk.superblock().disk;
     let space = match timeout(deadline, disk.space()).await {
         Ok(Ok(space)) => space,
-        Ok(Err(error)) => return (id, Err(error.to_string())),
+        Ok(Err(error)) => return (id, Err(chain(&error))),
         Err(_) => return (id, Err("the disk does not answer".into())),
     };
     let health = disk.health();

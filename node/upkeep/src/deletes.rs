@@ -118,7 +118,7 @@ async fn report_damage(
             disk = %disk.superblock().disk,
             shards = page.len(),
             first = %page[0],
-            "damaged shards reported for repair"
+            "damaged shards were found; their segments owe them now"
         );
         reported.extend(page);
     }

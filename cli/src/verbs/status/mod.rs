@@ -13,12 +13,21 @@ use crate::out::Output;
 use crate::reach::{self, ReachError};
 use megalith_admin::report::{Health, Report};
 use megalith_admin::verdict;
-use megalith_client::{ClusterClient, chain};
+use megalith_client::{CallSettings, ClusterClient, chain};
+use std::time::Duration;
+
+/// How long a leader is looked for: longer than an election takes, as a rule.
+const DEADLINE: Duration = Duration::from_secs(5);
 
 /// Runs the verb.
 pub async fn run(args: &StatusArgs) -> Result<Output, ReachError> {
     let reach = reach::open(&args.reach)?;
-    let client = ClusterClient::new(&reach.members, reach.tls.clone(), reach::call_settings());
+    let calls = CallSettings {
+        query_deadline: DEADLINE,
+        attempt_deadline: DEADLINE / 4,
+        ..reach::call_settings()
+    };
+    let client = ClusterClient::new(&reach.members, reach.tls.clone(), calls);
     let report = match client.status().await {
         Ok(status) => verdict::report(&status),
         Err(error) => verdict::unreachable(&reach.members, &chain(&error)),
