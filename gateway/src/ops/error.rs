@@ -125,12 +125,17 @@ pub enum OpError {
 /// What is out, as far as a client is told: no addresses, nodes or disks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outage {
-    /// The metadata group doesn't answer; nothing was changed.
+    /// The metadata group doesn't answer. What needed its answer was not done; steps of the request
+    /// that it has answered before may have been.
     Metadata,
     /// It is not known whether the request took effect.
     Unclear,
     /// The cluster has denied this gateway's certificate.
     Denied,
+    /// The cluster refuses this gateway ids for new objects.
+    NoId,
+    /// The gateway is stopping.
+    Stopping,
     /// Too few shards could be read.
     Reads,
     /// Too few disks took the object's shards.
@@ -147,6 +152,8 @@ impl Outage {
             Self::Metadata => "The cluster's metadata does not answer.",
             Self::Unclear => "It is not known whether the request took effect.",
             Self::Denied => "The cluster has denied this gateway.",
+            Self::NoId => "The cluster gives this gateway no ids for new objects.",
+            Self::Stopping => "The gateway is stopping.",
             Self::Reads => "Too few shards of the object can be read now.",
             Self::Writes => "Too few disks took the object.",
             Self::NoVolume => "Too few disks are there or have room for new objects.",

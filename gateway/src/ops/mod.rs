@@ -37,7 +37,7 @@ pub use multipart::{
 pub use put::{PutOutput, PutRequest};
 pub use write::{BODY_BYTES_MAX, Body, BodyError, Description, Trailer};
 
-use megalith_blobs::LeasedId;
+use megalith_blobs::{LeaseError, LeasedId};
 use megalith_client::{ClientError, Metadata, TypedCalls as _, chain};
 use megalith_keyring::{Keys, KeysError};
 use megalith_model::command::{Command, Envelope, Refusal};
@@ -156,10 +156,8 @@ impl Store {
     }
 
     async fn new_key(&self) -> Result<Arc<LeasedId>, Rejection> {
-        let id = self.blobs().take_id().await.map_err(|error| {
-            let why = chain(&error);
-            Rejection::Failed(OpError::Unavailable(Outage::Metadata, why))
-        })?;
+        let id = self.blobs().take_id().await;
+        let id = id.map_err(|error| Rejection::Failed(no_id(&error)))?;
         Ok(Arc::new(id))
     }
 
@@ -233,6 +231,22 @@ impl From<KeysError> for OpError {
             KeysError::Make(_) => Self::Internal(error.to_string()),
         }
     }
+}
+
+/// Says why there is no id for a command.
+fn no_id(error: &LeaseError) -> OpError {
+    let outage = match error {
+        LeaseError::Stopping => Outage::Stopping,
+        LeaseError::Metadata(ClientError::Denied(_)) => Outage::Denied,
+        LeaseError::Metadata(
+            ClientError::Unknown(_)
+            | ClientError::Unavailable(_)
+            | ClientError::Rejected(_)
+            | ClientError::Malformed(_),
+        ) => Outage::Metadata,
+        LeaseError::Refused(_) => Outage::NoId,
+    };
+    OpError::Unavailable(outage, chain(error))
 }
 
 fn unavailable(error: ClientError) -> OpError {

@@ -6,14 +6,13 @@
 
 use super::checksum::{Algorithm, Claims, Computed, Value};
 use super::error::{OpError, Outage};
-use super::{Rejection, Store};
+use super::{Rejection, Store, no_id};
 use crate::lock::lock;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use megalith_blobs::{
     HashResults, Hashes, HeldBody, LeasedId, Pieces, PutError, Source, WrittenBlob, is_small,
 };
-use megalith_client::chain;
 use megalith_crypto::manifest::ContentHeaders;
 use megalith_crypto::{DataKey, StreamIv};
 use megalith_model::command::{NewBlob, Refusal};
@@ -276,7 +275,7 @@ fn put_error(error: PutError) -> Rejection {
         PutError::TooLarge(_) => OpError::EntityTooLarge,
         PutError::NoVolume { .. } => OpError::Unavailable(Outage::NoVolume, error.to_string()),
         PutError::Unavailable { .. } => OpError::Unavailable(Outage::Writes, error.to_string()),
-        PutError::Lease(cause) => OpError::Unavailable(Outage::Metadata, chain(&cause)),
+        PutError::Lease(cause) => no_id(&cause),
         PutError::Seal(_) | PutError::Compute(_) | PutError::Refused => {
             OpError::Internal(error.to_string())
         }

@@ -4,6 +4,7 @@ mod support;
 
 use megalith_client::{ClientError, MetaClient};
 use megalith_identity::Role;
+use megalith_model::beat::Beat;
 use megalith_model::codec;
 use megalith_model::command::{Answer, Command, CommandKey, Envelope, Outcome, Refusal};
 use megalith_model::denied::{DeniedCertificate, DenyList};
@@ -249,6 +250,46 @@ async fn a_command_that_may_have_been_taken_is_unknown_and_never_failed() {
         panic!("{end:?}");
     };
     assert!(why.contains("expected metadata 9"), "{why}");
+}
+
+/// After how long without an answer a client gives up in the test of it.
+const GIVES_UP: Duration = Duration::from_millis(700);
+
+#[tokio::test]
+async fn giving_up_leaves_open_what_was_sent_and_sends_nothing_more_until_a_member_is_heard() {
+    let certificates = Certificates::new();
+    let member = Member::new(&[Act::Silence], Act::Answer);
+    let server = member.serve(&certificates, 1).await;
+    let mut settings = quick();
+    settings.propose_deadline = PATIENCE;
+    settings.query_deadline = PATIENCE;
+    settings.attempt_deadline = PATIENCE;
+    let members = [endpoint(1, &server.address)];
+    let client = MetaClient::new(&members, certificates.issue(Role::Gateway, 1), settings);
+    client.give_up_after(GIVES_UP);
+    // The member has it, so nobody knows what becomes of it.
+    let sent = timeout(PATIENCE / 2, client.propose(nothing(Some(KEY)))).await;
+    let sent = sent.expect("it gives up");
+    assert!(matches!(sent, Err(ClientError::Unknown(_))), "{sent:?}");
+    assert_eq!(member.calls(), 1);
+    // These are not sent, so nothing becomes of them.
+    let end = client.propose(nothing(Some(KEY))).await;
+    assert!(matches!(end, Err(ClientError::Unavailable(_))), "{end:?}");
+    let end = client.query(question::Keks.into()).await;
+    assert!(matches!(end, Err(ClientError::Unavailable(_))), "{end:?}");
+    assert_eq!(member.calls(), 1);
+    assert!(client.given_up().is_some());
+    // This member knows of no beats; it says so, and is heard.
+    let beat = Beat {
+        gateway: GatewayId(1),
+        life: 1,
+        leases: Vec::new(),
+        reading: None,
+    };
+    assert!(client.beat(&beat, PATIENCE).await.is_err());
+    assert_eq!(client.given_up(), None);
+    let answer = client.propose(nothing(Some(KEY))).await;
+    assert_eq!(answer.expect("an answer"), Ok(Outcome::Done));
 }
 
 #[tokio::test]

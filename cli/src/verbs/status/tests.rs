@@ -623,7 +623,7 @@ fn a_missing_disk_of_a_living_node_is_named_with_what_it_held() {
         |status| lose_disk(status, 2),
         expect![[r#"
         cluster 07070707070707070707070707070707: degraded
-          ! disk 02020202020202020202020202020202 of node 2 is missing: 1 volumes count on it, for a shard each of 40 segments
+          ! disk 02020202020202020202020202020202 of node 2 is missing, and with it shards of 40 segments in 1 volume
           ! 40 segments lack shards that are out of reach: the worst may lose 0 more
         exit code 1
     "#]],
@@ -647,7 +647,7 @@ fn a_missing_disk_of_an_empty_closed_volume_is_a_note() {
         },
         expect![[r#"
             cluster 07070707070707070707070707070707: healthy
-              - disk 02020202020202020202020202020202 of node 2 is missing: 1 volumes count on it, for a shard each of 0 segments
+              - disk 02020202020202020202020202020202 of node 2 is missing, and with it 1 volume without shards
             exit code 0
         "#]],
     );

@@ -2,15 +2,16 @@
 //!
 //! Everything in it comes from a stranger: names are shown only if they have the form of one. Never
 //! logs an object's name, a query or a signature. A stranger can't fill the log: of more lines than
-//! [`LINES_PER_SECOND_MAX`] in a second only the number is said.
+//! [`LINES_PER_SECOND_MAX`] in a second only the number is said, a second later.
 
 use super::error::S3Error;
 use super::target::DecodedUrl;
 use crate::lock::lock;
 use http::StatusCode;
 use std::net::SocketAddr;
-use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
 
 const LINES_PER_SECOND_MAX: u32 = 100;
 const SECOND: Duration = Duration::from_secs(1);
@@ -48,14 +49,25 @@ fn name(text: &str) -> Option<String> {
     fits.then(|| text.to_owned())
 }
 
-/// Writes the lines.
-#[derive(Default)]
-pub(super) struct Audit(Mutex<Second>);
+/// Writes the lines. Cheap to clone.
+#[derive(Clone, Default)]
+pub(super) struct Audit(Arc<Mutex<Lines>>);
 
+/// The lines of one second, and what was left out and not yet said.
 #[derive(Default)]
-struct Second {
+struct Lines {
     began: Option<Instant>,
-    lines: u32,
+    written: u32,
+    left_out: u64,
+}
+
+/// What becomes of a denial.
+#[derive(Debug, PartialEq, Eq)]
+enum Taken {
+    /// It has a line.
+    Written,
+    /// It is counted only. The first one of a count sees to it that the count is said.
+    LeftOut { first: bool },
 }
 
 impl Audit {
@@ -64,55 +76,88 @@ impl Audit {
         if error.code().status() != StatusCode::FORBIDDEN {
             return;
         }
-        let (may, left_out) = lock(&self.0).take(Instant::now());
-        if left_out > 0 {
-            tracing::warn!(left_out, "more requests were denied than are logged");
+        let taken = lock(&self.0).take(Instant::now());
+        match taken {
+            Taken::Written => write(asked, error, id),
+            Taken::LeftOut { first: true } => drop(tokio::spawn(self.clone().say_left_out())),
+            Taken::LeftOut { first: false } => {}
         }
-        if may {
-            let of = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
-            tracing::warn!(
-                request = id,
-                key = of(&asked.key),
-                address = asked.address.map_or("-".to_owned(), |at| at.to_string()),
-                bucket = of(&asked.bucket),
-                action = Some(asked.action)
-                    .filter(|it| !it.is_empty())
-                    .unwrap_or("-"),
-                reason = error.code().name(),
-                "denied"
-            );
-        }
+    }
+
+    async fn say_left_out(self) {
+        let left_out = self.left_out().await;
+        tracing::warn!(left_out, "more requests were denied than are logged");
+    }
+
+    /// Counts for a second, and returns how many were left out.
+    async fn left_out(&self) -> u64 {
+        sleep(SECOND).await;
+        std::mem::take(&mut lock(&self.0).left_out)
     }
 }
 
-impl Second {
-    /// Takes one line of this second. Returns whether there was one, and how many lines of an
-    /// earlier second, that ends with this call, were left out.
-    fn take(&mut self, now: Instant) -> (bool, u32) {
+fn write(asked: &Asked, error: &S3Error, id: &str) {
+    let of = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+    tracing::warn!(
+        request = id,
+        key = of(&asked.key),
+        address = asked.address.map_or("-".to_owned(), |at| at.to_string()),
+        bucket = of(&asked.bucket),
+        action = Some(asked.action)
+            .filter(|it| !it.is_empty())
+            .unwrap_or("-"),
+        reason = error.code().name(),
+        "denied"
+    );
+}
+
+impl Lines {
+    fn take(&mut self, now: Instant) -> Taken {
         let over = self
             .began
             .is_none_or(|began| now.duration_since(began) >= SECOND);
-        let mut left_out = 0;
         if over {
-            left_out = self.lines.saturating_sub(LINES_PER_SECOND_MAX);
-            (self.began, self.lines) = (Some(now), 0);
+            (self.began, self.written) = (Some(now), 0);
         }
-        self.lines = self.lines.saturating_add(1);
-        (self.lines <= LINES_PER_SECOND_MAX, left_out)
+        if self.written < LINES_PER_SECOND_MAX {
+            self.written += 1;
+            Taken::Written
+        } else {
+            self.left_out += 1;
+            Taken::LeftOut {
+                first: self.left_out == 1,
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::time::advance;
 
-    #[test]
-    fn a_second_has_so_many_lines_and_the_next_says_how_many_were_left_out() {
-        let (mut second, start) = (Second::default(), Instant::now());
-        let written = (0..LINES_PER_SECOND_MAX + 7).filter(|_| second.take(start).0);
-        assert_eq!(written.count(), LINES_PER_SECOND_MAX as usize);
-        assert_eq!(second.take(start + SECOND), (true, 7));
-        assert_eq!(second.take(start + SECOND), (true, 0));
+    #[tokio::test(start_paused = true)]
+    async fn a_second_has_so_many_lines_and_all_others_are_counted_once() {
+        let audit = Audit::default();
+        let take = || lock(&audit.0).take(Instant::now());
+        for _ in 0..LINES_PER_SECOND_MAX {
+            assert_eq!(take(), Taken::Written);
+        }
+        assert_eq!(take(), Taken::LeftOut { first: true });
+        assert_eq!(take(), Taken::LeftOut { first: false });
+        // Nobody is denied after that, and yet the number is said.
+        assert_eq!(audit.left_out().await, 2);
+        for _ in 0..LINES_PER_SECOND_MAX {
+            assert_eq!(take(), Taken::Written);
+        }
+        // A count that runs on into the next second.
+        assert_eq!(take(), Taken::LeftOut { first: true });
+        advance(SECOND).await;
+        for _ in 0..LINES_PER_SECOND_MAX {
+            assert_eq!(take(), Taken::Written);
+        }
+        assert_eq!(take(), Taken::LeftOut { first: false });
+        assert_eq!(audit.left_out().await, 2);
     }
 
     #[test]
