@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import time
 
 import pytest
 from botocore.exceptions import ClientError
@@ -12,6 +13,16 @@ from harness.process import wait_until
 MIB = 1 << 20
 DISK = 256 * MIB
 SIZE = 4 * MIB
+AT_ONCE_S = 1.5
+
+
+def refused_after(client):
+    """The seconds until a PUT is answered that there is no room."""
+    began = time.monotonic()
+    with pytest.raises(ClientError) as refused:
+        client.put_object(Bucket="full", Key="no-room", Body=Writers.body("no-room", SIZE))
+    assert "have room for new objects" in refused.value.response["Error"]["Message"]
+    return time.monotonic() - began
 
 
 @pytest.fixture
@@ -67,6 +78,9 @@ def test_full_disks_refuse_writes_keep_reads_and_come_back_by_deletes(tmp_path, 
         for key in kept:
             assert client.get_object(Bucket="full", Key=key)["Body"].read() == Writers.body(
                 key, SIZE), key
+        # A client may wait for disks that were full just now, and none waits after it.
+        taken = [refused_after(client) for _ in range(3)]
+        assert taken[0] < 10 and max(taken[1:]) < AT_ONCE_S, taken
         # Small objects live with the metadata and need no disk.
         client.put_object(Bucket="full", Key="small", Body=b"still works")
 

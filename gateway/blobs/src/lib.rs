@@ -34,6 +34,7 @@ mod plain;
 mod ports;
 mod put;
 mod reads;
+mod refusals;
 mod segment;
 mod settings;
 mod source;
@@ -56,6 +57,7 @@ pub use source::{HeldBody, Pieces, Room, Source, SourceError, is_small};
 use chooser::Chooser;
 use hedge::HedgeBudget;
 use nodes::Nodes;
+use refusals::Refusals;
 
 use megalith_client::{DataClient, Metadata};
 use megalith_model::ids::{ClusterId, GatewayId};
@@ -95,6 +97,7 @@ struct Shared {
     alarms: Alarms,
     nodes: Nodes,
     chooser: Chooser,
+    refusals: Refusals,
     hedges: HedgeBudget,
     /// Spreads reads over slots that are equally good.
     turn: AtomicUsize,
@@ -147,6 +150,7 @@ impl Pipeline {
                 meta,
                 nodes: Nodes::new(settings.penalty),
                 chooser: Chooser::default(),
+                refusals: Refusals::default(),
                 hedges: HedgeBudget::new(settings.hedge_percent),
                 turn: AtomicUsize::new(0),
                 settings,

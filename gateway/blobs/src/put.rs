@@ -240,9 +240,11 @@ impl Writer {
     }
 
     /// Writes one segment, if need be on another volume. If all volumes of a map have failed, waits
-    /// for the next map: the cluster needs about two seconds to make new volumes.
+    /// for the next map: the cluster needs about two seconds to make new volumes. If the map has
+    /// none, waits only as long as that may change ([`Refusals`](super::refusals::Refusals)).
     async fn segment(&mut self, number: u32, left: u64) -> Result<NewSegment, PutError> {
-        let deadline = Instant::now() + self.shared.settings.volume_wait;
+        let wait = self.shared.settings.volume_wait;
+        let deadline = Instant::now() + wait;
         let mut tried = Vec::new();
         let mut reason = String::new();
         let settings = &self.shared.settings;
@@ -253,7 +255,9 @@ impl Writer {
             let volume = match self.shared.chooser.choose(&map, &self.shared.nodes, &tried) {
                 Ok(volume) if tried.len() < tries => volume,
                 Err(NoVolume::Refused(reason)) => {
-                    if !next_map(&self.shared.map, &map, deadline).await {
+                    let until = self.shared.refusals.until(&map, Instant::now(), wait);
+                    let until = until.min(deadline);
+                    if !next_map(&self.shared.map, &map, until).await {
                         return Err(PutError::NoVolume { reason });
                     }
                     continue;

@@ -16,7 +16,8 @@ pub struct PipelineSettings {
     /// How many volumes of one map are tried for one segment. Default 3.
     pub volumes_tried_max: usize,
     /// How long a segment that no volume takes waits for a map with other volumes. Default 5 s: the
-    /// cluster gives up a silent node after 2 s.
+    /// cluster gives up a silent node after 2 s. A map without volumes is waited on once for that
+    /// long, and not at all if all disks are there and none takes shards.
     pub volume_wait: Duration,
     /// How long one slot may hold up a write before it is left out. Default 3 s.
     pub slot_stall: Duration,

@@ -6,9 +6,10 @@ use super::rig::{Rig, bytes, settings, slot_at};
 use crate::{PipelineSettings, PutError, Source, SourceError, WrittenBlob};
 use bytes::Bytes;
 use megalith_crypto::cell::PLAIN_CELL_LEN;
-use megalith_model::ids::{BlobId, VolumeId};
+use megalith_model::ids::{BlobId, DiskId, NodeId, VolumeId};
 use megalith_model::shape::{CELL_LEN, SegmentLayout};
 use megalith_model::shard::{ShardId, ShardTarget};
+use megalith_model::topology::{Disk, Node};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -249,6 +250,55 @@ async fn write_that_no_volume_takes_waits_for_the_next_map() {
         let written = written.expect("goes to the volume of the new map");
         assert_eq!(written.blob.segments[0].volume, VolumeId(2));
     }
+}
+
+#[tokio::test]
+async fn a_map_without_volumes_is_waited_on_once_and_full_disks_not_at_all() {
+    let patient = PipelineSettings {
+        volume_wait: Duration::from_secs(2),
+        ..settings()
+    };
+    let rig = Rig::new((2, 2), 1, patient);
+    let whole = Arc::clone(&rig.map.borrow());
+    let node = |id: u32| Node {
+        id: NodeId(id),
+        rpc_address: String::new(),
+        data_address: String::new(),
+        zone: String::new(),
+        disks: vec![Disk {
+            id: DiskId([7; 16]),
+            capacity: 1,
+        }],
+    };
+    let refused = async |waits: bool| {
+        let begun = std::time::Instant::now();
+        let result = rig.write(&bytes(300_000), 200_000).await;
+        assert!(
+            matches!(result, Err(PutError::NoVolume { .. })),
+            "{result:?}"
+        );
+        assert_eq!(begun.elapsed() >= Duration::from_secs(1), waits);
+    };
+    rig.map.send_modify(|map| {
+        let map = Arc::make_mut(map);
+        map.writable.clear();
+        map.version += 1;
+        (map.nodes, map.alive) = (vec![node(1)], vec![NodeId(1)]);
+    });
+    refused(true).await;
+    refused(false).await;
+    rig.map.send_modify(|map| Arc::make_mut(map).version += 1);
+    refused(true).await;
+    rig.map.send_modify(|map| {
+        let map = Arc::make_mut(map);
+        map.version += 1;
+        map.closed_disks = vec![DiskId([7; 16])];
+    });
+    refused(false).await;
+    rig.map.send_replace(whole);
+    rig.write(&bytes(300_000), 200_000)
+        .await
+        .expect("there is a volume");
 }
 
 #[tokio::test]
