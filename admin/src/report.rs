@@ -153,6 +153,8 @@ pub struct DataReport {
     pub inline_blobs: u64,
     /// Segments that lack shards.
     pub owed_segments: u64,
+    /// The disks that owe these shards, those that owe most first.
+    pub owed_by_disk: Vec<OwingDisk>,
     /// Shards found damaged and not repaired yet.
     pub damaged_shards: u64,
     /// Shards that disks have not removed yet.
@@ -162,6 +164,15 @@ pub struct DataReport {
     /// Segments by margin, which says how many more shards each may lose. Negative: can't be read
     /// now.
     pub segments_by_margin: Vec<MarginReport>,
+}
+
+/// A disk that owes shards.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OwingDisk {
+    pub disk: String,
+    pub node: u32,
+    /// Shards that it owes.
+    pub shards: u64,
 }
 
 /// Segments of one margin.

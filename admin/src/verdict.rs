@@ -1,6 +1,7 @@
 //! Turns what the leader says into a verdict with reasons. Pure.
 
 mod missing;
+mod owed;
 
 use crate::report::{
     DataReport, DiskStatus, Health, LeaseReport, LevelReport, MarginReport, MemberReport,
@@ -385,11 +386,9 @@ fn data(status: &ClusterStatus, verdict: &mut Verdict, notes: &mut Vec<String>) 
             "{shards} shards were found damaged and are not yet repaired"
         ));
     }
+    let owed_by_disk = owed::by_disk(data);
     if data.owed_segments > 0 {
-        let segments = data.owed_segments;
-        verdict.degraded(format!(
-            "{segments} segments lack shards that should exist (owed)"
-        ));
+        verdict.degraded(owed::said(data.owed_segments, &owed_by_disk));
     }
     if data.deletes_pending > 100_000 {
         notes.push(format!(
@@ -411,6 +410,7 @@ fn data(status: &ClusterStatus, verdict: &mut Verdict, notes: &mut Vec<String>) 
         uploads: data.counters.uploads,
         inline_blobs: data.inline_blobs,
         owed_segments: data.owed_segments,
+        owed_by_disk,
         damaged_shards: data.damaged_shards,
         deletes_pending: data.deletes_pending,
         restored: data.restored,

@@ -433,7 +433,7 @@ fn owed_and_damaged_shards_are_degraded() {
         expect![[r#"
             cluster 07070707070707070707070707070707: degraded
               ! 1 shards were found damaged and are not yet repaired
-              ! 2 segments lack shards that should exist (owed)
+              ! 2 segments lack shards that should exist (owed): 2 on disk 01010101010101010101010101010101 of node 1
             exit code 1
         "#]],
     );
@@ -604,7 +604,7 @@ fn the_keys_of_the_json_are_stable() {
         /nodes/0: ["alive", "disks", "node", "silent_ms", "zone"]
         /nodes/0/disks/0: ["capacity", "closed", "damaged_regions", "damaged_shards", "disk", "free", "restored_files", "scrubbed_ms", "trash_bytes", "trash_shards", "used", "write_errors"]
         /volumes/0: ["bytes", "domain", "epoch", "living", "members", "profile", "shrunk", "state", "volume"]
-        /data: ["buckets", "bytes", "damaged_shards", "deletes_pending", "inline_blobs", "objects", "owed_segments", "restored", "segments_by_margin", "uploads"]
+        /data: ["buckets", "bytes", "damaged_shards", "deletes_pending", "inline_blobs", "objects", "owed_by_disk", "owed_segments", "restored", "segments_by_margin", "uploads"]
         /data/segments_by_margin/0: ["margin", "segments"]
     "#]].assert_eq(&shown);
     assert_eq!(json["health"], "healthy");
