@@ -120,6 +120,12 @@ pub struct DiskStatus {
     pub trash_shards: u64,
     /// Bytes of their cells.
     pub trash_bytes: u64,
+    /// Commits of the last three seconds.
+    pub commits: u64,
+    /// The time that these took, in microseconds.
+    pub commit_us: u64,
+    /// How long what it writes now has taken, in milliseconds; 0 if it writes nothing.
+    pub turn_ms: u64,
 }
 
 /// A volume.

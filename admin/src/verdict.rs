@@ -2,6 +2,7 @@
 
 mod missing;
 mod owed;
+mod slow;
 
 use crate::report::{
     DataReport, DiskStatus, Health, LeaseReport, LevelReport, MarginReport, MemberReport,
@@ -79,6 +80,7 @@ pub fn report(status: &ClusterStatus) -> Report {
         .map(|node| judge_node(status, node, &mut verdict, &mut notes))
         .collect();
     missing::judge(status, &mut verdict, &mut notes);
+    slow::judge(status, &mut verdict);
     let volumes = volumes(status, &mut verdict, &mut notes);
     let data = data(status, &mut verdict, &mut notes);
     let (health, reasons) = verdict.close();
@@ -273,6 +275,9 @@ fn disk(report: &DiskReport) -> DiskStatus {
         scrubbed_ms,
         trash_shards,
         trash_bytes,
+        commits,
+        commit_us,
+        turn_ms,
     } = report;
     DiskStatus {
         disk: disk.to_string(),
@@ -287,6 +292,9 @@ fn disk(report: &DiskReport) -> DiskStatus {
         scrubbed_ms: *scrubbed_ms,
         trash_shards: *trash_shards,
         trash_bytes: *trash_bytes,
+        commits: *commits,
+        commit_us: *commit_us,
+        turn_ms: *turn_ms,
     }
 }
 

@@ -96,6 +96,9 @@ pub fn disk_to_wire(report: &DiskReport) -> proto::DiskState {
         scrubbed_ms: report.scrubbed_ms,
         trash_shards: report.trash_shards,
         trash_bytes: report.trash_bytes,
+        commits: report.commits,
+        commit_us: report.commit_us,
+        turn_ms: report.turn_ms,
     }
 }
 
@@ -114,6 +117,9 @@ pub fn disk_from_wire(state: proto::DiskState) -> Result<DiskReport, MalformedMe
         scrubbed_ms: state.scrubbed_ms,
         trash_shards: state.trash_shards,
         trash_bytes: state.trash_bytes,
+        commits: state.commits,
+        commit_us: state.commit_us,
+        turn_ms: state.turn_ms,
     })
 }
 
@@ -292,6 +298,9 @@ mod tests {
             scrubbed_ms: 8,
             trash_shards: 9,
             trash_bytes: 10,
+            commits: 11,
+            commit_us: 12,
+            turn_ms: 13,
         };
         let node = |silent, disks| NodeStatus {
             node: NodeId(3),

@@ -36,6 +36,12 @@ pub struct DiskReport {
     pub trash_shards: u64,
     /// Bytes of their cells.
     pub trash_bytes: u64,
+    /// Commits of the last three seconds that made something durable.
+    pub commits: u64,
+    /// The time that these took, in microseconds.
+    pub commit_us: u64,
+    /// How long what the disk's writer does now has taken, in milliseconds; 0 if it does nothing.
+    pub turn_ms: u64,
 }
 
 /// A storage node as the leader last heard from it.

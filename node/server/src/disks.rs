@@ -21,6 +21,9 @@ use tokio::time::timeout;
 
 /// A disk with less room than this, the largest shard, takes no new ones.
 const ROOM_MIN: u64 = SEGMENT_LEN_MAX;
+/// A disk of which a write has not come back for this long takes no new shards until it does. A
+/// disk that is only slow goes on: without it nothing would be quicker, and less would be safe.
+const HANGS_AFTER: Duration = Duration::from_secs(10);
 
 /// Makes each directory (made if missing) a disk of `cluster`, and returns their ids. One that is
 /// a disk of this cluster already is left as it is, so that this can be repeated.
@@ -225,10 +228,13 @@ async fn ask(disk: &DiskHandle, deadline: Duration) -> (DiskId, Result<DiskRepor
     };
     let health = disk.health();
     let free = space.free.saturating_sub(space.reserve);
+    let pace = disk.pace();
     let closed = if health.read_only {
         Some("read-only after failed writes".to_owned())
     } else if free < ROOM_MIN {
         Some("full".to_owned())
+    } else if pace.running >= HANGS_AFTER {
+        Some("a write does not come back".to_owned())
     } else {
         None
     };
@@ -246,6 +252,9 @@ async fn ask(disk: &DiskHandle, deadline: Duration) -> (DiskId, Result<DiskRepor
         scrubbed_ms: disk.scrub_status().finished_ms,
         trash_shards: trash.len() as u64,
         trash_bytes: trash.values().map(|shard| shard.len).sum(),
+        commits: pace.commits,
+        commit_us: u64::try_from(pace.busy.as_micros()).unwrap_or(u64::MAX),
+        turn_ms: u64::try_from(pace.running.as_millis()).unwrap_or(u64::MAX),
     };
     (id, Ok(report))
 }

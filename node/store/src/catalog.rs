@@ -9,6 +9,7 @@ use super::files::{FileCache, Paths, failed, is_loss};
 use super::filter::KeyHash;
 use super::health::HealthTracker;
 use super::index::{BadIndex, FinishedFacts, Index};
+use super::pace::PaceTracker;
 use super::scan::{FileId, ShardTable, remember, scan};
 use super::scrub::plan::FileFacts;
 use super::settings::StoreSettings;
@@ -32,6 +33,7 @@ pub(super) struct Catalog {
     pub(super) superblock: Superblock,
     pub(super) settings: StoreSettings,
     pub(super) health: HealthTracker,
+    pub(super) pace: PaceTracker,
     pub(super) files: FileCache,
     pub(super) trash: TrashList,
     /// Counts what users ask for: the scrub stands back for them.
@@ -260,6 +262,7 @@ impl Catalog {
             superblock,
             settings,
             health,
+            pace: PaceTracker::new(),
             volumes: RwLock::default(),
             reindex: Mutex::default(),
         }

@@ -4,6 +4,7 @@ use super::catalog::Catalog;
 use super::error::StoreError;
 use super::health::DiskHealth;
 use super::op::{Done, Op};
+use super::pace::DiskPace;
 use super::pool::ReadPool;
 use super::record::Cell;
 use super::recover;
@@ -254,6 +255,12 @@ impl DiskHandle {
     #[must_use]
     pub fn health(&self) -> DiskHealth {
         self.inner.catalog.health.read()
+    }
+
+    /// Returns how the writer has been doing lately. Never waits for the disk.
+    #[must_use]
+    pub fn pace(&self) -> DiskPace {
+        self.inner.catalog.pace.read()
     }
 
     /// Returns all shards known to be damaged, for a report.

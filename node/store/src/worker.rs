@@ -54,15 +54,27 @@ pub(super) fn run(mut core: Core, mail: &Receiver<Mail>, counters: &Arc<CommitCo
             .fetch_add(batch.requests.len() as u64, Ordering::Relaxed);
         let begun = Instant::now();
         let durable = batch.durable;
+        let catalog = Arc::clone(&core.catalog);
+        catalog.pace.begin();
         batch.commit(&mut core);
+        catalog.pace.end(durable > 0);
         pace = Pace {
             durable,
             took: begun.elapsed(),
         };
-        core.housekeep();
+        housekeep(&mut core);
         idle.look(&mut core);
     }
     core.close();
+}
+
+/// One turn of tidying; true if there is more to do.
+fn housekeep(core: &mut Core) -> bool {
+    let catalog = Arc::clone(&core.catalog);
+    catalog.pace.begin();
+    let more = core.housekeep();
+    catalog.pace.end(false);
+    more
 }
 
 /// When to look for open files that are left alone.
@@ -87,7 +99,10 @@ impl IdleWatch {
         if now < self.at {
             return;
         }
+        let catalog = Arc::clone(&core.catalog);
+        catalog.pace.begin();
         let next = core.finish_idle(now);
+        catalog.pace.end(false);
         let took = self.begun.elapsed().saturating_sub(now);
         // Often enough to know since when a file is idle.
         let step = core.catalog.settings.finish_after / 8;
@@ -141,7 +156,7 @@ impl Batch {
         let first = loop {
             match mail.try_recv() {
                 Ok(first) => break Ok(first),
-                Err(TryRecvError::Empty) if core.housekeep() => {}
+                Err(TryRecvError::Empty) if housekeep(core) => {}
                 Err(TryRecvError::Empty) => match idle.wait(mail, core) {
                     Ok(Some(first)) => break Ok(first),
                     Ok(None) => idle.look(core),

@@ -51,6 +51,9 @@ fn disk(node: u32) -> DiskReport {
         scrubbed_ms: 0,
         trash_shards: 0,
         trash_bytes: 0,
+        commits: 0,
+        commit_us: 0,
+        turn_ms: 0,
     }
 }
 
@@ -602,12 +605,34 @@ fn the_keys_of_the_json_are_stable() {
         /level: ["held_back_by", "highest", "level"]
         /metadata/members/0: ["address", "alive", "behind", "clock_ahead_ms", "kept", "leader", "lost", "node", "tables", "voter"]
         /nodes/0: ["alive", "disks", "node", "silent_ms", "zone"]
-        /nodes/0/disks/0: ["capacity", "closed", "damaged_regions", "damaged_shards", "disk", "free", "restored_files", "scrubbed_ms", "trash_bytes", "trash_shards", "used", "write_errors"]
+        /nodes/0/disks/0: ["capacity", "closed", "commit_us", "commits", "damaged_regions", "damaged_shards", "disk", "free", "restored_files", "scrubbed_ms", "trash_bytes", "trash_shards", "turn_ms", "used", "write_errors"]
         /volumes/0: ["bytes", "domain", "epoch", "living", "members", "profile", "shrunk", "state", "volume"]
         /data: ["buckets", "bytes", "damaged_shards", "deletes_pending", "inline_blobs", "objects", "owed_by_disk", "owed_segments", "restored", "segments_by_margin", "uploads"]
         /data/segments_by_margin/0: ["margin", "segments"]
     "#]].assert_eq(&shown);
     assert_eq!(json["health"], "healthy");
+}
+
+#[test]
+fn a_slow_disk_and_one_that_hangs_are_named_among_the_others() {
+    check_verdict(
+        |status| {
+            for node in &mut status.nodes {
+                (node.disks[0].commits, node.disks[0].commit_us) = (40, 200_000);
+            }
+            (
+                status.nodes[0].disks[0].commits,
+                status.nodes[0].disks[0].commit_us,
+            ) = (1, 2_000_000);
+            status.nodes[2].disks[0].turn_ms = 4_200;
+        },
+        expect![[r#"
+            cluster 07070707070707070707070707070707: degraded
+              ! disk 01010101010101010101010101010101 of node 1 is slow: a write takes 2000 ms, 5.0 ms on others
+              ! disk 03030303030303030303030303030303 of node 3 hangs: a write has not come back for 4 s
+            exit code 1
+        "#]],
+    );
 }
 
 /// A node goes on without one of its disks: it registers with the others, of which it has none.
