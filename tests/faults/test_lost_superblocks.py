@@ -27,9 +27,13 @@ def bodies(cluster):
 
 
 def start_and_read(cluster, bodies, name):
-    """Starts a node, and takes another away, so that this one's shards are needed."""
     cluster.processes[name].start()
     wait_until(f"{name} is heard from", cluster.all_heard, deadline_s=60)
+    read_without_another(cluster, bodies)
+
+
+def read_without_another(cluster, bodies):
+    """Takes another node away, so that the shards of the node in question are needed."""
     other = cluster.processes["store-13"]
     other.kill()
     for key, body in bodies.items():
@@ -83,8 +87,12 @@ def test_a_lost_superblock_is_made_again_and_the_cluster_knows_the_disk(cluster,
     damage(disk / COPIES[0], "flipped")
     damage(disk / COPIES[1], "gone")
     node.start()
-    assert node.process.wait(timeout=60) != 0
-    assert "is damaged" in node.text()
+    refused = wait_until(
+        "the node says that it has no disk",
+        lambda: [line for line in node.text().splitlines() if "disk not opened" in line],
+        deadline_s=60)[-1]
+    assert "is damaged" in refused and "tries again" in refused, refused
+    opened = node.text().count("disk opened")
 
     told = rebuild("--dry-run")
     assert told.returncode == 0, told.stderr
@@ -114,5 +122,7 @@ def test_a_lost_superblock_is_made_again_and_the_cluster_knows_the_disk(cluster,
     # With its secret: so the cluster takes it for the disk that it knows.
     assert [(disk / name).read_bytes() for name in COPIES] == [good, good]
     assert good[64:96].hex() not in told.stdout + made.stdout
-    start_and_read(cluster, bodies, "store-11")
+    wait_until("the node opens its disk by itself",
+               lambda: node.text().count("disk opened") > opened, deadline_s=60)
+    read_without_another(cluster, bodies)
     assert "refuses a disk" not in node.text()

@@ -1,6 +1,5 @@
-//! Opening a node's disks, and how they are.
+//! Making a node's disks, and how they are.
 
-use super::config::NodeConfig;
 use super::{NodeError, random};
 use megalith_client::{chain, now_ms};
 use megalith_disk::{FileSystem, RealFs};
@@ -9,13 +8,10 @@ use megalith_model::ids::{ClusterId, DiskId};
 use megalith_model::shape::SEGMENT_LEN_MAX;
 use megalith_model::status::DiskReport;
 use megalith_model::topology;
-use megalith_store::Disks;
 use megalith_store::{DiskHandle, LostSuperblock, StoreError, Superblock};
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -106,67 +102,28 @@ fn make_dir(path: &Path) -> io::Result<()> {
     RealFs.create_dir(path)
 }
 
-/// Opens the disks, all at once: a recovery takes its time. A disk that can't be opened is left
-/// out, because the others' shards are needed the more; fails when none is left.
-pub(super) async fn open(config: &NodeConfig) -> Result<Disks, NodeError> {
-    let cluster = config.storage.identity().cluster();
-    let opening = config.disks.iter().map(|path| {
-        let (path, settings) = (path.clone(), config.settings.store.clone());
-        tokio::task::spawn_blocking(move || {
-            let disk = DiskHandle::open(Arc::new(RealFs), &path, cluster, None, settings);
-            disk.map_err(|source| NodeError::Disk { path, source })
-        })
-    });
-    let mut disks: BTreeMap<DiskId, DiskHandle> = BTreeMap::new();
-    let mut last = None;
-    let opened = futures::future::join_all(opening).await;
-    let goes_on = opened.iter().any(|opened| matches!(opened, Ok(Ok(_))));
-    for opened in opened {
-        match opened.expect("opening a disk does not panic") {
-            Ok(disk) => {
-                let id = disk.superblock().disk;
-                tracing::info!(disk = %id, "disk opened");
-                if let Err(error) = disk.start_scrub(Arc::new(now_ms)) {
-                    let error: &dyn Error = &error;
-                    tracing::error!(error, disk = %id, "disk is not scrubbed");
-                }
-                disks.insert(id, disk);
-            }
-            Err(error) => {
-                let shown: &dyn Error = &error;
-                if goes_on {
-                    tracing::error!(
-                        error = shown,
-                        "disk not opened; the node goes on without it"
-                    );
-                } else {
-                    tracing::error!(error = shown, "disk not opened, and no other one is");
-                }
-                last = Some(error);
-            }
-        }
-    }
-    match last {
-        Some(error) if disks.is_empty() => Err(error),
-        Some(_) | None => Ok(Disks::new(disks.into_values())),
-    }
-}
-
-/// Says which disks a node has and how large they are, each with the proof that it is here.
-pub(super) async fn describe(disks: &Disks) -> Result<Vec<DiskClaim>, NodeError> {
+/// Says which disks are here and how large they are, each with the proof that it is here. One that
+/// can't be measured within `deadline` has its last known size, or else is left out.
+pub(super) async fn describe(
+    disks: &[DiskHandle],
+    known: &BTreeMap<DiskId, DiskReport>,
+    deadline: Duration,
+) -> Vec<DiskClaim> {
     let mut described = Vec::new();
-    for disk in disks.iter() {
+    for disk in disks {
         let id = disk.superblock().disk;
-        let space = disk.space().await;
-        let capacity = space
-            .map_err(|source| NodeError::Measure { disk: id, source })?
-            .capacity;
+        let measured = timeout(deadline, disk.space()).await.ok();
+        let measured = measured.and_then(|space| Some(space.ok()?.capacity));
+        let Some(capacity) = measured.or_else(|| Some(known.get(&id)?.capacity)) else {
+            tracing::error!(disk = %id, "disk can't be measured, and is not registered");
+            continue;
+        };
         described.push(DiskClaim {
             disk: topology::Disk { id, capacity },
             proof: disk.superblock().proof(),
         });
     }
-    Ok(described)
+    described
 }
 
 /// Says how the disks are, remembering what each last said of itself.
@@ -177,17 +134,19 @@ pub(super) struct Reporter {
 
 impl Reporter {
     /// Returns what was reported last.
-    pub(super) fn last(&self) -> Vec<DiskReport> {
-        self.last.values().cloned().collect()
+    pub(super) fn last(&self) -> &BTreeMap<DiskId, DiskReport> {
+        &self.last
     }
 
     /// Asks all disks. One that the cluster has `refused` is closed for that reason.
     pub(super) async fn report(
         &mut self,
-        disks: &Disks,
+        disks: &[DiskHandle],
         refused: &BTreeMap<DiskId, String>,
         deadline: Duration,
     ) -> Vec<DiskReport> {
+        let here = |id: &DiskId| disks.iter().any(|disk| disk.superblock().disk == *id);
+        self.last.retain(|id, _| here(id));
         let asked = disks.iter().map(|disk| ask(disk, deadline));
         for (id, report) in futures::future::join_all(asked).await {
             let last = self.last.get(&id);
@@ -211,7 +170,7 @@ impl Reporter {
             }
             self.last.insert(id, report);
         }
-        self.last()
+        self.last.values().cloned().collect()
     }
 }
 

@@ -8,6 +8,7 @@ mod config;
 mod deny_file;
 mod disks;
 pub mod edge;
+mod keeper;
 mod metadata;
 mod registration;
 
@@ -20,6 +21,7 @@ pub use metadata::{MetadataConfig, start_metadata};
 pub use registration::Registration;
 
 use crate::edge::{Admission, DataEdge, GrpcEdge, ShardService};
+use crate::keeper::{Keeper, Upkeep};
 use crate::registration::Registrar;
 use megalith_client::{
     CallSettings, ClusterClient, DataClient, DataSettings, Endpoint, MapWatch, MetaClient, Roster,
@@ -32,8 +34,8 @@ use megalith_model::level::OutOfRange;
 use megalith_proto::v1::shard_control_server::ShardControlServer;
 use megalith_serve::listener::Shutdown;
 use megalith_store::{Disks, RebuildError, StoreError};
+use megalith_upkeep::doubts;
 use megalith_upkeep::doubts::Peers;
-use megalith_upkeep::{compare, deletes, doubts, fills, orphans};
 use std::future::Future;
 use std::io;
 use std::path::PathBuf;
@@ -59,9 +61,9 @@ pub enum NodeError {
     /// A superblock is not made again.
     #[error("rebuild the superblock of {}", path.display())]
     Rebuild { path: PathBuf, source: RebuildError },
-    /// A disk doesn't say how large it is.
-    #[error("measure disk {disk}")]
-    Measure { disk: DiskId, source: StoreError },
+    /// Two directories are one disk.
+    #[error("{} is disk {disk}, which is open already", path.display())]
+    SameDisk { path: PathBuf, disk: DiskId },
     /// A directory can't be made.
     #[error("create {}", path.display())]
     Directory { path: PathBuf, source: io::Error },
@@ -97,6 +99,8 @@ pub struct RunningNode {
     /// By which others reach its data listener; None without disks.
     pub data_addr: Option<String>,
     registration: watch::Receiver<Registration>,
+    tried: watch::Receiver<usize>,
+    disks_wanted: usize,
     tasks: JoinSet<&'static str>,
     shutdown: Shutdown,
     drain_deadline: Duration,
@@ -165,8 +169,8 @@ async fn bind(address: &ListenAddress) -> Result<(TcpListener, String), NodeErro
     Ok((listener, address.told(port)))
 }
 
-/// Starts a node on ports it has bound: opens its disks, serves, and goes on trying to join its
-/// cluster, whether or not that can be reached now.
+/// Starts a node on ports it has bound: serves, opens its disks beside that, and goes on trying to
+/// join its cluster, whether or not that can be reached now.
 pub async fn start(
     config: NodeConfig,
     ports: Ports,
@@ -174,8 +178,8 @@ pub async fn start(
 ) -> Result<RunningNode, NodeError> {
     let is_member = metadata.is_some();
     config.check(is_member).map_err(NodeError::Config)?;
-    let disks = Arc::new(disks::open(&config).await?);
-    let described = disks::describe(&disks).await?;
+    let disks = Arc::new(Disks::default());
+    let tried = Arc::new(watch::Sender::new(0));
     let members = ports.members(&config);
     let shutdown = Shutdown::new();
     let mut tasks = JoinSet::new();
@@ -200,7 +204,7 @@ pub async fn start(
             rpc_address: ports.rpc_addr.clone(),
             data_address: data_addr.clone(),
             zone: config.zone.clone(),
-            disks: described,
+            disks: Vec::new(),
         };
         let part = StoragePart {
             config: &config,
@@ -210,6 +214,7 @@ pub async fn start(
             disks: &disks,
             shutdown: &shutdown,
             state,
+            tried: &tried,
         };
         maps = Some(part.start(&mut tasks));
     }
@@ -228,6 +233,8 @@ pub async fn start(
         rpc_addr: ports.rpc_addr,
         data_addr: ports.data_addr,
         registration,
+        tried: tried.subscribe(),
+        disks_wanted: config.disks.len(),
         tasks,
         shutdown,
         drain_deadline: config.settings.drain_deadline,
@@ -273,6 +280,7 @@ struct StoragePart<'a> {
     disks: &'a Arc<Disks>,
     shutdown: &'a Shutdown,
     state: watch::Sender<Registration>,
+    tried: &'a Arc<watch::Sender<usize>>,
 }
 
 impl StoragePart<'_> {
@@ -286,6 +294,7 @@ impl StoragePart<'_> {
             disks,
             shutdown,
             state,
+            tried,
         } = self;
         let settings = config.settings.clone();
         let (material, calls) = (config.storage.clone(), settings.calls.clone());
@@ -315,40 +324,53 @@ impl StoragePart<'_> {
             edge.serve(listener, material).await;
             "data listener"
         });
-        let reconciled = meta.clone();
         let (id, own, every) = (node.id, disks.clone(), settings.upkeep_interval);
-        tasks.spawn(async move {
-            deletes::run(id, meta, own, every).await;
-            "upkeep"
-        });
-        let (meta, own) = (reconciled.clone(), disks.clone());
-        tasks.spawn(async move {
-            compare::run(meta, own, every).await;
-            "reconciliation"
-        });
-        let (meta, own) = (reconciled.clone(), disks.clone());
+        let upkeep = Upkeep {
+            node: id,
+            meta: meta.clone(),
+            interval: every,
+            fills_interval: settings.fills_interval,
+            orphans: settings.orphans,
+        };
+        keep_disks(config, disks, upkeep, tried, tasks);
         tasks.spawn(async move {
             doubts::run(id, meta, own, peers, every).await;
             "doubts"
         });
-        let (meta, own, orphan) = (reconciled.clone(), disks.clone(), settings.orphans);
-        tasks.spawn(async move {
-            orphans::run(meta, own, orphan).await;
-            "orphans"
-        });
-        let (own, every) = (disks.clone(), settings.fills_interval);
-        tasks.spawn(async move {
-            fills::run(id, reconciled, own, every).await;
-            "fills"
-        });
         let (own, stopping) = (disks.clone(), shutdown.polite.clone());
+        let (wanted, tried) = (config.disks.len(), tried.subscribe());
         tasks.spawn(async move {
-            Registrar::new(beats, node, own, settings, state)
-                .run(stopping)
+            Registrar::new(beats, node, own, settings, state, tried)
+                .run(wanted, stopping)
                 .await;
             "registration"
         });
         maps
+    }
+}
+
+/// Opens each disk beside everything else, and keeps it open.
+fn keep_disks(
+    config: &NodeConfig,
+    disks: &Arc<Disks>,
+    upkeep: Upkeep,
+    tried: &Arc<watch::Sender<usize>>,
+    tasks: &mut JoinSet<&'static str>,
+) {
+    let keeper = Keeper {
+        cluster: config.storage.identity().cluster(),
+        store: config.settings.store.clone(),
+        retry_interval: config.settings.claim_interval,
+        disks: disks.clone(),
+        upkeep,
+        tried: tried.clone(),
+    };
+    for path in config.disks.clone() {
+        let keeper = keeper.clone();
+        tasks.spawn(async move {
+            keeper.run(path).await;
+            "keeper of a disk"
+        });
     }
 }
 
@@ -370,6 +392,13 @@ impl RunningNode {
     #[must_use]
     pub fn registration(&self) -> watch::Receiver<Registration> {
         self.registration.clone()
+    }
+
+    /// Waits until every disk was opened, or could not be, for the first time.
+    pub async fn disks_tried(&mut self) {
+        let wanted = self.disks_wanted;
+        // The sender lives as long as the node.
+        let _ = self.tried.wait_for(|tried| *tried >= wanted).await;
     }
 
     /// Waits until the node ends by itself: by a defect, or because the cluster is at a level that
@@ -401,7 +430,7 @@ impl RunningNode {
         self.shutdown.stop(self.drain_deadline).await;
         // The listeners have ended; registration and upkeep are cut off wherever they are.
         self.tasks.shutdown().await;
-        for disk in self.disks.iter() {
+        for disk in self.disks.all() {
             disk.stop().await;
         }
         if let Some(stop) = stop_metadata {

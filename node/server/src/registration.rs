@@ -2,7 +2,7 @@
 //! it lives.
 
 use super::config::NodeSettings;
-use super::disks::Reporter;
+use super::disks::{Reporter, describe};
 use megalith_client::{ClientError, ClusterClient, HeartbeatAnswer};
 use megalith_model::claim::NodeClaim;
 use megalith_model::ids::DiskId;
@@ -15,6 +15,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
+/// The longest that a node waits for its disks before it joins without some.
+const DISKS_WAIT: Duration = Duration::from_mins(1);
 /// A stop waits no longer than this to be heard.
 const GOODBYE_DEADLINE: Duration = Duration::from_millis(500);
 
@@ -39,16 +41,20 @@ pub(super) struct Registrar {
     /// The disks that are not registered, and why.
     refused: BTreeMap<DiskId, String>,
     reporter: Reporter,
+    /// How many disks were opened, or could not be, for the first time.
+    tried: watch::Receiver<usize>,
 }
 
 impl Registrar {
-    /// Builds the registrar of a node; `state` shows how it stands.
+    /// Builds the registrar of a node, whose claim names no disks yet; `state` shows how it stands,
+    /// `tried` counts the disks that were opened, or could not be, for the first time.
     pub(super) fn new(
         cluster: ClusterClient,
         node: NodeClaim,
         disks: Arc<Disks>,
         settings: NodeSettings,
         state: watch::Sender<Registration>,
+        tried: watch::Receiver<usize>,
     ) -> Self {
         Self {
             cluster,
@@ -58,38 +64,60 @@ impl Registrar {
             state,
             refused: BTreeMap::new(),
             reporter: Reporter::default(),
+            tried,
         }
     }
 
     /// Joins and sends heartbeats until `stopping`; then says goodbye once. Every change is logged
     /// once.
-    pub(super) async fn run(mut self, stopping: CancellationToken) {
+    ///
+    /// It joins once each of `disks` disks was opened, or could not be, and again with every change
+    /// of which are here.
+    pub(super) async fn run(mut self, disks: usize, stopping: CancellationToken) {
         tokio::select! {
             biased;
             () = stopping.cancelled() => {}
-            () = self.live() => {}
+            () = self.live(disks) => {}
         }
         self.say_goodbye().await;
     }
 
-    async fn live(&mut self) {
+    /// Waits until every disk was tried. What is registered without a disk may get volumes without
+    /// it, so a slow one is waited for, but not for ever.
+    async fn wait_for_disks(&mut self, disks: usize) {
+        let all = self.tried.wait_for(|tried| *tried >= disks);
+        if timeout(DISKS_WAIT, all).await.is_err() {
+            tracing::error!("not all disks are open yet; the node joins without those");
+        }
+    }
+
+    async fn live(&mut self, disks: usize) {
+        self.wait_for_disks(disks).await;
+        let changes = self.disks.changes();
+        let mut claimed = None;
         let mut ticks = interval(self.settings.heartbeat_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut joined = false;
         let mut asked = Instant::now();
         loop {
             ticks.tick().await;
-            let again = !self.refused.is_empty() && asked.elapsed() >= self.settings.claim_interval;
+            let present = *changes.borrow();
+            let waited = asked.elapsed() >= self.settings.claim_interval;
+            let again = claimed != Some(present) || (!self.refused.is_empty() && waited);
+            let disks = self.disks.all();
             // Also by a node that was known before: its addresses may be new.
             if !joined || again {
                 asked = Instant::now();
+                let known = self.reporter.last();
+                self.node.disks = describe(&disks, known, self.settings.disk_deadline).await;
                 match self.cluster.join(&self.node).await {
                     Ok(refused) => {
                         joined = true;
+                        claimed = Some(present);
                         self.note_refused(refused);
                     }
                     // What is registered is registered; it goes on being heard.
-                    Err(error) if joined => tracing::debug!(%error, "disks are still refused"),
+                    Err(error) if joined => tracing::debug!(%error, "disks are not registered yet"),
                     Err(error) => {
                         enter(&self.state, Registration::Joining, Some(&error));
                         continue;
@@ -97,7 +125,7 @@ impl Registrar {
                 }
             }
             let deadline = self.settings.disk_deadline;
-            let reports = self.reporter.report(&self.disks, &self.refused, deadline);
+            let reports = self.reporter.report(&disks, &self.refused, deadline);
             let reports = reports.await;
             match self.cluster.heartbeat(self.node.id, &reports).await {
                 Ok(HeartbeatAnswer::Known) => enter(&self.state, Registration::Heard, None),
@@ -128,7 +156,7 @@ impl Registrar {
 
     /// Closes the disks in the cluster's eyes, so that no gateway has to find out by itself.
     async fn say_goodbye(&mut self) {
-        let mut reports = self.reporter.last();
+        let mut reports: Vec<_> = self.reporter.last().values().cloned().collect();
         for report in &mut reports {
             report.closed = Some("the node is stopping".into());
         }

@@ -100,7 +100,9 @@ impl Fixture {
         let config = self.config();
         let ports = Ports::bind(&config).await?;
         let part = FakeMetadata(self.truth.clone()).into_part();
-        start(config, ports, Some(part)).await
+        let mut node = start(config, ports, Some(part)).await?;
+        node.disks_tried().await;
+        Ok(node)
     }
 
     /// A blob that a gateway may write to a disk of the node.
@@ -590,22 +592,68 @@ async fn a_disk_that_the_cluster_refuses_is_reported_as_such_until_it_takes_it()
     node.stop().await;
 }
 
+/// Moves a disk's directory away, as when its file system isn't mounted; an empty one is left.
+fn unmount(disk: &Path) {
+    std::fs::rename(disk, disk.with_extension("away")).expect("moved");
+    std::fs::create_dir(disk).expect("an empty directory");
+}
+
+fn mount(disk: &Path) {
+    std::fs::remove_dir(disk).expect("nothing was written there");
+    std::fs::rename(disk.with_extension("away"), disk).expect("moved");
+}
+
 #[tokio::test]
-async fn a_disk_that_is_not_there_is_left_out_and_none_at_all_is_an_error() {
-    let mut fixture = Fixture::new(2);
-    // As when the file system isn't mounted.
-    std::fs::remove_dir_all(&fixture.disks[0]).expect("removed");
-    std::fs::create_dir(&fixture.disks[0]).expect("an empty directory");
+async fn disks_that_are_not_there_are_left_out_until_they_are() {
+    let fixture = Fixture::new(2);
+    let joined = |disks: usize| {
+        wait(&fixture.truth.joined, move |nodes| {
+            nodes.last().is_some_and(|node| node.disks.len() == disks)
+        })
+    };
+    // None at all: the metadata role of the node is served all the same, and it joins.
+    for disk in &fixture.disks {
+        unmount(disk);
+    }
     let node = fixture.start().await.expect("started");
-    let joined = wait(&fixture.truth.joined, |nodes| !nodes.is_empty()).await;
-    assert_eq!(joined[0].disks.len(), 1);
+    joined(0).await;
+    for (number, disk) in (1..).zip(&fixture.disks) {
+        mount(disk);
+        joined(number).await;
+    }
     node.stop().await;
-    fixture.disks.truncate(1);
-    assert!(matches!(fixture.start().await, Err(NodeError::Disk { .. })));
-    let left = std::fs::read_dir(&fixture.disks[0])
-        .expect("a directory")
-        .count();
-    assert_eq!(left, 0, "an unmounted disk was written to");
+}
+
+#[tokio::test]
+async fn a_disk_that_goes_under_a_running_node_is_taken_back() {
+    let fixture = Fixture::new(1);
+    let node = fixture.start().await.expect("started");
+    let disk = init_disks(CLUSTER, &fixture.disks).expect("formatted before")[0];
+    let client = fixture.gateway();
+    let write = async |blob| {
+        let bytes = shard(9_000);
+        let target = fixture.target(&node, disk, blob);
+        let put = client.put_small(&target, 9_000, framed(&bytes), digest(&bytes));
+        put.await.map(drop).map_err(|error| error.fault)
+    };
+    let is_open = |open: bool| {
+        wait(&fixture.truth.beats, move |beats| {
+            let last = beats.last().and_then(|beat| beat.disks.first());
+            last.is_some_and(|disk| disk.reason.is_empty() == open)
+        })
+    };
+    write(100).await.expect("a receipt");
+    is_open(true).await;
+    unmount(&fixture.disks[0]);
+    is_open(false).await;
+    assert!(write(101).await.is_err());
+    mount(&fixture.disks[0]);
+    is_open(true).await;
+    write(102).await.expect("a receipt");
+    let target = fixture.target(&node, disk, 100);
+    let read = client.get_cells(&target, 9_000, 0, 1).await;
+    assert!(read.is_ok(), "what was there before is there");
+    node.stop().await;
 }
 
 #[test]

@@ -127,7 +127,8 @@ impl Superblock {
     }
 
     /// Returns true if both are of one disk as it was formatted.
-    pub(super) fn is_of_one_disk(&self, other: &Self) -> bool {
+    #[must_use]
+    pub fn is_of_one_disk(&self, other: &Self) -> bool {
         let generation = self.generation;
         let other = other.clone();
         *self

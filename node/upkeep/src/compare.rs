@@ -11,11 +11,9 @@ use megalith_model::query::{HeldSegment, PAGE_ROWS_MAX};
 use megalith_model::question;
 use megalith_model::shard::{ShardId, ShardStat};
 use megalith_model::topology::Volume;
-use megalith_store::Disks;
 use megalith_store::{DiskHandle, StoreError};
 use std::collections::BTreeSet;
 use std::error::Error;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
@@ -33,13 +31,8 @@ enum ReconcileError {
     Store(#[source] StoreError),
 }
 
-/// Compares all disks until it is dropped.
-pub async fn run(meta: MetaClient, disks: Arc<Disks>, every: Duration) {
-    let each = disks.iter().map(|disk| run_disk(&meta, disk, every));
-    futures::future::join_all(each).await;
-}
-
-async fn run_disk(meta: &MetaClient, disk: &DiskHandle, every: Duration) {
+/// Compares a disk until it is dropped.
+pub async fn run(meta: &MetaClient, disk: &DiskHandle, every: Duration) {
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut everything_at: Option<Instant> = None;

@@ -10,20 +10,14 @@ use megalith_model::ids::{Epoch, NodeId, VolumeId};
 use megalith_model::query::PAGE_ROWS_MAX;
 use megalith_model::question;
 use megalith_model::shard::ShardId;
-use megalith_store::{DiskHandle, DiskSpace, Disks};
+use megalith_store::{DiskHandle, DiskSpace};
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
-/// Works off the deletes of all disks and reports their damage, until it is dropped.
-pub async fn run(node: NodeId, meta: MetaClient, disks: Arc<Disks>, every: Duration) {
-    let each = disks.iter().map(|disk| run_disk(node, &meta, disk, every));
-    futures::future::join_all(each).await;
-}
-
-async fn run_disk(node: NodeId, meta: &MetaClient, disk: &DiskHandle, every: Duration) {
+/// Works off the deletes of a disk and reports its damage, until it is dropped.
+pub async fn run(node: NodeId, meta: &MetaClient, disk: &DiskHandle, every: Duration) {
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut reported = BTreeSet::new();

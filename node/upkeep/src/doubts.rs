@@ -74,7 +74,7 @@ impl Settler {
             for doubt in page {
                 match self.disks.get(doubt.disk) {
                     Some(disk) if !doubt.row.denied || doubt.wanted.is_none() => {
-                        ended = ended.and(self.look(disk, &doubt).await);
+                        ended = ended.and(self.look(&disk, &doubt).await);
                     }
                     None if doubt.judge(self.meta.now_ms()) == Some(self.node) => afar.push(doubt),
                     Some(_) | None => {}

@@ -9,10 +9,9 @@ use megalith_model::ids::{BlobId, NodeId, VolumeId};
 use megalith_model::query::WantedShard;
 use megalith_model::question;
 use megalith_model::shard::ShardId;
-use megalith_store::{DiskHandle, Disks};
+use megalith_store::DiskHandle;
 use std::collections::BTreeSet;
 use std::error::Error;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -21,13 +20,8 @@ const PAGES_MAX: usize = 10;
 /// So many shards are remembered as not whole, and not read again.
 const SPOILED_MAX: usize = 10_000;
 
-/// Looks for owed shards on all disks until it is dropped.
-pub async fn run(node: NodeId, meta: MetaClient, disks: Arc<Disks>, every: Duration) {
-    let each = disks.iter().map(|disk| run_disk(node, &meta, disk, every));
-    futures::future::join_all(each).await;
-}
-
-async fn run_disk(node: NodeId, meta: &MetaClient, disk: &DiskHandle, every: Duration) {
+/// Looks for owed shards on a disk until it is dropped.
+pub async fn run(node: NodeId, meta: &MetaClient, disk: &DiskHandle, every: Duration) {
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut finder = Finder {

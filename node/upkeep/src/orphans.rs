@@ -10,9 +10,8 @@ use megalith_client::{MetaClient, TypedCalls as _};
 use megalith_model::query::{PAGE_ROWS_MAX, Witness};
 use megalith_model::question;
 use megalith_model::shard::ShardId;
-use megalith_store::{DiskHandle, Disks};
+use megalith_store::DiskHandle;
 use std::error::Error;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
@@ -46,13 +45,8 @@ impl Default for OrphanSettings {
     }
 }
 
-/// Looks for orphans on all disks until it is dropped.
-pub async fn run(meta: MetaClient, disks: Arc<Disks>, settings: OrphanSettings) {
-    let each = disks.iter().map(|disk| run_disk(&meta, disk, settings));
-    futures::future::join_all(each).await;
-}
-
-async fn run_disk(meta: &MetaClient, disk: &DiskHandle, settings: OrphanSettings) {
+/// Looks for orphans on a disk until it is dropped.
+pub async fn run(meta: &MetaClient, disk: &DiskHandle, settings: OrphanSettings) {
     let mut ticks = interval(DUE_INTERVAL.min(settings.round_interval));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let limits = TrashLimits {

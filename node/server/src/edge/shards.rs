@@ -28,7 +28,7 @@ impl ShardService {
         Self { disks }
     }
 
-    fn disk(&self, bytes: &[u8]) -> Result<&DiskHandle, Status> {
+    fn disk(&self, bytes: &[u8]) -> Result<DiskHandle, Status> {
         let id = <[u8; 16]>::try_from(bytes);
         let id = id.map_err(|_| Status::invalid_argument("disk: not 16 bytes"))?;
         let id = DiskId(id);
@@ -84,8 +84,8 @@ impl ShardControl for ShardService {
         request: Request<proto::ScrubRequest>,
     ) -> Result<Response<proto::ScrubReply>, Status> {
         let request = request.into_inner();
-        let disks: Vec<&DiskHandle> = match request.disk.is_empty() {
-            true => self.disks.iter().collect(),
+        let disks = match request.disk.is_empty() {
+            true => self.disks.all(),
             false => vec![self.disk(&request.disk)?],
         };
         if request.start {
@@ -94,7 +94,7 @@ impl ShardControl for ShardService {
             }
         }
         Ok(Response::new(proto::ScrubReply {
-            disks: disks.into_iter().map(scrub_to_wire).collect(),
+            disks: disks.iter().map(scrub_to_wire).collect(),
         }))
     }
 }

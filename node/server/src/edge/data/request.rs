@@ -137,7 +137,7 @@ pub(super) fn trailer_digest(trailers: Option<&HeaderMap>) -> Result<ShardDigest
 }
 
 /// Returns a disk of this node. If it isn't here, that says nothing of the shards on it.
-pub(super) fn disk(disks: &Disks, id: DiskId) -> Result<&DiskHandle, Refused> {
+pub(super) fn disk(disks: &Disks, id: DiskId) -> Result<DiskHandle, Refused> {
     let missing = || Refused::new(DataFault::Io, format!("no disk {id} here"));
     disks.get(id).ok_or_else(missing)
 }
