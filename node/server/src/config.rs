@@ -62,7 +62,8 @@ pub struct NodeSettings {
     /// Between claims of disks that the cluster refuses (default 10 s): one that has moved here is
     /// free once its old node has registered without it.
     pub claim_interval: Duration,
-    /// A disk that doesn't say how it is within this time is reported closed (default 1 s).
+    /// A disk that doesn't say how it is within this time is reported closed (default 1 s). No
+    /// heartbeat waits for it.
     pub disk_deadline: Duration,
     /// Between looks for deletes and damage (default 1 s).
     pub upkeep_interval: Duration,

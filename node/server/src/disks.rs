@@ -13,10 +13,13 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// A disk with less room than this, the largest shard, takes no new ones.
 const ROOM_MIN: u64 = SEGMENT_LEN_MAX;
+/// A report waits no longer for disks that don't answer at once.
+const ANSWER_WAIT: Duration = Duration::from_millis(50);
 /// A disk of which a write has not come back for this long takes no new shards until it does. A
 /// disk that is only slow goes on: without it nothing would be quicker, and less would be safe.
 const HANGS_AFTER: Duration = Duration::from_secs(10);
@@ -130,6 +133,20 @@ pub(super) async fn describe(
 #[derive(Default)]
 pub(super) struct Reporter {
     last: BTreeMap<DiskId, DiskReport>,
+    /// Disks that were asked and have not answered. None is asked twice at a time.
+    asked: BTreeMap<DiskId, Asked>,
+}
+
+/// A question under way.
+struct Asked {
+    since: Instant,
+    answer: JoinHandle<Result<DiskReport, String>>,
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.answer.abort();
+    }
 }
 
 impl Reporter {
@@ -138,7 +155,9 @@ impl Reporter {
         &self.last
     }
 
-    /// Asks all disks. One that the cluster has `refused` is closed for that reason.
+    /// Asks all disks, and waits for [`ANSWER_WAIT`] at most: no disk delays what is said of the
+    /// others. What does not answer at once is as it was, and closed after `deadline`. One that the
+    /// cluster has `refused` is closed for that reason.
     pub(super) async fn report(
         &mut self,
         disks: &[DiskHandle],
@@ -147,30 +166,65 @@ impl Reporter {
     ) -> Vec<DiskReport> {
         let here = |id: &DiskId| disks.iter().any(|disk| disk.superblock().disk == *id);
         self.last.retain(|id, _| here(id));
-        let asked = disks.iter().map(|disk| ask(disk, deadline));
-        for (id, report) in futures::future::join_all(asked).await {
-            let last = self.last.get(&id);
-            let mut report = report.unwrap_or_else(|why| DiskReport {
-                closed: Some(why),
-                ..last.cloned().unwrap_or_else(|| DiskReport {
-                    disk: id,
-                    ..DiskReport::default()
-                })
+        self.asked.retain(|id, _| here(id));
+        for disk in disks {
+            let asked = self.asked.entry(disk.superblock().disk);
+            asked.or_insert_with(|| Asked {
+                since: Instant::now(),
+                answer: tokio::spawn(ask(disk.clone())),
             });
-            if let Some(why) = refused.get(&id) {
-                report.closed = Some(format!("refused by the cluster: {why}"));
+        }
+        let until = Instant::now() + ANSWER_WAIT.min(deadline);
+        let ids: Vec<DiskId> = self.asked.keys().copied().collect();
+        for id in ids {
+            if let Some(answer) = self.answer(id, until, deadline).await {
+                self.take(id, answer, refused.get(&id));
             }
-            let was = last.map(|last| &last.closed);
-            if was.is_some_and(|was| *was != report.closed) || (was.is_none() && !is_open(&report))
-            {
-                match &report.closed {
-                    Some(why) => tracing::error!(disk = %id, why, "disk takes no new shards"),
-                    None => tracing::info!(disk = %id, "disk takes new shards again"),
-                }
-            }
-            self.last.insert(id, report);
         }
         self.last.values().cloned().collect()
+    }
+
+    /// Returns a disk's answer, if there is one `until` then, or if it is overdue.
+    async fn answer(
+        &mut self,
+        id: DiskId,
+        until: Instant,
+        deadline: Duration,
+    ) -> Option<Result<DiskReport, String>> {
+        let asked = self.asked.get_mut(&id)?;
+        match timeout_at(until, &mut asked.answer).await {
+            Ok(answer) => {
+                self.asked.remove(&id);
+                Some(answer.unwrap_or_else(|error| Err(error.to_string())))
+            }
+            Err(_) if asked.since.elapsed() >= deadline => {
+                Some(Err("the disk does not answer".into()))
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// Takes up what a disk said of itself, or why it said nothing.
+    fn take(&mut self, id: DiskId, report: Result<DiskReport, String>, refused: Option<&String>) {
+        let last = self.last.get(&id);
+        let mut report = report.unwrap_or_else(|why| DiskReport {
+            closed: Some(why),
+            ..last.cloned().unwrap_or_else(|| DiskReport {
+                disk: id,
+                ..DiskReport::default()
+            })
+        });
+        if let Some(why) = refused {
+            report.closed = Some(format!("refused by the cluster: {why}"));
+        }
+        let was = last.map(|last| &last.closed);
+        if was.is_some_and(|was| *was != report.closed) || (was.is_none() && !is_open(&report)) {
+            match &report.closed {
+                Some(why) => tracing::error!(disk = %id, why, "disk takes no new shards"),
+                None => tracing::info!(disk = %id, "disk takes new shards again"),
+            }
+        }
+        self.last.insert(id, report);
     }
 }
 
@@ -178,13 +232,10 @@ fn is_open(report: &DiskReport) -> bool {
     report.closed.is_none()
 }
 
-async fn ask(disk: &DiskHandle, deadline: Duration) -> (DiskId, Result<DiskReport, String>) {
+/// Waits for as long as the disk lets it.
+async fn ask(disk: DiskHandle) -> Result<DiskReport, String> {
     let id = disk.superblock().disk;
-    let space = match timeout(deadline, disk.space()).await {
-        Ok(Ok(space)) => space,
-        Ok(Err(error)) => return (id, Err(chain(&error))),
-        Err(_) => return (id, Err("the disk does not answer".into())),
-    };
+    let space = disk.space().await.map_err(|error| chain(&error))?;
     let health = disk.health();
     let free = space.free.saturating_sub(space.reserve);
     let pace = disk.pace();
@@ -215,5 +266,73 @@ async fn ask(disk: &DiskHandle, deadline: Duration) -> (DiskId, Result<DiskRepor
         commit_us: u64::try_from(pace.busy.as_micros()).unwrap_or(u64::MAX),
         turn_ms: u64::try_from(pace.running.as_millis()).unwrap_or(u64::MAX),
     };
-    (id, Ok(report))
+    Ok(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use megalith_disk::sim::{SimFs, SimOp};
+    use megalith_model::ids::{BlobId, Epoch, VolumeId};
+    use megalith_model::shard::ShardId;
+    use megalith_store::{StoreSettings, crc32c};
+    use std::sync::Arc;
+
+    fn disk(number: u8) -> (SimFs, DiskHandle) {
+        let (fs, root, cluster) = (SimFs::new(1 << 30), Path::new("/disk"), ClusterId([1; 16]));
+        fs.create_dir(root).expect("made");
+        let superblock = Superblock::new(cluster, DiskId([number; 16]), 1, [number; 32]);
+        DiskHandle::format(&fs, root, &superblock).expect("formatted");
+        let settings = StoreSettings {
+            reserve: 0,
+            reader_threads: 1,
+            ..StoreSettings::default()
+        };
+        let disk = DiskHandle::open(Arc::new(fs.clone()), root, cluster, None, settings);
+        (fs, disk.expect("opened"))
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_hangs_delays_no_report_and_is_closed_after_a_while() {
+        let ((fs, hung), (_, well)) = (disk(1), disk(2));
+        let shard = ShardId {
+            volume: VolumeId(1),
+            blob: BlobId(1),
+            segment: 0,
+            slot: 0,
+        };
+        let mut writer = hung.begin(shard, Epoch(1), 4).await.expect("begun");
+        let cell = bytes::Bytes::from_static(b"cell");
+        let crc = crc32c(&cell);
+        writer.push_cell(cell, crc).await.expect("taken");
+        let digest = *blake3::hash(b"cell").as_bytes();
+        writer.finish(digest).await.expect("stored");
+
+        let (mut reporter, none) = (Reporter::default(), BTreeMap::new());
+        let disks = [hung.clone(), well.clone()];
+        let mut report = async |deadline: Duration| {
+            let reports = reporter.report(&disks, &none, deadline).await;
+            let closed = reports.into_iter().map(|report| report.closed);
+            closed.collect::<Vec<_>>()
+        };
+        // A minute is longer than a test may take: nobody waits for it.
+        let patient = Duration::from_mins(1);
+        while report(patient).await != [None, None] {}
+        let hold = fs.hold(SimOp::Read, ".chunk");
+        let reader = hung.clone();
+        let read = tokio::spawn(async move { reader.read(shard, 0, 1).await.is_ok() });
+        while hold.waiting() == 0 {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..3 {
+            assert_eq!(report(patient).await, [None, None], "as it was");
+        }
+        let away = Some("the disk does not answer".to_owned());
+        assert_eq!(report(Duration::ZERO).await[0], away);
+        drop(hold);
+        assert!(read.await.expect("no panic"));
+        while report(patient).await != [None, None] {}
+        hung.stop().await;
+        well.stop().await;
+    }
 }
