@@ -335,8 +335,7 @@ impl<G: PlacementGroup> Worker<G> {
                 disks: last.map(|(_, disks)| disks.clone()).unwrap_or_default(),
             }
         };
-        let storage = topology.nodes.iter().filter(|node| !node.disks.is_empty());
-        Some(storage.map(|node| heard(node.id)).collect())
+        Some(topology.nodes.iter().map(|node| heard(node.id)).collect())
     }
 
     fn now_ms(&self) -> u64 {
