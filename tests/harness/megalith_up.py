@@ -16,7 +16,7 @@ class Up:
     """A running `megalith up` on a directory."""
 
     def __init__(self, directory, disks=6, https=False, log="info", args=(),
-                 health_flag="--health-listen"):
+                 health_flag="--health-listen", wrap=()):
         self.directory = Path(directory)
         self.data = self.directory / "data"
         ports = free_ports(3)
@@ -26,7 +26,7 @@ class Up:
                 "--disks", disks, "--log", log, *args]
         if https:
             args += ["--https-listen", f"127.0.0.1:{self.https_port}"]
-        self.process = Process("up", args, self.directory / "up.log")
+        self.process = Process("up", args, self.directory / "up.log", wrap=wrap)
 
     def start(self):
         before = self.process.text().count("Megalith is up")

@@ -2,6 +2,7 @@
 
 use super::account::AccountError;
 use crate::config::SettingsError;
+use crate::descriptors::TooFew;
 use crate::files::FileError;
 use crate::reach::ReachError;
 use crate::setup::InitError;
@@ -49,6 +50,8 @@ pub enum RoleError {
         path: PathBuf,
         source: io::Error,
     },
+    #[error(transparent)]
+    Descriptors(#[from] TooFew),
     #[error("{0}")]
     Log(String),
     /// Metrics can't be collected.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -24,6 +24,9 @@ pub type Ready = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
 const CONNECTIONS_MAX: usize = 64;
 const CONNECTION_LIFE: Duration = Duration::from_secs(60);
+/// How long to wait after a failed accept. Usually there are no file descriptors left: the next one
+/// would fail at once, too.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What the listener reports.
 #[derive(Clone)]
@@ -43,8 +46,16 @@ pub async fn serve(socket: TcpListener, state: State, stop: CancellationToken, t
             () = stop.cancelled() => return,
             accepted = socket.accept() => accepted,
         };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "a connection for health or metrics was not accepted");
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
         // A connection beyond the limit is closed at once.
-        if let (Ok((stream, _)), Ok(permit)) = (accepted, Arc::clone(&room).try_acquire_owned()) {
+        if let Ok(permit) = Arc::clone(&room).try_acquire_owned() {
             let (state, stop) = (state.clone(), stop.clone());
             tasks.spawn(async move {
                 let _permit = permit;
@@ -98,6 +109,42 @@ fn answer(state: &State, method: &Method, path: &str) -> Response<Full<Bytes>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::Shutdown;
+    use std::os::fd::OwnedFd;
+    use std::pin::pin;
+
+    /// How long the listener is watched while it can't accept.
+    const WATCHED: Duration = Duration::from_millis(500);
+
+    /// A socket that listens no more stands for a process without descriptors: each accept fails at
+    /// once.
+    #[tokio::test]
+    async fn a_listener_that_can_t_accept_does_not_spin() {
+        let socket = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
+        let socket = socket.into_std().expect("a socket of the system");
+        let other: OwnedFd = socket.try_clone().expect("another descriptor of it").into();
+        let state = State {
+            metrics: None,
+            ready: Arc::new(|| true),
+        };
+        let socket = TcpListener::from_std(socket).expect("a socket of the runtime");
+        let stop = CancellationToken::new();
+        let mut served = pin!(serve(socket, state, stop.clone(), TaskTracker::new()));
+        std::net::TcpStream::from(other)
+            .shutdown(Shutdown::Both)
+            .expect("an end of listening");
+        let mut polls: u128 = 0;
+        let counted = std::future::poll_fn(|context| {
+            polls += 1;
+            served.as_mut().poll(context)
+        });
+        assert!(timeout(WATCHED, counted).await.is_err(), "it has ended");
+        // Two for each pause, and a few besides.
+        let most = 2 * WATCHED.as_millis() / ACCEPT_PAUSE.as_millis() + 10;
+        assert!(polls <= most, "polled {polls} times in {WATCHED:?}");
+        stop.cancel();
+        served.await;
+    }
 
     #[test]
     fn only_its_own_paths() {

@@ -1,25 +1,23 @@
 //! `megalith gateway`: an S3 gateway, run until a signal comes.
 
 mod init;
+mod metrics;
 
 pub use init::init;
 
 use super::role::{CERTIFICATE_INTERVAL, RoleError, StopSignals, address, given};
 use crate::args::GatewayArgs;
 use crate::config::{self, GatewayFile, GatewaySection, SettingsError};
-use crate::{logging, reach, setup};
-use megalith_gateway::run::{
-    GatewayConfig, HealthListen, HttpsListen, Limits, MetricsText, RunningGateway,
-};
+use crate::{descriptors, logging, reach, setup};
+use megalith_gateway::run::{GatewayConfig, HealthListen, HttpsListen, Limits, RunningGateway};
 use megalith_identity::TlsMaterial;
 use megalith_model::ids::GatewayId;
-use metrics_exporter_prometheus::PrometheusBuilder;
-use std::sync::Arc;
 
 /// Runs `megalith gateway` until a signal comes.
 pub async fn run(args: &GatewayArgs) -> Result<(), RoleError> {
     let settings: GatewayFile = config::load(Some(given(args.config.as_deref())?), args)?;
     logging::start(&settings.log).map_err(RoleError::Log)?;
+    descriptors::raise()?;
     let mut stop = StopSignals::catch();
     let gateway = tokio::select! {
         started = start(&settings) => started?,
@@ -72,7 +70,7 @@ pub async fn start(settings: &GatewayFile) -> Result<RunningGateway, RoleError> 
     let health = match address("gateway.health_listen", health_listen)? {
         Some(listen) => Some(HealthListen {
             listen,
-            metrics: Some(metrics()?),
+            metrics: Some(metrics::start()?),
         }),
         None => None,
     };
@@ -93,12 +91,4 @@ pub async fn start(settings: &GatewayFile) -> Result<RunningGateway, RoleError> 
         limits: Limits::default(),
     };
     Ok(megalith_gateway::run::start(config).await?)
-}
-
-/// Starts collecting metrics; returns the function that renders them.
-fn metrics() -> Result<MetricsText, RoleError> {
-    let recorder = PrometheusBuilder::new()
-        .install_recorder()
-        .map_err(|error| RoleError::Metrics(error.to_string()))?;
-    Ok(Arc::new(move || recorder.render()))
 }

@@ -8,7 +8,7 @@ pub use init::init;
 use super::role::{CERTIFICATE_INTERVAL, RoleError, StopSignals, given};
 use crate::args::NodeArgs;
 use crate::config::{self, NodeFile, NodeSection, SettingsError, StorageSection};
-use crate::{logging, reach};
+use crate::{descriptors, logging, reach};
 use megalith_disk::{FileSystem, RealFs};
 use megalith_identity::{IdentityError, Role, TlsMaterial};
 use megalith_model::ids::NodeId;
@@ -24,6 +24,7 @@ const GIB: u64 = 1 << 30;
 pub async fn run(args: &NodeArgs) -> Result<(), RoleError> {
     let settings: NodeFile = config::load(Some(given(args.config.as_deref())?), args)?;
     logging::start(&settings.log).map_err(RoleError::Log)?;
+    descriptors::raise()?;
     let mut stop = StopSignals::catch();
     let mut node = tokio::select! {
         started = start(settings) => started?,
