@@ -4,8 +4,9 @@
 //! sealed before the metadata group sees them.
 
 use megalith_client::{ClientError, Metadata, TypedCalls as _, new_request};
+use megalith_crypto::key_id::ID_RANDOM_LEN;
 use megalith_crypto::{
-    AccessSecret, Credential, CryptoError, Entropy as _, RootKey, SystemEntropy,
+    AccessSecret, Credential, CryptoError, Entropy as _, KeyIds, RootKey, SystemEntropy,
 };
 use megalith_keyring::{Keys, KeysError};
 use megalith_model::command::{Command, Envelope, Refusal};
@@ -17,10 +18,7 @@ use megalith_model::rows::{AccessKeyRow, AccountRow};
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
-const ID_PREFIX: &str = "MGL";
-const ID_RANDOM_LEN: usize = 17;
 const SECRET_LEN: usize = 40;
-const ID_LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 const SECRET_LETTERS: &[u8; 64] =
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 /// The longest name of an account, in bytes.
@@ -160,7 +158,7 @@ impl Admin {
     /// [`AdminError::NoSuchAccount`].
     pub async fn create_key(&self, account: &str) -> Result<CreatedKey, AdminError> {
         let account = self.account(account).await?;
-        let (access_key, secret) = new_key()?;
+        let (access_key, secret) = new_key(self.keys.ids())?;
         let credential = Credential {
             secret,
             account: account.id.0,
@@ -257,20 +255,16 @@ impl Admin {
 }
 
 /// Makes a public id and a secret for an access key, from the operating system's random source.
-fn new_key() -> Result<(String, AccessSecret), CryptoError> {
-    let mut bytes = Zeroizing::new([0_u8; ID_RANDOM_LEN + SECRET_LEN]);
-    SystemEntropy
-        .fill(&mut bytes[..])
-        .map_err(|_| CryptoError::Random)?;
-    let (id, secret) = bytes.split_at(ID_RANDOM_LEN);
-    // The length of both alphabets divides 256, so every letter is equally likely.
-    let letter = |letters: &[u8], byte: u8| char::from(letters[usize::from(byte) % letters.len()]);
-    let id: String = id.iter().map(|byte| letter(ID_LETTERS, *byte)).collect();
-    let secret: String = secret
-        .iter()
-        .map(|byte| letter(SECRET_LETTERS, *byte))
-        .collect();
-    Ok((format!("{ID_PREFIX}{id}"), AccessSecret::new(secret)))
+fn new_key(ids: &KeyIds) -> Result<(String, AccessSecret), CryptoError> {
+    let mut id = [0; ID_RANDOM_LEN];
+    let mut secret = Zeroizing::new([0_u8; SECRET_LEN]);
+    for bytes in [&mut id[..], &mut secret[..]] {
+        SystemEntropy.fill(bytes).map_err(|_| CryptoError::Random)?;
+    }
+    // The number of letters divides 256, so every letter is equally likely.
+    let letter = |byte: &u8| char::from(SECRET_LETTERS[usize::from(*byte) % SECRET_LETTERS.len()]);
+    let secret: String = secret.iter().map(letter).collect();
+    Ok((ids.make(&id), AccessSecret::new(secret)))
 }
 
 #[cfg(test)]

@@ -36,7 +36,9 @@ def test_a_wrong_secret(up, raw, path):
     assert raw.send("GET", path).body == b"body"
 
 
-@pytest.mark.parametrize("key", ["AKIAUNKNOWNUNKNOWN00", "x", "a" * 128])
+@pytest.mark.parametrize("key", [
+    "AKIAUNKNOWNUNKNOWN00", "x", "a" * 128, "MGLUNKNOWNUNKNOWNUNK", "MGLUNKNOWNUNKNOWNUNKNOWN",
+])
 def test_an_unknown_key(up, raw, path, key):
     signer = raw.signer((key, up.credentials[1]))
     answer = raw.send("GET", path, signer=signer)

@@ -2,6 +2,7 @@
 
 use super::*;
 use futures::future::BoxFuture;
+use megalith_crypto::IdForm;
 use megalith_model::answer::answer;
 use megalith_model::command::Answer;
 use megalith_model::entry::Entry;
@@ -353,9 +354,11 @@ async fn two_operators_use_the_same_keys() {
 
 #[test]
 fn keys_have_their_form_and_differ() {
-    let (id, secret) = new_key().unwrap();
-    assert_eq!((id.len(), secret.expose().len()), (20, SECRET_LEN));
+    let ids = KeyIds::new(&RootKey::generate().unwrap(), [1; 16]);
+    let (id, secret) = new_key(&ids).unwrap();
+    assert_eq!((id.len(), secret.expose().len()), (24, SECRET_LEN));
     assert!(id.starts_with("MGL"));
+    assert_eq!(ids.judge(&id), IdForm::Made);
     assert!(
         id.bytes()
             .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
@@ -366,7 +369,7 @@ fn keys_have_their_form_and_differ() {
             .bytes()
             .all(|byte| SECRET_LETTERS.contains(&byte))
     );
-    let (other_id, other_secret) = new_key().unwrap();
+    let (other_id, other_secret) = new_key(&ids).unwrap();
     assert_ne!(id, other_id);
     assert_ne!(secret.expose(), other_secret.expose());
     assert!(!format!("{secret:?}").contains(secret.expose()));

@@ -1,24 +1,19 @@
-//! Access keys as requests use them: looked up, opened, and kept for a moment.
+//! Access keys as requests use them: looked up once at a time, opened, and kept for a moment.
 
+use super::kept::{KEPT_FOR, Kept, Recalled};
 use crate::lock::lock;
 use crate::ops::{Caller, Outage};
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Shared, WeakShared};
 use megalith_client::{ClientError, Metadata, TypedCalls as _};
-use megalith_crypto::AccessSecret;
+use megalith_crypto::{AccessSecret, IdForm, KeyRing};
 use megalith_keyring::Keys;
 use megalith_model::ids::AccountId;
 use megalith_model::question;
+use megalith_model::rows::{AccessKeyRow, AccountRow};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
-
-/// How long a credential is kept: a disabled key works no longer than this.
-pub const KEPT_FOR: Duration = Duration::from_secs(2);
-/// How long it is remembered that a key doesn't exist.
-const MISSING_KEPT_FOR: Duration = Duration::from_secs(1);
-/// The most credentials kept.
-const KEPT_MAX: usize = 10_000;
-/// The longest access key that is looked up.
-const ACCESS_KEY_BYTES_MAX: usize = 128;
+use std::sync::{Arc, Mutex};
+use tokio::time::Instant;
 
 /// An access key that works.
 pub struct ActiveKey {
@@ -34,119 +29,189 @@ pub enum CredentialError {
     /// It doesn't exist, or it or its account is disabled: callers learn no more than that.
     #[error("no such access key")]
     Unknown,
+    /// Too many ids are asked for that anybody may have made up, as this one.
+    #[error("too many unknown access keys")]
+    Busy,
     /// The metadata group didn't answer.
     #[error("credentials unavailable: {1}")]
     Unavailable(Outage, String),
 }
 
-type Lookup = Result<Arc<ActiveKey>, CredentialError>;
-/// By access key: when it was looked up, and what was found.
-type Kept = HashMap<String, (Instant, Option<Arc<ActiveKey>>)>;
+/// What was found: None if there is no key that works.
+type Found = Option<Arc<ActiveKey>>;
+type Question = Shared<BoxFuture<'static, Result<Found, CredentialError>>>;
 
 /// The access keys.
 pub struct Credentials {
+    shared: Arc<Parts>,
+}
+
+struct Parts {
     meta: Arc<dyn Metadata>,
     keys: Arc<Keys>,
-    kept: Mutex<Kept>,
+    state: Mutex<State>,
+}
+
+struct State {
+    kept: Kept<Arc<ActiveKey>>,
+    /// The questions that wait for their answer, by id. As many as requests wait for, at most.
+    asking: HashMap<String, Asking>,
+}
+
+/// A question on its way.
+struct Asking {
+    at: Instant,
+    question: WeakShared<BoxFuture<'static, Result<Found, CredentialError>>>,
+}
+
+/// Removes a question when it has its answer, or when nobody waits for it any more.
+struct Ended {
+    shared: Arc<Parts>,
+    id: String,
+    at: Instant,
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let mut state = lock(&self.shared.state);
+        let same = |asking: &Asking| asking.at == self.at;
+        if state.asking.get(&self.id).is_some_and(same) {
+            state.asking.remove(&self.id);
+        }
+    }
 }
 
 impl Credentials {
     /// Builds the access keys over the metadata group and the key ring.
     #[must_use]
     pub fn new(meta: Arc<dyn Metadata>, keys: Arc<Keys>) -> Self {
-        Self {
+        let state = State {
+            kept: Kept::new(Instant::now()),
+            asking: HashMap::new(),
+        };
+        let shared = Parts {
             meta,
             keys,
-            kept: Mutex::default(),
+            state: Mutex::new(state),
+        };
+        Self {
+            shared: Arc::new(shared),
         }
     }
 
-    /// Finds an access key that works.
+    /// Finds an access key that works. The metadata group is not asked for what is no id of this
+    /// cluster, nor twice at a time for one.
     ///
     /// # Errors
     /// See [`CredentialError`].
-    pub async fn find(&self, access_key: &str) -> Lookup {
-        if access_key.is_empty() || access_key.len() > ACCESS_KEY_BYTES_MAX {
-            return Err(CredentialError::Unknown);
-        }
-        if let Some(known) = self.recall(access_key) {
-            return known.ok_or(CredentialError::Unknown);
-        }
-        let asked = Instant::now();
-        let found = self.ask(access_key).await?;
-        self.keep(access_key, asked, found.clone());
-        found.ok_or(CredentialError::Unknown)
+    pub async fn find(&self, access_key: &str) -> Result<Arc<ActiveKey>, CredentialError> {
+        let made = match self.shared.keys.ids().judge(access_key) {
+            IdForm::Made => true,
+            IdForm::Unchecked => false,
+            IdForm::MadeUp => return Err(CredentialError::Unknown),
+        };
+        let question = match self.known_or_asked(access_key, made)? {
+            Known::Key(key) => return Ok(key),
+            Known::Asked(question) => question,
+        };
+        question.await?.ok_or(CredentialError::Unknown)
     }
 
-    async fn ask(&self, access_key: &str) -> Result<Option<Arc<ActiveKey>>, CredentialError> {
-        let asked = question::AccessKey {
-            access_key: access_key.to_owned(),
-        };
-        let found = self.meta.ask(asked).await;
-        let found = found.map_err(|error| {
-            let outage = match &error {
-                ClientError::Denied(_) => Outage::Denied,
-                ClientError::Unknown(_)
-                | ClientError::Unavailable(_)
-                | ClientError::Rejected(_)
-                | ClientError::Malformed(_) => Outage::Metadata,
-            };
-            CredentialError::Unavailable(outage, error.to_string())
-        })?;
-        let Some((row, account)) = found else {
-            return Ok(None);
-        };
-        let open = |ring: &megalith_crypto::KeyRing| {
-            ring.credentials().open(access_key, &row.sealed_credential)
-        };
-        let Ok(credential) = self.keys.opened("access key", open).await else {
-            tracing::error!(
-                access_key,
-                "an access key's record does not open: it was altered"
-            );
-            return Ok(None);
-        };
-        if credential.account != account.id.0 || row.account != account.id {
-            tracing::error!(access_key, "an access key's record names another account");
-            return Ok(None);
+    fn known_or_asked(&self, id: &str, made: bool) -> Result<Known, CredentialError> {
+        let now = Instant::now();
+        let mut state = lock(&self.shared.state);
+        // One that is asked for already costs no further question. An answer that comes late may be
+        // older than anything that may be kept, so the question must be young.
+        if let Some(asking) = state.asking.get(id)
+            && now.duration_since(asking.at) < KEPT_FOR
+            && let Some(question) = asking.question.upgrade()
+        {
+            return Ok(Known::Asked(question));
         }
-        if !credential.enabled || !account.enabled {
-            return Ok(None);
-        }
-        let caller = Caller {
-            account: AccountId(credential.account),
-        };
-        Ok(Some(Arc::new(ActiveKey {
-            secret: credential.secret,
-            caller,
-        })))
-    }
-
-    fn recall(&self, access_key: &str) -> Option<Option<Arc<ActiveKey>>> {
-        let kept = self.kept();
-        let (since, known) = kept.get(access_key)?;
-        let limit = if known.is_some() {
-            KEPT_FOR
-        } else {
-            MISSING_KEPT_FOR
-        };
-        (since.elapsed() < limit).then(|| known.clone())
-    }
-
-    fn keep(&self, access_key: &str, asked: Instant, known: Option<Arc<ActiveKey>>) {
-        let mut kept = self.kept();
-        if kept.len() >= KEPT_MAX {
-            kept.retain(|_, (since, _)| since.elapsed() < KEPT_FOR);
-            if kept.len() >= KEPT_MAX {
-                kept.clear();
+        match state.kept.recall(id, made, now) {
+            Recalled::Works(key) => return Ok(Known::Key(key)),
+            Recalled::Missing => return Err(CredentialError::Unknown),
+            Recalled::Busy => {
+                metrics::counter!("megalith_s3_unknown_keys_put_off_total").increment(1);
+                return Err(CredentialError::Busy);
             }
+            Recalled::Ask => {}
         }
-        // Counted from the question, not from the answer: the limit is about the age of the key's
-        // state.
-        kept.insert(access_key.to_owned(), (asked, known));
-    }
-
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        lock(&self.kept)
+        let ended = Ended {
+            shared: Arc::clone(&self.shared),
+            id: id.to_owned(),
+            at: now,
+        };
+        let question = ask(ended).boxed().shared();
+        if let Some(weak) = question.downgrade() {
+            let asking = Asking {
+                at: now,
+                question: weak,
+            };
+            state.asking.insert(id.to_owned(), asking);
+        }
+        Ok(Known::Asked(question))
     }
 }
+
+enum Known {
+    Key(Arc<ActiveKey>),
+    Asked(Question),
+}
+
+/// Asks for a key, and keeps the answer.
+async fn ask(ended: Ended) -> Result<Found, CredentialError> {
+    let Parts { meta, keys, state } = &*ended.shared;
+    let asked = question::AccessKey {
+        access_key: ended.id.clone(),
+    };
+    let answer = meta.ask(asked).await;
+    let answer = answer.map_err(|error| {
+        let outage = match &error {
+            ClientError::Denied(_) => Outage::Denied,
+            ClientError::Unknown(_)
+            | ClientError::Unavailable(_)
+            | ClientError::Rejected(_)
+            | ClientError::Malformed(_) => Outage::Metadata,
+        };
+        CredentialError::Unavailable(outage, error.to_string())
+    })?;
+    let found = match answer {
+        Some((row, account)) => open(keys, &ended.id, &row, &account).await,
+        None => None,
+    };
+    lock(state).kept.keep(&ended.id, ended.at, found.clone());
+    Ok(found)
+}
+
+/// Opens a key's record; None if it was altered, or if the key or its account is disabled.
+async fn open(keys: &Keys, id: &str, row: &AccessKeyRow, account: &AccountRow) -> Found {
+    let open = |ring: &KeyRing| ring.credentials().open(id, &row.sealed_credential);
+    let Ok(credential) = keys.opened("access key", open).await else {
+        tracing::error!(
+            access_key = id,
+            "an access key's record does not open: it was altered"
+        );
+        return None;
+    };
+    if credential.account != account.id.0 || row.account != account.id {
+        tracing::error!(
+            access_key = id,
+            "an access key's record names another account"
+        );
+        return None;
+    }
+    if !credential.enabled || !account.enabled {
+        return None;
+    }
+    let caller = Caller {
+        account: AccountId(credential.account),
+    };
+    Some(Arc::new(ActiveKey {
+        secret: credential.secret,
+        caller,
+    }))
+}
+
+#[cfg(test)]
+mod tests;

@@ -39,6 +39,8 @@ macro_rules! purposes {
 purposes! {
     /// Root key: seals key-encryption keys.
     KekSeal = b"kek";
+    /// Root key: checks of access key ids.
+    AccessKeyIds = b"access-key-id";
     /// KEK: wraps the data keys of object versions.
     ObjectWrap = b"object-wrap";
     /// KEK: wraps the data keys of multipart uploads.
@@ -134,6 +136,7 @@ mod tests {
         let parent = [7; 32];
         let all = [
             fingerprint(&Subkey::<KekSeal>::of_key(&parent)),
+            fingerprint(&Subkey::<AccessKeyIds>::of_key(&parent)),
             fingerprint(&Subkey::<ObjectWrap>::of_key(&parent)),
             fingerprint(&Subkey::<UploadWrap>::of_key(&parent)),
             fingerprint(&Subkey::<ListingRoot>::of_key(&parent)),

@@ -1,7 +1,7 @@
 //! The key hierarchy: root key, versions of key-encryption keys, data keys and their wraps.
 //!
 //! Owns which key wraps which, and with what context. Must never show a key's bytes except to write
-//! a new root key to its file, nor use the root key for anything but sealing KEKs.
+//! a new root key to its file, nor use the root key for anything but sealing KEKs and checking ids.
 //!
 //! Layouts of the sealed plaintexts (the envelope is drawn in `sealed.rs`, overhead 85 bytes):
 //!
@@ -46,6 +46,7 @@ mod ring;
 
 pub use ring::{KEK_VERSIONS_MAX, KeyRing, SEALED_KEK_LEN, WRAPPED_KEY_LEN};
 
+use crate::derive::{AccessKeyIds, Subkey};
 use crate::entropy::{Entropy, SYSTEM, draw};
 use crate::error::CryptoError;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -57,7 +58,7 @@ use zeroize::Zeroizing;
 const KEY_LEN: usize = 32;
 const ROOT_TEXT_BYTES_MAX: usize = 256;
 
-/// The key at the top, from a file or a key service. Only seals KEKs.
+/// The key at the top, from a file or a key service. Seals KEKs, and makes ids checkable.
 pub struct RootKey(Zeroizing<[u8; KEY_LEN]>);
 
 impl RootKey {
@@ -105,6 +106,11 @@ impl RootKey {
             return Err(CryptoError::InvalidKey);
         }
         Ok(Self(key))
+    }
+
+    /// Derives the key of access key ids ([`crate::KeyIds`]).
+    pub(crate) fn access_key_ids(&self) -> Subkey<AccessKeyIds> {
+        Subkey::of_key(&self.0)
     }
 
     /// Returns the text to write to a new key file: 64 hexadecimal digits and a line end.

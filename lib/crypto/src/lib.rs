@@ -10,6 +10,7 @@
 //!
 //! ```text
 //! RootKey ──seals──▶ KEK v1, v2, …            (KeyRing)
+//!   └──HKDF label──▶ checks of access key ids (KeyIds)
 //!   KEK ──HKDF label──▶ object wrap ──wraps──▶ DataKey, one per object version
 //!       ├─────────────▶ upload wrap ──wraps──▶ DataKey of a multipart upload
 //!       ├─────────────▶ listing ──bucket──▶ ListingSealer ──▶ list rows
@@ -36,6 +37,7 @@ mod texts;
 
 pub mod cell;
 pub mod credential;
+pub mod key_id;
 pub mod keys;
 pub mod listing;
 pub mod manifest;
@@ -45,6 +47,7 @@ pub use context::{OBJECT_KEY_BYTES_MAX, ObjectContext, PartContext, UploadContex
 pub use credential::{AccessSecret, Credential, CredentialSealer, RecordKind, RecordSealer};
 pub use entropy::{Entropy, EntropyError, SystemEntropy};
 pub use error::CryptoError;
+pub use key_id::{IdForm, KeyIds};
 pub use keys::{DataKey, KeyRing, RootKey};
 pub use listing::{ListingContext, ListingEntry, ListingSealer};
 pub use manifest::{Checksum, ChecksumType, ContentHeaders, Manifest, ManifestPart, PartManifest};

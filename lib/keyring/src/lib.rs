@@ -5,7 +5,7 @@
 
 use megalith_client::{ClientError, Metadata, TypedCalls as _};
 use megalith_crypto::{
-    CryptoError, DataKey, KeyRing, ListingSealer, ObjectContext, RootKey, UploadContext,
+    CryptoError, DataKey, KeyIds, KeyRing, ListingSealer, ObjectContext, RootKey, UploadContext,
 };
 use megalith_model::command::{Command, Envelope};
 use megalith_model::ids::{BucketId, ClusterId};
@@ -44,6 +44,7 @@ const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
 pub struct Keys {
     cluster: ClusterId,
     root: RootKey,
+    ids: KeyIds,
     meta: Arc<dyn Metadata>,
     state: Mutex<State>,
 }
@@ -105,6 +106,7 @@ impl Keys {
         };
         Ok(Self {
             cluster,
+            ids: KeyIds::new(&root, cluster.0),
             root,
             meta,
             state: Mutex::new(state),
@@ -115,6 +117,12 @@ impl Keys {
     #[must_use]
     pub fn ring(&self) -> KeyRing {
         self.state().ring.clone()
+    }
+
+    /// Returns what makes and judges ids of access keys.
+    #[must_use]
+    pub fn ids(&self) -> &KeyIds {
+        &self.ids
     }
 
     /// Returns the cluster that the keys belong to.

@@ -12,6 +12,7 @@ use megalith_blobs::{
     Reads, Room, Source, WrittenBlob,
 };
 use megalith_client::{ClientError, Metadata, now_ms};
+use megalith_crypto::key_id::ID_RANDOM_LEN;
 use megalith_crypto::{
     AccessSecret, BlobLayout, CellOpener, CellSealer, Credential, DataKey, RootKey, StreamContext,
     cell::PLAIN_CELL_LEN,
@@ -58,6 +59,10 @@ pub(crate) struct Meta {
     pub(crate) lose_next: Mutex<Option<Lost>>,
     /// The last command that was lost before it was applied.
     pub(crate) lost: Mutex<Option<Envelope>>,
+    /// How often an access key was asked for.
+    pub(crate) keys_asked: AtomicU32,
+    /// Whoever has this to write lets no answer about an access key through.
+    pub(crate) key_answers: tokio::sync::RwLock<()>,
     /// What another client does just before the next list of parts.
     pub(crate) before_parts: Mutex<Option<Envelope>>,
 }
@@ -135,6 +140,10 @@ impl Metadata for Meta {
                 && let Some(envelope) = self.before_parts.lock().unwrap().take()
             {
                 self.apply(&envelope).expect("applied");
+            }
+            if matches!(query, Query::AccessKey(_)) {
+                self.keys_asked.fetch_add(1, Ordering::Relaxed);
+                let _let_through = self.key_answers.read().await;
             }
             Ok((self.answer(&query), 1))
         })
@@ -339,7 +348,7 @@ pub(crate) struct World {
     pub(crate) meta: Arc<Meta>,
     pub(crate) shelf: Arc<Shelf>,
     pub(crate) face: Arc<Face>,
-    keys: Arc<Keys>,
+    pub(crate) keys: Arc<Keys>,
     pub(crate) ann: Key,
     pub(crate) bob: Key,
 }
@@ -381,21 +390,27 @@ impl World {
             clock: Arc::new(now_ms),
             request_id_seed: 7,
         }));
-        let key = |id: &str| Key {
-            id: id.to_owned(),
-            secret: format!("secret of {id}"),
+        let key = |name: &str| Key {
+            id: id_of(&keys, name),
+            secret: format!("secret of {name}"),
         };
+        let (ann, bob) = (key("ANN"), key("BOB"));
         let world = Self {
             meta,
             shelf,
             face,
             keys,
-            ann: key("ANN"),
-            bob: key("BOB"),
+            ann,
+            bob,
         };
         world.give(&world.ann, AccountId(1), true);
         world.give(&world.bob, AccountId(2), true);
         world
+    }
+
+    /// Returns the id of an access key, by a name of a few letters.
+    pub(crate) fn key_id(&self, name: &str) -> String {
+        id_of(&self.keys, name)
     }
 
     /// Stores an access key.
@@ -444,6 +459,12 @@ impl World {
         };
         self.meta.see(asked).map(|view| view.row.version)
     }
+}
+
+fn id_of(keys: &Keys, name: &str) -> String {
+    let mut random = [0; ID_RANDOM_LEN];
+    random[..name.len()].copy_from_slice(name.as_bytes());
+    keys.ids().make(&random)
 }
 
 /// Makes nodes, accounts, a volume, and leases for this gateway (0) and another (1).

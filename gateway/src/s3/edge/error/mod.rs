@@ -164,6 +164,8 @@ impl From<CredentialError> for S3Error {
     fn from(error: CredentialError) -> Self {
         match error {
             CredentialError::Unknown => Code::InvalidAccessKeyId.into(),
+            // No line in the log: there may be thousands a second. A metric counts them.
+            CredentialError::Busy => Code::SlowDown.into(),
             CredentialError::Unavailable(outage, why) => OpError::Unavailable(outage, why).into(),
         }
     }
