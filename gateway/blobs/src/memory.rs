@@ -37,6 +37,17 @@ impl Reservation {
     }
 }
 
+impl Reservation {
+    /// Takes over what another one of the same budget has reserved.
+    pub fn add(&mut self, mut other: Self) {
+        match (&mut self.permit, other.permit.take()) {
+            (Some(permit), Some(more)) => permit.merge(more),
+            (None, more) => self.permit = more,
+            (Some(_), None) => {}
+        }
+    }
+}
+
 impl Memory {
     /// Starts a budget of `bytes`.
     #[must_use]
@@ -112,6 +123,11 @@ mod tests {
         assert!(memory.try_reserve(5 * 1024).is_err());
         assert_eq!(memory.used(), 6 * 1024);
         assert!(memory.try_spare(1).is_none());
+        drop(first);
+        assert_eq!(memory.used(), 0);
+        let mut first = memory.try_reserve(6 * 1024).expect("room");
+        first.add(memory.try_reserve(1).expect("room"));
+        assert_eq!(memory.used(), 7 * 1024);
         drop(first);
         assert_eq!(memory.used(), 0);
         assert!(memory.try_spare(1024).is_some());

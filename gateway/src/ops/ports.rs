@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use megalith_blobs::{
     Approve, Busy, GetError, Hashes, LeaseError, LeasedId, Pipeline, PutError, ReadPlan, Reads,
-    Room, Source, WrittenBlob,
+    Reservation, Room, Source, WrittenBlob,
 };
 use megalith_crypto::DataKey;
 use megalith_model::ids::LeaseId;
@@ -42,6 +42,12 @@ pub trait Blobs: Send + Sync + 'static {
     /// # Errors
     /// [`Busy`] if there is no room.
     fn make_room(&self, plain_len: u64) -> Result<Room, Busy>;
+
+    /// Reserves memory for what a request holds besides an object's bytes.
+    ///
+    /// # Errors
+    /// [`Busy`] if there is no room.
+    fn reserve(&self, bytes: u64) -> Result<Reservation, Busy>;
 
     /// Takes the key of a command that brings no blob.
     fn take_id(&self) -> BoxFuture<'_, Result<LeasedId, LeaseError>>;
@@ -76,6 +82,10 @@ impl Blobs for Pipeline {
 
     fn make_room(&self, plain_len: u64) -> Result<Room, Busy> {
         Room::reserve(self.memory(), plain_len)
+    }
+
+    fn reserve(&self, bytes: u64) -> Result<Reservation, Busy> {
+        self.memory().try_reserve(bytes)
     }
 
     fn take_id(&self) -> BoxFuture<'_, Result<LeasedId, LeaseError>> {

@@ -11,7 +11,8 @@ use crate::lock::lock;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use megalith_blobs::{
-    HashResults, Hashes, HeldBody, LeasedId, Pieces, PutError, Source, WrittenBlob, is_small,
+    HashResults, Hashes, HeldBody, LeasedId, Pieces, PutError, Reservation, Source, WrittenBlob,
+    is_small,
 };
 use megalith_crypto::manifest::ContentHeaders;
 use megalith_crypto::{DataKey, StreamIv};
@@ -125,6 +126,15 @@ impl Writing {
 }
 
 impl Store {
+    /// Reserves memory for what a request holds besides an object's bytes.
+    ///
+    /// # Errors
+    /// [`OpError::SlowDown`] if there is no room.
+    pub fn reserve(&self, bytes: u64) -> Result<Reservation, OpError> {
+        let reserved = self.blobs().reserve(bytes);
+        reserved.map_err(|_| OpError::SlowDown("no memory left"))
+    }
+
     /// Takes a body: a small one is read whole, any other stays a stream.
     pub(super) async fn take_body(&self, body: Body) -> Result<Writing, OpError> {
         if body.len > BODY_BYTES_MAX {

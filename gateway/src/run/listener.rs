@@ -2,7 +2,7 @@
 
 use super::Rim;
 use super::idle::{Impatient, Unread, Watched};
-use crate::s3::{Face, PeerAddress};
+use crate::s3::{Face, PeerAddress, Window};
 use http::header::{CONNECTION, EXPECT};
 use http::uri::Scheme;
 use http::{HeaderValue, Request, Version};
@@ -26,8 +26,13 @@ use tokio_rustls::TlsAcceptor;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// The most headers of a request: two KiB of user metadata may be hundreds of headers.
 const HEADERS_MAX: usize = 1024;
-/// The most requests of one HTTP/2 connection at a time.
-const STREAMS_MAX: u32 = 128;
+/// The most requests of one HTTP/2 connection at a time. Each may hold a head.
+const STREAMS_MAX: u32 = 32;
+/// The most bytes of bodies that an HTTP/2 connection holds before they are read; memory is
+/// reserved for them.
+const WINDOW_BYTES: u32 = 256 * 1024;
+/// The most bytes of an answer that wait for an HTTP/2 client, for each request.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Whether a listener's connections are encrypted.
 pub(super) enum TransportSecurity {
@@ -85,7 +90,10 @@ impl Listening {
             .await
             .map_err(io::Error::other)?;
         let (stream, _) = self.socket.accept().await?;
-        stream.set_nodelay(true)?;
+        // A connection that is gone already must not hold up the others, as a failed accept does.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection waits for full packets");
+        }
         Ok((stream, permit))
     }
 }
@@ -119,6 +127,7 @@ async fn serve<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let window = Window::new(u64::from(WINDOW_BYTES));
     let service = service_fn(move |request: Request<Incoming>| {
         let (face, unread) = (Arc::clone(&face), unread.clone());
         let is_http1 = request.version() < Version::HTTP_2;
@@ -129,6 +138,9 @@ async fn serve<S>(
         request.extensions_mut().insert(scheme.clone());
         if let Some(peer) = peer {
             request.extensions_mut().insert(peer);
+        }
+        if !is_http1 {
+            request.extensions_mut().insert(window.clone());
         }
         async move {
             let mut response = face.answer(request).await;
@@ -152,6 +164,9 @@ async fn serve<S>(
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
         .max_header_list_size(u32::try_from(rim.limits.head_bytes_max).unwrap_or(u32::MAX))
         .keep_alive_interval(rim.limits.head_timeout)
         .keep_alive_timeout(rim.limits.idle_timeout);

@@ -203,3 +203,45 @@ async fn a_client_that_waits_to_be_asked_for_nothing_gets_an_answer_and_no_secon
     assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
     assert!(answer.contains("connection: close"), "{answer}");
 }
+
+/// What the server says of itself on an HTTP/2 connection: its settings by number, and by how much
+/// the connection's window is more than the 65,535 bytes that it begins with.
+async fn settings_of_http2(stream: &mut TcpStream) -> (Vec<(u16, u32)>, u32) {
+    // The preface, and no settings.
+    let hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    stream.write_all(hello).await.expect("sent");
+    let (mut settings, mut more) = (Vec::new(), None);
+    while settings.is_empty() || more.is_none() {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await.expect("a frame");
+        let len = usize::from(head[1]) << 8 | usize::from(head[2]);
+        let mut frame = vec![0; len];
+        stream.read_exact(&mut frame).await.expect("its bytes");
+        let number = |bytes: &[u8]| {
+            bytes
+                .iter()
+                .fold(0, |all, byte| all << 8 | u32::from(*byte))
+        };
+        match head[3] {
+            4 => settings.extend(frame.chunks(6).map(|item| {
+                let name = u16::from(item[0]) << 8 | u16::from(item[1]);
+                (name, number(&item[2..]))
+            })),
+            8 => more = Some(number(&frame)),
+            _other => {}
+        }
+    }
+    (settings, more.expect("a window"))
+}
+
+#[tokio::test]
+async fn an_http2_connection_holds_a_bounded_number_of_bytes() {
+    let served = served(Limits::default()).await;
+    let mut stream = TcpStream::connect(served.address).await.expect("accepted");
+    let said = timeout(Duration::from_secs(10), settings_of_http2(&mut stream));
+    let (settings, more) = said.await.expect("in time");
+    // SETTINGS_MAX_CONCURRENT_STREAMS and SETTINGS_INITIAL_WINDOW_SIZE.
+    assert!(settings.contains(&(3, STREAMS_MAX)), "{settings:?}");
+    assert!(settings.contains(&(4, WINDOW_BYTES)), "{settings:?}");
+    assert_eq!(65_535 + more, WINDOW_BYTES);
+}

@@ -13,7 +13,7 @@ use http_body::Body;
 use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
 use md5::Digest as _;
-use megalith_blobs::Pieces;
+use megalith_blobs::{Pieces, Reservation};
 use megalith_sigv4::{Hash, PayloadHasher};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -23,6 +23,19 @@ use tokio::time::{Instant, Sleep, sleep};
 
 /// The largest body that is read whole, such as the XML of a completion.
 const XML_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Memory for a body that is read whole is reserved for so many of its bytes at a time, as they
+/// come: a client that only announces many holds none.
+const XML_STEP: usize = 64 * 1024;
+/// Bytes of memory for one byte of such a body: itself, what its buffer grows by, and what is read
+/// from it.
+const XML_COST: usize = 3;
+
+/// A body that was read whole, and the memory that is reserved for it.
+pub(super) struct Whole {
+    pub(super) bytes: Bytes,
+    pub(super) held: Option<Reservation>,
+}
 
 /// A body as it comes from the connection.
 pub(super) type RawBody = UnsyncBoxBody<Bytes, BodyError>;
@@ -59,6 +72,8 @@ pub(in crate::s3) struct Incoming {
     /// The checksums that must follow the body. No other may.
     announced: Vec<Algorithm>,
     trailers: Arc<OnceLock<Trailers>>,
+    /// The memory in which its connection holds what was not read yet.
+    window: Option<Arc<Reservation>>,
 }
 
 impl Incoming {
@@ -96,7 +111,14 @@ impl Incoming {
             check: Some(check),
             announced,
             trailers: Arc::default(),
+            window: None,
         })
+    }
+
+    /// Keeps the memory of its connection's window for as long as the body is being read.
+    pub(super) fn within(mut self, window: Option<Arc<Reservation>>) -> Self {
+        self.window = window;
+        self
     }
 
     /// Returns the place of the trailers; it is filled when the body has ended well.
@@ -114,20 +136,32 @@ impl Incoming {
     }
 
     /// Reads a small body whole, and compares it with the headers' claims. `of_body` says whether
-    /// the checksum headers are about this body.
+    /// the checksum headers are about this body, `reserve` gives the memory for it.
     ///
     /// # Errors
-    /// The refusal, as S3's code.
+    /// The refusal, as S3's code; what `reserve` says.
     pub(super) async fn whole(
         mut self,
         headers: &HeaderMap,
         of_body: bool,
-    ) -> Result<Bytes, S3Error> {
+        reserve: impl Fn(u64) -> Result<Reservation, OpError>,
+    ) -> Result<Whole, S3Error> {
         let mut body = BytesMut::new();
+        let (mut held, mut room): (Option<Reservation>, usize) = (None, 0);
         while let Some(piece) = self.next().await {
             let piece = piece?;
-            if body.len() + piece.len() > XML_BYTES_MAX {
+            let len = body.len() + piece.len();
+            if len > XML_BYTES_MAX {
                 return Err(Code::MaxMessageLengthExceeded.into());
+            }
+            if len > room {
+                let more = (len - room).next_multiple_of(XML_STEP);
+                let reserved = reserve((more * XML_COST) as u64)?;
+                room += more;
+                match &mut held {
+                    Some(held) => held.add(reserved),
+                    None => held = Some(reserved),
+                }
             }
             body.extend_from_slice(&piece);
         }
@@ -152,7 +186,7 @@ impl Incoming {
                 }
             }
         }
-        Ok(body)
+        Ok(Whole { bytes: body, held })
     }
 
     fn poll_raw(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {

@@ -10,6 +10,7 @@ use super::host::BaseDomains;
 use super::request::Request;
 use super::route::find;
 use super::target::DecodedUrl;
+use super::window::Window;
 use crate::auth::Credentials;
 use crate::ops::{BODY_BYTES_MAX, Store};
 use crate::s3::operations::OPERATIONS;
@@ -157,6 +158,12 @@ impl Face {
             asked.note_key(means.access_key());
         }
         check_length(&head)?;
+        let window = match head.extensions.remove::<Window>() {
+            Some(window) if !body.is_end_stream() => {
+                Some(window.hold(|bytes| self.core.store.reserve(bytes))?)
+            }
+            Some(_) | None => None,
+        };
         let now = i64::try_from((self.clock)() / 1000).unwrap_or(i64::MAX);
         // Found before the caller is known, so that a denial can name it; used only after.
         let found = find(
@@ -178,6 +185,7 @@ impl Face {
         })?;
         *operation = entry.route.name;
         let body = Incoming::new(raw(body), payload, &head.headers, self.body_idle)?;
+        let body = body.within(window);
         let request = Request {
             verified,
             body: Some(body),

@@ -25,12 +25,14 @@ pub(super) mod request;
 pub(super) mod route;
 pub(super) mod target;
 mod unknown;
+mod window;
 pub(super) mod words;
 pub(super) mod xml;
 
 pub use answer::AnswerBody;
 pub use audit::PeerAddress;
 pub use face::{Face, FaceParts};
+pub use window::Window;
 
 use crate::ops::Store;
 use std::sync::Arc;

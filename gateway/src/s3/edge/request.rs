@@ -6,9 +6,11 @@ use super::error::{Code, S3Error};
 use super::route::{Field, Route};
 use super::target::Target;
 use super::words;
+use crate::ops::Store;
 use bytes::Bytes;
 use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Uri, header};
+use megalith_blobs::Reservation;
 use std::borrow::Cow;
 use std::str::FromStr;
 
@@ -70,11 +72,19 @@ impl Request {
         self.body.take()
     }
 
-    pub(super) async fn read_whole(&mut self, of_body: bool) -> Result<(), S3Error> {
-        if let Some(body) = self.body.take() {
-            self.whole = body.whole(&self.headers, of_body).await?;
-        }
-        Ok(())
+    /// Reads the document. Returns the memory that is reserved for it.
+    pub(super) async fn read_whole(
+        &mut self,
+        of_body: bool,
+        store: &Store,
+    ) -> Result<Option<Reservation>, S3Error> {
+        let Some(body) = self.body.take() else {
+            return Ok(None);
+        };
+        let reserve = |bytes| store.reserve(bytes);
+        let whole = body.whole(&self.headers, of_body, reserve).await?;
+        self.whole = whole.bytes;
+        Ok(whole.held)
     }
 
     /// Refuses the headers that the route's table refuses.

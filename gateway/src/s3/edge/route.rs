@@ -118,11 +118,12 @@ async fn run<O: Operation>(mut request: Request, core: &Core) -> Result<Answer, 
     let verified = request.verified();
     let granted = authorise(verified, O::ROUTE, request.target(), request.headers())?;
     request.check_fields(O::ROUTE)?;
-    match O::ROUTE.takes {
-        Takes::Nothing | Takes::Stream => {}
-        Takes::Xml => request.read_whole(true).await?,
-        Takes::XmlOfObject => request.read_whole(false).await?,
-    }
+    // Held until the operation has ended: what it read is as large as the document.
+    let _held = match O::ROUTE.takes {
+        Takes::Nothing | Takes::Stream => None,
+        Takes::Xml => request.read_whole(true, &core.store).await?,
+        Takes::XmlOfObject => request.read_whole(false, &core.store).await?,
+    };
     let operation = O::read(&mut request)?;
     drop(request);
     operation.serve(granted, core).await

@@ -8,6 +8,7 @@ pub(crate) mod client;
 mod cost;
 mod culprits;
 mod foreign;
+mod memory;
 mod objects;
 mod places;
 mod signatures;
@@ -20,7 +21,10 @@ use world::World;
 
 /// Returns a world with a bucket that belongs to Ann.
 async fn with_bucket() -> World {
-    let world = World::new().await;
+    with_bucket_in(World::new().await).await
+}
+
+async fn with_bucket_in(world: World) -> World {
     let made = call("PUT", "/box").send(&world).await;
     assert_eq!(made.status, 200, "{}", made.text());
     world

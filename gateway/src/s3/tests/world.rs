@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use futures::{StreamExt, stream};
 use megalith_blobs::{
     Approve, Busy, GetError, Hasher, Hashes, LeaseError, LeasedId, Memory, PutError, ReadPlan,
-    Reads, Room, Source, WrittenBlob,
+    Reads, Reservation, Room, Source, WrittenBlob,
 };
 use megalith_client::{ClientError, Metadata, now_ms};
 use megalith_crypto::key_id::ID_RANDOM_LEN;
@@ -160,7 +160,7 @@ pub(crate) struct Shelf {
     pub(crate) blobs: Mutex<HashMap<BlobId, Vec<u8>>>,
     volume: Volume,
     next: AtomicU64,
-    memory: Memory,
+    pub(crate) memory: Memory,
     reads: Reads,
     /// How many of the next writes a node refuses because of their lease.
     pub(crate) closed_leases: AtomicU32,
@@ -327,6 +327,10 @@ impl Blobs for Shelf {
 
     fn make_room(&self, plain_len: u64) -> Result<Room, Busy> {
         Room::reserve(&self.memory, plain_len)
+    }
+
+    fn reserve(&self, bytes: u64) -> Result<Reservation, Busy> {
+        self.memory.try_reserve(bytes)
     }
 
     fn take_id(&self) -> BoxFuture<'_, Result<LeasedId, LeaseError>> {

@@ -1,0 +1,110 @@
+//! What requests hold besides an object's bytes is within the memory that all share.
+
+use super::client::{Signed, answer, answer_streamed, call};
+use super::with_bucket_in;
+use super::world::World;
+use crate::ops::checksum::{Algorithm, digest};
+use crate::s3::Window;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{FutureExt as _, StreamExt as _, stream};
+use http::Request;
+use http_body::Frame;
+use std::future::Future;
+use std::io;
+
+const KIB: u64 = 1024;
+
+/// A document that deletes nothing that is there.
+fn document(len: usize) -> String {
+    let object = "<Object><Key>none</Key></Object>";
+    let padding = len.saturating_sub(object.len() + 17);
+    format!("<Delete>{object}{}</Delete>", " ".repeat(padding))
+}
+
+/// Sends a first piece of a body, and then nothing.
+fn stuck(signed: &Signed, piece: Bytes) -> Request<BoxStream<'static, Piece>> {
+    let pieces = stream::iter([Ok(Frame::data(piece))]).chain(stream::pending());
+    signed.request(|builder| builder).map(|_| pieces.boxed())
+}
+
+type Piece = Result<Frame<Bytes>, io::Error>;
+
+/// Lets a request go on until it waits for its client.
+fn begin<F: Future + Unpin>(request: &mut F) {
+    for _ in 0..10 {
+        assert!(request.now_or_never().is_none(), "answered already");
+    }
+}
+
+#[tokio::test]
+async fn documents_that_find_no_memory_are_put_off() {
+    let world = with_bucket_in(World::with_memory(512 * KIB).await).await;
+    let send = |len| {
+        let delete = call("POST", "/box?delete").body(document(len));
+        let sum = STANDARD.encode(digest(Algorithm::Crc32, &delete.body));
+        delete.header("x-amz-checksum-crc32", &sum)
+    };
+    assert_eq!(send(100_000).send(&world).await.status, 200);
+    let refused = send(200_000).send(&world).await;
+    assert_eq!(refused.error(), (503, "SlowDown".into()));
+    assert_eq!(world.shelf.memory.used(), 0, "given back");
+    assert_eq!(send(100_000).send(&world).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_document_holds_memory_as_it_comes() {
+    let world = with_bucket_in(World::new().await).await;
+    let signed = call("POST", "/box?delete")
+        .body(document(4_000_000))
+        .sign(&world.ann);
+    let mut waits = Box::pin(answer_streamed(&world, stuck(&signed, Bytes::from("<"))));
+    begin(&mut waits);
+    assert_eq!(world.shelf.memory.used(), 3 * 64 * KIB);
+    drop(waits);
+    assert_eq!(world.shelf.memory.used(), 0);
+    let piece = Bytes::from(document(4_000_000)).slice(..1_000_000);
+    let mut waits = Box::pin(answer_streamed(&world, stuck(&signed, piece)));
+    begin(&mut waits);
+    assert_eq!(world.shelf.memory.used(), 3 * 1024 * KIB);
+}
+
+#[tokio::test]
+async fn the_bodies_of_a_connection_share_its_window() {
+    let world = with_bucket_in(World::with_memory(300 * KIB).await).await;
+    let window = Window::new(256 * KIB);
+    let put = |key: &str, window: &Window| {
+        let target = format!("/box/{key}");
+        let signed = call("PUT", &target).body("some").sign(&world.ann);
+        let mut request = stuck(&signed, Bytes::from("so"));
+        request.extensions_mut().insert(window.clone());
+        Box::pin(answer_streamed(&world, request))
+    };
+    let mut first = put("a", &window);
+    begin(&mut first);
+    let one = world.shelf.memory.used();
+    assert!(one >= 256 * KIB);
+    let mut second = put("b", &window);
+    begin(&mut second);
+    assert!(world.shelf.memory.used() < 300 * KIB);
+    // Another connection has another window, and there is no room for it.
+    let refused = put("c", &Window::new(256 * KIB)).await;
+    assert_eq!(refused.error(), (503, "SlowDown".into()));
+    drop(first);
+    assert!(
+        world.shelf.memory.used() >= 256 * KIB,
+        "the second one needs it"
+    );
+    drop(second);
+    assert_eq!(world.shelf.memory.used(), 0);
+    // A request without a body needs no window.
+    let signed = call("GET", "/box/none").sign(&world.ann);
+    let mut request = signed.request(|builder| builder);
+    request.extensions_mut().insert(window.clone());
+    let held = world.shelf.memory.try_reserve(290 * KIB).expect("room");
+    let absent = answer(&world, request).await;
+    assert_eq!(absent.error(), (404, "NoSuchKey".into()));
+    drop(held);
+}
