@@ -49,6 +49,9 @@ pub trait Blobs: Send + Sync + 'static {
     /// [`Busy`] if there is no room.
     fn reserve(&self, bytes: u64) -> Result<Reservation, Busy>;
 
+    /// Returns whether half of the memory or more is in use.
+    fn is_memory_short(&self) -> bool;
+
     /// Takes the key of a command that brings no blob.
     fn take_id(&self) -> BoxFuture<'_, Result<LeasedId, LeaseError>>;
 
@@ -86,6 +89,10 @@ impl Blobs for Pipeline {
 
     fn reserve(&self, bytes: u64) -> Result<Reservation, Busy> {
         self.memory().try_reserve(bytes)
+    }
+
+    fn is_memory_short(&self) -> bool {
+        !self.memory().is_ample()
     }
 
     fn take_id(&self) -> BoxFuture<'_, Result<LeasedId, LeaseError>> {

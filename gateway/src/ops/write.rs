@@ -135,6 +135,12 @@ impl Store {
         reserved.map_err(|_| OpError::SlowDown("no memory left"))
     }
 
+    /// Returns whether half of the memory or more is in use.
+    #[must_use]
+    pub fn is_memory_short(&self) -> bool {
+        self.blobs().is_memory_short()
+    }
+
     /// Takes a body: a small one is read whole, any other stays a stream.
     pub(super) async fn take_body(&self, body: Body) -> Result<Writing, OpError> {
         if body.len > BODY_BYTES_MAX {

@@ -4,6 +4,7 @@
 use super::auth::Payload;
 use super::chunked::{ChunkedDecoder, Trailers};
 use super::error::{Code, S3Error};
+use super::pace::Pace;
 use crate::ops::checksum::{Algorithm, Value, digest, parse_content_md5};
 use crate::ops::{BodyError, OpError};
 use bytes::{Bytes, BytesMut};
@@ -37,6 +38,12 @@ pub(super) struct Whole {
     pub(super) held: Option<Reservation>,
 }
 
+/// How often it is looked whether a client that we wait for is too slow.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Says whether memory is short for all.
+pub(super) type IsShort = Arc<dyn Fn() -> bool + Send + Sync>;
+
 /// A body as it comes from the connection.
 pub(super) type RawBody = UnsyncBoxBody<Bytes, BodyError>;
 
@@ -64,8 +71,10 @@ pub(in crate::s3) struct Incoming {
     inner: RawBody,
     idle: Duration,
     timer: Pin<Box<Sleep>>,
-    /// True while a reader waits for the next bytes; then the timer runs.
-    waiting: bool,
+    /// While a reader waits for the next bytes, and the timer runs.
+    waiting: Option<Waiting>,
+    pace: Pace,
+    is_short: IsShort,
     /// Bytes that have arrived and are not processed yet.
     rest: Bytes,
     check: Option<Check>,
@@ -74,6 +83,15 @@ pub(in crate::s3) struct Incoming {
     trailers: Arc<OnceLock<Trailers>>,
     /// The memory in which its connection holds what was not read yet.
     window: Option<Arc<Reservation>>,
+}
+
+/// A wait for the client.
+#[derive(Clone, Copy)]
+struct Waiting {
+    /// When it is too long.
+    until: Instant,
+    /// Up to when its time is counted.
+    counted: Instant,
 }
 
 impl Incoming {
@@ -106,13 +124,21 @@ impl Incoming {
             inner,
             idle,
             timer: Box::pin(sleep(idle)),
-            waiting: false,
+            waiting: None,
+            pace: Pace::new(),
+            is_short: Arc::new(|| false),
             rest: Bytes::new(),
             check: Some(check),
             announced,
             trailers: Arc::default(),
             window: None,
         })
+    }
+
+    /// Demands a pace of the client while memory is short.
+    pub(super) fn paced(mut self, is_short: IsShort) -> Self {
+        self.is_short = is_short;
+        self
     }
 
     /// Keeps the memory of its connection's window for as long as the body is being read.
@@ -194,20 +220,20 @@ impl Incoming {
             let frame = match Pin::new(&mut self.inner).poll_frame(cx) {
                 Poll::Ready(frame) => frame,
                 Poll::Pending => {
-                    // Time counts while a reader waits, not while no one asks for the body.
-                    if !self.waiting {
-                        self.waiting = true;
-                        let deadline = Instant::now() + self.idle;
-                        self.timer.as_mut().reset(deadline);
-                    }
-                    ready!(self.timer.as_mut().poll(cx));
+                    ready!(self.poll_patience(cx));
                     return Poll::Ready(Some(Err(BodyError::Timeout)));
                 }
             };
-            self.waiting = false;
+            self.count_wait();
+            self.waiting = None;
             match frame {
                 Some(Ok(frame)) => {
                     if let Ok(bytes) = frame.into_data() {
+                        let slow = self.is_too_slow();
+                        self.pace.came(bytes.len());
+                        if slow {
+                            return Poll::Ready(Some(Err(BodyError::Timeout)));
+                        }
                         return Poll::Ready(Some(Ok(bytes)));
                     }
                 }
@@ -215,6 +241,48 @@ impl Incoming {
                 None => return Poll::Ready(None),
             }
         }
+    }
+
+    /// Waits for as long as the client may let us. Time counts while a reader waits, not while no
+    /// one asks for the body.
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let now = Instant::now();
+            let until = match self.waiting {
+                Some(waiting) => waiting.until,
+                None => {
+                    let until = now + self.idle;
+                    let counted = now;
+                    self.waiting = Some(Waiting { until, counted });
+                    self.timer.as_mut().reset(until.min(now + LOOK_INTERVAL));
+                    until
+                }
+            };
+            ready!(self.timer.as_mut().poll(cx));
+            self.count_wait();
+            let now = Instant::now();
+            if now >= until || self.is_too_slow() {
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(until.min(now + LOOK_INTERVAL));
+        }
+    }
+
+    /// Counts the time that we have waited for the client so far.
+    fn count_wait(&mut self) {
+        if let Some(waiting) = &mut self.waiting {
+            let now = Instant::now();
+            self.pace.waited(now - waiting.counted);
+            waiting.counted = now;
+        }
+    }
+
+    fn is_too_slow(&self) -> bool {
+        let slow = self.pace.is_slow() && (self.is_short)();
+        if slow {
+            metrics::counter!("megalith_s3_slow_bodies_ended_total").increment(1);
+        }
+        slow
     }
 
     /// Checks the body when it ends.

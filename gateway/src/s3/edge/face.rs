@@ -185,7 +185,10 @@ impl Face {
         })?;
         *operation = entry.route.name;
         let body = Incoming::new(raw(body), payload, &head.headers, self.body_idle)?;
-        let body = body.within(window);
+        let store = self.core.store.clone();
+        let body = body
+            .within(window)
+            .paced(Arc::new(move || store.is_memory_short()));
         let request = Request {
             verified,
             body: Some(body),

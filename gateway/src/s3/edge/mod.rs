@@ -21,6 +21,7 @@ mod face;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 mod host;
+mod pace;
 pub(super) mod request;
 pub(super) mod route;
 pub(super) mod target;

@@ -1,6 +1,6 @@
 //! What requests hold besides an object's bytes is within the memory that all share.
 
-use super::client::{Signed, answer, answer_streamed, call};
+use super::client::{Answer, Signed, answer, answer_streamed, call};
 use super::with_bucket_in;
 use super::world::World;
 use crate::ops::checksum::{Algorithm, digest};
@@ -14,6 +14,7 @@ use http::Request;
 use http_body::Frame;
 use std::future::Future;
 use std::io;
+use std::time::Duration;
 
 const KIB: u64 = 1024;
 
@@ -107,4 +108,34 @@ async fn the_bodies_of_a_connection_share_its_window() {
     let absent = answer(&world, request).await;
     assert_eq!(absent.error(), (404, "NoSuchKey".into()));
     drop(held);
+}
+
+/// Sends a body, a byte every tenth of a second, as long as it is asked for.
+async fn dribble(world: &World, len: u64) -> Answer {
+    let signed = call("PUT", "/box/slow").payload("UNSIGNED-PAYLOAD");
+    let mut request = signed.sign(&world.ann).request(|builder| builder);
+    request.headers_mut().insert("content-length", len.into());
+    let pieces = stream::iter(0..len).then(|_| async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        Ok(Frame::data(Bytes::from_static(b".")))
+    });
+    answer_streamed(world, request.map(|_| pieces.boxed())).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_body_is_ended_only_if_memory_is_short() {
+    let world = with_bucket_in(World::with_memory(1024 * KIB).await).await;
+    // Forty seconds each.
+    assert_eq!(dribble(&world, 400).await.status, 200);
+    let held = world.shelf.memory.try_reserve(600 * KIB).expect("room");
+    let begun = tokio::time::Instant::now();
+    assert_eq!(dribble(&world, 250).await.status, 200);
+    assert_eq!(
+        dribble(&world, 400).await.error(),
+        (400, "RequestTimeout".into())
+    );
+    let took = begun.elapsed().as_secs();
+    assert!((25 + 30..=25 + 32).contains(&took), "{took} s");
+    drop(held);
+    assert_eq!(world.shelf.memory.used(), 0);
 }

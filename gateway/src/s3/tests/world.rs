@@ -333,6 +333,10 @@ impl Blobs for Shelf {
         self.memory.try_reserve(bytes)
     }
 
+    fn is_memory_short(&self) -> bool {
+        !self.memory.is_ample()
+    }
+
     fn take_id(&self) -> BoxFuture<'_, Result<LeasedId, LeaseError>> {
         Box::pin(async { Ok(LeasedId::new(self.next_id(), GatewayId(1))) })
     }
