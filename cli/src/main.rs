@@ -3,8 +3,8 @@
 //! Decides nothing about data. Layout: `args` (what may be written after `megalith`), `config`
 //! (files and defaults), `verbs` (what each command does, one file for each family), `reach` (how
 //! an operator's command finds its cluster), `setup` (certificates, keys, first directories),
-//! `files`, `descriptors`, `logging` and `out`. A verb imports its arguments; arguments import no
-//! verb.
+//! `files`, `cgroup`, `descriptors`, `logging` and `out`. A verb imports its arguments; arguments
+//! import no verb.
 //!
 //! Exit codes: 0 succeeded, 1 failed (`status`: degraded; `scrub`: a node did not answer), 2 bad
 //! arguments (`status`: not serving), 3 (`check`): something is wrong. 141 if the reader closed the
@@ -16,6 +16,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod args;
+mod cgroup;
 mod config;
 mod descriptors;
 mod files;

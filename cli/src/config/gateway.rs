@@ -1,6 +1,6 @@
 //! The file of `megalith gateway`.
 
-use super::defaults::{GATEWAY_LISTEN, GATEWAY_MEMORY_BYTES, REGION};
+use super::defaults::{GATEWAY_LISTEN, REGION};
 use super::node::LogSection;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -48,9 +48,9 @@ pub struct GatewaySection {
     #[serde(default = "region")]
     pub region: String,
     /// Bytes of memory for bodies in flight; past it requests are answered 503 SlowDown.
-    /// Default 1 GiB.
-    #[serde(default = "memory_bytes")]
-    pub memory_bytes: u64,
+    /// Default 1 GiB, or a quarter of what the process's control group allows, if that is less.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
 }
 
 impl GatewaySection {
@@ -68,7 +68,7 @@ impl GatewaySection {
             health_listen: String::new(),
             domains: Vec::new(),
             region: region(),
-            memory_bytes: memory_bytes(),
+            memory_bytes: None,
         }
     }
 }
@@ -87,8 +87,4 @@ fn listen() -> String {
 
 fn region() -> String {
     REGION.to_owned()
-}
-
-fn memory_bytes() -> u64 {
-    GATEWAY_MEMORY_BYTES
 }

@@ -165,7 +165,7 @@ fn what_a_gateway_does_not_set_is_as_if_made_in_code() {
         (read.listen.as_str(), read.region.as_str()),
         ("0.0.0.0:9000", "us-east-1")
     );
-    assert_eq!(read.memory_bytes, 1 << 30);
+    assert_eq!(read.memory_bytes, None);
 }
 
 #[test]

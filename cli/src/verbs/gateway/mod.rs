@@ -7,6 +7,8 @@ pub use init::init;
 
 use super::role::{CERTIFICATE_INTERVAL, RoleError, StopSignals, address, given};
 use crate::args::GatewayArgs;
+use crate::cgroup::memory_limit;
+use crate::config::defaults::gateway_memory_bytes;
 use crate::config::{self, GatewayFile, GatewaySection, SettingsError};
 use crate::{descriptors, logging, reach, setup};
 use megalith_gateway::run::{GatewayConfig, HealthListen, HttpsListen, Limits, RunningGateway};
@@ -74,6 +76,8 @@ pub async fn start(settings: &GatewayFile) -> Result<RunningGateway, RoleError> 
         }),
         None => None,
     };
+    let memory_bytes = memory_bytes.unwrap_or_else(|| gateway_memory_bytes(memory_limit()));
+    tracing::info!(memory_bytes, "memory for bodies in flight");
     let config = GatewayConfig {
         id: GatewayId(*id),
         http: address("gateway.listen", listen)?,
@@ -85,7 +89,7 @@ pub async fn start(settings: &GatewayFile) -> Result<RunningGateway, RoleError> 
         tls,
         root_key: setup::read_root_key(root_key_file)?,
         pipeline: megalith_blobs::PipelineSettings {
-            memory_bytes_max: *memory_bytes,
+            memory_bytes_max: memory_bytes,
             ..megalith_blobs::PipelineSettings::default()
         },
         limits: Limits::default(),
