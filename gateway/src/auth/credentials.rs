@@ -5,9 +5,9 @@ use crate::lock::lock;
 use crate::ops::{Caller, Outage};
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared, WeakShared};
-use megalith_client::{ClientError, Metadata, TypedCalls as _};
+use megalith_client::{ClientError, Metadata, TypedCalls as _, chain};
 use megalith_crypto::{AccessSecret, IdForm, KeyRing};
-use megalith_keyring::Keys;
+use megalith_keyring::{Keys, KeysError};
 use megalith_model::ids::AccountId;
 use megalith_model::question;
 use megalith_model::rows::{AccessKeyRow, AccountRow};
@@ -166,51 +166,74 @@ async fn ask(ended: Ended) -> Result<Found, CredentialError> {
         access_key: ended.id.clone(),
     };
     let answer = meta.ask(asked).await;
-    let answer = answer.map_err(|error| {
-        let outage = match &error {
-            ClientError::Denied(_) => Outage::Denied,
-            ClientError::Unknown(_)
-            | ClientError::Unavailable(_)
-            | ClientError::Rejected(_)
-            | ClientError::Malformed(_) => Outage::Metadata,
-        };
-        CredentialError::Unavailable(outage, error.to_string())
-    })?;
+    let answer = answer.map_err(|error| unavailable(&error))?;
     let found = match answer {
-        Some((row, account)) => open(keys, &ended.id, &row, &account).await,
+        Some((row, account)) => open(keys, &ended.id, &row, &account).await?,
         None => None,
     };
     lock(state).kept.keep(&ended.id, ended.at, found.clone());
     Ok(found)
 }
 
+fn unavailable(error: &ClientError) -> CredentialError {
+    let outage = match error {
+        ClientError::Denied(_) => Outage::Denied,
+        ClientError::Unknown(_)
+        | ClientError::Unavailable(_)
+        | ClientError::Rejected(_)
+        | ClientError::Malformed(_) => Outage::Metadata,
+    };
+    CredentialError::Unavailable(outage, error.to_string())
+}
+
 /// Opens a key's record; None if it was altered, or if the key or its account is disabled.
-async fn open(keys: &Keys, id: &str, row: &AccessKeyRow, account: &AccountRow) -> Found {
-    let open = |ring: &KeyRing| ring.credentials().open(id, &row.sealed_credential);
-    let Ok(credential) = keys.opened("access key", open).await else {
-        tracing::error!(
-            access_key = id,
-            "an access key's record does not open: it was altered"
-        );
-        return None;
+async fn open(
+    keys: &Keys,
+    id: &str,
+    row: &AccessKeyRow,
+    account: &AccountRow,
+) -> Result<Found, CredentialError> {
+    let sealed = &row.sealed_credential;
+    let open = |ring: &KeyRing| ring.credentials().open(id, sealed);
+    let credential = match keys.opened("access key", sealed, open).await {
+        Ok(credential) => credential,
+        Err(error @ (KeysError::Damaged(_) | KeysError::Root(_) | KeysError::Make(_))) => {
+            tracing::error!(
+                access_key = id,
+                error = chain(&error),
+                "an access key's record does not open: it was altered"
+            );
+            return Ok(None);
+        }
+        Err(KeysError::Metadata(error)) => return Err(unavailable(&error)),
+        // The key may be a good one: callers must not hear that there is none.
+        Err(error @ (KeysError::Lost | KeysError::Missing { .. })) => {
+            let why = chain(&error);
+            tracing::error!(
+                access_key = id,
+                error = why,
+                "an access key's record is not opened"
+            );
+            return Err(CredentialError::Unavailable(Outage::Keys, why));
+        }
     };
     if credential.account != account.id.0 || row.account != account.id {
         tracing::error!(
             access_key = id,
             "an access key's record names another account"
         );
-        return None;
+        return Ok(None);
     }
     if !credential.enabled || !account.enabled {
-        return None;
+        return Ok(None);
     }
     let caller = Caller {
         account: AccountId(credential.account),
     };
-    Some(Arc::new(ActiveKey {
+    Ok(Some(Arc::new(ActiveKey {
         secret: credential.secret,
         caller,
-    }))
+    })))
 }
 
 #[cfg(test)]

@@ -134,6 +134,8 @@ pub enum Outage {
     Denied,
     /// The cluster refuses this gateway ids for new objects.
     NoId,
+    /// The cluster's table lacks a key-encryption key that a record names.
+    Keys,
     /// The gateway is stopping.
     Stopping,
     /// Too few shards could be read.
@@ -153,6 +155,7 @@ impl Outage {
             Self::Unclear => "It is not known whether the request took effect.",
             Self::Denied => "The cluster has denied this gateway.",
             Self::NoId => "The cluster gives this gateway no ids for new objects.",
+            Self::Keys => "The cluster lacks a key that is needed.",
             Self::Stopping => "The gateway is stopping.",
             Self::Reads => "Too few shards of the object can be read now.",
             Self::Writes => "Too few disks took the object.",

@@ -118,7 +118,7 @@ impl Store {
             return Ok(entry);
         }
         let open = |ring: &KeyRing| ring.listing(bucket.0).open(listed, sealed);
-        Ok(self.keys().opened("list row", open).await?)
+        Ok(self.keys().opened("list row", sealed, open).await?)
     }
 }
 

@@ -217,7 +217,8 @@ impl From<Refusal> for OpError {
             | Refusal::Changed
             | Refusal::Malformed(_)
             | Refusal::Internal(_)
-            | Refusal::Level { .. } => Self::Internal(refusal.to_string()),
+            | Refusal::Level { .. }
+            | Refusal::KeksLost => Self::Internal(refusal.to_string()),
         }
     }
 }
@@ -228,7 +229,9 @@ impl From<KeysError> for OpError {
             KeysError::Metadata(error) => unavailable(error),
             KeysError::Damaged(what) => Self::Damaged(what),
             KeysError::Root(_) => Self::Damaged("key-encryption key"),
-            KeysError::Make(_) => Self::Internal(error.to_string()),
+            KeysError::Lost | KeysError::Missing { .. } | KeysError::Make(_) => {
+                Self::Internal(error.to_string())
+            }
         }
     }
 }

@@ -40,7 +40,8 @@ pub(crate) fn seal(
 pub(super) async fn check(keys: &Keys, row: &BucketRow) -> Result<(), OpError> {
     let id = binding(row.id, &row.name);
     let open = |ring: &KeyRing| ring.records().open_record(OWNER, &id, &row.sealed_owner);
-    let owner = keys.opened("owner of a bucket", open).await?;
+    let owner = keys.opened("owner of a bucket", &row.sealed_owner, open);
+    let owner = owner.await?;
     if *owner == row.account.0.to_be_bytes() {
         Ok(())
     } else {

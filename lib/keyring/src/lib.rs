@@ -1,16 +1,17 @@
 //! The ring of key-encryption keys in use, and the list sealers derived from it.
 //!
-//! Owns: loading the KEKs, making the first one, noticing a newer one. Must never use a KEK that
-//! the root key did not seal.
+//! Owns: loading the KEKs, making the first one, noticing newer ones. Must never use a KEK that the
+//! root key did not seal, nor make one where records name an older one.
 
 use megalith_client::{ClientError, Metadata, TypedCalls as _};
 use megalith_crypto::{
     CryptoError, DataKey, KeyIds, KeyRing, ListingSealer, ObjectContext, RootKey, UploadContext,
 };
-use megalith_model::command::{Command, Envelope};
+use megalith_model::command::{Command, Envelope, Refusal};
 use megalith_model::ids::{BucketId, ClusterId};
 use megalith_model::question;
 use megalith_model::rows::KekRow;
+use megalith_model::sealed::kek_version;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -37,8 +38,10 @@ const _: () = {
 
 /// How many sealers are kept; beyond that all are dropped and derived again.
 const SEALERS_MAX: usize = 4096;
-/// KEKs are loaded again at most this often, however many records don't open.
-const RELOAD_INTERVAL: Duration = Duration::from_secs(5);
+/// How long it is believed that a version isn't in the table, however many records name it.
+const MISSING_KEPT_FOR: Duration = Duration::from_secs(1);
+/// The most versions that are remembered as missing.
+const MISSING_MAX: usize = 64;
 
 /// The keys of a gateway.
 pub struct Keys {
@@ -47,12 +50,16 @@ pub struct Keys {
     ids: KeyIds,
     meta: Arc<dyn Metadata>,
     state: Mutex<State>,
+    /// Held while the KEKs are loaded again, so that many readers ask once.
+    loading: tokio::sync::Mutex<Missing>,
 }
+
+/// When each version was last not found in the table.
+type Missing = HashMap<u32, Instant>;
 
 struct State {
     ring: KeyRing,
     sealers: HashMap<BucketId, Arc<ListingSealer>>,
-    loaded: Instant,
 }
 
 /// Why the keys could not be loaded, or something did not open under them.
@@ -64,9 +71,20 @@ pub enum KeysError {
     /// The root key belongs to another cluster, or a record was altered.
     #[error("the root key does not open this cluster's key-encryption keys")]
     Root(#[source] CryptoError),
-    /// A record doesn't open under any key of the ring.
+    /// A record doesn't open under the key that it names.
     #[error("{0} does not open")]
     Damaged(&'static str),
+    /// The table of key-encryption keys is empty, and the cluster has records under one of them.
+    #[error(
+        "the cluster's key-encryption keys are lost: records name them, and their table is empty. \
+         No new key was made; restore the metadata from a backup that has them"
+    )]
+    Lost,
+    /// A record names a key that is not in the table.
+    #[error(
+        "{what} is sealed under key-encryption key {version}, which is not in the cluster's table"
+    )]
+    Missing { what: &'static str, version: u32 },
     /// A new key couldn't be made.
     #[error("make a key-encryption key")]
     Make(#[source] CryptoError),
@@ -91,6 +109,10 @@ impl Keys {
                 sealed_kek,
             };
             let proposed = meta.propose(Envelope { key: None, command }).await;
+            // The group judges whether this is a new cluster, or one that has lost its keys.
+            if let Ok(Err(Refusal::KeksLost)) = proposed {
+                return Err(KeysError::Lost);
+            }
             rows = meta.ask(question::Keks).await?;
             if rows.is_empty() {
                 proposed?.map_err(|refusal| ClientError::Rejected(refusal.to_string()))?;
@@ -102,7 +124,6 @@ impl Keys {
         let state = State {
             ring,
             sealers: HashMap::new(),
-            loaded: Instant::now(),
         };
         Ok(Self {
             cluster,
@@ -110,6 +131,7 @@ impl Keys {
             root,
             meta,
             state: Mutex::new(state),
+            loading: tokio::sync::Mutex::default(),
         })
     }
 
@@ -146,58 +168,81 @@ impl Keys {
         sealer
     }
 
-    /// Unwraps an object's data key; loads newer KEKs if it doesn't open.
+    /// Unwraps an object's data key; loads newer KEKs if it names one.
     ///
     /// # Errors
-    /// [`KeysError::Damaged`], [`KeysError::Metadata`].
+    /// As [`Keys::opened`].
     pub async fn unwrap(
         &self,
         wrapped: &[u8],
         object: &ObjectContext<'_>,
     ) -> Result<DataKey, KeysError> {
-        self.opened("data key", |ring| ring.unwrap(wrapped, object))
-            .await
+        let open = |ring: &KeyRing| ring.unwrap(wrapped, object);
+        self.opened("data key", wrapped, open).await
     }
 
     /// Unwraps an upload's data key in the same way.
     ///
     /// # Errors
-    /// As [`Keys::unwrap`].
+    /// As [`Keys::opened`].
     pub async fn unwrap_upload(
         &self,
         wrapped: &[u8],
         upload: &UploadContext<'_>,
     ) -> Result<DataKey, KeysError> {
-        self.opened("upload key", |ring| ring.unwrap_upload(wrapped, upload))
-            .await
+        let open = |ring: &KeyRing| ring.unwrap_upload(wrapped, upload);
+        self.opened("upload key", wrapped, open).await
     }
 
-    /// Opens something with the ring; if it doesn't open, tries once more with newer KEKs.
+    /// Opens the record `sealed` with the ring. If it names a KEK that the ring lacks, loads the
+    /// table first: what is in a row was in the table before, so it is found whenever another
+    /// gateway has made it.
     ///
     /// # Errors
-    /// [`KeysError::Damaged`] naming `what`, [`KeysError::Metadata`].
+    /// [`KeysError::Damaged`] and [`KeysError::Missing`], naming `what`; [`KeysError::Metadata`];
+    /// [`KeysError::Lost`] if the table has become empty.
     pub async fn opened<T>(
         &self,
         what: &'static str,
+        sealed: &[u8],
         open: impl Fn(&KeyRing) -> Result<T, CryptoError>,
     ) -> Result<T, KeysError> {
-        if let Ok(opened) = open(&self.ring()) {
-            return Ok(opened);
+        let mut ring = self.ring();
+        if let Some(version) = kek_version(sealed)
+            && !ring.has(version)
+        {
+            self.load(version).await?;
+            ring = self.ring();
+            if !ring.has(version) {
+                return Err(KeysError::Missing { what, version });
+            }
         }
-        self.reload().await?;
-        open(&self.ring()).map_err(|_| KeysError::Damaged(what))
+        open(&ring).map_err(|_| KeysError::Damaged(what))
     }
 
-    async fn reload(&self) -> Result<(), KeysError> {
-        {
-            let mut state = self.state();
-            if state.loaded.elapsed() < RELOAD_INTERVAL {
-                return Ok(());
-            }
-            state.loaded = Instant::now();
+    /// Loads the table again, because the ring lacks `version`.
+    async fn load(&self, version: u32) -> Result<(), KeysError> {
+        let mut missing = self.loading.lock().await;
+        if self.ring().has(version) {
+            return Ok(());
         }
+        if let Some(since) = missing.get(&version)
+            && since.elapsed() < MISSING_KEPT_FOR
+        {
+            return Ok(());
+        }
+        let asked = Instant::now();
         let rows = self.meta.ask(question::Keks).await?;
+        if rows.is_empty() {
+            return Err(KeysError::Lost);
+        }
         let ring = open_ring(&self.root, self.cluster, &rows).map_err(KeysError::Root)?;
+        if !ring.has(version) {
+            if missing.len() >= MISSING_MAX {
+                missing.clear();
+            }
+            missing.insert(version, asked);
+        }
         let mut state = self.state();
         state.ring = ring;
         state.sealers.clear();
@@ -216,3 +261,6 @@ fn open_ring(root: &RootKey, cluster: ClusterId, rows: &[KekRow]) -> Result<KeyR
         .collect();
     KeyRing::open(root, cluster.0, &keks)
 }
+
+#[cfg(test)]
+mod tests;

@@ -468,6 +468,13 @@ pub enum Refusal {
         /// The cluster's.
         level: Level,
     },
+    /// A first key-encryption key is to be made, and there are records under an older one: the
+    /// table was lost.
+    #[error(
+        "the key-encryption keys are lost: records name them, and their table is empty. Nothing was \
+         changed; restore the metadata from a backup that has them"
+    )]
+    KeksLost,
 }
 
 /// A command's answer, as it is kept and sent.

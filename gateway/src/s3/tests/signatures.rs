@@ -93,6 +93,32 @@ async fn an_unsealed_copy_of_an_account_is_not_trusted() {
     assert_eq!(refused.error(), (403, "InvalidAccessKeyId".into()));
 }
 
+/// The access key may be a good one: its owner must not hear that it is gone.
+#[tokio::test]
+async fn a_record_under_a_lost_key_encryption_key_is_no_unknown_access_key() {
+    use megalith_model::command::Command;
+    use megalith_model::question;
+    let world = with_object().await;
+    let asked = question::AccessKey {
+        access_key: world.bob.id.clone(),
+    };
+    let (mut row, _) = world.meta.see(asked).expect("a key");
+    row.sealed_credential[1..5].copy_from_slice(&7_u32.to_be_bytes());
+    let lost = Key {
+        id: "LOST".into(),
+        secret: world.bob.secret.clone(),
+    };
+    world.meta.done(Command::PutAccessKey {
+        access_key: lost.id.clone(),
+        account: AccountId(2),
+        enabled: true,
+        revision: 1,
+        sealed_credential: row.sealed_credential,
+    });
+    let answer = call("GET", "/box/k").send_as(&world, &lost).await;
+    assert_eq!(answer.error(), (503, "ServiceUnavailable".into()));
+}
+
 #[tokio::test]
 async fn clocks_may_differ_by_a_quarter_of_an_hour() {
     let world = with_object().await;

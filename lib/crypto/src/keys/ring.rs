@@ -157,6 +157,12 @@ impl KeyRing {
         self.newest().version
     }
 
+    /// Returns whether the ring has this version.
+    #[must_use]
+    pub fn has(&self, version: u32) -> bool {
+        self.find(version).is_some()
+    }
+
     /// Returns the KEK version that a wrapped key or record claims, to find what a rotation still
     /// has to re-wrap. Not authenticated: only opening proves it.
     #[must_use]

@@ -97,6 +97,7 @@ fn refusals_keep_their_numbers() {
         17 SealedTime
         18 Internal
         19 Level
+        20 KeksLost
     "#]]);
 }
 

@@ -6,8 +6,9 @@ use super::uploads::Place;
 use super::{MachineError, NAME_LEN_MAX};
 use crate::command::{Outcome, Refusal};
 use crate::ids::{AccountId, BlobId, BucketId};
-use crate::keys::{self, Meta, RowKey};
+use crate::keys::{self, Meta, RowKey, Table};
 use crate::rows::{AccessKeyRow, AccountRow, BucketRow, Counters, KekRow, UploadRow};
+use crate::sealed;
 use std::borrow::Cow;
 
 /// The most uploads that end with their bucket: each changes three rows, in one entry.
@@ -33,6 +34,7 @@ impl Machine<'_, '_> {
         match self.read::<KekRow>(&key)? {
             Some(known) if known.sealed_kek != sealed_kek => Err(Refusal::NameTaken.into()),
             Some(_) => Ok(Outcome::Done),
+            None if self.keks_are_lost()? => Err(Refusal::KeksLost.into()),
             None => {
                 let row = KekRow {
                     version,
@@ -42,6 +44,23 @@ impl Machine<'_, '_> {
                 Ok(Outcome::Done)
             }
         }
+    }
+
+    /// Returns whether the table of key-encryption keys is empty although records name one. A new
+    /// key would hide the loss, and be used beside the old one once a backup brings that back.
+    ///
+    /// Whatever is sealed belongs to a bucket or an access key, and all of one cluster is sealed
+    /// the same way: the first of each tells.
+    fn keks_are_lost(&self) -> Step<bool> {
+        if !self.is_empty(&keys::table(Table::Keks))? {
+            return Ok(false);
+        }
+        let buckets = self.page::<BucketRow>(&keys::table(Table::Buckets), 1)?;
+        let access_keys = self.page::<AccessKeyRow>(&keys::table(Table::AccessKeys), 1)?;
+        let owners = buckets.iter().map(|(_, row)| &row.sealed_owner);
+        let credentials = access_keys.iter().map(|(_, row)| &row.sealed_credential);
+        let mut sealed = owners.chain(credentials);
+        Ok(sealed.any(|record| sealed::kek_version(record).is_some()))
     }
 
     pub(super) fn create_account(&mut self, name: &str, request: u64) -> Step<Outcome> {

@@ -351,6 +351,7 @@ fn refusals() -> Vec<Refusal> {
             needs: Level(300),
             level: Level(2),
         },
+        Refusal::KeksLost,
     ]
 }
 

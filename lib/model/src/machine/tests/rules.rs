@@ -7,7 +7,7 @@ use super::{
 use crate::audit::audit;
 use crate::command::{Command, Condition, NewBlob, ObjectBlobs, Outcome, Refusal};
 use crate::ids::{
-    AccountId, BlobId, Epoch, GatewayId, LeaseId, NodeId, UploadId, VersionId, VolumeId,
+    AccountId, BlobId, BucketId, Epoch, GatewayId, LeaseId, NodeId, UploadId, VersionId, VolumeId,
 };
 use crate::keys::{Meta, RowKey, Table};
 use crate::machine::{SEALED_TIME_APART_MAX_MS, clock};
@@ -406,6 +406,45 @@ fn names_belong_to_their_first_owner() {
     world.done(kek(1));
     world.done(kek(1));
     assert_eq!(world.try_apply(kek(2)), Err(Refusal::NameTaken));
+    world.audited();
+}
+
+/// Where a key-encryption key was and is gone, a new one would hide the loss.
+#[test]
+fn no_first_key_is_made_where_records_name_an_older_one() {
+    let sealed = |version: u32| {
+        let mut record = vec![0; 85];
+        record[0] = 1;
+        record[1..5].copy_from_slice(&version.to_be_bytes());
+        record
+    };
+    let kek = || Command::PutKek {
+        version: 1,
+        sealed_kek: vec![1],
+    };
+    let access_key = |record| Command::PutAccessKey {
+        access_key: "AKIA".into(),
+        account: AccountId(1),
+        enabled: true,
+        revision: 1,
+        sealed_credential: record,
+    };
+    let mut world = World::ready();
+    world.done(access_key(sealed(1)));
+    assert_eq!(world.try_apply(kek()), Err(Refusal::KeksLost));
+    let mut world = World::ready();
+    world.done(Command::DeleteBucket(BOX));
+    world.done(Command::CreateBucket {
+        id: BucketId(50_002),
+        name: "box".into(),
+        account: AccountId(1),
+        sealed_owner: sealed(1),
+    });
+    assert_eq!(world.try_apply(kek()), Err(Refusal::KeksLost));
+    // What has no version in it names no key.
+    let mut world = World::ready();
+    world.done(access_key(sealed(0)));
+    world.done(kek());
     world.audited();
 }
 
