@@ -1,23 +1,36 @@
 //! Small files that the command line writes: synced, never half-written, secrets only for the
 //! owner.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
 
 /// A file that could not be written or read.
 #[derive(Debug, thiserror::Error)]
-#[error("{action} {path}")]
-pub struct FileError {
-    action: &'static str,
-    path: PathBuf,
-    source: io::Error,
+pub enum FileError {
+    #[error("{action} {path}")]
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        source: io::Error,
+    },
+    /// A secret that others than its owner may read or write.
+    #[error(
+        "{path} holds a secret, and its mode {mode:04o} lets others than its owner read or change \
+         it: `chmod 600 {path}`, and if it was so for long, somebody may have the key"
+    )]
+    NotSecret {
+        path: PathBuf,
+        /// The permission bits.
+        mode: u32,
+    },
 }
 
 impl FileError {
     fn new(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self {
+        move |source| Self::Io {
             action,
             path: path.to_owned(),
             source,
@@ -41,6 +54,39 @@ pub fn make_dir(path: &Path) -> Result<(), FileError> {
 /// Reads a text file.
 pub fn read(path: &Path) -> Result<String, FileError> {
     std::fs::read_to_string(path).map_err(FileError::new("read", path))
+}
+
+/// Reads the text of a secret, at most `bytes_max` bytes: the buffer is wiped, and never moved.
+///
+/// # Errors
+/// [`FileError::NotSecret`] if others than its owner may read or write the file.
+pub fn read_secret(path: &Path, bytes_max: u64) -> Result<Zeroizing<String>, FileError> {
+    let failed = |source| FileError::new("read", path)(source);
+    let file = File::open(path).map_err(failed)?;
+    if let Some(mode) = open_to_others(&file.metadata().map_err(failed)?) {
+        let path = path.to_owned();
+        return Err(FileError::NotSecret { path, mode });
+    }
+    let room = usize::try_from(bytes_max).expect("a short file") + 1;
+    let mut text = Zeroizing::new(String::with_capacity(room));
+    // A longer one is cut, and is no key then either.
+    let read = file.take(bytes_max + 1).read_to_string(&mut text);
+    read.map_err(failed)?;
+    Ok(text)
+}
+
+/// Returns the permission bits if others than its owner may read or change a file.
+fn open_to_others(file: &Metadata) -> Option<u32> {
+    let mode = file.permissions().mode() & 0o7777;
+    (mode & 0o077 != 0).then_some(mode)
+}
+
+/// Returns what is wrong with the mode of a certificate's key, for the log. Such keys are renewed,
+/// often by tools that share them with a group, so that this is no reason not to start.
+pub fn key_is_open(path: &Path) -> Option<FileError> {
+    let mode = open_to_others(&std::fs::metadata(path).ok()?)?;
+    let path = path.to_owned();
+    Some(FileError::NotSecret { path, mode })
 }
 
 /// Writes a file beside its final place, syncs it, renames it and syncs the directory: after a
@@ -85,7 +131,6 @@ pub fn absolute(path: &Path) -> Result<PathBuf, FileError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn secrets_are_for_their_owner_and_writing_replaces_whole() {
@@ -100,6 +145,32 @@ mod tests {
             .mode();
         assert_eq!(mode & 0o777, 0o600);
         assert_eq!(std::fs::read_dir(dir.path()).expect("list").count(), 1);
+    }
+
+    #[test]
+    fn a_secret_that_others_may_read_or_change_is_refused_with_the_way_to_mend_it() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let path = dir.path().join("root.key");
+        let secret = "0123456789abcdef".repeat(4);
+        write(&path, &secret, Access::Secret).expect("write");
+        let with = |mode| {
+            let permissions = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(&path, permissions).expect("mode");
+            read_secret(&path, 256)
+        };
+        for mode in [0o640, 0o604, 0o620, 0o602, 0o644, 0o610] {
+            let text = with(mode).expect_err("refused").to_string();
+            assert!(text.contains(&format!("mode {mode:04o}")), "{text}");
+            let mended = format!("`chmod 600 {}`", path.display());
+            assert!(text.contains(&mended), "{text}");
+        }
+        for mode in [0o600, 0o400] {
+            assert_eq!(*with(mode).expect("its owner's"), secret);
+        }
+        assert_eq!(read_secret(&path, 10).expect("cut").len(), 11);
+        assert!(key_is_open(&path).is_none(), "mode 0400");
+        with(0o640).expect_err("refused");
+        assert!(key_is_open(&path).is_some());
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //! Decides nothing about data. Layout: `args` (what may be written after `megalith`), `config`
 //! (files and defaults), `verbs` (what each command does, one file for each family), `reach` (how
 //! an operator's command finds its cluster), `setup` (certificates, keys, first directories),
-//! `files`, `cgroup`, `descriptors`, `logging` and `out`. A verb imports its arguments; arguments
-//! import no verb.
+//! `cgroup`, `descriptors`, `guard` (keys stay in memory), `files`, `logging` and `out`. A verb
+//! imports its arguments; arguments import no verb.
 //!
 //! Exit codes: 0 succeeded, 1 failed (`status`: degraded; `scrub`: a node did not answer), 2 bad
 //! arguments (`status`: not serving), 3 (`check`): something is wrong. 141 if the reader closed the
@@ -20,6 +20,7 @@ mod cgroup;
 mod config;
 mod descriptors;
 mod files;
+mod guard;
 mod logging;
 mod out;
 mod reach;

@@ -5,11 +5,15 @@
 
 use crate::config::{self, OperatorFile, SettingsError};
 use crate::files::{self, Access, FileError};
+use crate::guard;
 use megalith_crypto::{CryptoError, Entropy, RootKey, SystemEntropy};
 use megalith_identity::{Authority, Bundle, IdentityError, IssueRequest, Role};
 use megalith_model::ids::{ClusterId, NodeId};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+
+/// More than any form of a root key takes.
+const ROOT_KEY_FILE_BYTES_MAX: u64 = 256;
 
 /// Why setting up failed.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +38,9 @@ pub enum InitError {
     /// The arguments contradict each other.
     #[error("{0}")]
     Arguments(String),
+    /// Nothing secret is read where it could land on a disk.
+    #[error("make sure that no core dump is written")]
+    Dumps(#[source] std::io::Error),
     #[error("read random bytes")]
     Random(#[source] CryptoError),
 }
@@ -77,7 +84,7 @@ pub fn certificate(
     Ok(authority.issue(&request)?.save(dir)?)
 }
 
-/// Reads the root key; makes it first if the file is missing.
+/// Reads the root key; makes it first if the file is missing. As [`read_root_key`] otherwise.
 pub fn root_key(path: &Path) -> Result<RootKey, InitError> {
     if !path.exists() {
         let key = RootKey::generate().map_err(InitError::Random)?;
@@ -89,9 +96,11 @@ pub fn root_key(path: &Path) -> Result<RootKey, InitError> {
     read_root_key(path)
 }
 
-/// Reads the root key.
+/// Reads the root key. From then on this process leaves no core dump. A file that others than its
+/// owner may read or write is refused.
 pub fn read_root_key(path: &Path) -> Result<RootKey, InitError> {
-    let text = zeroize::Zeroizing::new(files::read(path)?);
+    guard::no_dumps().map_err(InitError::Dumps)?;
+    let text = files::read_secret(path, ROOT_KEY_FILE_BYTES_MAX)?;
     RootKey::parse(&text).map_err(|source| InitError::RootKey {
         path: path.to_owned(),
         source,

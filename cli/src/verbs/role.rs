@@ -3,7 +3,7 @@
 use super::account::AccountError;
 use crate::config::SettingsError;
 use crate::descriptors::TooFew;
-use crate::files::FileError;
+use crate::files::{self, FileError};
 use crate::reach::ReachError;
 use crate::setup::InitError;
 use megalith_client::chain;
@@ -71,6 +71,13 @@ pub enum RoleError {
 pub fn given(file: Option<&Path>) -> Result<&Path, SettingsError> {
     let message = "a role needs its file: --config FILE, or the environment's MEGALITH_CONFIG";
     file.ok_or_else(|| SettingsError::invalid("settings", message))
+}
+
+/// Says of each of a process's certificate keys that others may read or change it.
+pub fn warn_of_open_keys<'a>(keys: impl IntoIterator<Item = &'a PathBuf>) {
+    for why in keys.into_iter().filter_map(|key| files::key_is_open(key)) {
+        tracing::warn!("{why}");
+    }
 }
 
 /// Resolves `host:port`; None for an empty text.

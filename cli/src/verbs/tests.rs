@@ -221,6 +221,12 @@ fn check_names_what_is_wrong() {
     let error = at.check(file).expect_err("no address");
     assert!(error.contains("`gateway.listen`: nonsense: "), "{error}");
     at.change(file, "\"nonsense\"", "\"0.0.0.0:9000\"");
+    let shared = std::fs::Permissions::from_mode(0o640);
+    std::fs::set_permissions(at.path("root.key"), shared).expect("mode");
+    let error = at.check(file).expect_err("a root key for a group");
+    assert!(error.starts_with("@/root.key holds a secret"), "{error}");
+    let own = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(at.path("root.key"), own).expect("mode");
     std::fs::write(at.path("root.key"), "short").expect("write");
     let error = at.check(file).expect_err("no root key");
     assert!(error.starts_with("root key @/root.key: "), "{error}");

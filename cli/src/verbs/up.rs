@@ -19,7 +19,7 @@ use crate::config::{
     self, GatewayFile, GatewaySection, LogFormat, LogSection, NoFlags, NodeFile, OperatorFile,
 };
 use crate::files::{self, Access};
-use crate::{descriptors, logging, out, reach, setup};
+use crate::{descriptors, guard, logging, out, reach, setup};
 use megalith_admin::accounts::AdminError;
 use megalith_client::{CallSettings, ClusterClient, MapWatch, chain};
 use megalith_gateway::run::RunningGateway;
@@ -74,6 +74,7 @@ pub async fn run(args: &UpArgs) -> Result<(), RoleError> {
     })
     .map_err(RoleError::Log)?;
     descriptors::raise()?;
+    guard::no_swap();
     let started = Instant::now();
     let mut stop = StopSignals::catch();
     files::make_dir(&args.data)?;

@@ -5,12 +5,14 @@ mod metrics;
 
 pub use init::init;
 
-use super::role::{CERTIFICATE_INTERVAL, RoleError, StopSignals, address, given};
+use super::role::{
+    CERTIFICATE_INTERVAL, RoleError, StopSignals, address, given, warn_of_open_keys,
+};
 use crate::args::GatewayArgs;
 use crate::cgroup::memory_limit;
 use crate::config::defaults::gateway_memory_bytes;
 use crate::config::{self, GatewayFile, GatewaySection, SettingsError};
-use crate::{descriptors, logging, reach, setup};
+use crate::{descriptors, guard, logging, reach, setup};
 use megalith_gateway::run::{GatewayConfig, HealthListen, HttpsListen, Limits, RunningGateway};
 use megalith_identity::TlsMaterial;
 use megalith_model::ids::GatewayId;
@@ -20,6 +22,7 @@ pub async fn run(args: &GatewayArgs) -> Result<(), RoleError> {
     let settings: GatewayFile = config::load(Some(given(args.config.as_deref())?), args)?;
     logging::start(&settings.log).map_err(RoleError::Log)?;
     descriptors::raise()?;
+    guard::no_swap();
     let mut stop = StopSignals::catch();
     let gateway = tokio::select! {
         started = start(&settings) => started?,
@@ -54,6 +57,8 @@ pub async fn start(settings: &GatewayFile) -> Result<RunningGateway, RoleError> 
     } = &settings.gateway;
     let members = config::parse_members(origin, &settings.metadata.members)?;
     let tls = TlsMaterial::load(tls_dir)?;
+    let own_key = tls_dir.join("node.key");
+    warn_of_open_keys(https_key.iter().chain([&own_key]));
     drop(tls.spawn_reload(CERTIFICATE_INTERVAL, std::future::pending()));
     let https = match address("gateway.https_listen", https_listen)? {
         None => None,

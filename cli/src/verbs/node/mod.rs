@@ -5,7 +5,7 @@ pub mod metadata;
 
 pub use init::init;
 
-use super::role::{CERTIFICATE_INTERVAL, RoleError, StopSignals, given};
+use super::role::{CERTIFICATE_INTERVAL, RoleError, StopSignals, given, warn_of_open_keys};
 use crate::args::NodeArgs;
 use crate::config::{self, NodeFile, NodeSection, SettingsError, StorageSection};
 use crate::{descriptors, logging, reach};
@@ -54,6 +54,9 @@ pub async fn start(settings: NodeFile) -> Result<RunningNode, RoleError> {
     let members = config::parse_members(origin, &settings.metadata.members)?;
     let (storage, metadata) = certificates(&tls_dir, settings.metadata.tls_dir.as_deref())?;
     follow_renewals(&storage, &metadata);
+    let dirs = std::iter::once(&tls_dir).chain(&settings.metadata.tls_dir);
+    let keys: Vec<PathBuf> = dirs.map(|dir| dir.join("node.key")).collect();
+    warn_of_open_keys(&keys);
     if let Some(why) = votes_too(&storage, &metadata) {
         tracing::warn!("{why}");
     }
