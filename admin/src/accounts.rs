@@ -268,4 +268,4 @@ fn new_key(ids: &KeyIds) -> Result<(String, AccessSecret), CryptoError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -7,7 +7,7 @@ use megalith_client::{CallSettings, Endpoint};
 use megalith_crypto::RootKey;
 use megalith_identity::{IdentityError, TlsMaterial};
 use megalith_model::ids::NodeId;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Why a cluster can't be reached with the given arguments.
@@ -35,13 +35,15 @@ pub struct ReachedCluster {
 }
 
 impl ReachedCluster {
+    /// Returns where the root key is.
+    pub fn root_key_file(&self) -> Result<&Path, ReachError> {
+        let path = self.root_key_file.as_deref();
+        path.ok_or_else(|| ReachError::NoRootKey(self.file.clone()))
+    }
+
     /// Reads the root key.
     pub fn root_key(&self) -> Result<RootKey, ReachError> {
-        let path = self
-            .root_key_file
-            .as_deref()
-            .ok_or_else(|| ReachError::NoRootKey(self.file.clone()))?;
-        Ok(setup::read_root_key(path)?)
+        Ok(setup::read_root_key(self.root_key_file()?)?)
     }
 }
 

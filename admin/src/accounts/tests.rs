@@ -12,7 +12,7 @@ use megalith_model::question;
 use megalith_model::table::{MemRows, Overlay};
 use std::sync::Mutex;
 
-const CLUSTER: ClusterId = ClusterId([9; 16]);
+pub(crate) const CLUSTER: ClusterId = ClusterId([9; 16]);
 
 /// What happens to the next command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +25,8 @@ enum Lost {
 
 /// The metadata group in one process.
 #[derive(Default)]
-struct Group {
-    rows: Mutex<MemRows>,
+pub(crate) struct Group {
+    pub(crate) rows: Mutex<MemRows>,
     lose_next: Mutex<Option<Lost>>,
 }
 
@@ -77,7 +77,7 @@ impl Metadata for Group {
     }
 }
 
-fn root(byte: u8) -> RootKey {
+pub(crate) fn root(byte: u8) -> RootKey {
     let text: String = (0..32)
         .map(|place| format!("{:02x}", byte + place))
         .collect();
@@ -89,7 +89,7 @@ async fn open(group: &Arc<Group>) -> Admin {
     Admin::open(meta, CLUSTER, root(1)).await.expect("opens")
 }
 
-async fn admin() -> (Arc<Group>, Admin) {
+pub(crate) async fn admin() -> (Arc<Group>, Admin) {
     let group = Arc::new(Group::default());
     let admin = open(&group).await;
     (group, admin)

@@ -2,6 +2,7 @@
 
 use super::{OutputFormat, Reach};
 use clap::{Args, Subcommand};
+use std::path::PathBuf;
 
 /// Verbs of `megalith account`.
 #[derive(Debug, Subcommand)]
@@ -61,6 +62,18 @@ pub enum KeyVerb {
     Disable(NamedKey),
     /// Make it work again.
     Enable(NamedKey),
+    /// Prove that a root key opens this cluster, without changing anything.
+    Check {
+        /// The root key to try, such as the copy in a safe. Default: the operator's.
+        #[arg(long)]
+        root_key_file: Option<PathBuf>,
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t = OutputFormat::Text)]
+        output: OutputFormat,
+        /// Which cluster.
+        #[command(flatten)]
+        reach: Reach,
+    },
 }
 
 /// An access key.

@@ -4,9 +4,11 @@ use super::json_line;
 use crate::args::{AccountVerb, Listed, OutputFormat, Reach};
 use crate::reach::{self, ReachError};
 use megalith_admin::accounts::{Admin, AdminError};
+use megalith_admin::root_key::RootKeyError;
 use megalith_client::MetaClient;
 use megalith_model::rows::AccountRow;
 use serde_json::json;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Why an account or key could not be shown or changed.
@@ -17,6 +19,9 @@ pub enum AccountError {
     Reach(#[from] ReachError),
     #[error(transparent)]
     Admin(#[from] AdminError),
+    /// A root key is not proven to open the cluster.
+    #[error("root key {file}")]
+    RootKey { file: PathBuf, source: RootKeyError },
 }
 
 /// Opens the accounts of a cluster.

@@ -2,10 +2,15 @@
 
 use super::account::{AccountError, open, standing};
 use super::json_line;
-use crate::args::{KeyVerb, OutputFormat};
+use crate::args::{KeyVerb, OutputFormat, Reach};
+use crate::reach::{self, ReachError};
+use crate::setup;
 use megalith_admin::accounts::{Admin, AdminError, CreatedKey};
+use megalith_admin::root_key::{self, Opened};
+use megalith_client::MetaClient;
 use megalith_model::rows::{AccessKeyRow, AccountRow};
 use serde_json::json;
+use std::path::Path;
 
 /// Runs the verb on the cluster that it names.
 pub async fn run(verb: &KeyVerb) -> Result<String, AccountError> {
@@ -13,8 +18,53 @@ pub async fn run(verb: &KeyVerb) -> Result<String, AccountError> {
         KeyVerb::Create { reach, .. } => reach,
         KeyVerb::List(listed) => &listed.reach,
         KeyVerb::Disable(named) | KeyVerb::Enable(named) => &named.reach,
+        KeyVerb::Check {
+            root_key_file,
+            output,
+            reach,
+        } => return check(reach, root_key_file.as_deref(), *output).await,
     };
     Ok(carry_out(&open(reach).await?, verb).await?)
+}
+
+/// Opens what the root key in `file`, or else the operator's, should open.
+async fn check(
+    reach: &Reach,
+    file: Option<&Path>,
+    output: OutputFormat,
+) -> Result<String, AccountError> {
+    let reached = reach::open(reach)?;
+    let file = match file {
+        Some(file) => file.to_owned(),
+        None => reached.root_key_file()?.to_owned(),
+    };
+    let root = setup::read_root_key(&file).map_err(ReachError::from)?;
+    let cluster = reached.tls.identity().cluster();
+    let meta = MetaClient::new(&reached.members, reached.tls, reach::call_settings());
+    match root_key::check(&meta, cluster, &root).await {
+        Ok(opened) => Ok(opened_text(&file, &opened, output)),
+        Err(source) => Err(AccountError::RootKey { file, source }),
+    }
+}
+
+fn opened_text(file: &Path, opened: &Opened, output: OutputFormat) -> String {
+    let Opened { keks, access_keys } = opened;
+    match output {
+        OutputFormat::Text => format!(
+            "{} opens this cluster\nkey-encryption keys  {} of {}, versions {}\n\
+             access keys          {access_keys} of {access_keys}\n",
+            file.display(),
+            keks.len(),
+            keks.len(),
+            keks.iter()
+                .map(u32::to_string)
+                .collect::<Vec<_>>()
+                .join(", "),
+        ),
+        OutputFormat::Json => {
+            json_line(&json!({ "opens": true, "kek_versions": keks, "access_keys": access_keys }))
+        }
+    }
 }
 
 /// Does what the verb says, and returns what it did.
@@ -37,6 +87,7 @@ pub(super) async fn carry_out(admin: &Admin, verb: &KeyVerb) -> Result<String, A
             admin.set_key_enabled(key, true).await?;
             format!("key {key} works again\n")
         }
+        KeyVerb::Check { .. } => unreachable!("it needs no accounts, and is done before"),
     })
 }
 
@@ -116,6 +167,25 @@ mod tests {
             {"access_key":"MGLKEY","account":"main","secret_key":"hidden"}
         "#]]
         .assert_eq(&created_text(&made, OutputFormat::Json));
+    }
+
+    #[test]
+    fn a_root_key_that_opens_the_cluster_says_what_it_opened() {
+        let opened = Opened {
+            keks: vec![1, 2],
+            access_keys: 3,
+        };
+        let file = Path::new("/safe/root.key");
+        expect![[r#"
+            /safe/root.key opens this cluster
+            key-encryption keys  2 of 2, versions 1, 2
+            access keys          3 of 3
+        "#]]
+        .assert_eq(&opened_text(file, &opened, OutputFormat::Text));
+        expect![[r#"
+            {"access_keys":3,"kek_versions":[1,2],"opens":true}
+        "#]]
+        .assert_eq(&opened_text(file, &opened, OutputFormat::Json));
     }
 
     #[test]
