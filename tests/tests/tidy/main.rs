@@ -2,13 +2,14 @@
 //!
 //! Owns: which crate may use which and where it lives (`arrows`), what a crate lists and names
 //! (`dependencies`), what the linter must be told (`lints`), what goes around the file-system
-//! trait (`write_paths`), what watchers are told of (`metrics`), and how files look (`text`,
-//! `docs`, `python`, `anywhere`).
+//! trait (`write_paths`), what watchers are told of (`metrics`), which tests run which attack
+//! (`attacks`), and how files look (`text`, `docs`, `python`, `anywhere`).
 //! Must never: start a cluster or reach the network; everyone who changes a comment runs these.
 //! Next: `tree` finds the files, `code` reads Rust as far as these rules need.
 
 mod anywhere;
 mod arrows;
+mod attacks;
 mod code;
 mod dependencies;
 mod docs;

@@ -7,6 +7,7 @@ mod buckets;
 pub(crate) mod client;
 mod cost;
 mod culprits;
+mod edited_rows;
 mod foreign;
 mod memory;
 mod objects;
