@@ -125,7 +125,7 @@ mod tests {
         let other: OwnedFd = socket.try_clone().expect("another descriptor of it").into();
         let state = State {
             metrics: None,
-            ready: Arc::new(|| true),
+            ready: Arc::new(|| Ok(())),
         };
         let socket = TcpListener::from_std(socket).expect("a socket of the runtime");
         let stop = CancellationToken::new();
