@@ -96,6 +96,7 @@ async fn an_unsealed_copy_of_an_account_is_not_trusted() {
 /// The access key may be a good one: its owner must not hear that it is gone.
 #[tokio::test]
 async fn a_record_under_a_lost_key_encryption_key_is_no_unknown_access_key() {
+    use megalith_crypto::key_id::ID_RANDOM_LEN;
     use megalith_model::command::Command;
     use megalith_model::question;
     let world = with_object().await;
@@ -105,7 +106,7 @@ async fn a_record_under_a_lost_key_encryption_key_is_no_unknown_access_key() {
     let (mut row, _) = world.meta.see(asked).expect("a key");
     row.sealed_credential[1..5].copy_from_slice(&7_u32.to_be_bytes());
     let lost = Key {
-        id: "LOST".into(),
+        id: world.keys.ids().make(&[9; ID_RANDOM_LEN]),
         secret: world.bob.secret.clone(),
     };
     world.meta.done(Command::PutAccessKey {

@@ -241,19 +241,21 @@ async fn a_log_that_lost_its_end_without_a_trace_is_found_out_by_the_leader() {
     let client = cluster.client();
     let load = Load::start(&client, 4);
     load.until(400).await;
+    // A heartbeat proves the loss. Under load the leader may send again what is lacking before its
+    // next one, and then nothing is lost.
+    let names = load.end().await;
+    cluster.agree().await;
     let leader = cluster.leader().await;
     let member = leader % 3 + 1;
     let before = cluster.voter(member).await;
     cluster.crash(member).await;
     let fs = &cluster.disks[&member].fs;
     let mut files = files(fs);
-    let newest = files.pop().expect("log files");
-    if newest_is_in_the_making(fs, &newest) {
-        // Nobody has heard of what is in it: its loss is none.
-        let before = files.pop().expect("log files");
-        damage(fs, &before, Damage::Deleted, &[]);
+    // Of the newest one nobody may have heard yet, and then its loss is none: two of them.
+    for _ in 0..2 {
+        let newest = files.pop().expect("log files");
+        damage(fs, &newest, Damage::Deleted, &[]);
     }
-    damage(fs, &newest, Damage::Deleted, &[]);
     // With the note of how far the log went: otherwise the member knows it by itself.
     damage(
         fs,
@@ -280,7 +282,6 @@ async fn a_log_that_lost_its_end_without_a_trace_is_found_out_by_the_leader() {
     let seen = status.members.iter().find(|seen| seen.id == after);
     let lost = &seen.expect("it is a voter").losses.lost;
     assert!(lost.contains("had acknowledged"), "{lost}");
-    let names = load.end().await;
     all_there(&client, &names).await;
     cluster.agree().await;
 }
