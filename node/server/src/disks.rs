@@ -106,7 +106,7 @@ fn make_dir(path: &Path) -> io::Result<()> {
 }
 
 /// Says which disks are here and how large they are, each with the proof that it is here. One that
-/// can't be measured within `deadline` has its last known size, or else is left out.
+/// can't be measured within `deadline` has its last known size, or else is left out for now.
 pub(super) async fn describe(
     disks: &[DiskHandle],
     known: &BTreeMap<DiskId, DiskReport>,
@@ -117,8 +117,13 @@ pub(super) async fn describe(
         let id = disk.superblock().disk;
         let measured = timeout(deadline, disk.space()).await.ok();
         let measured = measured.and_then(|space| Some(space.ok()?.capacity));
-        let Some(capacity) = measured.or_else(|| Some(known.get(&id)?.capacity)) else {
-            tracing::error!(disk = %id, "disk can't be measured, and is not registered");
+        // What never answered has no size yet.
+        let told = known
+            .get(&id)
+            .map(|last| last.capacity)
+            .filter(|&it| it > 0);
+        let Some(capacity) = measured.or(told) else {
+            tracing::error!(disk = %id, "disk can't be measured, and is not registered yet");
             continue;
         };
         described.push(DiskClaim {
@@ -327,6 +332,24 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(report(patient).await, [None, None], "as it was");
         }
+        // It is registered with the size that it had, or later.
+        let now = Duration::from_millis(200);
+        let claimed = async |capacity: Option<u64>| {
+            let last = |capacity| DiskReport {
+                capacity,
+                ..DiskReport::default()
+            };
+            let known = capacity.map(|it| (hung.superblock().disk, last(it)));
+            let known = known.into_iter().collect();
+            let claims = describe(&[hung.clone(), well.clone()], &known, now).await;
+            claims
+                .iter()
+                .map(|claim| claim.disk.id.0[0])
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(claimed(None).await, [2]);
+        assert_eq!(claimed(Some(0)).await, [2]);
+        assert_eq!(claimed(Some(7)).await, [1, 2]);
         let away = Some("the disk does not answer".to_owned());
         assert_eq!(report(Duration::ZERO).await[0], away);
         drop(hold);

@@ -94,7 +94,8 @@ impl Registrar {
     async fn live(&mut self, disks: usize) {
         self.wait_for_disks(disks).await;
         let changes = self.disks.changes();
-        let mut claimed = None;
+        // For which disks it was joined last, and whether each of them could be measured.
+        let (mut claimed, mut whole) = (None, true);
         let mut ticks = interval(self.settings.heartbeat_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut joined = false;
@@ -103,7 +104,8 @@ impl Registrar {
             ticks.tick().await;
             let present = *changes.borrow();
             let waited = asked.elapsed() >= self.settings.claim_interval;
-            let again = claimed != Some(present) || (!self.refused.is_empty() && waited);
+            let lacks = !whole || !self.refused.is_empty();
+            let again = claimed != Some(present) || (lacks && waited);
             let disks = self.disks.all();
             // Also by a node that was known before: its addresses may be new.
             if !joined || again {
@@ -114,6 +116,7 @@ impl Registrar {
                     Ok(refused) => {
                         joined = true;
                         claimed = Some(present);
+                        whole = self.node.disks.len() == disks.len();
                         self.note_refused(refused);
                     }
                     // What is registered is registered; it goes on being heard.
