@@ -140,16 +140,41 @@ impl Admin {
 
     /// Enables or disables an account with all its keys. Gateways follow within two seconds.
     ///
+    /// The account's row is not sealed, its keys' records are: whether the account is enabled
+    /// stands in each of them, too, and both must say so. Whatever was done when this ends early,
+    /// the account is disabled; it can be run again.
+    ///
     /// # Errors
     /// [`AdminError::NoSuchAccount`].
     pub async fn set_account_enabled(&self, name: &str, enabled: bool) -> Result<(), AdminError> {
         let row = self.account(name).await?;
+        if enabled {
+            self.mark_keys(row.id, true).await?;
+        }
         let command = Command::SetAccountEnabled {
             account: row.id,
             enabled,
             revision: row.revision + 1,
         };
-        self.propose(command).await
+        self.propose(command).await?;
+        // Once more, or for the first time: keys may have been made meanwhile.
+        self.mark_keys(row.id, enabled).await
+    }
+
+    /// Seals into all keys of an account whether it is enabled.
+    async fn mark_keys(&self, account: AccountId, enabled: bool) -> Result<(), AdminError> {
+        let ring = self.keys.ring();
+        for row in self.keys_of(Some(account)).await? {
+            let mut credential = ring
+                .credentials()
+                .open(&row.access_key, &row.sealed_credential)?;
+            if credential.account_enabled != enabled {
+                credential.account_enabled = enabled;
+                self.put_key(&row.access_key, account, &credential, row.revision + 1)
+                    .await?;
+            }
+        }
+        Ok(())
     }
 
     /// Creates an access key for an account.
@@ -163,10 +188,16 @@ impl Admin {
             secret,
             account: account.id.0,
             enabled: true,
+            account_enabled: account.enabled,
             name: account.name.clone(),
         };
         self.put_key(&access_key, account.id, &credential, 1)
             .await?;
+        // The account may have been enabled or disabled meanwhile, before this key was there.
+        let now = self.account(&account.name).await?;
+        if now.enabled != account.enabled {
+            self.mark_keys(account.id, now.enabled).await?;
+        }
         Ok(CreatedKey {
             access_key,
             secret: credential.secret,

@@ -26,6 +26,8 @@ pub struct Report {
     pub cluster: Option<String>,
     /// The cluster's level; absent if no member answered.
     pub level: Option<LevelReport>,
+    /// The key-encryption keys; absent if they were never rotated.
+    pub keys: Option<KeysReport>,
     pub metadata: MetadataReport,
     /// Storage nodes and their disks.
     pub nodes: Vec<NodeReport>,
@@ -51,6 +53,26 @@ pub struct LevelReport {
     pub highest: u32,
     /// The processes that can't run `highest` or aren't heard, in words.
     pub held_back_by: Vec<String>,
+}
+
+/// How far the last rotation of key-encryption keys is.
+#[derive(Clone, Debug, Serialize)]
+pub struct KeysReport {
+    /// The version that seals everything from the rotation on.
+    pub version: u32,
+    /// When it began, milliseconds since 1970.
+    pub begun_ms: u64,
+    /// Rows that were sealed again.
+    pub resealed: u64,
+    /// Rows of objects, uploads and buckets that older versions seal; access keys are counted only
+    /// if they don't open.
+    pub left: u64,
+    /// Those of them that don't open, and keep the older versions.
+    pub closed: u64,
+    /// Whether all rows have been passed, access keys included.
+    pub passed_all: bool,
+    /// When the older versions were deleted, milliseconds since 1970; absent while they are there.
+    pub dropped_ms: Option<u64>,
 }
 
 /// The metadata group.

@@ -1,5 +1,6 @@
 //! Turns what the leader says into a verdict with reasons. Pure.
 
+mod keys;
 mod missing;
 mod owed;
 mod slow;
@@ -11,6 +12,7 @@ use crate::report::{
 use megalith_client::Endpoint;
 use megalith_model::level::LevelStatus;
 use megalith_model::margin;
+use megalith_model::rotation::Rotation;
 use megalith_model::status::{ClusterStatus, DiskReport, NodeStatus};
 use megalith_model::topology::{Domain, Lease, VolumeState};
 
@@ -61,6 +63,7 @@ pub fn unreachable(members: &[Endpoint], error: &str) -> Report {
         notes: Vec::new(),
         cluster: None,
         level: None,
+        keys: None,
         metadata: MetadataReport::default(),
         nodes: Vec::new(),
         volumes: Vec::new(),
@@ -70,7 +73,7 @@ pub fn unreachable(members: &[Endpoint], error: &str) -> Report {
 }
 
 /// Returns the report on the leader's answer.
-pub fn report(status: &ClusterStatus) -> Report {
+pub fn report(status: &ClusterStatus, rotation: Option<&Rotation>) -> Report {
     let mut verdict = Verdict::default();
     let mut notes = Vec::new();
     let metadata = metadata(status, &mut verdict, &mut notes);
@@ -83,6 +86,7 @@ pub fn report(status: &ClusterStatus) -> Report {
     slow::judge(status, &mut verdict);
     let volumes = volumes(status, &mut verdict, &mut notes);
     let data = data(status, &mut verdict, &mut notes);
+    let keys = rotation.map(|rotation| keys::judge(rotation, &mut verdict, &mut notes));
     let (health, reasons) = verdict.close();
     Report {
         health,
@@ -90,6 +94,7 @@ pub fn report(status: &ClusterStatus) -> Report {
         notes,
         cluster: Some(status.cluster.to_string()),
         level: Some(level(&status.level)),
+        keys,
         metadata,
         nodes,
         volumes,

@@ -7,6 +7,7 @@
 mod beats;
 mod idle;
 mod listener;
+mod rotation;
 
 use crate::auth::Credentials;
 use crate::ops::{Store, StoreComponents};
@@ -162,6 +163,8 @@ pub struct RunningGateway {
     pipeline: Pipeline,
     /// Go on until the last request has ended.
     beats: AbortOnDropHandle<()>,
+    /// Ends with the gateway, wherever it is: a rotation goes on from there.
+    _rotation: AbortOnDropHandle<()>,
     /// Kept until the last request has ended.
     map: MapWatch,
     drain_timeout: Duration,
@@ -249,7 +252,7 @@ pub async fn start(config: GatewayConfig) -> Result<RunningGateway, GatewayError
     // Shared, so that both clients learn what the map's stream says of the members.
     let roster = Roster::new(&config.metadata);
     let meta = MetaClient::new(&roster, Arc::clone(&tls), calls.clone());
-    let (beating, heard) = (meta.clone(), meta.clone());
+    let (beating, heard, rotating) = (meta.clone(), meta.clone(), meta.clone());
     let meta: Arc<dyn Metadata> = Arc::new(meta);
     let map = MapWatch::start(ClusterClient::new(&roster, Arc::clone(&tls), calls));
     let ready = Arc::new(AtomicBool::new(false));
@@ -277,7 +280,13 @@ pub async fn start(config: GatewayConfig) -> Result<RunningGateway, GatewayError
         base_domains: config.base_domains,
         region: config.region,
     };
-    let face = face(meta, keys, &pipeline, names, &config.limits)?;
+    let store = Store::new(StoreComponents {
+        meta: Arc::clone(&meta),
+        blobs: Arc::new(pipeline.clone()),
+        keys: Arc::clone(&keys),
+    });
+    let rotation = rotation::spawn(rotating, store.clone());
+    let face = face((meta, keys), store, names, &config.limits)?;
     if let Some(socket) = sockets.http {
         listen(socket, TransportSecurity::Plain, &face, &rim);
     }
@@ -296,6 +305,7 @@ pub async fn start(config: GatewayConfig) -> Result<RunningGateway, GatewayError
         tasks: rim.tasks,
         pipeline,
         beats,
+        _rotation: rotation,
         map,
         drain_timeout: config.limits.drain_timeout,
     })
@@ -440,9 +450,8 @@ struct Names {
 }
 
 fn face(
-    meta: Arc<dyn Metadata>,
-    keys: Arc<Keys>,
-    pipeline: &Pipeline,
+    (meta, keys): (Arc<dyn Metadata>, Arc<Keys>),
+    store: Store,
     names: Names,
     limits: &Limits,
 ) -> Result<Arc<Face>, GatewayError> {
@@ -451,12 +460,7 @@ fn face(
         .fill(&mut seed)
         .map_err(|_| GatewayError::Random)?;
     let credentials = Arc::new(Credentials::new(Arc::clone(&meta), Arc::clone(&keys)));
-    let times = Arc::clone(&meta);
-    let store = Store::new(StoreComponents {
-        meta,
-        blobs: Arc::new(pipeline.clone()),
-        keys,
-    });
+    let times = meta;
     Ok(Arc::new(Face::new(FaceParts {
         store,
         credentials,

@@ -1,7 +1,8 @@
 """One cluster run by two programs, in both directions, through a whole upgrade under load.
 
-The old program runs level 1. The new one runs levels 1 and 2 and has a command and a field of a row
-that wait for level 2 (`next_level.patch`); its `meta reset-clock` also proposes that command."""
+The old program runs level 1. The new one runs levels 1 to 3 and has a command and a field of a row
+that wait for level 3 (`next_level.patch`); its `meta reset-clock` also proposes that command. Of
+level 2 are the rotations of keys."""
 
 import os
 import re
@@ -16,7 +17,7 @@ BUCKET = "mixed"
 OLD = Path(os.environ.get("MEGALITH_OLD_BIN", "old"))
 NEW = Path(os.environ.get("MEGALITH_NEW_BIN", "new"))
 TOO_OLD = re.compile(
-    r"the cluster is at level 2, and this program runs level 1: upgrade it; its data is untouched")
+    r"the cluster is at level 3, and this program runs level 1: upgrade it; its data is untouched")
 PART = 5 << 20
 
 
@@ -103,7 +104,7 @@ def members_upgraded(upgrade):
     upgrade.acknowledges()
     upgrade.lead([first])
     done = operate(cluster, "meta", "reset-clock")
-    assert done.returncode != 0 and "this takes level 2" in done.stderr, done.stderr
+    assert done.returncode != 0 and "this takes level 3" in done.stderr, done.stderr
     upgrade.acknowledges()
     upgrade.refused(upgrade.still_old())
     for name in old:
@@ -159,15 +160,22 @@ def test_a_cluster_is_upgraded_under_load(tmp_path, metadata, storage):
             # An old gateway in a cluster that is new otherwise.
             upgrade.refused(["gateway-2"])
             upgrade.change("gateway-2")
-            assert level(cluster) == {"level": 1, "highest": 2, "held_back_by": []}
+            assert level(cluster) == {"level": 1, "highest": 3, "held_back_by": []}
+            rotate = ["key", "rotate", "--wait", "--grace-seconds", "1"]
+            done = operate(cluster, *rotate)
+            assert done.returncode != 0 and "this takes level 2" in done.stderr, done.stderr
             done = operate(cluster, "meta", "raise-level")
-            assert done.returncode == 0 and "at level 2" in done.stdout, done.stderr
-            assert level(cluster)["level"] == 2
+            assert done.returncode == 0 and "at level 3" in done.stdout, done.stderr
+            assert level(cluster)["level"] == 3
             upgrade.acknowledges()
             done = operate(cluster, "meta", "reset-clock")
             assert done.returncode == 0, done.stderr
             complete_upload(client, "begun-at-level-1", begun)
-            complete_upload(client, "of-level-2", begin_upload(client, "of-level-2"))
+            complete_upload(client, "of-level-3", begin_upload(client, "of-level-3"))
+            # Everything that the old program has sealed, too.
+            done = operate(cluster, *rotate)
+            assert done.returncode == 0, done.stderr
+            upgrade.acknowledges()
             followers = [name for name in cluster.names("meta") if name != leader(cluster)]
             for name in [followers[0], "store-11", "gateway-2"]:
                 an_old_program_refuses(cluster, name)

@@ -181,6 +181,45 @@ async fn an_account_is_disabled_and_enabled() {
     }
 }
 
+/// Who can write the rows can change an account's flag, but not what its keys' records say of it.
+#[tokio::test]
+async fn whether_an_account_is_enabled_is_sealed_into_its_keys() {
+    let (group, admin) = admin().await;
+    admin.create_account("main").await.expect("made");
+    admin.create_account("other").await.expect("made");
+    let other = admin.create_key("other").await.expect("made").access_key;
+    let first = admin.create_key("main").await.expect("made").access_key;
+    let disabled = admin.create_key("main").await.expect("made").access_key;
+    admin.set_key_enabled(&disabled, false).await.expect("done");
+    let flags = |access_key: &str| {
+        let sealed = group.row(access_key).sealed_credential;
+        let sealer = admin.keys.ring().credentials();
+        let credential = sealer.open(access_key, &sealed).expect("it opens");
+        (credential.enabled, credential.account_enabled)
+    };
+    for enabled in [false, true, false] {
+        admin
+            .set_account_enabled("main", enabled)
+            .await
+            .expect("done");
+        let late = admin.create_key("main").await.expect("made").access_key;
+        assert_eq!(flags(&first), (true, enabled));
+        assert_eq!(flags(&late), (true, enabled));
+        // A key's own flag is its own.
+        assert_eq!(flags(&disabled), (false, enabled));
+        assert_eq!(flags(&other), (true, true));
+        admin.set_key_enabled(&first, true).await.expect("done");
+        assert_eq!(flags(&first), (true, enabled));
+    }
+    // Broken off anywhere, the account is disabled.
+    group.lose_next(Lost::Command);
+    admin
+        .set_account_enabled("main", true)
+        .await
+        .expect_err("broken off");
+    assert!(!admin.account("main").await.expect("there").enabled);
+}
+
 #[tokio::test]
 async fn what_is_not_there_is_named() {
     let (_, admin) = admin().await;

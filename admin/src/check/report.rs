@@ -4,6 +4,7 @@ use megalith_model::check::Finding;
 use megalith_model::ids::{BucketId, DiskId};
 use megalith_model::shard::ShardId;
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// How a check ended; its exit code is [`Verdict::code`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -48,6 +49,8 @@ pub struct RowsReport {
     pub entry: u64,
     /// How many there are.
     pub rows: u64,
+    /// How many each version of the key-encryption keys seals; one under two counts for the older.
+    pub sealed: BTreeMap<u32, u64>,
     /// Contradictions, the first 10,000.
     pub findings: Vec<RowFinding>,
     /// How many there are besides.

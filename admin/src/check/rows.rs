@@ -52,6 +52,7 @@ async fn once(rows: &mut StillRows, tell: Tell<'_>) -> Result<RowsReport, RowsEr
     Ok(RowsReport {
         entry,
         rows: checked.rows,
+        sealed: checked.sealed,
         findings: named.into_iter().map(Into::into).collect(),
         more: checked.findings.more,
     })

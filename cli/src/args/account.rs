@@ -62,6 +62,20 @@ pub enum KeyVerb {
     Disable(NamedKey),
     /// Make it work again.
     Enable(NamedKey),
+    /// Make a new key-encryption key and have everything sealed again under it, in the background.
+    /// The older ones are deleted when nothing needs them any more. Needs level 2.
+    Rotate {
+        /// For how many seconds the older keys stay when no row is sealed under them any more:
+        /// readers under way may need them.
+        #[arg(long, default_value_t = 60)]
+        grace_seconds: u32,
+        /// Wait until the older keys are deleted.
+        #[arg(long)]
+        wait: bool,
+        /// Which cluster.
+        #[command(flatten)]
+        reach: Reach,
+    },
     /// Prove that a root key opens this cluster, without changing anything.
     Check {
         /// The root key to try, such as the copy in a safe. Default: the operator's.

@@ -57,6 +57,7 @@ fn these_are_all_verbs() {
         megalith key list
         megalith key disable
         megalith key enable
+        megalith key rotate
         megalith key check
         megalith cert issue
         megalith cert deny

@@ -5,6 +5,7 @@ use crate::args::{AccountVerb, Listed, OutputFormat, Reach};
 use crate::reach::{self, ReachError};
 use megalith_admin::accounts::{Admin, AdminError};
 use megalith_admin::root_key::RootKeyError;
+use megalith_admin::rotation::RotationError;
 use megalith_client::MetaClient;
 use megalith_model::rows::AccountRow;
 use serde_json::json;
@@ -22,6 +23,14 @@ pub enum AccountError {
     /// A root key is not proven to open the cluster.
     #[error("root key {file}")]
     RootKey { file: PathBuf, source: RootKeyError },
+    #[error(transparent)]
+    Rotation(#[from] RotationError),
+    /// A rotation is as far as it gets.
+    #[error(
+        "{rows} rows don't open, so the key-encryption keys before {to} are kept; what they are is \
+         in the gateways' logs"
+    )]
+    Closed { to: u32, rows: u64 },
 }
 
 /// Opens the accounts of a cluster.

@@ -66,6 +66,9 @@ fn text(report: &CheckReport) -> String {
             "rows: {} as of entry {}, {found} contradictions",
             rows.rows, rows.entry
         );
+        for (version, count) in &rows.sealed {
+            let _ = writeln!(out, "  {count} sealed under key-encryption key {version}");
+        }
         for finding in &rows.findings {
             let _ = writeln!(out, "  {}", finding.what);
         }
@@ -151,6 +154,7 @@ mod tests {
             rows: Some(RowsReport {
                 entry: 9,
                 rows: 100,
+                sealed: [(2, 30)].into(),
                 findings: vec![finding],
                 more: 0,
             }),
@@ -169,7 +173,8 @@ mod tests {
         };
         assert_eq!(
             text(&report.judged()),
-            "rows: 100 as of entry 9, 1 contradictions\n  the totals: kept 1, counted 2\n\
+            "rows: 100 as of entry 9, 1 contradictions\n  30 sealed under key-encryption key \
+             2\n  the totals: kept 1, counted 2\n\
              disk d1 of node 1: 2 volumes, 50 shards\n  missing: volume 1, blob 2, segment 0, \
              slot 3 of bucket 77\n  and 4 more\n  not compared to its end: silent\n\
              not compared: something\nsomething is wrong\n"

@@ -7,10 +7,13 @@ use crate::reach::{self, ReachError};
 use crate::setup;
 use megalith_admin::accounts::{Admin, AdminError, CreatedKey};
 use megalith_admin::root_key::{self, Opened};
+use megalith_admin::rotation;
 use megalith_client::MetaClient;
 use megalith_model::rows::{AccessKeyRow, AccountRow};
 use serde_json::json;
 use std::path::Path;
+use std::time::Duration;
+use tokio::time::sleep;
 
 /// Runs the verb on the cluster that it names.
 pub async fn run(verb: &KeyVerb) -> Result<String, AccountError> {
@@ -23,8 +26,52 @@ pub async fn run(verb: &KeyVerb) -> Result<String, AccountError> {
             output,
             reach,
         } => return check(reach, root_key_file.as_deref(), *output).await,
+        KeyVerb::Rotate {
+            grace_seconds,
+            wait,
+            reach,
+        } => return rotate(reach, *grace_seconds, *wait).await,
     };
     Ok(carry_out(&open(reach).await?, verb).await?)
+}
+
+/// How often a rotation is looked at while somebody waits for its end.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Begins a rotation; waits for its end if that is wished.
+async fn rotate(reach: &Reach, grace_seconds: u32, wait: bool) -> Result<String, AccountError> {
+    let reached = reach::open(reach)?;
+    let root = reached.root_key()?;
+    let cluster = reached.tls.identity().cluster();
+    let meta = MetaClient::new(&reached.members, reached.tls, reach::call_settings());
+    let grace_ms = u64::from(grace_seconds) * 1_000;
+    let begun = rotation::begin(&meta, cluster, &root, grace_ms).await?;
+    let to = begun.to;
+    if !wait {
+        return Ok(format!(
+            "key-encryption key {to} is made; gateways seal everything again under it: \
+             `megalith status` shows how far they are\n"
+        ));
+    }
+    loop {
+        sleep(LOOK_INTERVAL).await;
+        let Some(at) = rotation::rotation(&meta).await?.filter(|at| at.to == to) else {
+            return Ok(format!("another rotation has followed that to key {to}\n"));
+        };
+        if at.dropped_ms.is_some() {
+            let rows = at.resealed;
+            return Ok(format!(
+                "{rows} rows are sealed again under key-encryption key {to}, and the older keys \
+                 are deleted\n"
+            ));
+        }
+        if at.passed_all && at.closed > 0 {
+            return Err(AccountError::Closed {
+                to,
+                rows: at.closed,
+            });
+        }
+    }
 }
 
 /// Opens what the root key in `file`, or else the operator's, should open.
@@ -87,7 +134,9 @@ pub(super) async fn carry_out(admin: &Admin, verb: &KeyVerb) -> Result<String, A
             admin.set_key_enabled(key, true).await?;
             format!("key {key} works again\n")
         }
-        KeyVerb::Check { .. } => unreachable!("it needs no accounts, and is done before"),
+        KeyVerb::Check { .. } | KeyVerb::Rotate { .. } => {
+            unreachable!("they need no accounts, and are done before")
+        }
     })
 }
 

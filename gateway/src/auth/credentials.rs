@@ -224,7 +224,15 @@ async fn open(
         );
         return Ok(None);
     }
-    if !credential.enabled || !account.enabled {
+    if !credential.account_enabled && account.enabled {
+        tracing::error!(
+            access_key = id,
+            account = account.id.0,
+            "an access key's record says that its account is disabled, and the account's row that \
+             it is enabled: the row was altered, or a change of it was broken off"
+        );
+    }
+    if !(credential.enabled && credential.account_enabled && account.enabled) {
         return Ok(None);
     }
     let caller = Caller {

@@ -94,14 +94,17 @@ impl Store {
         let create = |key: Arc<LeasedId>| async move {
             // The command's own key: no other bucket ever gets this number.
             let id = BucketId(key.blob().0);
-            let sealed = owner::seal(self.keys(), id, name, caller.account);
-            let create = CreateBucket {
-                id,
-                name: name.to_owned(),
-                account: caller.account,
-                sealed_owner: sealed.map_err(Rejection::Failed)?,
-            };
-            self.instruct(&key, create).await
+            let timed = self.timed(async |_| {
+                let sealed = owner::seal(self.keys(), id, name, caller.account);
+                let create = CreateBucket {
+                    id,
+                    name: name.to_owned(),
+                    account: caller.account,
+                    sealed_owner: sealed.map_err(Rejection::Failed)?,
+                };
+                self.instruct(&key, create).await
+            });
+            timed.await
         };
         match self.with_key(create).await {
             Ok(row) => {

@@ -11,8 +11,9 @@ use std::future::Future;
 
 /// How often a condition is checked again because others have written meanwhile.
 const TRIES_MAX: usize = 8;
-/// How often a time is sealed if the group finds it too far from its own.
-const SEALS_MAX: usize = 2;
+/// How often something is sealed: anew if the group finds the time too far from its own, or the
+/// key replaced.
+const SEALS_MAX: usize = 3;
 
 impl Store {
     /// Turns a precondition into one that apply can check; fails now if it already does not hold.
@@ -75,7 +76,8 @@ impl Store {
     }
 
     /// Seals the group's time into what `propose` writes, and proposes it. The gateway only reckons
-    /// that time; a refusal has told it the right one, which is sealed then.
+    /// that time, and may not have heard of a newer key-encryption key; a refusal has told it, and
+    /// it is sealed anew then.
     pub(super) async fn timed<T, F>(&self, propose: impl Fn(u64) -> F) -> Result<T, Rejection>
     where
         F: Future<Output = Result<T, Rejection>>,
@@ -84,6 +86,10 @@ impl Store {
         for _ in 1..SEALS_MAX {
             match propose(time_ms).await {
                 Err(Rejection::Refused(Refusal::SealedTime { now_ms })) => time_ms = now_ms,
+                Err(Rejection::Refused(Refusal::KekReplaced { newest })) => {
+                    let renewed = self.keys().renew(newest).await;
+                    renewed.map_err(|error| Rejection::Failed(error.into()))?;
+                }
                 other => return other,
             }
         }

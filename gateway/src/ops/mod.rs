@@ -21,6 +21,7 @@ pub(crate) mod owner;
 pub mod ports;
 mod put;
 pub mod range;
+mod reseal;
 mod write;
 
 pub use buckets::BucketPage;
@@ -35,6 +36,7 @@ pub use multipart::{
     PartCopyRequest, PartOutput, PartRequest, UploadName,
 };
 pub use put::{PutOutput, PutRequest};
+pub(crate) use reseal::Stepped;
 pub use write::{BODY_BYTES_MAX, Body, BodyError, Description, Trailer};
 
 use megalith_blobs::{LeaseError, LeasedId};
@@ -126,7 +128,7 @@ impl Store {
             command,
         };
         let answer = self.shared.components.meta.propose(envelope).await;
-        self.note(id, judged(answer).map(drop))
+        self.heard(id, judged(answer).map(drop)).await
     }
 
     /// As [`Store::propose`], for a command that has an outcome of its own.
@@ -137,7 +139,7 @@ impl Store {
     ) -> Result<I::Outcome, Rejection> {
         let meta = &self.shared.components.meta;
         let answer = meta.instruct(Some(id.next_attempt()), instruction).await;
-        self.note(id, judged(answer))
+        self.heard(id, judged(answer)).await
     }
 
     /// Gives a command that brings no blob a key of its own. If the key's lease was closed, nothing
@@ -159,6 +161,18 @@ impl Store {
         let id = self.blobs().take_id().await;
         let id = id.map_err(|error| Rejection::Failed(no_id(&error)))?;
         Ok(Arc::new(id))
+    }
+
+    /// Takes note of an answer. After a restore from a backup all leases are closed, and the keys
+    /// may be others than before, too: what is sealed next must be sealed with those that are
+    /// there.
+    async fn heard<T>(&self, id: &LeasedId, result: Result<T, Rejection>) -> Result<T, Rejection> {
+        let result = self.note(id, result);
+        if let Err(Rejection::Refused(Refusal::LeaseClosed { .. })) = &result {
+            let reloaded = self.keys().reload().await;
+            reloaded.map_err(|error| Rejection::Failed(error.into()))?;
+        }
+        result
     }
 
     /// Notes what an answer says of a key: that its lease was closed and is not to be used again,
@@ -210,6 +224,9 @@ impl From<Refusal> for OpError {
             Refusal::SealedTime { .. } => {
                 Self::SlowDown("the time of the metadata group moved during the write")
             }
+            Refusal::KekReplaced { .. } => {
+                Self::SlowDown("a key-encryption key was replaced during the write")
+            }
             Refusal::NameTaken | Refusal::NoSuchAccount => Self::AccessDenied,
             Refusal::OtherCluster
             | Refusal::KeyUsed { .. }
@@ -218,7 +235,8 @@ impl From<Refusal> for OpError {
             | Refusal::Malformed(_)
             | Refusal::Internal(_)
             | Refusal::Level { .. }
-            | Refusal::KeksLost => Self::Internal(refusal.to_string()),
+            | Refusal::KeksLost
+            | Refusal::Rotating { .. } => Self::Internal(refusal.to_string()),
         }
     }
 }

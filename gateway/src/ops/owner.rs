@@ -4,7 +4,7 @@
 //! of its own, and read the objects through the front door with that account's valid key.
 
 use super::error::OpError;
-use megalith_crypto::{KeyRing, RecordKind};
+use megalith_crypto::{CryptoError, KeyRing, RecordKind};
 use megalith_keyring::Keys;
 use megalith_model::ids::{AccountId, BucketId};
 use megalith_model::rows::BucketRow;
@@ -31,6 +31,20 @@ pub(crate) fn seal(
     records
         .seal_record(OWNER, &binding(id, name), &account.0.to_be_bytes())
         .map_err(|error| OpError::Internal(format!("seal a bucket's owner: {error}")))
+}
+
+/// Seals the record of an owner again, under the newest key-encryption key.
+///
+/// # Errors
+/// [`CryptoError::Unauthentic`] if it doesn't open.
+pub(super) fn reseal(
+    ring: &KeyRing,
+    id: BucketId,
+    name: &str,
+    sealed: &[u8],
+) -> Result<Vec<u8>, CryptoError> {
+    ring.records()
+        .reseal_record(OWNER, &binding(id, name), sealed)
 }
 
 /// Checks that a gateway gave this bucket, by id and name, to the owner that its row shows.

@@ -18,6 +18,7 @@ use megalith_model::beat::Beat;
 use megalith_model::codec::{self, DecodeError};
 use megalith_model::command::{Answer, Envelope, Refusal};
 use megalith_model::ids::NodeId;
+use megalith_model::level::Level;
 use megalith_model::member::{ChangeStanding, MemberChange};
 use megalith_model::query::{Query, Reply};
 use megalith_proto::v1 as proto;
@@ -78,6 +79,13 @@ impl MetaClient {
         Self {
             shared: Arc::new(shared),
         }
+    }
+
+    /// The cluster's level, as far as an answer has told it; else the lowest that this program
+    /// runs.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        self.shared.group.roster.level()
     }
 
     /// Puts a command through the log and returns its answer once it is applied.

@@ -7,6 +7,7 @@
 //! ```text
 //! credential plaintext = 1 version = 1 ‖ postcard: secret text ‖ account varint
 //!                        ‖ enabled (1 byte) ‖ name text
+//!   of a disabled account: version = 2; the same
 //!   key = HKDF(KEK, "credential")   bound to   id length (4) ‖ access key id
 //! record plaintext     = 1 version = 1 ‖ the caller's bytes
 //!   key = HKDF(KEK, "record")       bound to   kind length (4) ‖ kind ‖ id length (4) ‖ id
@@ -35,6 +36,7 @@ pub const RECORD_ID_BYTES_MAX: usize = 1024;
 pub const RECORD_BYTES_MAX: usize = 256 * 1024;
 
 const CREDENTIAL_BODY: u8 = 1;
+const CREDENTIAL_BODY_OF_DISABLED: u8 = 2;
 const RECORD_BODY: u8 = 1;
 
 /// An access key's secret. Prints nothing, is wiped, compares in constant time.
@@ -77,8 +79,10 @@ pub struct Credential {
     pub secret: AccessSecret,
     /// The account it acts for.
     pub account: u64,
-    /// Whether it is accepted.
+    /// Whether it is accepted, if its account is.
     pub enabled: bool,
+    /// Whether its account is accepted: who can write metadata must not be able to enable it.
+    pub account_enabled: bool,
     /// The name that its owner gave it.
     pub name: String,
 }
@@ -117,8 +121,13 @@ impl CredentialSealer {
             enabled: credential.enabled,
             name: &credential.name,
         };
+        let version = if credential.account_enabled {
+            CREDENTIAL_BODY
+        } else {
+            CREDENTIAL_BODY_OF_DISABLED
+        };
         self.0
-            .seal_credential(&credential_binding(id)?, &encode(CREDENTIAL_BODY, &body)?)
+            .seal_credential(&credential_binding(id)?, &encode(version, &body)?)
     }
 
     /// Opens the credential of an access key id.
@@ -130,13 +139,30 @@ impl CredentialSealer {
         let bytes = self
             .0
             .open_credential(&binding, sealed, SEALED_CREDENTIAL_MAX)?;
-        let body: CredentialBody<'_> = decode(CREDENTIAL_BODY, &bytes)?;
+        let account_enabled = bytes.first() != Some(&CREDENTIAL_BODY_OF_DISABLED);
+        let version = if account_enabled {
+            CREDENTIAL_BODY
+        } else {
+            CREDENTIAL_BODY_OF_DISABLED
+        };
+        let body: CredentialBody<'_> = decode(version, &bytes)?;
         Ok(Credential {
             secret: AccessSecret::new(body.secret.to_owned()),
             account: body.account,
             enabled: body.enabled,
+            account_enabled,
             name: body.name.to_owned(),
         })
+    }
+
+    /// Seals the credential of an access key id again, under the newest KEK.
+    ///
+    /// # Errors
+    /// [`CryptoError::Unauthentic`] if it doesn't open; [`CryptoError::Random`].
+    pub fn reseal(&self, id: &str, sealed: &[u8]) -> Result<Vec<u8>, CryptoError> {
+        let binding = credential_binding(id).map_err(|_| CryptoError::Unauthentic)?;
+        let max = SEALED_CREDENTIAL_MAX;
+        self.0.reseal_credential(&binding, sealed, max)
     }
 }
 
@@ -207,6 +233,21 @@ impl RecordSealer {
         }
         body.remove(0);
         Ok(body)
+    }
+
+    /// Seals the record of `kind` with this id again, under the newest KEK.
+    ///
+    /// # Errors
+    /// [`CryptoError::Unauthentic`] if it doesn't open; [`CryptoError::Random`].
+    pub fn reseal_record(
+        &self,
+        kind: RecordKind,
+        id: &[u8],
+        sealed: &[u8],
+    ) -> Result<Vec<u8>, CryptoError> {
+        let binding = record_binding(kind, id).map_err(|_| CryptoError::Unauthentic)?;
+        let max = SEALED_OVERHEAD + 1 + RECORD_BYTES_MAX;
+        self.0.reseal_record(&binding, sealed, max)
     }
 }
 

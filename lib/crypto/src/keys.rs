@@ -42,6 +42,7 @@
 //! println!("{}", megalith_crypto::DataKey::generate().unwrap());
 //! ```
 
+mod reseal;
 mod ring;
 
 pub use ring::{KEK_VERSIONS_MAX, KeyRing, SEALED_KEK_LEN, WRAPPED_KEY_LEN};

@@ -146,15 +146,32 @@ impl ListingSealer {
         sealed: &[u8],
     ) -> Result<ListingEntry, CryptoError> {
         let binding = self.binding(object).map_err(|_| CryptoError::Unauthentic)?;
-        let find = |wanted| {
-            let at = self
-                .keys
-                .binary_search_by_key(&wanted, |(version, _)| *version)
-                .ok()?;
-            self.keys.get(at).map(|(_, subkey)| subkey)
-        };
+        let find = |version| self.find(version);
         let body = sealed::open(find, &binding, sealed, SEALED_LISTING_MAX)?;
         decode(BODY, &body)
+    }
+
+    /// Seals the row of one object version again, under the newest KEK.
+    ///
+    /// # Errors
+    /// [`CryptoError::Unauthentic`] if it doesn't open; [`CryptoError::Random`].
+    pub fn reseal(
+        &self,
+        object: ListingContext<'_>,
+        sealed: &[u8],
+    ) -> Result<Vec<u8>, CryptoError> {
+        let binding = self.binding(object).map_err(|_| CryptoError::Unauthentic)?;
+        let (newest, _) = self.keys.last().expect("a ring is never empty");
+        let (find, max) = (|version| self.find(version), SEALED_LISTING_MAX);
+        sealed::reseal(find, *newest, &binding, sealed, max, self.entropy)
+    }
+
+    fn find(&self, version: u32) -> Option<&Subkey<ListingBucket>> {
+        let at = self
+            .keys
+            .binary_search_by_key(&version, |(version, _)| *version)
+            .ok()?;
+        self.keys.get(at).map(|(_, subkey)| subkey)
     }
 
     fn binding(&self, object: ListingContext<'_>) -> Result<Binding, CryptoError> {

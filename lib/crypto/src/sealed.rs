@@ -106,6 +106,28 @@ pub(crate) fn open<'k, P: Purpose + 'k>(
     Ok(plaintext)
 }
 
+/// Opens a record of at most `sealed_max` bytes and seals the same plaintext under the version
+/// `newest`. What comes out has been opened again: the old record is about to be overwritten.
+pub(crate) fn reseal<'k, P: Purpose + 'k>(
+    keys: impl Fn(u32) -> Option<&'k Subkey<P>>,
+    newest: u32,
+    binding: &Binding,
+    sealed: &[u8],
+    sealed_max: usize,
+    entropy: &dyn Entropy,
+) -> Result<Vec<u8>, CryptoError> {
+    let body = open(&keys, binding, sealed, sealed_max)?;
+    let key = keys(newest).ok_or(CryptoError::Misuse("no key of that version"))?;
+    let new = seal(key, newest, binding, &body, entropy)?;
+    let again = open(&keys, binding, &new, sealed_max)?;
+    match verify_slices_are_equal(&again, &body) {
+        Ok(()) => Ok(new),
+        Err(_) => Err(CryptoError::Misuse(
+            "a record sealed again opens as another",
+        )),
+    }
+}
+
 /// Returns the key version that a record claims; not authenticated.
 pub(crate) fn key_version(sealed: &[u8]) -> Option<u32> {
     let bytes = sealed.get(VERSION_AT..SALT_AT)?;

@@ -141,6 +141,41 @@ impl Keys {
         self.state().ring.clone()
     }
 
+    /// Makes `newest` the version that seals; loads the table if it isn't.
+    ///
+    /// # Errors
+    /// [`KeysError::Missing`] if the table has another newest version; [`KeysError::Metadata`].
+    pub async fn renew(&self, newest: u32) -> Result<(), KeysError> {
+        if self.ring().newest_version() != newest {
+            let _loading = self.loading.lock().await;
+            if self.ring().newest_version() != newest {
+                self.reload().await?;
+            }
+        }
+        if self.ring().newest_version() == newest {
+            return Ok(());
+        }
+        let what = "the newest of the cluster's records";
+        let version = newest;
+        Err(KeysError::Missing { what, version })
+    }
+
+    /// Loads the table again: the ring has what the table has, and nothing else.
+    ///
+    /// # Errors
+    /// [`KeysError::Lost`] if the table is empty; [`KeysError::Root`]; [`KeysError::Metadata`].
+    pub async fn reload(&self) -> Result<(), KeysError> {
+        let rows = self.meta.ask(question::Keks).await?;
+        if rows.is_empty() {
+            return Err(KeysError::Lost);
+        }
+        let ring = open_ring(&self.root, self.cluster, &rows).map_err(KeysError::Root)?;
+        let mut state = self.state();
+        state.ring = ring;
+        state.sealers.clear();
+        Ok(())
+    }
+
     /// Returns what makes and judges ids of access keys.
     #[must_use]
     pub fn ids(&self) -> &KeyIds {
@@ -232,20 +267,13 @@ impl Keys {
             return Ok(());
         }
         let asked = Instant::now();
-        let rows = self.meta.ask(question::Keks).await?;
-        if rows.is_empty() {
-            return Err(KeysError::Lost);
-        }
-        let ring = open_ring(&self.root, self.cluster, &rows).map_err(KeysError::Root)?;
-        if !ring.has(version) {
+        self.reload().await?;
+        if !self.ring().has(version) {
             if missing.len() >= MISSING_MAX {
                 missing.clear();
             }
             missing.insert(version, asked);
         }
-        let mut state = self.state();
-        state.ring = ring;
-        state.sealers.clear();
         Ok(())
     }
 

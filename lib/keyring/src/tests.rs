@@ -110,6 +110,7 @@ fn sealed_by(ring: &KeyRing, account: AccountId) -> Vec<u8> {
         secret: AccessSecret::new("secret".into()),
         account: account.0,
         enabled: true,
+        account_enabled: true,
         name: String::new(),
     };
     let sealer = ring.credentials();

@@ -5,6 +5,10 @@
 //! entry ([`crate::entry`]).
 //! Variants are never reordered or removed, because their numbers are stored (postcard).
 
+mod refusal;
+
+pub use refusal::Refusal;
+
 use crate::claim::{NodeClaim, RefusedDisk};
 use crate::denied::DenyList;
 use crate::ids::{
@@ -13,6 +17,7 @@ use crate::ids::{
 };
 use crate::level::Level;
 use crate::profile::Profile;
+use crate::rotation::Resealed;
 use crate::rows::{AccountRow, BucketRow, Digest};
 use crate::settings::Settings;
 use crate::shape::Shape;
@@ -237,6 +242,26 @@ pub enum Command {
     ReleaseRestore,
     /// Replaces the list of denied certificates. Its revision is one more than the present one.
     SetDenyList(DenyList),
+    /// Adds the next version of the key-encryption keys and begins to seal everything again under
+    /// it. Refused while another rotation has rows to pass.
+    RotateKek {
+        /// One more than the newest version.
+        version: u32,
+        /// Sealed under the root key.
+        sealed_kek: Vec<u8>,
+        /// For how long older versions stay when no row is sealed under them any more: at most
+        /// [`GRACE_MS_MAX`](crate::rotation::GRACE_MS_MAX).
+        grace_ms: u64,
+    },
+    /// A step of the rotation to `to`: what the next rows become.
+    Reseal {
+        to: u32,
+        /// At most [`STEP_ROWS_MAX`](crate::rotation::STEP_ROWS_MAX).
+        rows: Vec<Resealed>,
+    },
+    /// Deletes all versions of the key-encryption keys before this one. Refused while a row is
+    /// sealed under one of them, and during the grace after that.
+    DropKeks { before: u32 },
 }
 
 /// A segment of which a write may have left shards on disks, and that no row will name.
@@ -390,93 +415,6 @@ pub enum Outcome {
     },
 }
 
-/// Why a command did nothing. It has changed nothing, except that its key, if it has one, is bound.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-pub enum Refusal {
-    #[error("the metadata belongs to another cluster")]
-    OtherCluster,
-    #[error("no such bucket")]
-    NoSuchBucket,
-    /// No such key, or its current version is a delete marker.
-    #[error("no such key")]
-    NoSuchKey,
-    #[error("no such upload")]
-    NoSuchUpload,
-    /// A part named in a completion doesn't exist, or has been replaced in the meantime.
-    #[error("part {0} is not there or was replaced")]
-    NoSuchPart(u32),
-    /// The condition doesn't hold.
-    #[error("the condition does not hold; current version: {current:?}")]
-    Condition {
-        /// What is current now.
-        current: Option<VersionId>,
-    },
-    /// The bucket's name is taken, by `owner`.
-    #[error("bucket name taken")]
-    BucketExists { owner: AccountId },
-    /// The bucket has versions or uploads in it.
-    #[error("bucket not empty")]
-    BucketNotEmpty,
-    /// The account's name or the access key is taken by another.
-    #[error("name taken")]
-    NameTaken,
-    #[error("no such account")]
-    NoSuchAccount,
-    /// The lease is closed, belongs to another gateway, or doesn't contain the blob id.
-    #[error("{blob} is not in an open lease")]
-    LeaseClosed { blob: BlobId },
-    /// The key has been used for another command: a gateway's mistake, and an alarm.
-    #[error("the key {blob} is that of another command")]
-    KeyUsed { blob: BlobId },
-    /// A later attempt with the key has been judged, or the key was given up: nobody waits for
-    /// this answer any more.
-    #[error("a later attempt with the key {blob} has been judged")]
-    Superseded { blob: BlobId },
-    /// The account or access key has been changed by somebody else meanwhile.
-    #[error("changed by somebody else meanwhile: look at it again")]
-    Changed,
-    /// The volume has moved on: write elsewhere.
-    #[error("{volume} is not in {epoch} any more")]
-    StaleVolume {
-        volume: VolumeId,
-        /// The epoch that was given.
-        epoch: Epoch,
-    },
-    /// Too few receipts or too many digests: a gateway's mistake.
-    #[error("malformed command: {0}")]
-    Malformed(String),
-    /// The source of a copy is gone.
-    #[error("the source of the copy is gone")]
-    SourceGone,
-    /// The time that the proposer has sealed is too far from the group's: seal it anew.
-    #[error("the sealed time is too far from the time of the group, {now_ms} ms since 1970")]
-    SealedTime {
-        /// The group's time.
-        now_ms: u64,
-    },
-    /// The rows contradict each other. A defect of the program, or damage: an alarm.
-    #[error("the metadata contradicts itself: {0}")]
-    Internal(String),
-    /// The command is of a level that the cluster has not reached.
-    #[error(
-        "this takes level {needs}, and the cluster is at level {level}: upgrade every process, then \
-         `megalith meta raise-level`"
-    )]
-    Level {
-        /// From which on the command may be used.
-        needs: Level,
-        /// The cluster's.
-        level: Level,
-    },
-    /// A first key-encryption key is to be made, and there are records under an older one: the
-    /// table was lost.
-    #[error(
-        "the key-encryption keys are lost: records name them, and their table is empty. Nothing was \
-         changed; restore the metadata from a backup that has them"
-    )]
-    KeksLost,
-}
-
 /// A command's answer, as it is kept and sent.
 pub type Answer = Result<Outcome, Refusal>;
 
@@ -493,7 +431,7 @@ pub enum Proposer {
 
 impl Command {
     /// The number of the last variant.
-    pub const LAST: u32 = 32;
+    pub const LAST: u32 = 35;
 
     /// Returns true if applying it may change what [`crate::answer::topology`] returns, apart from
     /// volumes' bytes, or the deny list.
@@ -532,7 +470,10 @@ impl Command {
             | Self::RaiseLevel { .. }
             | Self::DiscardBlob { .. }
             | Self::ExpireUploads { .. }
-            | Self::ReleaseRestore => false,
+            | Self::ReleaseRestore
+            | Self::RotateKek { .. }
+            | Self::Reseal { .. }
+            | Self::DropKeks { .. } => false,
         }
     }
 
@@ -573,7 +514,10 @@ impl Command {
             | Self::SetSettings(_)
             | Self::ExpireUploads { .. }
             | Self::ReleaseRestore
-            | Self::SetDenyList(_) => false,
+            | Self::SetDenyList(_)
+            | Self::RotateKek { .. }
+            | Self::Reseal { .. }
+            | Self::DropKeks { .. } => false,
         }
     }
 
@@ -587,6 +531,22 @@ impl Command {
             },
             Self::PutPart { blob, .. } => Some(blob),
             _ => None,
+        }
+    }
+
+    /// Returns what the command stores that is sealed under a key-encryption key.
+    #[must_use]
+    pub fn sealed_records(&self) -> Vec<&[u8]> {
+        match self {
+            Self::PutObject(put) | Self::CompleteUpload { object: put, .. } => {
+                vec![&put.wrapped_key, &put.sealed_listing]
+            }
+            Self::CreateUpload { wrapped_key, .. } => vec![wrapped_key],
+            Self::CreateBucket { sealed_owner, .. } => vec![sealed_owner],
+            Self::PutAccessKey {
+                sealed_credential, ..
+            } => vec![sealed_credential],
+            _ => Vec::new(),
         }
     }
 
@@ -618,7 +578,7 @@ impl Command {
             | Self::FillOwed { .. }
             | Self::DenyDoubts { .. }
             | Self::JudgeDoubts { .. } => &[Storage],
-            Self::PutKek { .. } => &[Gateway, Operator],
+            Self::PutKek { .. } | Self::DropKeks { .. } => &[Gateway, Operator],
             Self::CloseLease { .. } => &[Gateway, Leader],
             Self::OpenLease { .. }
             | Self::CreateBucket { .. }
@@ -630,14 +590,16 @@ impl Command {
             | Self::CompleteUpload { .. }
             | Self::AbortUpload { .. }
             | Self::DiscardBlob { .. }
-            | Self::RaiseDoubts(_) => &[Gateway],
+            | Self::RaiseDoubts(_)
+            | Self::Reseal { .. } => &[Gateway],
             Self::CreateAccount { .. }
             | Self::SetAccountEnabled { .. }
             | Self::PutAccessKey { .. }
             | Self::ResetClock
             | Self::SetSettings(_)
             | Self::ReleaseRestore
-            | Self::SetDenyList(_) => &[Operator],
+            | Self::SetDenyList(_)
+            | Self::RotateKek { .. } => &[Operator],
         }
     }
 }

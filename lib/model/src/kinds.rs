@@ -12,6 +12,7 @@ use crate::denied::DenyList;
 use crate::ids::{AccountId, BucketId, ClusterId, LeaseId, VolumeId};
 use crate::level::Level;
 use crate::query::{DataStatus, Query, Reply};
+use crate::rotation::Rotation;
 use crate::rows::{
     AccessKeyRow, AccountRow, BlobRow, BucketRow, ChunkRow, Counters, DeleteRow, DiskRow,
     DoomedQueue, DoomedRow, DoubtRow, FiledRow, KekRow, MoveDeleteRow, OwedRow, PartRow, SpentRow,
@@ -112,6 +113,7 @@ kinds! {
         Node,
         Lease,
         DenyList,
+        Rotation,
         // Numbers and names as rows. `Level` never gets another version.
         ClusterId,
         VolumeId,

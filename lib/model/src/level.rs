@@ -10,13 +10,14 @@
 //! to read that it is too old. `docs/decisions/levels.md` says why it is done like this.
 
 use crate::command::{Command, Envelope};
+use crate::rotation;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// The levels that this program can run.
 pub const KNOWN: LevelRange = LevelRange {
     lowest: Level::FIRST,
-    highest: Level(1),
+    highest: Level(2),
 };
 
 /// A cluster's level.
@@ -142,6 +143,7 @@ impl Command {
             | Self::ExpireUploads { .. }
             | Self::ReleaseRestore
             | Self::SetDenyList(_) => Level::FIRST,
+            Self::RotateKek { .. } | Self::Reseal { .. } | Self::DropKeks { .. } => rotation::LEVEL,
         }
     }
 }

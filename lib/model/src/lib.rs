@@ -5,7 +5,8 @@
 //! stores, `keys` says under which key. `command` and `query` are what the group is asked; `entry`
 //! is a command in the log. `claim` is what a storage node says of itself to be registered, `beat`
 //! what a gateway says every second. `role` is what a certificate says of its holder, `denied`
-//! which certificates are refused. `sealed` is what can be read of what is sealed.
+//! which certificates are refused. `sealed` is what can be read of what is sealed,
+//! `rotation` how all of it gets under a newer key.
 //! `instruction` and `question` tie each to its outcome or reply. `kinds` lists every kind of
 //! record, `level` says which may be used. `machine` applies commands and `answer` answers queries,
 //! both on a `table`. `margin` says how safe the data is, `sum` what a slot holds, `audit` whether
@@ -36,6 +37,7 @@ pub mod query;
 pub mod question;
 pub mod restored;
 pub mod role;
+pub mod rotation;
 pub mod rows;
 pub mod sealed;
 pub mod settings;

@@ -5,6 +5,7 @@ use crate::denied::DenyList;
 use crate::ids::{BlobId, DiskId, Epoch, NodeId, VersionId, VolumeId};
 use crate::machine::DOUBT_SETTLED_MS;
 use crate::question;
+use crate::rotation::{Rotation, SealedRow};
 use crate::rows::{
     AccessKeyRow, AccountRow, BlobRow, BucketRow, Counters, Digest, DoubtRow, KekRow, PartRow,
     UploadPlace, UploadRow, VersionRow,
@@ -45,6 +46,8 @@ pub enum Query {
     Settings(question::Settings),
     Witnesses(question::Witnesses),
     DenyList(question::DenyList),
+    Rotation(question::Rotation),
+    ToReseal(question::ToReseal),
 }
 
 impl Query {
@@ -64,6 +67,8 @@ impl Query {
             | Self::Parts(_)
             | Self::AccessKey(_)
             | Self::Keks(_)
+            | Self::Rotation(_)
+            | Self::ToReseal(_)
             | Self::Counters(_) => &[Gateway],
             Self::Volumes(_) => &[Gateway, Storage],
             Self::Accounts(_)
@@ -140,6 +145,20 @@ pub enum Reply {
     Witnesses(Vec<Witness>),
     /// To [`Query::DenyList`].
     DenyList(DenyList),
+    /// To [`Query::Rotation`]: None if there never was one.
+    Rotation(Option<Rotation>),
+    /// To [`Query::ToReseal`].
+    ToReseal(ResealPage),
+}
+
+/// The next rows of a rotation.
+#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ResealPage {
+    /// The rotation, if there is one with rows to pass.
+    pub rotation: Option<Rotation>,
+    /// (row key, row): those that an older version seals. May be empty while there are rows to
+    /// pass: then a step without rows passes the next ones.
+    pub rows: Vec<(Vec<u8>, SealedRow)>,
 }
 
 /// What speaks for a shard that is on a disk.

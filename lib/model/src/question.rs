@@ -11,8 +11,9 @@ use crate::denied;
 use crate::ids::{AccountId, BlobId, BucketId, DiskId, UploadId, VersionId, VolumeId};
 use crate::query::{
     BlobView, DataStatus, DoubtView, HeldSegment, Listing, ObjectView, OwedPage, PartPage, Query,
-    Reply, UploadListing, Witness,
+    Reply, ResealPage, UploadListing, Witness,
 };
+use crate::rotation;
 use crate::rows::UploadRow;
 use crate::rows::{self, AccessKeyRow, AccountRow, BucketRow, KekRow, UploadPlace};
 use crate::settings;
@@ -74,6 +75,8 @@ questions! {
     Settings => Settings(settings::Settings),
     Witnesses => Witnesses(Vec<Witness>),
     DenyList => DenyList(denied::DenyList),
+    Rotation => Rotation(Option<rotation::Rotation>),
+    ToReseal => ToReseal(ResealPage),
 }
 
 /// A bucket by name.
@@ -263,3 +266,11 @@ pub struct Witnesses {
 /// The deny list of certificates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DenyList;
+
+/// How far the rotation of key-encryption keys is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rotation;
+
+/// The next rows that a rotation has to seal again, as many as one step takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToReseal;

@@ -104,6 +104,7 @@ fn jump(rows: &mut Overlay<'_>, item: Meta, level: Level) -> Result<(), MachineE
         | Meta::Totals
         | Meta::Doomed
         | Meta::Level
+        | Meta::Rotation
         | Meta::Settings => Ok(()),
         // Processes keep the newest list that they have heard, so the restored one must be newer.
         Meta::DenyList => {

@@ -15,6 +15,7 @@ use megalith_model::level::Level;
 use megalith_model::machine::{MachineError, apply};
 use megalith_model::profile::Profile;
 use megalith_model::role::Role;
+use megalith_model::rotation::Resealed;
 use megalith_model::settings::Settings;
 use megalith_model::shape::Shape;
 use megalith_model::shard::ShardId;
@@ -260,6 +261,26 @@ fn commands_of_the_group() -> Vec<(&'static str, Command)> {
                 }],
             }),
         ),
+        (
+            "rotate-kek",
+            Command::RotateKek {
+                version: 2,
+                sealed_kek: vec![5; 118],
+                grace_ms: 60_000,
+            },
+        ),
+        (
+            "reseal",
+            Command::Reseal {
+                to: 2,
+                rows: vec![Resealed {
+                    row_key: b"key".to_vec(),
+                    was: [9; 16],
+                    records: vec![vec![1; 118], vec![2; 100]],
+                }],
+            },
+        ),
+        ("drop-keks", Command::DropKeks { before: 2 }),
         (
             "expire-uploads",
             Command::ExpireUploads {

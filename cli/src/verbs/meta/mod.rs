@@ -124,7 +124,7 @@ async fn raise_level(
 async fn list(output: OutputFormat, reach: &Reach) -> Result<String, MetaError> {
     let reach = reach::open(reach)?;
     let client = ClusterClient::new(&reach.members, reach.tls, reach::call_settings());
-    let report = megalith_admin::verdict::report(&client.status().await?);
+    let report = megalith_admin::verdict::report(&client.status().await?, None);
     Ok(match output {
         OutputFormat::Json => json_text(&report.metadata.members),
         OutputFormat::Text => super::status::members_text(&report),

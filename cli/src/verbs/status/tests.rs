@@ -1,5 +1,7 @@
 //! Transcripts: the leader's answer goes in; the text for people and the exit code come out.
 
+mod keys;
+
 use super::{answer, members_text};
 use crate::args::OutputFormat;
 use expect_test::{Expect, expect};
@@ -167,14 +169,14 @@ fn silence(status: &mut ClusterStatus, node: u32) {
 fn check_verdict(change: impl FnOnce(&mut ClusterStatus), expected: Expect) {
     let mut status = well();
     change(&mut status);
-    let said = answer(&verdict::report(&status), OutputFormat::Text);
+    let said = answer(&verdict::report(&status, None), OutputFormat::Text);
     let (told, _) = said.text.split_once("\n\n").expect("members follow");
     expected.assert_eq(&format!("{told}\nexit code {}\n", said.code));
 }
 
 /// Returns the paragraph that begins with `title`.
 fn paragraph(status: &ClusterStatus, title: &str) -> String {
-    let said = answer(&verdict::report(status), OutputFormat::Text);
+    let said = answer(&verdict::report(status, None), OutputFormat::Text);
     let found = said.text.split("\n\n").find(|text| text.starts_with(title));
     let mut text = found.unwrap_or_default().trim_end().to_owned();
     text.push('\n');
@@ -183,7 +185,7 @@ fn paragraph(status: &ClusterStatus, title: &str) -> String {
 
 #[test]
 fn healthy() {
-    let said = answer(&verdict::report(&well()), OutputFormat::Text);
+    let said = answer(&verdict::report(&well(), None), OutputFormat::Text);
     expect![[r#"
         cluster 07070707070707070707070707070707: healthy
 
@@ -383,7 +385,7 @@ fn a_member_that_lost_its_log_is_degraded_and_shown_once() {
           2     follower  meta-2:7001              up to date
           3     learner   meta-3:7001              80 entries behind
     "#]]
-    .assert_eq(&members_text(&verdict::report(&status)));
+    .assert_eq(&members_text(&verdict::report(&status, None)));
 }
 
 #[test]
@@ -540,7 +542,7 @@ fn a_member_that_lags_is_shown_with_how_far() {
           2     follower  meta-2:7001              10 entries behind
           3     follower  meta-3:7001              up to date
     "#]]
-    .assert_eq(&members_text(&verdict::report(&status)));
+    .assert_eq(&members_text(&verdict::report(&status, None)));
 }
 
 #[test]
@@ -581,7 +583,8 @@ fn who_holds_the_level_back_is_named() {
 
 #[test]
 fn the_keys_of_the_json_are_stable() {
-    let said = answer(&verdict::report(&well()), OutputFormat::Json).text;
+    let report = verdict::report(&well(), Some(&keys::rotated()));
+    let said = answer(&report, OutputFormat::Json).text;
     let json: serde_json::Value = serde_json::from_str(&said).expect("JSON");
     let keys = |at: &str| {
         let object = json.pointer(at).and_then(serde_json::Value::as_object);
@@ -592,6 +595,7 @@ fn the_keys_of_the_json_are_stable() {
     let shown: String = [
         "",
         "/level",
+        "/keys",
         "/metadata/members/0",
         "/nodes/0",
         "/nodes/0/disks/0",
@@ -601,8 +605,9 @@ fn the_keys_of_the_json_are_stable() {
     .map(keys)
     .collect();
     expect![[r#"
-        : ["cluster", "data", "health", "leases", "level", "metadata", "nodes", "notes", "reasons", "volumes"]
+        : ["cluster", "data", "health", "keys", "leases", "level", "metadata", "nodes", "notes", "reasons", "volumes"]
         /level: ["held_back_by", "highest", "level"]
+        /keys: ["begun_ms", "closed", "dropped_ms", "left", "passed_all", "resealed", "version"]
         /metadata/members/0: ["address", "alive", "behind", "clock_ahead_ms", "kept", "leader", "lost", "node", "tables", "voter"]
         /nodes/0: ["alive", "disks", "node", "silent_ms", "zone"]
         /nodes/0/disks/0: ["capacity", "closed", "commit_us", "commits", "damaged_regions", "damaged_shards", "disk", "free", "restored_files", "scrubbed_ms", "trash_bytes", "trash_shards", "turn_ms", "used", "write_errors"]

@@ -1,6 +1,6 @@
 //! Writes the report for people.
 
-use megalith_admin::report::{Health, Report};
+use megalith_admin::report::{Health, KeysReport, Report};
 use std::fmt::{self, Write};
 
 /// Bytes with a binary unit, one decimal.
@@ -53,6 +53,7 @@ fn write_report(out: &mut String, report: &Report) -> fmt::Result {
         return Ok(());
     }
     level(out, report)?;
+    keys(out, report)?;
     write_members(out, report)?;
     nodes(out, report)?;
     volumes(out, report)?;
@@ -78,6 +79,28 @@ fn level(out: &mut String, report: &Report) -> fmt::Result {
             }
             Ok(())
         }
+    }
+}
+
+fn keys(out: &mut String, report: &Report) -> fmt::Result {
+    let Some(keys) = &report.keys else {
+        return Ok(());
+    };
+    let KeysReport {
+        version,
+        resealed,
+        left,
+        ..
+    } = keys;
+    write!(
+        out,
+        "\nkey-encryption key {version}: {resealed} rows sealed again, "
+    )?;
+    match (keys.passed_all, keys.dropped_ms) {
+        (false, _) => writeln!(out, "{left} left and access keys"),
+        (true, _) if *left > 0 => writeln!(out, "{left} do not open"),
+        (true, None) => writeln!(out, "none left"),
+        (true, Some(_)) => writeln!(out, "none left; the older keys are deleted"),
     }
 }
 

@@ -9,7 +9,7 @@ use megalith_model::codec;
 use megalith_model::ids::BucketId;
 use megalith_model::keys::RowKey;
 use megalith_model::rows::VersionRow;
-use megalith_model::table::{Overlay, Rows as _};
+use megalith_model::table::Rows as _;
 
 type Edit = fn(&mut VersionRow);
 
@@ -57,16 +57,8 @@ fn edit(world: &World, bucket: BucketId, edit: Edit) -> Vec<u8> {
     let before = before.expect("the object's row");
     let mut row: VersionRow = codec::decode(&before).expect("a row");
     edit(&mut row);
-    write(world, key, codec::encode(&row));
+    world.meta.write(key, codec::encode(&row));
     before
-}
-
-fn write(world: &World, key: Vec<u8>, value: Vec<u8>) {
-    let mut rows = world.meta.rows.lock().unwrap();
-    let mut overlay = Overlay::new(&*rows);
-    overlay.put(key, value);
-    let batch = overlay.into_batch();
-    rows.write(batch);
 }
 
 /// Returns all of an answer that the one who asked sees, but the request's id and the hour.
@@ -103,7 +95,7 @@ async fn attack_13_20_every_edit_of_an_objects_row_gives_the_same_error() {
         let told = (shown(&read), shown(&head));
         let first = first.get_or_insert_with(|| told.clone());
         assert_eq!(*first, told, "{what} is told from others");
-        write(&world, key.clone(), before);
+        world.meta.write(key.clone(), before);
         assert_eq!(get(&world, "a").await.text(), "bytes of a", "{what}");
     }
 }

@@ -93,29 +93,61 @@ async fn an_unsealed_copy_of_an_account_is_not_trusted() {
     assert_eq!(refused.error(), (403, "InvalidAccessKeyId".into()));
 }
 
-/// The access key may be a good one: its owner must not hear that it is gone.
+/// Who can write the metadata enables the account, and its keys' records say that it isn't.
 #[tokio::test]
-async fn a_record_under_a_lost_key_encryption_key_is_no_unknown_access_key() {
-    use megalith_crypto::key_id::ID_RANDOM_LEN;
+async fn attack_32_an_account_enabled_in_the_metadata_stays_disabled() {
+    use megalith_crypto::{AccessSecret, Credential};
     use megalith_model::command::Command;
     use megalith_model::question;
     let world = with_object().await;
+    let id = world.key_id("DISABLED");
+    let credential = Credential {
+        secret: AccessSecret::new("secret".to_owned()),
+        account: 1,
+        enabled: true,
+        account_enabled: false,
+        name: String::new(),
+    };
+    let sealer = world.keys.ring().credentials();
+    world.meta.done(Command::PutAccessKey {
+        access_key: id.clone(),
+        account: AccountId(1),
+        enabled: true,
+        revision: 1,
+        sealed_credential: sealer.seal(&id, &credential).expect("sealed"),
+    });
     let asked = question::AccessKey {
-        access_key: world.bob.id.clone(),
+        access_key: id.clone(),
+    };
+    let (_, account) = world.meta.see(asked).expect("a key");
+    assert!(account.enabled, "as its row says");
+    let key = Key {
+        id: id.clone(),
+        secret: "secret".to_owned(),
+    };
+    let refused = call("GET", "/box/k").send_as(&world, &key).await;
+    assert_eq!(refused.error(), (403, "InvalidAccessKeyId".into()));
+}
+
+/// The access key may be a good one: its owner must not hear that it is gone.
+#[tokio::test]
+async fn a_record_under_a_lost_key_encryption_key_is_no_unknown_access_key() {
+    use megalith_model::codec;
+    use megalith_model::keys::RowKey;
+    use megalith_model::question;
+    let world = with_object().await;
+    let lost = Key {
+        id: world.key_id("LOST"),
+        secret: world.bob.secret.clone(),
+    };
+    world.give(&lost, AccountId(2), true);
+    let asked = question::AccessKey {
+        access_key: lost.id.clone(),
     };
     let (mut row, _) = world.meta.see(asked).expect("a key");
     row.sealed_credential[1..5].copy_from_slice(&7_u32.to_be_bytes());
-    let lost = Key {
-        id: world.keys.ids().make(&[9; ID_RANDOM_LEN]),
-        secret: world.bob.secret.clone(),
-    };
-    world.meta.done(Command::PutAccessKey {
-        access_key: lost.id.clone(),
-        account: AccountId(2),
-        enabled: true,
-        revision: 1,
-        sealed_credential: row.sealed_credential,
-    });
+    let key = RowKey::AccessKey(lost.id.as_bytes().into()).encode();
+    world.meta.write(key, codec::encode(&row));
     let answer = call("GET", "/box/k").send_as(&world, &lost).await;
     assert_eq!(answer.error(), (503, "ServiceUnavailable".into()));
 }

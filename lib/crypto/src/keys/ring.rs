@@ -27,13 +27,13 @@ const KEK_BODY: u8 = 1;
 const WRAP_BODY: u8 = 1;
 
 /// The keys derived from one KEK version. The KEK itself is not kept.
-struct KekKeys {
-    version: u32,
+pub(super) struct KekKeys {
+    pub(super) version: u32,
     object_wrap: Subkey<ObjectWrap>,
     upload_wrap: Subkey<UploadWrap>,
     listing: Subkey<ListingRoot>,
-    credentials: Subkey<Credentials>,
-    records: Subkey<Records>,
+    pub(super) credentials: Subkey<Credentials>,
+    pub(super) records: Subkey<Records>,
 }
 
 impl KekKeys {
@@ -56,7 +56,7 @@ impl KekKeys {
 pub struct KeyRing {
     /// Ascending by version, never empty.
     keks: Arc<[KekKeys]>,
-    entropy: &'static dyn Entropy,
+    pub(super) entropy: &'static dyn Entropy,
 }
 
 impl fmt::Debug for KeyRing {
@@ -317,11 +317,11 @@ impl KeyRing {
         key_bytes(&body, WRAP_BODY).map(DataKey)
     }
 
-    fn newest(&self) -> &KekKeys {
+    pub(super) fn newest(&self) -> &KekKeys {
         self.keks.last().expect("a ring is never empty")
     }
 
-    fn find(&self, version: u32) -> Option<&KekKeys> {
+    pub(super) fn find(&self, version: u32) -> Option<&KekKeys> {
         let at = self
             .keks
             .binary_search_by_key(&version, |kek| kek.version)

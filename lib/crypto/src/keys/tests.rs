@@ -199,3 +199,96 @@ fn object_keys_over_the_limit_are_refused() {
         Err(CryptoError::Unauthentic)
     );
 }
+
+/// Rings of one root: with the first KEK, with both, and with the second.
+fn rings() -> [KeyRing; 3] {
+    let root = RootKey::generate().unwrap();
+    let keks = [1, 2].map(|version| KeyRing::new_kek(&root, CLUSTER, version).unwrap());
+    let stored: [(u32, &[u8]); 2] = [(1, &keks[0]), (2, &keks[1])];
+    [&stored[..1], &stored[..], &stored[1..]]
+        .map(|stored| KeyRing::open(&root, CLUSTER, stored).unwrap())
+}
+
+/// What is wrapped again under a newer KEK opens as before, in its own context only, and needs the
+/// older one no more.
+#[test]
+fn attack_29_keys_that_are_wrapped_again_need_the_older_kek_no_more() {
+    let [old, both, new] = rings();
+    let key = DataKey::generate().unwrap();
+    let upload = UploadContext {
+        cluster: CLUSTER,
+        bucket: 1,
+        key: b"key",
+        upload: [3; 16],
+    };
+    let wrapped = old.wrap(&key, &OBJECT).unwrap();
+    let again = both.rewrap(&wrapped, &OBJECT).unwrap();
+    assert_eq!(KeyRing::claimed_version(&again), Some(2));
+    assert_eq!(new.unwrap(&again, &OBJECT).unwrap(), key);
+    let moved = ObjectContext {
+        bucket: 2,
+        ..OBJECT
+    };
+    assert_eq!(both.rewrap(&wrapped, &moved), Err(CryptoError::Unauthentic));
+    assert_eq!(new.rewrap(&wrapped, &OBJECT), Err(CryptoError::Unauthentic));
+
+    let wrapped = old.wrap_upload(&key, &upload).unwrap();
+    let again = both.rewrap_upload(&wrapped, &upload).unwrap();
+    assert_eq!(KeyRing::claimed_version(&again), Some(2));
+    assert_eq!(new.unwrap_upload(&again, &upload).unwrap(), key);
+    let unopened = new.rewrap_upload(&wrapped, &upload);
+    assert_eq!(unopened, Err(CryptoError::Unauthentic));
+}
+
+/// The same of records, each under its own purpose.
+#[test]
+fn attack_29_records_that_are_sealed_again_need_the_older_kek_no_more() {
+    use crate::credential::{AccessSecret, Credential, RecordKind};
+    use crate::listing::{ListingContext, ListingEntry};
+    const KIND: RecordKind = RecordKind::new("test");
+    let [old, both, new] = rings();
+    let listed = ListingContext {
+        key: b"key",
+        version: [2; 16],
+        plain_len: 7,
+    };
+    let entry = ListingEntry {
+        etag: "text".to_owned(),
+        storage_class: "STANDARD".to_owned(),
+        ..ListingEntry::default()
+    };
+    let credential = Credential {
+        secret: AccessSecret::new("secret".to_owned()),
+        account: 4,
+        enabled: true,
+        account_enabled: false,
+        name: "name".to_owned(),
+    };
+    let sealed = [
+        old.listing(1).seal(listed, &entry).unwrap(),
+        old.credentials().seal("id", &credential).unwrap(),
+        old.records().seal_record(KIND, b"id", b"bytes").unwrap(),
+    ];
+    let again = |ring: &KeyRing| {
+        [
+            ring.listing(1).reseal(listed, &sealed[0]),
+            ring.credentials().reseal("id", &sealed[1]),
+            ring.records().reseal_record(KIND, b"id", &sealed[2]),
+        ]
+    };
+    let resealed = again(&both).map(Result::unwrap);
+    for (was, is) in sealed.iter().zip(&resealed) {
+        assert_eq!(KeyRing::claimed_version(is), Some(2));
+        assert_eq!(was.len(), is.len());
+    }
+    assert_eq!(new.listing(1).open(listed, &resealed[0]).unwrap(), entry);
+    let opened = new.credentials().open("id", &resealed[1]);
+    assert_eq!(opened.unwrap(), credential);
+    let opened = new.records().open_record(KIND, b"id", &resealed[2]);
+    assert_eq!(**opened.unwrap(), *b"bytes");
+    // Nothing is made of what doesn't open.
+    let closed: [_; 3] = std::array::from_fn(|_| Err(CryptoError::Unauthentic));
+    assert_eq!(again(&new), closed);
+    assert!(both.listing(2).reseal(listed, &sealed[0]).is_err());
+    assert!(both.credentials().reseal("other", &sealed[1]).is_err());
+}

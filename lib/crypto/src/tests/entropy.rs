@@ -123,6 +123,7 @@ fn attack_19_nothing_is_sealed_without_randomness() {
             secret: AccessSecret::new("secret".into()),
             account: 1,
             enabled: true,
+            account_enabled: true,
             name: String::new(),
         };
         random_error(ring.credentials().seal("AK", &credential));

@@ -109,6 +109,7 @@ pub fn credential() -> Credential {
         secret: AccessSecret::new("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".into()),
         account: 12,
         enabled: true,
+        account_enabled: true,
         name: "backup job".into(),
     }
 }

@@ -38,7 +38,9 @@ pub fn concerns(rows: &dyn Rows, query: &Query, node: NodeId) -> Result<bool, Ma
         | Query::Counters(_)
         | Query::Data(_)
         | Query::Settings(_)
-        | Query::DenyList(_) => Ok(false),
+        | Query::DenyList(_)
+        | Query::Rotation(_)
+        | Query::ToReseal(_) => Ok(false),
     }
 }
 

@@ -21,9 +21,10 @@ use crate::freeing::Freeing;
 use crate::ids::{ClusterId, NodeId, UploadId, VolumeId};
 use crate::keys::{self, Meta, RowKey, Table};
 use crate::lookup;
-use crate::machine::{EXPIRED_MAX, MachineError, decode_row, page, read};
-use crate::query::{PAGE_ROWS_MAX, PartPage, Query, Reply};
+use crate::machine::{EXPIRED_MAX, MachineError, decode_row, look_through, page, read};
+use crate::query::{PAGE_ROWS_MAX, PartPage, Query, Reply, ResealPage};
 use crate::question;
+use crate::rotation::Rotation;
 use crate::rows::{
     Counters, DeleteRow, DiskRow, DoomedQueue, KekRow, PartRow, UploadRow, UploadTarget,
 };
@@ -77,6 +78,8 @@ pub fn answer(
         Query::Doubts(asked) => Reply::Doubts(doubts::doubts(rows, *asked)?),
         Query::Settings(question::Settings) => Reply::Settings(settings(rows)?),
         Query::DenyList(question::DenyList) => Reply::DenyList(deny_list(rows)?),
+        Query::Rotation(question::Rotation) => Reply::Rotation(rotation(rows)?),
+        Query::ToReseal(question::ToReseal) => Reply::ToReseal(to_reseal(rows)?),
         Query::OwedShards(asked) => Reply::OwedShards(doubts::owed_shards(rows, *asked)?),
         Query::Witnesses(question::Witnesses { disk, shards }) => {
             let shards = &shards[..bounded(shards.len())];
@@ -126,6 +129,22 @@ fn parsed(key: &[u8]) -> Result<RowKey<'_>, MachineError> {
 /// Returns the error for a key in a table that can't have such keys.
 fn misplaced() -> MachineError {
     MachineError::Contradiction("a key is in another table than its own".into())
+}
+
+/// Returns how far the rotation of key-encryption keys is.
+fn rotation(rows: &dyn Rows) -> Result<Option<Rotation>, MachineError> {
+    read(rows, &RowKey::Meta(Meta::Rotation))
+}
+
+fn to_reseal(rows: &dyn Rows) -> Result<ResealPage, MachineError> {
+    let Some(rotation) = rotation(rows)?.filter(|rotation| !rotation.passed_all) else {
+        return Ok(ResealPage::default());
+    };
+    let before = look_through(rows, &rotation)?.before.into_iter();
+    Ok(ResealPage {
+        rotation: Some(rotation),
+        rows: before.map(|found| (found.row_key, found.row)).collect(),
+    })
 }
 
 fn upload(rows: &dyn Rows, asked: &question::Upload) -> Result<Option<UploadRow>, MachineError> {

@@ -104,6 +104,8 @@ rules! {
     Totals = "totals", "the totals";
     /// A bucket with something in it is there.
     Bucket = "bucket", "a bucket";
+    /// What seals a record is there, and a rotation counts what it has to seal again.
+    Kek = "kek", "key-encryption keys";
 }
 
 /// What a finding is about.

@@ -120,6 +120,7 @@ impl RowCheck {
             Meta::Restored => drop(self.read::<()>(key, value)),
             Meta::Settings => drop(self.read::<crate::settings::Settings>(key, value)),
             Meta::DenyList => drop(self.read::<crate::denied::DenyList>(key, value)),
+            Meta::Rotation => self.keks.rotation = self.read(key, value),
         }
     }
 
@@ -134,6 +135,8 @@ impl RowCheck {
         for blob in &row.blobs {
             self.referenced(*blob);
         }
+        let records: [&[u8]; 2] = [&row.wrapped_key, &row.sealed_listing];
+        self.keks.sealed(false, &records);
     }
 
     fn end_bucket(&mut self) {

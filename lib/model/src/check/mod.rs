@@ -13,6 +13,7 @@
 //! 128 MiB more.
 
 mod finding;
+mod keks;
 mod large;
 mod ledger;
 mod small;
@@ -27,6 +28,7 @@ use crate::keys::{RowKey, Table};
 use crate::kinds::Stored;
 use crate::machine::decode_row;
 use crate::rows::{Counters, DoomedQueue, Totals, VolumeCounts, VolumeRow};
+use keks::Keks;
 use ledger::{Ledger, Reach};
 use small::Small;
 use std::collections::BTreeMap;
@@ -43,6 +45,7 @@ pub struct RowCheck {
     findings: Findings,
     rows: u64,
     small: Small,
+    keks: Keks,
     volumes: BTreeMap<VolumeId, VolumeSeen>,
     /// What is counted for the totals.
     totals: Totals,
@@ -70,6 +73,9 @@ pub struct Checked {
     pub suspects: Suspects,
     /// How many rows came by.
     pub rows: u64,
+    /// How many rows each version of the key-encryption keys seals; a row under two counts for the
+    /// older one.
+    pub sealed: BTreeMap<u32, u64>,
     /// What could not be compared, or not named: why the check isn't complete.
     pub left_out: Vec<String>,
 }
@@ -94,6 +100,7 @@ impl RowCheck {
             findings: Findings::default(),
             rows: 0,
             small: Small::default(),
+            keks: Keks::default(),
             volumes: BTreeMap::new(),
             totals: Totals::default(),
             kept_totals: Totals::default(),
@@ -150,6 +157,7 @@ impl RowCheck {
     #[must_use]
     pub fn finish(mut self) -> Checked {
         self.end_large();
+        self.end_keks();
         let mut findings = self.findings;
         let mut left_out = Vec::new();
         let (suspects, reach) = self.ledger.finish(&mut findings);
@@ -164,6 +172,7 @@ impl RowCheck {
             findings,
             suspects,
             rows: self.rows,
+            sealed: self.keks.rows(),
             left_out,
         }
     }

@@ -183,7 +183,9 @@ impl RowCheck {
                 key: object,
                 upload,
             } => {
-                self.read::<UploadRow>(key, value);
+                if let Some(row) = self.read::<UploadRow>(key, value) {
+                    self.keks.sealed(false, &[&row.wrapped_key]);
+                }
                 let (rule, of) = (Rule::Uploads, Subject::Bucket(*bucket));
                 self.ledger.counted(rule, of, &[&bucket.0.to_le_bytes()], 1);
                 let name: [&[u8]; 3] = [&upload.0, &bucket.0.to_le_bytes(), object];
@@ -293,6 +295,7 @@ impl RowCheck {
             }
             RowKey::AccessKey(id) => {
                 if let Some(row) = self.read::<AccessKeyRow>(key, value) {
+                    self.keks.sealed(true, &[&row.sealed_credential]);
                     let (rule, of) = (Rule::AccessKeys, Subject::Account(row.account));
                     let name: [&[u8]; 2] = [&row.account.0.to_le_bytes(), id];
                     self.ledger.counted(rule, of, &name, 1);
@@ -307,7 +310,9 @@ impl RowCheck {
                 self.ledger.kept(rule, of, &name, 1);
             }
             RowKey::Kek(_) => {
-                self.read::<KekRow>(key, value);
+                if let Some(row) = self.read::<KekRow>(key, value) {
+                    self.keks.is_there(row.version);
+                }
             }
             RowKey::BucketCounters(id) => {
                 if let Some(row) = self.read::<Counters>(key, value) {
@@ -335,6 +340,7 @@ impl RowCheck {
         let owned: [&[u8]; 3] = [&number, &row.account.0.to_le_bytes(), name];
         self.ledger.counted(Rule::BucketOwners, of, &owned, 1);
         self.ledger.counted(Rule::BucketCounters, of, &[&number], 1);
+        self.keks.sealed(false, &[&row.sealed_owner]);
         self.totals.buckets += 1;
         self.small.buckets.push((id, row.account));
     }

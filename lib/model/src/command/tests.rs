@@ -58,6 +58,9 @@ fn commands_keep_their_numbers() {
         30 ExpireUploads
         31 ReleaseRestore
         32 SetDenyList
+        33 RotateKek
+        34 Reseal
+        35 DropKeks
     "#]]);
 }
 
@@ -98,6 +101,8 @@ fn refusals_keep_their_numbers() {
         18 Internal
         19 Level
         20 KeksLost
+        21 KekReplaced
+        22 Rotating
     "#]]);
 }
 

@@ -112,6 +112,9 @@ numbered! {
         Restored = 13,
         /// Which certificates are denied; none without this row: `DenyList`.
         DenyList = 14,
+        /// How far the rotation of key-encryption keys is; there was none without this row:
+        /// `Rotation`.
+        Rotation = 15,
     }
 }
 

@@ -61,6 +61,7 @@ fn of_row(key: &RowKey<'_>) -> (&'static str, Recode) {
             Meta::Restored => kind!(()),
             Meta::Settings => kind!(Settings),
             Meta::DenyList => kind!(DenyList),
+            Meta::Rotation => kind!(Rotation),
         },
         RowKey::Name { .. } | RowKey::Version { .. } => kind!(VersionRow),
         RowKey::VersionSequence { .. } => kind!(u64),
@@ -120,6 +121,12 @@ fn records() -> Vec<Record> {
         }
     }
     records.push(("Meta.Level".to_owned(), kind!(Level), encode(&Level(7))));
+    let rotation = examples::rotation();
+    records.push((
+        "Meta.Rotation".to_owned(),
+        kind!(Rotation),
+        encode(&rotation),
+    ));
     records.push(("Meta.Restored".to_owned(), kind!(()), encode(&())));
     for command in examples::commands() {
         let number = command.clone();

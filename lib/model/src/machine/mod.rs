@@ -18,6 +18,7 @@ mod objects;
 mod once;
 mod owed;
 mod owners;
+mod rotation;
 mod segments;
 mod settings;
 pub mod sizes;
@@ -38,6 +39,7 @@ pub use owners::ENDED_WITH_BUCKET_MAX;
 pub use settings::EXPIRED_MAX;
 
 pub(crate) use context::{decode_row, page, read, require};
+pub(crate) use rotation::look_through;
 
 /// The most shards of one command about owed shards or doubts.
 pub const OWED_MARKS_MAX: usize = 1_000;
@@ -197,6 +199,7 @@ impl Machine<'_, '_> {
             return Err(Refusal::Level { needs, level }.into());
         }
         sizes::check_sizes(&envelope.command)?;
+        self.check_fence(&envelope.command)?;
         self.execute(envelope)
     }
 
@@ -218,6 +221,9 @@ impl Machine<'_, '_> {
             Command::OpenLease { gateway, request } => self.open_lease(*gateway, *request),
             Command::CloseLease { gateway, lease } => self.close_lease(*gateway, *lease),
             Command::PutKek { .. }
+            | Command::RotateKek { .. }
+            | Command::Reseal { .. }
+            | Command::DropKeks { .. }
             | Command::CreateAccount { .. }
             | Command::SetAccountEnabled { .. }
             | Command::PutAccessKey { .. }
@@ -260,6 +266,13 @@ impl Machine<'_, '_> {
                 version,
                 sealed_kek,
             } => self.put_kek(*version, sealed_kek),
+            Command::RotateKek {
+                version,
+                sealed_kek,
+                grace_ms,
+            } => self.rotate_kek(*version, sealed_kek, *grace_ms),
+            Command::Reseal { to, rows } => self.reseal(*to, rows),
+            Command::DropKeks { before } => self.drop_keks(*before),
             Command::CreateAccount { name, request } => self.create_account(name, *request),
             Command::SetAccountEnabled {
                 account,

@@ -125,7 +125,7 @@ impl Machine<'_, '_> {
             minus: Counters::default(),
         };
         if let Some(old) = current {
-            change.minus = self.drop_version(old)?;
+            change.minus = self.drop_version(&name_key(put.bucket, &put.key), old)?;
         }
         let row = VersionRow {
             version: put.version,
@@ -143,8 +143,14 @@ impl Machine<'_, '_> {
         Ok(Outcome::Done)
     }
 
-    /// Removes the references of a version whose row goes; returns what it counted for.
-    fn drop_version(&mut self, row: VersionRow) -> Result<Counters, MachineError> {
+    /// Removes the references of a version whose row, that of `key`, goes; returns what it counted
+    /// for.
+    fn drop_version(
+        &mut self,
+        key: &RowKey<'_>,
+        row: VersionRow,
+    ) -> Result<Counters, MachineError> {
+        self.count_unsealed(key, &[&row.wrapped_key, &row.sealed_listing])?;
         let counted = Counters {
             objects: u64::from(!row.delete_marker),
             versions: 1,
@@ -168,7 +174,7 @@ impl Machine<'_, '_> {
         let Some(row) = current else {
             return Ok(Outcome::Done);
         };
-        let minus = self.drop_version(row)?;
+        let minus = self.drop_version(&name_key(bucket.id, key), row)?;
         self.delete(&name_key(bucket.id, key));
         let change = Change {
             plus: Counters::default(),

@@ -36,6 +36,11 @@ impl Machine<'_, '_> {
             Some(_) => Ok(Outcome::Done),
             None if self.keks_are_lost()? => Err(Refusal::KeksLost.into()),
             None => {
+                if let Some(rotation) = self.rotation()? {
+                    // A late copy of the first command must not bring back what was deleted.
+                    let newest = rotation.to;
+                    return Err(Refusal::KekReplaced { newest }.into());
+                }
                 let row = KekRow {
                     version,
                     sealed_kek: sealed_kek.to_vec(),
@@ -124,18 +129,21 @@ impl Machine<'_, '_> {
         let key = RowKey::AccessKey(bytes(&new.access_key));
         let known: Option<AccessKeyRow> = self.read(&key)?;
         let mut present = 0;
-        if let Some(row) = known {
+        if let Some(row) = &known {
             if row.account != new.account {
                 return Err(Refusal::NameTaken.into());
             }
             present = row.revision;
             new.created_ms = row.created_ms;
-            if row == new {
+            if *row == new {
                 return Ok(Outcome::Done);
             }
         }
         if present.checked_add(1) != Some(new.revision) {
             return Err(Refusal::Changed.into());
+        }
+        if let Some(row) = known {
+            self.count_unsealed(&key, &[&row.sealed_credential])?;
         }
         self.write(&key, &new);
         self.write(&owned_key, &());
@@ -192,6 +200,7 @@ impl Machine<'_, '_> {
             account: row.account,
             name: bytes(&row.name),
         });
+        self.count_unsealed(&RowKey::Bucket(bucket), &[&row.sealed_owner])?;
         self.delete(&RowKey::Bucket(bucket));
         self.delete(&RowKey::BucketCounters(bucket));
         self.change_totals(|totals| down(&mut totals.buckets))?;

@@ -5,6 +5,7 @@
 
 use super::{NAME_LEN_MAX, PART_MAX};
 use crate::command::{Command, NewBlob, ObjectBlobs, PutObject, Refusal};
+use crate::rotation::STEP_ROWS_MAX;
 
 /// The most bytes of a wrapped data key.
 pub const WRAPPED_KEY_LEN_MAX: usize = 256;
@@ -35,18 +36,21 @@ pub fn check_sizes(command: &Command) -> Result<(), Refusal> {
         Command::PutKek {
             version,
             sealed_kek,
-        } => {
-            at_most("version of a key-encryption key", *version, KEK_VERSION_MAX)?;
-            bytes("sealed key-encryption key", sealed_kek, SEALED_KEK_LEN_MAX)
-        }
+        } => kek(*version, sealed_kek),
+        Command::RotateKek {
+            version,
+            sealed_kek,
+            ..
+        } => kek(*version, sealed_kek),
+        Command::Reseal { rows, .. } => at_most("number of rows", rows.len(), STEP_ROWS_MAX),
         Command::CreateAccount { name, .. } => bytes("name", name, NAME_LEN_MAX),
         Command::PutAccessKey {
             access_key,
             sealed_credential,
             ..
         } => {
-            bytes("access key", access_key, NAME_LEN_MAX)?;
             let max = SEALED_CREDENTIAL_LEN_MAX;
+            bytes("access key", access_key, NAME_LEN_MAX)?;
             bytes("sealed credential", sealed_credential, max)
         }
         Command::CreateBucket {
@@ -63,16 +67,10 @@ pub fn check_sizes(command: &Command) -> Result<(), Refusal> {
         } => keyed(wrapped_key, sealed_manifest),
         Command::PutPart {
             sealed_part, blob, ..
-        } => {
-            bytes("sealed part", sealed_part, SEALED_PART_LEN_MAX)?;
-            segments(blob)
-        }
+        } => bytes("sealed part", sealed_part, SEALED_PART_LEN_MAX).and_then(|()| segments(blob)),
         Command::CompleteUpload {
             parts, object: put, ..
-        } => {
-            at_most("number of parts", parts.len(), PART_MAX as usize)?;
-            object(put)
-        }
+        } => at_most("number of parts", parts.len(), PART_MAX as usize).and_then(|()| object(put)),
         // Numbers only, or lists that their own handlers bound.
         Command::InitCluster { .. }
         | Command::RegisterNode(_)
@@ -98,8 +96,14 @@ pub fn check_sizes(command: &Command) -> Result<(), Refusal> {
         | Command::SetSettings(_)
         | Command::ExpireUploads { .. }
         | Command::ReleaseRestore
-        | Command::SetDenyList(_) => Ok(()),
+        | Command::SetDenyList(_)
+        | Command::DropKeks { .. } => Ok(()),
     }
+}
+
+fn kek(version: u32, sealed: &[u8]) -> Result<(), Refusal> {
+    at_most("version of a key-encryption key", version, KEK_VERSION_MAX)?;
+    bytes("sealed key-encryption key", sealed, SEALED_KEK_LEN_MAX)
 }
 
 fn object(put: &PutObject) -> Result<(), Refusal> {

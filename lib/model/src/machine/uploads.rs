@@ -211,6 +211,11 @@ impl Machine<'_, '_> {
     }
 
     fn drop_upload(&mut self, place: Place<'_>, bucket: &BucketRow) -> Step<()> {
+        if self.rotation()?.is_some()
+            && let Some(row) = self.read::<UploadRow>(&place.row())?
+        {
+            self.count_unsealed(&place.row(), &[&row.wrapped_key])?;
+        }
         self.delete(&place.row());
         self.delete(&RowKey::UploadTarget(place.upload));
         let change = Change {

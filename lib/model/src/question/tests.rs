@@ -146,6 +146,8 @@ fn of_owners_and_disks() -> Vec<Example> {
             }],
         }),
         example(DenyList),
+        example(Rotation),
+        example(ToReseal),
     ]
 }
 
@@ -191,6 +193,8 @@ fn questions_travel_byte_for_byte_as_they_always_did() {
             0114
             0115040404040404040404040404040404040101020304
             0116
+            0117
+            0118
         "#]],
         lines,
     );
@@ -230,6 +234,8 @@ fn replies_keep_their_numbers() {
             13 Settings
             14 Witnesses
             15 DenyList
+            16 Rotation
+            17 ToReseal
         "#]],
         examples().into_iter().map(number),
     );

@@ -103,6 +103,9 @@ fn check_proposer(peer: &PeerIdentity, envelope: &Envelope) -> Result<(), Status
         | Command::CreateVolume { .. }
         | Command::CloseVolume { .. }
         | Command::PutKek { .. }
+        | Command::RotateKek { .. }
+        | Command::Reseal { .. }
+        | Command::DropKeks { .. }
         | Command::CreateAccount { .. }
         | Command::SetAccountEnabled { .. }
         | Command::PutAccessKey { .. }

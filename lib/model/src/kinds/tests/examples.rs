@@ -12,6 +12,7 @@ use crate::ids::{
 use crate::level::Level;
 use crate::machine::tests::{claim, golden, node};
 use crate::profile::Profile;
+use crate::rotation::{Resealed, Rotation};
 use crate::rows::{AccountRow, BucketRow};
 use crate::settings::Settings;
 use crate::shape::Shape;
@@ -165,6 +166,20 @@ fn of_the_cluster() -> Vec<Command> {
         },
         Command::ReleaseRestore,
         Command::SetDenyList(golden::deny_list()),
+        Command::RotateKek {
+            version: 2,
+            sealed_kek: vec![5],
+            grace_ms: 60_000,
+        },
+        Command::Reseal {
+            to: 2,
+            rows: vec![Resealed {
+                row_key: key(),
+                was: [9; 16],
+                records: vec![vec![1], vec![2]],
+            }],
+        },
+        Command::DropKeks { before: 2 },
     ]
 }
 
@@ -281,6 +296,21 @@ fn of_disks() -> Vec<Command> {
     ]
 }
 
+pub(super) fn rotation() -> Rotation {
+    Rotation {
+        to: 2,
+        begun_ms: 1_000_000,
+        grace_ms: 60_000,
+        cursor: key(),
+        passed_all: false,
+        resealed: 300,
+        left: 70_000,
+        closed: 1,
+        clear_since_ms: Some(1_000_001),
+        dropped_ms: None,
+    }
+}
+
 /// One of each outcome and refusal.
 pub(super) fn answers() -> Vec<Answer> {
     let account = AccountId(4);
@@ -352,6 +382,11 @@ fn refusals() -> Vec<Refusal> {
             level: Level(2),
         },
         Refusal::KeksLost,
+        Refusal::KekReplaced { newest: 2 },
+        Refusal::Rotating {
+            to: 2,
+            why: "why".into(),
+        },
     ]
 }
 

@@ -10,6 +10,7 @@ pub(crate) mod golden;
 mod once;
 pub(crate) mod owed;
 mod random;
+mod rotation;
 mod rules;
 mod settings;
 mod sizes;

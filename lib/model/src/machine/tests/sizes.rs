@@ -21,8 +21,8 @@ fn create_upload(wrapped_key: usize, sealed_manifest: usize) -> Command {
         bucket: BOX,
         key: b"k".to_vec(),
         upload: upload(1),
-        wrapped_key: vec![1; wrapped_key],
-        sealed_manifest: vec![1; sealed_manifest],
+        wrapped_key: vec![2; wrapped_key],
+        sealed_manifest: vec![2; sealed_manifest],
     }
 }
 
@@ -32,7 +32,7 @@ fn access_key(name: usize, sealed: usize) -> Command {
         account: AccountId(1),
         enabled: true,
         revision: 1,
-        sealed_credential: vec![1; sealed],
+        sealed_credential: vec![2; sealed],
     }
 }
 
@@ -52,14 +52,14 @@ fn part(world: &World, sealed: usize, segments: usize) -> Command {
         part: 1,
         size: 1,
         written_ms: world.time_ms,
-        sealed_part: vec![1; sealed],
+        sealed_part: vec![2; sealed],
         blob: world.blob(1, len, 1),
     }
 }
 
 fn complete(parts: usize, listing: usize) -> Command {
     let mut object = put("k", 1, ObjectBlobs::Parts);
-    object.sealed_listing = vec![1; listing];
+    object.sealed_listing = vec![2; listing];
     let part = |number| (number as u32, BlobId(number as u64));
     Command::CompleteUpload {
         upload: upload(1),
@@ -90,7 +90,7 @@ const BOUNDED: &[(&str, usize, Make)] = &[
                 id,
                 name,
                 account,
-                sealed_owner: vec![1; len],
+                sealed_owner: vec![2; len],
             },
             other => panic!("{other:?}"),
         },
@@ -106,15 +106,15 @@ const BOUNDED: &[(&str, usize, Make)] = &[
         |_, len| kek(1, len),
     ),
     ("wrapped key", sizes::WRAPPED_KEY_LEN_MAX, |_, len| {
-        put_with(|put| put.wrapped_key = vec![1; len])
+        put_with(|put| put.wrapped_key = vec![2; len])
     }),
     (
         "sealed manifest",
         sizes::SEALED_MANIFEST_LEN_MAX,
-        |_, len| put_with(|put| put.sealed_manifest = vec![1; len]),
+        |_, len| put_with(|put| put.sealed_manifest = vec![2; len]),
     ),
     ("sealed listing", sizes::SEALED_LISTING_LEN_MAX, |_, len| {
-        put_with(|put| put.sealed_listing = vec![1; len])
+        put_with(|put| put.sealed_listing = vec![2; len])
     }),
     ("number of segments", sizes::SEGMENTS_MAX, |world, count| {
         let blob = world.blob(1, count as u64 * SEGMENT_LEN_MAX, 1);
