@@ -1,14 +1,13 @@
 //! The operator's verbs for accounts and access keys, used by the command line.
 //!
-//! They need an operator's certificate and the root key: a key's secret, account and flag are
-//! sealed before the metadata group sees them.
+//! They need an operator's certificate and what opens the cluster's keys: a key's secret, account
+//! and flag are sealed before the metadata group sees them.
 
 use megalith_client::{ClientError, Metadata, TypedCalls as _, new_request};
 use megalith_crypto::key_id::ID_RANDOM_LEN;
-use megalith_crypto::{
-    AccessSecret, Credential, CryptoError, Entropy as _, KeyIds, RootKey, SystemEntropy,
-};
-use megalith_keyring::{Keys, KeysError};
+use megalith_crypto::{AccessSecret, Credential, CryptoError, Entropy as _, KeyIds, SystemEntropy};
+use megalith_keyring::root::Roots;
+use megalith_keyring::{KeyUse, Keys, KeysError};
 use megalith_model::command::{Command, Envelope, Refusal};
 use megalith_model::ids::{AccountId, ClusterId};
 use megalith_model::instruction::CreateAccount;
@@ -64,21 +63,25 @@ pub struct CreatedKey {
 /// The verbs.
 pub struct Admin {
     meta: Arc<dyn Metadata>,
-    keys: Keys,
+    /// One use: a command is short.
+    keys: KeyUse,
 }
 
 impl Admin {
-    /// Loads the keys under the root key; makes the first key-encryption key if there is none.
+    /// Loads the keys that a root opens; makes the first key-encryption key if there is none.
     ///
     /// # Errors
-    /// [`AdminError::Keys`], also if the root key belongs to another cluster.
+    /// [`AdminError::Keys`], also if the root belongs to another cluster.
     pub async fn open(
         meta: Arc<dyn Metadata>,
         cluster: ClusterId,
-        root: RootKey,
+        roots: Roots,
     ) -> Result<Self, AdminError> {
-        let keys = Keys::open(Arc::clone(&meta), cluster, root).await?;
-        Ok(Self { meta, keys })
+        let keys = Keys::open(Arc::clone(&meta), cluster, roots).await?;
+        Ok(Self {
+            meta,
+            keys: keys.begin(),
+        })
     }
 
     /// Creates an account.
@@ -163,7 +166,7 @@ impl Admin {
 
     /// Seals into all keys of an account whether it is enabled.
     async fn mark_keys(&self, account: AccountId, enabled: bool) -> Result<(), AdminError> {
-        let ring = self.keys.ring();
+        let ring = self.keys.ring().await?;
         for row in self.keys_of(Some(account)).await? {
             let mut credential = ring
                 .credentials()
@@ -227,7 +230,7 @@ impl Admin {
         };
         let found = self.meta.ask(asked).await?;
         let (row, _) = found.ok_or_else(|| AdminError::NoSuchKey(access_key.to_owned()))?;
-        let sealer = self.keys.ring().credentials();
+        let sealer = self.keys.ring().await?.credentials();
         let mut credential = sealer.open(access_key, &row.sealed_credential)?;
         credential.enabled = enabled;
         let account = AccountId(credential.account);
@@ -242,11 +245,8 @@ impl Admin {
         credential: &Credential,
         revision: u64,
     ) -> Result<(), AdminError> {
-        let sealed_credential = self
-            .keys
-            .ring()
-            .credentials()
-            .seal(access_key, credential)?;
+        let sealer = self.keys.ring().await?.credentials();
+        let sealed_credential = sealer.seal(access_key, credential)?;
         let command = Command::PutAccessKey {
             access_key: access_key.to_owned(),
             account,

@@ -1,14 +1,17 @@
-//! Proves that a root key opens a cluster: before the copy in a safe is needed, and changing
-//! nothing.
+//! Proves that a root opens a cluster: before the copy of a root key in a safe is needed, and
+//! changing nothing. Seals keys anew under another root ([`reseal`]).
+
+pub mod reseal;
 
 use megalith_client::{ClientError, Metadata, TypedCalls as _};
-use megalith_crypto::{KeyRing, RootKey};
+use megalith_crypto::{CryptoError, KeyRing, OpenedKek};
+use megalith_keyring::root::{RootError, Roots};
 use megalith_model::ids::ClusterId;
 use megalith_model::query::PAGE_ROWS_MAX;
 use megalith_model::question;
 use megalith_model::rows::{AccessKeyRow, KekRow};
 
-/// What a root key has opened.
+/// What a root has opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opened {
     /// Versions of all key-encryption keys of the cluster, in order; at least one.
@@ -17,7 +20,7 @@ pub struct Opened {
     pub access_keys: u64,
 }
 
-/// Why a root key is not proven to open a cluster.
+/// Why a root is not proven to open a cluster.
 #[derive(Debug, thiserror::Error)]
 pub enum RootKeyError {
     /// The metadata group didn't answer.
@@ -29,7 +32,10 @@ pub enum RootKeyError {
          they are lost"
     )]
     NoKeks,
-    /// The root key is another one, or belongs to another cluster.
+    /// The root is out of reach, so nothing is known.
+    #[error("it is not known whether it opens this cluster")]
+    Unknown(#[source] RootError),
+    /// It is another one, or belongs to another cluster.
     #[error(
         "it is not this cluster's root key: it opens none of the cluster's {} key-encryption keys",
         .0.len()
@@ -38,6 +44,15 @@ pub enum RootKeyError {
     /// Some open, so the root key is the right one.
     #[error("it is this cluster's root key, but key-encryption keys don't open: versions {0:?}")]
     DamagedKeks(Vec<u32>),
+    /// It does not open those that another root has sealed.
+    #[error(
+        "it does not open the cluster alone: key-encryption keys of versions {0:?} are sealed \
+         under a root that is not named"
+    )]
+    Elsewhere(Vec<u32>),
+    /// They are too many, or one is there twice.
+    #[error("make a ring of the key-encryption keys")]
+    Ring(#[source] CryptoError),
     /// Key-encryption keys are there, and one that sealed an access key is not, or the record was
     /// altered.
     #[error(
@@ -52,7 +67,7 @@ pub enum RootKeyError {
     },
 }
 
-/// Opens with `root` whatever can be opened without an object: all key-encryption keys, and under
+/// Opens with `roots` whatever can be opened without an object: all key-encryption keys, and under
 /// them all access keys.
 ///
 /// # Errors
@@ -60,10 +75,10 @@ pub enum RootKeyError {
 pub async fn check(
     meta: &dyn Metadata,
     cluster: ClusterId,
-    root: &RootKey,
+    roots: &Roots,
 ) -> Result<Opened, RootKeyError> {
     let ring_rows = meta.ask(question::Keks).await?;
-    let ring = ring(cluster, root, &ring_rows)?;
+    let ring = ring(cluster, roots, &ring_rows).await?;
     let sealer = ring.credentials();
     let (mut access_keys, mut closed) = (0, Vec::new());
     let mut after = String::new();
@@ -97,27 +112,30 @@ pub async fn check(
     })
 }
 
-fn ring(cluster: ClusterId, root: &RootKey, rows: &[KekRow]) -> Result<KeyRing, RootKeyError> {
-    let all: Vec<(u32, &[u8])> = rows
-        .iter()
-        .map(|row| (row.version, row.sealed_kek.as_slice()))
-        .collect();
-    if all.is_empty() {
+async fn ring(cluster: ClusterId, roots: &Roots, rows: &[KekRow]) -> Result<KeyRing, RootKeyError> {
+    if rows.is_empty() {
         return Err(RootKeyError::NoKeks);
     }
-    let opens = |kek: &(u32, &[u8])| KeyRing::open(root, cluster.0, &[*kek]).is_ok();
-    let closed: Vec<u32> = all
-        .iter()
-        .filter(|kek| !opens(kek))
-        .map(|(version, _)| *version)
-        .collect();
-    if closed.len() == all.len() {
+    let (mut opened, mut closed, mut elsewhere) = (Vec::<OpenedKek>::new(), vec![], vec![]);
+    // One by one, so that each that doesn't open is named.
+    for row in rows {
+        match roots.open(cluster, std::slice::from_ref(row)).await {
+            Ok(kek) => opened.extend(kek),
+            Err(RootError::Foreign { .. }) => closed.push(row.version),
+            Err(RootError::NotNamed { .. }) => elsewhere.push(row.version),
+            Err(error) => return Err(RootKeyError::Unknown(error)),
+        }
+    }
+    if closed.len() == rows.len() {
         return Err(RootKeyError::Foreign(closed));
     }
-    match KeyRing::open(root, cluster.0, &all) {
-        Ok(ring) => Ok(ring),
-        Err(_) => Err(RootKeyError::DamagedKeks(closed)),
+    if !closed.is_empty() {
+        return Err(RootKeyError::DamagedKeks(closed));
     }
+    if !elsewhere.is_empty() {
+        return Err(RootKeyError::Elsewhere(elsewhere));
+    }
+    KeyRing::of(&opened).map_err(RootKeyError::Ring)
 }
 
 #[cfg(test)]

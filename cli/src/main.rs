@@ -2,9 +2,10 @@
 //!
 //! Decides nothing about data. Layout: `args` (what may be written after `megalith`), `config`
 //! (files and defaults), `verbs` (what each command does, one file for each family), `reach` (how
-//! an operator's command finds its cluster), `setup` (certificates, keys, first directories),
-//! `cgroup`, `descriptors`, `guard` (keys stay in memory), `files`, `logging` and `out`. A verb
-//! imports its arguments; arguments import no verb.
+//! an operator's command finds its cluster), `roots` (what opens its keys), `trust` (whose
+//! certificates are believed), `setup` (certificates, keys, first directories), `cgroup`,
+//! `descriptors`, `guard` (keys stay in memory), `files`, `logging` and `out`. A verb imports its
+//! arguments; arguments import no verb.
 //!
 //! Exit codes: 0 succeeded, 1 failed (`status`: degraded; `scrub`: a node did not answer), 2 bad
 //! arguments (`status`: not serving), 3 (`check`): something is wrong. 141 if the reader closed the
@@ -24,7 +25,9 @@ mod guard;
 mod logging;
 mod out;
 mod reach;
+mod roots;
 mod setup;
+mod trust;
 mod verbs;
 
 use args::Cli;

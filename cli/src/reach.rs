@@ -1,13 +1,13 @@
 //! How an operator's command finds a cluster and identifies itself.
 
 use crate::args::Reach;
-use crate::config::{self, NoFlags, OperatorFile, SettingsError};
-use crate::setup::{self, InitError};
+use crate::config::{self, NoFlags, OperatorFile, SettingsError, VaultSection};
+use crate::roots::{For, Named, RootsError};
 use megalith_client::{CallSettings, Endpoint};
-use megalith_crypto::RootKey;
 use megalith_identity::{IdentityError, TlsMaterial};
+use megalith_keyring::root::Roots;
 use megalith_model::ids::NodeId;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Why a cluster can't be reached with the given arguments.
@@ -20,10 +20,7 @@ pub enum ReachError {
     #[error(transparent)]
     Identity(#[from] IdentityError),
     #[error(transparent)]
-    RootKey(#[from] InitError),
-    /// The command needs a root key, and the file names none.
-    #[error("{0} names no `operator.root_key_file`, which this command needs")]
-    NoRootKey(PathBuf),
+    Roots(#[from] RootsError),
 }
 
 /// A cluster that can be called.
@@ -32,18 +29,18 @@ pub struct ReachedCluster {
     pub tls: Arc<TlsMaterial>,
     file: PathBuf,
     root_key_file: Option<PathBuf>,
+    vault: Option<VaultSection>,
 }
 
 impl ReachedCluster {
-    /// Returns where the root key is.
-    pub fn root_key_file(&self) -> Result<&Path, ReachError> {
-        let path = self.root_key_file.as_deref();
-        path.ok_or_else(|| ReachError::NoRootKey(self.file.clone()))
-    }
-
-    /// Reads the root key.
-    pub fn root_key(&self) -> Result<RootKey, ReachError> {
-        Ok(setup::read_root_key(self.root_key_file()?)?)
+    /// Returns what opens the cluster's keys.
+    pub fn roots(&self) -> Result<Roots, ReachError> {
+        let named = Named {
+            origin: self.file.display().to_string(),
+            root_key_file: self.root_key_file.as_deref(),
+            vault: self.vault.as_ref(),
+        };
+        Ok(named.open(For::Operator)?)
     }
 }
 
@@ -64,6 +61,7 @@ pub fn open(reach: &Reach) -> Result<ReachedCluster, ReachError> {
         tls: TlsMaterial::load(&settings.operator.tls_dir)?,
         file,
         root_key_file: settings.operator.root_key_file,
+        vault: settings.vault,
     })
 }
 

@@ -122,6 +122,7 @@ pub fn write_operator(
         metadata: config::MembersSection {
             members: members.to_vec(),
         },
+        vault: None,
     };
     write_toml(file, &content)
 }

@@ -6,24 +6,26 @@
 
 mod beats;
 mod idle;
+mod keys;
 mod listener;
 mod rotation;
 
 use crate::auth::Credentials;
 use crate::ops::{Store, StoreComponents};
 use crate::s3::{Face, FaceParts};
+use keys::{Opening, Start, load_keys};
 use listener::{Listening, TransportSecurity};
 use megalith_blobs::{Pipeline, PipelineComponents, PipelineSettings};
 use megalith_client::{
     CallSettings, ClusterClient, DataClient, DataSettings, Endpoint, MapWatch, MetaClient,
-    Metadata, Roster, TypedCalls as _, new_request,
+    Metadata, Roster, new_request,
 };
-use megalith_crypto::{Entropy as _, RootKey, SystemEntropy};
+use megalith_crypto::{Entropy as _, SystemEntropy};
 use megalith_identity::{HttpsMaterial, IdentityError, TlsMaterial};
+use megalith_keyring::root::Roots;
 use megalith_keyring::{Keys, KeysError};
-use megalith_model::ids::{ClusterId, GatewayId};
+use megalith_model::ids::GatewayId;
 use megalith_model::level::OutOfRange;
-use megalith_model::question;
 use megalith_serve::health;
 pub use megalith_serve::health::MetricsText;
 use std::fmt;
@@ -33,7 +35,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
@@ -41,8 +42,6 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(60);
 /// How long the start waits for the first cluster map.
 const MAP_WAIT: Duration = Duration::from_secs(10);
-/// The wait between attempts to load the keys at the start.
-const KEYS_RETRY: Duration = Duration::from_millis(200);
 
 /// The settings of one gateway.
 pub struct GatewayConfig {
@@ -61,7 +60,8 @@ pub struct GatewayConfig {
     pub metadata: Vec<Endpoint>,
     /// The certificate that identifies this gateway within the cluster.
     pub tls: Arc<TlsMaterial>,
-    pub root_key: RootKey,
+    /// What seals and opens the cluster's key-encryption keys.
+    pub roots: Roots,
     /// The blob pipeline's settings.
     pub pipeline: PipelineSettings,
     pub limits: Limits,
@@ -246,7 +246,7 @@ pub async fn start(config: GatewayConfig) -> Result<RunningGateway, GatewayError
     let unless_started = rim.stop.clone().drop_guard();
     // Bound before any wait, so that a port in use is reported at once.
     let sockets = Sockets::open(&config, &rim).await?;
-    let addresses = sockets.addresses();
+    let (http_addr, https_addr, health_addr) = sockets.addresses();
 
     let (tls, calls) = (Arc::clone(&config.tls), CallSettings::default());
     // Shared, so that both clients learn what the map's stream says of the members.
@@ -256,18 +256,24 @@ pub async fn start(config: GatewayConfig) -> Result<RunningGateway, GatewayError
     let meta: Arc<dyn Metadata> = Arc::new(meta);
     let map = MapWatch::start(ClusterClient::new(&roster, Arc::clone(&tls), calls));
     let ready = Arc::new(AtomicBool::new(false));
+    let start = Start::default();
     if let Some((listener, metrics)) = sockets.health {
         let state = health::State {
             metrics,
-            ready: readiness(&ready, (&map, heard.clone()), &tls, &rim),
+            ready: readiness((&ready, &start), (&map, heard.clone()), &tls, &rim),
         };
         let health = health::serve(listener, state, rim.stop.clone(), rim.tasks.clone());
         rim.tasks.spawn(health);
     }
 
     let cluster = tls.identity().cluster();
-    let start_timeout = config.limits.start_timeout;
-    let keys = first_contact(&meta, &map, cluster, config.root_key, start_timeout).await?;
+    let opening = Opening {
+        cluster,
+        roots: config.roots,
+        timeout: config.limits.start_timeout,
+        start: start.clone(),
+    };
+    let keys = first_contact(&meta, &map, opening).await?;
     let data = DataClient::new(tls, DataSettings::default());
     let components =
         PipelineComponents::connected(Arc::clone(&meta), data, map.subscribe(), cluster, config.id);
@@ -283,19 +289,13 @@ pub async fn start(config: GatewayConfig) -> Result<RunningGateway, GatewayError
     let store = Store::new(StoreComponents {
         meta: Arc::clone(&meta),
         blobs: Arc::new(pipeline.clone()),
-        keys: Arc::clone(&keys),
+        keys,
     });
     let rotation = rotation::spawn(rotating, store.clone());
-    let face = face((meta, keys), store, names, &config.limits)?;
-    if let Some(socket) = sockets.http {
-        listen(socket, TransportSecurity::Plain, &face, &rim);
-    }
-    if let Some((socket, material)) = sockets.https {
-        listen(socket, TransportSecurity::Tls(material), &face, &rim);
-    }
+    let face = face(meta, store, names, &config.limits)?;
+    listen_on((sockets.http, sockets.https), &face, &rim);
     ready.store(true, Ordering::Release);
     drop(unless_started.disarm());
-    let (http_addr, https_addr, health_addr) = addresses;
     Ok(RunningGateway {
         http_addr,
         https_addr,
@@ -397,12 +397,10 @@ fn load_https(https: &HttpsListen, rim: &Rim) -> Result<Arc<HttpsMaterial>, Gate
 async fn first_contact(
     meta: &Arc<dyn Metadata>,
     map: &MapWatch,
-    cluster: ClusterId,
-    root_key: RootKey,
-    timeout: Duration,
+    opening: Opening,
 ) -> Result<Arc<Keys>, GatewayError> {
     let contact = async {
-        let keys = load_keys(meta, cluster, root_key, timeout).await?;
+        let keys = load_keys(meta, opening).await?;
         // Without a map every read would fail. A cluster without a leader has no map to give: then
         // requests are refused one by one, and the answers say why.
         let first_map = map.wait_for(|map| map.version > 0);
@@ -419,30 +417,6 @@ async fn first_contact(
     }
 }
 
-/// Loads the keys; waits for the metadata group, which may be starting too.
-async fn load_keys(
-    meta: &Arc<dyn Metadata>,
-    cluster: ClusterId,
-    root_key: RootKey,
-    timeout: Duration,
-) -> Result<Arc<Keys>, GatewayError> {
-    let deadline = Instant::now() + timeout;
-    // A cheap question comes first, because opening the keys uses up the root key.
-    loop {
-        match meta.ask(question::Keks).await {
-            Ok(_) => break,
-            Err(error) if Instant::now() + KEYS_RETRY >= deadline => {
-                return Err(KeysError::Metadata(error).into());
-            }
-            Err(error) => tracing::info!(%error, "waiting for the metadata group"),
-        }
-        sleep(KEYS_RETRY).await;
-    }
-    Ok(Arc::new(
-        Keys::open(Arc::clone(meta), cluster, root_key).await?,
-    ))
-}
-
 /// The names by which S3 clients call this gateway.
 struct Names {
     base_domains: Vec<String>,
@@ -450,7 +424,7 @@ struct Names {
 }
 
 fn face(
-    (meta, keys): (Arc<dyn Metadata>, Arc<Keys>),
+    meta: Arc<dyn Metadata>,
     store: Store,
     names: Names,
     limits: &Limits,
@@ -459,7 +433,7 @@ fn face(
     SystemEntropy
         .fill(&mut seed)
         .map_err(|_| GatewayError::Random)?;
-    let credentials = Arc::new(Credentials::new(Arc::clone(&meta), Arc::clone(&keys)));
+    let credentials = Arc::new(Credentials::new(Arc::clone(&meta)));
     let times = meta;
     Ok(Arc::new(Face::new(FaceParts {
         store,
@@ -472,6 +446,23 @@ fn face(
     })))
 }
 
+/// Takes connections, plain ones and those with TLS.
+fn listen_on(
+    (http, https): (
+        Option<TcpListener>,
+        Option<(TcpListener, Arc<HttpsMaterial>)>,
+    ),
+    face: &Arc<Face>,
+    rim: &Rim,
+) {
+    if let Some(socket) = http {
+        listen(socket, TransportSecurity::Plain, face, rim);
+    }
+    if let Some((socket, material)) = https {
+        listen(socket, TransportSecurity::Tls(material), face, rim);
+    }
+}
+
 fn listen(socket: TcpListener, security: TransportSecurity, face: &Arc<Face>, rim: &Rim) {
     let listening = Listening {
         socket,
@@ -482,23 +473,27 @@ fn listen(socket: TcpListener, security: TransportSecurity, face: &Arc<Face>, ri
     rim.tasks.spawn(listening.run());
 }
 
-/// Ready means: started, not stopping, and the cluster's map has come.
+/// Ready means: started, not stopping, keys can be opened, and the cluster's map has come.
 fn readiness(
-    started: &Arc<AtomicBool>,
+    (started, start): (&Arc<AtomicBool>, &Start),
     (map, meta): (&MapWatch, MetaClient),
     tls: &TlsMaterial,
     rim: &Rim,
 ) -> health::Ready {
     let (started, maps, stop) = (Arc::clone(started), map.subscribe(), rim.stop.clone());
-    let denials = tls.denials().clone();
+    let (denials, start) = (tls.denials().clone(), start.clone());
     Arc::new(move || {
         if stop.is_cancelled() {
             Err("the gateway is stopping".to_owned())
         } else if !started.load(Ordering::Acquire) {
-            Err("the gateway is starting".to_owned())
+            let trouble = start.trouble();
+            let waits = trouble.map_or_else(String::new, |why| format!(", and waits: {why}"));
+            Err(format!("the gateway is starting{waits}"))
         } else if denials.is_own_denied() {
             Err("the cluster has denied this gateway's certificate".to_owned())
         } else if let Some(why) = meta.given_up() {
+            Err(why)
+        } else if let Some(why) = start.trouble() {
             Err(why)
         } else if maps.borrow().term == 0 {
             Err("no cluster map yet".to_owned())

@@ -115,6 +115,20 @@ class Cluster:
             env={**self.env, **self.process_env(name)},
         )
 
+    def name_roots(self, root_key=True, vault=None):
+        """Writes what opens the cluster's keys into the files of gateways and the operator: the
+        root key's file, and the settings of a key service."""
+        files = [self.directory / name / "gateway.toml" for name in self.names("gateway")]
+        for file in [*files, self.operator]:
+            text = file.read_text().split("\n[vault]")[0].rstrip()
+            text = re.sub(r"\nroot_key_file = .*", "", text)
+            if root_key:
+                section = r"(\[(?:gateway|operator)\])"
+                text = re.sub(section, rf'\1\nroot_key_file = "{self.root_key}"', text)
+            lines = [f"{key} = {json.dumps(value)}" for key, value in (vault or {}).items()]
+            table = ["", "[vault]", *lines] if vault else []
+            file.write_text("\n".join([text, *table, ""]))
+
     def names(self, kind):
         return [name for name in self.processes if name.startswith(kind + "-")]
 

@@ -26,7 +26,7 @@ HELP = [
 # Of the cluster whose directory is DATA.
 ASKS = [
     "status", "status -o json", "scrub status", "scrub status -o json", "scrub start", "check",
-    "settings get",
+    "settings get", "key check", "key check -o json", "key reseal --to root-key",
     "account list", "account list -o json", "key list", "key list -o json",
     "meta list", "meta list -o json", "meta raise-level",
 ]

@@ -2,7 +2,7 @@
 
 use super::*;
 use futures::future::BoxFuture;
-use megalith_crypto::IdForm;
+use megalith_crypto::{IdForm, RootKey};
 use megalith_model::answer::answer;
 use megalith_model::command::Answer;
 use megalith_model::entry::Entry;
@@ -13,6 +13,10 @@ use megalith_model::table::{MemRows, Overlay};
 use std::sync::Mutex;
 
 pub(crate) const CLUSTER: ClusterId = ClusterId([9; 16]);
+
+pub(crate) fn roots(byte: u8) -> Roots {
+    Roots::local(root(byte), "the test's")
+}
 
 /// What happens to the next command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,9 +88,9 @@ pub(crate) fn root(byte: u8) -> RootKey {
     RootKey::parse(&text).expect("a root key")
 }
 
-async fn open(group: &Arc<Group>) -> Admin {
+pub(crate) async fn open(group: &Arc<Group>) -> Admin {
     let meta = Arc::clone(group) as Arc<dyn Metadata>;
-    Admin::open(meta, CLUSTER, root(1)).await.expect("opens")
+    Admin::open(meta, CLUSTER, roots(1)).await.expect("opens")
 }
 
 pub(crate) async fn admin() -> (Arc<Group>, Admin) {
@@ -191,10 +195,11 @@ async fn whether_an_account_is_enabled_is_sealed_into_its_keys() {
     let first = admin.create_key("main").await.expect("made").access_key;
     let disabled = admin.create_key("main").await.expect("made").access_key;
     admin.set_key_enabled(&disabled, false).await.expect("done");
+    let ring = admin.keys.ring().await.expect("held");
     let flags = |access_key: &str| {
         let sealed = group.row(access_key).sealed_credential;
-        let sealer = admin.keys.ring().credentials();
-        let credential = sealer.open(access_key, &sealed).expect("it opens");
+        let credential = ring.credentials().open(access_key, &sealed);
+        let credential = credential.expect("it opens");
         (credential.enabled, credential.account_enabled)
     };
     for enabled in [false, true, false] {
@@ -288,7 +293,7 @@ async fn disabling_a_key_keeps_its_secret_and_owner() {
             .expect("done");
         let row = group.row(&made.access_key);
         assert_eq!((row.enabled, row.account), (enabled, account.id));
-        let sealer = admin.keys.ring().credentials();
+        let sealer = admin.keys.ring().await.expect("held").credentials();
         let credential = sealer
             .open(&made.access_key, &row.sealed_credential)
             .expect("opens");
@@ -372,7 +377,7 @@ async fn a_refusal_by_the_group_is_passed_on() {
 async fn another_clusters_root_key_is_refused() {
     let (group, _) = admin().await;
     let meta = Arc::clone(&group) as Arc<dyn Metadata>;
-    let refused = Admin::open(meta, CLUSTER, root(2)).await;
+    let refused = Admin::open(meta, CLUSTER, roots(2)).await;
     assert!(
         matches!(refused.err(), Some(AdminError::Keys(KeysError::Root(_)))),
         "a wrong root key opens nothing"

@@ -1,7 +1,7 @@
 //! Root keys, right and wrong, on the real state machine in memory.
 
 use super::*;
-use crate::accounts::tests::{CLUSTER, Group, admin, root};
+use crate::accounts::tests::{CLUSTER, Group, admin, root, roots};
 use megalith_model::command::{Command, Envelope};
 use megalith_model::table::MemRows;
 
@@ -27,7 +27,7 @@ fn rows(group: &Group) -> MemRows {
 
 async fn checked(group: &Group, byte: u8) -> Result<Opened, RootKeyError> {
     let before = rows(group);
-    let checked = check(group, CLUSTER, &root(byte)).await;
+    let checked = check(group, CLUSTER, &roots(byte)).await;
     assert!(rows(group) == before, "a check changes nothing");
     checked
 }
@@ -103,6 +103,6 @@ async fn a_page_that_is_full_is_not_the_last() {
     for _ in 0..count {
         admin.create_key("main").await.expect("made");
     }
-    let opened = check(&*group, CLUSTER, &root(1)).await.expect("opens");
+    let opened = check(&*group, CLUSTER, &roots(1)).await.expect("opens");
     assert_eq!(opened.access_keys, u64::from(count));
 }

@@ -1,7 +1,7 @@
 //! `megalith account` and `megalith key`.
 
 use super::{OutputFormat, Reach};
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
 /// Verbs of `megalith account`.
@@ -76,9 +76,23 @@ pub enum KeyVerb {
         #[command(flatten)]
         reach: Reach,
     },
-    /// Prove that a root key opens this cluster, without changing anything.
+    /// Seal all key-encryption keys anew: under another root, or under the newest version of its
+    /// key. Can be run again if it was cut off.
+    Reseal {
+        /// What is to seal them; the operator's file must name it, and what has sealed them.
+        #[arg(long, value_enum)]
+        to: Target,
+        /// How to print.
+        #[arg(short, long, value_enum, default_value_t = OutputFormat::Text)]
+        output: OutputFormat,
+        /// Which cluster.
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Prove that a root key, or a key service, opens this cluster, without changing anything.
     Check {
-        /// The root key to try, such as the copy in a safe. Default: the operator's.
+        /// The root key to try, such as the copy in a safe. Default: what the operator's file
+        /// names, a key service included.
         #[arg(long)]
         root_key_file: Option<PathBuf>,
         /// How to print.
@@ -88,6 +102,15 @@ pub enum KeyVerb {
         #[command(flatten)]
         reach: Reach,
     },
+}
+
+/// What may seal key-encryption keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Target {
+    /// The key service of the table `vault`.
+    Vault,
+    /// The root key in `root_key_file`, or in the environment.
+    RootKey,
 }
 
 /// An access key.

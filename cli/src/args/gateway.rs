@@ -57,9 +57,10 @@ pub struct GatewayInitArgs {
     #[arg(long = "host", required = true)]
     pub hosts: Vec<String>,
     /// The root key of the cluster's encryption; made if it doesn't exist. Losing it loses all
-    /// data.
+    /// data. Without it, add a table `vault` to the file that this writes, or set
+    /// MEGALITH_ROOT_KEY where the gateway runs.
     #[arg(long)]
-    pub root_key_file: PathBuf,
+    pub root_key_file: Option<PathBuf>,
     /// Every metadata member as `id=host:port`.
     #[arg(long = "metadata-member", required = true)]
     pub members: Vec<String>,

@@ -20,7 +20,7 @@ mod up;
 #[cfg(test)]
 mod tests;
 
-pub use account::{AccountVerb, KeyVerb, Listed};
+pub use account::{AccountVerb, KeyVerb, Listed, Target};
 pub use cert::{CertVerb, IssueArgs, NamedCertificate};
 pub use check::CheckArgs;
 pub use config::ConfigVerb;

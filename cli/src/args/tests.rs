@@ -58,6 +58,7 @@ fn these_are_all_verbs() {
         megalith key disable
         megalith key enable
         megalith key rotate
+        megalith key reseal
         megalith key check
         megalith cert issue
         megalith cert deny
@@ -130,7 +131,7 @@ fn what_is_missing_is_named() {
         ),
         (
             "megalith gateway init --id 1 --dir d --ca-dir c",
-            "--root-key-file",
+            "--metadata-member",
         ),
         ("megalith operator init --dir d", "--ca-dir"),
         ("megalith key create", "--account"),

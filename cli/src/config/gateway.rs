@@ -2,6 +2,7 @@
 
 use super::defaults::{GATEWAY_LISTEN, REGION};
 use super::node::LogSection;
+use super::vault::VaultSection;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -12,6 +13,9 @@ pub struct GatewayFile {
     pub gateway: GatewaySection,
     /// Where the metadata members are.
     pub metadata: MembersSection,
+    /// The key service. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vault: Option<VaultSection>,
     #[serde(default)]
     pub log: LogSection,
 }
@@ -24,8 +28,10 @@ pub struct GatewaySection {
     pub id: u32,
     /// Directory with `ca.crt`, `node.crt`, `node.key`. Required.
     pub tls_dir: PathBuf,
-    /// File with the root key (64 hexadecimal digits). Required; the same for every gateway.
-    pub root_key_file: PathBuf,
+    /// File with the root key (64 hexadecimal digits); the same for every gateway. Required, unless
+    /// there is a key service, or the variable `MEGALITH_ROOT_KEY`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root_key_file: Option<PathBuf>,
     /// `host:port` of the S3 listener without TLS. Default `0.0.0.0:9000`; empty: none.
     #[serde(default = "listen")]
     pub listen: String,
@@ -56,7 +62,7 @@ pub struct GatewaySection {
 impl GatewaySection {
     /// Returns the settings of a gateway with defaults for everything else.
     #[must_use]
-    pub fn new(id: u32, tls_dir: PathBuf, root_key_file: PathBuf) -> Self {
+    pub fn new(id: u32, tls_dir: PathBuf, root_key_file: Option<PathBuf>) -> Self {
         Self {
             id,
             tls_dir,

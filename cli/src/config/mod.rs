@@ -13,12 +13,14 @@ pub mod defaults;
 mod gateway;
 mod node;
 mod operator;
+mod vault;
 
 pub use gateway::{GatewayFile, GatewaySection, MembersSection};
 pub use node::{
     Engine, LogFormat, LogSection, MetadataSection, NodeFile, NodeSection, StorageSection,
 };
 pub use operator::{OperatorFile, OperatorSection};
+pub use vault::VaultSection;
 
 use figment::Figment;
 use figment::error::Kind;

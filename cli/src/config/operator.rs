@@ -1,6 +1,7 @@
 //! The file that the operator's verbs (`status`, `account`, `key`) read.
 
 use super::gateway::MembersSection;
+use super::vault::VaultSection;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -10,6 +11,9 @@ use std::path::PathBuf;
 pub struct OperatorFile {
     pub operator: OperatorSection,
     pub metadata: MembersSection,
+    /// The key service. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vault: Option<VaultSection>,
 }
 
 /// The operator's identity.

@@ -22,6 +22,7 @@ fn load_gateway(text: &str) -> Result<GatewayFile, String> {
 const NODE: &str = "[node]\nid = 1\ntls_dir = \"t\"\n[metadata]\nmembers = [\"1=h:1\"]\n";
 const GATEWAY: &str = "[metadata]\nmembers = [\"1=h:1\"]\n[gateway]\nid = 1\ntls_dir = \"t\"\n\
                        root_key_file = \"k\"\n";
+const VAULT: &str = "[vault]\naddress = \"https://v\"\nkey = \"k\"\ntoken_file = \"t\"\n";
 
 #[test]
 fn unknown_key_is_refused_with_the_nearest_name() {
@@ -158,7 +159,7 @@ fn what_a_node_does_not_set_is_the_documented_default() {
 #[test]
 fn what_a_gateway_does_not_set_is_as_if_made_in_code() {
     let read = load_gateway(GATEWAY).expect("sound").gateway;
-    let made = GatewaySection::new(1, "t".into(), "k".into());
+    let made = GatewaySection::new(1, "t".into(), Some("k".into()));
     let text = |section| toml::to_string(section).expect("plain tables");
     assert_eq!(text(&read), text(&made));
     assert_eq!(
@@ -166,6 +167,18 @@ fn what_a_gateway_does_not_set_is_as_if_made_in_code() {
         ("0.0.0.0:9000", "us-east-1")
     );
     assert_eq!(read.memory_bytes, None);
+}
+
+#[test]
+fn a_key_service_needs_little_and_has_the_documented_defaults() {
+    let file = load_gateway(&format!("{GATEWAY}{VAULT}")).expect("sound");
+    let vault = file.vault.expect("named");
+    assert_eq!(
+        (vault.mount.as_str(), vault.timeout_ms, vault.hold_s),
+        ("transit", 5_000, 300)
+    );
+    assert_eq!((vault.ca_file, vault.namespace), (None, None));
+    assert!(load_gateway(GATEWAY).expect("sound").vault.is_none());
 }
 
 #[test]
@@ -272,6 +285,7 @@ fn every_key_is_in_the_configuration_page_and_no_other() {
                 "metadata",
                 &format!("{GATEWAY}{members}").replacen(members, "", 1),
             ),
+            known::<GatewayFile>("vault", &format!("{GATEWAY}{VAULT}")),
             vec!["log.*".to_owned()],
         ],
     );
@@ -280,6 +294,7 @@ fn every_key_is_in_the_configuration_page_and_no_other() {
         &[
             known::<OperatorFile>("operator", "[operator]\ntls_dir = \"t\"\n"),
             known::<OperatorFile>("metadata", members),
+            vec!["vault.*".to_owned()],
         ],
     );
 }

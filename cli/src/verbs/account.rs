@@ -5,11 +5,11 @@ use crate::args::{AccountVerb, Listed, OutputFormat, Reach};
 use crate::reach::{self, ReachError};
 use megalith_admin::accounts::{Admin, AdminError};
 use megalith_admin::root_key::RootKeyError;
+use megalith_admin::root_key::reseal::ResealError;
 use megalith_admin::rotation::RotationError;
 use megalith_client::MetaClient;
 use megalith_model::rows::AccountRow;
 use serde_json::json;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Why an account or key could not be shown or changed.
@@ -21,8 +21,10 @@ pub enum AccountError {
     #[error(transparent)]
     Admin(#[from] AdminError),
     /// A root key is not proven to open the cluster.
-    #[error("root key {file}")]
-    RootKey { file: PathBuf, source: RootKeyError },
+    #[error("{name}")]
+    RootKey { name: String, source: RootKeyError },
+    #[error("seal the keys anew")]
+    Reseal(#[from] ResealError),
     #[error(transparent)]
     Rotation(#[from] RotationError),
     /// A rotation is as far as it gets.
@@ -36,10 +38,10 @@ pub enum AccountError {
 /// Opens the accounts of a cluster.
 pub async fn open(at: &Reach) -> Result<Admin, AccountError> {
     let reached = reach::open(at)?;
-    let root_key = reached.root_key()?;
+    let roots = reached.roots()?;
     let cluster = reached.tls.identity().cluster();
     let meta = MetaClient::new(&reached.members, reached.tls, reach::call_settings());
-    Ok(Admin::open(Arc::new(meta), cluster, root_key).await?)
+    Ok(Admin::open(Arc::new(meta), cluster, roots).await?)
 }
 
 /// Runs the verb on the cluster that it names.

@@ -3,7 +3,8 @@
 use super::node;
 use super::role::{RoleError, address};
 use crate::config::{self, GatewayFile, NoFlags, NodeFile, OperatorFile, SettingsError};
-use crate::{files, setup};
+use crate::files;
+use crate::roots::{For, Named};
 use megalith_identity::TlsMaterial;
 use megalith_model::ids::NodeId;
 use megalith_server::{NodeError, check_certificates};
@@ -19,7 +20,12 @@ pub fn check(file: &Path) -> Result<String, RoleError> {
     let mut warning = None;
     let (kind, members) = if table.contains_key("gateway") {
         let settings: GatewayFile = config::load(Some(file), NoFlags {})?;
-        setup::read_root_key(&settings.gateway.root_key_file)?;
+        let named = Named {
+            origin: origin.clone(),
+            root_key_file: settings.gateway.root_key_file.as_deref(),
+            vault: settings.vault.as_ref(),
+        };
+        named.open(For::Gateway)?;
         address("gateway.listen", &settings.gateway.listen)?;
         TlsMaterial::load(&settings.gateway.tls_dir)?;
         ("a gateway's settings, sound", settings.metadata.members)

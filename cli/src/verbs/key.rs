@@ -2,13 +2,15 @@
 
 use super::account::{AccountError, open, standing};
 use super::json_line;
-use crate::args::{KeyVerb, OutputFormat, Reach};
+use crate::args::{KeyVerb, OutputFormat, Reach, Target};
 use crate::reach::{self, ReachError};
-use crate::setup;
+use crate::roots;
 use megalith_admin::accounts::{Admin, AdminError, CreatedKey};
+use megalith_admin::root_key::reseal::{Resealed, reseal};
 use megalith_admin::root_key::{self, Opened};
 use megalith_admin::rotation;
 use megalith_client::MetaClient;
+use megalith_crypto::SealedBy;
 use megalith_model::rows::{AccessKeyRow, AccountRow};
 use serde_json::json;
 use std::path::Path;
@@ -31,6 +33,7 @@ pub async fn run(verb: &KeyVerb) -> Result<String, AccountError> {
             wait,
             reach,
         } => return rotate(reach, *grace_seconds, *wait).await,
+        KeyVerb::Reseal { to, output, reach } => return move_to(reach, *to, *output).await,
     };
     Ok(carry_out(&open(reach).await?, verb).await?)
 }
@@ -41,11 +44,11 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// Begins a rotation; waits for its end if that is wished.
 async fn rotate(reach: &Reach, grace_seconds: u32, wait: bool) -> Result<String, AccountError> {
     let reached = reach::open(reach)?;
-    let root = reached.root_key()?;
+    let roots = reached.roots()?;
     let cluster = reached.tls.identity().cluster();
     let meta = MetaClient::new(&reached.members, reached.tls, reach::call_settings());
     let grace_ms = u64::from(grace_seconds) * 1_000;
-    let begun = rotation::begin(&meta, cluster, &root, grace_ms).await?;
+    let begun = rotation::begin(&meta, cluster, &roots, grace_ms).await?;
     let to = begun.to;
     if !wait {
         return Ok(format!(
@@ -74,33 +77,63 @@ async fn rotate(reach: &Reach, grace_seconds: u32, wait: bool) -> Result<String,
     }
 }
 
-/// Opens what the root key in `file`, or else the operator's, should open.
+/// Opens what the root key in `file`, or else what the operator's file names, should open.
 async fn check(
     reach: &Reach,
     file: Option<&Path>,
     output: OutputFormat,
 ) -> Result<String, AccountError> {
     let reached = reach::open(reach)?;
-    let file = match file {
-        Some(file) => file.to_owned(),
-        None => reached.root_key_file()?.to_owned(),
+    let roots = match file {
+        // By itself: another root that opens everything would prove nothing of it.
+        Some(file) => roots::of_file(file).map_err(|error| ReachError::Roots(error.into()))?,
+        None => reached.roots()?,
     };
-    let root = setup::read_root_key(&file).map_err(ReachError::from)?;
     let cluster = reached.tls.identity().cluster();
     let meta = MetaClient::new(&reached.members, reached.tls, reach::call_settings());
-    match root_key::check(&meta, cluster, &root).await {
-        Ok(opened) => Ok(opened_text(&file, &opened, output)),
-        Err(source) => Err(AccountError::RootKey { file, source }),
+    let name = roots.name();
+    match root_key::check(&meta, cluster, &roots).await {
+        Ok(opened) => Ok(opened_text(&name, &opened, output)),
+        Err(source) => Err(AccountError::RootKey { name, source }),
     }
 }
 
-fn opened_text(file: &Path, opened: &Opened, output: OutputFormat) -> String {
+/// Seals all key-encryption keys under `to`.
+async fn move_to(reach: &Reach, to: Target, output: OutputFormat) -> Result<String, AccountError> {
+    let reached = reach::open(reach)?;
+    let roots = reached.roots()?;
+    let cluster = reached.tls.identity().cluster();
+    let meta = MetaClient::new(&reached.members, reached.tls, reach::call_settings());
+    let by = match to {
+        Target::Vault => SealedBy::Service,
+        Target::RootKey => SealedBy::RootKey,
+    };
+    let done = reseal(&meta, cluster, &roots, by).await?;
+    let name = roots.of_kind(by).map(|root| root.name());
+    Ok(resealed_text(&name.unwrap_or_default(), &done, output))
+}
+
+fn resealed_text(name: &str, done: &Resealed, output: OutputFormat) -> String {
+    let Resealed { moved, kept } = done;
+    match output {
+        OutputFormat::Text => format!(
+            "{} of {} key-encryption keys were sealed anew; all are under {name}\n",
+            moved.len(),
+            moved.len() + kept.len(),
+        ),
+        OutputFormat::Json => {
+            json_line(&json!({ "sealed_anew": moved, "left_as_they_were": kept }))
+        }
+    }
+}
+
+fn opened_text(name: &str, opened: &Opened, output: OutputFormat) -> String {
     let Opened { keks, access_keys } = opened;
     match output {
         OutputFormat::Text => format!(
             "{} opens this cluster\nkey-encryption keys  {} of {}, versions {}\n\
              access keys          {access_keys} of {access_keys}\n",
-            file.display(),
+            name,
             keks.len(),
             keks.len(),
             keks.iter()
@@ -134,7 +167,7 @@ pub(super) async fn carry_out(admin: &Admin, verb: &KeyVerb) -> Result<String, A
             admin.set_key_enabled(key, true).await?;
             format!("key {key} works again\n")
         }
-        KeyVerb::Check { .. } | KeyVerb::Rotate { .. } => {
+        KeyVerb::Check { .. } | KeyVerb::Reseal { .. } | KeyVerb::Rotate { .. } => {
             unreachable!("they need no accounts, and are done before")
         }
     })
@@ -224,9 +257,9 @@ mod tests {
             keks: vec![1, 2],
             access_keys: 3,
         };
-        let file = Path::new("/safe/root.key");
+        let file = "root key /safe/root.key";
         expect![[r#"
-            /safe/root.key opens this cluster
+            root key /safe/root.key opens this cluster
             key-encryption keys  2 of 2, versions 1, 2
             access keys          3 of 3
         "#]]

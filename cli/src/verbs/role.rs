@@ -5,6 +5,7 @@ use crate::config::SettingsError;
 use crate::descriptors::TooFew;
 use crate::files::{self, FileError};
 use crate::reach::ReachError;
+use crate::roots::RootsError;
 use crate::setup::InitError;
 use megalith_client::chain;
 use megalith_gateway::run::GatewayError;
@@ -37,6 +38,8 @@ pub enum RoleError {
     Identity(#[from] IdentityError),
     #[error(transparent)]
     Init(#[from] InitError),
+    #[error(transparent)]
+    Roots(#[from] RootsError),
     /// The first access key could not be made.
     #[error(transparent)]
     Account(#[from] AccountError),

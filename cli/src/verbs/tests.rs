@@ -358,7 +358,8 @@ async fn accounts_need_the_root_key() {
     let words = format!("megalith account list --config {file}");
     let cli = Cli::try_parse_from(words.split_whitespace()).expect("a command");
     let error = super::run(cli.verb).await.expect_err("no root key");
-    let why = "names no `operator.root_key_file`, which this command needs";
+    let why = "names no `operator.root_key_file`, which this command needs, nor a table `vault`; \
+               nor is the variable MEGALITH_ROOT_KEY set";
     assert_eq!(chain(&*error), format!("{file} {why}"));
 }
 

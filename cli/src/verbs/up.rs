@@ -277,12 +277,13 @@ fn gateway_settings(layout: &Layout, args: &UpArgs, members: &[String]) -> Gatew
             ..GatewaySection::new(
                 GATEWAY,
                 layout.path("tls").join("gateway"),
-                layout.path("root.key"),
+                Some(layout.path("root.key")),
             )
         },
         metadata: config::MembersSection {
             members: members.to_vec(),
         },
+        vault: None,
         log: LogSection::default(),
     }
 }

@@ -7,7 +7,7 @@ use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared, WeakShared};
 use megalith_client::{ClientError, Metadata, TypedCalls as _, chain};
 use megalith_crypto::{AccessSecret, IdForm, KeyRing};
-use megalith_keyring::{Keys, KeysError};
+use megalith_keyring::{KeyUse, KeysError};
 use megalith_model::ids::AccountId;
 use megalith_model::question;
 use megalith_model::rows::{AccessKeyRow, AccountRow};
@@ -48,7 +48,6 @@ pub struct Credentials {
 
 struct Parts {
     meta: Arc<dyn Metadata>,
-    keys: Arc<Keys>,
     state: Mutex<State>,
 }
 
@@ -82,16 +81,15 @@ impl Drop for Ended {
 }
 
 impl Credentials {
-    /// Builds the access keys over the metadata group and the key ring.
+    /// Builds the access keys over the metadata group.
     #[must_use]
-    pub fn new(meta: Arc<dyn Metadata>, keys: Arc<Keys>) -> Self {
+    pub fn new(meta: Arc<dyn Metadata>) -> Self {
         let state = State {
             kept: Kept::new(Instant::now()),
             asking: HashMap::new(),
         };
         let shared = Parts {
             meta,
-            keys,
             state: Mutex::new(state),
         };
         Self {
@@ -100,24 +98,33 @@ impl Credentials {
     }
 
     /// Finds an access key that works. The metadata group is not asked for what is no id of this
-    /// cluster, nor twice at a time for one.
+    /// cluster, nor twice at a time for one. `keys` are as the request uses them.
     ///
     /// # Errors
     /// See [`CredentialError`].
-    pub async fn find(&self, access_key: &str) -> Result<Arc<ActiveKey>, CredentialError> {
-        let made = match self.shared.keys.ids().judge(access_key) {
+    pub async fn find(
+        &self,
+        keys: &KeyUse,
+        access_key: &str,
+    ) -> Result<Arc<ActiveKey>, CredentialError> {
+        let made = match keys.ids().judge(access_key) {
             IdForm::Made => true,
             IdForm::Unchecked => false,
             IdForm::MadeUp => return Err(CredentialError::Unknown),
         };
-        let question = match self.known_or_asked(access_key, made)? {
+        let question = match self.known_or_asked(keys, access_key, made)? {
             Known::Key(key) => return Ok(key),
             Known::Asked(question) => question,
         };
         question.await?.ok_or(CredentialError::Unknown)
     }
 
-    fn known_or_asked(&self, id: &str, made: bool) -> Result<Known, CredentialError> {
+    fn known_or_asked(
+        &self,
+        keys: &KeyUse,
+        id: &str,
+        made: bool,
+    ) -> Result<Known, CredentialError> {
         let now = Instant::now();
         let mut state = lock(&self.shared.state);
         // One that is asked for already costs no further question. An answer that comes late may be
@@ -142,7 +149,7 @@ impl Credentials {
             id: id.to_owned(),
             at: now,
         };
-        let question = ask(ended).boxed().shared();
+        let question = ask(ended, keys.clone()).boxed().shared();
         if let Some(weak) = question.downgrade() {
             let asking = Asking {
                 at: now,
@@ -160,15 +167,15 @@ enum Known {
 }
 
 /// Asks for a key, and keeps the answer.
-async fn ask(ended: Ended) -> Result<Found, CredentialError> {
-    let Parts { meta, keys, state } = &*ended.shared;
+async fn ask(ended: Ended, keys: KeyUse) -> Result<Found, CredentialError> {
+    let Parts { meta, state } = &*ended.shared;
     let asked = question::AccessKey {
         access_key: ended.id.clone(),
     };
     let answer = meta.ask(asked).await;
     let answer = answer.map_err(|error| unavailable(&error))?;
     let found = match answer {
-        Some((row, account)) => open(keys, &ended.id, &row, &account).await?,
+        Some((row, account)) => open(&keys, &ended.id, &row, &account).await?,
         None => None,
     };
     lock(state).kept.keep(&ended.id, ended.at, found.clone());
@@ -188,7 +195,7 @@ fn unavailable(error: &ClientError) -> CredentialError {
 
 /// Opens a key's record; None if it was altered, or if the key or its account is disabled.
 async fn open(
-    keys: &Keys,
+    keys: &KeyUse,
     id: &str,
     row: &AccessKeyRow,
     account: &AccountRow,
@@ -197,7 +204,11 @@ async fn open(
     let open = |ring: &KeyRing| ring.credentials().open(id, sealed);
     let credential = match keys.opened("access key", sealed, open).await {
         Ok(credential) => credential,
-        Err(error @ (KeysError::Damaged(_) | KeysError::Root(_) | KeysError::Make(_))) => {
+        // Said once where the keys are opened, and not for each access key.
+        Err(KeysError::Root(error)) if let Some(outage) = Outage::of_root(&error) => {
+            return Err(CredentialError::Unavailable(outage, error.to_string()));
+        }
+        Err(error @ (KeysError::Damaged(_) | KeysError::Root(_))) => {
             tracing::error!(
                 access_key = id,
                 error = chain(&error),

@@ -100,7 +100,7 @@ impl Store {
                     id,
                     name: name.to_owned(),
                     account: caller.account,
-                    sealed_owner: sealed.map_err(Rejection::Failed)?,
+                    sealed_owner: sealed.await.map_err(Rejection::Failed)?,
                 };
                 self.instruct(&key, create).await
             });

@@ -200,7 +200,7 @@ impl Store {
                     etag: &found.etag,
                 };
                 let sealed = self.seal(new, &found.key, &manifest, blobs.clone());
-                let sealed = sealed.map_err(failed)?;
+                let sealed = sealed.await.map_err(failed)?;
                 let command = |condition| {
                     Command::PutObject(Box::new(PutObject {
                         condition,

@@ -136,6 +136,14 @@ pub enum Outage {
     NoId,
     /// The cluster's table lacks a key-encryption key that a record names.
     Keys,
+    /// The key service does not answer.
+    KeyServiceAway,
+    /// The key service is sealed.
+    KeyServiceSealed,
+    /// The key service refuses this gateway.
+    KeyServiceRefuses,
+    /// The key service lacks the key, or the version of it, that sealed the cluster's keys.
+    RootKeyGone,
     /// The gateway is stopping.
     Stopping,
     /// Too few shards could be read.
@@ -156,6 +164,10 @@ impl Outage {
             Self::Denied => "The cluster has denied this gateway.",
             Self::NoId => "The cluster gives this gateway no ids for new objects.",
             Self::Keys => "The cluster lacks a key that is needed.",
+            Self::KeyServiceAway => "The key service does not answer.",
+            Self::KeyServiceSealed => "The key service is sealed.",
+            Self::KeyServiceRefuses => "The key service refuses this gateway.",
+            Self::RootKeyGone => "The key service lacks the key that is needed.",
             Self::Stopping => "The gateway is stopping.",
             Self::Reads => "Too few shards of the object can be read now.",
             Self::Writes => "Too few disks took the object.",

@@ -114,7 +114,8 @@ impl Store {
         listed: ListingContext<'_>,
         sealed: &[u8],
     ) -> Result<ListingEntry, OpError> {
-        if let Ok(entry) = self.keys().listing(bucket).open(listed, sealed) {
+        let sealer = self.keys().listing(bucket).await?;
+        if let Ok(entry) = sealer.open(listed, sealed) {
             return Ok(entry);
         }
         let open = |ring: &KeyRing| ring.listing(bucket.0).open(listed, sealed);

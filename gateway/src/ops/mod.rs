@@ -41,7 +41,8 @@ pub use write::{BODY_BYTES_MAX, Body, BodyError, Description, Trailer};
 
 use megalith_blobs::{LeaseError, LeasedId};
 use megalith_client::{ClientError, Metadata, TypedCalls as _, chain};
-use megalith_keyring::{Keys, KeysError};
+use megalith_keyring::root::RootError;
+use megalith_keyring::{KeyUse, Keys, KeysError};
 use megalith_model::command::{Command, Envelope, Refusal};
 use megalith_model::ids::AccountId;
 use megalith_model::instruction::Instruction;
@@ -63,10 +64,11 @@ pub struct StoreComponents {
     pub keys: Arc<Keys>,
 }
 
-/// The operations. Cloned handles share everything.
+/// The operations, as one request uses them. Cloned handles share everything.
 #[derive(Clone)]
 pub struct Store {
     shared: Arc<Shared>,
+    keys: KeyUse,
 }
 
 struct Shared {
@@ -90,6 +92,7 @@ impl Store {
     #[must_use]
     pub fn new(components: StoreComponents) -> Self {
         Self {
+            keys: components.keys.begin(),
             shared: Arc::new(Shared {
                 components,
                 buckets: buckets::Cache::default(),
@@ -97,8 +100,19 @@ impl Store {
         }
     }
 
-    fn keys(&self) -> &Keys {
-        &self.shared.components.keys
+    /// Returns the operations for the next request, which uses the keys anew.
+    #[must_use]
+    pub fn begin(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            keys: self.shared.components.keys.begin(),
+        }
+    }
+
+    /// Returns the request's use of the keys.
+    #[must_use]
+    pub fn keys(&self) -> &KeyUse {
+        &self.keys
     }
 
     fn blobs(&self) -> &dyn Blobs {
@@ -246,10 +260,29 @@ impl From<KeysError> for OpError {
         match error {
             KeysError::Metadata(error) => unavailable(error),
             KeysError::Damaged(what) => Self::Damaged(what),
-            KeysError::Root(_) => Self::Damaged("key-encryption key"),
-            KeysError::Lost | KeysError::Missing { .. } | KeysError::Make(_) => {
-                Self::Internal(error.to_string())
-            }
+            KeysError::Root(error) => match Outage::of_root(&error) {
+                Some(outage) => Self::Unavailable(outage, error.to_string()),
+                None => Self::Damaged("key-encryption key"),
+            },
+            KeysError::Lost | KeysError::Missing { .. } => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+impl Outage {
+    /// Says what is out if a root opens no keys; None if it is no outage: what is stored is wrong.
+    #[must_use]
+    pub fn of_root(error: &RootError) -> Option<Self> {
+        match error {
+            RootError::Unreachable { .. } => Some(Self::KeyServiceAway),
+            RootError::Sealed { .. } => Some(Self::KeyServiceSealed),
+            RootError::Denied { .. }
+            | RootError::Refused { .. }
+            | RootError::Token(_)
+            | RootError::NoSuchMount { .. } => Some(Self::KeyServiceRefuses),
+            RootError::NoSuchKey { .. } | RootError::TooOld { .. } => Some(Self::RootKeyGone),
+            RootError::NotNamed { .. } => Some(Self::Keys),
+            RootError::Foreign { .. } | RootError::Crypto(_) => None,
         }
     }
 }

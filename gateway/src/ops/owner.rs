@@ -5,7 +5,7 @@
 
 use super::error::OpError;
 use megalith_crypto::{CryptoError, KeyRing, RecordKind};
-use megalith_keyring::Keys;
+use megalith_keyring::KeyUse;
 use megalith_model::ids::{AccountId, BucketId};
 use megalith_model::rows::BucketRow;
 
@@ -20,14 +20,14 @@ fn binding(id: BucketId, name: &str) -> Vec<u8> {
 /// Seals the owner of a bucket.
 ///
 /// # Errors
-/// [`OpError::Internal`] if the random source fails.
-pub(crate) fn seal(
-    keys: &Keys,
+/// [`OpError::Internal`] if the random source fails, [`OpError::Unavailable`].
+pub(crate) async fn seal(
+    keys: &KeyUse,
     id: BucketId,
     name: &str,
     account: AccountId,
 ) -> Result<Vec<u8>, OpError> {
-    let records = keys.ring().records();
+    let records = keys.ring().await?.records();
     records
         .seal_record(OWNER, &binding(id, name), &account.0.to_be_bytes())
         .map_err(|error| OpError::Internal(format!("seal a bucket's owner: {error}")))
@@ -51,7 +51,7 @@ pub(super) fn reseal(
 ///
 /// # Errors
 /// [`OpError::Damaged`], [`OpError::Unavailable`].
-pub(super) async fn check(keys: &Keys, row: &BucketRow) -> Result<(), OpError> {
+pub(super) async fn check(keys: &KeyUse, row: &BucketRow) -> Result<(), OpError> {
     let id = binding(row.id, &row.name);
     let open = |ring: &KeyRing| ring.records().open_record(OWNER, &id, &row.sealed_owner);
     let owner = keys.opened("owner of a bucket", &row.sealed_owner, open);

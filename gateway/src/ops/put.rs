@@ -129,7 +129,7 @@ impl Store {
                 etag: &etag,
             };
             let sealed = self.seal(new, &data_key, &manifest, blobs.clone());
-            let sealed = sealed.map_err(failed)?;
+            let sealed = sealed.await.map_err(failed)?;
             let command = |condition| {
                 Command::PutObject(Box::new(PutObject {
                     condition,
@@ -146,7 +146,7 @@ impl Store {
     }
 
     /// Seals all that is stored of a version besides its bytes. Leaves its condition open.
-    pub(super) fn seal(
+    pub(super) async fn seal(
         &self,
         new: NewVersion<'_>,
         data_key: &DataKey,
@@ -182,18 +182,15 @@ impl Store {
             version: version.0,
             plain_len: size,
         };
-        let listing = self.keys().listing(bucket);
+        let listing = self.keys().listing(bucket).await?;
+        let ring = self.keys().ring().await?;
         Ok(PutObject {
             bucket,
             key: key.as_bytes().to_vec(),
             version,
             size,
             condition: Condition::None,
-            wrapped_key: self
-                .keys()
-                .ring()
-                .wrap(data_key, &context)
-                .map_err(OpError::sealing)?,
+            wrapped_key: ring.wrap(data_key, &context).map_err(OpError::sealing)?,
             sealed_manifest: manifest
                 .seal(data_key, &context)
                 .map_err(OpError::sealing)?,

@@ -37,7 +37,7 @@ impl Store {
         };
         let to = rotation.to;
         self.keys().renew(to).await?;
-        let ring = self.keys().ring();
+        let ring = self.keys().ring().await?;
         let cluster = self.keys().cluster().0;
         let work = move || {
             let rows = rows.into_iter();

@@ -72,7 +72,8 @@ async fn reseal_all(store: &Store) -> Result<(), OpError> {
     let mut rows = 0;
     loop {
         let began = Instant::now();
-        match store.reseal_step().await {
+        // A use of the keys of its own.
+        match store.begin().reseal_step().await {
             Ok(Stepped::Nothing | Stepped::Overtaken) => break,
             Ok(Stepped::Rows { resealed, .. }) => {
                 rows += resealed;

@@ -39,7 +39,7 @@ macro_rules! purposes {
 purposes! {
     /// Root key: seals key-encryption keys.
     KekSeal = b"kek";
-    /// Root key: checks of access key ids.
+    /// Root key: checks of access key ids. KEKs carry it.
     AccessKeyIds = b"access-key-id";
     /// KEK: wraps the data keys of object versions.
     ObjectWrap = b"object-wrap";
@@ -78,7 +78,25 @@ impl<P: Purpose> Subkey<P> {
         Self::from_prk(&parent.prk, context)
     }
 
+    /// Derives the bytes of the key for `P` from a parent key, for one that is stored beside what
+    /// its parent seals.
+    pub(crate) fn bytes_of_key(parent: &[u8; 32]) -> Zeroizing<[u8; SUBKEY_LEN]> {
+        Self::bytes(&Prk::new_less_safe(HKDF_SHA256, parent), &[])
+    }
+
+    /// Takes the bytes of a key for `P`.
+    pub(crate) fn of_bytes(key: &[u8; SUBKEY_LEN]) -> Self {
+        Self {
+            prk: Prk::new_less_safe(HKDF_SHA256, key),
+            purpose: PhantomData,
+        }
+    }
+
     fn from_prk(parent: &Prk, context: &[u8]) -> Self {
+        Self::of_bytes(&Self::bytes(parent, context))
+    }
+
+    fn bytes(parent: &Prk, context: &[u8]) -> Zeroizing<[u8; SUBKEY_LEN]> {
         let label_len = [P::LABEL.len() as u8];
         let mut key = Zeroizing::new([0; SUBKEY_LEN]);
         expand(
@@ -87,10 +105,7 @@ impl<P: Purpose> Subkey<P> {
             &mut key[..],
         )
         .expect("one SHA-256 block is within HKDF's output limit");
-        Self {
-            prk: Prk::new_less_safe(HKDF_SHA256, &key[..]),
-            purpose: PhantomData,
-        }
+        key
     }
 
     /// Derives `out.len()` bytes (a few blocks at most) of key material for one use of this key.

@@ -1,4 +1,4 @@
-//! Ids of access keys: public names, which only who has the root key can make.
+//! Ids of access keys: public names, which only who can open the cluster's KEKs can make.
 //!
 //! Anybody may send any id, and a gateway must ask the metadata group for one that it doesn't know.
 //! So an id carries a check: one that was made up is told from a made one without a question.
@@ -6,13 +6,14 @@
 //! ```text
 //! id    = "MGL" ‖ 13 letters, random ‖ 8 letters: 40 bits of check
 //! check = HKDF-Expand(key, 16 cluster ‖ the random letters, 5)
-//!   key = HKDF(root key, "access-key-id")
+//!   key = HKDF(first root key, "access-key-id"), or random for a cluster that began with a service
 //! ```
-//! Letters are those of base32. The key hangs on the root key and not on a KEK, because ids must
-//! outlive the rotation of KEKs. The check is no proof of anything but that: a secret signs.
+//! Letters are those of base32. The key hangs on no KEK, because ids must outlive the rotation of
+//! KEKs; every KEK carries it to the next, and from one root to another. The check is no proof of
+//! anything but that: a secret signs.
 
 use crate::derive::{AccessKeyIds, Subkey};
-use crate::keys::RootKey;
+use crate::keys::{IdKey, RootKey};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 
 /// Random bytes that one id is made of.
@@ -28,7 +29,7 @@ const UNCHECKED_LETTERS: usize = 17;
 /// What an id tells by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IdForm {
-    /// It was made by who has the root key.
+    /// It was made by who can open the cluster's KEKs.
     Made,
     /// It has the form of before there was a check: anybody may have made it up.
     Unchecked,
@@ -43,11 +44,17 @@ pub struct KeyIds {
 }
 
 impl KeyIds {
-    /// Derives the key of a cluster's ids.
+    /// Derives the key of a cluster's ids from the root key that it began with.
     #[must_use]
     pub fn new(root: &RootKey, cluster: [u8; 16]) -> Self {
+        Self::of_key(&root.id_key(), cluster)
+    }
+
+    /// Takes the key of a cluster's ids, as its KEKs carry it.
+    #[must_use]
+    pub fn of_key(key: &IdKey, cluster: [u8; 16]) -> Self {
         Self {
-            key: root.access_key_ids(),
+            key: key.subkey(),
             cluster,
         }
     }

@@ -1,14 +1,20 @@
 //! The key hierarchy: root key, versions of key-encryption keys, data keys and their wraps.
 //!
 //! Owns which key wraps which, and with what context. Must never show a key's bytes except to write
-//! a new root key to its file, nor use the root key for anything but sealing KEKs and checking ids.
+//! a new root key to its file and to hand a KEK to a key service, nor use the root key for anything
+//! but sealing KEKs and checking ids.
 //!
 //! Layouts of the sealed plaintexts (the envelope is drawn in `sealed.rs`, overhead 85 bytes):
 //!
 //! ```text
 //! sealed KEK   1 version = 1 ‖ 32 key                       bound to cluster, KEK version
+//!              1 version = 2 ‖ 16 cluster ‖ 4 KEK version ‖ 32 key ‖ 32 key of ids    the same
 //! wrapped key  1 version = 1 ‖ 32 key                       bound to the object or the upload
 //! ```
+//!
+//! A key service has no envelope of ours. What it keeps of a KEK is `1 byte = 2 ‖ its ciphertext`,
+//! and what it encrypts is the body of version 2, which names its cluster and its version itself.
+//! The first byte tells both apart: an envelope begins with its suite, 1.
 //!
 //! One key can't stand in for another, nor one context for another:
 //!
@@ -42,10 +48,12 @@
 //! println!("{}", megalith_crypto::DataKey::generate().unwrap());
 //! ```
 
+pub mod kek;
 mod reseal;
 mod ring;
 
-pub use ring::{KEK_VERSIONS_MAX, KeyRing, SEALED_KEK_LEN, WRAPPED_KEY_LEN};
+pub use kek::{OpenedKek, SEALED_KEK_LEN, SealedBy};
+pub use ring::{KEK_VERSIONS_MAX, KeyRing, WRAPPED_KEY_LEN};
 
 use crate::derive::{AccessKeyIds, Subkey};
 use crate::entropy::{Entropy, SYSTEM, draw};
@@ -109,9 +117,11 @@ impl RootKey {
         Ok(Self(key))
     }
 
-    /// Derives the key of access key ids ([`crate::KeyIds`]).
-    pub(crate) fn access_key_ids(&self) -> Subkey<AccessKeyIds> {
-        Subkey::of_key(&self.0)
+    /// Derives the key of access key ids ([`crate::KeyIds`]) of a cluster that begins with this
+    /// root key.
+    #[must_use]
+    pub fn id_key(&self) -> IdKey {
+        IdKey(Subkey::<AccessKeyIds>::bytes_of_key(&self.0))
     }
 
     /// Returns the text to write to a new key file: 64 hexadecimal digits and a line end.
@@ -123,6 +133,33 @@ impl RootKey {
         text.extend(digits.iter().map(|digit| char::from(*digit)));
         text.push('\n');
         text
+    }
+}
+
+/// The key of access key ids: every KEK of a cluster carries it, so that it outlives them and the
+/// root that sealed them.
+#[derive(Clone)]
+pub struct IdKey(Zeroizing<[u8; KEY_LEN]>);
+
+impl IdKey {
+    /// Makes a new random key, for a new cluster that has no root key to derive it from.
+    ///
+    /// # Errors
+    /// [`CryptoError::Random`].
+    pub fn generate() -> Result<Self, CryptoError> {
+        Self::generate_with(&SYSTEM)
+    }
+
+    /// Makes a new key with randomness from `entropy`.
+    ///
+    /// # Errors
+    /// [`CryptoError::Random`].
+    pub fn generate_with(entropy: &dyn Entropy) -> Result<Self, CryptoError> {
+        draw(entropy).map(Self)
+    }
+
+    pub(crate) fn subkey(&self) -> Subkey<AccessKeyIds> {
+        Subkey::of_bytes(&self.0)
     }
 }
 
@@ -176,6 +213,7 @@ macro_rules! secret_key {
 }
 
 secret_key!(RootKey);
+secret_key!(IdKey);
 secret_key!(DataKey);
 
 #[cfg(test)]

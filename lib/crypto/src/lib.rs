@@ -9,8 +9,8 @@
 //! clocks, files or sockets. Randomness comes in through [`Entropy`].
 //!
 //! ```text
-//! RootKey ──seals──▶ KEK v1, v2, …            (KeyRing)
-//!   └──HKDF label──▶ checks of access key ids (KeyIds)
+//! RootKey, or a key service ──seals──▶ KEK v1, v2, …, each with the key of ids (KeyRing)
+//!   └──HKDF label──▶ key of access key ids: checks (KeyIds)
 //!   KEK ──HKDF label──▶ object wrap ──wraps──▶ DataKey, one per object version
 //!       ├─────────────▶ upload wrap ──wraps──▶ DataKey of a multipart upload
 //!       ├─────────────▶ listing ──bucket──▶ ListingSealer ──▶ list rows
@@ -48,7 +48,7 @@ pub use credential::{AccessSecret, Credential, CredentialSealer, RecordKind, Rec
 pub use entropy::{Entropy, EntropyError, SystemEntropy};
 pub use error::CryptoError;
 pub use key_id::{IdForm, KeyIds};
-pub use keys::{DataKey, KeyRing, RootKey};
+pub use keys::{DataKey, IdKey, KeyRing, OpenedKek, RootKey, SealedBy};
 pub use listing::{ListingContext, ListingEntry, ListingSealer};
 pub use manifest::{Checksum, ChecksumType, ContentHeaders, Manifest, ManifestPart, PartManifest};
 

@@ -27,8 +27,9 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use zeroize::Zeroizing;
 
 /// The only suite so far. It is part of the derivation and of the associated data, so that a later
-/// suite can't be exchanged for this one.
-const SUITE: u8 = 1;
+/// suite can't be exchanged for this one; that is never 2, which marks what a key service has
+/// sealed.
+pub(crate) const SUITE: u8 = 1;
 const VERSION_AT: usize = 1;
 const SALT_AT: usize = 5;
 const COMMITMENT_AT: usize = 37;

@@ -8,9 +8,10 @@ use common::{
     part_manifest, ring, root,
 };
 use expect_test::{ExpectFile, expect_file};
+use megalith_crypto::keys::kek::{of_service, service_ciphertext};
 use megalith_crypto::{
-    CellOpener, CellSealer, DataKey, Entropy, EntropyError, KeyRing, Manifest, PartManifest,
-    StreamContext, StreamIv,
+    CellOpener, CellSealer, DataKey, Entropy, EntropyError, IdKey, KeyRing, Manifest, OpenedKek,
+    PartManifest, StreamContext, StreamIv,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -58,6 +59,37 @@ fn golden_sealed_kek() {
             .newest_version(),
         1
     );
+}
+
+/// Its key of ids is not that of the root key: it came from another root.
+#[test]
+fn golden_sealed_kek_with_the_key_of_ids() {
+    let ids = IdKey::generate_with(Sequence::start(20)).unwrap();
+    let kek = OpenedKek::generate_with(7, ids, Sequence::start(21)).unwrap();
+    let sealed = root().seal_kek_with(CLUSTER, &kek, Sequence::start(22));
+    let stored = check(&sealed.unwrap(), expect_file!["./golden/kek-with-ids.hex"]);
+    assert_eq!(root().open_kek(CLUSTER, 7, &stored).unwrap(), kek);
+}
+
+/// What a key service encrypts, and stands decrypted in no row.
+#[test]
+fn golden_body_of_a_kek_for_a_key_service() {
+    let ids = IdKey::generate_with(Sequence::start(20)).unwrap();
+    let kek = OpenedKek::generate_with(7, ids, Sequence::start(21)).unwrap();
+    let body = check(
+        &kek.to_body(CLUSTER)[..],
+        expect_file!["./golden/kek-body.hex"],
+    );
+    assert_eq!(OpenedKek::from_body(CLUSTER, 7, &body).unwrap(), kek);
+}
+
+#[test]
+fn golden_kek_of_a_key_service() {
+    let stored = check(
+        &of_service("vault:v1:AAAA"),
+        expect_file!["./golden/kek-of-service.hex"],
+    );
+    assert_eq!(service_ciphertext(&stored), Some("vault:v1:AAAA"));
 }
 
 #[test]

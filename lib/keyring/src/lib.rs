@@ -1,32 +1,39 @@
 //! The ring of key-encryption keys in use, and the list sealers derived from it.
 //!
-//! Owns: loading the KEKs, making the first one, noticing newer ones. Must never use a KEK that the
-//! root key did not seal, nor make one where records name an older one.
+//! Owns: the [roots](root), loading the KEKs, making the first one, noticing newer ones, and how
+//! long opened ones stay in memory (`held`). Must never use a KEK that the cluster's root did not
+//! seal, nor make one where records name an older one.
 
+mod held;
+pub mod root;
+pub mod vault;
+
+use held::{Held, Opened};
 use megalith_client::{ClientError, Metadata, TypedCalls as _};
 use megalith_crypto::{
-    CryptoError, DataKey, KeyIds, KeyRing, ListingSealer, ObjectContext, RootKey, UploadContext,
+    CryptoError, DataKey, KeyIds, KeyRing, ListingSealer, ObjectContext, UploadContext,
 };
 use megalith_model::command::{Command, Envelope, Refusal};
 use megalith_model::ids::{BucketId, ClusterId};
 use megalith_model::question;
-use megalith_model::rows::KekRow;
 use megalith_model::sealed::kek_version;
+use root::{Hold, RootError, Roots};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use tokio::time::{Duration, Instant};
 
 // What is sealed with these keys is never longer than the metadata accepts. An owner is a number,
 // so its record is shorter than that of a key.
 const _: () = {
     use megalith_crypto::credential::{ACCESS_KEY_ID_BYTES_MAX, SEALED_CREDENTIAL_MAX};
-    use megalith_crypto::keys::{KEK_VERSIONS_MAX, SEALED_KEK_LEN, WRAPPED_KEY_LEN};
+    use megalith_crypto::keys::kek::SEALED_KEK_LEN_MAX;
+    use megalith_crypto::keys::{KEK_VERSIONS_MAX, WRAPPED_KEY_LEN};
     use megalith_crypto::listing::SEALED_LISTING_MAX;
     use megalith_crypto::manifest::{PARTS_MAX, SEALED_MANIFEST_MAX, SEALED_PART_MAX};
     use megalith_model::machine::{NAME_LEN_MAX, PART_MAX, sizes};
     assert!(WRAPPED_KEY_LEN <= sizes::WRAPPED_KEY_LEN_MAX);
     assert!(WRAPPED_KEY_LEN <= sizes::SEALED_OWNER_LEN_MAX);
-    assert!(SEALED_KEK_LEN <= sizes::SEALED_KEK_LEN_MAX);
+    assert!(SEALED_KEK_LEN_MAX <= sizes::SEALED_KEK_LEN_MAX);
     assert!(KEK_VERSIONS_MAX <= sizes::KEK_VERSION_MAX as usize);
     assert!(SEALED_CREDENTIAL_MAX <= sizes::SEALED_CREDENTIAL_LEN_MAX);
     assert!(ACCESS_KEY_ID_BYTES_MAX <= NAME_LEN_MAX);
@@ -36,30 +43,21 @@ const _: () = {
     assert!(PARTS_MAX <= PART_MAX as usize);
 };
 
-/// How many sealers are kept; beyond that all are dropped and derived again.
-const SEALERS_MAX: usize = 4096;
 /// How long it is believed that a version isn't in the table, however many records name it.
 const MISSING_KEPT_FOR: Duration = Duration::from_secs(1);
 /// The most versions that are remembered as missing.
 const MISSING_MAX: usize = 64;
 
-/// The keys of a gateway.
-pub struct Keys {
-    cluster: ClusterId,
-    root: RootKey,
-    ids: KeyIds,
-    meta: Arc<dyn Metadata>,
-    state: Mutex<State>,
-    /// Held while the KEKs are loaded again, so that many readers ask once.
-    loading: tokio::sync::Mutex<Missing>,
-}
-
 /// When each version was last not found in the table.
 type Missing = HashMap<u32, Instant>;
 
-struct State {
-    ring: KeyRing,
-    sealers: HashMap<BucketId, Arc<ListingSealer>>,
+/// The keys of a gateway.
+pub struct Keys {
+    cluster: ClusterId,
+    ids: KeyIds,
+    held: Arc<Held>,
+    /// Held while the KEKs are loaded because one is missing, so that many readers ask once.
+    loading: tokio::sync::Mutex<Missing>,
 }
 
 /// Why the keys could not be loaded, or something did not open under them.
@@ -68,9 +66,9 @@ pub enum KeysError {
     /// The metadata group didn't answer.
     #[error("read the key-encryption keys")]
     Metadata(#[from] ClientError),
-    /// The root key belongs to another cluster, or a record was altered.
-    #[error("the root key does not open this cluster's key-encryption keys")]
-    Root(#[source] CryptoError),
+    /// The root belongs to another cluster, is out of reach, or a record was altered.
+    #[error("open this cluster's key-encryption keys")]
+    Root(#[from] RootError),
     /// A record doesn't open under the key that it names.
     #[error("{0} does not open")]
     Damaged(&'static str),
@@ -85,9 +83,6 @@ pub enum KeysError {
         "{what} is sealed under key-encryption key {version}, which is not in the cluster's table"
     )]
     Missing { what: &'static str, version: u32 },
-    /// A new key couldn't be made.
-    #[error("make a key-encryption key")]
-    Make(#[source] CryptoError),
 }
 
 impl Keys {
@@ -99,11 +94,11 @@ impl Keys {
     pub async fn open(
         meta: Arc<dyn Metadata>,
         cluster: ClusterId,
-        root: RootKey,
-    ) -> Result<Self, KeysError> {
+        roots: Roots,
+    ) -> Result<Arc<Self>, KeysError> {
         let mut rows = meta.ask(question::Keks).await?;
         if rows.is_empty() {
-            let sealed_kek = KeyRing::new_kek(&root, cluster.0, 1).map_err(KeysError::Make)?;
+            let sealed_kek = roots.new_kek(cluster, 1, None).await?;
             let command = Command::PutKek {
                 version: 1,
                 sealed_kek,
@@ -120,60 +115,20 @@ impl Keys {
                 return Err(ClientError::Malformed(lost.to_owned()).into());
             }
         }
-        let ring = open_ring(&root, cluster, &rows).map_err(KeysError::Root)?;
-        let state = State {
-            ring,
-            sealers: HashMap::new(),
-        };
-        Ok(Self {
+        let opened = roots.open(cluster, &rows).await?;
+        // All carry the same.
+        let ids = opened
+            .last()
+            .map(|kek| KeyIds::of_key(kek.ids(), cluster.0));
+        let ids = ids.expect("rows are there, and all were opened");
+        let held = Arc::new(Held::new(cluster, roots, meta));
+        held.keep(&opened, &rows)?;
+        Ok(Arc::new(Self {
             cluster,
-            ids: KeyIds::new(&root, cluster.0),
-            root,
-            meta,
-            state: Mutex::new(state),
+            ids,
+            held,
             loading: tokio::sync::Mutex::default(),
-        })
-    }
-
-    /// Returns the ring as it is known now.
-    #[must_use]
-    pub fn ring(&self) -> KeyRing {
-        self.state().ring.clone()
-    }
-
-    /// Makes `newest` the version that seals; loads the table if it isn't.
-    ///
-    /// # Errors
-    /// [`KeysError::Missing`] if the table has another newest version; [`KeysError::Metadata`].
-    pub async fn renew(&self, newest: u32) -> Result<(), KeysError> {
-        if self.ring().newest_version() != newest {
-            let _loading = self.loading.lock().await;
-            if self.ring().newest_version() != newest {
-                self.reload().await?;
-            }
-        }
-        if self.ring().newest_version() == newest {
-            return Ok(());
-        }
-        let what = "the newest of the cluster's records";
-        let version = newest;
-        Err(KeysError::Missing { what, version })
-    }
-
-    /// Loads the table again: the ring has what the table has, and nothing else.
-    ///
-    /// # Errors
-    /// [`KeysError::Lost`] if the table is empty; [`KeysError::Root`]; [`KeysError::Metadata`].
-    pub async fn reload(&self) -> Result<(), KeysError> {
-        let rows = self.meta.ask(question::Keks).await?;
-        if rows.is_empty() {
-            return Err(KeysError::Lost);
-        }
-        let ring = open_ring(&self.root, self.cluster, &rows).map_err(KeysError::Root)?;
-        let mut state = self.state();
-        state.ring = ring;
-        state.sealers.clear();
-        Ok(())
+        }))
     }
 
     /// Returns what makes and judges ids of access keys.
@@ -188,25 +143,64 @@ impl Keys {
         self.cluster
     }
 
-    /// Returns the sealer of a bucket's list rows.
+    /// Says why no key can be opened at present, if that is so.
     #[must_use]
-    pub fn listing(&self, bucket: BucketId) -> Arc<ListingSealer> {
-        let mut state = self.state();
-        if let Some(sealer) = state.sealers.get(&bucket) {
-            return Arc::clone(sealer);
+    pub fn outage(&self) -> Option<String> {
+        self.held.outage().map(|error| error.to_string())
+    }
+
+    /// Begins a use of the keys: by a request, or by an operator's command.
+    #[must_use]
+    pub fn begin(self: &Arc<Self>) -> KeyUse {
+        KeyUse {
+            keys: Arc::clone(self),
+            own: Arc::default(),
         }
-        let sealer = Arc::new(state.ring.listing(bucket.0));
-        if state.sealers.len() >= SEALERS_MAX {
-            state.sealers.clear();
-        }
-        state.sealers.insert(bucket, Arc::clone(&sealer));
-        sealer
+    }
+}
+
+/// A use of the keys. Where keys are not held beyond it, they are opened once for it and wiped with
+/// it. Cloned handles are the same use.
+#[derive(Clone)]
+pub struct KeyUse {
+    keys: Arc<Keys>,
+    /// What was opened for this use alone.
+    own: Arc<tokio::sync::Mutex<Option<Arc<Opened>>>>,
+}
+
+impl KeyUse {
+    /// Returns what makes and judges ids of access keys.
+    #[must_use]
+    pub fn ids(&self) -> &KeyIds {
+        self.keys.ids()
+    }
+
+    /// Returns the cluster that the keys belong to.
+    #[must_use]
+    pub fn cluster(&self) -> ClusterId {
+        self.keys.cluster
+    }
+
+    /// Returns the ring, opened if it is not.
+    ///
+    /// # Errors
+    /// [`KeysError::Root`], [`KeysError::Metadata`], [`KeysError::Lost`].
+    pub async fn ring(&self) -> Result<KeyRing, KeysError> {
+        Ok(self.opened_ring().await?.ring().clone())
+    }
+
+    /// Returns the sealer of a bucket's list rows.
+    ///
+    /// # Errors
+    /// As [`KeyUse::ring`].
+    pub async fn listing(&self, bucket: BucketId) -> Result<Arc<ListingSealer>, KeysError> {
+        Ok(self.opened_ring().await?.listing(bucket))
     }
 
     /// Unwraps an object's data key; loads newer KEKs if it names one.
     ///
     /// # Errors
-    /// As [`Keys::opened`].
+    /// As [`KeyUse::opened`].
     pub async fn unwrap(
         &self,
         wrapped: &[u8],
@@ -219,7 +213,7 @@ impl Keys {
     /// Unwraps an upload's data key in the same way.
     ///
     /// # Errors
-    /// As [`Keys::opened`].
+    /// As [`KeyUse::opened`].
     pub async fn unwrap_upload(
         &self,
         wrapped: &[u8],
@@ -234,60 +228,95 @@ impl Keys {
     /// gateway has made it.
     ///
     /// # Errors
-    /// [`KeysError::Damaged`] and [`KeysError::Missing`], naming `what`; [`KeysError::Metadata`];
-    /// [`KeysError::Lost`] if the table has become empty.
+    /// [`KeysError::Damaged`] and [`KeysError::Missing`], naming `what`; as [`KeyUse::ring`].
     pub async fn opened<T>(
         &self,
         what: &'static str,
         sealed: &[u8],
         open: impl Fn(&KeyRing) -> Result<T, CryptoError>,
     ) -> Result<T, KeysError> {
-        let mut ring = self.ring();
+        let mut opened = self.opened_ring().await?;
         if let Some(version) = kek_version(sealed)
-            && !ring.has(version)
+            && !opened.ring().has(version)
         {
-            self.load(version).await?;
-            ring = self.ring();
-            if !ring.has(version) {
+            opened = self.load(version).await?;
+            if !opened.ring().has(version) {
                 return Err(KeysError::Missing { what, version });
             }
         }
-        open(&ring).map_err(|_| KeysError::Damaged(what))
+        open(opened.ring()).map_err(|_| KeysError::Damaged(what))
+    }
+
+    async fn opened_ring(&self) -> Result<Arc<Opened>, KeysError> {
+        let held = &self.keys.held;
+        match held.hold() {
+            Hold::Always | Hold::For(_) => held.opened().await,
+            Hold::Never => {
+                let mut own = self.own.lock().await;
+                if let Some(opened) = &*own {
+                    return Ok(Arc::clone(opened));
+                }
+                Ok(Arc::clone(own.insert(held.open_once().await?)))
+            }
+        }
+    }
+
+    /// Makes `newest` the version that seals; loads the table if it isn't.
+    ///
+    /// # Errors
+    /// [`KeysError::Missing`] if the table has another newest version; as [`KeyUse::ring`].
+    pub async fn renew(&self, newest: u32) -> Result<(), KeysError> {
+        let is_newest = |opened: &Opened| opened.ring().newest_version() == newest;
+        if is_newest(&*self.opened_ring().await?) {
+            return Ok(());
+        }
+        let _loading = self.keys.loading.lock().await;
+        if is_newest(&*self.opened_ring().await?) || is_newest(&*self.open_anew().await?) {
+            return Ok(());
+        }
+        let what = "the newest of the cluster's records";
+        let version = newest;
+        Err(KeysError::Missing { what, version })
+    }
+
+    /// Loads the table again: the ring has what the table has, and nothing else.
+    ///
+    /// # Errors
+    /// As [`KeyUse::ring`].
+    pub async fn reload(&self) -> Result<(), KeysError> {
+        self.open_anew().await.map(drop)
+    }
+
+    async fn open_anew(&self) -> Result<Arc<Opened>, KeysError> {
+        let opened = self.keys.held.open_anew().await?;
+        if self.keys.held.hold() == Hold::Never {
+            *self.own.lock().await = Some(Arc::clone(&opened));
+        }
+        Ok(opened)
     }
 
     /// Loads the table again, because the ring lacks `version`.
-    async fn load(&self, version: u32) -> Result<(), KeysError> {
-        let mut missing = self.loading.lock().await;
-        if self.ring().has(version) {
-            return Ok(());
+    async fn load(&self, version: u32) -> Result<Arc<Opened>, KeysError> {
+        let mut missing = self.keys.loading.lock().await;
+        let known = self.opened_ring().await?;
+        if known.ring().has(version) {
+            return Ok(known);
         }
         if let Some(since) = missing.get(&version)
             && since.elapsed() < MISSING_KEPT_FOR
         {
-            return Ok(());
+            return Ok(known);
         }
         let asked = Instant::now();
-        self.reload().await?;
-        if !self.ring().has(version) {
+        let opened = self.open_anew().await?;
+        if !opened.ring().has(version) {
             if missing.len() >= MISSING_MAX {
                 missing.clear();
             }
             missing.insert(version, asked);
         }
-        Ok(())
+        Ok(opened)
     }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn open_ring(root: &RootKey, cluster: ClusterId, rows: &[KekRow]) -> Result<KeyRing, CryptoError> {
-    let keks: Vec<(u32, &[u8])> = rows
-        .iter()
-        .map(|row| (row.version, row.sealed_kek.as_slice()))
-        .collect();
-    KeyRing::open(root, cluster.0, &keks)
 }
 
 #[cfg(test)]

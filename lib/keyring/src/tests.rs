@@ -2,7 +2,7 @@
 
 use super::*;
 use futures::future::{BoxFuture, join_all};
-use megalith_crypto::{AccessSecret, Credential};
+use megalith_crypto::{AccessSecret, Credential, RootKey};
 use megalith_model::answer::answer;
 use megalith_model::command::{Answer, Outcome};
 use megalith_model::entry::Entry;
@@ -11,14 +11,15 @@ use megalith_model::keys::RowKey;
 use megalith_model::machine::apply;
 use megalith_model::query::{Query, Reply};
 use megalith_model::table::{MemRows, Overlay, Rows as _};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-const CLUSTER: ClusterId = ClusterId([9; 16]);
+pub(crate) const CLUSTER: ClusterId = ClusterId([9; 16]);
 const ACCESS_KEY: &str = "ANNSKEY";
 
 /// The metadata group in one process.
 #[derive(Default)]
-struct Group {
+pub(crate) struct Group {
     rows: Mutex<MemRows>,
     /// How often the KEKs were asked for.
     asked: AtomicU32,
@@ -53,12 +54,12 @@ impl Group {
         self.asked.load(Ordering::Relaxed)
     }
 
-    fn shared(self: &Arc<Self>) -> Arc<dyn Metadata> {
+    pub(crate) fn shared(self: &Arc<Self>) -> Arc<dyn Metadata> {
         Arc::clone(self) as Arc<dyn Metadata>
     }
 
     /// Stores an access key that is sealed by `ring`.
-    fn give_key(&self, ring: &KeyRing) -> Vec<u8> {
+    pub(crate) fn give_key(&self, ring: &KeyRing) -> Vec<u8> {
         let account = match self.apply(Command::CreateAccount {
             name: "ann".into(),
             request: 1,
@@ -101,7 +102,7 @@ impl Metadata for Group {
     }
 }
 
-fn root() -> RootKey {
+pub(crate) fn root() -> RootKey {
     RootKey::parse(&"0123456789abcdef".repeat(4)).expect("a root key")
 }
 
@@ -121,11 +122,12 @@ fn kek(version: u32) -> Vec<u8> {
     KeyRing::new_kek(&root(), CLUSTER.0, version).expect("random source")
 }
 
-async fn open(group: &Arc<Group>) -> Result<Keys, KeysError> {
-    Keys::open(group.shared(), CLUSTER, root()).await
+async fn open(group: &Arc<Group>) -> Result<KeyUse, KeysError> {
+    let roots = Roots::local(root(), "the test's");
+    Ok(Keys::open(group.shared(), CLUSTER, roots).await?.begin())
 }
 
-async fn secret(keys: &Keys, sealed: &[u8]) -> Result<Credential, KeysError> {
+pub(crate) async fn secret(keys: &KeyUse, sealed: &[u8]) -> Result<Credential, KeysError> {
     let open = |ring: &KeyRing| ring.credentials().open(ACCESS_KEY, sealed);
     keys.opened("access key", sealed, open).await
 }
@@ -134,7 +136,7 @@ async fn secret(keys: &Keys, sealed: &[u8]) -> Result<Credential, KeysError> {
 async fn a_new_cluster_gets_its_first_key_and_every_gateway_uses_it() {
     let group = Arc::new(Group::default());
     let first = open(&group).await.expect("opens");
-    let sealed = group.give_key(&first.ring());
+    let sealed = group.give_key(&first.ring().await.expect("held"));
     let second = open(&group).await.expect("opens");
     secret(&second, &sealed).await.expect("the same key");
 }
@@ -143,7 +145,7 @@ async fn a_new_cluster_gets_its_first_key_and_every_gateway_uses_it() {
 async fn a_lost_table_makes_no_new_key() {
     let group = Arc::new(Group::default());
     let running = open(&group).await.expect("opens");
-    let sealed = group.give_key(&running.ring());
+    let sealed = group.give_key(&running.ring().await.expect("held"));
     group.lose(&RowKey::Kek(1));
     let error = open(&group).await.err().expect("refused");
     assert!(matches!(error, KeysError::Lost), "{error:?}");
@@ -176,7 +178,7 @@ async fn a_record_under_a_key_that_is_not_there_is_named_not_called_damaged() {
 async fn an_altered_record_is_damaged_and_asks_nobody() {
     let group = Arc::new(Group::default());
     let keys = open(&group).await.expect("opens");
-    let mut sealed = sealed_by(&keys.ring(), AccountId(1));
+    let mut sealed = sealed_by(&keys.ring().await.expect("held"), AccountId(1));
     sealed[50] ^= 1;
     let before = group.asked();
     let error = secret(&keys, &sealed).await.expect_err("altered");

@@ -262,6 +262,16 @@ pub enum Command {
     /// Deletes all versions of the key-encryption keys before this one. Refused while a row is
     /// sealed under one of them, and during the grace after that.
     DropKeks { before: u32 },
+    /// Seals a key-encryption key anew, under another root or a newer version of the same. The key
+    /// itself stays as it is.
+    ResealKek {
+        version: u32,
+        /// The present row's [`crate::sealed::mark`]; refused as [`Refusal::Changed`] if it is
+        /// another.
+        was: [u8; 16],
+        /// The same key, sealed anew.
+        sealed_kek: Vec<u8>,
+    },
 }
 
 /// A segment of which a write may have left shards on disks, and that no row will name.
@@ -431,7 +441,7 @@ pub enum Proposer {
 
 impl Command {
     /// The number of the last variant.
-    pub const LAST: u32 = 35;
+    pub const LAST: u32 = 36;
 
     /// Returns true if applying it may change what [`crate::answer::topology`] returns, apart from
     /// volumes' bytes, or the deny list.
@@ -473,7 +483,8 @@ impl Command {
             | Self::ReleaseRestore
             | Self::RotateKek { .. }
             | Self::Reseal { .. }
-            | Self::DropKeks { .. } => false,
+            | Self::DropKeks { .. }
+            | Self::ResealKek { .. } => false,
         }
     }
 
@@ -517,7 +528,8 @@ impl Command {
             | Self::SetDenyList(_)
             | Self::RotateKek { .. }
             | Self::Reseal { .. }
-            | Self::DropKeks { .. } => false,
+            | Self::DropKeks { .. }
+            | Self::ResealKek { .. } => false,
         }
     }
 
@@ -599,7 +611,8 @@ impl Command {
             | Self::SetSettings(_)
             | Self::ReleaseRestore
             | Self::SetDenyList(_)
-            | Self::RotateKek { .. } => &[Operator],
+            | Self::RotateKek { .. }
+            | Self::ResealKek { .. } => &[Operator],
         }
     }
 }

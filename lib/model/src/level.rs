@@ -143,7 +143,10 @@ impl Command {
             | Self::ExpireUploads { .. }
             | Self::ReleaseRestore
             | Self::SetDenyList(_) => Level::FIRST,
-            Self::RotateKek { .. } | Self::Reseal { .. } | Self::DropKeks { .. } => rotation::LEVEL,
+            Self::RotateKek { .. }
+            | Self::Reseal { .. }
+            | Self::DropKeks { .. }
+            | Self::ResealKek { .. } => rotation::LEVEL,
         }
     }
 }

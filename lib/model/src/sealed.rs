@@ -8,6 +8,14 @@ const SUITE: u8 = 1;
 /// Suite, version, salt, commitment and tag, around an empty text.
 const LEN_MIN: usize = 85;
 
+/// Returns what names the bytes of a sealed key: the first 16 bytes of their blake3.
+#[must_use]
+pub fn mark(sealed: &[u8]) -> [u8; 16] {
+    let mut mark = [0; 16];
+    mark.copy_from_slice(&blake3::hash(sealed).as_bytes()[..16]);
+    mark
+}
+
 /// Returns the version of the key-encryption key that a record says it is sealed under; None if it
 /// is no sealed record, or one under another kind of key. Only opening it proves it.
 #[must_use]

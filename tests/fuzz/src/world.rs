@@ -16,6 +16,7 @@ use megalith_model::machine::{MachineError, apply};
 use megalith_model::profile::Profile;
 use megalith_model::role::Role;
 use megalith_model::rotation::Resealed;
+use megalith_model::sealed::mark;
 use megalith_model::settings::Settings;
 use megalith_model::shape::Shape;
 use megalith_model::shard::ShardId;
@@ -249,6 +250,14 @@ fn commands_of_the_group() -> Vec<(&'static str, Command)> {
                 revision: 1,
                 ..Settings::default()
             }),
+        ),
+        (
+            "reseal-kek",
+            Command::ResealKek {
+                version: 1,
+                was: mark(&[1; 8]),
+                sealed_kek: vec![2; 8],
+            },
         ),
         (
             "set-deny-list",

@@ -67,6 +67,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "disk",
             "gateway",
             "identity",
+            "keyring",
             "metadata",
             "model",
             "placement",

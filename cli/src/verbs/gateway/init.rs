@@ -18,7 +18,13 @@ pub fn init(args: &GatewayInitArgs) -> Result<String, InitError> {
     let grants = [(Role::Gateway, args.id)];
     setup::certificate(&authority, &tls, &grants, &args.hosts, args.days)?;
     setup::https_certificate(&authority, &https, &args.hosts)?;
-    setup::root_key(&args.root_key_file)?;
+    let root_key_file = match &args.root_key_file {
+        Some(file) => {
+            setup::root_key(file)?;
+            Some(files::absolute(file)?)
+        }
+        None => None,
+    };
     let content = GatewayFile {
         gateway: GatewaySection {
             listen: args.listen.clone(),
@@ -27,11 +33,12 @@ pub fn init(args: &GatewayInitArgs) -> Result<String, InitError> {
             https_key: Some(https.join("node.key")),
             health_listen: args.health_listen.clone().unwrap_or_default(),
             domains: args.domains.clone(),
-            ..GatewaySection::new(args.id, tls, files::absolute(&args.root_key_file)?)
+            ..GatewaySection::new(args.id, tls, root_key_file)
         },
         metadata: config::MembersSection {
             members: args.members.clone(),
         },
+        vault: None,
         log: config::LogSection::default(),
     };
     setup::write_toml(&file, &content)?;

@@ -12,7 +12,8 @@ use crate::args::GatewayArgs;
 use crate::cgroup::memory_limit;
 use crate::config::defaults::gateway_memory_bytes;
 use crate::config::{self, GatewayFile, GatewaySection, SettingsError};
-use crate::{descriptors, guard, logging, reach, setup};
+use crate::roots::{For, Named};
+use crate::{descriptors, guard, logging, reach};
 use megalith_gateway::run::{GatewayConfig, HealthListen, HttpsListen, Limits, RunningGateway};
 use megalith_identity::TlsMaterial;
 use megalith_model::ids::GatewayId;
@@ -55,6 +56,11 @@ pub async fn start(settings: &GatewayFile) -> Result<RunningGateway, RoleError> 
         region,
         memory_bytes,
     } = &settings.gateway;
+    let named = Named {
+        origin: origin.to_owned(),
+        root_key_file: root_key_file.as_deref(),
+        vault: settings.vault.as_ref(),
+    };
     let members = config::parse_members(origin, &settings.metadata.members)?;
     let tls = TlsMaterial::load(tls_dir)?;
     let own_key = tls_dir.join("node.key");
@@ -92,7 +98,7 @@ pub async fn start(settings: &GatewayFile) -> Result<RunningGateway, RoleError> 
         region: region.clone(),
         metadata: reach::endpoints(&members),
         tls,
-        root_key: setup::read_root_key(root_key_file)?,
+        roots: named.open(For::Gateway)?,
         pipeline: megalith_blobs::PipelineSettings {
             memory_bytes_max: memory_bytes,
             ..megalith_blobs::PipelineSettings::default()

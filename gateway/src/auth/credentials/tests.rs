@@ -7,18 +7,33 @@ use futures::future::join_all;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-async fn world() -> (World, Credentials) {
+/// The access keys, as requests ask for them.
+struct Requests {
+    credentials: Credentials,
+    keys: KeyUse,
+}
+
+impl Requests {
+    async fn find(&self, id: &str) -> Result<Arc<ActiveKey>, CredentialError> {
+        self.credentials.find(&self.keys, id).await
+    }
+}
+
+async fn world() -> (World, Requests) {
     let world = World::new().await;
     let meta: Arc<dyn Metadata> = world.meta.clone();
-    let credentials = Credentials::new(meta, Arc::clone(&world.keys));
-    (world, credentials)
+    let requests = Requests {
+        credentials: Credentials::new(meta),
+        keys: world.keys.begin(),
+    };
+    (world, requests)
 }
 
 fn asked(world: &World) -> u32 {
     world.meta.keys_asked.load(Ordering::Relaxed)
 }
 
-async fn error(credentials: &Credentials, id: &str) -> Option<CredentialError> {
+async fn error(credentials: &Requests, id: &str) -> Option<CredentialError> {
     credentials.find(id).await.err()
 }
 
@@ -75,7 +90,11 @@ async fn requests_that_come_together_ask_once() {
         // So old that it may not be used any more.
         tokio::time::advance(Duration::from_secs(2)).await;
     }
-    assert!(lock(&credentials.shared.state).asking.is_empty());
+    assert!(
+        lock(&credentials.credentials.shared.state)
+            .asking
+            .is_empty()
+    );
 }
 
 /// The client that asked first may go away.
@@ -94,7 +113,11 @@ async fn a_question_goes_on_for_those_who_joined_it() {
     // Nobody waits for this one, so the next request asks itself.
     let held = world.meta.key_answers.write().await;
     assert!(credentials.find(&world.bob.id).now_or_never().is_none());
-    assert!(lock(&credentials.shared.state).asking.is_empty());
+    assert!(
+        lock(&credentials.credentials.shared.state)
+            .asking
+            .is_empty()
+    );
     drop(held);
     assert!(credentials.find(&world.bob.id).await.is_ok());
 }

@@ -103,7 +103,7 @@ impl Store {
                         etag: &etag,
                     };
                     let object = self.seal(new, &opened.data_key, &manifest, ObjectBlobs::Parts);
-                    let object = object.map_err(Rejection::Failed)?;
+                    let object = object.await.map_err(Rejection::Failed)?;
                     let command = |condition: Condition| Command::CompleteUpload {
                         upload: opened.upload,
                         parts: linked.clone(),

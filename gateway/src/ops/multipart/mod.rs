@@ -107,7 +107,8 @@ impl Store {
             let timed = self.timed(async |time_ms| {
                 let upload = new_upload(time_ms).map_err(Rejection::Failed)?;
                 let context = self.upload_context(bucket, &key, upload);
-                let ring = self.keys().ring();
+                let ring = self.keys().ring().await;
+                let ring = ring.map_err(|error| Rejection::Failed(error.into()))?;
                 let wrapped_key = ring.wrap_upload(&data_key, &context).map_err(failed)?;
                 let sealed_manifest = manifest.seal(&data_key, &as_object(&context));
                 let command = Command::CreateUpload {

@@ -12,6 +12,7 @@ use crate::ops::Caller;
 use crate::ops::checksum::Algorithm;
 use http::request::Parts;
 use http::{HeaderMap, Method, header};
+use megalith_keyring::KeyUse;
 use megalith_sigv4::{
     AmzTime, Canonical, CanonicalPath, ChunkChain, Claim, ClaimError, Hash, Presigned,
     STREAMING_SIGNED, STREAMING_SIGNED_TRAILER, STREAMING_UNSIGNED_TRAILER, Scope, SigningKey,
@@ -74,7 +75,7 @@ pub(super) async fn authenticate(
     head: &Parts,
     url: &DecodedUrl,
     means: Option<Means>,
-    credentials: &Credentials,
+    (credentials, keys): (&Credentials, &KeyUse),
     now: i64,
 ) -> Result<(Verified, Payload), S3Error> {
     let timely = timely(head, means, now)?;
@@ -85,7 +86,7 @@ pub(super) async fn authenticate(
         }
         _other => error,
     };
-    let active = credentials.find(&access_key).await;
+    let active = credentials.find(keys, &access_key).await;
     let active = active.map_err(|error| blamed(error.into()))?;
     let payload = verify(head, url, timely, active.secret.expose()).map_err(blamed)?;
     let caller = active.caller;

@@ -177,7 +177,9 @@ impl Face {
             Ok(entry) => entry.route.name,
             Err((name, _)) => name.unwrap_or_default(),
         };
-        let (verified, payload) = authenticate(&head, &url, means, &self.credentials, now).await?;
+        let core = self.core.begin();
+        let by = (&*self.credentials, core.store.keys());
+        let (verified, payload) = authenticate(&head, &url, means, by, now).await?;
         let DecodedUrl { target, query, .. } = url;
         let entry = found.map_err(|(name, refusal)| {
             *operation = name.unwrap_or("none");
@@ -200,7 +202,7 @@ impl Face {
             scheme: head.extensions.remove(),
             uri: head.uri,
         };
-        let answer = entry.call(request, &self.core).await?;
+        let answer = entry.call(request, &core).await?;
         Ok(answer.into_response())
     }
 

@@ -44,3 +44,13 @@ pub(super) struct Core {
     /// The only region.
     pub(super) region: Arc<str>,
 }
+
+impl Core {
+    /// Returns what the next request works with.
+    fn begin(&self) -> Self {
+        Self {
+            store: self.store.begin(),
+            region: Arc::clone(&self.region),
+        }
+    }
+}

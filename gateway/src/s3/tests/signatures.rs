@@ -108,7 +108,7 @@ async fn attack_32_an_account_enabled_in_the_metadata_stays_disabled() {
         account_enabled: false,
         name: String::new(),
     };
-    let sealer = world.keys.ring().credentials();
+    let sealer = world.ring().credentials();
     world.meta.done(Command::PutAccessKey {
         access_key: id.clone(),
         account: AccountId(1),

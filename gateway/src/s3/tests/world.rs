@@ -6,7 +6,7 @@ use crate::ops::{Store, StoreComponents};
 use crate::s3::{Face, FaceParts};
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use futures::{StreamExt, stream};
+use futures::{FutureExt as _, StreamExt, stream};
 use megalith_blobs::{
     Approve, Busy, GetError, Hasher, Hashes, LeaseError, LeasedId, Memory, PutError, ReadPlan,
     Reads, Reservation, Room, Source, WrittenBlob,
@@ -14,10 +14,11 @@ use megalith_blobs::{
 use megalith_client::{ClientError, Metadata, now_ms};
 use megalith_crypto::key_id::ID_RANDOM_LEN;
 use megalith_crypto::{
-    AccessSecret, BlobLayout, CellOpener, CellSealer, Credential, DataKey, RootKey, StreamContext,
-    cell::PLAIN_CELL_LEN,
+    AccessSecret, BlobLayout, CellOpener, CellSealer, Credential, DataKey, KeyRing, RootKey,
+    StreamContext, cell::PLAIN_CELL_LEN,
 };
 use megalith_keyring::Keys;
+use megalith_keyring::root::Roots;
 use megalith_model::answer::answer;
 use megalith_model::claim::{DiskProof, NodeClaim};
 use megalith_model::command::{
@@ -388,16 +389,15 @@ impl World {
         });
         let shared: Arc<dyn Metadata> = meta.clone();
         let root = RootKey::generate().unwrap();
-        let keys = Keys::open(Arc::clone(&shared), CLUSTER, root)
-            .await
-            .unwrap();
-        let keys = Arc::new(keys);
+        let roots = Roots::local(root, "the test's");
+        let keys = Keys::open(Arc::clone(&shared), CLUSTER, roots);
+        let keys = keys.await.unwrap();
         let store = Store::new(StoreComponents {
             meta: Arc::clone(&shared),
             blobs: shelf.clone(),
             keys: Arc::clone(&keys),
         });
-        let credentials = Arc::new(Credentials::new(shared, Arc::clone(&keys)));
+        let credentials = Arc::new(Credentials::new(shared));
         let face = Arc::new(Face::new(FaceParts {
             store,
             credentials,
@@ -425,6 +425,11 @@ impl World {
         world
     }
 
+    /// Returns the ring, which is held.
+    pub(crate) fn ring(&self) -> KeyRing {
+        at_once(self.keys.begin().ring()).unwrap()
+    }
+
     /// Returns the id of an access key, by a name of a few letters.
     pub(crate) fn key_id(&self, name: &str) -> String {
         id_of(&self.keys, name)
@@ -439,7 +444,7 @@ impl World {
             account_enabled: true,
             name: String::new(),
         };
-        let sealer = self.keys.ring().credentials();
+        let sealer = self.ring().credentials();
         self.meta.done(Command::PutAccessKey {
             access_key: key.id.clone(),
             account,
@@ -452,11 +457,13 @@ impl World {
     /// Creates a bucket without this gateway's knowledge, as another gateway would.
     pub(crate) fn create_behind(&self, name: &str, account: AccountId) {
         let id = BucketId(self.meta.fresh().0);
+        let keys = self.keys.begin();
+        let sealed = crate::ops::owner::seal(&keys, id, name, account);
         self.meta.done(Command::CreateBucket {
             id,
             name: name.to_owned(),
             account,
-            sealed_owner: crate::ops::owner::seal(&self.keys, id, name, account).unwrap(),
+            sealed_owner: at_once(sealed).unwrap(),
         });
     }
 
@@ -477,6 +484,10 @@ impl World {
         };
         self.meta.see(asked).map(|view| view.row.version)
     }
+}
+
+fn at_once<T>(held: impl Future<Output = T>) -> T {
+    held.now_or_never().expect("keys are held")
 }
 
 fn id_of(keys: &Keys, name: &str) -> String {

@@ -1,29 +1,25 @@
 //! The ring of KEK versions: wraps and unwraps data keys, and makes the sealers below it.
 
-use super::{DataKey, KEY_LEN, RootKey};
+use super::{DataKey, KEY_LEN, OpenedKek, RootKey};
 use crate::context::{Binding, ObjectContext, UploadContext};
 use crate::credential::{CredentialSealer, RecordSealer};
 use crate::derive::{
-    Credentials, KekSeal, ListingBucket, ListingRoot, ObjectWrap, Purpose, Records, Subkey,
-    UploadWrap,
+    Credentials, ListingBucket, ListingRoot, ObjectWrap, Purpose, Records, Subkey, UploadWrap,
 };
-use crate::entropy::{Entropy, SYSTEM, draw};
+use crate::entropy::{Entropy, SYSTEM};
 use crate::error::CryptoError;
 use crate::listing::ListingSealer;
-use crate::sealed::{self, NO_KEK, SEALED_OVERHEAD};
+use crate::sealed::{self, SEALED_OVERHEAD};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use std::fmt;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
-/// Length in bytes of a sealed KEK.
-pub const SEALED_KEK_LEN: usize = SEALED_OVERHEAD + 1 + KEY_LEN;
 /// Length in bytes of a wrapped data key.
 pub const WRAPPED_KEY_LEN: usize = SEALED_OVERHEAD + 1 + KEY_LEN;
 /// Most KEK versions a ring holds.
 pub const KEK_VERSIONS_MAX: usize = 1024;
 
-const KEK_BODY: u8 = 1;
 const WRAP_BODY: u8 = 1;
 
 /// The keys derived from one KEK version. The KEK itself is not kept.
@@ -90,47 +86,42 @@ impl KeyRing {
         version: u32,
         entropy: &dyn Entropy,
     ) -> Result<Vec<u8>, CryptoError> {
-        if version == NO_KEK {
-            return Err(CryptoError::Misuse("KEK versions begin at 1"));
-        }
-        let kek = draw::<KEY_LEN>(entropy)?;
-        let mut body = Zeroizing::new([KEK_BODY; 1 + KEY_LEN]);
-        body[1..].copy_from_slice(&kek[..]);
-        let key = Subkey::<KekSeal>::of_key(&root.0);
-        let sealed = sealed::seal(
-            &key,
-            NO_KEK,
-            &kek_binding(cluster, version),
-            &body[..],
-            entropy,
-        )?;
-        refuse_visible_key(&kek, &sealed)?;
-        Ok(sealed)
+        let kek = OpenedKek::generate_with(version, root.id_key(), entropy)?;
+        root.seal_kek_with(cluster, &kek, entropy)
     }
 
-    /// Opens the ring from the stored KEKs, in any order.
+    /// Opens the ring from KEKs that `root` has sealed, in any order.
     ///
-    /// [`CryptoError::Unauthentic`] if any of them is not what this root sealed for this cluster
-    /// and version; [`CryptoError::Misuse`] for none, for a version given twice, or for more than
-    /// [`KEK_VERSIONS_MAX`].
+    /// # Errors
+    /// As [`KeyRing::of`], and [`CryptoError::Unauthentic`] if any of them is not what this root
+    /// sealed for this cluster and version.
     pub fn open(
         root: &RootKey,
         cluster: [u8; 16],
         stored: &[(u32, &[u8])],
     ) -> Result<Self, CryptoError> {
-        if stored.is_empty() || stored.len() > KEK_VERSIONS_MAX {
+        let open = |(version, sealed): &(u32, &[u8])| root.open_kek(cluster, *version, sealed);
+        let opened: Result<Vec<OpenedKek>, _> = match stored.len() {
+            1..=KEK_VERSIONS_MAX => stored.iter().map(open).collect(),
+            // Refused below.
+            _ => Ok(Vec::new()),
+        };
+        Self::of(&opened?)
+    }
+
+    /// Makes the ring of opened KEKs, in any order.
+    ///
+    /// # Errors
+    /// [`CryptoError::Misuse`] for none, for a version given twice, or for more than
+    /// [`KEK_VERSIONS_MAX`].
+    pub fn of(opened: &[OpenedKek]) -> Result<Self, CryptoError> {
+        if opened.is_empty() || opened.len() > KEK_VERSIONS_MAX {
             return Err(CryptoError::Misuse(
                 "a key ring needs 1 to 1024 KEK versions",
             ));
         }
-        let key = Subkey::<KekSeal>::of_key(&root.0);
-        let mut keks = Vec::with_capacity(stored.len());
-        for (version, sealed) in stored {
-            let find = |claimed| (claimed == NO_KEK && *version != NO_KEK).then_some(&key);
-            let binding = kek_binding(cluster, *version);
-            let body = sealed::open(find, &binding, sealed, SEALED_KEK_LEN)?;
-            keks.push(KekKeys::derive(*version, &*key_bytes(&body, KEK_BODY)?));
-        }
+        let derive = |kek: &OpenedKek| KekKeys::derive(kek.version(), kek.key());
+        let mut keks: Vec<KekKeys> = opened.iter().map(derive).collect();
         keks.sort_by_key(|kek| kek.version);
         if keks
             .windows(2)
@@ -330,12 +321,6 @@ impl KeyRing {
     }
 }
 
-fn kek_binding(cluster: [u8; 16], version: u32) -> Binding {
-    Binding::new("kek")
-        .fixed(&cluster)
-        .fixed(&version.to_be_bytes())
-}
-
 /// Reads an opened body: `version`, then a key.
 fn key_bytes(body: &[u8], version: u8) -> Result<Zeroizing<[u8; KEY_LEN]>, CryptoError> {
     let key = body
@@ -347,7 +332,7 @@ fn key_bytes(body: &[u8], version: u8) -> Result<Zeroizing<[u8; KEY_LEN]>, Crypt
 
 /// Refuses a wrap whose salt, which is not encrypted, is the key itself: the random source has
 /// given the same bytes twice.
-fn refuse_visible_key(key: &[u8; KEY_LEN], sealed: &[u8]) -> Result<(), CryptoError> {
+pub(super) fn refuse_visible_key(key: &[u8; KEY_LEN], sealed: &[u8]) -> Result<(), CryptoError> {
     match verify_slices_are_equal(key, sealed::salt(sealed)) {
         Ok(()) => Err(CryptoError::Random),
         Err(_) => Ok(()),

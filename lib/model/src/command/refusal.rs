@@ -47,7 +47,7 @@ pub enum Refusal {
     /// this answer any more.
     #[error("a later attempt with the key {blob} has been judged")]
     Superseded { blob: BlobId },
-    /// The account or access key has been changed by somebody else meanwhile.
+    /// The account, access key or sealed key has been changed by somebody else meanwhile.
     #[error("changed by somebody else meanwhile: look at it again")]
     Changed,
     /// The volume has moved on: write elsewhere.

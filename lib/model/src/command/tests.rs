@@ -61,6 +61,7 @@ fn commands_keep_their_numbers() {
         33 RotateKek
         34 Reseal
         35 DropKeks
+        36 ResealKek
     "#]]);
 }
 

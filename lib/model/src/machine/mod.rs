@@ -224,6 +224,7 @@ impl Machine<'_, '_> {
             | Command::RotateKek { .. }
             | Command::Reseal { .. }
             | Command::DropKeks { .. }
+            | Command::ResealKek { .. }
             | Command::CreateAccount { .. }
             | Command::SetAccountEnabled { .. }
             | Command::PutAccessKey { .. }
@@ -273,6 +274,11 @@ impl Machine<'_, '_> {
             } => self.rotate_kek(*version, sealed_kek, *grace_ms),
             Command::Reseal { to, rows } => self.reseal(*to, rows),
             Command::DropKeks { before } => self.drop_keks(*before),
+            Command::ResealKek {
+                version,
+                was,
+                sealed_kek,
+            } => self.reseal_kek(*version, *was, sealed_kek),
             Command::CreateAccount { name, request } => self.create_account(name, *request),
             Command::SetAccountEnabled {
                 account,

@@ -51,6 +51,31 @@ impl Machine<'_, '_> {
         }
     }
 
+    /// Arrived twice, it finds its own work.
+    pub(super) fn reseal_kek(
+        &mut self,
+        version: u32,
+        was: [u8; 16],
+        sealed_kek: &[u8],
+    ) -> Step<Outcome> {
+        let key = RowKey::Kek(version);
+        match self.read::<KekRow>(&key)? {
+            Some(known) if known.sealed_kek == sealed_kek => Ok(Outcome::Done),
+            Some(known) if sealed::mark(&known.sealed_kek) == was => {
+                let sealed_kek = sealed_kek.to_vec();
+                self.write(
+                    &key,
+                    &KekRow {
+                        sealed_kek,
+                        ..known
+                    },
+                );
+                Ok(Outcome::Done)
+            }
+            Some(_) | None => Err(Refusal::Changed.into()),
+        }
+    }
+
     /// Returns whether the table of key-encryption keys is empty although records name one. A new
     /// key would hide the loss, and be used beside the old one once a backup brings that back.
     ///

@@ -33,15 +33,9 @@ pub const SEGMENTS_MAX: usize = 1_000;
 /// [`Refusal::Malformed`].
 pub fn check_sizes(command: &Command) -> Result<(), Refusal> {
     match command {
-        Command::PutKek {
-            version,
-            sealed_kek,
-        } => kek(*version, sealed_kek),
-        Command::RotateKek {
-            version,
-            sealed_kek,
-            ..
-        } => kek(*version, sealed_kek),
+        Command::PutKek { .. } | Command::RotateKek { .. } | Command::ResealKek { .. } => {
+            sealed_kek(command).map_or(Ok(()), |(version, sealed)| kek(version, sealed))
+        }
         Command::Reseal { rows, .. } => at_most("number of rows", rows.len(), STEP_ROWS_MAX),
         Command::CreateAccount { name, .. } => bytes("name", name, NAME_LEN_MAX),
         Command::PutAccessKey {
@@ -98,6 +92,27 @@ pub fn check_sizes(command: &Command) -> Result<(), Refusal> {
         | Command::ReleaseRestore
         | Command::SetDenyList(_)
         | Command::DropKeks { .. } => Ok(()),
+    }
+}
+
+/// The key-encryption key that a command brings, with its version.
+fn sealed_kek(command: &Command) -> Option<(u32, &[u8])> {
+    match command {
+        Command::PutKek {
+            version,
+            sealed_kek,
+        }
+        | Command::RotateKek {
+            version,
+            sealed_kek,
+            ..
+        }
+        | Command::ResealKek {
+            version,
+            sealed_kek,
+            ..
+        } => Some((*version, sealed_kek)),
+        _ => None,
     }
 }
 

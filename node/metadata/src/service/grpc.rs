@@ -126,7 +126,8 @@ fn check_proposer(peer: &PeerIdentity, envelope: &Envelope) -> Result<(), Status
         | Command::SetSettings(_)
         | Command::ExpireUploads { .. }
         | Command::ReleaseRestore
-        | Command::SetDenyList(_) => true,
+        | Command::SetDenyList(_)
+        | Command::ResealKek { .. } => true,
     };
     let own_key = key.is_none_or(|key| speaks_for(peer, key.gateway));
     if may && itself && own_key {

@@ -4,6 +4,7 @@
 //! second stack. Trusts the system's certificates and those it is given. Follows no redirects and
 //! uses no proxy.
 
+use crate::trust::{Trust, TrustError, client_config};
 use http_body_util::BodyExt;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::{Client, Error as ClientError, connect::HttpConnector as Tcp};
@@ -13,26 +14,12 @@ use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody,
     HttpResponse, HttpResponseBody, HttpService,
 };
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use std::error::Error;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 use tokio::time::timeout;
-
-/// The trusted certificates for the endpoint can't be loaded.
-#[derive(Debug, thiserror::Error)]
-pub enum RootsError {
-    #[error("read {}", path.display())]
-    Read { path: PathBuf, source: io::Error },
-    #[error("{} holds a certificate that can't be read", path.display())]
-    Malformed {
-        path: PathBuf,
-        source: Box<dyn Error + Send + Sync>,
-    },
-}
 
 /// Makes clients with one set of trusted certificates.
 #[derive(Debug)]
@@ -45,33 +32,8 @@ pub struct BucketConnector {
 
 impl BucketConnector {
     /// Trusts the system's certificates, and those in the PEM file `bundle`.
-    pub fn new(bundle: Option<&Path>, deadline: Duration) -> Result<Self, RootsError> {
-        let mut roots = RootCertStore::empty();
-        // On a system without certificates it still reaches endpoints without TLS, and those of the
-        // bundle.
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if let Some(path) = bundle {
-            let pem = std::fs::read(path).map_err(|source| RootsError::Read {
-                path: path.to_owned(),
-                source,
-            })?;
-            let malformed = |source: Box<dyn Error + Send + Sync>| RootsError::Malformed {
-                path: path.to_owned(),
-                source,
-            };
-            for certificate in CertificateDer::pem_slice_iter(&pem) {
-                let certificate = certificate.map_err(|error| malformed(Box::new(error)))?;
-                roots
-                    .add(certificate)
-                    .map_err(|error| malformed(Box::new(error)))?;
-            }
-        }
-        let provider = rustls::crypto::aws_lc_rs::default_provider();
-        let tls = ClientConfig::builder_with_provider(provider.into())
-            .with_safe_default_protocol_versions()
-            .expect("the provider knows TLS 1.2 and 1.3")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+    pub fn new(bundle: Option<&Path>, deadline: Duration) -> Result<Self, TrustError> {
+        let tls = client_config(Trust::SystemAnd(bundle))?;
         Ok(Self { tls, deadline })
     }
 }

@@ -7,8 +7,9 @@
 
 mod http;
 
+use crate::trust::TrustError;
 use futures::{StreamExt, TryStreamExt};
-use http::{BucketConnector, RootsError};
+use http::BucketConnector;
 use megalith_metadata::backup::{FILES, PARTIAL_SUFFIX};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum};
 use object_store::path::Path as Key;
@@ -38,7 +39,7 @@ pub enum BucketError {
         source: Box<object_store::Error>,
     },
     #[error("learn which certificates to trust")]
-    Roots(#[from] RootsError),
+    Trust(#[from] TrustError),
     /// There is already a backup, or something else.
     #[error("s3://{bucket}/{prefix} is not empty: nothing was changed")]
     NotEmpty { bucket: String, prefix: String },

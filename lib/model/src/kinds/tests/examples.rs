@@ -180,6 +180,11 @@ fn of_the_cluster() -> Vec<Command> {
             }],
         },
         Command::DropKeks { before: 2 },
+        Command::ResealKek {
+            version: 300,
+            was: [6; 16],
+            sealed_kek: vec![2; 3],
+        },
     ]
 }
 

@@ -10,9 +10,11 @@ use crate::ids::{
     AccountId, BlobId, BucketId, Epoch, GatewayId, LeaseId, NodeId, UploadId, VersionId, VolumeId,
 };
 use crate::keys::{Meta, RowKey, Table};
+use crate::level::Level;
 use crate::machine::{SEALED_TIME_APART_MAX_MS, clock};
 use crate::profile::Profile;
 use crate::rows::{BlobRow, Counters, DeleteRow, Totals, VersionRow};
+use crate::sealed::mark;
 use crate::table::{MemRows, Overlay, Rows, RowsError};
 use crate::topology::Domain;
 use std::collections::BTreeSet;
@@ -406,6 +408,31 @@ fn names_belong_to_their_first_owner() {
     world.done(kek(1));
     world.done(kek(1));
     assert_eq!(world.try_apply(kek(2)), Err(Refusal::NameTaken));
+    world.audited();
+}
+
+#[test]
+fn a_key_is_sealed_anew_only_over_the_seal_that_the_proposer_saw() {
+    let mut world = World::ready();
+    let reseal = |version, was: &[u8], sealed_kek: &[u8]| Command::ResealKek {
+        version,
+        was: mark(was),
+        sealed_kek: sealed_kek.to_vec(),
+    };
+    world.done(Command::PutKek {
+        version: 1,
+        sealed_kek: vec![1],
+    });
+    let early = world.try_apply(reseal(1, &[1], &[2]));
+    assert!(matches!(early, Err(Refusal::Level { .. })), "{early:?}");
+    world.done(Command::RaiseLevel { level: Level(2) });
+    world.done(reseal(1, &[1], &[2, 2]));
+    // A late copy changes nothing, also once there is another seal.
+    world.done(reseal(1, &[1], &[2, 2]));
+    world.done(reseal(1, &[2, 2], &[3]));
+    let refused = Err(Refusal::Changed);
+    assert_eq!(world.try_apply(reseal(1, &[1], &[2, 2])), refused);
+    assert_eq!(world.try_apply(reseal(2, &[1], &[2])), refused);
     world.audited();
 }
 
