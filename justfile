@@ -37,6 +37,18 @@ bench *ARGS:
     cargo build --release --bin megalith
     tests/venv python tests/bench/s3_bench.py {{ARGS}}
 
+# What attackers cost the other clients of a gateway: latencies, memory, metadata reads. A quarter of
+# an hour; `--runs 1 --seconds 5` is quicker.
+attacked *ARGS:
+    cargo build --release --workspace --bin megalith --bin megalith-load
+    timeout --foreground --kill-after=60 40m tests/venv python tests/bench/attacked.py {{ARGS}}
+
+# `megalith up`, and a gateway and a node, under load in control groups of 512 MiB. Some minutes.
+groups SECONDS="60":
+    cargo build --release --workspace --bin megalith --bin megalith-load
+    MEGALITH_GROUP_S={{SECONDS}} timeout --foreground --kill-after=60 20m \
+        tests/venv pytest -q -s tests/cluster/test_control_groups.py
+
 # The fault tests at full length, at most so many minutes; another seed makes other choices.
 # 20 power cuts, 20 kills of everything, 200 damaged files, 100,000 judged operations, a rotation of
 # 5,000 rows.

@@ -441,6 +441,7 @@ fn face(
         base_domains: names.base_domains,
         region: names.region,
         body_idle: limits.idle_timeout,
+        requests_max: limits.connections_max as u64,
         clock: Arc::new(move || times.now_ms()),
         request_id_seed: u64::from_be_bytes(seed),
     })))

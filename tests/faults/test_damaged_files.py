@@ -258,6 +258,7 @@ def scrubbed(cluster, name):
     """Has every byte of a running node's disks read now. False if that can't be requested."""
     if not name.startswith("store") or not cluster.processes[name].running():
         return False
+    wait_until("disks are opened, or told that they can't be", cluster.opened, 60)
     node = name.split("-")[1]
     before = scrub(cluster, "status", node)
     if before is None or scrub(cluster, "start", node) is None:

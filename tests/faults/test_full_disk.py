@@ -88,6 +88,7 @@ def test_full_disks_refuse_writes_keep_reads_and_come_back_by_deletes(tmp_path, 
         for name in cluster.names("store"):
             cluster.processes[name].stop()
         cluster.start(cluster.names("store"))
+        wait_until("the nodes have opened their disks", cluster.opened, 30)
         cluster_heard = lambda: all(n["alive"] for n in cluster.status()[1]["nodes"])  # noqa: E731
         wait_until("the nodes are back", cluster_heard, 30, every_s=0.3)
         assert client.get_object(Bucket="full", Key=kept[0])["Body"].read() == Writers.body(

@@ -83,6 +83,8 @@ def seen(tmp_path_factory):
     traces.mkdir()
 
     def wrap(name):
+        if name.startswith("gateway"):
+            return []
         more = ("writev", "sendto", "sendmsg", "write") if name == WATCHED else ()
         # Checks a whole append of the log, but only the ends of a shard's records.
         return syscall_trace.under(traces, name, DISK_CALLS + more,

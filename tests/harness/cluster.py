@@ -1,5 +1,6 @@
 """A cluster of separate processes: metadata members, storage nodes, gateways."""
 
+import contextlib
 import json
 import re
 import threading
@@ -112,7 +113,7 @@ class Cluster:
         self.health_ports[name] = health
         self.processes[name] = Process(
             name, ["gateway", "--config", directory / "gateway.toml"], self.logs / f"{name}.log",
-            env={**self.env, **self.process_env(name)},
+            env={**self.env, **self.process_env(name)}, wrap=self.wrap(name),
         )
 
     def name_roots(self, root_key=True, vault=None):
@@ -175,10 +176,25 @@ class Cluster:
         }
         return code < 2 and wanted <= heard
 
+    def opened(self):
+        """True if every running node has opened each of its disks since its start, or told that it
+        can't. Nodes serve before: what is read in between isn't there yet."""
+        for name, disk in self.disks.items():
+            if self.processes[name].running():
+                told = self.processes[name].text_since_start()
+                looked = told.count("disk opened") + told.count("disk not opened")
+                if looked < len(self.all_disks.get(name, [disk])):
+                    return False
+        return True
+
     def ready(self, deadline_s=60):
         """Waits until writes are possible, and makes the first access key."""
         wait_until("the cluster serves and hears everybody who runs",
                    lambda: self.check_running() or self.all_heard(), deadline_s, every_s=0.2)
+        if self.env["MEGALITH_LOG__LEVEL"] == "info":
+            # One that hangs holds nobody up.
+            with contextlib.suppress(AssertionError):
+                wait_until("disks are opened", self.opened, 5)
         if self.keys is None:
             run("account", "create", "tests", "--config", self.operator)
             made = run("key", "create", "--account", "tests", "-o", "json",

@@ -75,6 +75,7 @@ class Process:
 
     def start(self):
         assert not self.running(), f"{self.name} is running"
+        self.begin = len(self.text())
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.args, stdout=log, stderr=subprocess.STDOUT, env=self.env
@@ -122,6 +123,9 @@ class Process:
 
     def text(self):
         return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+    def text_since_start(self):
+        return self.text()[self.begin:]
 
     def tail(self, lines=40):
         return "\n".join(self.text().splitlines()[-lines:])

@@ -2,10 +2,13 @@
 //!
 //! A read goes through its range in windows that start small and double; none crosses a segment.
 //! While one window is sent, the next is being fetched. A window's bytes count against the memory
-//! budget until they are gone. `window` and `stripes` say what is fetched and how.
+//! budget until they are gone: they wait for their reader, and need no more memory for that. A
+//! later window that finds no memory for too long ends the read. `window` and `stripes` say what is
+//! fetched and how.
 
-use super::memory::{Busy, Reservation};
+use super::budget::{Busy, Reservation};
 use super::reads::Reading;
+use super::shares::Payer;
 use super::window::SegmentSource;
 use super::{JobLost, Pipeline, Shared};
 use bytes::Bytes;
@@ -48,6 +51,11 @@ pub struct ReadPlan {
     /// The volumes that they name.
     pub volumes: Vec<Volume>,
     pub key: Arc<DataKey>,
+    /// Who pays for the memory that the read needs.
+    pub payer: Payer,
+    /// That memory, if the bytes become another object's: then it is reserved before
+    /// ([`Pipeline::reserve_copy`]).
+    pub copied_in: Option<Arc<Reservation>>,
     /// Keeps what the rows name from being deleted; held until the last byte is read.
     pub reading: Arc<Reading>,
 }
@@ -55,7 +63,7 @@ pub struct ReadPlan {
 /// Why a read can't go on.
 #[derive(Debug, thiserror::Error)]
 pub enum GetError {
-    /// No memory is free: the client should slow down.
+    /// No memory became free for too long: the client should slow down.
     #[error(transparent)]
     Busy(#[from] Busy),
     /// The range is not within the object.
@@ -101,6 +109,18 @@ impl Stream for ReadStream {
 }
 
 impl Pipeline {
+    /// Reserves memory for the windows of a read whose bytes are written again. Their write has its
+    /// memory as well, so such a read must not wait for more.
+    ///
+    /// # Errors
+    /// [`Busy`] if there is none for too long.
+    pub async fn reserve_copy(&self, payer: Payer) -> Result<Reservation, Busy> {
+        let cells = self.most(|profile| profile.shards() + profile.data()) as u64;
+        let window = cells * self.shared.settings.window_stripes_first.max(1) * CELL_LEN;
+        let windows = (WINDOWS_AHEAD + 1) as u64;
+        self.shared.memory.reserve(payer, windows * window).await
+    }
+
     /// Reads the plaintext bytes `range` of the object. Returns when the first piece is there, so
     /// that an immediate failure can still be answered as an error.
     ///
@@ -159,7 +179,6 @@ struct Cursor {
     open: Option<OpenPart>,
     /// Stripes of the next window.
     stripes: u64,
-    begun: bool,
     failed: bool,
 }
 
@@ -177,7 +196,6 @@ impl Cursor {
             left,
             open: None,
             stripes,
-            begun: false,
             failed: false,
         }
     }
@@ -214,6 +232,9 @@ impl Cursor {
     }
 
     fn grow(&mut self) {
+        if self.plan.copied_in.is_some() {
+            return;
+        }
         let max = self.shared.settings.window_stripes_max;
         if self.stripes < max && self.shared.memory.is_ample() {
             self.stripes = (self.stripes * 2).min(max);
@@ -223,12 +244,12 @@ impl Cursor {
     }
 
     fn spawn(&mut self, window: Window) -> Task {
-        let memory = self.shared.memory.clone();
-        let first = !std::mem::replace(&mut self.begun, true);
+        let (memory, payer) = (self.shared.memory.clone(), self.plan.payer);
+        let copied_in = self.plan.copied_in.clone();
         AbortOnDropHandle::new(tokio::spawn(async move {
-            let held = match first {
-                true => memory.try_reserve(window.bytes_held)?,
-                false => memory.reserve(window.bytes_held).await,
+            let held = match copied_in {
+                Some(all) => WindowMemory::Copy(all),
+                None => WindowMemory::Own(memory.reserve(payer, window.bytes_held).await?),
             };
             window.read(held).await
         }))
@@ -392,7 +413,7 @@ fn volume_of<'p>(plan: &'p ReadPlan, segment: &SegmentRow) -> Result<&'p Volume,
 }
 
 impl Window {
-    async fn read(self, mut held: Reservation) -> Result<Bytes, GetError> {
+    async fn read(self, mut held: WindowMemory) -> Result<Bytes, GetError> {
         let plain = match self.source {
             WindowSource::Inline(sealed, cells, opener, shared) => {
                 let opened = shared
@@ -403,7 +424,9 @@ impl Window {
             }
             WindowSource::Segment(source, cells) => source.read(cells).await?,
         };
-        held.shrink_to(plain.capacity() as u64);
+        if let WindowMemory::Own(own) = &mut held {
+            own.shrink_to(plain.capacity() as u64);
+        }
         let piece = Bytes::from_owner(Held { plain, _held: held });
         let end = self.skip + self.take;
         match end <= piece.len() {
@@ -426,7 +449,14 @@ fn open_inline(sealed: &[u8], cells: &BlobLayout, opener: &CellOpener) -> Option
 /// Plaintext on its way to the client, with the memory reserved for it.
 struct Held {
     plain: Vec<u8>,
-    _held: Reservation,
+    _held: WindowMemory,
+}
+
+/// The memory of a window.
+enum WindowMemory {
+    Own(Reservation),
+    /// That of all windows of a copy.
+    Copy(#[expect(dead_code, reason = "held, not read")] Arc<Reservation>),
 }
 
 impl AsRef<[u8]> for Held {

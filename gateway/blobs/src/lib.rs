@@ -21,6 +21,7 @@ const _: () = {
 mod adapters;
 mod again;
 mod alarms;
+mod budget;
 mod chooser;
 mod compute;
 mod get;
@@ -37,22 +38,25 @@ mod reads;
 mod refusals;
 mod segment;
 mod settings;
+mod shares;
 mod source;
 mod stripes;
 mod window;
 
 pub use adapters::NodeShards;
 pub use alarms::{Alarms, Fault};
+pub use budget::{Budget, Busy, Reservation};
 pub use compute::{Compute, JobLost};
 pub use get::{GetError, PartToRead, ReadPlan, ReadStream};
 pub use hashes::{HashResults, Hasher, Hashes};
 pub use leases::{LeaseError, LeasedId, Leases};
-pub use memory::{Busy, Memory, Reservation};
+pub use memory::{Memory, Paying};
 pub use ports::{ShardError, ShardIo, ShardWrite};
 pub use put::{Approve, PutError, WrittenBlob};
 pub use reads::{Reading, Reads};
 pub use settings::PipelineSettings;
-pub use source::{HeldBody, Pieces, Room, Source, SourceError, is_small};
+pub use shares::Payer;
+pub use source::{HeldBody, HoldError, Pieces, Source, SourceError, is_small};
 
 use chooser::Chooser;
 use hedge::HedgeBudget;
@@ -144,7 +148,7 @@ impl Pipeline {
                 cluster,
                 leases,
                 reads: Reads::default(),
-                memory: Memory::new(settings.memory_bytes_max),
+                memory: Memory::new(settings.memory_bytes_max, settings.memory_wait),
                 compute: Compute::start(settings.compute_threads),
                 alarms: Alarms::start(Arc::clone(&meta)),
                 meta,

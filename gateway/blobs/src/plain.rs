@@ -1,20 +1,27 @@
 //! From the client's body to sealed cells, in order.
 //!
 //! The plaintext of the next cells is gathered while the last cells are hashed and sealed on the
-//! compute pool. Must never pull more than one batch ahead, nor finish a body of the wrong length:
-//! a body that is too short or too long never gets a last cell.
+//! compute pool. Sealed cells don't wait for those that are still being gathered: a client may be
+//! slow. Must never pull more than one batch ahead, hold more of a client's bytes than are paid
+//! for, nor finish a body of the wrong length: a body that is too short or too long never gets a
+//! last cell.
 
+use super::budget::Reservation;
 use super::compute::Compute;
 use super::hashes::{HashResults, Hasher};
+use super::memory::{Gathering, Memory, Paying};
 use super::put::PutError;
+use super::shares::Payer;
 use super::source::{Pieces, Source};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
+use futures::future::{BoxFuture, Either, FutureExt as _, ready, select};
 use megalith_client::framing::{CRC_LEN, frame};
 use megalith_crypto::cell::{CELL_OVERHEAD, PLAIN_CELL_LEN};
 use megalith_crypto::{CellSealer, CryptoError};
 use megalith_model::shape::CELL_LEN;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// The most cells that are gathered and sealed at a time.
 const BATCH_CELLS_MAX: usize = 16;
@@ -33,10 +40,22 @@ impl Announced {
     }
 
     /// Gathers the plaintext of up to `cells` cells; fewer, and a shorter last one, only at the
-    /// announced end, and the body must end there too.
-    async fn gather(&mut self, cells: usize) -> Result<Vec<Bytes>, PutError> {
+    /// announced end, and the body must end there too. Of all but a body's first bytes, memory is
+    /// reserved when they have come.
+    async fn gather(
+        &mut self,
+        cells: usize,
+        mut paid: Option<Gathering>,
+    ) -> Result<Gathered, PutError> {
         let mut gathered = Vec::new();
         while gathered.len() < cells && self.left() > 0 {
+            if let Some(paid) = &mut paid {
+                if self.taken > 0 && self.rest.is_empty() {
+                    self.rest = self.next_piece().await?;
+                }
+                paid.make_room(((gathered.len() + 1) * PLAIN_CELL_LEN) as u64)
+                    .await?;
+            }
             let len = self.left().min(PLAIN_CELL_LEN as u64) as usize;
             gathered.push(self.cell(len).await?);
             self.taken += len as u64;
@@ -44,7 +63,17 @@ impl Announced {
         if self.left() == 0 {
             self.expect_end().await?;
         }
-        Ok(gathered)
+        Ok(Gathered {
+            plain: gathered,
+            paid,
+        })
+    }
+
+    async fn next_piece(&mut self) -> Result<Bytes, PutError> {
+        match self.pieces.next().await {
+            Some(piece) => Ok(piece?),
+            None => Err(self.wrong_length(self.taken)),
+        }
     }
 
     /// Takes the next `len` bytes. Short pieces are copied together: each would keep the whole
@@ -86,6 +115,12 @@ impl Announced {
     }
 }
 
+/// Plaintext that was gathered, and the memory that it takes.
+struct Gathered {
+    plain: Vec<Bytes>,
+    paid: Option<Gathering>,
+}
+
 /// The state that one sealing job hands to the next.
 pub struct Sealing {
     pub sealer: CellSealer,
@@ -93,49 +128,102 @@ pub struct Sealing {
     pub hasher: Hasher,
 }
 
+/// How a feed pays for what it holds, if that is not its caller's affair.
+pub struct Purse {
+    pub memory: Memory,
+    pub payer: Payer,
+    /// The most parity cells of a stripe.
+    pub parity: usize,
+}
+
+impl Purse {
+    /// Returns the purse of a write that pays as its body comes.
+    pub fn new(memory: &Memory, paying: Paying, parity: usize) -> Option<Self> {
+        match paying {
+            Paying::AsItComes(payer) => Some(Self {
+                memory: memory.clone(),
+                payer,
+                parity,
+            }),
+            Paying::AtOnce(_) => None,
+        }
+    }
+
+    /// Bytes of working memory for a batch: its sealed cells, and their parity.
+    fn working(&self, cells: usize) -> u64 {
+        (cells + self.parity) as u64 * CELL_LEN
+    }
+}
+
+/// The memory of a stripe; what holds a cell of it holds this.
+pub type Room = Arc<Reservation>;
+
+/// Framed cells in order, and the memory that is reserved for them and their parity.
+#[derive(Default)]
+pub struct Fed {
+    pub cells: Vec<Bytes>,
+    pub rooms: Vec<Room>,
+}
+
+/// A body on its way to its next batch.
+type Ahead = BoxFuture<'static, (Announced, Result<Gathered, PutError>)>;
+
 /// Gives the framed cells of one blob, in order; cells put back come first again.
 pub struct Feed {
-    body: Announced,
+    /// None while it is being gathered from.
+    body: Option<Announced>,
     compute: Compute,
+    purse: Option<Purse>,
     /// None after a failure: then the feed has ended.
     sealing: Option<Sealing>,
-    gathered: Option<Vec<Bytes>>,
-    ready: VecDeque<Bytes>,
+    ahead: Option<Ahead>,
+    ready: VecDeque<(Bytes, Option<Room>)>,
     /// The checksums, once everything is sealed.
     hashes: Option<HashResults>,
 }
 
 impl Feed {
     /// Starts a feed of the source's bytes.
-    pub fn new(source: Source, compute: Compute, sealing: Sealing) -> Self {
+    pub fn new(source: Source, compute: Compute, sealing: Sealing, purse: Option<Purse>) -> Self {
         Self {
-            body: Announced {
+            body: Some(Announced {
                 expected: source.plain_len(),
                 pieces: source.into_pieces(),
                 rest: Bytes::new(),
                 taken: 0,
-            },
+            }),
             compute,
+            purse,
             sealing: Some(sealing),
-            gathered: None,
+            ahead: None,
             ready: VecDeque::new(),
             hashes: None,
         }
     }
 
-    /// Gives the next `count` cells; fewer only at the blob's end.
-    pub async fn next(&mut self, count: usize) -> Result<Vec<Bytes>, PutError> {
+    /// Gives the next `count` cells; fewer only at the blob's end. Of the `after` cells that will
+    /// be wanted then, it gathers what comes meanwhile.
+    pub async fn next(&mut self, count: usize, after: usize) -> Result<Fed, PutError> {
         while self.ready.len() < count && self.hashes.is_none() {
-            self.seal_batch(count.clamp(1, BATCH_CELLS_MAX)).await?;
+            let missing = count - self.ready.len();
+            self.seal_batch(missing.min(BATCH_CELLS_MAX), after.min(BATCH_CELLS_MAX))
+                .await?;
         }
         let count = count.min(self.ready.len());
-        Ok(self.ready.drain(..count).collect())
+        let mut fed = Fed::default();
+        for (cell, room) in self.ready.drain(..count) {
+            fed.cells.push(cell);
+            let held = fed.rooms.last();
+            let new = room.filter(|room| held.is_none_or(|last| !Arc::ptr_eq(last, room)));
+            fed.rooms.extend(new);
+        }
+        Ok(fed)
     }
 
-    /// Takes cells back, to give them again before all others.
+    /// Takes cells back, to give them again before all others. Their memory is the caller's affair.
     pub fn put_back(&mut self, cells: Vec<Bytes>) {
         for cell in cells.into_iter().rev() {
-            self.ready.push_front(cell);
+            self.ready.push_front((cell, None));
         }
     }
 
@@ -147,36 +235,77 @@ impl Feed {
     /// Seals all that is left, however much that is: for small bodies.
     pub async fn seal_rest(&mut self) -> Result<(), PutError> {
         while self.hashes.is_none() {
-            self.seal_batch(BATCH_CELLS_MAX).await?;
+            self.seal_batch(BATCH_CELLS_MAX, BATCH_CELLS_MAX).await?;
         }
         Ok(())
     }
 
-    async fn seal_batch(&mut self, cells: usize) -> Result<(), PutError> {
-        let plain = match self.gathered.take() {
-            Some(plain) => plain,
-            None => self.body.gather(cells).await?,
+    /// Seals the batch that was gathered ahead, or one of `cells` cells. Meanwhile the next one, of
+    /// `after` cells, is begun.
+    async fn seal_batch(&mut self, cells: usize, after: usize) -> Result<(), PutError> {
+        let gathering = match self.ahead.take() {
+            Some(ahead) => ahead,
+            None => self.gather(cells)?,
         };
-        let last = self.body.left() == 0;
+        let (body, gathered) = gathering.await;
+        let last = body.left() == 0;
+        self.body = Some(body);
+        let Gathered { plain, paid } = gathered?;
+        let (room, incoming) = match (paid, &self.purse) {
+            (Some(paid), Some(purse)) => {
+                let (room, incoming) = paid.work(purse.working(plain.len())).await?;
+                (Some(room), incoming)
+            }
+            (None, _) | (_, None) => (None, None),
+        };
         let sealing = self.sealing.take();
         let sealing = sealing.ok_or(CryptoError::Misuse("sealing after a failure"))?;
-        let job = self.compute.run(move || seal(sealing, plain, last));
-        let ahead = async {
-            match last {
-                true => Ok(None),
-                false => self.body.gather(cells).await.map(Some),
-            }
+        let compute = self.compute.clone();
+        let job = compute.run(move || {
+            let sealed = seal(sealing, plain, last);
+            drop(incoming);
+            sealed
+        });
+        let job = std::pin::pin!(job);
+        let sealed = match last || after == 0 {
+            true => job.await,
+            false => match select(job, self.gather(after)?).await {
+                Either::Left((sealed, ahead)) => {
+                    self.ahead = Some(ahead);
+                    sealed
+                }
+                Either::Right((gathered, job)) => {
+                    self.ahead = Some(ready(gathered).boxed());
+                    job.await
+                }
+            },
         };
-        let (sealed, gathered) = tokio::join!(job, ahead);
         let (sealing, cells) = sealed??;
         if sealing.sealer.is_finished() {
             self.hashes = Some(sealing.hasher.finish());
         } else {
             self.sealing = Some(sealing);
         }
-        self.gathered = gathered?;
-        self.ready.extend(cells);
+        let room = room.map(Arc::new);
+        self.ready
+            .extend(cells.into_iter().map(|cell| (cell, room.clone())));
         Ok(())
+    }
+
+    /// Begins to gather a batch.
+    fn gather(&mut self, cells: usize) -> Result<Ahead, PutError> {
+        let body = self.body.take();
+        let mut body = body.ok_or(CryptoError::Misuse("gathering after a failure"))?;
+        let paid = self.purse.as_ref().map(|purse| {
+            // Its plaintext too: what has come of it may find no incoming memory.
+            let whole = purse.working(cells) + cells as u64 * CELL_LEN;
+            Gathering::new(&purse.memory, purse.payer, whole)
+        });
+        Ok(async move {
+            let gathered = body.gather(cells, paid).await;
+            (body, gathered)
+        }
+        .boxed())
     }
 }
 
@@ -206,7 +335,6 @@ fn seal(
 mod tests {
     use super::*;
     use futures::stream;
-    use std::sync::Arc;
 
     /// A buffer off the network, and how many of them are held.
     struct Buffer(
@@ -238,7 +366,7 @@ mod tests {
         };
         let mut body = announced((0..1_000).map(piece).collect(), 1_000);
         assert_eq!(Arc::strong_count(&held), 1_001);
-        let cells = body.gather(16).await.expect("whole");
+        let cells = body.gather(16, None).await.expect("whole").plain;
         assert_eq!(Arc::strong_count(&held), 1);
         let bytes: Vec<u8> = (0..1_000).map(|at| at as u8).collect();
         assert_eq!(cells, [bytes]);
@@ -250,7 +378,7 @@ mod tests {
         let piece = Bytes::from(bytes);
         let pieces = vec![piece.slice(..5), piece.slice(5..)];
         let mut body = announced(pieces, piece.len() as u64);
-        let cells = body.gather(16).await.expect("whole");
+        let cells = body.gather(16, None).await.expect("whole").plain;
         let lens: Vec<_> = cells.iter().map(Bytes::len).collect();
         assert_eq!(
             (cells.concat(), lens),

@@ -5,12 +5,14 @@
 //! its volume starts again on another one, as long as all its cells are still held. No row names
 //! anything written here until the caller proposes it.
 
+use super::budget::{Busy, Reservation};
 use super::chooser::NoVolume;
 use super::hashes::{HashResults, Hasher, Hashes};
 use super::leases::{LeaseError, LeasedId};
-use super::memory::{Busy, Memory, Reservation};
-use super::plain::{Feed, Sealing};
+use super::memory::{Memory, Paying};
+use super::plain::{Feed, Purse, Sealing};
 use super::segment::{STRIPES_IN_FLIGHT, Segment, SegmentLost, SegmentOrder};
+use super::shares::Payer;
 use super::source::{Source, SourceError, whole_write_bytes};
 use super::{JobLost, Pipeline, Shared};
 use bytes::Bytes;
@@ -44,7 +46,7 @@ pub struct WrittenBlob {
 /// Why a blob was not written. No row names it; what was written of it is garbage.
 #[derive(Debug, thiserror::Error)]
 pub enum PutError {
-    /// No memory is free: the client should slow down. The body was not touched.
+    /// No memory became free for too long: the client should slow down.
     #[error(transparent)]
     Busy(#[from] Busy),
     #[error(transparent)]
@@ -96,7 +98,7 @@ impl Pipeline {
     /// them.
     ///
     /// # Errors
-    /// See [`PutError`]; a stream is not touched before memory is reserved.
+    /// See [`PutError`]; a stream is not touched before memory is reserved for its first bytes.
     pub async fn write_blob(
         &self,
         source: Source,
@@ -116,15 +118,27 @@ impl Pipeline {
             part,
             hashes,
         };
-        let _reserved = match &source {
-            Source::Stream { .. } => {
-                let bytes = self.bytes_held(&order, plain_len);
-                Some(self.shared.memory.try_reserve(bytes)?)
-            }
+        let paying = match &source {
+            Source::Stream { paying, .. } => Some(*paying),
             // It has its own memory reserved.
             Source::Held(_) => None,
         };
-        self.write_order(source, key, order, approve).await
+        // What is not coded is written whole, so it is paid for whole.
+        let at_once = match paying {
+            Some(Paying::AsItComes(_)) if order.shape == Shape::Coded => None,
+            Some(Paying::AsItComes(payer) | Paying::AtOnce(payer)) => Some(payer),
+            None => None,
+        };
+        let _reserved = match at_once {
+            Some(payer) => {
+                let bytes = self.bytes_held(&order, plain_len);
+                Some(self.shared.memory.try_reserve(payer, bytes)?)
+            }
+            None => None,
+        };
+        let paying = paying.filter(|_| at_once.is_none());
+        self.write_order(source, key, order, (paying, approve))
+            .await
     }
 
     async fn write_order(
@@ -132,7 +146,7 @@ impl Pipeline {
         source: Source,
         key: &DataKey,
         order: Order,
-        approve: Approve<'_>,
+        (paying, approve): (Option<Paying>, Approve<'_>),
     ) -> Result<WrittenBlob, PutError> {
         let held = matches!(source, Source::Held(_));
         let id = self.shared.leases.next_id().await?;
@@ -146,10 +160,16 @@ impl Pipeline {
         let hasher = Hasher::new(order.hashes);
         let sealing = Sealing { sealer, hasher };
         let compute = self.shared.compute.clone();
+        let payer = source.payer();
+        let parity = self.most(|profile| profile.shards() - profile.data());
+        let memory = &self.shared.memory;
+        let purse = paying.and_then(|paying| Purse::new(memory, paying, parity));
         let mut writer = Writer {
             shared: Arc::clone(&self.shared),
-            feed: Feed::new(source, compute, sealing),
+            feed: Feed::new(source, compute, sealing, purse),
             order,
+            payer,
+            parity,
             id,
         };
         if held {
@@ -179,29 +199,32 @@ impl Pipeline {
         })
     }
 
-    /// Returns the most bytes that the write of a stream holds, including cells kept for a restart.
+    /// Returns the most bytes that a write holds that pays for all of it at once.
     fn bytes_held(&self, order: &Order, plain_len: u64) -> u64 {
         if order.shape != Shape::Coded {
             return whole_write_bytes(plain_len);
         }
+        let streaming = self.most(cells_held) as u64 * CELL_LEN;
+        streaming.min(4 * order.sealed_len)
+    }
+
+    /// Returns the most of something that a volume may have on which the blob is written.
+    pub(super) fn most(&self, of: impl Fn(Profile) -> usize) -> usize {
         let map = self.shared.map.borrow();
-        let profiles = map.writable.iter().chain(&map.degraded);
-        let stripes = profiles.map(|volume| stripes_held(volume.profile)).max();
-        let streaming = stripes.unwrap_or(0) * CELL_LEN;
-        let kept = self.shared.settings.restart_bytes;
-        streaming.min(4 * order.sealed_len) + kept.min(order.sealed_len)
+        let volumes = map.writable.iter().chain(&map.degraded);
+        volumes.map(|volume| of(volume.profile)).max().unwrap_or(0)
     }
 }
 
 /// Returns how many cells one write's stripes hold: gathered, being sealed (plain and sealed),
 /// left over by a segment whose last stripe was short, in flight.
-fn stripes_held(profile: Profile) -> u64 {
+fn cells_held(profile: Profile) -> usize {
     let k = profile.data();
     let left_over = match SEGMENT_CELLS_MAX % k as u64 {
         0 => 0,
         _ => k - 1,
     };
-    (3 * k + left_over + (STRIPES_IN_FLIGHT + 1) * profile.shards()) as u64
+    3 * k + left_over + (STRIPES_IN_FLIGHT + 1) * profile.shards()
 }
 
 /// A write to be done.
@@ -217,13 +240,16 @@ struct Writer {
     shared: Arc<Shared>,
     feed: Feed,
     order: Order,
+    payer: Payer,
+    /// The most parity cells of a stripe.
+    parity: usize,
     id: LeasedId,
 }
 
 impl Writer {
     async fn inline(&mut self) -> Result<Vec<u8>, PutError> {
         let cells = self.order.sealed_len.div_ceil(CELL_LEN) as usize;
-        let cells = self.feed.next(cells).await?;
+        let cells = self.feed.next(cells, 0).await?.cells;
         Ok(cells.iter().flat_map(unframed).copied().collect())
     }
 
@@ -248,8 +274,8 @@ impl Writer {
         let mut tried = Vec::new();
         let mut reason = String::new();
         let settings = &self.shared.settings;
-        let (tries, restart_bytes) = (settings.volumes_tried_max, settings.restart_bytes);
-        let mut kept = RestartCells::new(self.shared.memory.clone(), restart_bytes);
+        let tries = settings.volumes_tried_max;
+        let mut kept = self.restart_cells();
         loop {
             let map = Arc::clone(&self.shared.map.borrow());
             let volume = match self.shared.chooser.choose(&map, &self.shared.nodes, &tried) {
@@ -303,6 +329,24 @@ impl Writer {
         }
     }
 
+    fn restart_cells(&self) -> RestartCells {
+        let (allowed, parity) = match self.order.shape {
+            Shape::Coded => (0, (STRIPES_IN_FLIGHT + 1) * self.parity),
+            // All cells are in memory anyway.
+            Shape::Copies | Shape::Inline => (u64::MAX, 0),
+        };
+        RestartCells {
+            memory: self.shared.memory.clone(),
+            payer: self.payer,
+            cells: Vec::new(),
+            bytes: 0,
+            parity: parity as u64 * CELL_LEN,
+            allowed,
+            spare: Vec::new(),
+            whole: true,
+        }
+    }
+
     /// Returns the length of the next segment if `left` bytes remain: the same on every volume.
     fn segment_len(&self, left: u64) -> u64 {
         match self.order.shape {
@@ -326,15 +370,16 @@ impl Writer {
             Shape::Coded => columns,
             Shape::Copies | Shape::Inline => left,
         };
-        let mut cells = self.feed.next(batch.min(left)).await?;
-        while !cells.is_empty() {
-            left -= cells.len();
-            kept.keep(&cells);
-            let ahead = self.feed.next(batch.min(left));
-            let (pushed, next) = tokio::join!(segment.push(cells), ahead);
-            cells = next?;
+        let mut fed = self.feed.next(batch.min(left), batch).await?;
+        while !fed.cells.is_empty() {
+            left -= fed.cells.len();
+            kept.keep(&fed.cells);
+            // After the last stripe comes the first one of the next segment.
+            let ahead = self.feed.next(batch.min(left), after(batch, left));
+            let (pushed, next) = tokio::join!(segment.push(fed), ahead);
+            fed = next?;
             if let Err(lost) = pushed {
-                kept.keep(&cells);
+                kept.keep(&fed.cells);
                 return Ok(Err(lost));
             }
         }
@@ -342,36 +387,36 @@ impl Writer {
     }
 }
 
+/// How many cells are wanted after the next batch, if `left` cells of the segment are left.
+fn after(batch: usize, left: usize) -> usize {
+    match left.saturating_sub(batch) {
+        0 => batch,
+        then => batch.min(then),
+    }
+}
+
 /// The sealed cells of the current segment, as long as there is room for them: with all of them the
 /// segment can start again on another volume.
 struct RestartCells {
     memory: Memory,
+    payer: Payer,
     cells: Vec<Bytes>,
     bytes: u64,
+    /// Bytes of the parity of stripes in flight, when the cells are written again.
+    parity: u64,
     allowed: u64,
     spare: Vec<Reservation>,
     whole: bool,
 }
 
 impl RestartCells {
-    fn new(memory: Memory, allowed: u64) -> Self {
-        Self {
-            memory,
-            cells: Vec::new(),
-            bytes: 0,
-            allowed,
-            spare: Vec::new(),
-            whole: true,
-        }
-    }
-
     fn keep(&mut self, cells: &[Bytes]) {
         if !self.whole {
             return;
         }
         self.bytes += cells.iter().map(|cell| cell.len() as u64).sum::<u64>();
-        while self.bytes > self.allowed {
-            match self.memory.try_spare(SPARE_STEP) {
+        while self.bytes + self.parity > self.allowed {
+            match self.memory.try_spare(self.payer, SPARE_STEP) {
                 Some(reservation) => {
                     self.spare.push(reservation);
                     self.allowed += SPARE_STEP;

@@ -7,6 +7,7 @@
 
 use super::Shared;
 use super::compute::{Compute, JobLost};
+use super::plain::{Fed, Room};
 use super::ports::{ShardError, ShardWrite};
 use bytes::Bytes;
 use megalith_client::framing::{CRC_LEN, frame, unframed};
@@ -58,6 +59,8 @@ pub struct Segment {
     slots: Vec<SlotWriter>,
     results: JoinSet<(usize, Result<Receipt, ShardError>)>,
     in_flight: Arc<Semaphore>,
+    /// Whether shards are sent when they are complete.
+    whole: bool,
     /// Wakes when the map changes: a node that it no longer lists as alive is left out.
     map: watch::Receiver<Arc<ClusterMap>>,
     /// Bit i: slot i took the whole shard and confirmed it.
@@ -65,6 +68,8 @@ pub struct Segment {
     /// Bit i: slot i is left out.
     left_out: u32,
     last_error: String,
+    /// The memory of cells that are sent when their shards are complete.
+    rooms: Vec<Room>,
 }
 
 /// The writer of one slot's shard.
@@ -111,10 +116,12 @@ impl Segment {
             slots: Vec::with_capacity(volume.slots.len()),
             results: JoinSet::new(),
             in_flight: Arc::new(Semaphore::new(STRIPES_IN_FLIGHT)),
+            whole,
             map: shared.map.clone(),
             done: 0,
             left_out: 0,
             last_error: "its nodes are not heard from".into(),
+            rooms: Vec::new(),
             volume,
             layout,
         };
@@ -158,17 +165,22 @@ impl Segment {
         &self.layout
     }
 
-    /// Hands over the next stripes: `cells` are framed data cells, in whole stripes except at the
-    /// segment's end.
-    pub async fn push(&mut self, cells: Vec<Bytes>) -> Result<(), SegmentLost> {
+    /// Hands over the next stripes: framed data cells, in whole stripes except at the segment's
+    /// end. Their memory is free when the last of their cells, or of their parity, is sent.
+    pub async fn push(&mut self, fed: Fed) -> Result<(), SegmentLost> {
+        let Fed { cells, rooms } = fed;
         self.note_ended()?;
-        let permit = Arc::new(self.pace().await?);
+        let permit = self.pace().await?;
         let lost = SegmentLost::Compute;
         let coder = self.coder.take().ok_or(lost(JobLost))?;
         let (coder, shards) = code(&self.shared.compute, coder, cells)
             .await
             .map_err(lost)?;
         self.coder = Some(coder);
+        if self.whole {
+            self.rooms.extend(rooms.iter().cloned());
+        }
+        let stripe = Arc::new((permit, rooms));
         for (slot, shard) in self.slots.iter_mut().zip(shards) {
             match &mut slot.path {
                 Path::None => {}
@@ -179,7 +191,7 @@ impl Segment {
                         let piece = Bytes::from_owner(InFlight {
                             bytes,
                             pending: Arc::clone(&slot.pending),
-                            _stripe: Arc::clone(&permit),
+                            _stripe: Arc::clone(&stripe),
                         });
                         // Fails only if the slot's task has ended: its result says why.
                         let _ = cells.try_send(piece);
@@ -371,12 +383,12 @@ fn expected(write: &ShardWrite, digest: ShardDigest) -> Receipt {
     }
 }
 
-/// A cell on its way to one slot; when the last cell of a stripe is dropped, the next stripe may
-/// go.
+/// A cell on its way to one slot; when the last cell of a stripe is dropped, its memory is free and
+/// the next stripe may go.
 struct InFlight {
     bytes: Bytes,
     pending: Arc<AtomicUsize>,
-    _stripe: Arc<OwnedSemaphorePermit>,
+    _stripe: Arc<(OwnedSemaphorePermit, Vec<Room>)>,
 }
 
 impl AsRef<[u8]> for InFlight {

@@ -10,9 +10,8 @@ pub struct PipelineSettings {
     pub memory_bytes_max: u64,
     /// Cells of a full segment. Smaller only in tests.
     pub segment_cells_max: u64,
-    /// Ciphertext bytes of an unfinished segment that are always kept, so that it can start again
-    /// on another volume. Default 2 MiB.
-    pub restart_bytes: u64,
+    /// How long who needs memory waits for it before he is told to slow down. Default 10 s.
+    pub memory_wait: Duration,
     /// How many volumes of one map are tried for one segment. Default 3.
     pub volumes_tried_max: usize,
     /// How long a segment that no volume takes waits for a map with other volumes. Default 5 s: the
@@ -49,7 +48,7 @@ impl Default for PipelineSettings {
         Self {
             memory_bytes_max: 1 << 30,
             segment_cells_max: SEGMENT_CELLS_MAX,
-            restart_bytes: 2 << 20,
+            memory_wait: Duration::from_secs(10),
             volumes_tried_max: 3,
             volume_wait: Duration::from_secs(5),
             slot_stall: Duration::from_secs(3),

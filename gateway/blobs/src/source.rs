@@ -3,8 +3,10 @@
 //! A held body owns the memory that its write needs, so this is reserved once however often the
 //! body is written. Its holder writes it again if the cluster changed during the write.
 
-use super::memory::{Busy, Memory, Reservation};
-use bytes::Bytes;
+use super::budget::{Busy, Reservation};
+use super::memory::{Gathering, Memory, Paying};
+use super::shares::Payer;
+use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use megalith_crypto::cell::sealed_len;
@@ -44,23 +46,31 @@ pub enum Source {
         pieces: Pieces,
         /// The announced number of bytes.
         plain_len: u64,
+        paying: Paying,
     },
     /// It is in memory.
     Held(HeldBody),
 }
 
-/// A small body, held whole. Clones share its bytes and its memory.
+/// A small body, held whole. Clones share its bytes and its memory: that for the body and for
+/// writing it.
 #[derive(Clone, Debug)]
 pub struct HeldBody {
     bytes: Bytes,
-    _room: Arc<Room>,
+    room: Arc<Reservation>,
 }
 
-/// Memory for a small body and for writing it.
-#[derive(Debug)]
-pub struct Room {
-    plain_len: u64,
-    _reservation: Reservation,
+/// Why a small body is not held.
+#[derive(Debug, thiserror::Error)]
+pub enum HoldError {
+    /// No memory is free: the client should slow down.
+    #[error(transparent)]
+    Busy(#[from] Busy),
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The body is shorter or longer than announced.
+    #[error("a body is not as long as announced")]
+    Length,
 }
 
 /// Returns true if a body of `plain_len` bytes is small: it is kept inline or as copies, and held
@@ -73,20 +83,6 @@ pub fn is_small(plain_len: u64) -> bool {
     }
 }
 
-impl Room {
-    /// Reserves memory for a small body of `plain_len` bytes, before any of it is read.
-    ///
-    /// # Errors
-    /// [`Busy`] if there is no room.
-    pub fn reserve(memory: &Memory, plain_len: u64) -> Result<Self, Busy> {
-        assert!(is_small(plain_len), "only small bodies are held whole");
-        Ok(Self {
-            plain_len,
-            _reservation: memory.try_reserve(whole_write_bytes(plain_len))?,
-        })
-    }
-}
-
 /// Returns the most bytes held for a body whose cells are all in memory at once: its plaintext and
 /// its cells.
 pub(super) fn whole_write_bytes(plain_len: u64) -> u64 {
@@ -94,17 +90,39 @@ pub(super) fn whole_write_bytes(plain_len: u64) -> u64 {
 }
 
 impl HeldBody {
-    /// Holds a body in the memory that was reserved for it.
-    #[must_use]
-    pub fn new(bytes: Bytes, room: Room) -> Self {
-        assert!(
-            bytes.len() as u64 == room.plain_len,
-            "a body fits its room exactly"
-        );
-        Self {
-            bytes,
-            _room: Arc::new(room),
+    /// Reads a small body ([`is_small`]) whole. Reserves memory for its first bytes before any of
+    /// it is read, and for its write when it is there.
+    ///
+    /// # Errors
+    /// See [`HoldError`].
+    pub async fn collect(
+        memory: &Memory,
+        payer: Payer,
+        mut pieces: Pieces,
+        plain_len: u64,
+    ) -> Result<Self, HoldError> {
+        assert!(is_small(plain_len), "only small bodies are held whole");
+        let whole = whole_write_bytes(plain_len);
+        let mut gathering = Gathering::new(memory, payer, whole);
+        gathering.make_room(plain_len.min(1)).await?;
+        let mut bytes = BytesMut::new();
+        while let Some(piece) = pieces.next().await {
+            let piece = piece?;
+            let len = (bytes.len() + piece.len()) as u64;
+            if len > plain_len {
+                return Err(HoldError::Length);
+            }
+            gathering.make_room(len).await?;
+            bytes.extend_from_slice(&piece);
         }
+        if (bytes.len() as u64) < plain_len {
+            return Err(HoldError::Length);
+        }
+        let (room, _) = gathering.work(whole).await?;
+        Ok(Self {
+            bytes: bytes.freeze(),
+            room: Arc::new(room),
+        })
     }
 }
 
@@ -115,6 +133,15 @@ impl Source {
         match self {
             Self::Stream { plain_len, .. } => *plain_len,
             Self::Held(held) => held.bytes.len() as u64,
+        }
+    }
+
+    /// Returns who pays for what it holds.
+    #[must_use]
+    pub fn payer(&self) -> Payer {
+        match self {
+            Self::Stream { paying, .. } => paying.payer(),
+            Self::Held(held) => held.room.payer(),
         }
     }
 

@@ -172,6 +172,7 @@ async fn ask(ended: Ended, keys: KeyUse) -> Result<Found, CredentialError> {
     let asked = question::AccessKey {
         access_key: ended.id.clone(),
     };
+    metrics::counter!("megalith_s3_keys_asked_total").increment(1);
     let answer = meta.ask(asked).await;
     let answer = answer.map_err(|error| unavailable(&error))?;
     let found = match answer {

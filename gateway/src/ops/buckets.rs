@@ -3,12 +3,15 @@
 //! A bucket's row is kept for a moment, so that an object costs one trip to the metadata group. A
 //! bucket id is never reused and its owner never changes, so a kept row can be wrong in only one
 //! way: the bucket is gone. Callers that find nothing through a kept row must look again
-//! ([`OwnedBucket::is_kept`]).
+//! ([`OwnedBucket::is_kept`]). When a row is too old, the first who needs it asks, and the others
+//! wait for his answer. What they get is as good as a kept row.
 
 use super::error::OpError;
 use super::names::check_bucket_name;
 use super::{Caller, Rejection, Store, owner};
 use crate::lock::lock;
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Shared, WeakShared};
 use megalith_blobs::LeasedId;
 use megalith_model::command::{Command, Refusal};
 use megalith_model::ids::BucketId;
@@ -22,10 +25,15 @@ use std::time::{Duration, Instant};
 const KEPT_FOR: Duration = Duration::from_secs(2);
 const KEPT_MAX: usize = 4096;
 
+/// What came of a question for a bucket; None if there is no such bucket.
+type Looked = BoxFuture<'static, Result<Option<BucketRow>, OpError>>;
+
 /// Bucket rows by name.
 #[derive(Default)]
 pub(super) struct Cache {
     rows: Mutex<HashMap<String, (Instant, BucketRow)>>,
+    /// The questions that requests wait for. One that nobody waits for any more is gone.
+    asking: Mutex<HashMap<String, WeakShared<Looked>>>,
 }
 
 impl Cache {
@@ -45,6 +53,26 @@ impl Cache {
 
     fn forget(&self, name: &str) {
         self.rows().remove(name);
+    }
+
+    /// Joins the question for a bucket that is under way; None if there is none.
+    fn join(&self, name: &str) -> Option<Shared<Looked>> {
+        let question = lock(&self.asking).get(name)?.upgrade()?;
+        // One that has its answer is not under way.
+        question.peek().is_none().then_some(question)
+    }
+
+    /// Notes a question, for others to join.
+    fn begin(&self, name: &str, question: Looked) -> Shared<Looked> {
+        let question = question.shared();
+        let mut asking = lock(&self.asking);
+        if asking.len() >= KEPT_MAX {
+            asking.retain(|_, question| question.upgrade().is_some());
+        }
+        if let Some(weak) = question.downgrade() {
+            asking.insert(name.to_owned(), weak);
+        }
+        question
     }
 
     fn rows(&self) -> MutexGuard<'_, HashMap<String, (Instant, BucketRow)>> {
@@ -188,7 +216,24 @@ impl Store {
     async fn bucket(&self, caller: Caller, name: &str) -> Result<OwnedBucket, OpError> {
         match self.shared.buckets.find(name) {
             Some(row) if row.account == caller.account => Ok(OwnedBucket { row, kept: true }),
-            Some(_) | None => self.bucket_now(caller, name).await,
+            Some(_) => self.bucket_now(caller, name).await,
+            None => self.bucket_together(caller, name).await,
+        }
+    }
+
+    /// Finds a bucket of the caller by a question that others may have asked.
+    async fn bucket_together(&self, caller: Caller, name: &str) -> Result<OwnedBucket, OpError> {
+        let Some(question) = self.shared.buckets.join(name) else {
+            let (store, asked) = (self.clone(), name.to_owned());
+            let question = async move { store.look_bucket(&asked).await }.boxed();
+            let row = self.shared.buckets.begin(name, question).await?;
+            return owned(caller, row, false);
+        };
+        match question.await {
+            Ok(Some(row)) if row.account == caller.account => owned(caller, Some(row), true),
+            // It may have been asked before the bucket was created, and the asker's trouble need
+            // not be ours.
+            Ok(_) | Err(_) => self.bucket_now(caller, name).await,
         }
     }
 
@@ -220,18 +265,30 @@ impl Store {
         caller: Caller,
         name: &str,
     ) -> Result<OwnedBucket, OpError> {
+        let row = self.look_bucket(name).await?;
+        owned(caller, row, false)
+    }
+
+    /// Asks for a bucket, checks whose it is, and keeps its row.
+    async fn look_bucket(&self, name: &str) -> Result<Option<BucketRow>, OpError> {
         let asked = question::Bucket {
             name: name.to_owned(),
         };
         let Some(row) = self.ask(asked).await? else {
             self.shared.buckets.forget(name);
-            return Err(OpError::NoSuchBucket);
+            return Ok(None);
         };
-        if row.account != caller.account {
-            return Err(OpError::AccessDenied);
-        }
         owner::check(self.keys(), &row).await?;
         self.shared.buckets.keep(&row);
-        Ok(OwnedBucket { row, kept: false })
+        Ok(Some(row))
+    }
+}
+
+/// Says whether a bucket is there and is the caller's.
+fn owned(caller: Caller, row: Option<BucketRow>, kept: bool) -> Result<OwnedBucket, OpError> {
+    let row = row.ok_or(OpError::NoSuchBucket)?;
+    match row.account == caller.account {
+        true => Ok(OwnedBucket { row, kept }),
+        false => Err(OpError::AccessDenied),
     }
 }

@@ -4,7 +4,7 @@ use super::BodyError;
 use megalith_crypto::CryptoError;
 
 /// Why an operation was refused or failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum OpError {
     /// The caller isn't the bucket's owner.
     #[error("access denied")]

@@ -13,7 +13,7 @@ use super::put::ObjectName;
 use super::range::RangeWish;
 use super::{Caller, Store};
 use futures::{StreamExt, TryStreamExt, stream};
-use megalith_blobs::{GetError, PartToRead, ReadPlan, Reading};
+use megalith_blobs::{GetError, PartToRead, Payer, ReadPlan, Reading, Reservation};
 use megalith_crypto::manifest::Checksum;
 use megalith_crypto::{DataKey, ListingContext, Manifest, ManifestPart, ObjectContext};
 use megalith_model::ids::{BlobId, BucketId, VersionId, VolumeId};
@@ -58,6 +58,9 @@ pub struct FoundObject {
     places: Arc<Places>,
     /// While this lasts, what they name is not deleted.
     reading: Arc<Reading>,
+    payer: Payer,
+    /// The memory of its windows, if its bytes are written again.
+    pub(super) copied_in: Option<Arc<Reservation>>,
 }
 
 /// Where parts are.
@@ -136,6 +139,8 @@ impl FoundObject {
             parts: parts.collect::<Result<_, GetError>>()?,
             volumes: self.places.volumes.clone(),
             key: Arc::clone(&self.key),
+            payer: self.payer,
+            copied_in: self.copied_in.clone(),
             reading: Arc::clone(&self.reading),
         })
     }
@@ -225,7 +230,8 @@ impl Store {
         let find = |bucket| async move {
             check_version(request.version.as_deref())?;
             let key = &request.key;
-            self.find_in(ObjectName { bucket, key }, with_blobs).await
+            let object = ObjectName { bucket, key };
+            self.find_in(caller, object, with_blobs).await
         };
         let (_, found) = self.in_bucket(caller, bucket, find).await?;
         match request.conditions.judge(&found.etag, found.modified_ms) {
@@ -249,6 +255,7 @@ impl Store {
 
     async fn find_in(
         &self,
+        caller: Caller,
         object: ObjectName<'_>,
         with_blobs: bool,
     ) -> Result<FoundObject, OpError> {
@@ -256,7 +263,7 @@ impl Store {
         let (view, index) = self.ask_at(asked).await?;
         let reading = self.blobs().reads().begin(index);
         let view = *view.ok_or(OpError::NoSuchKey)?;
-        self.open(object, view, reading).await
+        self.open(object, view, reading, caller.payer()).await
     }
 
     async fn open(
@@ -264,6 +271,7 @@ impl Store {
         object: ObjectName<'_>,
         view: ObjectView,
         reading: Arc<Reading>,
+        payer: Payer,
     ) -> Result<FoundObject, OpError> {
         let ObjectName { bucket, key } = object;
         let ObjectView {
@@ -305,6 +313,8 @@ impl Store {
                 volumes,
             }),
             reading,
+            payer,
+            copied_in: None,
         })
     }
 
@@ -447,7 +457,7 @@ fn damaged(what: &'static str, bucket: BucketId, version: VersionId) -> OpError 
 /// Turns a failed read into the error that the reader gets.
 pub(super) fn get_error(error: GetError) -> OpError {
     match error {
-        GetError::Busy(_) => OpError::SlowDown("no memory left"),
+        GetError::Busy(busy) => busy.into(),
         GetError::Unavailable { .. } => OpError::Unavailable(Outage::Reads, error.to_string()),
         GetError::Unauthentic { .. } | GetError::Inconsistent { .. } => {
             tracing::error!(%error, "an object can't be read");

@@ -39,7 +39,7 @@ pub use put::{PutOutput, PutRequest};
 pub(crate) use reseal::Stepped;
 pub use write::{BODY_BYTES_MAX, Body, BodyError, Description, Trailer};
 
-use megalith_blobs::{LeaseError, LeasedId};
+use megalith_blobs::{LeaseError, LeasedId, Payer};
 use megalith_client::{ClientError, Metadata, TypedCalls as _, chain};
 use megalith_keyring::root::RootError;
 use megalith_keyring::{KeyUse, Keys, KeysError};
@@ -55,6 +55,14 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caller {
     pub account: AccountId,
+}
+
+impl Caller {
+    /// Returns on whose account memory is taken for the caller.
+    #[must_use]
+    pub fn payer(self) -> Payer {
+        Payer::Known(self.account.0)
+    }
 }
 
 /// What the operations work with.

@@ -8,8 +8,8 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use megalith_blobs::{
-    Approve, Busy, GetError, Hashes, LeaseError, LeasedId, Pipeline, PutError, ReadPlan, Reads,
-    Reservation, Room, Source, WrittenBlob,
+    Approve, Busy, GetError, Hashes, LeaseError, LeasedId, Memory, Payer, Pipeline, PutError,
+    ReadPlan, Reads, Reservation, Source, WrittenBlob,
 };
 use megalith_crypto::DataKey;
 use megalith_model::ids::LeaseId;
@@ -37,20 +37,11 @@ pub trait Blobs: Send + Sync + 'static {
     /// Returns who reads what.
     fn reads(&self) -> &Reads;
 
-    /// Reserves memory for a small body ([`megalith_blobs::is_small`]), which is held whole.
-    ///
-    /// # Errors
-    /// [`Busy`] if there is no room.
-    fn make_room(&self, plain_len: u64) -> Result<Room, Busy>;
+    /// Returns the memory that all requests share.
+    fn memory(&self) -> &Memory;
 
-    /// Reserves memory for what a request holds besides an object's bytes.
-    ///
-    /// # Errors
-    /// [`Busy`] if there is no room.
-    fn reserve(&self, bytes: u64) -> Result<Reservation, Busy>;
-
-    /// Returns whether half of the memory or more is in use.
-    fn is_memory_short(&self) -> bool;
+    /// Reserves memory for a read whose bytes are written again ([`Pipeline::reserve_copy`]).
+    fn reserve_copy(&self, payer: Payer) -> BoxFuture<'_, Result<Reservation, Busy>>;
 
     /// Takes the key of a command that brings no blob.
     fn take_id(&self) -> BoxFuture<'_, Result<LeasedId, LeaseError>>;
@@ -83,16 +74,12 @@ impl Blobs for Pipeline {
         Self::reads(self)
     }
 
-    fn make_room(&self, plain_len: u64) -> Result<Room, Busy> {
-        Room::reserve(self.memory(), plain_len)
+    fn memory(&self) -> &Memory {
+        Self::memory(self)
     }
 
-    fn reserve(&self, bytes: u64) -> Result<Reservation, Busy> {
-        self.memory().try_reserve(bytes)
-    }
-
-    fn is_memory_short(&self) -> bool {
-        !self.memory().is_ample()
+    fn reserve_copy(&self, payer: Payer) -> BoxFuture<'_, Result<Reservation, Busy>> {
+        Box::pin(Self::reserve_copy(self, payer))
     }
 
     fn take_id(&self) -> BoxFuture<'_, Result<LeasedId, LeaseError>> {

@@ -69,7 +69,7 @@ impl Store {
         let (name, wished) = (key.as_str(), &wish);
         let look = |bucket| self.condition(ObjectName { bucket, key: name }, wished);
         let (mut owned, first) = self.in_bucket(caller, &bucket, look).await?;
-        let mut writing = self.take_body(body).await?;
+        let mut writing = self.take_body(caller, body).await?;
         loop {
             let object = ObjectName {
                 bucket: owned.row.id,

@@ -6,13 +6,11 @@
 
 use super::checksum::{Algorithm, Claims, Computed, Value};
 use super::error::{OpError, Outage};
-use super::{Rejection, Store, no_id};
+use super::{Caller, Rejection, Store, no_id};
 use crate::lock::lock;
-use bytes::{Bytes, BytesMut};
-use futures::StreamExt;
 use megalith_blobs::{
-    HashResults, Hashes, HeldBody, LeasedId, Pieces, PutError, Reservation, Source, WrittenBlob,
-    is_small,
+    Busy, HashResults, Hashes, HeldBody, HoldError, LeasedId, Payer, Paying, Pieces, PutError,
+    Reservation, Source, WrittenBlob, is_small,
 };
 use megalith_crypto::manifest::ContentHeaders;
 use megalith_crypto::{DataKey, StreamIv};
@@ -43,6 +41,8 @@ pub struct Body {
     pub trailer: Option<Trailer>,
     /// Checksums to compute even if the client claims none.
     pub wanted: Vec<Algorithm>,
+    /// Whether it is read from another object.
+    pub copied: bool,
 }
 
 /// Why a body broke off.
@@ -126,23 +126,39 @@ impl Writing {
 }
 
 impl Store {
-    /// Reserves memory for what a request holds besides an object's bytes.
+    /// Reserves memory for a document.
     ///
     /// # Errors
     /// [`OpError::SlowDown`] if there is no room.
-    pub fn reserve(&self, bytes: u64) -> Result<Reservation, OpError> {
-        let reserved = self.blobs().reserve(bytes);
-        reserved.map_err(|_| OpError::SlowDown("no memory left"))
+    pub fn reserve(&self, payer: Payer, bytes: u64) -> Result<Reservation, OpError> {
+        Ok(self.blobs().memory().try_reserve(payer, bytes)?)
+    }
+
+    /// Reserves memory for what a connection holds of a request before anybody reads it.
+    ///
+    /// # Errors
+    /// [`OpError::SlowDown`] if there is no room.
+    pub fn reserve_incoming(&self, payer: Payer, bytes: u64) -> Result<Reservation, OpError> {
+        Ok(self.blobs().memory().try_incoming(payer, bytes)?)
+    }
+
+    /// Waits for memory for what a connection holds of a request while nobody knows whose it is.
+    ///
+    /// # Errors
+    /// [`OpError::SlowDown`] if there is none for too long.
+    pub async fn reserve_strange(&self, bytes: u64) -> Result<Reservation, OpError> {
+        let memory = self.blobs().memory();
+        Ok(memory.incoming(Payer::Unknown, bytes).await?)
     }
 
     /// Returns whether half of the memory or more is in use.
     #[must_use]
     pub fn is_memory_short(&self) -> bool {
-        self.blobs().is_memory_short()
+        !self.blobs().memory().is_ample()
     }
 
     /// Takes a body: a small one is read whole, any other stays a stream.
-    pub(super) async fn take_body(&self, body: Body) -> Result<Writing, OpError> {
+    pub(super) async fn take_body(&self, caller: Caller, body: Body) -> Result<Writing, OpError> {
         if body.len > BODY_BYTES_MAX {
             return Err(OpError::EntityTooLarge);
         }
@@ -155,11 +171,19 @@ impl Store {
         let hashes = hashes_of(announced.chain(claimed).chain(body.wanted.iter().copied()));
         let (pieces, plain_len) = (body.source, body.len);
         let bytes = if is_small(plain_len) {
-            let room = self.blobs().make_room(plain_len);
-            let room = room.map_err(|_| OpError::SlowDown("no memory left"))?;
-            Waiting::Held(HeldBody::new(collect(pieces, plain_len).await?, room))
+            let memory = self.blobs().memory();
+            let held = HeldBody::collect(memory, caller.payer(), pieces, plain_len);
+            Waiting::Held(held.await?)
         } else {
-            Waiting::Stream(Some(Source::Stream { pieces, plain_len }))
+            let paying = match body.copied {
+                true => Paying::AtOnce(caller.payer()),
+                false => Paying::AsItComes(caller.payer()),
+            };
+            Waiting::Stream(Some(Source::Stream {
+                pieces,
+                plain_len,
+                paying,
+            }))
         };
         Ok(Writing {
             body: bytes,
@@ -218,19 +242,20 @@ impl Store {
     }
 }
 
-/// Reads a small body whole.
-async fn collect(mut pieces: Pieces, len: u64) -> Result<Bytes, OpError> {
-    let mut bytes = BytesMut::with_capacity(usize::try_from(len).unwrap_or(0));
-    while let Some(piece) = pieces.next().await {
-        bytes.extend_from_slice(&piece?);
-        if bytes.len() as u64 > len {
-            return Err(OpError::IncompleteBody);
+impl From<Busy> for OpError {
+    fn from(_: Busy) -> Self {
+        Self::SlowDown("no memory left")
+    }
+}
+
+impl From<HoldError> for OpError {
+    fn from(error: HoldError) -> Self {
+        match error {
+            HoldError::Busy(busy) => busy.into(),
+            HoldError::Source(source) => source.into(),
+            HoldError::Length => Self::IncompleteBody,
         }
     }
-    if (bytes.len() as u64) < len {
-        return Err(OpError::IncompleteBody);
-    }
-    Ok(bytes.freeze())
 }
 
 pub(super) fn hashes_of(algorithms: impl Iterator<Item = Algorithm>) -> Hashes {
@@ -285,7 +310,7 @@ fn put_error(error: PutError) -> Rejection {
         PutError::LeaseClosed { blob } => {
             return Rejection::Refused(Refusal::LeaseClosed { blob });
         }
-        PutError::Busy(_) => OpError::SlowDown("no memory left"),
+        PutError::Busy(busy) => busy.into(),
         PutError::Source(source) => source.into(),
         PutError::Length { .. } => OpError::IncompleteBody,
         PutError::TooLarge(_) => OpError::EntityTooLarge,

@@ -2,7 +2,7 @@
 
 use super::Rim;
 use super::idle::{Impatient, Unread, Watched};
-use crate::s3::{Face, PeerAddress, Window};
+use crate::s3::{Cut, Face, PeerAddress, Window};
 use http::header::{CONNECTION, EXPECT};
 use http::uri::Scheme;
 use http::{HeaderValue, Request, Version};
@@ -128,6 +128,8 @@ async fn serve<S>(
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let window = Window::new(u64::from(WINDOW_BYTES));
+    let cut = Cut::default();
+    let cut_by_reader = cut.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let (face, unread) = (Arc::clone(&face), unread.clone());
         let is_http1 = request.version() < Version::HTTP_2;
@@ -136,6 +138,7 @@ async fn serve<S>(
         let never_asked = request.headers().contains_key(EXPECT) && request.body().is_end_stream();
         let mut request = request.map(|body| Watched::new(body, unread.clone()));
         request.extensions_mut().insert(scheme.clone());
+        request.extensions_mut().insert(cut_by_reader.clone());
         if let Some(peer) = peer {
             request.extensions_mut().insert(peer);
         }
@@ -182,6 +185,7 @@ async fn serve<S>(
                 return;
             }
             () = rim.abort.cancelled() => return,
+            () = cut.wanted() => return,
             () = rim.stop.cancelled(), if !draining => {
                 draining = true;
                 serving.as_mut().graceful_shutdown();

@@ -325,6 +325,7 @@ pub(super) fn body(request: &mut Request) -> Result<Body, S3Error> {
         trailer: trailer(&incoming, announced),
         wanted: wanted.into_iter().collect(),
         source: incoming.into_source(),
+        copied: false,
     })
 }
 

@@ -20,7 +20,7 @@ mod upload;
 
 #[cfg(feature = "fuzz")]
 pub use edge::fuzz;
-pub use edge::{AnswerBody, Face, FaceParts, PeerAddress, Window};
+pub use edge::{AnswerBody, Cut, Face, FaceParts, PeerAddress, Window};
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -76,6 +76,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("tests", &[]),
+    ("tests/load", &["sigv4"]),
     (
         "tests/fuzz",
         &[

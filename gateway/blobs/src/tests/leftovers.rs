@@ -122,7 +122,7 @@ async fn a_segment_that_went_elsewhere_is_named_with_the_blob() {
 #[tokio::test]
 async fn a_held_body_that_is_not_approved_is_never_written() {
     let rig = Rig::new((4, 2), 1, settings());
-    let source = Source::Held(rig.hold(&bytes(20_000)));
+    let source = Source::Held(rig.hold(&bytes(20_000)).await);
     let hashes = Hashes::default();
     let pipeline = &rig.pipeline;
     let result = pipeline

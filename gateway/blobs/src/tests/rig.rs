@@ -2,8 +2,8 @@
 
 use super::fake::{Conduct, Fake, FakeIo, FakeMeta};
 use crate::{
-    GetError, Hashes, HeldBody, PartToRead, Pipeline, PipelineComponents, PipelineSettings,
-    PutError, ReadPlan, Room, Source, SourceError, WrittenBlob,
+    GetError, Hashes, HeldBody, PartToRead, Payer, Paying, Pipeline, PipelineComponents,
+    PipelineSettings, PutError, ReadPlan, Source, SourceError, WrittenBlob,
 };
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
@@ -27,6 +27,9 @@ pub struct Rig {
     pub key: Arc<DataKey>,
 }
 
+/// The client of a rig.
+pub const CLIENT: Payer = Payer::Known(1);
+
 /// Settings with short waits.
 pub fn settings() -> PipelineSettings {
     PipelineSettings {
@@ -37,6 +40,7 @@ pub fn settings() -> PipelineSettings {
         read_timeout: Duration::from_secs(3),
         hedge_after_max: Duration::from_millis(50),
         volume_wait: Duration::from_millis(100),
+        memory_wait: Duration::from_millis(300),
         compute_threads: 2,
         ..PipelineSettings::default()
     }
@@ -98,9 +102,20 @@ impl Rig {
         pieces: impl Stream<Item = Result<Bytes, SourceError>> + Send + 'static,
         plain_len: u64,
     ) -> Result<WrittenBlob, PutError> {
+        let paying = Paying::AsItComes(CLIENT);
+        self.write_paying(pieces, plain_len, paying).await
+    }
+
+    pub async fn write_paying(
+        &self,
+        pieces: impl Stream<Item = Result<Bytes, SourceError>> + Send + 'static,
+        plain_len: u64,
+        paying: Paying,
+    ) -> Result<WrittenBlob, PutError> {
         let source = Source::Stream {
             pieces: pieces.boxed(),
             plain_len,
+            paying,
         };
         self.write_source(source).await
     }
@@ -114,9 +129,12 @@ impl Rig {
     }
 
     /// A small body as a gateway holds it.
-    pub fn hold(&self, plain: &[u8]) -> HeldBody {
-        let room = Room::reserve(self.pipeline.memory(), plain.len() as u64);
-        HeldBody::new(Bytes::copy_from_slice(plain), room.expect("room"))
+    pub async fn hold(&self, plain: &[u8]) -> HeldBody {
+        let piece = Ok(Bytes::copy_from_slice(plain));
+        let pieces = futures::stream::iter([piece]).boxed();
+        let memory = self.pipeline.memory();
+        let held = HeldBody::collect(memory, CLIENT, pieces, plain.len() as u64);
+        held.await.expect("room")
     }
 
     /// Returns what a gateway would learn from metadata and manifest.
@@ -136,6 +154,8 @@ impl Rig {
             parts,
             volumes,
             key: Arc::clone(&self.key),
+            payer: CLIENT,
+            copied_in: None,
             reading: self.pipeline.reads().begin(1),
         }
     }

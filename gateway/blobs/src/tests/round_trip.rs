@@ -1,7 +1,7 @@
 //! Reads return exactly what was written, whole and in ranges, at every boundary.
 
-use super::rig::{Rig, bytes, settings};
-use crate::{GetError, Hashes, PipelineSettings, Source};
+use super::rig::{CLIENT, Rig, bytes, settings};
+use crate::{GetError, Hashes, Paying, PipelineSettings, Source};
 use futures::StreamExt;
 use megalith_crypto::cell::PLAIN_CELL_LEN;
 use megalith_model::shape::{CELL_LEN, Shape};
@@ -174,6 +174,7 @@ async fn checksums_are_those_of_the_plaintext() {
     let source = Source::Stream {
         pieces: futures::stream::iter(pieces.collect::<Vec<_>>()).boxed(),
         plain_len: plain.len() as u64,
+        paying: Paying::AsItComes(CLIENT),
     };
     let written = rig
         .pipeline

@@ -2,7 +2,7 @@
 //! if one is lost.
 
 use super::fake::Conduct;
-use super::rig::{Rig, bytes, settings, slot_at};
+use super::rig::{CLIENT, Rig, bytes, settings, slot_at};
 use crate::{PipelineSettings, PutError, Source, SourceError, WrittenBlob};
 use bytes::Bytes;
 use megalith_crypto::cell::PLAIN_CELL_LEN;
@@ -193,7 +193,6 @@ async fn below_the_quorum_is_never_success() {
 #[tokio::test]
 async fn cells_no_longer_held_end_the_write() {
     let settings = PipelineSettings {
-        restart_bytes: 512 << 10,
         // Too little for any spare memory.
         memory_bytes_max: 5 << 20,
         ..settings()
@@ -207,6 +206,27 @@ async fn cells_no_longer_held_end_the_write() {
         matches!(result, Err(PutError::Unavailable { .. })),
         "{result:?}"
     );
+}
+
+#[tokio::test]
+async fn a_small_body_is_written_elsewhere_though_memory_is_short() {
+    let settings = PipelineSettings {
+        memory_bytes_max: 4 << 20,
+        ..settings()
+    };
+    let rig = Rig::new((4, 2), 2, settings);
+    (0..6).for_each(|slot| rig.set(1, slot, Conduct::Dead));
+    let plain = bytes(100_000);
+    let held = rig.hold(&plain).await;
+    let memory = rig.pipeline.memory();
+    let rest = memory.try_reserve(CLIENT, 5 << 19).expect("room");
+    assert!(memory.try_spare(CLIENT, 1).is_none());
+    for _ in 0..8 {
+        let written = rig.write_source(Source::Held(held.clone())).await;
+        let written = written.expect("its cells are in memory anyway");
+        assert_eq!(written.blob.segments[0].volume, VolumeId(2));
+    }
+    drop(rest);
 }
 
 #[tokio::test]
@@ -307,7 +327,7 @@ async fn closed_lease_is_not_used_for_the_next_attempt() {
     rig.write(&bytes(50_000), 10_000).await.expect("writes");
     rig.set(1, 0, Conduct::LeaseClosed);
     let plain = bytes(50_000);
-    let held = rig.hold(&plain);
+    let held = rig.hold(&plain).await;
     let refused = rig.write_source(Source::Held(held.clone())).await;
     assert!(
         matches!(refused, Err(PutError::LeaseClosed { .. })),

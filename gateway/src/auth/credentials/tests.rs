@@ -79,7 +79,7 @@ async fn a_key_of_before_ids_had_a_check_works() {
 async fn requests_that_come_together_ask_once() {
     let (world, credentials) = world().await;
     for round in 1..=3 {
-        let held = world.meta.key_answers.write().await;
+        let held = world.meta.answers.write().await;
         let requests = join_all((0..100).map(|_| credentials.find(&world.ann.id)));
         let (found, ()) = tokio::join!(requests, async {
             tokio::task::yield_now().await;
@@ -101,7 +101,7 @@ async fn requests_that_come_together_ask_once() {
 #[tokio::test]
 async fn a_question_goes_on_for_those_who_joined_it() {
     let (world, credentials) = world().await;
-    let held = world.meta.key_answers.write().await;
+    let held = world.meta.answers.write().await;
     let mut first = credentials.find(&world.ann.id).boxed();
     let mut second = credentials.find(&world.ann.id).boxed();
     assert!(first.as_mut().now_or_never().is_none());
@@ -111,7 +111,7 @@ async fn a_question_goes_on_for_those_who_joined_it() {
     assert!(second.await.is_ok());
     assert_eq!(asked(&world), 1);
     // Nobody waits for this one, so the next request asks itself.
-    let held = world.meta.key_answers.write().await;
+    let held = world.meta.answers.write().await;
     assert!(credentials.find(&world.bob.id).now_or_never().is_none());
     assert!(
         lock(&credentials.credentials.shared.state)
@@ -126,7 +126,7 @@ async fn a_question_goes_on_for_those_who_joined_it() {
 #[tokio::test(start_paused = true)]
 async fn no_request_joins_a_question_that_is_old() {
     let (world, credentials) = world().await;
-    let held = world.meta.key_answers.write().await;
+    let held = world.meta.answers.write().await;
     let mut first = credentials.find(&world.ann.id).boxed();
     assert!(first.as_mut().now_or_never().is_none());
     tokio::time::advance(KEPT_FOR).await;

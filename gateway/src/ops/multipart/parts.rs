@@ -14,6 +14,7 @@ use megalith_blobs::Pieces;
 use megalith_crypto::manifest::Checksum;
 use megalith_crypto::{PartContext, PartManifest};
 use megalith_model::command::Command;
+use std::sync::Arc;
 
 /// A part to upload.
 pub struct PartRequest {
@@ -57,7 +58,7 @@ impl Store {
     ) -> Result<PartOutput, OpError> {
         let number = check_part_number(request.number)?;
         let opened = self.open_upload(caller, &request.name).await?;
-        self.write_part(&opened, number, request.body).await
+        self.write_part(caller, &opened, number, request.body).await
     }
 
     /// Uploads a part with bytes of another object, which are sealed again.
@@ -71,7 +72,8 @@ impl Store {
     ) -> Result<PartOutput, OpError> {
         let number = check_part_number(request.number)?;
         let opened = self.open_upload(caller, &request.name).await?;
-        let found = request.source.find(self, caller, true).await?;
+        let mut found = request.source.find(self, caller, true).await?;
+        found.copied_in = Some(Arc::new(self.blobs().reserve_copy(caller.payer()).await?));
         let bytes = match &request.range {
             Some(text) => RangeWish::parse_copy(text, found.size)?,
             None => 0..found.size,
@@ -90,12 +92,14 @@ impl Store {
             claims: Claims::default(),
             trailer: None,
             wanted: Vec::new(),
+            copied: true,
         };
-        self.write_part(&opened, number, body).await
+        self.write_part(caller, &opened, number, body).await
     }
 
     async fn write_part(
         &self,
+        caller: Caller,
         opened: &Opened,
         number: u32,
         mut body: Body,
@@ -118,7 +122,7 @@ impl Store {
         // The object's checksum is computed from those of all parts, whatever their senders claim.
         body.wanted
             .extend(opened.checksum.map(|(algorithm, _)| algorithm));
-        let mut writing = self.take_body(body).await?;
+        let mut writing = self.take_body(caller, body).await?;
         loop {
             match self.write_part_once(opened, number, &mut writing).await {
                 Ok(output) => return Ok(output),

@@ -4,7 +4,7 @@
 use super::auth::Payload;
 use super::chunked::{ChunkedDecoder, Trailers};
 use super::error::{Code, S3Error};
-use super::pace::Pace;
+use super::pace::{LOOK_INTERVAL, Pace};
 use crate::ops::checksum::{Algorithm, Value, digest, parse_content_md5};
 use crate::ops::{BodyError, OpError};
 use bytes::{Bytes, BytesMut};
@@ -37,9 +37,6 @@ pub(super) struct Whole {
     pub(super) bytes: Bytes,
     pub(super) held: Option<Reservation>,
 }
-
-/// How often it is looked whether a client that we wait for is too slow.
-const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Says whether memory is short for all.
 pub(super) type IsShort = Arc<dyn Fn() -> bool + Send + Sync>;

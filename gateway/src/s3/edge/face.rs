@@ -1,4 +1,8 @@
 //! Handles one request from its head to its answer, and adds what every answer carries.
+//!
+//! What a request holds before its operation runs is taken in two steps: for as long as nobody
+//! knows whose it is, on nobody's account, and then on its caller's. So one account can't take all
+//! places.
 
 use super::Core;
 use super::answer::AnswerBody;
@@ -7,18 +11,21 @@ use super::auth::{authenticate, gate, payload_word};
 use super::body::{Incoming, raw};
 use super::error::{Code, Details, S3Error};
 use super::host::BaseDomains;
+use super::reader::{Cut, Watched};
 use super::request::Request;
 use super::route::find;
 use super::target::DecodedUrl;
 use super::window::Window;
 use crate::auth::Credentials;
-use crate::ops::{BODY_BYTES_MAX, Store};
+use crate::ops::{BODY_BYTES_MAX, OpError, Store};
 use crate::s3::operations::OPERATIONS;
 use bytes::Bytes;
+use futures::StreamExt as _;
 use http::header::{HOST, SERVER};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Response, StatusCode, Version};
 use http_body::Body;
+use megalith_blobs::{Budget, Payer, Reservation};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -40,6 +47,8 @@ pub struct FaceParts {
     pub region: String,
     /// How long the sender of a body may be silent.
     pub body_idle: Duration,
+    /// The most requests of verified callers at a time.
+    pub requests_max: u64,
     /// Tells the time by which signatures are judged, in milliseconds since 1970.
     pub clock: Clock,
     /// Makes the ids of this gateway's requests differ from those of its earlier runs and of other
@@ -53,6 +62,7 @@ pub struct Face {
     credentials: Arc<Credentials>,
     domains: BaseDomains,
     body_idle: Duration,
+    places: Budget,
     clock: Clock,
     seed: u64,
     requests: AtomicU64,
@@ -69,6 +79,7 @@ impl Face {
             base_domains,
             region,
             body_idle,
+            requests_max,
             clock,
             request_id_seed,
         } = parts;
@@ -80,6 +91,7 @@ impl Face {
             credentials,
             domains: BaseDomains::new(&base_domains),
             body_idle,
+            places: Budget::new(requests_max),
             clock,
             seed: request_id_seed,
             requests: AtomicU64::new(0),
@@ -158,12 +170,12 @@ impl Face {
             asked.note_key(means.access_key());
         }
         check_length(&head)?;
-        let window = match head.extensions.remove::<Window>() {
-            Some(window) if !body.is_end_stream() => {
-                Some(window.hold(|bytes| self.core.store.reserve(bytes))?)
-            }
-            Some(_) | None => None,
-        };
+        let window = head.extensions.remove::<Window>();
+        let window = window.filter(|_| !body.is_end_stream());
+        let cut = head.extensions.remove::<Cut>().unwrap_or_default();
+        let bytes = head_bytes(&head) + window.as_ref().map_or(0, Window::bytes);
+        // Strangers hold it for a moment only, so it is worth waiting for.
+        let strange = self.core.store.reserve_strange(bytes).await?;
         let now = i64::try_from((self.clock)() / 1000).unwrap_or(i64::MAX);
         // Found before the caller is known, so that a denial can name it; used only after.
         let found = find(
@@ -180,6 +192,11 @@ impl Face {
         let core = self.core.begin();
         let by = (&*self.credentials, core.store.keys());
         let (verified, payload) = authenticate(&head, &url, means, by, now).await?;
+        let payer = verified.caller().payer();
+        let busy = |_| S3Error::from(OpError::SlowDown("too many requests"));
+        let place = self.places.try_reserve(payer, 1).map_err(busy)?;
+        let (_head, window) = self.hold(payer, &head, window.as_ref())?;
+        drop(strange);
         let DecodedUrl { target, query, .. } = url;
         let entry = found.map_err(|(name, refusal)| {
             *operation = name.unwrap_or("none");
@@ -202,8 +219,29 @@ impl Face {
             scheme: head.extensions.remove(),
             uri: head.uri,
         };
-        let answer = entry.call(request, &core).await?;
-        Ok(answer.into_response())
+        let answer = entry.call(request, &core).await?.into_response();
+        let store = core.store.clone();
+        Ok(answer.map(|body| match body {
+            AnswerBody::Stream(plaintext) => {
+                let is_short = move || store.is_memory_short();
+                AnswerBody::Stream(Watched::new(plaintext, cut, is_short, place).boxed())
+            }
+            AnswerBody::Whole(bytes) => AnswerBody::Whole(bytes),
+        }))
+    }
+
+    /// Holds memory for a request's head and its connection's window.
+    fn hold(
+        &self,
+        payer: Payer,
+        head: &Parts,
+        window: Option<&Window>,
+    ) -> Result<(Reservation, Option<Arc<Reservation>>), S3Error> {
+        let reserve = |bytes| self.core.store.reserve_incoming(payer, bytes);
+        let window = window
+            .map(|window| window.hold(payer, reserve))
+            .transpose()?;
+        Ok((reserve(head_bytes(head))?, window))
     }
 
     /// Adds what every answer carries.
@@ -220,6 +258,19 @@ impl Face {
         }
         response
     }
+}
+
+/// Returns how many bytes a request's head takes, about.
+fn head_bytes(head: &Parts) -> u64 {
+    /// What a map of headers takes for one besides its text.
+    const EACH: usize = 64;
+    let fields = head.headers.iter();
+    let fields = fields.map(|(name, value)| name.as_str().len() + value.len() + EACH);
+    let target = head
+        .uri
+        .path_and_query()
+        .map_or(0, |text| text.as_str().len());
+    (target + fields.sum::<usize>()) as u64
 }
 
 /// Copies HTTP/2's host from the URL to a header, because it is signed as a header.

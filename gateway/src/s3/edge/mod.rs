@@ -22,6 +22,7 @@ mod face;
 pub mod fuzz;
 mod host;
 mod pace;
+mod reader;
 pub(super) mod request;
 pub(super) mod route;
 pub(super) mod target;
@@ -33,6 +34,7 @@ pub(super) mod xml;
 pub use answer::AnswerBody;
 pub use audit::PeerAddress;
 pub use face::{Face, FaceParts};
+pub use reader::Cut;
 pub use window::Window;
 
 use crate::ops::Store;

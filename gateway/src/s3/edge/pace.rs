@@ -1,14 +1,17 @@
-//! How slowly a client may send a body.
+//! How slowly a client may send a body, or read one.
 //!
-//! Who sends a byte every half a minute is never silent for long, and holds a body's memory for as
-//! long as he likes. That is his right while there is memory for all. When it is short, a body
-//! needs a pace. Only the time counts in which we wait for the client; what we can't take yet is no
-//! fault of his.
+//! Who sends or takes a byte every half a minute is never silent for long, and holds a body's
+//! memory for as long as he likes. That is his right while there is memory for all. When it is
+//! short, a body needs a pace. Only the time counts in which we wait for the client; what we can't
+//! take yet is no fault of his.
 
 use std::time::Duration;
 
 /// The time that a client may be behind: at the beginning, and at the most later on.
 const CREDIT: Duration = Duration::from_secs(30);
+/// How often it is looked whether a client that we wait for is too slow.
+pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+
 /// The bytes for which a client gets a second back.
 const BYTES_PER_S: u64 = 64 * 1024;
 
@@ -31,6 +34,12 @@ impl Pace {
     pub(super) fn came(&mut self, bytes: usize) {
         let earned = Duration::from_micros(bytes as u64 * 1_000_000 / BYTES_PER_S);
         self.left = CREDIT.min(self.left + earned);
+    }
+
+    /// Counts bytes that the client was given and has now to read, however many they are.
+    pub(super) fn gave(&mut self, bytes: usize) {
+        let needed = Duration::from_micros(bytes as u64 * 1_000_000 / BYTES_PER_S);
+        self.left = CREDIT.min(self.left) + needed;
     }
 
     /// Returns whether the client is too slow, if memory is short.
@@ -62,6 +71,19 @@ mod tests {
         assert_eq!(slow_after(32 * 1024), Some(59));
         assert_eq!(slow_after(64 * 1024), None);
         assert_eq!(slow_after(1 << 30), None);
+    }
+
+    #[test]
+    fn a_large_piece_may_take_as_long_as_small_ones() {
+        let mut pace = Pace::new();
+        for _ in 0..100 {
+            pace.gave(4 << 20);
+            pace.waited(Duration::from_secs(64));
+            assert!(!pace.is_slow());
+        }
+        pace.gave(4 << 20);
+        pace.waited(Duration::from_secs(64) + CREDIT);
+        assert!(pace.is_slow());
     }
 
     #[test]

@@ -81,7 +81,8 @@ impl Request {
         let Some(body) = self.body.take() else {
             return Ok(None);
         };
-        let reserve = |bytes| store.reserve(bytes);
+        let payer = self.verified.caller().payer();
+        let reserve = |bytes| store.reserve(payer, bytes);
         let whole = body.whole(&self.headers, of_body, reserve).await?;
         self.whole = whole.bytes;
         Ok(whole.held)

@@ -6,12 +6,14 @@ use super::with_bucket;
 use crate::ops::checksum::{Algorithm, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use futures::future::join_all;
 use md5::Digest as _;
 use megalith_model::codec;
 use megalith_model::ids::AccountId;
 use megalith_model::keys::RowKey;
 use megalith_model::rows::{BucketRow, VersionRow};
 use megalith_model::table::{Overlay, Rows as _};
+use std::sync::atomic::Ordering;
 
 #[tokio::test]
 async fn buckets() {
@@ -272,4 +274,30 @@ async fn another_accounts_object_can_not_be_copied() {
         copy.send_as(&world, &bob).await.error(),
         (403, "AccessDenied".into())
     );
+}
+
+/// When a row is too old, all requests of that instant need it.
+#[tokio::test]
+async fn requests_that_come_together_ask_for_a_bucket_once() {
+    let world = with_bucket().await;
+    world.create_behind("pit", AccountId(1));
+    let asked = || world.meta.buckets_asked.load(Ordering::Relaxed);
+    let before = asked();
+    let held = world.meta.answers.write().await;
+    let delete = || call("DELETE", "/pit/none").send(&world);
+    let (answers, ()) = tokio::join!(join_all((0..50).map(|_| delete())), async {
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        drop(held);
+    });
+    assert!(answers.iter().all(|answer| answer.status == 204));
+    assert_eq!(asked() - before, 1);
+    // What they asked for together is no proof that there is no such bucket.
+    let absent = || call("DELETE", "/none/k").send(&world);
+    for answer in join_all((0..5).map(|_| absent())).await {
+        assert_eq!(answer.error(), (404, "NoSuchBucket".into()));
+    }
+    let strange = call("DELETE", "/pit/none").send_as(&world, &world.bob);
+    assert_eq!(strange.await.error(), (403, "AccessDenied".into()));
 }

@@ -287,7 +287,7 @@ async fn a_lost_answer_is_no_success_and_no_false_failure() {
 
 #[tokio::test]
 async fn a_full_budget_slows_down() {
-    let world = World::with_memory(1).await;
+    let world = World::with_memory(64 << 10).await;
     assert_eq!(call("PUT", "/box").send(&world).await.status, 200);
     let put = call("PUT", "/box/k").body(vec![0; 5000]).send(&world).await;
     assert_eq!(put.error(), (503, "SlowDown".into()));

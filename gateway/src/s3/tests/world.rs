@@ -8,8 +8,8 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt, stream};
 use megalith_blobs::{
-    Approve, Busy, GetError, Hasher, Hashes, LeaseError, LeasedId, Memory, PutError, ReadPlan,
-    Reads, Reservation, Room, Source, WrittenBlob,
+    Approve, Busy, GetError, Hasher, Hashes, LeaseError, LeasedId, Memory, Payer, PutError,
+    ReadPlan, Reads, Reservation, Source, WrittenBlob,
 };
 use megalith_client::{ClientError, Metadata, now_ms};
 use megalith_crypto::key_id::ID_RANDOM_LEN;
@@ -62,8 +62,10 @@ pub(crate) struct Meta {
     pub(crate) lost: Mutex<Option<Envelope>>,
     /// How often an access key was asked for.
     pub(crate) keys_asked: AtomicU32,
-    /// Whoever has this to write lets no answer about an access key through.
-    pub(crate) key_answers: tokio::sync::RwLock<()>,
+    /// How often a bucket was asked for.
+    pub(crate) buckets_asked: AtomicU32,
+    /// Whoever has this to write lets no answer about an access key or a bucket through.
+    pub(crate) answers: tokio::sync::RwLock<()>,
     /// What another client does just before the next list of parts.
     pub(crate) before_parts: Mutex<Option<Envelope>>,
 }
@@ -151,9 +153,13 @@ impl Metadata for Meta {
             {
                 self.apply(&envelope).expect("applied");
             }
+            if matches!(query, Query::Bucket(_)) {
+                self.buckets_asked.fetch_add(1, Ordering::Relaxed);
+                let _let_through = self.answers.read().await;
+            }
             if matches!(query, Query::AccessKey(_)) {
                 self.keys_asked.fetch_add(1, Ordering::Relaxed);
-                let _let_through = self.key_answers.read().await;
+                let _let_through = self.answers.read().await;
             }
             Ok((self.answer(&query), 1))
         })
@@ -335,16 +341,12 @@ impl Blobs for Shelf {
         &self.reads
     }
 
-    fn make_room(&self, plain_len: u64) -> Result<Room, Busy> {
-        Room::reserve(&self.memory, plain_len)
+    fn memory(&self) -> &Memory {
+        &self.memory
     }
 
-    fn reserve(&self, bytes: u64) -> Result<Reservation, Busy> {
-        self.memory.try_reserve(bytes)
-    }
-
-    fn is_memory_short(&self) -> bool {
-        !self.memory.is_ample()
+    fn reserve_copy(&self, payer: Payer) -> BoxFuture<'_, Result<Reservation, Busy>> {
+        Box::pin(self.memory.reserve(payer, 1))
     }
 
     fn take_id(&self) -> BoxFuture<'_, Result<LeasedId, LeaseError>> {
@@ -384,7 +386,7 @@ impl World {
             blobs: Mutex::default(),
             volume,
             next: AtomicU64::new(0),
-            memory: Memory::new(memory),
+            memory: Memory::new(memory, Duration::from_millis(100)),
             closed_leases: AtomicU32::new(0),
         });
         let shared: Arc<dyn Metadata> = meta.clone();
@@ -404,6 +406,7 @@ impl World {
             base_domains: vec!["s3.test".to_owned()],
             region: "us-east-1".to_owned(),
             body_idle: Duration::from_millis(200),
+            requests_max: 100,
             clock: Arc::new(now_ms),
             request_id_seed: 7,
         }));
