@@ -69,7 +69,8 @@ def test_rotation_killed_at_each_step_loses_nothing(tmp_path):
             if keys(cluster) is not None:
                 break
         assert keys(cluster)["version"] == 2
-        again = run("key", "rotate", "--config", cluster.operator, check=False)
+        again = run("key", "rotate", "--grace-seconds", "1", "--config", cluster.operator,
+                    check=False)
         assert again.returncode != 0 or keys(cluster)["version"] == 3
 
         kills, seen = 0, ended(cluster)
@@ -83,9 +84,9 @@ def test_rotation_killed_at_each_step_loses_nothing(tmp_path):
             checked(cluster)
             before.verify()
             seen = ended(cluster)
-        # A step has 256 rows and takes as long as a kill; the deletion of the old key is one more.
+        # A step has 256 rows and takes as long as a kill; the old key may go while all is read.
         print(f"{kills} kills")
-        assert kills >= 2 + OBJECTS // 2_000, kills
+        assert kills >= 1 + OBJECTS // 2_000, kills
         assert versions(cluster) == [keys(cluster)["version"]]
         at = keys(cluster)
         assert (at["left"], at["closed"], at["passed_all"]) == (0, 0, True)
