@@ -1,4 +1,4 @@
-"""Rotation of key-encryption keys while clients write, with everything killed at each step."""
+"""Rotation of key-encryption keys while clients write, and with everything killed in its midst."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def written(cluster, count):
     return writers
 
 
-def test_rotation_killed_at_each_step_loses_nothing(tmp_path):
+def test_a_rotation_amid_kills_of_everything_loses_nothing(tmp_path):
     with Cluster(tmp_path, metadata=3, storage=3, gateways=2) as cluster:
         s3 = cluster.client()
         s3.create_bucket(Bucket="box")
