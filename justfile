@@ -50,12 +50,13 @@ groups SECONDS="60":
         tests/venv pytest -q -s tests/cluster/test_control_groups.py
 
 # The fault tests at full length, at most so many minutes; another seed makes other choices.
-# 20 power cuts, 20 kills of everything, 200 damaged files, 100,000 judged operations, a rotation of
-# 5,000 rows.
+# 20 power cuts, 20 kills of everything, 200 damaged files, 100,000 judged operations, ten kills
+# between two steps of rotations of 5,000 rows.
 faults MINUTES="120" SEED="1":
     cargo build --release --workspace --bin megalith --example walker
     MEGALITH_POWER_ROUNDS=20 MEGALITH_DAMAGE_CASES=200 MEGALITH_LINEAR_OPS=100000 \
-        MEGALITH_KILL_ROUNDS=20 MEGALITH_ROTATION_OBJECTS=5000 MEGALITH_SEED={{SEED}} \
+        MEGALITH_KILL_ROUNDS=20 MEGALITH_ROTATION_OBJECTS=5000 MEGALITH_ROTATION_KILLS=10 \
+        MEGALITH_SEED={{SEED}} \
         timeout --foreground --kill-after=120 {{MINUTES}}m \
         tests/venv pytest -q -s tests/faults
 

@@ -15,7 +15,7 @@ use crate::ops::{Store, StoreComponents};
 use crate::s3::{Face, FaceParts};
 use keys::{Opening, Start, load_keys};
 use listener::{Listening, TransportSecurity};
-use megalith_blobs::{Pipeline, PipelineComponents, PipelineSettings};
+use megalith_blobs::{OnLease, Pipeline, PipelineComponents, PipelineSettings};
 use megalith_client::{
     CallSettings, ClusterClient, DataClient, DataSettings, Endpoint, MapWatch, MetaClient,
     Metadata, Roster, new_request,
@@ -24,8 +24,9 @@ use megalith_crypto::{Entropy as _, SystemEntropy};
 use megalith_identity::{HttpsMaterial, IdentityError, TlsMaterial};
 use megalith_keyring::root::Roots;
 use megalith_keyring::{Keys, KeysError};
-use megalith_model::ids::GatewayId;
+use megalith_model::ids::{ClusterId, GatewayId};
 use megalith_model::level::OutOfRange;
+use megalith_model::topology::ClusterMap;
 use megalith_serve::health;
 pub use megalith_serve::health::MetricsText;
 use std::fmt;
@@ -35,6 +36,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
@@ -274,9 +276,8 @@ pub async fn start(config: GatewayConfig) -> Result<RunningGateway, GatewayError
         start: start.clone(),
     };
     let keys = first_contact(&meta, &map, opening).await?;
-    let data = DataClient::new(tls, DataSettings::default());
-    let components =
-        PipelineComponents::connected(Arc::clone(&meta), data, map.subscribe(), cluster, config.id);
+    let whose = (cluster, config.id);
+    let components = components(&meta, tls, map.subscribe(), whose, &keys);
     let pipeline = Pipeline::start(components, config.pipeline);
     // Only once there are beats, which find out when the metadata group is back.
     heard.give_up_after(beats::PATIENCE);
@@ -309,6 +310,23 @@ pub async fn start(config: GatewayConfig) -> Result<RunningGateway, GatewayError
         map,
         drain_timeout: config.limits.drain_timeout,
     })
+}
+
+/// Returns what the pipeline works with. For each lease, the keys are compared with the table.
+fn components(
+    meta: &Arc<dyn Metadata>,
+    tls: Arc<TlsMaterial>,
+    map: watch::Receiver<Arc<ClusterMap>>,
+    (cluster, gateway): (ClusterId, GatewayId),
+    keys: &Arc<Keys>,
+) -> PipelineComponents {
+    let keys = Arc::clone(keys);
+    let on_lease: OnLease = Arc::new(move || {
+        let keys = Arc::clone(&keys);
+        Box::pin(async move { keys.confirm().await })
+    });
+    let data = DataClient::new(tls, DataSettings::default());
+    PipelineComponents::connected(Arc::clone(meta), data, map, cluster, gateway, on_lease)
 }
 
 impl Sockets {

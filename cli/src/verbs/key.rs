@@ -64,8 +64,8 @@ async fn rotate(reach: &Reach, grace_seconds: u32, wait: bool) -> Result<String,
         if at.dropped_ms.is_some() {
             let rows = at.resealed;
             return Ok(format!(
-                "{rows} rows are sealed again under key-encryption key {to}, and the older keys \
-                 are deleted\n"
+                "everything is sealed under key-encryption key {to}, and the older keys are \
+                 deleted (rows sealed again: {rows})\n"
             ));
         }
         if at.passed_all && at.closed > 0 {

@@ -6,6 +6,7 @@
 //! once.
 
 use super::lock::lock;
+use futures::future::BoxFuture;
 use megalith_client::{ClientError, Metadata, TypedCalls as _, new_request};
 use megalith_model::command::{Command, CommandKey, Envelope, Leftover, NewSegment, Refusal};
 use megalith_model::ids::{BlobId, GatewayId, LeaseId};
@@ -20,6 +21,11 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
+/// Is called for each lease that was opened, before one of its ids is given out; if it fails, none
+/// is. All leases are closed when the metadata is restored from a backup, so who has an id has
+/// called this after the last restore, or his command is refused.
+pub type OnLease = Arc<dyn Fn() -> BoxFuture<'static, Result<(), ClientError>> + Send + Sync>;
+
 /// How long a gateway that stops waits for discards and closings under way.
 const CLOSING_MAX: Duration = Duration::from_secs(5);
 
@@ -29,7 +35,7 @@ pub enum LeaseError {
     /// The leases were closed: no write may begin any more.
     #[error("the gateway is stopping")]
     Stopping,
-    /// The metadata group didn't answer, or not clearly.
+    /// The metadata group didn't answer, or not clearly; or what is called for each lease failed.
     #[error("ask the metadata group for a lease of blob ids: {0}")]
     Metadata(#[source] ClientError),
     /// The metadata group refused the command.
@@ -46,6 +52,7 @@ pub struct Leases {
 struct Inner {
     meta: Arc<dyn Metadata>,
     gateway: GatewayId,
+    on_lease: OnLease,
     state: Mutex<State>,
     /// Every lease that may be open, in hand or in use.
     open: Mutex<Vec<Weak<Held>>>,
@@ -198,11 +205,12 @@ impl LeasedId {
 impl Leases {
     /// Starts without a lease; the first one for `gateway` is fetched when it is needed.
     #[must_use]
-    pub fn new(meta: Arc<dyn Metadata>, gateway: GatewayId) -> Self {
+    pub fn new(meta: Arc<dyn Metadata>, gateway: GatewayId, on_lease: OnLease) -> Self {
         Self {
             inner: Arc::new(Inner {
                 meta,
                 gateway,
+                on_lease,
                 state: Mutex::default(),
                 open: Mutex::default(),
                 fetching: tokio::sync::Mutex::default(),
@@ -344,6 +352,7 @@ impl Inner {
             over: AtomicBool::new(false),
         });
         lock(&self.open).push(Arc::downgrade(&held));
+        (self.on_lease)().await.map_err(LeaseError::Metadata)?;
         Ok(held)
     }
 

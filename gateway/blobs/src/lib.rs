@@ -49,7 +49,7 @@ pub use budget::{Budget, Busy, Reservation};
 pub use compute::{Compute, JobLost};
 pub use get::{GetError, PartToRead, ReadPlan, ReadStream};
 pub use hashes::{HashResults, Hasher, Hashes};
-pub use leases::{LeaseError, LeasedId, Leases};
+pub use leases::{LeaseError, LeasedId, Leases, OnLease};
 pub use memory::{Memory, Paying};
 pub use ports::{ShardError, ShardIo, ShardWrite};
 pub use put::{Approve, PutError, WrittenBlob};
@@ -80,6 +80,8 @@ pub struct PipelineComponents {
     pub cluster: ClusterId,
     /// The gateway that blob ids are leased for.
     pub gateway: GatewayId,
+    /// What is done for each lease before an id of it is used.
+    pub on_lease: OnLease,
 }
 
 /// The pipeline. Cloned handles share everything.
@@ -116,6 +118,7 @@ impl PipelineComponents {
         map: watch::Receiver<Arc<ClusterMap>>,
         cluster: ClusterId,
         gateway: GatewayId,
+        on_lease: OnLease,
     ) -> Self {
         Self {
             meta,
@@ -123,6 +126,7 @@ impl PipelineComponents {
             map,
             cluster,
             gateway,
+            on_lease,
         }
     }
 }
@@ -139,8 +143,9 @@ impl Pipeline {
             map,
             cluster,
             gateway,
+            on_lease,
         } = components;
-        let leases = Leases::new(Arc::clone(&meta), gateway);
+        let leases = Leases::new(Arc::clone(&meta), gateway, on_lease);
         Self {
             shared: Arc::new(Shared {
                 shards,

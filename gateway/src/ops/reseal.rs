@@ -30,7 +30,10 @@ impl Store {
 
     /// Seals the next rows again. Another gateway may do the same at the same time: then one of the
     /// two steps is refused.
+    ///
+    /// Its key is taken before the ring, so that a ring that a restore has outdated seals nothing.
     pub(crate) async fn reseal_step(&self) -> Result<Stepped, OpError> {
+        let id = self.new_key().await?;
         let ResealPage { rotation, rows } = self.ask(question::ToReseal).await?;
         let Some(rotation) = rotation else {
             return Ok(Stepped::Nothing);
@@ -54,7 +57,7 @@ impl Store {
             resealed: rows.len() - closed,
             closed,
         };
-        match self.propose_unkeyed(Command::Reseal { to, rows }).await {
+        match self.propose(&id, Command::Reseal { to, rows }).await {
             Ok(()) => Ok(stepped),
             Err(Rejection::Refused(Refusal::Changed)) => Ok(Stepped::Overtaken),
             Err(rejection) => Err(rejection.into()),

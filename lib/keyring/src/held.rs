@@ -5,7 +5,7 @@
 
 use crate::KeysError;
 use crate::root::{Hold, RootError, Roots};
-use megalith_client::{Metadata, TypedCalls as _, chain};
+use megalith_client::{ClientError, Metadata, TypedCalls as _, chain};
 use megalith_crypto::{KeyRing, ListingSealer, OpenedKek};
 use megalith_model::ids::{BucketId, ClusterId};
 use megalith_model::question;
@@ -24,15 +24,21 @@ const ROWS_KEPT_FOR: Duration = Duration::from_secs(10);
 
 /// The ring and what is derived from it. Wiped on drop.
 pub(crate) struct Opened {
+    /// At which turn of the table.
+    turn: u64,
     ring: KeyRing,
     sealers: Mutex<HashMap<BucketId, Arc<ListingSealer>>>,
 }
 
 impl Opened {
-    fn new(keks: &[OpenedKek]) -> Result<Arc<Self>, KeysError> {
+    fn new(keks: &[OpenedKek], turn: u64) -> Result<Arc<Self>, KeysError> {
         let ring = KeyRing::of(keks).map_err(RootError::Crypto)?;
         let sealers = Mutex::default();
-        Ok(Arc::new(Self { ring, sealers }))
+        Ok(Arc::new(Self {
+            turn,
+            ring,
+            sealers,
+        }))
     }
 
     pub(crate) fn ring(&self) -> &KeyRing {
@@ -66,6 +72,9 @@ pub(crate) struct Held {
 
 #[derive(Default)]
 struct State {
+    /// How often the table was found to be another than before. What was opened at an earlier turn
+    /// is used no more.
+    turn: u64,
     opened: Option<Lasting>,
     /// The sealed rows as they were last seen.
     rows: Option<(Vec<KekRow>, Instant)>,
@@ -73,6 +82,18 @@ struct State {
     away: Option<RootError>,
     /// A task tries again.
     retrying: bool,
+}
+
+impl State {
+    /// Takes note of the table.
+    fn see(&mut self, rows: Vec<KekRow>) {
+        let known = self.rows.as_ref().map(|(known, _)| known);
+        if known.is_some_and(|known| *known != rows) {
+            self.turn += 1;
+            self.opened = None;
+        }
+        self.rows = Some((rows, Instant::now()));
+    }
 }
 
 /// Opened keys, and when they are to be wiped.
@@ -123,11 +144,11 @@ impl Held {
             let state = guard(&self.state);
             let kept = state.rows.as_ref();
             let young = kept.filter(|(_, seen)| seen.elapsed() < ROWS_KEPT_FOR);
-            young.map(|(rows, _)| rows.clone())
+            young.map(|(rows, _)| (rows.clone(), state.turn))
         };
-        if let Some(rows) = kept {
+        if let Some((rows, turn)) = kept {
             match self.roots.open(self.cluster, &rows).await {
-                Ok(keks) => return Opened::new(&keks),
+                Ok(keks) => return Opened::new(&keks, turn),
                 // They may have moved to another root or version since.
                 Err(
                     RootError::Foreign { .. }
@@ -143,29 +164,54 @@ impl Held {
 
     /// Reads the table again and opens it, and holds it if it may be held.
     pub(crate) async fn open_anew(self: &Arc<Self>) -> Result<Arc<Opened>, KeysError> {
-        match self.read_and_open().await {
-            Ok((keks, rows)) => self.keep(&keks, &rows),
+        match self.read_and_keep().await {
             Err(KeysError::Root(error)) => Err(self.failed(error)),
-            Err(error) => Err(error),
+            other => other,
         }
     }
 
-    async fn read_and_open(&self) -> Result<(Vec<OpenedKek>, Vec<KekRow>), KeysError> {
+    /// Whether nothing is known of a later turn of the table.
+    pub(crate) fn is_current(&self, opened: &Opened) -> bool {
+        guard(&self.state).turn == opened.turn
+    }
+
+    /// Reads the table, and drops what is held if it is not what the table has. Opens nothing.
+    pub(crate) async fn confirm(&self) -> Result<(), ClientError> {
         let rows = self.meta.ask(question::Keks).await?;
-        if rows.is_empty() {
-            return Err(KeysError::Lost);
-        }
-        let keks = self.roots.open(self.cluster, &rows).await?;
-        Ok((keks, rows))
+        let mut state = guard(&self.state);
+        state.see(rows);
+        Ok(())
     }
 
-    /// Holds opened keys as long as they may be.
+    /// Whether the table was read in the last `time`.
+    pub(crate) fn was_read_within(&self, time: Duration) -> bool {
+        let state = guard(&self.state);
+        let seen = state.rows.as_ref().map(|(_, seen)| seen.elapsed());
+        seen.is_some_and(|age| age < time)
+    }
+
+    async fn read_and_keep(self: &Arc<Self>) -> Result<Arc<Opened>, KeysError> {
+        loop {
+            let turn = guard(&self.state).turn;
+            let rows = self.meta.ask(question::Keks).await?;
+            if rows.is_empty() {
+                return Err(KeysError::Lost);
+            }
+            let keks = self.roots.open(self.cluster, &rows).await?;
+            if let Some(opened) = self.keep(&keks, rows, turn)? {
+                return Ok(opened);
+            }
+        }
+    }
+
+    /// Holds opened keys as long as they may be. Returns nothing if the table was found to be
+    /// another after `turn`, at which it was read at the latest: then these may be gone.
     pub(crate) fn keep(
         self: &Arc<Self>,
         keks: &[OpenedKek],
-        rows: &[KekRow],
-    ) -> Result<Arc<Opened>, KeysError> {
-        let opened = Opened::new(keks)?;
+        rows: Vec<KekRow>,
+        turn: u64,
+    ) -> Result<Option<Arc<Opened>>, KeysError> {
         let now = Instant::now();
         let until = match self.hold() {
             Hold::Always => None,
@@ -173,7 +219,11 @@ impl Held {
             Hold::Never => Some(now),
         };
         let mut state = guard(&self.state);
-        state.rows = Some((rows.to_vec(), now));
+        if state.turn != turn {
+            return Ok(None);
+        }
+        state.see(rows);
+        let opened = Opened::new(keks, state.turn)?;
         state.away = None;
         state.opened = None;
         if self.hold() != Hold::Never {
@@ -190,7 +240,7 @@ impl Held {
                 }
             });
         }
-        Ok(opened)
+        Ok(Some(opened))
     }
 
     /// Drops what has been held for long enough.
@@ -235,14 +285,11 @@ impl Held {
     /// Tries to open the keys once more. Returns true if there is nothing more to try.
     async fn tried_again(self: &Arc<Self>) -> bool {
         let _opening = self.opening.lock().await;
-        let error = match self.read_and_open().await {
-            Ok((keks, rows)) => match self.keep(&keks, &rows) {
-                Ok(_) => {
-                    tracing::info!("key-encryption keys can be opened again");
-                    return true;
-                }
-                Err(error) => error,
-            },
+        let error = match self.read_and_keep().await {
+            Ok(_) => {
+                tracing::info!("key-encryption keys can be opened again");
+                return true;
+            }
             Err(error) => error,
         };
         match error {

@@ -43,8 +43,9 @@ const _: () = {
     assert!(PARTS_MAX <= PART_MAX as usize);
 };
 
-/// How long it is believed that a version isn't in the table, however many records name it.
-const MISSING_KEPT_FOR: Duration = Duration::from_secs(1);
+/// How long it is believed that a version isn't in the table, however many records name it, and that
+/// the table is what it was, however many records don't open.
+const TABLE_BELIEVED_FOR: Duration = Duration::from_secs(1);
 /// The most versions that are remembered as missing.
 const MISSING_MAX: usize = 64;
 
@@ -122,7 +123,7 @@ impl Keys {
             .map(|kek| KeyIds::of_key(kek.ids(), cluster.0));
         let ids = ids.expect("rows are there, and all were opened");
         let held = Arc::new(Held::new(cluster, roots, meta));
-        held.keep(&opened, &rows)?;
+        held.keep(&opened, rows, 0)?;
         Ok(Arc::new(Self {
             cluster,
             ids,
@@ -147,6 +148,18 @@ impl Keys {
     #[must_use]
     pub fn outage(&self) -> Option<String> {
         self.held.outage().map(|error| error.to_string())
+    }
+
+    /// Makes sure that what is held is what the table has; else it is opened anew when it is needed.
+    ///
+    /// To be called for each lease of blob ids that was opened, before an id of it is used: a
+    /// restore from a backup closes all leases, and may put back an older table. So who seals after
+    /// he took an id seals under a key that is in the table, or his command is refused.
+    ///
+    /// # Errors
+    /// The metadata group didn't answer.
+    pub async fn confirm(&self) -> Result<(), ClientError> {
+        self.held.confirm().await
     }
 
     /// Begins a use of the keys: by a request, or by an operator's command.
@@ -225,7 +238,8 @@ impl KeyUse {
 
     /// Opens the record `sealed` with the ring. If it names a KEK that the ring lacks, loads the
     /// table first: what is in a row was in the table before, so it is found whenever another
-    /// gateway has made it.
+    /// gateway has made it. If it doesn't open, makes sure that the ring has the table's keys, as it
+    /// may not after a restore.
     ///
     /// # Errors
     /// [`KeysError::Damaged`] and [`KeysError::Missing`], naming `what`; as [`KeyUse::ring`].
@@ -244,6 +258,17 @@ impl KeyUse {
                 return Err(KeysError::Missing { what, version });
             }
         }
+        if let Ok(open) = open(opened.ring()) {
+            return Ok(open);
+        }
+        let held = &self.keys.held;
+        if !held.was_read_within(TABLE_BELIEVED_FOR) {
+            held.confirm().await?;
+        }
+        if held.is_current(&opened) {
+            return Err(KeysError::Damaged(what));
+        }
+        opened = self.opened_ring().await?;
         open(opened.ring()).map_err(|_| KeysError::Damaged(what))
     }
 
@@ -253,7 +278,7 @@ impl KeyUse {
             Hold::Always | Hold::For(_) => held.opened().await,
             Hold::Never => {
                 let mut own = self.own.lock().await;
-                if let Some(opened) = &*own {
+                if let Some(opened) = own.as_ref().filter(|opened| held.is_current(opened)) {
                     return Ok(Arc::clone(opened));
                 }
                 Ok(Arc::clone(own.insert(held.open_once().await?)))
@@ -303,7 +328,7 @@ impl KeyUse {
             return Ok(known);
         }
         if let Some(since) = missing.get(&version)
-            && since.elapsed() < MISSING_KEPT_FOR
+            && since.elapsed() < TABLE_BELIEVED_FOR
         {
             return Ok(known);
         }

@@ -37,12 +37,17 @@ impl Group {
     }
 
     /// Removes a row, as damage or a bad restore would.
-    fn lose(&self, key: &RowKey<'_>) {
+    pub(crate) fn lose(&self, key: &RowKey<'_>) {
         let mut rows = self.rows.lock().unwrap();
         let mut overlay = Overlay::new(&*rows);
         overlay.delete(key.encode());
         let batch = overlay.into_batch();
         rows.write(batch);
+    }
+
+    /// Applies what is not refused.
+    pub(crate) fn force(&self, command: Command) {
+        assert_eq!(self.apply(command), Ok(Outcome::Done));
     }
 
     fn has_kek(&self, version: u32) -> bool {
@@ -106,7 +111,7 @@ pub(crate) fn root() -> RootKey {
     RootKey::parse(&"0123456789abcdef".repeat(4)).expect("a root key")
 }
 
-fn sealed_by(ring: &KeyRing, account: AccountId) -> Vec<u8> {
+pub(crate) fn sealed_by(ring: &KeyRing, account: AccountId) -> Vec<u8> {
     let credential = Credential {
         secret: AccessSecret::new("secret".into()),
         account: account.0,

@@ -28,8 +28,8 @@ use serde::{Deserialize, Serialize};
 /// A command on its way into the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Envelope {
-    /// Of a client's command ([`Command::is_of_client`]); None for others, which do no harm if
-    /// they are applied twice.
+    /// Of a command that has one ([`Command::has_key`]); None for others, which do no harm if they
+    /// are applied twice.
     pub key: Option<CommandKey>,
     pub command: Command,
 }
@@ -488,10 +488,11 @@ impl Command {
         }
     }
 
-    /// Returns true for a client's command. It has a key, because nobody knows what else happened
-    /// between its first arrival and its second.
+    /// Returns true for a command that has a key: a client's, because nobody knows what else happened
+    /// between its first arrival and its second; and a step of a rotation, because a gateway that
+    /// has outlived a restore must not take it with keys that are gone.
     #[must_use]
-    pub fn is_of_client(&self) -> bool {
+    pub fn has_key(&self) -> bool {
         match self {
             Self::CreateBucket { .. }
             | Self::DeleteBucket(_)
@@ -501,7 +502,8 @@ impl Command {
             | Self::PutPart { .. }
             | Self::CompleteUpload { .. }
             | Self::AbortUpload { .. }
-            | Self::DiscardBlob { .. } => true,
+            | Self::DiscardBlob { .. }
+            | Self::Reseal { .. } => true,
             Self::InitCluster { .. }
             | Self::RegisterNode(_)
             | Self::CreateVolume { .. }
@@ -527,7 +529,6 @@ impl Command {
             | Self::ReleaseRestore
             | Self::SetDenyList(_)
             | Self::RotateKek { .. }
-            | Self::Reseal { .. }
             | Self::DropKeks { .. }
             | Self::ResealKek { .. } => false,
         }

@@ -62,7 +62,7 @@ pub fn envelope(number: u8, command: Command) -> Envelope {
         gateway: GatewayId(1),
     };
     Envelope {
-        key: command.is_of_client().then_some(key),
+        key: command.has_key().then_some(key),
         command,
     }
 }

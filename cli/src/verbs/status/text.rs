@@ -94,7 +94,7 @@ fn keys(out: &mut String, report: &Report) -> fmt::Result {
     } = keys;
     write!(
         out,
-        "\nkey-encryption key {version}: {resealed} rows sealed again, "
+        "\nrows under key-encryption key {version}: {resealed} sealed again, "
     )?;
     match (keys.passed_all, keys.dropped_ms) {
         (false, _) => writeln!(out, "{left} left and access keys"),

@@ -50,12 +50,16 @@ impl Metadata for Meta {
 }
 
 fn leases() -> (Leases, Arc<Book>) {
+    leases_with(Arc::new(|| Box::pin(async { Ok(()) })))
+}
+
+fn leases_with(on_lease: OnLease) -> (Leases, Arc<Book>) {
     let book = Arc::new(Book {
         opened: Mutex::default(),
         closed: watch::Sender::new(Vec::new()),
     });
     let meta = Arc::new(Meta(Arc::clone(&book)));
-    (Leases::new(meta, GatewayId(1)), book)
+    (Leases::new(meta, GatewayId(1), on_lease), book)
 }
 
 #[tokio::test]
@@ -100,6 +104,37 @@ async fn a_refused_lease_is_not_used_again_and_is_closed_like_any_other() {
     drop(second);
     leases.close().await.expect("closes");
     assert_eq!(*book.closed.borrow(), [LeaseId(0), LeaseId(1)]);
+}
+
+/// Each lease is told before its first id is given out, and isn't used if that fails.
+#[tokio::test]
+async fn each_lease_is_told_before_it_is_used() {
+    let told = Arc::new(AtomicU32::new(0));
+    let on_lease: OnLease = Arc::new({
+        let told = Arc::clone(&told);
+        move || {
+            let number = told.fetch_add(1, Ordering::Relaxed);
+            Box::pin(async move {
+                match number {
+                    0 => Err(ClientError::Unavailable("away".into())),
+                    _ => Ok(()),
+                }
+            })
+        }
+    });
+    let (leases, book) = leases_with(on_lease);
+    let error = leases.next_id().await.expect_err("not told");
+    assert!(matches!(error, LeaseError::Metadata(_)), "{error}");
+    let first = leases.next_id().await.expect("given");
+    assert_eq!(first.blob().lease(), LeaseId(1));
+    for _ in 1..LeaseId::BLOBS + 1 {
+        let id = leases.next_id().await.expect("given");
+        let told = u64::from(told.load(Ordering::Relaxed));
+        assert!(id.blob().lease().0 < told, "{id:?} of {told} leases told");
+    }
+    let mut closed = book.closed.subscribe();
+    let all = closed.wait_for(|closed| closed.contains(&LeaseId(0))).await;
+    drop(all.expect("the lease that was not told"));
 }
 
 #[test]

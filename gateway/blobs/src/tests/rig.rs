@@ -78,6 +78,7 @@ impl Rig {
             map: watched,
             cluster: ClusterId([7; 16]),
             gateway: GatewayId(1),
+            on_lease: Arc::new(|| Box::pin(async { Ok(()) })),
         };
         Self {
             pipeline: Pipeline::start(components, settings),

@@ -115,7 +115,7 @@ impl Meta {
             gateway: GatewayId(2),
         };
         Envelope {
-            key: command.is_of_client().then_some(key),
+            key: command.has_key().then_some(key),
             command,
         }
     }

@@ -1,13 +1,16 @@
 //! How often a service is called, what is done while it is away, and that nothing stays too long.
 
 use super::*;
-use crate::tests::{CLUSTER, Group, root, secret};
+use crate::tests::{CLUSTER, Group, root, sealed_by, secret};
 use crate::{KeyUse, Keys};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures::future::{BoxFuture, join_all};
 use megalith_crypto::SealedBy;
 use megalith_crypto::keys::kek::{of_service, service_ciphertext};
+use megalith_model::command::Command;
+use megalith_model::ids::AccountId;
+use megalith_model::keys::RowKey;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A service in memory, which counts its calls.
@@ -188,6 +191,111 @@ async fn while_a_service_is_away_all_fail_at_once_and_one_task_tries() {
             .await
             .expect("by itself");
         request(&keys, &sealed).await.expect("all goes on");
+    }
+}
+
+/// Puts another key 1 into the table, as a restore and a rotation do, and returns a record under it.
+async fn replaced(group: &Arc<Group>, hold: Hold) -> (Vec<u8>, Arc<Keys>) {
+    group.lose(&RowKey::Kek(1));
+    let roots = Roots::service(Arc::new(Service::default()), hold);
+    let sealed_kek = roots.new_kek(CLUSTER, 1, None).await.expect("made");
+    let put = Command::PutKek {
+        version: 1,
+        sealed_kek,
+    };
+    group.force(put);
+    let others = Keys::open(group.shared(), CLUSTER, roots)
+        .await
+        .expect("opens");
+    let ring = others.begin().ring().await.expect("opened");
+    (sealed_by(&ring, AccountId(1)), others)
+}
+
+/// Begins with a key 1 and ends with another one.
+async fn outlived(hold: Hold) -> (Arc<Keys>, KeyUse, Arc<Service>, Arc<Keys>, Vec<u8>) {
+    let group = Arc::new(Group::default());
+    let service = Arc::new(Service::default());
+    let roots = Roots::service(service.clone(), hold);
+    let keys = Keys::open(group.shared(), CLUSTER, roots)
+        .await
+        .expect("opens");
+    let under_way = keys.begin();
+    under_way.ring().await.expect("opened");
+    let (sealed, others) = replaced(&group, hold).await;
+    (keys, under_way, service, others, sealed)
+}
+
+/// What a ring of today seals, keys that were loaded now open; a request under way has no other.
+#[tokio::test(start_paused = true)]
+async fn once_confirmed_nothing_is_sealed_under_a_key_that_is_gone() {
+    for hold in [Hold::Always, Hold::For(HOLD), Hold::Never] {
+        let (keys, under_way, _, others, _) = outlived(hold).await;
+        let gone = sealed_by(&under_way.ring().await.expect("held"), AccountId(1));
+        assert!(request(&others, &gone).await.is_err(), "the case is none");
+        keys.confirm().await.expect("read");
+        for one in [&under_way, &keys.begin()] {
+            let ring = one.ring().await.expect("opened");
+            let sealed = sealed_by(&ring, AccountId(1));
+            request(&others, &sealed).await.expect("opens");
+        }
+        // Somebody else had found it out.
+        let (keys, under_way, _, others, _) = outlived(hold).await;
+        keys.begin().reload().await.expect("loaded");
+        keys.confirm().await.expect("read");
+        let ring = under_way.ring().await.expect("opened");
+        request(&others, &sealed_by(&ring, AccountId(1)))
+            .await
+            .expect("opens");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_table_that_is_the_same_is_not_opened_again() {
+    let (keys, sealed, service) = begun(Hold::For(HOLD)).await;
+    keys.confirm().await.expect("read");
+    request(&keys, &sealed).await.expect("held");
+    assert_eq!(service.calls(), 0);
+}
+
+/// The service takes its time to open what was read, and the table is found to be another meanwhile.
+#[tokio::test(start_paused = true)]
+async fn what_was_read_earlier_is_not_held_in_place_of_what_was_read_later() {
+    let group = Arc::new(Group::default());
+    let service = Arc::new(Service::default());
+    let roots = Roots::service(service.clone(), Hold::Always);
+    let keys = Keys::open(group.shared(), CLUSTER, roots)
+        .await
+        .expect("opens");
+    *guard(&service.slow) = Duration::from_secs(5);
+    let slow = tokio::spawn({
+        let keys = Arc::clone(&keys);
+        async move { keys.begin().reload().await }
+    });
+    sleep(Duration::from_secs(1)).await;
+    let (sealed, _) = replaced(&group, Hold::Always).await;
+    keys.confirm().await.expect("read");
+    slow.await.expect("no panic").expect("loaded");
+    *guard(&service.slow) = Duration::ZERO;
+    request(&keys, &sealed).await.expect("the later one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_under_another_key_of_the_same_version_is_read() {
+    for hold in [Hold::Always, Hold::For(HOLD), Hold::Never] {
+        let (keys, under_way, service, _, sealed) = outlived(hold).await;
+        sleep(Duration::from_secs(2)).await;
+        for one in [under_way, keys.begin()] {
+            secret(&one, &sealed).await.expect("the table has it");
+        }
+        // One that is altered is not asked about more than once a second.
+        let mut altered = sealed.clone();
+        *altered.last_mut().expect("bytes") ^= 1;
+        let (calls, one) = (service.calls(), keys.begin());
+        for _ in 0..50 {
+            let error = secret(&one, &altered).await.expect_err("altered");
+            assert!(matches!(error, KeysError::Damaged(_)), "{error:?}");
+        }
+        assert!(service.calls() <= calls + 1);
     }
 }
 

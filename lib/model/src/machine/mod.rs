@@ -205,8 +205,8 @@ impl Machine<'_, '_> {
 
     fn execute(&mut self, envelope: &Envelope) -> Step<Outcome> {
         let Envelope { key, command } = envelope;
-        if key.is_some() != command.is_of_client() {
-            return malformed("a client's command has a key, and no other has one");
+        if key.is_some() != command.has_key() {
+            return malformed("clients' commands and steps of rotations have a key, and no others");
         }
         match command {
             Command::InitCluster { cluster, level } => self.init_cluster(*cluster, *level),

@@ -70,7 +70,7 @@ async fn propose(handle: &MetaHandle, spare: u64, command: Command) -> Result<Ou
         gateway: GATEWAY,
     };
     let envelope = Envelope {
-        key: command.is_of_client().then_some(key),
+        key: command.has_key().then_some(key),
         command,
     };
     Ok(handle.propose(&envelope).await??)

@@ -128,7 +128,7 @@ fn envelope(command: Command) -> Envelope {
         gateway: GATEWAY,
     };
     Envelope {
-        key: command.is_of_client().then_some(key),
+        key: command.has_key().then_some(key),
         command,
     }
 }

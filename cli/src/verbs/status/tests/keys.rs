@@ -39,11 +39,11 @@ fn a_rotation_of_keys_is_shown_until_it_is_done_and_after() {
     show(&rotation);
     expect![[r#"
           - the rotation to key-encryption key 2 has 12 rows left, and access keys
-        key-encryption key 2: 30 rows sealed again, 12 left and access keys
+        rows under key-encryption key 2: 30 sealed again, 12 left and access keys
           ! 12 sealed records do not open, and keep the key-encryption keys before 2: what they are is in the gateways' logs
-        key-encryption key 2: 30 rows sealed again, 12 do not open
+        rows under key-encryption key 2: 30 sealed again, 12 do not open
           - everything is sealed under key-encryption key 2; the older ones are deleted soon
-        key-encryption key 2: 30 rows sealed again, none left
-        key-encryption key 2: 30 rows sealed again, none left; the older keys are deleted
+        rows under key-encryption key 2: 30 sealed again, none left
+        rows under key-encryption key 2: 30 sealed again, none left; the older keys are deleted
     "#]].assert_eq(&shown);
 }

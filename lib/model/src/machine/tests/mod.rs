@@ -148,7 +148,7 @@ impl World {
     }
 
     /// Makes the next attempt at a command: under its blob's id, or a fresh one from the end of
-    /// the newest lease, if it is a client's.
+    /// the newest lease, if it has a key.
     pub(crate) fn envelope(&mut self, command: Command) -> Envelope {
         self.keys += 1;
         let fresh = BlobId(self.lease.blobs().1.0 - u64::from(self.keys));
@@ -158,7 +158,7 @@ impl World {
             gateway: GATEWAY,
         };
         Envelope {
-            key: command.is_of_client().then_some(key),
+            key: command.has_key().then_some(key),
             command,
         }
     }

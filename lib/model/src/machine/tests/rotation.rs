@@ -217,6 +217,58 @@ fn what_an_older_key_sealed_is_refused_from_the_beginning_on() {
     world.audited();
 }
 
+/// As after a restore from a backup that is older than the key.
+#[test]
+fn what_a_key_sealed_that_is_not_there_is_refused() {
+    let mut world = ready();
+    for version in [2, 7] {
+        let absent = with_blob(&world, object("a", 1, version, 9), 1);
+        let refused = world.try_apply(absent);
+        assert_eq!(refused, Err(Refusal::KekReplaced { newest: 1 }));
+        let refused = world.try_apply(access_key("AKIA", 1, version, 9));
+        assert_eq!(refused, Err(Refusal::KekReplaced { newest: 1 }));
+    }
+    world.audited();
+}
+
+/// A gateway that has outlived a restore has ids of leases that are closed, and perhaps keys that
+/// are gone.
+#[test]
+fn a_step_needs_an_id_of_a_lease_that_is_open() {
+    let mut world = ready();
+    put_sealed(&mut world, "a", 1, 1, 9);
+    world.done(rotate(2));
+    let step = next_step(&world).expect("a step");
+    let keyed = world.envelope(step);
+    let mut unkeyed = keyed.clone();
+    let lease = unkeyed.key.take().expect("has one").id.lease();
+    let (answer, _) = world.apply(unkeyed);
+    assert!(matches!(answer, Err(Refusal::Malformed(_))), "{answer:?}");
+    let gateway = super::GATEWAY;
+    world.done(Command::CloseLease { gateway, lease });
+    let (answer, _) = world.apply(keyed);
+    assert!(
+        matches!(answer, Err(Refusal::LeaseClosed { .. })),
+        "{answer:?}"
+    );
+    assert_eq!(rotation(&world).resealed, 0);
+    world.audited();
+}
+
+#[test]
+fn of_two_keys_of_one_version_the_first_is_taken() {
+    let mut world = ready();
+    world.done(rotate(2));
+    let other = Command::RotateKek {
+        version: 2,
+        sealed_kek: vec![7],
+        grace_ms: GRACE_MS,
+    };
+    assert_eq!(world.try_apply(other), Err(Refusal::NameTaken));
+    let kept: KekRow = world.row(&RowKey::Kek(2)).expect("made");
+    assert_eq!(kept.sealed_kek, [2; 8]);
+}
+
 /// A row that doesn't open keeps the older key; once it is gone, nothing does.
 #[test]
 fn a_closed_row_keeps_the_older_key_until_it_goes() {

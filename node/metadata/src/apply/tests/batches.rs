@@ -45,7 +45,7 @@ pub(super) fn entries_at(stamp_ms: u64, first: u64, commands: Vec<Command>) -> V
             gateway: GatewayId(1),
         };
         let envelope = Envelope {
-            key: command.is_of_client().then_some(key),
+            key: command.has_key().then_some(key),
             command,
         };
         let mut data = entry::unstamped(&codec::encode(&envelope));
