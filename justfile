@@ -32,9 +32,10 @@ dist:
     objcopy --strip-all target/release/megalith target/dist/megalith
     cd target/dist && objcopy --add-gnu-debuglink=megalith.debug megalith
 
-# PUT and GET at four sizes: rates, latencies, server CPU, bytes on disk. `--seconds` bounds each.
+# PUT and GET at four sizes: rates, latencies, server CPU, bytes on disk; switches, system calls,
+# memory and rows per operation. `--seconds` bounds each.
 bench *ARGS:
-    cargo build --release --bin megalith
+    cargo build --release --bin megalith --features count-allocations
     tests/venv python tests/bench/s3_bench.py {{ARGS}}
 
 # What attackers cost the other clients of a gateway: latencies, memory, metadata reads. A quarter of

@@ -24,7 +24,11 @@ pub(super) fn start() -> Result<MetricsText, RoleError> {
     let upkeep = recorder.handle();
     metrics::set_global_recorder(recorder).map_err(|error| wrong(error.to_string()))?;
     tokio::spawn(each(UPKEEP_INTERVAL, move || upkeep.run_upkeep()));
-    Ok(Arc::new(move || text.render()))
+    Ok(Arc::new(move || {
+        #[cfg(feature = "count-allocations")]
+        crate::allocations::tell();
+        text.render()
+    }))
 }
 
 fn recorder() -> Result<PrometheusRecorder, BuildError> {

@@ -92,6 +92,7 @@ impl MetaEngine for FjallEngine {
             .commit()
             .map_err(|source| failed("write", &self.name, source))?;
         *current = applied;
+        metrics::counter!("megalith_meta_rows_written_total").increment(batch.len() as u64);
         Ok(())
     }
 
@@ -126,6 +127,7 @@ impl EngineView for FjallEngine {
 
 impl Rows for FjallEngine {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, RowsError> {
+        count_get();
         let value = self.rows.get(key).map_err(RowsError::new)?;
         Ok(value.map(|value| value.to_vec()))
     }
@@ -151,6 +153,7 @@ impl EngineView for FjallSnapshot {
 
 impl Rows for FjallSnapshot {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, RowsError> {
+        count_get();
         let value = self.snapshot.get(&self.rows, key);
         Ok(value.map_err(RowsError::new)?.map(|value| value.to_vec()))
     }
@@ -181,6 +184,7 @@ fn visit_all(
     visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     mut between: impl FnMut(),
 ) -> Result<(), RowsError> {
+    metrics::counter!("megalith_meta_row_scans_total").increment(1);
     for row in rows {
         between();
         let (key, value) = row.into_inner().map_err(RowsError::new)?;
@@ -189,6 +193,10 @@ fn visit_all(
         }
     }
     Ok(())
+}
+
+fn count_get() {
+    metrics::counter!("megalith_meta_row_gets_total").increment(1);
 }
 
 /// An engine that doesn't open.
