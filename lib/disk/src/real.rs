@@ -14,6 +14,11 @@ use std::thread;
 /// Linux refuses more buffers than this in one vectored write.
 const IOV_MAX: usize = 1024;
 
+/// The most bytes that one call writes. A buffered write of a MiB and more has the kernel look for
+/// its largest pages and pay for making them: with fragmented memory it costs up to eight times as
+/// much a byte as one of half a MiB.
+const CALL_BYTES_MAX: usize = 512 << 10;
+
 /// So many files are synced at the same time.
 const SYNCS_AT_ONCE: usize = 16;
 
@@ -155,6 +160,17 @@ impl RealFile {
     }
 }
 
+/// Returns how many of these buffers are written by one call, so that it has at most
+/// [`CALL_BYTES_MAX`] bytes: none if the first has more.
+fn one_call(bufs: &[IoSlice<'_>]) -> usize {
+    let mut bytes = 0;
+    let fit = bufs.iter().take(IOV_MAX).take_while(|buf| {
+        bytes += buf.len();
+        bytes <= CALL_BYTES_MAX
+    });
+    fit.count()
+}
+
 impl File for RealFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         loop {
@@ -169,9 +185,13 @@ impl File for RealFile {
         let mut bufs = bufs.to_vec();
         let mut rest = bufs.as_mut_slice();
         IoSlice::advance_slices(&mut rest, 0); // skips leading empty buffers
-        while !rest.is_empty() {
-            let batch = rest.len().min(IOV_MAX);
-            match rustix::io::pwritev(&self.0, &rest[..batch], offset) {
+        while let Some(first) = rest.first() {
+            let batch = one_call(rest);
+            let written = match batch {
+                0 => rustix::io::pwrite(&self.0, &first[..CALL_BYTES_MAX], offset),
+                _ => rustix::io::pwritev(&self.0, &rest[..batch], offset),
+            };
+            match written {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => {
                     offset += written as u64;
@@ -229,8 +249,9 @@ impl File for RealFile {
 
 #[cfg(test)]
 mod tests {
-    use super::{RealFile, RealFs, SYNCS_AT_ONCE, space_of};
+    use super::{CALL_BYTES_MAX, RealFile, RealFs, SYNCS_AT_ONCE, space_of};
     use crate::{File, FileSystem as _, FsSpace};
+    use std::io::IoSlice;
     use std::sync::Arc;
 
     #[test]
@@ -253,6 +274,39 @@ mod tests {
         let expected = (0..files.len()).map(|number| number == bad);
         assert_eq!(failed.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
         assert!(RealFs.sync_files(&[]).is_empty());
+    }
+
+    /// Buffers around the most that one call writes, several and alone, behind a gap.
+    #[test]
+    fn writes_of_any_size_are_whole() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let most = CALL_BYTES_MAX;
+        let cases: [&[usize]; 7] = [
+            &[most],
+            &[most + 1],
+            &[3 * most + 5],
+            &[most - 1, 1, 1],
+            &[0, 7, 2 * most, 0, most, 1],
+            &[most / 2 + 1; 5],
+            &[1; 3_000],
+        ];
+        for (number, lens) in cases.iter().enumerate() {
+            let path = dir.path().join(number.to_string());
+            let whole: usize = lens.iter().sum();
+            let bytes: Vec<u8> = (0..whole).map(|at| (at % 251) as u8).collect();
+            let mut rest = bytes.as_slice();
+            let pieces = lens.iter().map(|len| {
+                let (piece, after) = rest.split_at(*len);
+                rest = after;
+                IoSlice::new(piece)
+            });
+            let pieces: Vec<_> = pieces.collect();
+            let file = RealFs.create(&path).expect("created");
+            file.write_at(&pieces, 10).expect("written");
+            let mut read = std::fs::read(&path).expect("there");
+            assert!(read.drain(..10).all(|byte| byte == 0));
+            assert!(read == bytes, "{lens:?}");
+        }
     }
 
     #[test]
