@@ -416,9 +416,9 @@ impl Window {
     async fn read(self, mut held: WindowMemory) -> Result<Bytes, GetError> {
         let plain = match self.source {
             WindowSource::Inline(sealed, cells, opener, shared) => {
-                let opened = shared
-                    .compute
-                    .run(move || open_inline(&sealed, &cells, &opener));
+                let opened = shared.compute.run_on(sealed.len() as u64, move || {
+                    open_inline(&sealed, &cells, &opener)
+                });
                 let blob = self.blob;
                 opened.await?.ok_or(GetError::Unauthentic { blob })?
             }

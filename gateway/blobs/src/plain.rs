@@ -261,7 +261,8 @@ impl Feed {
         let sealing = self.sealing.take();
         let sealing = sealing.ok_or(CryptoError::Misuse("sealing after a failure"))?;
         let compute = self.compute.clone();
-        let job = compute.run(move || {
+        let bytes = plain.iter().map(|cell| cell.len() as u64).sum();
+        let job = compute.run_on(bytes, move || {
             let sealed = seal(sealing, plain, last);
             drop(incoming);
             sealed

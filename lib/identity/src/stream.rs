@@ -17,7 +17,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
@@ -35,10 +35,19 @@ pub struct Identified<S> {
     standing: Standing,
 }
 
+/// What is read of a connection at once. TLS itself asks for a record's few KiB at a time.
+const READ_BYTES: usize = 64 << 10;
+/// How much may wait to be sent, encrypted. A cell with its frame is a little more than 64 KiB, the
+/// default, and its last bytes would be sent as a packet of their own.
+const SEND_BYTES_MAX: usize = 512 << 10;
+
+/// What TLS works on: reads come in larger pieces, writes go as they are.
+type Socket = BufReader<TcpStream>;
+
 /// A connection that a peer has opened to us.
-pub type IdentifiedStream = Identified<tokio_rustls::server::TlsStream<TcpStream>>;
+pub type IdentifiedStream = Identified<tokio_rustls::server::TlsStream<Socket>>;
 /// A connection that we have opened to a peer.
-pub type ClientStream = Identified<tokio_rustls::client::TlsStream<TcpStream>>;
+pub type ClientStream = Identified<tokio_rustls::client::TlsStream<Socket>>;
 
 impl<S> Identified<S> {
     /// Returns who the peer is; cheap to clone and keep.
@@ -77,14 +86,16 @@ pub async fn accept_within(
     let peer = address.to_string();
     let failed = |source| IdentityError::of_connection(peer.clone(), source);
     tcp.set_nodelay(true).map_err(failed)?;
-    let handshake = TlsAcceptor::from(material.server_config()).accept(tcp);
-    let tls = tokio::time::timeout(deadline, handshake)
+    let socket = BufReader::with_capacity(READ_BYTES, tcp);
+    let handshake = TlsAcceptor::from(material.server_config()).accept(socket);
+    let mut tls = tokio::time::timeout(deadline, handshake)
         .await
         .map_err(|_| IdentityError::Timeout {
             peer: peer.clone(),
             deadline,
         })?
         .map_err(failed)?;
+    tls.get_mut().1.set_buffer_limit(Some(SEND_BYTES_MAX));
     let session = tls.get_ref().1;
     let identity = material
         .peer_of(session.peer_certificates())
@@ -131,10 +142,12 @@ pub async fn connect_within(
         let failed = |source| IdentityError::of_connection(peer(), source);
         tcp.set_nodelay(true).map_err(failed)?;
         let peer_address = tcp.peer_addr().map_err(failed)?;
-        let tls = TlsConnector::from(config)
-            .connect(name_of(expected), tcp)
+        let socket = BufReader::with_capacity(READ_BYTES, tcp);
+        let mut tls = TlsConnector::from(config)
+            .connect(name_of(expected), socket)
             .await
             .map_err(failed)?;
+        tls.get_mut().1.set_buffer_limit(Some(SEND_BYTES_MAX));
         let identity = material
             .peer_of(tls.get_ref().1.peer_certificates())
             .map_err(|reason| IdentityError::Refused {
