@@ -4,8 +4,8 @@
 //! (files and defaults), `verbs` (what each command does, one file for each family), `reach` (how
 //! an operator's command finds its cluster), `roots` (what opens its keys), `trust` (whose
 //! certificates are believed), `setup` (certificates, keys, first directories), `cgroup`,
-//! `descriptors`, `guard` (keys stay in memory), `files`, `logging` and `out`; `allocations` for
-//! benchmarks only. A verb imports its arguments; arguments import no verb.
+//! `descriptors`, `guard` (keys stay in memory), `files`, `logging` and `out`, and the process's
+//! `allocator`. A verb imports its arguments; arguments import no verb.
 //!
 //! Exit codes: 0 succeeded, 1 failed (`status`: degraded; `scrub`: a node did not answer), 2 bad
 //! arguments (`status`: not serving), 3 (`check`): something is wrong. 141 if the reader closed the
@@ -16,8 +16,7 @@
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
-#[cfg(feature = "count-allocations")]
-mod allocations;
+mod allocator;
 mod args;
 mod cgroup;
 mod config;

@@ -81,6 +81,7 @@ pub enum Command {
         /// Version, from 1.
         version: u32,
         /// Sealed under the root key.
+        #[serde(with = "serde_bytes")]
         sealed_kek: Vec<u8>,
     },
     /// Hands a range of blob ids to a gateway; the same one again, if it is open already.
@@ -113,6 +114,7 @@ pub enum Command {
         /// The revision that it makes: 1 for a new key, else one more than the present one.
         revision: u64,
         /// Secret, owner and flag, sealed.
+        #[serde(with = "serde_bytes")]
         sealed_credential: Vec<u8>,
     },
     CreateBucket {
@@ -121,6 +123,7 @@ pub enum Command {
         name: String,
         account: AccountId,
         /// The owner again, sealed.
+        #[serde(with = "serde_bytes")]
         sealed_owner: Vec<u8>,
     },
     /// Removes a bucket without objects, and ends its uploads in the same moment. Refused if it has
@@ -132,22 +135,27 @@ pub enum Command {
     DeleteObject {
         bucket: BucketId,
         /// The key, ≤ 1,024 bytes of UTF-8.
+        #[serde(with = "serde_bytes")]
         key: Vec<u8>,
         condition: Condition,
     },
     /// Begins a multipart upload.
     CreateUpload {
         bucket: BucketId,
+        #[serde(with = "serde_bytes")]
         key: Vec<u8>,
         upload: UploadId,
         /// Data key, wrapped with the upload as context.
+        #[serde(with = "serde_bytes")]
         wrapped_key: Vec<u8>,
         /// Headers and user metadata.
+        #[serde(with = "serde_bytes")]
         sealed_manifest: Vec<u8>,
     },
     /// Adds or replaces a part.
     PutPart {
         bucket: BucketId,
+        #[serde(with = "serde_bytes")]
         key: Vec<u8>,
         upload: UploadId,
         /// 1–10,000.
@@ -157,6 +165,7 @@ pub enum Command {
         /// The time that is sealed in `sealed_part`, in milliseconds since 1970.
         written_ms: u64,
         /// Length, time, header, ETag, checksums.
+        #[serde(with = "serde_bytes")]
         sealed_part: Vec<u8>,
         blob: NewBlob,
     },
@@ -171,6 +180,7 @@ pub enum Command {
     /// Drops an upload and its parts.
     AbortUpload {
         bucket: BucketId,
+        #[serde(with = "serde_bytes")]
         key: Vec<u8>,
         upload: UploadId,
     },
@@ -248,6 +258,7 @@ pub enum Command {
         /// One more than the newest version.
         version: u32,
         /// Sealed under the root key.
+        #[serde(with = "serde_bytes")]
         sealed_kek: Vec<u8>,
         /// For how long older versions stay when no row is sealed under them any more: at most
         /// [`GRACE_MS_MAX`](crate::rotation::GRACE_MS_MAX).
@@ -270,6 +281,7 @@ pub enum Command {
         /// another.
         was: [u8; 16],
         /// The same key, sealed anew.
+        #[serde(with = "serde_bytes")]
         sealed_kek: Vec<u8>,
     },
 }
@@ -326,6 +338,7 @@ pub struct Verdict {
 pub struct PutObject {
     pub bucket: BucketId,
     /// The key, 1–1,024 bytes of UTF-8.
+    #[serde(with = "serde_bytes")]
     pub key: Vec<u8>,
     /// Names the time of writing, too ([`VersionId::time_ms`]): everything that is sealed of the
     /// version is bound to it.
@@ -334,9 +347,12 @@ pub struct PutObject {
     pub size: u64,
     pub condition: Condition,
     /// Data key, wrapped with its context.
+    #[serde(with = "serde_bytes")]
     pub wrapped_key: Vec<u8>,
     /// Parts, headers, ETag, checksums, user metadata.
+    #[serde(with = "serde_bytes")]
     pub sealed_manifest: Vec<u8>,
+    #[serde(with = "serde_bytes")]
     pub sealed_listing: Vec<u8>,
     /// Where the bytes are.
     pub blobs: ObjectBlobs,
@@ -350,6 +366,7 @@ pub enum ObjectBlobs {
     /// Blobs of another version, which is still there: a copy without bytes.
     Shared {
         bucket: BucketId,
+        #[serde(with = "serde_bytes")]
         key: Vec<u8>,
         version: VersionId,
     },
@@ -369,6 +386,7 @@ pub struct NewBlob {
     /// Its segments, in order.
     pub segments: Vec<NewSegment>,
     /// The ciphertext itself if the shape is inline, else empty.
+    #[serde(with = "serde_bytes")]
     pub inline: Vec<u8>,
     /// Segments that were begun and then written elsewhere: their shards are deleted. At most
     /// [`crate::machine::LEFTOVERS_MAX`].

@@ -257,6 +257,7 @@ pub struct ListedVersion {
     /// Plaintext bytes.
     pub size: u64,
     /// ETag and other things shown in listings.
+    #[serde(with = "serde_bytes")]
     pub sealed_listing: Vec<u8>,
 }
 

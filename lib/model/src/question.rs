@@ -98,6 +98,7 @@ pub struct Buckets {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Object {
     pub bucket: BucketId,
+    #[serde(with = "serde_bytes")]
     pub key: Vec<u8>,
     /// This version instead of the current one.
     pub version: Option<VersionId>,
@@ -117,11 +118,14 @@ pub struct Blobs {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct List {
     pub bucket: BucketId,
+    #[serde(with = "serde_bytes")]
     pub prefix: Vec<u8>,
     /// If not empty, keys are folded into common prefixes at this text.
+    #[serde(with = "serde_bytes")]
     pub delimiter: Vec<u8>,
     /// Only keys (and common prefixes) strictly after this one. If it is a common prefix,
     /// everything under it is skipped.
+    #[serde(with = "serde_bytes")]
     pub after: Vec<u8>,
     /// The most keys and common prefixes together (≤ [`crate::query::PAGE_ROWS_MAX`]).
     pub max: u32,
@@ -131,6 +135,7 @@ pub struct List {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Upload {
     pub bucket: BucketId,
+    #[serde(with = "serde_bytes")]
     pub key: Vec<u8>,
     pub upload: UploadId,
 }
@@ -140,8 +145,10 @@ pub struct Upload {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Uploads {
     pub bucket: BucketId,
+    #[serde(with = "serde_bytes")]
     pub prefix: Vec<u8>,
     /// As [`List::delimiter`].
+    #[serde(with = "serde_bytes")]
     pub delimiter: Vec<u8>,
     /// After this place; an upload id of all 0xff means "after all uploads of that key".
     pub after: Option<UploadPlace>,

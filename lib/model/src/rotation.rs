@@ -55,6 +55,7 @@ pub struct Rotation {
     /// For how long older versions stay when no row is sealed under them any more.
     pub grace_ms: u64,
     /// All rows up to this key have been passed; empty at the start. May hold an object's name.
+    #[serde(with = "serde_bytes")]
     pub cursor: Vec<u8>,
     /// True once all rows have been passed.
     pub passed_all: bool,
@@ -91,26 +92,33 @@ impl Rotation {
 pub enum SealedRow {
     Version {
         bucket: BucketId,
+        #[serde(with = "serde_bytes")]
         key: Vec<u8>,
         version: VersionId,
         /// Plaintext bytes.
         size: u64,
+        #[serde(with = "serde_bytes")]
         wrapped_key: Vec<u8>,
+        #[serde(with = "serde_bytes")]
         sealed_listing: Vec<u8>,
     },
     Upload {
         bucket: BucketId,
+        #[serde(with = "serde_bytes")]
         key: Vec<u8>,
         upload: UploadId,
+        #[serde(with = "serde_bytes")]
         wrapped_key: Vec<u8>,
     },
     Bucket {
         bucket: BucketId,
         name: String,
+        #[serde(with = "serde_bytes")]
         sealed_owner: Vec<u8>,
     },
     AccessKey {
         access_key: String,
+        #[serde(with = "serde_bytes")]
         sealed_credential: Vec<u8>,
     },
 }
@@ -150,6 +158,7 @@ impl SealedRow {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resealed {
     /// The row's key, encoded.
+    #[serde(with = "serde_bytes")]
     pub row_key: Vec<u8>,
     /// [`SealedRow::digest`] of what was sealed again.
     pub was: Digest,

@@ -30,10 +30,13 @@ pub struct VersionRow {
     /// Plaintext bytes.
     pub size: u64,
     /// The data key, wrapped with its context.
+    #[serde(with = "serde_bytes")]
     pub wrapped_key: Vec<u8>,
     /// Parts, lengths, headers, ETag, checksums, user metadata.
+    #[serde(with = "serde_bytes")]
     pub sealed_manifest: Vec<u8>,
     /// ETag and other things shown in listings.
+    #[serde(with = "serde_bytes")]
     pub sealed_listing: Vec<u8>,
     /// The parts' blobs, in order.
     pub blobs: Vec<BlobId>,
@@ -77,6 +80,7 @@ pub struct BlobRow {
     /// Its segments, in order; none for an inline blob.
     pub segments: Vec<SegmentRow>,
     /// The ciphertext itself if the shape is inline, else empty.
+    #[serde(with = "serde_bytes")]
     pub inline: Vec<u8>,
 }
 
@@ -150,6 +154,7 @@ pub struct BucketRow {
     pub created_ms: u64,
     /// The owner, bound to id and name. Without the root key, a writer of metadata can't give
     /// somebody's bucket to another account, which would then read it through the front door.
+    #[serde(with = "serde_bytes")]
     pub sealed_owner: Vec<u8>,
 }
 
@@ -170,8 +175,10 @@ pub struct Counters {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UploadRow {
     /// Its data key, wrapped with the upload as context.
+    #[serde(with = "serde_bytes")]
     pub wrapped_key: Vec<u8>,
     /// Headers and user metadata of the future object.
+    #[serde(with = "serde_bytes")]
     pub sealed_manifest: Vec<u8>,
 }
 
@@ -181,6 +188,7 @@ pub struct PartRow {
     /// Plaintext bytes.
     pub size: u64,
     /// Length, time, blob, the stream's IV, ETag, checksums.
+    #[serde(with = "serde_bytes")]
     pub sealed_part: Vec<u8>,
     pub blob: BlobId,
 }
@@ -210,6 +218,7 @@ pub struct AccessKeyRow {
     /// Shown in lists. The sealed copy decides.
     pub enabled: bool,
     pub created_ms: u64,
+    #[serde(with = "serde_bytes")]
     pub sealed_credential: Vec<u8>,
     /// How often it was changed.
     pub revision: u64,
@@ -220,6 +229,7 @@ pub struct AccessKeyRow {
 pub struct KekRow {
     /// Its version, from 1.
     pub version: u32,
+    #[serde(with = "serde_bytes")]
     pub sealed_kek: Vec<u8>,
 }
 
@@ -451,12 +461,14 @@ pub struct Totals {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UploadTarget {
     pub bucket: BucketId,
+    #[serde(with = "serde_bytes")]
     pub key: Vec<u8>,
 }
 
 /// A listing's or upload's place: key, then upload id.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UploadPlace {
+    #[serde(with = "serde_bytes")]
     pub key: Vec<u8>,
     pub upload: UploadId,
 }

@@ -26,7 +26,7 @@ pub(super) fn start() -> Result<MetricsText, RoleError> {
     tokio::spawn(each(UPKEEP_INTERVAL, move || upkeep.run_upkeep()));
     Ok(Arc::new(move || {
         #[cfg(feature = "count-allocations")]
-        crate::allocations::tell();
+        crate::allocator::tell();
         text.render()
     }))
 }
