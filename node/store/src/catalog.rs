@@ -5,7 +5,8 @@
 //! highest record number holds. No lock is kept while a file is read.
 
 use super::error::StoreError;
-use super::files::{FileCache, Paths, failed, is_loss};
+use super::file_cache::FileCache;
+use super::files::{FileName, Paths, failed, is_loss};
 use super::filter::KeyHash;
 use super::health::HealthTracker;
 use super::index::{BadIndex, FinishedFacts, Index};
@@ -175,8 +176,8 @@ impl Finished {
             if !index.may_hold(key, hash) {
                 return Ok(None);
             }
-            let path = catalog.paths.index(self.id.volume, self.id.seq);
-            let found = match catalog.files.get(&path) {
+            let name = FileName::index(self.id.volume, self.id.seq);
+            let found = match catalog.files.get(name) {
                 Ok(file) => index.find(file.as_ref(), key),
                 Err(_) => Err(BadIndex),
             };
@@ -215,8 +216,8 @@ impl Finished {
         index: &Index,
         from: ShardKey,
     ) -> Result<Vec<(ShardKey, Entry)>, BadIndex> {
-        let path = catalog.paths.index(self.id.volume, self.id.seq);
-        let file = catalog.files.get(&path).map_err(|_| BadIndex)?;
+        let name = FileName::index(self.id.volume, self.id.seq);
+        let file = catalog.files.get(name).map_err(|_| BadIndex)?;
         for number in index.block_of(from).unwrap_or(0)..index.blocks() {
             let mut entries = index.block(file.as_ref(), number)?;
             entries.retain(|(key, _)| *key >= from);
@@ -252,11 +253,15 @@ impl Catalog {
             tracing::error!(path = %path.display(), "the list of the trash is bad: begun again");
             health.add_restored_file();
         }
+        let open = {
+            let (fs, paths) = (Arc::clone(&fs), paths.clone());
+            move |name| fs.open(&paths.part(name))
+        };
         Self {
             home,
             trash,
             traffic: AtomicU64::new(0),
-            files: FileCache::new(Arc::clone(&fs), settings.files_open_max),
+            files: FileCache::new(settings.files_open_max, open),
             fs,
             paths,
             superblock,
@@ -420,7 +425,7 @@ impl Catalog {
     ) -> std::io::Result<Arc<dyn File>> {
         match &located.file {
             Some(file) => Ok(Arc::clone(file)),
-            None => self.files.get(&self.paths.chunk(volume, located.seq)),
+            None => self.files.get(FileName::chunk(volume, located.seq)),
         }
     }
 
@@ -429,7 +434,7 @@ impl Catalog {
         let FileId { volume, seq, .. } = finished.id;
         self.verify_home()?;
         let path = self.paths.chunk(volume, seq);
-        let file = match self.files.get(&path) {
+        let file = match self.files.get(FileName::chunk(volume, seq)) {
             // Neither is left: the volume's other files must stay usable.
             Err(error) if is_loss(&error) => {
                 let path = path.display();

@@ -7,7 +7,7 @@
 use super::catalog::Finished;
 use super::core::Core;
 use super::error::StoreError;
-use super::files::failed;
+use super::files::{FileName, failed};
 use super::filter::KeyHash;
 use super::growing::{Claim, Growing};
 use super::op::{Append, Done};
@@ -289,16 +289,14 @@ impl Core {
     fn unlink(&mut self, id: VolumeId, seq: u32) -> Result<(), StoreError> {
         let fs = &self.catalog.fs;
         let dir = self.catalog.paths.volume(id);
-        for path in [
-            self.catalog.paths.index(id, seq),
-            self.catalog.paths.chunk(id, seq),
-        ] {
+        for name in [FileName::index(id, seq), FileName::chunk(id, seq)] {
+            let path = self.catalog.paths.part(name);
             match fs.remove(&path) {
                 // A file whose index could not be written has none.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 result => result.map_err(failed("remove", &path))?,
             }
-            self.catalog.files.forget(&path);
+            self.catalog.files.forget(name);
             fs.sync_dir(&dir)
                 .map_err(failed("sync the directory", &dir))?;
         }

@@ -1,12 +1,35 @@
-//! Paths of a disk, all made of fixed words and numbers, and a bounded set of open files.
+//! Paths of a disk, all made of fixed words and numbers.
 
 use super::error::StoreError;
-use megalith_disk::{File, FileSystem};
 use megalith_model::ids::VolumeId;
-use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// One of the two files that a finished chunk file consists of, by numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct FileName {
+    volume: VolumeId,
+    seq: u32,
+    part: Part,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Part {
+    Chunk,
+    Index,
+}
+
+impl FileName {
+    pub(super) fn chunk(volume: VolumeId, seq: u32) -> Self {
+        let part = Part::Chunk;
+        Self { volume, seq, part }
+    }
+
+    pub(super) fn index(volume: VolumeId, seq: u32) -> Self {
+        let part = Part::Index;
+        Self { volume, seq, part }
+    }
+}
 
 /// Where everything of a disk lies.
 #[derive(Clone, Debug)]
@@ -42,6 +65,13 @@ impl Paths {
     pub(super) fn index(&self, volume: VolumeId, seq: u32) -> PathBuf {
         self.volume(volume).join(format!("{seq:08x}.index"))
     }
+
+    pub(super) fn part(&self, name: FileName) -> PathBuf {
+        match name.part {
+            Part::Chunk => self.chunk(name.volume, name.seq),
+            Part::Index => self.index(name.volume, name.seq),
+        }
+    }
 }
 
 /// Reads a file's number, written as eight lower-case hexadecimal digits.
@@ -54,63 +84,6 @@ pub(super) fn number(name: &str) -> Option<u32> {
 pub(super) fn volume_number(name: &str) -> Option<VolumeId> {
     let number = u64::from_str_radix(name, 16).ok()?;
     (format!("{number:016x}") == name).then_some(VolumeId(number))
-}
-
-/// Finished files kept open: at most this many; the longest unused is closed first.
-pub(super) struct FileCache {
-    fs: Arc<dyn FileSystem>,
-    open_max: usize,
-    state: Mutex<CacheState>,
-}
-
-#[derive(Default)]
-struct CacheState {
-    clock: u64,
-    open: HashMap<PathBuf, (Arc<dyn File>, u64)>,
-}
-
-impl FileCache {
-    pub(super) fn new(fs: Arc<dyn FileSystem>, open_max: usize) -> Self {
-        Self {
-            fs,
-            open_max: open_max.max(1),
-            state: Mutex::default(),
-        }
-    }
-
-    pub(super) fn get(&self, path: &Path) -> io::Result<Arc<dyn File>> {
-        {
-            let mut state = self.guard();
-            state.clock += 1;
-            let now = state.clock;
-            if let Some((file, used)) = state.open.get_mut(path) {
-                *used = now;
-                return Ok(Arc::clone(file));
-            }
-        }
-        let file = self.fs.open(path)?;
-        let mut state = self.guard();
-        if state.open.len() >= self.open_max {
-            let oldest = state.open.iter().min_by_key(|(_, (_, used))| *used);
-            if let Some(oldest) = oldest.map(|(path, _)| path.clone()) {
-                state.open.remove(&oldest);
-            }
-        }
-        let now = state.clock;
-        state
-            .open
-            .insert(path.to_path_buf(), (Arc::clone(&file), now));
-        Ok(file)
-    }
-
-    /// Forgets a file that was removed or replaced.
-    pub(super) fn forget(&self, path: &Path) {
-        self.guard().open.remove(path);
-    }
-
-    fn guard(&self) -> MutexGuard<'_, CacheState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// True if an error of opening or reading says that the bytes are lost, not that the machine

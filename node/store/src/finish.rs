@@ -3,7 +3,7 @@
 use super::catalog::{EntrySource, Finished};
 use super::core::{Chain, Core};
 use super::error::StoreError;
-use super::files::failed;
+use super::files::{FileName, failed};
 use super::filter::KeyHash;
 use super::growing::{Claim, Growing};
 use super::index::{FinishedFacts, Index, encode};
@@ -153,11 +153,12 @@ impl Core {
         let path = self.catalog.paths.index(id.volume, id.seq);
         let bytes = encode(table, id, facts);
         replace_file(self.catalog.fs.as_ref(), &path, &bytes).map_err(failed("write", &path))?;
-        self.catalog.files.forget(&path);
+        let name = FileName::index(id.volume, id.seq);
+        self.catalog.files.forget(name);
         let file = self
             .catalog
             .files
-            .get(&path)
+            .get(name)
             .map_err(failed("open", &path))?;
         let index = Index::load(file.as_ref(), id).ok();
         // One that denied a shard would lose it.

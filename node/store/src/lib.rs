@@ -18,6 +18,7 @@ mod core;
 mod disks;
 mod empty;
 mod error;
+mod file_cache;
 mod files;
 mod filter;
 mod finish;

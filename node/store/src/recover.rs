@@ -4,7 +4,7 @@
 use super::catalog::{Catalog, EntrySource, FilesState, Finished, OpenView, VolumeFiles};
 use super::core::{Chain, Core, WriterVolume};
 use super::error::StoreError;
-use super::files::{Paths, failed, number, volume_number};
+use super::files::{FileName, Paths, failed, number, volume_number};
 use super::growing::Growing;
 use super::index::{FinishedFacts, Index};
 use super::record::{BLOCK_LEN, Header, Kind};
@@ -293,8 +293,8 @@ impl Core {
     }
 
     fn load_index(&self, id: FileId) -> Option<Index> {
-        let path = self.catalog.paths.index(id.volume, id.seq);
-        let file = self.catalog.files.get(&path).ok()?;
+        let name = FileName::index(id.volume, id.seq);
+        let file = self.catalog.files.get(name).ok()?;
         Index::load(file.as_ref(), id).ok()
     }
 

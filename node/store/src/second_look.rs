@@ -3,7 +3,7 @@
 
 use super::catalog::{Catalog, LocatedShard};
 use super::error::StoreError;
-use super::files::is_loss;
+use super::files::{FileName, is_loss};
 use super::record::{BLOCK_LEN, Header, RecordPlace, check_record};
 use megalith_disk::{File, read_exact_at};
 use megalith_model::ids::VolumeId;
@@ -92,12 +92,14 @@ impl Catalog {
         volume: VolumeId,
         located: &LocatedShard,
     ) -> Result<Option<Arc<dyn File>>, StoreError> {
-        let path = self.paths.chunk(volume, located.seq);
-        self.files.forget(&path);
+        self.files.forget(FileName::chunk(volume, located.seq));
         match self.chunk_of(volume, located) {
             Ok(file) => Ok(Some(file)),
             Err(error) if is_loss(&error) => Ok(None),
-            Err(error) => Err(StoreError::io("open", path, error)),
+            Err(error) => {
+                let path = self.paths.chunk(volume, located.seq);
+                Err(StoreError::io("open", path, error))
+            }
         }
     }
 

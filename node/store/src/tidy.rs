@@ -6,7 +6,7 @@ use super::catalog::Finished;
 use super::core::{Chain, Core};
 use super::empty::Emptying;
 use super::error::StoreError;
-use super::files::failed;
+use super::files::{FileName, failed};
 use super::record::BLOCK_LEN;
 use megalith_disk::File;
 use megalith_model::ids::VolumeId;
@@ -155,7 +155,7 @@ impl Core {
                 growing.punches = growing.punches.saturating_sub(1);
                 Arc::clone(&growing.file)
             }
-            None => match self.catalog.files.get(&path) {
+            None => match self.catalog.files.get(FileName::chunk(*volume, *seq)) {
                 // Removed meanwhile, as a whole.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
                 result => result.map_err(failed("open", &path))?,

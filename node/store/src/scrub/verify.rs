@@ -8,7 +8,7 @@
 use super::plan::{Checked, Piece, Walk};
 use crate::catalog::{Catalog, EntrySource, Finished, page_of};
 use crate::error::StoreError;
-use crate::files::is_loss;
+use crate::files::{FileName, is_loss};
 use crate::index::{BadIndex, Index};
 use crate::record::{BLOCK_LEN, HEADER_LEN, Header, Kind, check_record};
 use crate::scan::{FileId, Window};
@@ -181,7 +181,9 @@ impl FileCheck {
             (0..index.blocks()).try_for_each(|block| index.block(file.as_ref(), block).map(drop))
         });
         if good.is_err() && self.is_there(catalog) {
-            catalog.files.forget(&path);
+            catalog
+                .files
+                .forget(FileName::index(self.id.volume, self.id.seq));
             catalog.rebuild(finished)?;
         }
         Ok(())

@@ -2,8 +2,10 @@
 
 use super::idle::{CAPACITY, put};
 use super::{Bench, settings, shard};
+use crate::files::FileName;
 use crate::record::CELL_LEN;
 use megalith_disk::FileSystem as _;
+use megalith_model::ids::VolumeId;
 
 const FILES: u64 = 30;
 
@@ -24,18 +26,17 @@ fn index(number: u64) -> String {
 
 /// Takes all index files away but those of `kept`: a look-up that wants one scans the chunk file.
 fn take_indexes(bench: &mut Bench, kept: &[u64]) {
-    let lost: Vec<String> = (1..FILES)
-        .filter(|number| !kept.contains(number))
-        .map(index)
-        .collect();
+    let lost: Vec<u64> = (1..FILES).filter(|number| !kept.contains(number)).collect();
+    let names = bench.names(1);
     assert!(
-        lost.iter().all(|name| bench.names(1).contains(name)),
+        lost.iter().all(|number| names.contains(&index(*number))),
         "not all are finished"
     );
-    for name in lost {
-        let path = bench.path(1, &name);
+    for number in lost {
+        let path = bench.path(1, &index(number));
         bench.fs.remove(&path).expect("removed");
-        bench.core().catalog.files.forget(&path);
+        let name = FileName::index(VolumeId(1), number as u32 - 1);
+        bench.core().catalog.files.forget(name);
     }
 }
 
