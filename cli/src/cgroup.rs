@@ -1,18 +1,28 @@
-//! How much memory the control groups of this process allow it.
+//! How much memory this process may use: what its control groups allow, or the machine has.
 //!
 //! Owns finding the limit in what the system says, as a pure value. A process that does not know it
 //! is ended by the system when it passes it.
 
 use std::path::{Path, PathBuf};
 
-/// Returns the lowest limit in bytes of the process's control groups, versions 1 and 2; None if
-/// there is none, or none that can be read.
+/// Returns the lowest limit in bytes of the process's control groups, versions 1 and 2, or the
+/// machine's memory if that is less; None if nothing can be read.
 #[must_use]
 pub fn memory_limit() -> Option<u64> {
     let read = |path: &Path| std::fs::read_to_string(path).ok();
-    let groups = read(Path::new("/proc/self/cgroup"))?;
-    let mounts = read(Path::new("/proc/self/mountinfo"))?;
-    lowest_limit(&groups, &mounts, read)
+    let groups = read(Path::new("/proc/self/cgroup")).unwrap_or_default();
+    let mounts = read(Path::new("/proc/self/mountinfo")).unwrap_or_default();
+    let machine = read(Path::new("/proc/meminfo")).unwrap_or_default();
+    let groups = lowest_limit(&groups, &mounts, read);
+    groups.into_iter().chain(total(&machine)).min()
+}
+
+/// Reads the machine's memory in bytes from the text of `/proc/meminfo`.
+fn total(meminfo: &str) -> Option<u64> {
+    let mut lines = meminfo.lines();
+    let text = lines.find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = text.trim().strip_suffix(" kB")?.parse().ok()?;
+    kib.checked_mul(1024)
 }
 
 /// A version of control groups, as far as memory is concerned.
@@ -183,6 +193,17 @@ mod tests {
         );
         check("4:memory:/other", mount, &[own], Some(1000));
         check("0::/../x", V2, &[("memory.max", "1000")], Some(1000));
+    }
+
+    #[test]
+    fn the_machines_memory_is_a_limit() {
+        let meminfo = "MemFree:  1 kB\nMemTotal:       24683520 kB\nMemAvailable: 2 kB\n";
+        assert_eq!(total(meminfo), Some(24_683_520 << 10));
+        for other in ["", "MemTotal: many kB", "MemTotal: 1 MB", "MemFree: 1 kB"] {
+            assert_eq!(total(other), None, "{other}");
+        }
+        let all = std::fs::read_to_string("/proc/meminfo").expect("a machine");
+        assert!(memory_limit() <= total(&all));
     }
 
     #[test]

@@ -54,7 +54,8 @@ pub struct GatewaySection {
     #[serde(default = "region")]
     pub region: String,
     /// Bytes of memory for bodies in flight; past it requests are answered 503 SlowDown.
-    /// Default 1 GiB, or a quarter of what the process's control group allows, if that is less.
+    /// Default 1 GiB, or a quarter of what the process's control group allows or the machine has,
+    /// if that is less.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_bytes: Option<u64>,
 }

@@ -111,10 +111,14 @@ pub struct MetadataSection {
     /// keep their database until they are rebuilt.
     #[serde(default)]
     pub engine: Engine,
-    /// Bytes of memory for the state machine's cache. Default 256 MiB.
-    #[serde(default = "cache_bytes")]
-    pub cache_bytes: u64,
-
+    /// Bytes of memory for the caches and queues of this member. Default 512 MiB, or a quarter of
+    /// what the process's control group allows or the machine has, if that is less.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// Bytes of memory for the cache of the tables, if it is to differ from what follows from
+    /// `memory_bytes`: a half of that, and all beyond 512 MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_bytes: Option<u64>,
     /// Seconds after which a gateway that says nothing has lost its leases and its reads are waited
     /// for no more. Until a leader has been in office for that long, no shard is deleted. Default
     /// 60; the leader's value counts.
@@ -144,7 +148,8 @@ impl MetadataSection {
             tls_dir: None,
             expected_nodes,
             engine: Engine::default(),
-            cache_bytes: cache_bytes(),
+            memory_bytes: None,
+            cache_bytes: None,
             gateway_life_s: gateway_life_s(),
             delete_after_s: delete_after_s(),
             delete_at_last_s: delete_at_last_s(),
@@ -248,10 +253,6 @@ fn orphan_check_s() -> u32 {
 
 fn finish_after_s() -> u32 {
     600
-}
-
-fn cache_bytes() -> u64 {
-    256 << 20
 }
 
 fn seconds(ms: u64) -> u32 {

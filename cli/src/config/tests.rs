@@ -141,7 +141,7 @@ fn what_a_node_does_not_set_is_the_documented_default() {
     assert_eq!(storage.finish_after_s, 600);
     let metadata = file.metadata;
     assert_eq!((metadata.engine, metadata.dir), (Engine::Fjall, None));
-    assert_eq!(metadata.cache_bytes, 256 << 20);
+    assert_eq!((metadata.memory_bytes, metadata.cache_bytes), (None, None));
     assert_eq!(
         (metadata.gateway_life_s, metadata.delete_after_s),
         (60, 900)

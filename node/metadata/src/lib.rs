@@ -5,6 +5,7 @@
 //!   database.
 //! - `backup`: all rows in a directory, and a new group from it.
 //! - `directory`: a member's directory on a real disk: made, looked at, restored.
+//! - `memory`: how the memory that a member may use is divided.
 //! - `levels`: the cluster's level, and what other processes can run.
 //! - `raft`: the driver on its own thread; the only module that names raft's types.
 //! - `transport`: messages between members.
@@ -23,6 +24,7 @@ pub mod engine;
 pub mod levels;
 pub mod log;
 mod member;
+mod memory;
 pub mod placement;
 mod raft;
 mod service;
@@ -39,6 +41,7 @@ pub use clock::ClockStanding;
 pub use member::{
     Lost, MetaFailure, MetaParts, MetaSettings, MetaStore, RepairError, Repairs, StartError, start,
 };
+pub use memory::MemberMemory;
 pub use service::{Exported, MetaHandle, MetadataService, QueryError};
 pub use snapshot::SourceSettings;
 

@@ -13,7 +13,7 @@ use megalith_metadata::directory;
 use megalith_metadata::engine::EngineSettings;
 use megalith_metadata::placement::{ClusterService, Placement};
 use megalith_metadata::transport::{ConnectError, Connector, GrpcTransport, TransportSettings};
-use megalith_metadata::{AddressBook, MetaFailure, MetaParts, MetaSettings, StartError};
+use megalith_metadata::{AddressBook, MemberMemory, MetaFailure, MetaParts, StartError};
 use megalith_model::denied::DenyList;
 use megalith_model::ids::NodeId;
 use megalith_proto::v1::cluster_server::ClusterServer;
@@ -35,6 +35,8 @@ const MESSAGE_LEN_MAX: usize = megalith_client::MESSAGE_LEN_MAX;
 pub struct MetadataConfig {
     /// The role's directory, made by [`directory::init_metadata`].
     pub dir: PathBuf,
+    /// What its caches and queues may use.
+    pub memory: MemberMemory,
     /// The embedded database that keeps the rows.
     pub engine: EngineSettings,
     /// How volumes are made.
@@ -88,7 +90,7 @@ pub fn start_metadata(
         runtime: Handle::current(),
         on_failure: Arc::new(on_failure),
     };
-    let handle = megalith_metadata::start(parts, &MetaSettings::default())?;
+    let handle = megalith_metadata::start(parts, &metadata.memory.settings())?;
     follow_denials(handle.denied(), &config.metadata, stop.clone());
     let placement = Placement::start(handle.clone(), cluster, metadata.planner, stop.clone());
     let services = (

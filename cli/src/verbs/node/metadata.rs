@@ -1,7 +1,10 @@
 //! Starts the metadata role from its settings.
 
+use crate::cgroup::memory_limit;
+use crate::config::defaults::member_memory_bytes;
 use crate::config::{Engine, MetadataSection, SettingsError};
 use crate::verbs::role::RoleError;
+use megalith_metadata::MemberMemory;
 use megalith_metadata::engine::{EngineKind, EngineSettings};
 use megalith_model::freeing::Grace;
 use megalith_server::{MetadataConfig, MetadataPart, NodeConfig, Ports};
@@ -18,11 +21,12 @@ pub fn start(
     settings: &MetadataSection,
 ) -> Result<MetadataPart, RoleError> {
     let MetadataSection {
-        // The node's `start` and `engine` carry these.
+        // The node's `start`, `memory` and `engine` carry these.
         members: _,
         dir: _,
         tls_dir: _,
         engine: _,
+        memory_bytes: _,
         cache_bytes: _,
         expected_nodes,
         gateway_life_s,
@@ -39,8 +43,14 @@ pub fn start(
         );
         return Err(SettingsError::invalid("node settings", message).into());
     }
+    let memory = memory(settings);
+    tracing::info!(
+        memory_bytes = memory.bytes(),
+        "memory for the metadata's caches and queues"
+    );
     let metadata = MetadataConfig {
         dir: dir.to_owned(),
+        memory,
         engine: engine(settings),
         planner: megalith_placement::PlannerSettings {
             expected_nodes: expected,
@@ -61,11 +71,15 @@ pub fn start(
 
 /// Returns which embedded database keeps the rows, and its settings.
 pub fn engine(settings: &MetadataSection) -> EngineSettings {
-    EngineSettings {
-        kind: match settings.engine {
-            Engine::Fjall => EngineKind::Fjall,
-            Engine::Sled => EngineKind::Sled,
-        },
-        cache_bytes: settings.cache_bytes,
-    }
+    let kind = match settings.engine {
+        Engine::Fjall => EngineKind::Fjall,
+        Engine::Sled => EngineKind::Sled,
+    };
+    memory(settings).engine(kind, settings.cache_bytes)
+}
+
+/// Returns what a member's caches and queues may use.
+fn memory(settings: &MetadataSection) -> MemberMemory {
+    let bytes = settings.memory_bytes;
+    MemberMemory::new(bytes.unwrap_or_else(|| member_memory_bytes(memory_limit())))
 }

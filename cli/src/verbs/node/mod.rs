@@ -7,6 +7,8 @@ pub use init::init;
 
 use super::role::{CERTIFICATE_INTERVAL, RoleError, StopSignals, given, warn_of_open_keys};
 use crate::args::NodeArgs;
+use crate::cgroup::memory_limit;
+use crate::config::defaults::disk_queue_bytes;
 use crate::config::{self, NodeFile, NodeSection, SettingsError, StorageSection};
 use crate::{descriptors, logging, reach};
 use megalith_disk::{FileSystem, RealFs};
@@ -71,6 +73,7 @@ pub async fn start(settings: NodeFile) -> Result<RunningNode, RoleError> {
         .as_ref()
         .and_then(|storage| storage.reserve_bytes);
     node_settings.store.reserve = reserve.unwrap_or_else(|| default_reserve(&disks));
+    node_settings.store.queue_bytes = disk_queue_bytes(memory_limit(), disks.len());
     if let Some(storage) = &settings.storage {
         node_settings.store.scrub = scrub_settings(origin, storage)?;
         node_settings.orphans = orphan_settings(origin, storage)?;

@@ -135,6 +135,7 @@ fn open(arguments: &Arguments) -> Result<MetaHandle, Failed> {
     let engine = EngineSettings {
         kind: arguments.kind,
         cache_bytes: CACHE_BYTES,
+        ..EngineSettings::default()
     };
     let parts = MetaParts {
         fs: Arc::new(RealFs),

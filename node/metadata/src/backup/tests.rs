@@ -240,6 +240,7 @@ fn settings(kind: EngineKind) -> EngineSettings {
     EngineSettings {
         kind,
         cache_bytes: 8 << 20,
+        ..EngineSettings::default()
     }
 }
 

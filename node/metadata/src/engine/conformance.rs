@@ -202,8 +202,12 @@ fn on_disk_conforms(kind: EngineKind) {
 }
 
 fn disk_engines(dir: &Path, kind: EngineKind) -> DiskEngines {
-    let cache_bytes = 8 << 20;
-    DiskEngines::new(dir, EngineSettings { kind, cache_bytes })
+    let settings = EngineSettings {
+        kind,
+        cache_bytes: 8 << 20,
+        ..EngineSettings::default()
+    };
+    DiskEngines::new(dir, settings)
 }
 
 #[test]

@@ -20,12 +20,16 @@ pub enum EngineKind {
 }
 
 /// What one process may choose about its engines.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EngineSettings {
     /// The database of new engines.
     pub kind: EngineKind,
     /// Bytes of rows kept in memory. Default 256 MiB.
     pub cache_bytes: u64,
+    /// Rows that are in memory only until they are so many bytes; then they become a file. Default
+    /// 64 MiB. Their nodes take three times as much. Tables keep what they were made with; of fjall
+    /// only, because sled has nothing like it.
+    pub memtable_bytes: u64,
 }
 
 impl Default for EngineSettings {
@@ -33,6 +37,7 @@ impl Default for EngineSettings {
         Self {
             kind: EngineKind::default(),
             cache_bytes: 256 << 20,
+            memtable_bytes: 64 << 20,
         }
     }
 }
@@ -90,10 +95,10 @@ impl Engines for DiskEngines {
                 "the engine stays with the database that made it; a rebuilt one will not"
             );
         }
-        let cache_bytes = self.settings.cache_bytes;
+        let settings = &self.settings;
         let open = || match kind {
-            EngineKind::Fjall => fjall_engine::open(name, &dir, cache_bytes),
-            EngineKind::Sled => sled_engine::open(name, &dir, cache_bytes),
+            EngineKind::Fjall => fjall_engine::open(name, &dir, settings),
+            EngineKind::Sled => sled_engine::open(name, &dir, settings.cache_bytes),
         };
         // A database that trips over its own damaged files is damaged, not a reason to crash.
         catch_unwind(AssertUnwindSafe(open))

@@ -11,7 +11,7 @@
 use super::files::{
     APPLIED_KEY, applied_of, damaged, encode_applied, failed, is_machines, open_unlocked, sync,
 };
-use super::{EngineError, EngineView, MetaEngine};
+use super::{EngineError, EngineSettings, EngineView, MetaEngine};
 use crate::log::Mark;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable, Snapshot};
 use megalith_model::table::{Batch, Rows, RowsError};
@@ -19,10 +19,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 const ROWS: &str = "rows";
-/// Journals kept at most; what is in them is read again at a start.
-const JOURNALS_BYTES: u64 = 256 << 20;
-/// Rows collected in memory before they become a file.
-const MEMTABLE_BYTES: u64 = 64 << 20;
+/// Journals kept at most hold so many times what is in memory only; what is in them is read again
+/// at a start. fjall wants at least 64 MiB.
+const JOURNALS_PER_MEMTABLE: u64 = 4;
+const JOURNALS_BYTES_MIN: u64 = 64 << 20;
 /// After so many rows a reader's scan offers its core to others: about 30 microseconds. A thread
 /// that is woken on the core of a busy one waits otherwise until the kernel's next tick, or until
 /// the page ends; with few cores that was the 99th percentile of gets beside a listing.
@@ -48,18 +48,21 @@ struct FjallSnapshot {
 pub(super) fn open(
     name: &str,
     dir: &Path,
-    cache_bytes: u64,
+    settings: &EngineSettings,
 ) -> Result<Arc<dyn MetaEngine>, EngineError> {
+    let journals_bytes = settings
+        .memtable_bytes
+        .saturating_mul(JOURNALS_PER_MEMTABLE);
     let build = || {
         Database::builder(dir)
-            .cache_size(cache_bytes)
-            .max_journaling_size(JOURNALS_BYTES)
+            .cache_size(settings.cache_bytes)
+            .max_journaling_size(journals_bytes.max(JOURNALS_BYTES_MIN))
             .worker_threads(2)
             .open()
     };
     let held = |error: &fjall::Error| matches!(error, fjall::Error::Locked);
     let db = open_unlocked(build, held).map_err(|source| opening(name, source))?;
-    let options = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
+    let options = || KeyspaceCreateOptions::default().max_memtable_size(settings.memtable_bytes);
     let rows = db
         .keyspace(ROWS, options)
         .map_err(|source| opening(name, source))?;

@@ -37,8 +37,12 @@ fn mark(index: u64) -> Mark {
 }
 
 fn on_disk(dir: &std::path::Path, kind: EngineKind) -> DiskEngines {
-    let cache_bytes = 8 << 20;
-    DiskEngines::new(dir, EngineSettings { kind, cache_bytes })
+    let settings = EngineSettings {
+        kind,
+        cache_bytes: 8 << 20,
+        ..EngineSettings::default()
+    };
+    DiskEngines::new(dir, settings)
 }
 
 const TOTAL: u64 = 1_000_000;

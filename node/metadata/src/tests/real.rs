@@ -46,6 +46,7 @@ fn member(dir: &Path, kind: EngineKind) -> MetaHandle {
     let engine = EngineSettings {
         kind,
         cache_bytes: 8 << 20,
+        ..EngineSettings::default()
     };
     let parts = MetaParts {
         fs: Arc::new(RealFs),
