@@ -190,6 +190,18 @@ pub(super) struct Since {
     running: Option<JoinHandle<Result<(), EngineError>>>,
 }
 
+impl Since {
+    /// Of a process that has just started. What was applied before it nobody has counted: its first
+    /// entries make a checkpoint due. A member that is killed again and again before it has applied
+    /// enough for one would never purge its log, and read all of it at each start.
+    pub(super) fn start(settings: &ApplySettings) -> Self {
+        Self {
+            entries: settings.checkpoint_entries,
+            ..Self::default()
+        }
+    }
+}
+
 /// What waits for a batch to be written.
 #[derive(Default)]
 struct Round {

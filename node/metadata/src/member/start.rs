@@ -7,7 +7,7 @@ use super::around::Around;
 use super::card::{self, Card, Lost};
 use super::rebuild::MemberDir;
 use super::{MetaParts, MetaSettings, Opened, StartError, join, open, threads};
-use crate::apply::{Applier, ApplyQueue, ApplyReport};
+use crate::apply::{Applier, ApplyQueue, ApplyReport, Since};
 use crate::clock::GroupClock;
 use crate::engine::Choice;
 use crate::levels::Levels;
@@ -84,7 +84,7 @@ pub fn start(parts: MetaParts, settings: &MetaSettings) -> Result<MetaHandle, St
         topology_changes: topology_sender,
         clock: assembly.clock.clone(),
         levels: assembly.levels.clone(),
-        since: Default::default(),
+        since: Since::start(&settings.apply),
         kept: Default::default(),
         retired: Vec::new(),
     };

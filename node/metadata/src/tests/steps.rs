@@ -111,3 +111,32 @@ async fn a_leader_whose_disk_hangs_is_replaced_and_loses_nothing() {
     all_there(&cluster.client(), &answered).await;
     cluster.agree().await;
 }
+
+/// None of its lives applies enough for a checkpoint.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_is_killed_again_and_again_keeps_a_short_log() {
+    let mut settings = settings();
+    settings.apply.checkpoint_entries = 1_000;
+    let mut cluster = Cluster::start(1, 1, 0, settings);
+    let mut next = 0;
+    for life in 0..20 {
+        let leader = cluster.leader().await;
+        let handle = cluster.running[&leader].clone();
+        for _ in 0..30 {
+            let answer = handle.propose(&creation(&name(next))).await;
+            answer.expect("it leads").expect("a new name");
+            next += 1;
+        }
+        wait_for("the log to be short", async || {
+            let log_bytes = handle.status().await?.log_bytes;
+            (log_bytes < 40 << 10).then_some(())
+        })
+        .await;
+        drop(handle);
+        cluster.crash(leader).await;
+        cluster.restart(leader);
+        eprintln!("life {life} is over");
+    }
+    let answered: Vec<String> = (0..next).map(name).collect();
+    all_there(&cluster.client(), &answered).await;
+}
