@@ -269,6 +269,13 @@ impl DiskHandle {
         self.inner.catalog.health.damaged()
     }
 
+    /// Returns a number that grows with every change of the damaged shards. It says nothing of an
+    /// earlier opening.
+    #[must_use]
+    pub fn damage_changes(&self) -> u64 {
+        self.inner.catalog.health.damage_changes()
+    }
+
     /// Returns the volumes of which shards may be missing without the disk knowing which: a
     /// reconciliation with the metadata tells.
     #[must_use]

@@ -20,7 +20,7 @@ use tokio::time::{MissedTickBehavior, interval};
 pub async fn run(node: NodeId, meta: &MetaClient, disk: &DiskHandle, every: Duration) {
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut reported = BTreeSet::new();
+    let mut reported = Reported::default();
     let mut well = true;
     loop {
         ticks.tick().await;
@@ -86,17 +86,39 @@ async fn do_deletes(
     }
 }
 
+/// What of a disk's damage the metadata group knows.
+#[derive(Default)]
+struct Reported {
+    shards: BTreeSet<ShardId>,
+    /// The disk's number of changes as of which that is all; None while something is missing.
+    complete_as_of: Option<u64>,
+}
+
+impl Reported {
+    /// Returns the shards that are not reported yet. `list` lists all damaged ones, as of `changes`
+    /// or later; it is not called if nothing has changed.
+    fn fresh(&mut self, changes: u64, list: impl FnOnce() -> Vec<ShardId>) -> Vec<ShardId> {
+        if self.complete_as_of == Some(changes) {
+            return Vec::new();
+        }
+        self.complete_as_of = None;
+        let damaged: BTreeSet<ShardId> = list().into_iter().collect();
+        // Repaired or deleted ones may be found damaged again.
+        self.shards.retain(|shard| damaged.contains(shard));
+        damaged.difference(&self.shards).copied().collect()
+    }
+}
+
 /// Tells the metadata group of shards found damaged, each once.
 async fn report_damage(
     node: NodeId,
     meta: &MetaClient,
     disk: &DiskHandle,
-    reported: &mut BTreeSet<ShardId>,
+    reported: &mut Reported,
 ) -> Result<(), UpkeepError> {
-    let damaged: BTreeSet<ShardId> = disk.damaged().into_iter().collect();
-    // Repaired or deleted ones may be found damaged again.
-    reported.retain(|shard| damaged.contains(shard));
-    let fresh: Vec<ShardId> = damaged.difference(reported).copied().collect();
+    // Before they are listed: what is found meanwhile makes another number.
+    let changes = disk.damage_changes();
+    let fresh = reported.fresh(changes, || disk.damaged());
     for page in fresh.chunks(PAGE_ROWS_MAX as usize) {
         let marks = marks(meta, page).await?;
         if !marks.is_empty() {
@@ -114,8 +136,9 @@ async fn report_damage(
             first = %page[0],
             "damaged shards were found; their segments owe them now"
         );
-        reported.extend(page);
+        reported.shards.extend(page);
     }
+    reported.complete_as_of = Some(changes);
     Ok(())
 }
 
@@ -136,4 +159,87 @@ async fn marks(meta: &MetaClient, shards: &[ShardId]) -> Result<Vec<ShardMark>, 
         Some(ShardMark { shard, epoch })
     };
     Ok(shards.iter().filter_map(mark).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use megalith_model::ids::BlobId;
+
+    fn shard(blob: u64) -> ShardId {
+        ShardId {
+            volume: VolumeId(1),
+            blob: BlobId(blob),
+            segment: 0,
+            slot: 0,
+        }
+    }
+
+    /// A disk's damage, and how often it was listed.
+    #[derive(Default)]
+    struct Disk {
+        damaged: Vec<ShardId>,
+        changes: u64,
+        listed: u32,
+    }
+
+    impl Disk {
+        fn change(&mut self, blobs: &[u64]) {
+            self.damaged = blobs.iter().copied().map(shard).collect();
+            self.changes += 1;
+        }
+
+        fn fresh(&mut self, reported: &mut Reported) -> Vec<ShardId> {
+            let (damaged, listed) = (self.damaged.clone(), &mut self.listed);
+            reported.fresh(self.changes, || {
+                *listed += 1;
+                damaged
+            })
+        }
+
+        /// One look, of which all arrives.
+        fn report(&mut self, reported: &mut Reported) -> Vec<ShardId> {
+            let fresh = self.fresh(reported);
+            reported.shards.extend(&fresh);
+            reported.complete_as_of = Some(self.changes);
+            fresh
+        }
+    }
+
+    #[test]
+    fn damage_that_stays_is_listed_once_and_every_change_is_reported() {
+        let (mut disk, mut reported) = (Disk::default(), Reported::default());
+        for (change, fresh, listed) in [
+            // What the disk knew at its opening counts from 0.
+            (None, &[][..], 1),
+            (Some(&[1, 2][..]), &[1, 2], 2),
+            (None, &[], 2),
+            (None, &[], 2),
+            (Some(&[1, 2, 3]), &[3], 3),
+            (None, &[], 3),
+            // Repaired, and then found damaged again.
+            (Some(&[2, 3]), &[], 4),
+            (Some(&[1, 2, 3]), &[1], 5),
+            (None, &[], 5),
+        ] {
+            if let Some(blobs) = change {
+                disk.change(blobs);
+            }
+            let expected: Vec<ShardId> = fresh.iter().copied().map(shard).collect();
+            assert_eq!(disk.report(&mut reported), expected, "{change:?}");
+            assert_eq!(disk.listed, listed, "{change:?}");
+        }
+    }
+
+    #[test]
+    fn a_report_that_did_not_arrive_is_made_again() {
+        let (mut disk, mut reported) = (Disk::default(), Reported::default());
+        disk.change(&[1, 2]);
+        assert_eq!(disk.fresh(&mut reported), [shard(1), shard(2)]);
+        // The first page arrived.
+        reported.shards.insert(shard(1));
+        assert_eq!(disk.fresh(&mut reported), [shard(2)]);
+        assert_eq!(disk.report(&mut reported), [shard(2)]);
+        assert_eq!((disk.fresh(&mut reported), disk.listed), (Vec::new(), 3));
+    }
 }
