@@ -14,7 +14,8 @@ use super::account::{self, AccountError};
 use super::role::{RoleError, StopSignals};
 use super::{gateway, node};
 use crate::args::{Reach, UpArgs};
-use crate::config::defaults::{CERTIFICATE_DAYS, REGION};
+use crate::cgroup::memory_limit;
+use crate::config::defaults::{CERTIFICATE_DAYS, REGION, member_memory_bytes};
 use crate::config::{
     self, GatewayFile, GatewaySection, LogFormat, LogSection, NoFlags, NodeFile, OperatorFile,
 };
@@ -32,6 +33,9 @@ use zeroize::Zeroizing;
 const NODE: u32 = 1;
 const GATEWAY: u32 = 1;
 const ACCOUNT: &str = "main";
+/// What the metadata member takes for its caches and queues at most: it has a laptop's objects, and
+/// shares the laptop's memory.
+const MEMBER_MEMORY_BYTES: u64 = 128 << 20;
 /// How long the cluster may take to become writable before `up` gives up.
 const READY_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -252,6 +256,7 @@ fn node_settings(layout: &Layout) -> Result<NodeFile, RoleError> {
         },
         storage: Some(config::StorageSection::new(layout.disks()?)),
         metadata: config::MetadataSection {
+            memory_bytes: Some(member_memory_bytes(memory_limit()).min(MEMBER_MEMORY_BYTES)),
             tls_dir: Bundle::exists(&metadata_tls).then_some(metadata_tls),
             ..config::MetadataSection::new(
                 // The port that is bound replaces it.

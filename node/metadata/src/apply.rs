@@ -357,8 +357,8 @@ impl Applier {
     /// Starts a checkpoint beside the applying, one at a time.
     fn checkpoint_when_due(&mut self, bytes: u64, entries: u64) -> Result<(), ApplyError> {
         self.wipe_retired()?;
-        self.since.bytes += bytes;
-        self.since.entries += entries;
+        self.since.bytes = self.since.bytes.saturating_add(bytes);
+        self.since.entries = self.since.entries.saturating_add(entries);
         if self
             .since
             .running

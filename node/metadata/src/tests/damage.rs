@@ -88,7 +88,10 @@ fn damage(fs: &SimFs, path: &Path, how: Damage, foreign: &[u8]) {
         Damage::FlippedInTheMiddle => {
             // No checksum covers the zeros that fill a record up.
             let covered = (used / 2..used).find(|&at| bytes[at] != 0);
-            bytes[covered.unwrap_or(used / 2)] ^= 0x10;
+            // A power cut may leave an empty file.
+            if let Some(byte) = bytes.get_mut(covered.unwrap_or(used / 2)) {
+                *byte ^= 0x10;
+            }
         }
         Damage::ZeroedBlock => {
             let from = (used / 2).min(used.saturating_sub(512));
