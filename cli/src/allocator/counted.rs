@@ -5,9 +5,9 @@
     reason = "an allocator is handed to the compiler by an unsafe trait"
 )]
 
-use mimalloc::MiMalloc;
 use std::alloc::{GlobalAlloc, Layout};
 use std::sync::atomic::{AtomicU64, Ordering};
+use tikv_jemallocator::Jemalloc;
 
 /// Counters that threads share few of, so that counting does not show in what is measured.
 const STRIPES: usize = 64;
@@ -49,7 +49,7 @@ pub(crate) fn tell() {
 }
 
 /// The allocator that counts.
-pub(super) struct Counted(pub(super) MiMalloc);
+pub(super) struct Counted(pub(super) Jemalloc);
 
 // SAFETY: every call goes on, unchanged, to the allocator within.
 unsafe impl GlobalAlloc for Counted {
