@@ -14,8 +14,8 @@ use tokio::sync::{Semaphore, oneshot};
 /// Jobs that may wait or run, per thread.
 const JOBS_PER_THREAD: usize = 8;
 
-/// Jobs on so few bytes run where they are asked for: they take about as long as two threads need to
-/// hand them over and back, 12 microseconds.
+/// Jobs on so few bytes run where they are asked for: they take about as long as two threads need
+/// to hand them over and back, 12 microseconds.
 const IN_PLACE_BYTES_MAX: u64 = 8 << 10;
 
 /// The job was lost: it panicked, or the pool has been closed.

@@ -43,8 +43,8 @@ const _: () = {
     assert!(PARTS_MAX <= PART_MAX as usize);
 };
 
-/// How long it is believed that a version isn't in the table, however many records name it, and that
-/// the table is what it was, however many records don't open.
+/// How long it is believed that a version isn't in the table, however many records name it, and
+/// that the table is what it was, however many records don't open.
 const TABLE_BELIEVED_FOR: Duration = Duration::from_secs(1);
 /// The most versions that are remembered as missing.
 const MISSING_MAX: usize = 64;
@@ -150,7 +150,7 @@ impl Keys {
         self.held.outage().map(|error| error.to_string())
     }
 
-    /// Makes sure that what is held is what the table has; else it is opened anew when it is needed.
+    /// Makes sure that what is held is what the table has; else it is opened anew when needed.
     ///
     /// To be called for each lease of blob ids that was opened, before an id of it is used: a
     /// restore from a backup closes all leases, and may put back an older table. So who seals after
@@ -238,8 +238,8 @@ impl KeyUse {
 
     /// Opens the record `sealed` with the ring. If it names a KEK that the ring lacks, loads the
     /// table first: what is in a row was in the table before, so it is found whenever another
-    /// gateway has made it. If it doesn't open, makes sure that the ring has the table's keys, as it
-    /// may not after a restore.
+    /// gateway has made it. If it doesn't open, makes sure that the ring has the table's keys, as
+    /// it may not after a restore.
     ///
     /// # Errors
     /// [`KeysError::Damaged`] and [`KeysError::Missing`], naming `what`; as [`KeyUse::ring`].

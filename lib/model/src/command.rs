@@ -506,9 +506,9 @@ impl Command {
         }
     }
 
-    /// Returns true for a command that has a key: a client's, because nobody knows what else happened
-    /// between its first arrival and its second; and a step of a rotation, because a gateway that
-    /// has outlived a restore must not take it with keys that are gone.
+    /// Returns true for a command that has a key: a client's, because nobody knows what else
+    /// happened between its first arrival and its second; and a step of a rotation, because a
+    /// gateway that has outlived a restore must not take it with keys that are gone.
     #[must_use]
     pub fn has_key(&self) -> bool {
         match self {

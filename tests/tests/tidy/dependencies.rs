@@ -8,6 +8,7 @@ use std::path::Path;
 
 /// (crate, dependency, why no source of ours names it)
 const UNNAMED: &[(&str, &str, &str)] = &[
+    ("megalith-model", "serde_bytes", "serde's macros name it"),
     ("megalith-proto", "bytes", "generated code names it"),
     ("megalith-proto", "prost", "generated code names it"),
     ("megalith-proto", "tonic-prost", "generated code names it"),

@@ -194,7 +194,7 @@ async fn while_a_service_is_away_all_fail_at_once_and_one_task_tries() {
     }
 }
 
-/// Puts another key 1 into the table, as a restore and a rotation do, and returns a record under it.
+/// Puts another key 1 into the table, as a restore and a rotation do; returns a record under it.
 async fn replaced(group: &Arc<Group>, hold: Hold) -> (Vec<u8>, Arc<Keys>) {
     group.lose(&RowKey::Kek(1));
     let roots = Roots::service(Arc::new(Service::default()), hold);
@@ -257,7 +257,7 @@ async fn a_table_that_is_the_same_is_not_opened_again() {
     assert_eq!(service.calls(), 0);
 }
 
-/// The service takes its time to open what was read, and the table is found to be another meanwhile.
+/// The service takes its time to open what was read; the table is found to be another meanwhile.
 #[tokio::test(start_paused = true)]
 async fn what_was_read_earlier_is_not_held_in_place_of_what_was_read_later() {
     let group = Arc::new(Group::default());
