@@ -113,24 +113,27 @@ def durable_at(found):
 
 
 def shard_ends(found):
-    """(digest, write) of each record that ends a shard, as in docs/formats/disk.md."""
-    ends = []
+    """(digest, write) of each record that ends a shard, as in docs/formats/disk.md. A record may be
+    written by several calls, one behind the other; then the last of them is named."""
+    records = []
+    latest = {}
     for write in found:
         if write.call != "pwritev" or not write.place.endswith(".chunk"):
             continue
-        records = []
         for data, length in write.pieces():
             if length == HEADER and data[:4] == b"MGRh":
-                records.append([data, None])
-            elif records:
-                records[-1][1] = (data, length)
-        for header, last in records:
-            assert last and len(last[0]) == last[1], "a footer that strace has cut off"
-            footer = last[0][-FOOTER:]
-            assert footer[40:44] == b"MGRf", "records are not laid out as the test thinks"
-            cells, ends_shard = header[5] == 2, header[6] & 1
-            if cells and ends_shard:
-                ends.append((footer[:32], write))
+                latest[write.place] = [data, None, write]
+                records.append(latest[write.place])
+            elif write.place in latest:
+                latest[write.place][1:] = (data, length), write
+    ends = []
+    for header, last, write in records:
+        assert last and len(last[0]) == last[1], "a footer that strace has cut off"
+        footer = last[0][-FOOTER:]
+        assert footer[40:44] == b"MGRf", "records are not laid out as the test thinks"
+        cells, ends_shard = header[5] == 2, header[6] & 1
+        if cells and ends_shard:
+            ends.append((footer[:32], write))
     return ends
 
 
